@@ -1,0 +1,84 @@
+//! Hands and eyes of an agent: observe, apply, prove and count at a zone's own control plane and proxies.
+//!
+//! One small interface ([`ZoneDriver`]) for Universal and Kubernetes zones and for gateways. No retry in here: the next
+//! activation is the retry. No driver knows whether it talks to the real thing or to a double.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use weir_model::{MeshName, SplitName};
+use weir_planner::{Counts, Generation, Item, Proof, SecondWriter, ServiceFact};
+use weir_render::{Object, Step};
+
+/// Why a call failed: whose fault, and whether waiting helps.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{what}: {why}")]
+pub struct DriverError {
+    /// What was tried, with its object: `PUT meshes/default/meshhttproutes/weir-checkout`.
+    pub what: String,
+    /// What came back, in words.
+    pub why: String,
+    /// Whose fault.
+    pub fault: Fault,
+    /// What a person can do.
+    pub help: String,
+}
+
+/// Whose fault a failure is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Cannot be reached, or answers 5xx: waiting helps.
+    Away,
+    /// Starting up or racing (404 for the mesh, 409): the next activation will do.
+    NotYet,
+    /// Refuses what we wrote: waiting does not help.
+    Refused,
+    /// Our configuration (address, token, CA, mesh that does not exist).
+    Setup,
+    /// An answer that we do not understand: a bug or a version that we do not know.
+    Unknown,
+}
+
+/// What the zone's control plane holds, as far as the plan is concerned.
+#[derive(Debug, Clone, Default)]
+pub struct Observed {
+    /// Version that the control plane says it is.
+    pub kuma: Option<String>,
+    /// MeshServices whose display name some item's service has.
+    pub services: Vec<ServiceFact>,
+    /// Objects that carry our mark, whatever split they are for, with the generation of their label (0 if unreadable).
+    pub ours: Vec<(Object, Generation)>,
+    /// Everyone else's policies that touch a split's service, by split.
+    pub second_writers: BTreeMap<SplitName, Vec<SecondWriter>>,
+}
+
+/// What became of a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Written or removed.
+    Done {
+        /// When the control plane had answered.
+        at: Timestamp,
+    },
+    /// Left alone: the object carries a newer generation, or lost our mark between observing and applying.
+    Yielded(String),
+}
+
+/// A zone's control plane and proxies.
+pub trait ZoneDriver: Send + Sync {
+    /// Reads what matters to these items.
+    fn observe<'a>(
+        &'a self,
+        mesh: &'a MeshName,
+        items: &'a [Arc<Item>],
+    ) -> BoxFuture<'a, Result<Observed, DriverError>>;
+    /// Does one step, after looking again that nobody newer wrote the object.
+    fn apply<'a>(&'a self, step: &'a Step) -> BoxFuture<'a, Result<Outcome, DriverError>>;
+    /// Reads back what the proxies run, one proof for each item, in the order given. Never fails: not knowing is a proof
+    /// with verdict unknown. Only active listeners count, never routes that are draining (`kuma.md` R3).
+    fn prove<'a>(&'a self, items: &'a [Arc<Item>]) -> BoxFuture<'a, Vec<Proof>>;
+    /// Counts requests for each item, in the order given; none where nothing can be counted.
+    fn count<'a>(&'a self, items: &'a [Arc<Item>]) -> BoxFuture<'a, Vec<Option<Counts>>>;
+}

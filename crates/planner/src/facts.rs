@@ -1,0 +1,174 @@
+//! Facts: what agents saw, as values. *Unknown* is a state of its own; silence is never read as agreement (I9).
+//!
+//! Made by drivers and agents, carried by `weir-wire`, kept in the ledger, read by the planner and by people.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use weir_model::{BackendName, BasisPoints, DnsLabel, Protocol, RouteName, ServiceName, SplitName, ZoneName};
+
+use crate::plan::{Digest, Generation};
+
+/// The class of evidence behind a share, best first. Every share shown anywhere carries its class, age and coverage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Evidence {
+    /// The Envoys' own configuration, read by an agent on their host.
+    Live,
+    /// Live, read through the zone's control plane: a stated few of many.
+    Sampled,
+    /// The control plane computed it, and the proxies took something newer.
+    Acknowledged,
+    /// None.
+    Unknown,
+}
+
+/// How many of the zone's proxies that call the service were looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Coverage {
+    /// Looked at.
+    pub seen: u32,
+    /// Known to exist, as far as the agent can tell.
+    pub of: u32,
+}
+
+/// Weights read back, by route then backend. A backend with weight 0 may be missing (Envoy drops it).
+pub type ProvenWeights = BTreeMap<RouteName, BTreeMap<BackendName, BasisPoints>>;
+
+/// What the proof says about one item.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "verdict", content = "detail")]
+pub enum Verdict {
+    /// Every proxy that was looked at runs exactly the planned weights on every route.
+    Exact,
+    /// At least one does not; what was found first, in words.
+    Different(String),
+    /// Could not be read; why.
+    Unknown(String),
+}
+
+/// The live configuration read back (I9).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proof {
+    /// What it says.
+    pub verdict: Verdict,
+    /// How it was obtained.
+    pub evidence: Evidence,
+    /// When it was read.
+    pub at: Timestamp,
+    /// Of how many.
+    pub coverage: Coverage,
+    /// What the proxies run, if they agree.
+    pub weights: Option<ProvenWeights>,
+}
+
+/// A policy that Weir did not write and that touches the same service.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SecondWriter {
+    /// `MeshHTTPRoute` or `MeshTCPRoute`.
+    pub kind: String,
+    /// Its name, with namespace in a cluster (`shop/canary`).
+    pub object: String,
+    /// `kuma.io/origin`: `global` or `zone`; the field manager in a cluster.
+    pub origin: String,
+    /// Whether it outranks ours, so that our weights do not hold.
+    pub overrides: bool,
+}
+
+/// Requests since the agent began to count this item, per backend. Monotone within `since`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// When counting began; a new value means that counts began again at 0.
+    pub since: Timestamp,
+    /// When read.
+    pub at: Timestamp,
+    /// Requests sent to each backend (connections for tcp).
+    pub requests: BTreeMap<BackendName, u64>,
+    /// Of those, answered 5xx or not at all.
+    pub failed: BTreeMap<BackendName, u64>,
+}
+
+/// Where an item stands in its zone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "state", content = "reason")]
+pub enum ItemState {
+    /// Received, nothing done yet.
+    Pending,
+    /// Refused for a stated reason (a weighted backend does not resolve, ...): nothing moved.
+    Held(String),
+    /// Written to the control plane; no proof yet.
+    Applied,
+    /// Proof says exact.
+    Proven,
+    /// A policy of somebody else outranks ours.
+    Overridden(String),
+    /// The last attempt failed; the next activation tries again.
+    Failed(String),
+}
+
+/// One item as its zone sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ItemFact {
+    /// The split.
+    pub split: SplitName,
+    /// Generation of the item that the agent drives.
+    pub generation: Generation,
+    /// Content of the item that the agent drives.
+    pub digest: Digest,
+    /// Where it stands.
+    #[serde(flatten)]
+    pub state: ItemState,
+    /// The newest proof; none before the first.
+    pub proof: Option<Proof>,
+    /// Everyone else's policy on the same service.
+    pub second_writers: Vec<SecondWriter>,
+    /// Counted traffic, where it can be counted.
+    pub counts: Option<Counts>,
+}
+
+/// `spec.state` of a MeshService.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ServiceState {
+    /// At least one healthy dataplane, says Kuma. Not proof that requests succeed (`kuma.md` R10).
+    Available,
+    /// None.
+    Unavailable,
+    /// The field is absent or new to us.
+    Unknown,
+}
+
+/// One MeshService as one zone's own control plane sees it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ServiceFact {
+    /// Display name.
+    pub service: ServiceName,
+    /// Zone label, in Kuma's terms.
+    pub kuma_zone: DnsLabel,
+    /// Namespace label, if in a cluster.
+    pub namespace: Option<DnsLabel>,
+    /// Ports and what they speak; none where the protocol cannot be split.
+    pub ports: BTreeMap<u16, Option<Protocol>>,
+    /// State.
+    pub state: ServiceState,
+}
+
+/// All that one agent saw in one activation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ZoneFacts {
+    /// The zone.
+    pub zone: ZoneName,
+    /// When.
+    pub at: Timestamp,
+    /// The highest plan generation that this agent ever took.
+    pub highest: Generation,
+    /// Version of the zone's Kuma, as it says itself; none if it does not answer.
+    pub kuma: Option<String>,
+    /// Why the control plane could not be read, if so: then `services` says nothing.
+    pub unreadable: Option<String>,
+    /// MeshServices that the zone's items name.
+    pub services: Vec<ServiceFact>,
+    /// Items.
+    pub items: Vec<ItemFact>,
+}

@@ -1,0 +1,251 @@
+//! The plan: an immutable value with an id, a parent and a generation that only rises.
+//!
+//! One [`Item`] for each split and zone says what that zone's callers must run for that split. Items are shared with
+//! the parent plan where nothing changed, so that the cost of planning follows the change and not the fleet.
+//! The agent protocol (`weir-wire`), the agent's last good plan on disk and the ledger all carry these types.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use weir_model::{
+    BackendName, BasisPoints, CommitId, DnsLabel, FederationName, Match, MeshName, Protocol, RouteName,
+    ServiceName, SourceCommit, SplitName, ZoneName,
+};
+
+/// A plan's number, from 1, only ever rising (I7). 0 stands for "none yet".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
+#[serde(transparent)]
+pub struct Generation(pub u64);
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+macro_rules! hash32 {
+    ($($(#[$doc:meta])* $name:ident;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(pub [u8; 32]);
+
+        impl $name {
+            /// The first 12 hex digits, for people.
+            pub fn short(&self) -> String {
+                self.to_string()[..12].to_owned()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&blake3::Hash::from_bytes(self.0).to_hex())
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = blake3::HexError;
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                blake3::Hash::from_hex(text).map(|h| Self(*h.as_bytes()))
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = blake3::HexError;
+            fn try_from(text: String) -> Result<Self, Self::Error> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(hash: $name) -> Self {
+                hash.to_string()
+            }
+        }
+    )*};
+}
+
+hash32! {
+    /// A plan's id: BLAKE3 over its canonical bytes.
+    PlanId;
+    /// BLAKE3 over the canonical bytes of what an item makes a zone run: everything but its generation and commit.
+    /// Two items with the same digest render to the same policy `spec`.
+    Digest;
+}
+
+/// The whole plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Whose plan.
+    pub federation: FederationName,
+    /// The mesh whose services are split.
+    pub mesh: MeshName,
+    /// BLAKE3 over the canonical bytes of everything else here.
+    pub id: PlanId,
+    /// The plan that this one was made from; none for the first.
+    pub parent: Option<PlanId>,
+    /// Above the parent's, and above every generation that any agent reported.
+    pub generation: Generation,
+    /// The accepted commits, one for each source, sorted by source (I1).
+    pub commits: Vec<SourceCommit>,
+    /// When it was made, as given to the planner.
+    pub created: Timestamp,
+    /// Zones that take part, with their names in Kuma.
+    pub zones: BTreeMap<ZoneName, DnsLabel>,
+    /// The splits. Shared with the parent where nothing changed.
+    pub splits: BTreeMap<SplitName, Arc<SplitPlan>>,
+}
+
+/// One split's part of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SplitPlan {
+    /// BLAKE3 over all that these items were derived from; equal digests need no planning.
+    pub digest: Digest,
+    /// One item for each zone of the federation: every zone may have callers.
+    pub items: BTreeMap<ZoneName, Arc<Item>>,
+}
+
+/// What one zone's callers must run for one split.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Item {
+    /// The split.
+    pub split: SplitName,
+    /// The zone whose callers this is for.
+    pub zone: ZoneName,
+    /// That zone's name in Kuma.
+    pub kuma_zone: DnsLabel,
+    /// The mesh.
+    pub mesh: MeshName,
+    /// The name that callers use.
+    pub service: ServiceName,
+    /// The port that callers use.
+    pub port: u16,
+    /// What the port speaks.
+    pub protocol: Protocol,
+    /// Where each backend is. Holds every declared backend, and those of `retiring`.
+    pub destinations: BTreeMap<BackendName, Destination>,
+    /// Backends that are declared no more but had weight in the parent's item: no route names them, the anchor still
+    /// does, so that their cluster outlives the change (I4). They go with a later change of this split.
+    pub retiring: BTreeSet<BackendName>,
+    /// In the order of precedence as written; the last matches everything.
+    pub routes: Vec<ItemRoute>,
+    /// The value of the header that no request has (`kuma.md` R1). Depends on federation and split name alone: it never
+    /// changes, because a changed rule is a changed listener (R9). Unused for tcp.
+    pub anchor: String,
+    /// The generation of the plan in which this item last changed.
+    pub generation: Generation,
+    /// The commit that last changed it, of the source in which the split is declared.
+    pub commit: CommitId,
+    /// Over all of the above but `generation` and `commit`.
+    pub digest: Digest,
+}
+
+/// Exactly one MeshService: zone pinned, never ambiguous.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Destination {
+    /// The backend's zone.
+    pub zone: ZoneName,
+    /// That zone's name in Kuma (label `kuma.io/zone`).
+    pub kuma_zone: DnsLabel,
+    /// Namespace in a cluster (label `k8s.kuma.io/namespace`); none on VMs.
+    pub namespace: Option<DnsLabel>,
+    /// Label `kuma.io/display-name`.
+    pub service: ServiceName,
+    /// Port.
+    pub port: u16,
+}
+
+/// One route.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ItemRoute {
+    /// Its name in the split.
+    pub name: RouteName,
+    /// What it takes.
+    pub matches: Match,
+    /// Sum is exactly 100 per cent. An explicit 0 is a weight, not an absence.
+    pub weights: BTreeMap<BackendName, BasisPoints>,
+}
+
+/// An item by name and content: what an agent says it has, and what it is told to have.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ItemRef {
+    /// The split.
+    pub split: SplitName,
+    /// The generation in which the item last changed.
+    pub generation: Generation,
+    /// Its content.
+    pub digest: Digest,
+}
+
+/// One zone's part of a plan: what an agent holds, keeps on disk, and drives.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ZonePlan {
+    /// Whose plan.
+    pub federation: FederationName,
+    /// The zone.
+    pub zone: ZoneName,
+    /// Its name in Kuma.
+    pub kuma_zone: DnsLabel,
+    /// The mesh.
+    pub mesh: MeshName,
+    /// The whole plan's id.
+    pub plan: PlanId,
+    /// The whole plan's generation.
+    pub generation: Generation,
+    /// The whole plan's commits.
+    pub commits: Vec<SourceCommit>,
+    /// Items by split.
+    pub items: BTreeMap<SplitName, Arc<Item>>,
+}
+
+impl Item {
+    /// Name, generation and content.
+    pub fn reference(&self) -> ItemRef {
+        ItemRef {
+            split: self.split.clone(),
+            generation: self.generation,
+            digest: self.digest,
+        }
+    }
+
+    /// Backends to which any route gives weight above 0: what must resolve before this item may be applied (I3).
+    pub fn weighted(&self) -> BTreeSet<&BackendName> {
+        let named = self.routes.iter().flat_map(|r| r.weights.iter());
+        named
+            .filter(|(_, w)| **w > BasisPoints::ZERO)
+            .map(|(b, _)| b)
+            .collect()
+    }
+}
+
+impl Plan {
+    /// The part of one zone; none if the zone takes no part.
+    pub fn zone_plan(&self, zone: &ZoneName) -> Option<ZonePlan> {
+        let kuma_zone = self.zones.get(zone)?.clone();
+        let items = self
+            .splits
+            .iter()
+            .filter_map(|(name, split)| Some((name.clone(), Arc::clone(split.items.get(zone)?))))
+            .collect();
+        Some(ZonePlan {
+            federation: self.federation.clone(),
+            zone: zone.clone(),
+            kuma_zone,
+            mesh: self.mesh.clone(),
+            plan: self.id,
+            generation: self.generation,
+            commits: self.commits.clone(),
+            items,
+        })
+    }
+}

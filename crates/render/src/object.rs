@@ -1,0 +1,92 @@
+//! The Kuma objects that Weir writes, and the steps between live and wanted.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use weir_model::{MeshName, SplitName};
+use weir_planner::{Digest, Generation};
+
+/// Which of Kuma's two shapes a zone takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Form {
+    /// Universal: a REST document, labels at the top level.
+    Universal,
+    /// A Kubernetes object in Kuma's system namespace.
+    Kubernetes {
+        /// `kuma-system` unless somebody installed it elsewhere.
+        namespace: String,
+    },
+}
+
+/// What kind of policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Kind {
+    /// http, http2, grpc.
+    #[serde(rename = "MeshHTTPRoute")]
+    MeshHttpRoute,
+    /// tcp.
+    #[serde(rename = "MeshTCPRoute")]
+    MeshTcpRoute,
+}
+
+impl Kind {
+    /// Kuma's name for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::MeshHttpRoute => "MeshHTTPRoute",
+            Self::MeshTcpRoute => "MeshTCPRoute",
+        }
+    }
+
+    /// The plural in REST and Kubernetes paths.
+    pub fn plural(self) -> &'static str {
+        match self {
+            Self::MeshHttpRoute => "meshhttproutes",
+            Self::MeshTcpRoute => "meshtcproutes",
+        }
+    }
+}
+
+/// One policy of ours, wanted or live, independent of the form.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Object {
+    /// Kind.
+    pub kind: Kind,
+    /// Mesh.
+    pub mesh: MeshName,
+    /// Name, `weir-<split>`.
+    pub name: String,
+    /// `weir.dev/...` labels and `kuma.io/origin: zone`; not what Kuma computes itself.
+    pub labels: BTreeMap<String, String>,
+    /// The policy; the same bytes in both forms.
+    pub spec: serde_json::Value,
+}
+
+/// One thing to do at the zone's control plane. Ordered as given: writes before removals.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// Write this object whole: it is absent, or ours and different, and not of a newer generation.
+    Put {
+        /// What to write.
+        object: Object,
+        /// Why, for the log: `absent`, `weights differ`, `labels differ`.
+        reason: String,
+        /// The split, its item's generation and digest.
+        split: SplitName,
+        /// The item's generation.
+        generation: Generation,
+        /// The item's digest.
+        digest: Digest,
+    },
+    /// Remove an object that carries our mark, that the plan does not name, and that is not of a newer generation.
+    Delete {
+        /// Kind.
+        kind: Kind,
+        /// Mesh.
+        mesh: MeshName,
+        /// Name.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+}

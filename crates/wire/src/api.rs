@@ -1,0 +1,295 @@
+//! The shapes of the HTTP API (`/v1/...`): made by the coordinator, read by `weir`, the sandbox and anybody's scripts.
+//!
+//! JSON, camelCase. Weights are per cent with at most two decimals. Times are RFC 3339 UTC. Fields are only ever added.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use weir_model::{BasisPoints, Diagnostic};
+use weir_planner::Evidence;
+
+/// A weight in per cent as a JSON number: `90`, `0.5`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Percent(pub BasisPoints);
+
+impl Serialize for Percent {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let bp = self.0.get();
+        if bp % 100 == 0 {
+            to.serialize_u32(bp / 100)
+        } else {
+            to.serialize_f64(f64::from(bp) / 100.0)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Percent {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let number = serde_json::Number::deserialize(from)?;
+        BasisPoints::from_percent_text(&number.to_string())
+            .map(Self)
+            .map_err(serde::de::Error::custom)
+    }
+}
+
+/// Weights by route, then backend.
+pub type RouteWeights = BTreeMap<String, BTreeMap<String, Percent>>;
+
+/// How a split, a zone, or a split in a zone stands. Ordered from best to worst: a whole shows its worst part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Standing {
+    /// Read back from the live configuration after the change, exact, by evidence `live` or `sampled`, and recent.
+    Converged,
+    /// The plan is on its way: sent, taken or applied, not yet proven.
+    Progressing,
+    /// Refused by the zone for a stated reason; nothing moved.
+    Held,
+    /// Somebody else's policy outranks ours.
+    Overridden,
+    /// Live differs from the plan.
+    Different,
+    /// The last attempt failed; the next activation tries again.
+    Failed,
+    /// Not heard from lately; what is shown is old.
+    Stale,
+    /// Never heard.
+    Unknown,
+}
+
+/// `GET /v1/splits`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SplitList {
+    /// The newest plan's generation, 0 if none.
+    pub generation: u64,
+    /// Commits in force, by source.
+    pub commits: BTreeMap<String, String>,
+    /// Set when a newer commit was refused or Git cannot be read: what, in one sentence.
+    pub notice: Option<String>,
+    /// The splits, by name.
+    pub splits: Vec<SplitStatus>,
+}
+
+/// `GET /v1/splits/{name}`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SplitStatus {
+    /// Name.
+    pub name: String,
+    /// Service that callers use.
+    pub service: String,
+    /// Port.
+    pub port: u16,
+    /// http, http2, grpc, tcp.
+    pub protocol: String,
+    /// Declared weights in force.
+    #[schema(value_type = Object)]
+    pub declared: RouteWeights,
+    /// Commit that last changed it.
+    pub commit: String,
+    /// Generation in which it last changed.
+    pub generation: u64,
+    /// The worst of its zones.
+    pub standing: Standing,
+    /// When this generation was made.
+    pub since: String,
+    /// Its zones, by name.
+    pub zones: Vec<SplitInZone>,
+}
+
+/// One split in one zone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SplitInZone {
+    /// Zone.
+    pub zone: String,
+    /// How it stands.
+    pub standing: Standing,
+    /// Why, where that needs words.
+    pub reason: Option<String>,
+    /// Generation of the item that the zone's agents drive; 0 if none.
+    pub generation: u64,
+    /// `live`, `sampled`, `acknowledged`, `unknown`.
+    #[schema(value_type = String)]
+    pub evidence: Evidence,
+    /// When the proof was read; none if there is none.
+    pub proven_at: Option<String>,
+    /// Proxies looked at.
+    pub seen: u32,
+    /// Proxies known.
+    pub of: u32,
+    /// Weights read back; none if unknown.
+    #[schema(value_type = Option<Object>)]
+    pub weights: Option<RouteWeights>,
+    /// Requests counted since `counted_since`, by backend.
+    pub counted: BTreeMap<String, u64>,
+    /// Of those, failed.
+    pub failed: BTreeMap<String, u64>,
+    /// When counting began.
+    pub counted_since: Option<String>,
+    /// Other people's policies on the same service, each in words.
+    pub second_writers: Vec<String>,
+    /// When the zone's newest report on this was made.
+    pub heard_at: Option<String>,
+}
+
+/// `GET /v1/zones`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ZoneList {
+    /// By name.
+    pub zones: Vec<ZoneStatus>,
+}
+
+/// One zone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ZoneStatus {
+    /// Name.
+    pub name: String,
+    /// eks, eks-d, kubernetes, vm.
+    pub platform: String,
+    /// Name in Kuma.
+    pub kuma_zone: String,
+    /// The worst of its splits, or stale/unknown.
+    pub standing: Standing,
+    /// Why, where that needs words.
+    pub reason: Option<String>,
+    /// Generation that the zone holds.
+    pub generation: u64,
+    /// Version of its Kuma; none if it does not answer.
+    pub kuma: Option<String>,
+    /// Its agents, by name.
+    pub agents: Vec<AgentStatus>,
+}
+
+/// One agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentStatus {
+    /// Name.
+    pub name: String,
+    /// Whether a session is open now.
+    pub connected: bool,
+    /// When last heard.
+    pub heard_at: Option<String>,
+    /// Version of its program.
+    pub version: String,
+    /// Generation of the plan that it holds.
+    pub generation: u64,
+    /// When its certificate ends.
+    pub certificate_expires: Option<String>,
+}
+
+/// `GET /v1/commits`, newest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CommitList {
+    /// State of each source.
+    pub sources: Vec<SourceStatus>,
+    /// Newest first.
+    pub commits: Vec<CommitRecord>,
+}
+
+/// One Git source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceStatus {
+    /// Name.
+    pub name: String,
+    /// Where it is read from; never with credentials.
+    pub url: String,
+    /// Branch.
+    pub branch: String,
+    /// Whether the last look succeeded.
+    pub reachable: bool,
+    /// What went wrong, if not.
+    pub error: Option<String>,
+    /// Commit last seen.
+    pub head: Option<String>,
+    /// Commit in force.
+    pub in_force: Option<String>,
+    /// When last looked at.
+    pub checked_at: Option<String>,
+}
+
+/// One commit that the coordinator saw.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CommitRecord {
+    /// Source.
+    pub source: String,
+    /// Commit.
+    pub commit: String,
+    /// Author, `Name <mail>`.
+    pub author: String,
+    /// When it was authored.
+    pub authored_at: String,
+    /// First line.
+    pub subject: String,
+    /// When the coordinator saw it.
+    pub seen_at: String,
+    /// `taken` or `refused`.
+    pub verdict: String,
+    /// Generation that it made; none if it was refused or changed nothing.
+    pub generation: Option<u64>,
+    /// What was wrong or doubtful.
+    #[schema(value_type = Vec<Object>)]
+    pub diagnostics: Vec<Diagnostic>,
+    /// When each zone proved its generation.
+    pub proven: BTreeMap<String, String>,
+}
+
+/// `GET /v1/events`: server-sent, `id:` is [`Event::id`], `event:` is [`Event::kind`]; `Last-Event-ID` or `?after=` resumes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Event {
+    /// Rises by one.
+    pub id: u64,
+    /// When.
+    pub at: String,
+    /// `commit.taken`, `commit.refused`, `source.unreachable`, `source.reachable`, `plan.made`, `agent.joined`,
+    /// `agent.connected`, `agent.gone`, `zone.proven`, `zone.held`, `zone.overridden`, `zone.failed`, `zone.different`.
+    pub kind: String,
+    /// In one sentence.
+    pub message: String,
+    /// Zone, if about one.
+    pub zone: Option<String>,
+    /// Split, if about one.
+    pub split: Option<String>,
+    /// Generation, if about one.
+    pub generation: Option<u64>,
+}
+
+/// `GET /v1/plans/{generation}` (or `latest`): what changed against the parent, and the whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanDocument {
+    /// Generation.
+    pub generation: u64,
+    /// Id.
+    pub id: String,
+    /// Parent's id.
+    pub parent: Option<String>,
+    /// Commits, by source.
+    pub commits: BTreeMap<String, String>,
+    /// When it was made.
+    pub created: String,
+    /// What changed against the parent, a sentence each.
+    pub changes: Vec<String>,
+    /// The plan itself, as canonical JSON.
+    #[schema(value_type = Object)]
+    pub plan: serde_json::Value,
+}
+
+/// Every error of the API, with the HTTP status to match.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Problem {
+    /// What happened.
+    pub message: String,
+    /// What to do.
+    pub help: Option<String>,
+}

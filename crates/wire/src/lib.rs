@@ -1,0 +1,17 @@
+//! What crosses a network: the agent protocol (`weir.agent.v1`) and the shapes of the HTTP API.
+//!
+//! Pure: types and conversions; it opens nothing.
+
+pub mod api;
+
+/// Generated from `proto/weir/agent/v1/agent.proto`.
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::unwrap_used,
+    clippy::use_self
+)]
+pub mod v1 {
+    tonic::include_proto!("weir.agent.v1");
+}
