@@ -1,1 +1,10 @@
-fn main() {}
+//! `weir`: reads the command line, runs one command, ends with its exit code.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use weir_cli::command::Weir;
+
+fn main() -> ExitCode {
+    Weir::parse().run().into()
+}

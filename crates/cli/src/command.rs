@@ -1,0 +1,71 @@
+//! The command line itself: every command with its flags, and the exit codes. Changed when a command is added.
+
+use clap::{Parser, Subcommand};
+
+use crate::output::{Color, Exit, Output};
+use crate::{check, completions, events, explain, history, plan, status, zones};
+
+/// Declared traffic splits across Kuma zones: check them, plan them, see what runs.
+#[derive(Debug, Parser)]
+#[command(name = "weir", version, propagate_version = true, max_term_width = 80)]
+pub struct Weir {
+    /// Print JSON instead of text.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// When to use colour; `auto` is only on a terminal and never with NO_COLOR.
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
+    pub color: Color,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Check declaration files, offline.
+    Check(check::Args),
+    /// Show what a change of declaration changes in each zone, offline.
+    Plan(plan::Args),
+    /// Explain a diagnostic code.
+    Explain(explain::Args),
+    /// Show what each split declares and what each zone runs, by proof.
+    Status(status::Args),
+    /// Show zones and their agents.
+    Zones(zones::Args),
+    /// Show commits, what became of them and when each zone followed.
+    History(history::Args),
+    /// Show what happened, and with --follow what happens.
+    Events(events::Args),
+    /// Print a completion script for a shell.
+    Completions(completions::Args),
+}
+
+impl Weir {
+    /// Runs the command and tells how it ended.
+    pub fn run(self) -> Exit {
+        let output = Output::new(self.json, self.color);
+        match &self.command {
+            Command::Check(args) => check::run(args, &output),
+            Command::Plan(args) => plan::run(args, &output),
+            Command::Explain(args) => explain::run(args, &output),
+            Command::Status(args) => status::run(args, &output),
+            Command::Zones(args) => zones::run(args, &output),
+            Command::History(args) => history::run(args, &output),
+            Command::Events(args) => events::run(args, &output),
+            Command::Completions(args) => completions::run(args, &output),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Weir;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Weir::command().debug_assert();
+    }
+}
