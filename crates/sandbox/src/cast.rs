@@ -1,0 +1,94 @@
+//! The cast of the play: who plays Kuma. The double (`double/`) and the real parts (`real/`) implement [`Cast`]; the play
+//! and everything above it know only this file. Changed when the play needs something new of either.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use futures::future::BoxFuture;
+
+use crate::process::Keeper;
+
+/// What every cast is told before it starts anything.
+#[derive(Debug, Clone)]
+pub struct Stage {
+    /// The sandbox's directory. A cast writes below `zones/<zone>/` and `global/`, and logs to `logs/`; nowhere else,
+    /// except for sockets whose path would be too long there.
+    pub dir: PathBuf,
+    /// The mesh.
+    pub mesh: String,
+    /// The service that is split; its MeshServices and its MeshMultiZoneService have this display name.
+    pub service: String,
+    /// The port of that service.
+    pub port: u16,
+    /// Starts processes so that none outlives the sandbox.
+    pub keeper: Keeper,
+}
+
+/// What the zone-spanning part of Kuma gives.
+#[derive(Debug, Clone)]
+pub struct GlobalParts {
+    /// REST API of the global control plane, `http://127.0.0.1:5681`; none if the cast has no such process.
+    pub api: Option<String>,
+}
+
+/// What one zone's control plane gives: this goes into the configuration of the zone's agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ZoneParts {
+    /// REST API of the zone's control plane, `http://127.0.0.1:5681`. The same after a restart.
+    pub api: String,
+    /// Where the admin interfaces of this zone's proxies are or will be: globs of unix sockets, or URLs.
+    pub envoy_admin: Vec<String>,
+}
+
+/// Where a caller sends its requests to reach the split service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outbound {
+    /// Address of the outbound listener.
+    pub address: SocketAddr,
+    /// What it stands for, in words: `MeshMultiZoneService checkout`, `MeshService checkout in fra`.
+    pub target: String,
+}
+
+/// Who plays Kuma.
+///
+/// Order of calls: `start_global`, `start_zone` for each zone, then backends and callers of each zone, then `settled`.
+/// Nothing is retried above this trait: a method returns when what it started can be used, or says why not.
+pub trait Cast: Send {
+    /// `double` or `real`.
+    fn name(&self) -> &'static str;
+
+    /// What plays, with versions: `kuma-cp` -> `2.14.3`. For logs and for the recordings.
+    fn versions(&mut self) -> BoxFuture<'_, anyhow::Result<BTreeMap<String, String>>>;
+
+    /// Zones with callers that this cast can afford.
+    fn calling_zones(&self) -> Vec<String>;
+
+    /// Starts what spans the zones, with mesh, mTLS, permission and the MeshMultiZoneService of the split service.
+    fn start_global(&mut self) -> BoxFuture<'_, anyhow::Result<GlobalParts>>;
+
+    /// Starts a zone's control plane (and its ingress); returns when its API answers and knows the mesh.
+    fn start_zone<'a>(&'a mut self, zone: &'a str) -> BoxFuture<'a, anyhow::Result<ZoneParts>>;
+
+    /// Puts a dataplane of the split service in front of the application at `app`, so that the zone gets a MeshService.
+    fn start_backend<'a>(&'a mut self, zone: &'a str, app: SocketAddr) -> BoxFuture<'a, anyhow::Result<()>>;
+
+    /// Starts a caller's dataplane (with one inbound, or no policy would match it) and returns its outbounds.
+    fn start_caller<'a>(&'a mut self, zone: &'a str) -> BoxFuture<'a, anyhow::Result<Vec<Outbound>>>;
+
+    /// Returns when every calling zone resolves the split service in all of `backends` (zones with a backend) and its
+    /// callers get answers.
+    fn settled<'a>(&'a mut self, backends: &'a [String]) -> BoxFuture<'a, anyhow::Result<()>>;
+
+    /// `kill -9` of a zone's control plane; its proxies stay.
+    fn kill_control_plane<'a>(&'a mut self, zone: &'a str) -> BoxFuture<'a, anyhow::Result<()>>;
+
+    /// Starts a killed control plane again, at the same address. With a memory store it comes back empty.
+    fn restart_control_plane<'a>(&'a mut self, zone: &'a str) -> BoxFuture<'a, anyhow::Result<()>>;
+
+    /// Processes of this cast that ended though nobody stopped them, in words. Asked for when something went wrong.
+    fn casualties(&mut self) -> Vec<String>;
+
+    /// Ends everything, proxies last. Also called after a failed start.
+    fn stop(&mut self) -> BoxFuture<'_, ()>;
+}
