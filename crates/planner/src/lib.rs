@@ -2,9 +2,15 @@
 //!
 //! Pure: same input, same bytes, on every machine. A plan leaves no choice to whoever executes it.
 
+pub mod canonical;
 pub mod facts;
 pub mod plan;
+pub mod planning;
+pub mod precedence;
+pub mod refusal;
+mod retire;
 
+pub use canonical::{anchor, item_digest, plan_id};
 pub use facts::{
     Counts, Coverage, Evidence, ItemFact, ItemState, Proof, ProvenWeights, SecondWriter, ServiceFact,
     ServiceState, Verdict, ZoneFacts,
@@ -12,3 +18,5 @@ pub use facts::{
 pub use plan::{
     Destination, Digest, Generation, Item, ItemRef, ItemRoute, Plan, PlanId, SplitPlan, ZonePlan,
 };
+pub use planning::{DRAIN, Inputs, Planned, Work, plan, plan_with_work};
+pub use refusal::{Flaw, Refusal};

@@ -111,6 +111,8 @@ pub struct Plan {
 pub struct SplitPlan {
     /// BLAKE3 over all that these items were derived from; equal digests need no planning.
     pub digest: Digest,
+    /// BLAKE3 over `digest` and each item's digest, generation and commit: what the plan's id is made of.
+    pub root: Digest,
     /// One item for each zone of the federation: every zone may have callers.
     pub items: BTreeMap<ZoneName, Arc<Item>>,
 }
@@ -135,9 +137,10 @@ pub struct Item {
     /// Where each backend is. Holds every declared backend, and those of `retiring`.
     pub destinations: BTreeMap<BackendName, Destination>,
     /// Backends that are declared no more but had weight in the parent's item: no route names them, the anchor still
-    /// does, so that their cluster outlives the change (I4). They go with a later change of this split.
+    /// does, so that their cluster outlives the change (I4). They go with a later change of this split. A backend that
+    /// keeps its name but moves is here under a name made up from its own. Empty for tcp, which has no anchor.
     pub retiring: BTreeSet<BackendName>,
-    /// In the order of precedence as written; the last matches everything.
+    /// In the order of precedence (the most specific first, ties as written); the last matches everything.
     pub routes: Vec<ItemRoute>,
     /// The value of the header that no request has (`kuma.md` R1). Depends on federation and split name alone: it never
     /// changes, because a changed rule is a changed listener (R9). Unused for tcp.

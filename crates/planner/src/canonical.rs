@@ -1,0 +1,330 @@
+//! The canonical bytes: what ids and digests are made of. Version 1.
+//!
+//! Every machine that holds a value must come to the same bytes, so they are defined here and nowhere else, and no
+//! serializer takes part. Agents, the ledger and the linter recompute them. The encoding is
+//!
+//! | value | bytes |
+//! |---|---|
+//! | number | big-endian, of the width named below |
+//! | text, name | length in bytes as `u64`, then UTF-8 |
+//! | list, set, map | number of entries as `u64`, then each (of a map: key, value); sets and maps ascending by key |
+//! | optional | `0`, or `1` and the value |
+//! | choice | one byte that says which, then its value |
+//! | digest, id | its 32 bytes |
+//! | time | seconds since 1970 as `i64`, nanoseconds as `i32` |
+//!
+//! Nothing is left out and every length comes first, so two different values never give the same bytes. What the bytes
+//! are of is not in them but in the key: BLAKE3 runs in its key derivation mode with one context for each kind of value,
+//! and the context ends in the version. **A change of this file is a new version: new contexts.** It makes every item of
+//! every federation look changed once; the tests hold a digest of each kind so that it cannot happen unnoticed.
+//!
+//! Plans are a Merkle tree: an item's [`digest`](item_digest) covers its content; a split's [`root`](split_root) covers
+//! its items' digests, generations and commits; a plan's [`id`](plan_id) covers the roots. What did not change is not
+//! read again.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use weir_model::{
+    Backend, BackendName, BasisPoints, CommitId, DnsLabel, FederationName, HeaderMatch, Match, MeshName,
+    PathMatch, Protocol, QueryMatch, RouteName, ServiceName, SourceCommit, SourceName, Split, SplitName,
+    ValueMatch, ZoneName,
+};
+
+use crate::plan::{Destination, Digest, Generation, Item, ItemRoute, Plan, PlanId, SplitPlan};
+use crate::precedence;
+
+const ITEM: &str = "weir.dev item, canonical bytes version 1";
+const INPUTS: &str = "weir.dev split inputs, canonical bytes version 1";
+const ZONES: &str = "weir.dev zones, canonical bytes version 1";
+const ROOT: &str = "weir.dev split root, canonical bytes version 1";
+const PLAN: &str = "weir.dev plan, canonical bytes version 1";
+const ANCHOR: &str = "weir.dev anchor, canonical bytes version 1";
+
+/// The digest of an item: over everything in it but its generation, its commit and the digest itself.
+pub fn item_digest(item: &Item) -> Digest {
+    Digest(hash(ITEM, &item_bytes(item)))
+}
+
+/// The bytes under [`item_digest`].
+pub fn item_bytes(item: &Item) -> Vec<u8> {
+    let mut to = Vec::with_capacity(512);
+    item.split.put(&mut to);
+    item.zone.put(&mut to);
+    item.kuma_zone.put(&mut to);
+    item.mesh.put(&mut to);
+    item.service.put(&mut to);
+    item.port.put(&mut to);
+    item.protocol.put(&mut to);
+    item.destinations.put(&mut to);
+    list(&mut to, item.retiring.iter());
+    list(&mut to, item.routes.iter());
+    item.anchor.as_str().put(&mut to);
+    to
+}
+
+/// What a split plan's items are derived from, apart from the parent: equal digests need no planning.
+/// `zones` is a [`zones_digest`]. Places are not in it, nor is the order of routes beyond their precedence.
+pub fn split_inputs(federation: &FederationName, mesh: &MeshName, zones: &Digest, split: &Split) -> Digest {
+    let mut to = Vec::with_capacity(512);
+    federation.put(&mut to);
+    mesh.put(&mut to);
+    to.extend(zones.0);
+    split.name.put(&mut to);
+    split.service.put(&mut to);
+    split.port.put(&mut to);
+    split.protocol.put(&mut to);
+    split.backends.put(&mut to);
+    list(&mut to, precedence::routes(split).iter());
+    Digest(hash(INPUTS, &to))
+}
+
+/// The zones that take part, with their names in Kuma.
+pub fn zones_digest(zones: &BTreeMap<ZoneName, DnsLabel>) -> Digest {
+    let mut to = Vec::new();
+    zones.put(&mut to);
+    Digest(hash(ZONES, &to))
+}
+
+/// The root of a split plan: its inputs and, for each zone, the item's digest, generation and commit.
+pub fn split_root(split: &SplitPlan) -> Digest {
+    let mut to = Vec::with_capacity(40 + 128 * split.items.len());
+    to.extend(split.digest.0);
+    count(&mut to, split.items.len());
+    for (zone, item) in &split.items {
+        zone.put(&mut to);
+        to.extend(item.digest.0);
+        item.generation.put(&mut to);
+        item.commit.put(&mut to);
+    }
+    Digest(hash(ROOT, &to))
+}
+
+/// The id of a plan: over everything in it but the id itself, with each split's [`root`](SplitPlan::root) for its items.
+pub fn plan_id(plan: &Plan) -> PlanId {
+    let mut to = Vec::with_capacity(256 + 64 * plan.splits.len());
+    plan.federation.put(&mut to);
+    plan.mesh.put(&mut to);
+    match plan.parent {
+        None => to.push(0),
+        Some(parent) => {
+            to.push(1);
+            to.extend(parent.0);
+        }
+    }
+    plan.generation.put(&mut to);
+    list(&mut to, plan.commits.iter());
+    plan.created.put(&mut to);
+    plan.zones.put(&mut to);
+    count(&mut to, plan.splits.len());
+    for (name, split) in &plan.splits {
+        name.put(&mut to);
+        to.extend(split.root.0);
+    }
+    PlanId(hash(PLAN, &to))
+}
+
+/// The value of the anchor's header: 32 hex digits that depend on federation and split name alone.
+pub fn anchor(federation: &FederationName, split: &SplitName) -> String {
+    let mut to = Vec::new();
+    federation.put(&mut to);
+    split.put(&mut to);
+    let mut text = Digest(hash(ANCHOR, &to)).to_string();
+    text.truncate(32);
+    text
+}
+
+fn hash(context: &str, bytes: &[u8]) -> [u8; 32] {
+    blake3::derive_key(context, bytes)
+}
+
+/// A value that has canonical bytes.
+trait Put {
+    fn put(&self, to: &mut Vec<u8>);
+}
+
+fn count(to: &mut Vec<u8>, entries: usize) {
+    // usize is at most 64 bits wide on every target of Rust
+    to.extend((entries as u64).to_be_bytes());
+}
+
+fn list<'a, T: Put + 'a>(to: &mut Vec<u8>, entries: impl ExactSizeIterator<Item = &'a T>) {
+    count(to, entries.len());
+    for entry in entries {
+        entry.put(to);
+    }
+}
+
+impl Put for str {
+    fn put(&self, to: &mut Vec<u8>) {
+        count(to, self.len());
+        to.extend(self.as_bytes());
+    }
+}
+
+macro_rules! put_names {
+    ($($name:ty)*) => {$(
+        impl Put for $name {
+            fn put(&self, to: &mut Vec<u8>) {
+                self.as_str().put(to);
+            }
+        }
+    )*};
+}
+
+put_names! { String DnsLabel FederationName MeshName ZoneName SplitName ServiceName BackendName RouteName }
+
+macro_rules! put_numbers {
+    ($($number:ty)*) => {$(
+        impl Put for $number {
+            fn put(&self, to: &mut Vec<u8>) {
+                to.extend(self.to_be_bytes());
+            }
+        }
+    )*};
+}
+
+put_numbers! { u16 u32 u64 i32 i64 }
+
+impl<T: Put> Put for Option<T> {
+    fn put(&self, to: &mut Vec<u8>) {
+        match self {
+            None => to.push(0),
+            Some(value) => {
+                to.push(1);
+                value.put(to);
+            }
+        }
+    }
+}
+
+impl<K: Put, V: Put> Put for BTreeMap<K, V> {
+    fn put(&self, to: &mut Vec<u8>) {
+        count(to, self.len());
+        for (key, value) in self {
+            key.put(to);
+            value.put(to);
+        }
+    }
+}
+
+impl Put for SourceName {
+    fn put(&self, to: &mut Vec<u8>) {
+        self.0.put(to);
+    }
+}
+
+impl Put for CommitId {
+    fn put(&self, to: &mut Vec<u8>) {
+        self.0.put(to);
+    }
+}
+
+impl Put for SourceCommit {
+    fn put(&self, to: &mut Vec<u8>) {
+        self.source.put(to);
+        self.commit.put(to);
+    }
+}
+
+impl Put for Generation {
+    fn put(&self, to: &mut Vec<u8>) {
+        self.0.put(to);
+    }
+}
+
+/// `u32`: basis points.
+impl Put for BasisPoints {
+    fn put(&self, to: &mut Vec<u8>) {
+        self.get().put(to);
+    }
+}
+
+impl Put for Timestamp {
+    fn put(&self, to: &mut Vec<u8>) {
+        self.as_second().put(to);
+        self.subsec_nanosecond().put(to);
+    }
+}
+
+impl Put for Protocol {
+    fn put(&self, to: &mut Vec<u8>) {
+        to.push(match self {
+            Self::Http => 1,
+            Self::Http2 => 2,
+            Self::Grpc => 3,
+            Self::Tcp => 4,
+        });
+    }
+}
+
+impl Put for Backend {
+    fn put(&self, to: &mut Vec<u8>) {
+        self.zone.put(to);
+        self.namespace.put(to);
+    }
+}
+
+impl Put for Destination {
+    fn put(&self, to: &mut Vec<u8>) {
+        self.zone.put(to);
+        self.kuma_zone.put(to);
+        self.namespace.put(to);
+        self.service.put(to);
+        self.port.put(to);
+    }
+}
+
+impl Put for ItemRoute {
+    fn put(&self, to: &mut Vec<u8>) {
+        self.name.put(to);
+        self.matches.put(to);
+        self.weights.put(to);
+    }
+}
+
+impl Put for Match {
+    fn put(&self, to: &mut Vec<u8>) {
+        self.path.put(to);
+        self.method.put(to);
+        list(to, self.headers.iter());
+        list(to, self.query.iter());
+    }
+}
+
+impl Put for PathMatch {
+    fn put(&self, to: &mut Vec<u8>) {
+        let (which, text) = match self {
+            Self::Exact(text) => (1, text),
+            Self::Prefix(text) => (2, text),
+            Self::Regex(text) => (3, text),
+        };
+        to.push(which);
+        text.put(to);
+    }
+}
+
+impl Put for ValueMatch {
+    fn put(&self, to: &mut Vec<u8>) {
+        let (which, text) = match self {
+            Self::Exact(text) => (1, text),
+            Self::Regex(text) => (3, text),
+        };
+        to.push(which);
+        text.put(to);
+    }
+}
+
+impl Put for HeaderMatch {
+    fn put(&self, to: &mut Vec<u8>) {
+        self.name.put(to);
+        self.value.put(to);
+    }
+}
+
+impl Put for QueryMatch {
+    fn put(&self, to: &mut Vec<u8>) {
+        self.name.put(to);
+        self.value.put(to);
+    }
+}

@@ -1,0 +1,381 @@
+//! The one function that makes plans.
+//!
+//! Its cost follows the change: for a split whose inputs have the digest that they had in the parent, the parent's items
+//! are taken over as they are, unread.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use weir_model::{
+    BackendName, BasisPoints, CommitId, Declaration, DnsLabel, FederationName, MeshName, Protocol,
+    ServiceName, SourceCommit, SourceName, Split, SplitName, ZoneName,
+};
+
+use crate::canonical;
+use crate::plan::{Destination, Digest, Generation, Item, ItemRoute, Plan, PlanId, SplitPlan};
+use crate::precedence;
+use crate::refusal::{Flaw, Refusal};
+use crate::retire;
+
+/// A backend that was taken out of a split stays behind the anchor at least this long after the plan that took it out,
+/// whatever else is committed meanwhile. Twice Kuma's drain time (`kuma.md` R9), so that quick commits one after the
+/// other never take a cluster from under requests that still go there.
+pub const DRAIN: SignedDuration = SignedDuration::from_secs(60);
+
+/// All that a plan depends on. Equal inputs give equal bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Inputs<'a> {
+    /// What is declared; without error diagnostics.
+    pub declaration: &'a Declaration,
+    /// The accepted commit of each source, in any order.
+    pub commits: &'a [SourceCommit],
+    /// The highest generation that any agent ever reported; 0 if none did.
+    pub highest: Generation,
+    /// The plan in force; none before the first.
+    pub parent: Option<&'a Plan>,
+    /// The time, which becomes [`Plan::created`].
+    pub now: Timestamp,
+}
+
+/// What came of planning.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Planned {
+    /// The parent says it all. New commits that change nothing make no plan.
+    Nothing,
+    /// A new plan.
+    New(Plan),
+    /// Nothing moves; why, at least one reason.
+    Refused(Vec<Refusal>),
+}
+
+/// What planning had to do: a measure of its cost that is the same on every machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Work {
+    /// Splits whose inputs were digested and compared.
+    pub splits_compared: usize,
+    /// Splits that were planned because their inputs differ.
+    pub splits_planned: usize,
+    /// Items that were made anew.
+    pub items_made: usize,
+    /// Items of planned splits that turned out as they were.
+    pub items_kept: usize,
+}
+
+/// Makes the plan that follows `parent`, if anything has to change.
+///
+/// The generation is one above the parent's and above every generation that an agent reported. An agent that reports
+/// more than the parent's generation has seen plans that this history does not hold (a ledger restored from a backup, a
+/// coordinator that was replaced): then every item is written anew under the new generation, so that no zone stays with
+/// what the lost plans told it.
+pub fn plan(inputs: Inputs<'_>) -> Planned {
+    plan_with_work(inputs).0
+}
+
+/// [`plan`], and what it had to do.
+pub fn plan_with_work(inputs: Inputs<'_>) -> (Planned, Work) {
+    let mut work = Work::default();
+    let planned = match make(inputs, &mut work) {
+        Ok(Some(plan)) => Planned::New(plan),
+        Ok(None) => Planned::Nothing,
+        Err(reasons) => Planned::Refused(reasons),
+    };
+    (planned, work)
+}
+
+fn make(inputs: Inputs<'_>, work: &mut Work) -> Result<Option<Plan>, Vec<Refusal>> {
+    let whole = Whole::new(inputs)?;
+    let mut reasons = Vec::new();
+    let mut splits = BTreeMap::new();
+    let mut services: BTreeMap<(&ServiceName, u16), &SplitName> = BTreeMap::new();
+    let mut changed = whole.changed();
+
+    for (name, split) in &inputs.declaration.splits {
+        if let Some(first) = services.insert((&split.service, split.port), name) {
+            reasons.push(Refusal::SameService {
+                service: split.service.clone(),
+                port: split.port,
+                first: first.clone(),
+                second: name.clone(),
+            });
+        }
+        work.splits_compared += 1;
+        let digest = canonical::split_inputs(whole.federation, whole.mesh, &whole.zones_digest, split);
+        let before = whole.parent.and_then(|parent| parent.splits.get(name));
+        if let Some(before) = before
+            && before.digest == digest
+            && !whole.unknown_history
+        {
+            splits.insert(name.clone(), Arc::clone(before));
+            continue;
+        }
+        changed = true;
+        work.splits_planned += 1;
+        match whole.split(split, digest, before.map(Arc::as_ref), work) {
+            Ok(planned) => {
+                splits.insert(name.clone(), Arc::new(planned));
+            }
+            Err(mut found) => reasons.append(&mut found),
+        }
+    }
+    if !reasons.is_empty() {
+        return Err(reasons);
+    }
+    let gone = |parent: &Plan| parent.splits.keys().any(|name| !splits.contains_key(name));
+    if !changed && !whole.parent.is_some_and(gone) {
+        return Ok(None);
+    }
+    let mut plan = Plan {
+        federation: whole.federation.clone(),
+        mesh: whole.mesh.clone(),
+        id: PlanId([0; 32]),
+        parent: whole.parent.map(|parent| parent.id),
+        generation: whole.generation,
+        commits: whole.commits(),
+        created: inputs.now,
+        zones: whole.zones,
+        splits,
+    };
+    plan.id = canonical::plan_id(&plan);
+    Ok(Some(plan))
+}
+
+/// What is the same for all splits of one plan.
+struct Whole<'a> {
+    federation: &'a FederationName,
+    mesh: &'a MeshName,
+    zones: BTreeMap<ZoneName, DnsLabel>,
+    zones_digest: Digest,
+    commits: BTreeMap<&'a SourceName, &'a CommitId>,
+    generation: Generation,
+    parent: Option<&'a Plan>,
+    /// An agent has seen a generation above the parent's.
+    unknown_history: bool,
+    now: Timestamp,
+}
+
+impl<'a> Whole<'a> {
+    fn new(inputs: Inputs<'a>) -> Result<Self, Vec<Refusal>> {
+        let Some(federation) = &inputs.declaration.federation else {
+            return Err(vec![Refusal::NoFederation]);
+        };
+        let mut reasons = Vec::new();
+        if let Some(parent) = inputs.parent
+            && parent.federation != federation.name
+        {
+            reasons.push(Refusal::FederationRenamed {
+                was: parent.federation.clone(),
+                is: federation.name.clone(),
+            });
+        }
+        let mut commits = BTreeMap::new();
+        for of in inputs.commits {
+            let other = commits.insert(&of.source, &of.commit);
+            if other.is_some_and(|other| *other != of.commit) {
+                reasons.push(Refusal::TwoCommits(of.source.clone()));
+            }
+        }
+        let mut zones = BTreeMap::new();
+        let mut in_kuma: BTreeMap<&DnsLabel, &ZoneName> = BTreeMap::new();
+        for (name, zone) in &inputs.declaration.zones {
+            if let Some(first) = in_kuma.insert(&zone.kuma_zone, name) {
+                reasons.push(Refusal::SameKumaZone {
+                    kuma_zone: zone.kuma_zone.clone(),
+                    first: first.clone(),
+                    second: name.clone(),
+                });
+            }
+            zones.insert(name.clone(), zone.kuma_zone.clone());
+        }
+        let known = inputs.parent.map_or(Generation(0), |parent| parent.generation);
+        let last = known.max(inputs.highest);
+        let generation = last.0.checked_add(1).map(Generation);
+        let Some(generation) = generation.filter(|_| reasons.is_empty()) else {
+            if generation.is_none() {
+                reasons.push(Refusal::NoGenerationLeft(last));
+            }
+            return Err(reasons);
+        };
+        Ok(Self {
+            federation: &federation.name,
+            mesh: &federation.mesh,
+            zones_digest: canonical::zones_digest(&zones),
+            zones,
+            commits,
+            generation,
+            parent: inputs.parent,
+            unknown_history: inputs.parent.is_some() && inputs.highest > known,
+            now: inputs.now,
+        })
+    }
+
+    /// Whether something changed that stands in no split.
+    fn changed(&self) -> bool {
+        self.parent.is_none_or(|parent| {
+            self.unknown_history || parent.mesh != *self.mesh || parent.zones != self.zones
+        })
+    }
+
+    fn commits(&self) -> Vec<SourceCommit> {
+        let sorted = self.commits.iter();
+        sorted
+            .map(|(source, commit)| SourceCommit {
+                source: (*source).clone(),
+                commit: (*commit).clone(),
+            })
+            .collect()
+    }
+
+    fn split(
+        &self,
+        split: &Split,
+        digest: Digest,
+        before: Option<&SplitPlan>,
+        work: &mut Work,
+    ) -> Result<SplitPlan, Vec<Refusal>> {
+        let refuse = |flaw| Refusal::Flaw {
+            split: split.name.clone(),
+            flaw,
+        };
+        let Some(commit) = self.commits.get(&split.place.source) else {
+            return Err(vec![Refusal::NoCommit {
+                split: split.name.clone(),
+                origin: split.place.source.clone(),
+            }]);
+        };
+        let routes = precedence::routes(split);
+        let destinations = self
+            .destinations(split)
+            .and_then(|destinations| {
+                check_routes(split, &routes)?;
+                Ok(destinations)
+            })
+            .map_err(|flaws| flaws.into_iter().map(refuse).collect::<Vec<_>>())?;
+        let anchor = canonical::anchor(self.federation, &split.name);
+
+        let mut items = BTreeMap::new();
+        for (zone, kuma_zone) in &self.zones {
+            let wanted = Item {
+                split: split.name.clone(),
+                zone: zone.clone(),
+                kuma_zone: kuma_zone.clone(),
+                mesh: self.mesh.clone(),
+                service: split.service.clone(),
+                port: split.port,
+                protocol: split.protocol,
+                destinations: destinations.clone(),
+                retiring: [].into(),
+                routes: routes.clone(),
+                anchor: anchor.clone(),
+                generation: self.generation,
+                commit: (*commit).clone(),
+                digest: Digest([0; 32]),
+            };
+            let before = before.and_then(|before| before.items.get(zone));
+            let item = self.item(wanted, before, work);
+            items.insert(zone.clone(), item);
+        }
+        let mut planned = SplitPlan {
+            digest,
+            root: Digest([0; 32]),
+            items,
+        };
+        planned.root = canonical::split_root(&planned);
+        Ok(planned)
+    }
+
+    /// The item that follows `before`: that one itself if it already says what is wanted.
+    fn item(&self, wanted: Item, before: Option<&Arc<Item>>, work: &mut Work) -> Arc<Item> {
+        let Some(before) = before else {
+            work.items_made += 1;
+            return Arc::new(sealed(wanted));
+        };
+        let same = sealed(retire::keeping_all(wanted.clone(), before));
+        if same.digest == before.digest && !self.unknown_history {
+            work.items_kept += 1;
+            return Arc::clone(before);
+        }
+        work.items_made += 1;
+        let drained = self
+            .parent
+            .is_some_and(|parent| self.now.duration_since(parent.created) >= DRAIN);
+        if drained && same.digest != before.digest {
+            Arc::new(sealed(retire::releasing_drained(wanted, before)))
+        } else {
+            Arc::new(same)
+        }
+    }
+
+    fn destinations(&self, split: &Split) -> Result<BTreeMap<BackendName, Destination>, Vec<Flaw>> {
+        let mut flaws = Vec::new();
+        let mut destinations = BTreeMap::new();
+        let mut places: BTreeMap<Destination, &BackendName> = BTreeMap::new();
+        for (name, backend) in &split.backends {
+            let Some(kuma_zone) = self.zones.get(&backend.zone) else {
+                flaws.push(Flaw::UnknownZone {
+                    backend: name.clone(),
+                    zone: backend.zone.clone(),
+                });
+                continue;
+            };
+            let destination = Destination {
+                zone: backend.zone.clone(),
+                kuma_zone: kuma_zone.clone(),
+                namespace: backend.namespace.clone(),
+                service: split.service.clone(),
+                port: split.port,
+            };
+            if let Some(first) = places.insert(destination.clone(), name) {
+                flaws.push(Flaw::SameDestination {
+                    first: first.clone(),
+                    second: name.clone(),
+                });
+            }
+            destinations.insert(name.clone(), destination);
+        }
+        if flaws.is_empty() {
+            Ok(destinations)
+        } else {
+            Err(flaws)
+        }
+    }
+}
+
+fn sealed(mut item: Item) -> Item {
+    item.digest = canonical::item_digest(&item);
+    item
+}
+
+/// What every set of routes must be, in the order of precedence.
+fn check_routes(split: &Split, routes: &[ItemRoute]) -> Result<(), Vec<Flaw>> {
+    let mut flaws = Vec::new();
+    for (at, route) in routes.iter().enumerate() {
+        let name = || route.name.clone();
+        if routes[..at].iter().any(|earlier| earlier.name == route.name) {
+            flaws.push(Flaw::SameRoute(name()));
+        }
+        if at > 0 && routes[at - 1].matches.is_any() {
+            flaws.push(Flaw::Unreachable(name()));
+        }
+        if split.protocol == Protocol::Tcp && !route.matches.is_any() {
+            flaws.push(Flaw::MatchOnTcp(name()));
+        }
+        for backend in route.weights.keys().filter(|b| !split.backends.contains_key(*b)) {
+            flaws.push(Flaw::UnknownBackend {
+                route: name(),
+                backend: backend.clone(),
+            });
+        }
+        let sum: u64 = route.weights.values().map(|weight| u64::from(weight.get())).sum();
+        if sum != u64::from(BasisPoints::WHOLE.get()) {
+            flaws.push(Flaw::Sum {
+                route: name(),
+                basis_points: sum,
+            });
+        }
+    }
+    if !routes.last().is_some_and(|last| last.matches.is_any()) && flaws.is_empty() {
+        flaws.push(Flaw::NoDefault);
+    }
+    if flaws.is_empty() { Ok(()) } else { Err(flaws) }
+}
