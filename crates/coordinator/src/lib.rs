@@ -1,1 +1,6 @@
-//! placeholder
+//! The coordinator: reads Git, plans, holds agents' sessions, answers people. It decides; it never touches traffic:
+//! without it, every zone stays as it is.
+
+pub mod config;
+pub mod git;
+pub mod ledger;

@@ -1,0 +1,350 @@
+//! The bare mirror of one source, and reading a commit's declaration files from it.
+//!
+//! A mirror is a cache: it may be deleted at any time, and one that is damaged is made anew (and that is said).
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use git2::{ErrorCode, FetchOptions, ObjectType, Oid, Repository};
+use jiff::Timestamp;
+use weir_model::{CommitId, SourceFile, SourceName};
+
+use super::transport::{self, Access, Failure};
+use super::{Content, GitError, Head, Remote, Unusable, limits};
+use crate::config::Source;
+
+/// One source's mirror.
+#[derive(Debug, Clone)]
+pub struct Mirror {
+    dir: PathBuf,
+    source: Source,
+}
+
+/// What a look found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Look {
+    /// The branch's commit.
+    pub head: Head,
+    /// Set when the mirror was damaged and has been made anew: what was wrong with it.
+    pub recloned: Option<String>,
+}
+
+impl Mirror {
+    /// The mirror of `source` below `data/git`.
+    pub fn new(git_dir: &std::path::Path, source: Source) -> Self {
+        Self {
+            dir: git_dir.join(&source.name.0),
+            source,
+        }
+    }
+
+    /// Asks the remote for the branch's commit, fetches what is missing, and reads the files.
+    ///
+    /// # Errors
+    /// Why there is no commit to show; the mirror keeps what it had.
+    pub fn look(&self) -> Result<Look, GitError> {
+        match self.attempt() {
+            Ok(head) => Ok(Look { head, recloned: None }),
+            Err(Trouble::Remote(error)) => Err(error),
+            Err(Trouble::Mirror(damage)) => {
+                fs::remove_dir_all(&self.dir).or_else(|error| match error.kind() {
+                    io::ErrorKind::NotFound => Ok(()),
+                    _ => Err(GitError::Local(format!(
+                        "the mirror {} is damaged ({damage}) and cannot be removed: {error}",
+                        self.dir.display()
+                    ))),
+                })?;
+                match self.attempt() {
+                    Ok(head) => Ok(Look {
+                        head,
+                        recloned: Some(damage),
+                    }),
+                    Err(Trouble::Remote(error)) => Err(error),
+                    Err(Trouble::Mirror(damage)) => Err(GitError::Local(format!(
+                        "the mirror {} cannot be made: {damage}",
+                        self.dir.display()
+                    ))),
+                }
+            }
+        }
+    }
+
+    /// Reads a commit that an earlier look fetched, without asking the remote.
+    pub fn remembered(&self, commit: &CommitId) -> Option<Head> {
+        let mirror = Repository::open_bare(&self.dir).ok()?;
+        let id = Oid::from_str(&commit.0).ok()?;
+        self.read(&mirror, id).ok()
+    }
+
+    /// The commit of a local repository's branch; cheap enough to ask many times a second. None if it is not local or
+    /// cannot be told: a whole look then says why.
+    pub fn glance(&self) -> Option<CommitId> {
+        let Remote::Local(path) = &self.source.remote else {
+            return None;
+        };
+        let repository = Repository::open(path).ok()?;
+        let id = repository.refname_to_id(&self.branch_ref()).ok()?;
+        Some(CommitId(id.to_string()))
+    }
+
+    fn branch_ref(&self) -> String {
+        format!("refs/heads/{}", self.source.branch)
+    }
+
+    fn attempt(&self) -> Result<Head, Trouble> {
+        let mirror = self.open()?;
+        let id = match Access::new(&self.source.remote, &self.source.auth)? {
+            Some(access) => self.bring(&mirror, &access)?,
+            None => self.bring_local(&mirror)?,
+        };
+        self.read(&mirror, id)
+    }
+
+    fn open(&self) -> Result<Repository, Trouble> {
+        match Repository::open_bare(&self.dir) {
+            Ok(mirror) => Ok(mirror),
+            Err(error) if self.dir.exists() => Err(Trouble::Mirror(error.message().to_owned())),
+            Err(_) => {
+                let mut options = git2::RepositoryInitOptions::new();
+                options.bare(true).mkpath(true).external_template(false);
+                Repository::init_opts(&self.dir, &options).map_err(|error| {
+                    Trouble::Remote(GitError::Local(format!(
+                        "the mirror {} cannot be made: {}",
+                        self.dir.display(),
+                        error.message()
+                    )))
+                })
+            }
+        }
+    }
+
+    /// Whether all that was fetched of this commit is still here.
+    fn holds(&self, mirror: &Repository, id: Oid) -> bool {
+        mirror.refname_to_id(&self.branch_ref()).is_ok_and(|at| at == id)
+    }
+
+    fn refspec(&self) -> String {
+        format!("+{0}:{0}", self.branch_ref())
+    }
+
+    fn bring(&self, mirror: &Repository, access: &Access) -> Result<Oid, Trouble> {
+        let heads = access.during(|| {
+            let mut remote = mirror.remote_anonymous(transport::URL)?;
+            let connection = remote.connect_auth(git2::Direction::Fetch, None, None)?;
+            let heads = connection.list()?;
+            Ok(heads
+                .iter()
+                .map(|head| (head.name().to_owned(), head.oid()))
+                .collect::<Vec<_>>())
+        })?;
+        let wanted = self.branch_ref();
+        let id = match heads.iter().find(|(name, _)| *name == wanted) {
+            Some((_, id)) => *id,
+            None if heads.is_empty() => return Err(GitError::Empty.into()),
+            None => return Err(GitError::NoBranch(self.source.branch.clone()).into()),
+        };
+        if !self.holds(mirror, id) {
+            access.during(|| {
+                let mut options = FetchOptions::new();
+                options.depth(1).download_tags(git2::AutotagOption::None);
+                mirror
+                    .remote_anonymous(transport::URL)?
+                    .fetch(&[self.refspec()], Some(&mut options), None)
+            })?;
+        }
+        self.branch_in(mirror)
+    }
+
+    fn bring_local(&self, mirror: &Repository) -> Result<Oid, Trouble> {
+        let Remote::Local(path) = &self.source.remote else {
+            return Err(GitError::Local("not a local source".to_owned()).into());
+        };
+        let there = Repository::open(path).map_err(|error| {
+            let what = format!("{}: {}", path.display(), error.message());
+            match error.code() {
+                ErrorCode::NotFound if !path.exists() => {
+                    GitError::Unreachable(format!("{} does not exist", path.display()))
+                }
+                ErrorCode::NotFound => GitError::NotARepository(what),
+                ErrorCode::Owner => GitError::Denied(what),
+                _ => GitError::Unreachable(what),
+            }
+        })?;
+        let id = match there.refname_to_id(&self.branch_ref()) {
+            Ok(id) => id,
+            Err(_) if there.is_empty().unwrap_or(false) => return Err(GitError::Empty.into()),
+            Err(_) => return Err(GitError::NoBranch(self.source.branch.clone()).into()),
+        };
+        if !self.holds(mirror, id) {
+            let url = there.path().to_string_lossy().into_owned();
+            let mut options = FetchOptions::new();
+            options.download_tags(git2::AutotagOption::None);
+            mirror
+                .remote_anonymous(&url)
+                .and_then(|mut remote| remote.fetch(&[self.refspec()], Some(&mut options), None))
+                .map_err(blame)?;
+        }
+        self.branch_in(mirror)
+    }
+
+    fn branch_in(&self, mirror: &Repository) -> Result<Oid, Trouble> {
+        mirror
+            .refname_to_id(&self.branch_ref())
+            .map_err(|error| Trouble::Mirror(error.message().to_owned()))
+    }
+
+    fn read(&self, mirror: &Repository, id: Oid) -> Result<Head, Trouble> {
+        let commit = mirror.find_commit(id)?;
+        let author = commit.author();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let message = text(commit.message_bytes());
+        let authored_at = Timestamp::from_second(author.when().seconds()).unwrap_or(Timestamp::UNIX_EPOCH);
+        Ok(Head {
+            commit: CommitId(id.to_string()),
+            author: format!("{} <{}>", text(author.name_bytes()), text(author.email_bytes())),
+            authored_at,
+            subject: message.trim_start().lines().next().unwrap_or_default().to_owned(),
+            content: self.content(mirror, &commit.tree()?)?,
+        })
+    }
+
+    fn content(&self, mirror: &Repository, root: &git2::Tree<'_>) -> Result<Content, Trouble> {
+        let subtree;
+        let tree = if self.source.path.is_empty() {
+            root
+        } else {
+            let entry = match root.get_path(std::path::Path::new(&self.source.path)) {
+                Ok(entry) if entry.kind() == Some(ObjectType::Tree) => entry,
+                Ok(_) => return Ok(Content::Unusable(Unusable::NoSuchPath(self.source.path.clone()))),
+                Err(error) if error.code() == ErrorCode::NotFound => {
+                    return Ok(Content::Unusable(Unusable::NoSuchPath(self.source.path.clone())));
+                }
+                Err(error) => return Err(error.into()),
+            };
+            subtree = mirror.find_tree(entry.id())?;
+            &subtree
+        };
+        let mut reading = Reading {
+            mirror,
+            source: &self.source.name,
+            files: Vec::new(),
+            total: 0,
+        };
+        match reading.tree(tree, &self.source.path)? {
+            Some(unusable) => Ok(Content::Unusable(unusable)),
+            None => {
+                reading.files.sort_by(|a, b| a.path.cmp(&b.path));
+                Ok(Content::Files(Arc::from(reading.files)))
+            }
+        }
+    }
+}
+
+/// Walks a tree; stops at the first broken limit.
+struct Reading<'a> {
+    mirror: &'a Repository,
+    source: &'a SourceName,
+    files: Vec<SourceFile>,
+    total: usize,
+}
+
+impl Reading<'_> {
+    fn tree(&mut self, tree: &git2::Tree<'_>, prefix: &str) -> Result<Option<Unusable>, Trouble> {
+        for entry in tree {
+            let name = String::from_utf8_lossy(entry.name_bytes()).into_owned();
+            // Hidden files and directories (.github/…) are other tools' business.
+            if name.starts_with('.') {
+                continue;
+            }
+            let path = if prefix.is_empty() {
+                name.clone()
+            } else {
+                format!("{prefix}/{name}")
+            };
+            let broken = match (entry.kind(), entry.filemode()) {
+                (Some(ObjectType::Tree), _) => self.tree(&self.mirror.find_tree(entry.id())?, &path)?,
+                // Not 0o120000, a symbolic link, nor a submodule (a commit): those are never followed.
+                (Some(ObjectType::Blob), 0o100_644 | 0o100_755 | 0o100_664) if declares(&name) => {
+                    self.file(entry.id(), path)?
+                }
+                _ => None,
+            };
+            if broken.is_some() {
+                return Ok(broken);
+            }
+        }
+        Ok(None)
+    }
+
+    fn file(&mut self, id: Oid, path: String) -> Result<Option<Unusable>, Trouble> {
+        let (size, _) = self.mirror.odb()?.read_header(id)?;
+        self.total += size;
+        if size > limits::FILE_BYTES {
+            return Ok(Some(Unusable::FileTooLarge(path, size)));
+        }
+        if self.total > limits::TOTAL_BYTES {
+            return Ok(Some(Unusable::TotalTooLarge(self.total)));
+        }
+        if self.files.len() >= limits::FILES {
+            return Ok(Some(Unusable::TooMany(self.files.len() + 1)));
+        }
+        let blob = self.mirror.find_blob(id)?;
+        self.files.push(SourceFile {
+            source: self.source.clone(),
+            path,
+            bytes: Arc::from(blob.content()),
+        });
+        Ok(None)
+    }
+}
+
+fn declares(name: &str) -> bool {
+    name.ends_with(".yaml") || name.ends_with(".yml")
+}
+
+/// Whose trouble it is: the remote's (or the machine's), which is told, or the mirror's, which is made anew.
+enum Trouble {
+    Remote(GitError),
+    Mirror(String),
+}
+
+impl From<GitError> for Trouble {
+    fn from(error: GitError) -> Self {
+        Self::Remote(error)
+    }
+}
+
+/// Only reading the mirror yields a bare libgit2 error.
+impl From<git2::Error> for Trouble {
+    fn from(error: git2::Error) -> Self {
+        Self::Mirror(error.message().to_owned())
+    }
+}
+
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Known(error) => Self::Remote(error),
+            Failure::Libgit2(error) => blame(error),
+        }
+    }
+}
+
+/// A fetch both talks and writes: libgit2's class says which of the two failed.
+fn blame(error: git2::Error) -> Trouble {
+    use git2::ErrorClass as Class;
+    let text = error.message().to_owned();
+    match error.class() {
+        Class::Odb
+        | Class::Object
+        | Class::Zlib
+        | Class::Repository
+        | Class::Reference
+        | Class::Tree
+        | Class::Config => Trouble::Mirror(text),
+        Class::Os | Class::Filesystem | Class::NoMemory => Trouble::Remote(GitError::Local(text)),
+        _ => Trouble::Remote(GitError::Protocol(text)),
+    }
+}
