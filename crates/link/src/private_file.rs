@@ -1,0 +1,90 @@
+//! Files that nobody else may read (keys, tokens): mode 0600 from the first byte, whole or not at all.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// Writes a file atomically with mode 0600: synced, renamed, and the directory synced. Blocks; small files only.
+///
+/// # Errors
+/// What the file system says, with the path.
+pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_with_mode(path, bytes, 0o600)
+}
+
+/// As [`write`], with another mode (0644 for certificates).
+///
+/// # Errors
+/// What the file system says, with the path.
+pub fn write_with_mode(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let within =
+        |what: &str, e: io::Error| io::Error::new(e.kind(), format!("{what} {}: {e}", path.display()));
+    let name = path
+        .file_name()
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a file has a name"))?;
+    let parent = path
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let mut draft = name.to_os_string();
+    draft.push(format!(
+        ".{}-{}.draft",
+        std::process::id(),
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    ));
+    let draft = parent.join(draft);
+    let written = (|| {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(&draft)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&draft, path)?;
+        File::open(parent)?.sync_all()
+    })();
+    written.map_err(|e| {
+        // The draft may never have come to be: what matters is the first error.
+        drop(fs::remove_file(&draft));
+        within("cannot write", e)
+    })
+}
+
+/// Creates a directory (and those above it) that only its owner may enter; one that exists is left as it is.
+///
+/// # Errors
+/// What the file system says, with the path.
+pub fn create_dir(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|e| io::Error::new(e.kind(), format!("cannot create {}: {e}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_private_file_is_whole_private_and_leaves_no_draft() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key.pem");
+        write(&path, b"one").unwrap();
+        write(&path, b"two").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        let error = write(&dir.path().join("missing/key.pem"), b"x")
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("missing/key.pem"), "{error}");
+    }
+}
