@@ -1,0 +1,519 @@
+//! What changes from one plan to the next, as a value, and in words that fit 80 columns.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Serialize;
+use weir_model::{
+    BackendName, BasisPoints, CommitId, DnsLabel, Match, MeshName, Protocol, RouteName, ServiceName,
+    SourceName, SplitName, ZoneName,
+};
+
+use crate::plan::{Destination, Generation, Item, ItemRoute, Plan};
+use crate::words::{self, Lines};
+
+/// Something that was one thing and is another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Change<T> {
+    /// Before; none if there was nothing.
+    pub was: Option<T>,
+    /// Now; none if there is nothing.
+    pub is: Option<T>,
+}
+
+impl<T: PartialEq + Clone> Change<T> {
+    fn between(was: Option<&T>, is: Option<&T>) -> Option<Self> {
+        (was != is).then(|| Self {
+            was: was.cloned(),
+            is: is.cloned(),
+        })
+    }
+}
+
+/// What changes from one plan to the next. Only what changes is in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanDiff {
+    /// The older plan's generation; none if the newer is the first.
+    pub from: Option<Generation>,
+    /// The newer plan's generation.
+    pub to: Generation,
+    /// The mesh.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mesh: Option<Change<MeshName>>,
+    /// Commits, by source.
+    pub commits: BTreeMap<SourceName, Change<CommitId>>,
+    /// Zones and their names in Kuma.
+    pub zones: BTreeMap<ZoneName, Change<DnsLabel>>,
+    /// Splits.
+    pub splits: BTreeMap<SplitName, Vec<Part>>,
+}
+
+/// What changes for some zones of a split, in each of them alike.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Part {
+    /// The zones whose callers see it.
+    pub zones: Vec<ZoneName>,
+    /// What.
+    #[serde(flatten)]
+    pub change: ItemChange,
+}
+
+/// Whether there was an item and whether there is one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Presence {
+    /// None before.
+    Added,
+    /// None now.
+    Removed,
+    /// Both.
+    Changed,
+    /// The same content under a new generation: agents reported plans that this history does not hold.
+    Rewritten,
+}
+
+/// What callers address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Address {
+    /// Service.
+    pub service: ServiceName,
+    /// Port.
+    pub port: u16,
+    /// Protocol.
+    pub protocol: Protocol,
+}
+
+/// What happens to a destination.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fate {
+    /// It may get requests from now on.
+    Added(Destination),
+    /// It goes, having had no weight.
+    Removed(Destination),
+    /// No route names it any more, the anchor still does.
+    Retires(Destination),
+    /// It had retired and goes now.
+    Released(Destination),
+}
+
+/// What happens to a route.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteChange {
+    /// Its name.
+    pub route: RouteName,
+    /// What it takes, if that changes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub matches: Option<Change<Match>>,
+    /// Weights that change, in basis points.
+    pub weights: BTreeMap<BackendName, Change<BasisPoints>>,
+}
+
+/// What changes in one item.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ItemChange {
+    /// Whether it comes, goes or changes.
+    pub presence: Presence,
+    /// Whether the callers' listener is replaced: then connections that are open on it are closed 30 s later
+    /// (`kuma.md` R9).
+    pub replaces_listener: bool,
+    /// What callers address, if that changes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<Change<Address>>,
+    /// Destinations that come, go or retire.
+    pub destinations: BTreeMap<BackendName, Fate>,
+    /// Routes in the order of precedence, then those that are gone.
+    pub routes: Vec<RouteChange>,
+    /// Whether routes that stay change places.
+    pub reordered: bool,
+}
+
+/// Compares two plans. Splits that are shared are not read.
+pub fn diff(from: Option<&Plan>, to: &Plan) -> PlanDiff {
+    let commits = |plan: &Plan| -> BTreeMap<SourceName, CommitId> {
+        let pairs = plan
+            .commits
+            .iter()
+            .map(|of| (of.source.clone(), of.commit.clone()));
+        pairs.collect()
+    };
+    let none = BTreeMap::new();
+    let old_splits = from.map_or(&none, |from| &from.splits);
+    let mut splits = BTreeMap::new();
+    for name in both(old_splits, &to.splits) {
+        let (was, is) = (old_splits.get(name), to.splits.get(name));
+        if let (Some(was), Some(is)) = (was, is)
+            && (Arc::ptr_eq(was, is) || was.root == is.root)
+        {
+            continue;
+        }
+        let none = BTreeMap::new();
+        let parts = parts(
+            was.map_or(&none, |was| &was.items),
+            is.map_or(&none, |is| &is.items),
+        );
+        if !parts.is_empty() {
+            splits.insert(name.clone(), parts);
+        }
+    }
+    PlanDiff {
+        from: from.map(|from| from.generation),
+        to: to.generation,
+        mesh: Change::between(from.map(|from| &from.mesh), Some(&to.mesh)),
+        commits: changes(&from.map(commits).unwrap_or_default(), &commits(to)),
+        zones: changes(from.map_or(&BTreeMap::new(), |from| &from.zones), &to.zones),
+        splits,
+    }
+}
+
+fn both<'a, K: Ord, A, B>(a: &'a BTreeMap<K, A>, b: &'a BTreeMap<K, B>) -> BTreeSet<&'a K> {
+    a.keys().chain(b.keys()).collect()
+}
+
+fn changes<K: Ord + Clone, V: PartialEq + Clone>(
+    was: &BTreeMap<K, V>,
+    is: &BTreeMap<K, V>,
+) -> BTreeMap<K, Change<V>> {
+    let changed = both(was, is)
+        .into_iter()
+        .filter_map(|key| Some((key.clone(), Change::between(was.get(key), is.get(key))?)));
+    changed.collect()
+}
+
+fn parts(was: &BTreeMap<ZoneName, Arc<Item>>, is: &BTreeMap<ZoneName, Arc<Item>>) -> Vec<Part> {
+    let mut parts: Vec<Part> = Vec::new();
+    for zone in both(was, is) {
+        let (was, is) = (was.get(zone).map(Arc::as_ref), is.get(zone).map(Arc::as_ref));
+        let Some(change) = ItemChange::between(was, is) else {
+            continue;
+        };
+        match parts.iter_mut().find(|part| part.change == change) {
+            Some(part) => part.zones.push(zone.clone()),
+            None => parts.push(Part {
+                zones: vec![zone.clone()],
+                change,
+            }),
+        }
+    }
+    parts
+}
+
+impl ItemChange {
+    /// What changes from one item to the next; none if nothing does.
+    pub fn between(was: Option<&Item>, is: Option<&Item>) -> Option<Self> {
+        let presence = match (was, is) {
+            (None, None) => return None,
+            (None, Some(_)) => Presence::Added,
+            (Some(_), None) => Presence::Removed,
+            (Some(was), Some(is)) if was.reference() == is.reference() => return None,
+            (Some(was), Some(is)) if was.digest == is.digest => Presence::Rewritten,
+            (Some(_), Some(_)) => Presence::Changed,
+        };
+        let address = |item: &Item| Address {
+            service: item.service.clone(),
+            port: item.port,
+            protocol: item.protocol,
+        };
+        Some(Self {
+            presence,
+            replaces_listener: was.map(Programmed::of) != is.map(Programmed::of),
+            address: Change::between(was.map(address).as_ref(), is.map(address).as_ref()),
+            destinations: fates(was, is),
+            routes: routes(was, is),
+            reordered: reordered(was, is),
+        })
+    }
+}
+
+/// What of an item reaches the callers' Envoys: no names of ours.
+#[derive(PartialEq)]
+struct Programmed<'a> {
+    mesh: &'a MeshName,
+    service: &'a ServiceName,
+    port: u16,
+    protocol: Protocol,
+    destinations: Vec<&'a Destination>,
+    routes: Vec<ProgrammedRoute<'a>>,
+}
+
+#[derive(PartialEq)]
+struct ProgrammedRoute<'a> {
+    matches: &'a Match,
+    weights: Vec<(Option<&'a Destination>, BasisPoints)>,
+}
+
+impl<'a> Programmed<'a> {
+    fn of(item: &'a Item) -> Self {
+        let route = |route: &'a ItemRoute| {
+            let weights = route.weights.iter();
+            ProgrammedRoute {
+                matches: &route.matches,
+                weights: weights
+                    .map(|(name, weight)| (item.destinations.get(name), *weight))
+                    .collect(),
+            }
+        };
+        Self {
+            mesh: &item.mesh,
+            service: &item.service,
+            port: item.port,
+            protocol: item.protocol,
+            destinations: item.destinations.values().collect(),
+            routes: item.routes.iter().map(route).collect(),
+        }
+    }
+}
+
+fn fates(was: Option<&Item>, is: Option<&Item>) -> BTreeMap<BackendName, Fate> {
+    let mut fates = BTreeMap::new();
+    if let Some(is) = is {
+        for (name, place) in &is.destinations {
+            let before = was.and_then(|was| was.destinations.iter().find(|(_, before)| *before == place));
+            let retired =
+                before.is_some_and(|(before, _)| was.is_some_and(|was| was.retiring.contains(before)));
+            match (before.is_some(), is.retiring.contains(name)) {
+                (true, true) if !retired => fates.insert(name.clone(), Fate::Retires(place.clone())),
+                (true, false) if retired => fates.insert(name.clone(), Fate::Added(place.clone())),
+                (false, _) => fates.insert(name.clone(), Fate::Added(place.clone())),
+                _ => None,
+            };
+        }
+    }
+    if let Some(was) = was {
+        for (name, place) in &was.destinations {
+            if is.is_some_and(|is| is.destinations.values().any(|now| now == place)) {
+                continue;
+            }
+            let fate = if was.retiring.contains(name) {
+                Fate::Released(place.clone())
+            } else {
+                Fate::Removed(place.clone())
+            };
+            // a new destination of that name is the greater news
+            fates.entry(name.clone()).or_insert(fate);
+        }
+    }
+    fates
+}
+
+fn routes(was: Option<&Item>, is: Option<&Item>) -> Vec<RouteChange> {
+    let old = was.map_or(&[][..], |was| &was.routes);
+    let new = is.map_or(&[][..], |is| &is.routes);
+    let named =
+        |routes: &'_ [ItemRoute], name: &RouteName| routes.iter().position(|route| route.name == *name);
+    let gone = old.iter().filter(|route| named(new, &route.name).is_none());
+    let mut changed = Vec::new();
+    for name in new.iter().chain(gone).map(|route| &route.name) {
+        let was = named(old, name).map(|at| &old[at]);
+        let is = named(new, name).map(|at| &new[at]);
+        let none = BTreeMap::new();
+        let change = RouteChange {
+            route: name.clone(),
+            matches: Change::between(was.map(|was| &was.matches), is.map(|is| &is.matches)),
+            weights: changes(
+                was.map_or(&none, |was| &was.weights),
+                is.map_or(&none, |is| &is.weights),
+            ),
+        };
+        if change.matches.is_some() || !change.weights.is_empty() {
+            changed.push(change);
+        }
+    }
+    changed
+}
+
+fn reordered(was: Option<&Item>, is: Option<&Item>) -> bool {
+    let (Some(was), Some(is)) = (was, is) else {
+        return false;
+    };
+    let stays = |of: &'_ Item, other: &'_ Item| -> Vec<RouteName> {
+        let names = of.routes.iter().map(|route| &route.name);
+        names
+            .filter(|name| other.routes.iter().any(|route| route.name == **name))
+            .cloned()
+            .collect()
+    };
+    stays(was, is) != stays(is, was)
+}
+
+impl PlanDiff {
+    /// Whether nothing that a zone runs changes.
+    pub fn is_empty(&self) -> bool {
+        self.mesh.is_none() && self.zones.is_empty() && self.splits.is_empty()
+    }
+
+    /// What changes, a line each, without the commits: for lists and histories.
+    pub fn sentences(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        if let Some(Change {
+            was: Some(was),
+            is: Some(is),
+        }) = &self.mesh
+        {
+            lines.push(format!("mesh {was} -> {is}"));
+        }
+        for (zone, change) in &self.zones {
+            lines.push(match (&change.was, &change.is) {
+                (Some(was), Some(is)) => format!("zone {zone}: {was} -> {is} in Kuma"),
+                (None, _) => format!("zone {zone} added"),
+                (_, None) => format!("zone {zone} removed"),
+            });
+        }
+        for (split, parts) in &self.splits {
+            for part in parts {
+                let head = format!("split {split} in {}", words::list(&part.zones));
+                lines.extend(
+                    part.change
+                        .sentences()
+                        .into_iter()
+                        .map(|what| format!("{head}: {what}")),
+                );
+            }
+        }
+        lines
+    }
+}
+
+impl ItemChange {
+    /// What changes, a line each.
+    pub fn sentences(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        match self.presence {
+            Presence::Added => lines.push("added".to_owned()),
+            Presence::Removed => {
+                return vec!["removed: callers get what Kuma does without a policy".to_owned()];
+            }
+            Presence::Rewritten => return vec!["written anew, nothing in it changes".to_owned()],
+            Presence::Changed => {}
+        }
+        if let Some(Change { was, is: Some(is) }) = &self.address {
+            let text = |at: &Address| {
+                format!(
+                    "{} port {} ({})",
+                    at.service,
+                    at.port,
+                    words::protocol(at.protocol)
+                )
+            };
+            lines.push(match was {
+                None => format!("for {}", text(is)),
+                Some(was) => format!("for {} -> {}", text(was), text(is)),
+            });
+        }
+        for (backend, fate) in &self.destinations {
+            lines.push(match fate {
+                Fate::Added(at) => format!("backend {backend} added in {}", words::place(at)),
+                Fate::Removed(at) => format!("backend {backend} removed from {}", words::place(at)),
+                Fate::Retires(at) => {
+                    format!(
+                        "backend {backend} in {} retires, kept by the anchor",
+                        words::place(at)
+                    )
+                }
+                Fate::Released(at) => format!("backend {backend} in {} leaves the anchor", words::place(at)),
+            });
+        }
+        for change in &self.routes {
+            lines.push(change.sentence());
+        }
+        if self.reordered {
+            lines.push("routes change places".to_owned());
+        }
+        if lines.is_empty() {
+            lines.push("names change, no traffic does".to_owned());
+        }
+        lines
+    }
+}
+
+impl RouteChange {
+    fn sentence(&self) -> String {
+        let name = &self.route;
+        let weights: Vec<String> = self
+            .weights
+            .iter()
+            .map(|(backend, change)| match (change.was, change.is) {
+                (Some(was), Some(is)) => format!("{backend} {was} -> {is}"),
+                (None, Some(is)) => format!("{backend} {is}"),
+                (Some(was), None) => format!("{backend} {was} -> none"),
+                (None, None) => format!("{backend} none"),
+            })
+            .collect();
+        let weights = weights.join(", ");
+        match &self.matches {
+            None => format!("route {name}: {weights}"),
+            Some(Change { was: _, is: None }) => format!("route {name} removed ({weights})"),
+            Some(Change {
+                was: None,
+                is: Some(is),
+            }) => {
+                format!("route {name} added for {}: {weights}", words::matches(is))
+            }
+            Some(Change {
+                was: Some(was),
+                is: Some(is),
+            }) => {
+                let takes = format!(
+                    "route {name} takes {} -> {}",
+                    words::matches(was),
+                    words::matches(is)
+                );
+                if weights.is_empty() {
+                    takes
+                } else {
+                    format!("{takes}; {weights}")
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Display for PlanDiff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut lines = Lines::default();
+        lines.put(
+            0,
+            &match self.from {
+                None => format!("generation {}, the first", self.to),
+                Some(from) => format!("generation {from} -> {}", self.to),
+            },
+        );
+        for (origin, change) in &self.commits {
+            let short = |commit: &Option<CommitId>| match commit {
+                None => "none".to_owned(),
+                Some(commit) => commit.short().to_owned(),
+            };
+            lines.put(
+                0,
+                &format!(
+                    "commit of {origin}: {} -> {}",
+                    short(&change.was),
+                    short(&change.is)
+                ),
+            );
+        }
+        let mut whole = self.clone();
+        whole.splits.clear();
+        for sentence in whole.sentences() {
+            lines.put(0, &sentence);
+        }
+        for (split, parts) in &self.splits {
+            lines.gap();
+            for part in parts {
+                lines.put(0, &format!("split {split} in {}", words::list(&part.zones)));
+                for sentence in part.change.sentences() {
+                    lines.put(2, &sentence);
+                }
+            }
+        }
+        if self.is_empty() {
+            lines.put(0, "nothing changes in any zone");
+        }
+        f.write_str(&lines.text())
+    }
+}

@@ -1,0 +1,413 @@
+//! What must hold in every plan, checked apart from the code that makes plans.
+//!
+//! Every test of every room that holds a plan runs this over it. Whoever adds a rule that plans must keep adds it here,
+//! with a test that breaks a plan in that way.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Serialize;
+use weir_model::{BasisPoints, DnsLabel, Protocol, ServiceName, SplitName, ZoneName};
+
+use crate::canonical;
+use crate::plan::{Destination, Generation, Item, Plan};
+use crate::precedence;
+
+/// The rule that a plan breaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rule {
+    /// I1: what an item says comes from a commit of this plan, or stands unchanged in the parent.
+    Provenance,
+    /// I2: the weights of each route sum to exactly 10000, and each is for a destination.
+    Exactness,
+    /// I4: what had weight in the parent is still a destination; nothing but the anchor names what retires.
+    Drain,
+    /// I7: generations only rise, and exactly what changed has the new one.
+    Monotone,
+    /// I10: every name on an object is made of ours.
+    Ours,
+    /// One item for each split and zone, in its own place.
+    Complete,
+    /// Every zone and backend that is named is there.
+    Reference,
+    /// One split for a service and port.
+    OneWriter,
+    /// Routes stand in the order of precedence, all reachable, the last takes everything.
+    Precedence,
+    /// Digests, roots and the id are those of the content.
+    Digest,
+    /// What did not change is the parent's own value, not a copy.
+    Shared,
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Provenance => "I1 provenance",
+            Self::Exactness => "I2 exactness",
+            Self::Drain => "I4 drain before break",
+            Self::Monotone => "I7 monotone",
+            Self::Ours => "I10 only ours",
+            Self::Complete => "complete",
+            Self::Reference => "reference",
+            Self::OneWriter => "one writer",
+            Self::Precedence => "precedence",
+            Self::Digest => "digest",
+            Self::Shared => "shared",
+        })
+    }
+}
+
+/// One breach of a rule.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Finding {
+    /// Which rule.
+    pub rule: Rule,
+    /// In which split; none for the plan as a whole.
+    pub split: Option<SplitName>,
+    /// In which zone's item; none for the split as a whole.
+    pub zone: Option<ZoneName>,
+    /// What was found.
+    pub what: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.rule)?;
+        match (&self.split, &self.zone) {
+            (Some(split), Some(zone)) => write!(f, "split {split} in zone {zone}: ")?,
+            (Some(split), None) => write!(f, "split {split}: ")?,
+            (None, Some(zone)) => write!(f, "zone {zone}: ")?,
+            (None, None) => {}
+        }
+        f.write_str(&self.what)
+    }
+}
+
+/// Everything that is wrong with a plan, by itself and against its parent. Nothing, for every plan of
+/// [`plan`](crate::plan()).
+///
+/// Without the parent, what only the parent can tell is not checked: a plan from disk may come without.
+pub fn lint(plan: &Plan, parent: Option<&Plan>) -> Vec<Finding> {
+    let mut lint = Lint {
+        plan,
+        parent,
+        findings: Vec::new(),
+    };
+    lint.whole();
+    lint.services();
+    for (name, split) in &plan.splits {
+        if split.root != canonical::split_root(split) {
+            lint.at_split(Rule::Digest, name, "its root is not that of its items");
+        }
+        if split.items.keys().ne(plan.zones.keys()) {
+            lint.at_split(Rule::Complete, name, "it has not one item for each zone");
+        }
+        for (zone, item) in &split.items {
+            if item.split != *name || item.zone != *zone {
+                let what = format!("the item there says split {} in zone {}", item.split, item.zone);
+                lint.at(Rule::Complete, (name, zone), what);
+            }
+            lint.item((name, zone), item);
+        }
+    }
+    lint.findings
+}
+
+/// [`lint`], and that everything that did not change is shared with the parent: true where both are in the memory of the
+/// program that planned, not after reading them from somewhere.
+pub fn lint_made(plan: &Plan, parent: Option<&Plan>) -> Vec<Finding> {
+    let mut findings = lint(plan, parent);
+    let mut copied = |split: &SplitName, zone: Option<&ZoneName>| {
+        findings.push(Finding {
+            rule: Rule::Shared,
+            split: Some(split.clone()),
+            zone: zone.cloned(),
+            what: "unchanged, and yet not the parent's own".to_owned(),
+        });
+    };
+    for (name, split) in &plan.splits {
+        let Some(before) = parent.and_then(|parent| parent.splits.get(name)) else {
+            continue;
+        };
+        if before.root == split.root && !Arc::ptr_eq(before, split) {
+            copied(name, None);
+        }
+        for (zone, item) in &split.items {
+            let same = before
+                .items
+                .get(zone)
+                .filter(|b| b.reference() == item.reference());
+            if same.is_some_and(|same| !Arc::ptr_eq(same, item)) {
+                copied(name, Some(zone));
+            }
+        }
+    }
+    findings
+}
+
+struct Lint<'a> {
+    plan: &'a Plan,
+    parent: Option<&'a Plan>,
+    findings: Vec<Finding>,
+}
+
+impl Lint<'_> {
+    fn find(
+        &mut self,
+        rule: Rule,
+        split: Option<&SplitName>,
+        zone: Option<&ZoneName>,
+        what: impl Into<String>,
+    ) {
+        self.findings.push(Finding {
+            rule,
+            split: split.cloned(),
+            zone: zone.cloned(),
+            what: what.into(),
+        });
+    }
+
+    fn at_split(&mut self, rule: Rule, split: &SplitName, what: impl Into<String>) {
+        self.find(rule, Some(split), None, what);
+    }
+
+    fn at(&mut self, rule: Rule, (split, zone): (&SplitName, &ZoneName), what: impl Into<String>) {
+        self.find(rule, Some(split), Some(zone), what);
+    }
+
+    fn whole(&mut self) {
+        let (plan, parent) = (self.plan, self.parent);
+        if plan.id != canonical::plan_id(plan) {
+            self.find(Rule::Digest, None, None, "its id is not that of its content");
+        }
+        if plan.commits.windows(2).any(|two| two[0].source >= two[1].source) {
+            let what = "its commits are not one for each source, sorted by source";
+            self.find(Rule::Provenance, None, None, what);
+        }
+        if plan.generation == Generation(0) {
+            self.find(
+                Rule::Monotone,
+                None,
+                None,
+                "generation 0 stands for no plan at all",
+            );
+        }
+        let mut in_kuma: BTreeMap<&DnsLabel, &ZoneName> = BTreeMap::new();
+        for (zone, kuma_zone) in &plan.zones {
+            if let Some(other) = in_kuma.insert(kuma_zone, zone) {
+                let what = format!("it is {kuma_zone} in Kuma, and so is {other}");
+                self.find(Rule::Reference, None, Some(zone), what);
+            }
+        }
+        let Some(parent) = parent else { return };
+        if plan.parent != Some(parent.id) {
+            self.find(Rule::Provenance, None, None, "its parent is another plan");
+        }
+        if plan.generation <= parent.generation {
+            let what = format!("generation {} after {}", plan.generation, parent.generation);
+            self.find(Rule::Monotone, None, None, what);
+        }
+        if plan.federation != parent.federation {
+            let what = format!("federation {} after {}", plan.federation, parent.federation);
+            self.find(Rule::Ours, None, None, what);
+        }
+    }
+
+    fn services(&mut self) {
+        let mut writers: BTreeMap<(&ZoneName, &ServiceName, u16), &SplitName> = BTreeMap::new();
+        for (name, split) in &self.plan.splits {
+            for (zone, item) in &split.items {
+                if let Some(other) = writers.insert((zone, &item.service, item.port), name) {
+                    let what = format!("{} port {} is split by {other} too", item.service, item.port);
+                    self.at(Rule::OneWriter, (name, zone), what);
+                }
+            }
+        }
+    }
+
+    fn item(&mut self, at: (&SplitName, &ZoneName), item: &Item) {
+        let plan = self.plan;
+        if item.digest != canonical::item_digest(item) {
+            self.at(Rule::Digest, at, "its digest is not that of its content");
+        }
+        if item.anchor != canonical::anchor(&plan.federation, at.0) {
+            self.at(
+                Rule::Ours,
+                at,
+                "its anchor is not that of this federation and split",
+            );
+        }
+        if item.mesh != plan.mesh {
+            let what = format!("it is for mesh {}, the plan for {}", item.mesh, plan.mesh);
+            self.at(Rule::Ours, at, what);
+        }
+        if plan.zones.get(at.1) != Some(&item.kuma_zone) {
+            let what = format!("the zone is not {} in Kuma", item.kuma_zone);
+            self.at(Rule::Reference, at, what);
+        }
+        if item.generation > plan.generation || item.generation == Generation(0) {
+            let what = format!("generation {} in a plan of {}", item.generation, plan.generation);
+            self.at(Rule::Monotone, at, what);
+        }
+        self.destinations(at, item);
+        self.routes(at, item);
+        self.history(at, item);
+    }
+
+    fn destinations(&mut self, at: (&SplitName, &ZoneName), item: &Item) {
+        let mut places: BTreeSet<&Destination> = BTreeSet::new();
+        for (backend, destination) in &item.destinations {
+            if !places.insert(destination) {
+                let what = format!("backend {backend} is where another backend is");
+                self.at(Rule::Reference, at, what);
+            }
+            if item.retiring.contains(backend) {
+                continue; // where it was, which may be declared no more
+            }
+            if self.plan.zones.get(&destination.zone) != Some(&destination.kuma_zone) {
+                let what = format!(
+                    "backend {backend} is in zone {}, not one of the plan's",
+                    destination.zone
+                );
+                self.at(Rule::Reference, at, what);
+            }
+            if destination.service != item.service || destination.port != item.port {
+                let what = format!("backend {backend} is another service or port");
+                self.at(Rule::Reference, at, what);
+            }
+        }
+        for backend in &item.retiring {
+            if !item.destinations.contains_key(backend) {
+                let what = format!("{backend} retires, but is no destination");
+                self.at(Rule::Drain, at, what);
+            }
+            if item
+                .routes
+                .iter()
+                .any(|route| route.weights.contains_key(backend))
+            {
+                let what = format!("{backend} retires, but a route names it");
+                self.at(Rule::Drain, at, what);
+            }
+        }
+        if item.protocol == Protocol::Tcp && !item.retiring.is_empty() {
+            self.at(Rule::Drain, at, "tcp has no anchor that could name what retires");
+        }
+    }
+
+    fn routes(&mut self, at: (&SplitName, &ZoneName), item: &Item) {
+        for (position, route) in item.routes.iter().enumerate() {
+            let name = &route.name;
+            let sum: u64 = route.weights.values().map(|weight| u64::from(weight.get())).sum();
+            if sum != u64::from(BasisPoints::WHOLE.get()) {
+                let what = format!("the weights of route {name} sum to {sum} of 10000");
+                self.at(Rule::Exactness, at, what);
+            }
+            for backend in route.weights.keys() {
+                if !item.destinations.contains_key(backend) {
+                    let what = format!("route {name} gives weight to {backend}, which is no destination");
+                    self.at(Rule::Exactness, at, what);
+                }
+            }
+            let earlier = &item.routes[..position];
+            if earlier.iter().any(|earlier| earlier.name == *name) {
+                self.at(Rule::Reference, at, format!("two routes are named {name}"));
+            }
+            if let Some(before) = earlier.last() {
+                if before.matches.is_any() {
+                    let what = format!("route {name} comes after one that takes everything");
+                    self.at(Rule::Precedence, at, what);
+                } else if precedence::rank(&before.matches) > precedence::rank(&route.matches) {
+                    let what = format!("route {name} is more specific than the one before it");
+                    self.at(Rule::Precedence, at, what);
+                }
+            }
+            if item.protocol == Protocol::Tcp && !route.matches.is_any() {
+                let what = format!("route {name} has a match on tcp");
+                self.at(Rule::Precedence, at, what);
+            }
+        }
+        if !item.routes.last().is_some_and(|last| last.matches.is_any()) {
+            self.at(Rule::Precedence, at, "the last route does not take everything");
+        }
+    }
+
+    /// What an item may be, given the item before it.
+    fn history(&mut self, at: (&SplitName, &ZoneName), item: &Item) {
+        let plan = self.plan;
+        let is_new = item.generation == plan.generation;
+        if is_new && !plan.commits.iter().any(|of| of.commit == item.commit) {
+            let what = format!(
+                "it changed by commit {}, which is none of the plan's",
+                item.commit
+            );
+            self.at(Rule::Provenance, at, what);
+        }
+        if !is_new && plan.parent.is_none() {
+            let what = format!(
+                "generation {} in the first plan, which is {}",
+                item.generation, plan.generation
+            );
+            self.at(Rule::Monotone, at, what);
+        }
+        let Some(parent) = self.parent else { return };
+        let before = parent.splits.get(at.0).and_then(|split| split.items.get(at.1));
+        let Some(before) = before else {
+            if !is_new {
+                let what = format!("it is new, but has generation {}", item.generation);
+                self.at(Rule::Monotone, at, what);
+            }
+            for backend in &item.retiring {
+                self.at(
+                    Rule::Drain,
+                    at,
+                    format!("{backend} retires in an item that is new"),
+                );
+            }
+            return;
+        };
+        if item.digest == before.digest {
+            // a leap tells of plans that this history does not hold: then everything is written anew
+            let leap = plan.generation.0 > parent.generation.0.saturating_add(1);
+            if leap != is_new || (!leap && item.generation != before.generation) {
+                let what = format!(
+                    "nothing changed, but its generation went from {} to {}",
+                    before.generation, item.generation
+                );
+                self.at(Rule::Monotone, at, what);
+            }
+            if !is_new && item.commit != before.commit {
+                let what = format!("nothing changed, but its commit is now {}", item.commit);
+                self.at(Rule::Provenance, at, what);
+            }
+        } else if !is_new {
+            let what = format!("it changed, but has generation {}", item.generation);
+            self.at(Rule::Monotone, at, what);
+        }
+        let is: BTreeSet<&Destination> = item.destinations.values().collect();
+        let was: BTreeSet<&Destination> = before.destinations.values().collect();
+        if item.protocol != Protocol::Tcp {
+            for backend in before.weighted() {
+                if before
+                    .destinations
+                    .get(backend)
+                    .is_some_and(|was| !is.contains(was))
+                {
+                    let what = format!("{backend} had weight in the parent and is no destination now");
+                    self.at(Rule::Drain, at, what);
+                }
+            }
+        }
+        for backend in &item.retiring {
+            let known = item.destinations.get(backend).is_none_or(|is| was.contains(is));
+            if !known {
+                let what = format!("{backend} retires, but was no destination in the parent");
+                self.at(Rule::Drain, at, what);
+            }
+        }
+    }
+}
