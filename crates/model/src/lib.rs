@@ -3,11 +3,26 @@
 //! Pure: nothing here opens a file, reads a clock or draws a random number. Files come in as
 //! [`SourceFile`] values; what comes out is a [`Parsed`]: the declaration *and* every diagnostic.
 
+pub mod codes;
 pub mod declaration;
 pub mod diagnostic;
+pub mod limits;
 pub mod names;
 pub mod weight;
 
+mod check;
+mod draft;
+mod nearest;
+mod parse;
+mod pattern;
+mod precedence;
+mod read;
+mod read_match;
+mod reader;
+mod shape;
+mod yaml;
+
+pub use codes::page;
 pub use declaration::{
     Backend, CommitId, Declaration, Federation, HeaderMatch, Match, PathMatch, Place, Platform, Protocol,
     QueryMatch, Route, SourceCommit, SourceFile, SourceName, Split, ValueMatch, Zone,
@@ -16,4 +31,7 @@ pub use diagnostic::{Code, Diagnostic, Label, Severity, Span};
 pub use names::{
     BackendName, DnsLabel, FederationName, MeshName, NameError, RouteName, ServiceName, SplitName, ZoneName,
 };
+pub use parse::{Parsed, parse};
+pub use precedence::{Specificity, precedence};
+pub use read_match::ANCHOR_HEADER;
 pub use weight::{BasisPoints, WeightError};

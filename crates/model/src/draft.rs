@@ -1,0 +1,117 @@
+//! What one document says, as far as it could be read: the step between text and [`crate::Declaration`].
+//!
+//! A field that could not be read is `None` here and has been reported; checks over several fields skip it, so
+//! that one mistake is one diagnostic.
+
+use crate::declaration::{Match, Place, Platform, Protocol};
+use crate::names::{
+    BackendName, DnsLabel, FederationName, MeshName, RouteName, ServiceName, SplitName, ZoneName,
+};
+use crate::reader::At;
+use crate::weight::BasisPoints;
+
+/// All drafts of all files, in the order of sources, files and lines.
+#[derive(Debug, Default)]
+pub(crate) struct Drafts {
+    pub(crate) federations: Vec<FederationDraft>,
+    pub(crate) zones: Vec<ZoneDraft>,
+    pub(crate) splits: Vec<SplitDraft>,
+    /// Documents that could not be read to their end, or not at all.
+    pub(crate) unreadable: Vec<Place>,
+}
+
+#[derive(Debug)]
+pub(crate) struct FederationDraft {
+    pub(crate) place: Place,
+    pub(crate) name: Option<At<FederationName>>,
+    /// `None`: given, but unreadable.
+    pub(crate) mesh: Option<MeshName>,
+}
+
+#[derive(Debug)]
+pub(crate) struct ZoneDraft {
+    pub(crate) place: Place,
+    pub(crate) name: Option<At<ZoneName>>,
+    pub(crate) platform: Option<Platform>,
+    /// `None`: given, but unreadable.
+    pub(crate) kuma_zone: Option<KumaZone>,
+    /// `None`: given, but unreadable.
+    pub(crate) wave: Option<u32>,
+}
+
+/// The zone's name in Kuma.
+#[derive(Debug)]
+pub(crate) enum KumaZone {
+    /// Not given: the zone's own name.
+    Own,
+    Named(At<DnsLabel>),
+}
+
+#[derive(Debug)]
+pub(crate) struct SplitDraft {
+    pub(crate) place: Place,
+    pub(crate) name: Option<At<SplitName>>,
+    pub(crate) service: Option<At<ServiceName>>,
+    pub(crate) port: Option<At<u16>>,
+    pub(crate) protocol: Option<At<Protocol>>,
+    pub(crate) backends: Backends,
+    pub(crate) routes: Routes,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Backends {
+    pub(crate) found: Vec<BackendDraft>,
+    /// Every backend's name could be read.
+    pub(crate) complete: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct BackendDraft {
+    pub(crate) name: At<BackendName>,
+    pub(crate) zone: Option<At<ZoneName>>,
+    pub(crate) namespace: Namespace,
+}
+
+#[derive(Debug)]
+pub(crate) enum Namespace {
+    Absent,
+    Unreadable,
+    Named(At<DnsLabel>),
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Routes {
+    pub(crate) found: Vec<RouteDraft>,
+    /// The list itself could be read (each route may still have problems).
+    pub(crate) complete: bool,
+    /// Where a missing route is shown.
+    pub(crate) place: Option<Place>,
+}
+
+#[derive(Debug)]
+pub(crate) struct RouteDraft {
+    /// The whole route.
+    pub(crate) place: Place,
+    pub(crate) name: Option<At<RouteName>>,
+    pub(crate) matches: Matches,
+    pub(crate) weights: Weights,
+}
+
+#[derive(Debug)]
+pub(crate) enum Matches {
+    /// Given, but unreadable in part.
+    Unreadable(Place),
+    /// Not given at all.
+    Absent,
+    /// The place is that of the key `match`.
+    Given(At<Match>),
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Weights {
+    pub(crate) found: Vec<(At<BackendName>, Option<At<BasisPoints>>)>,
+    /// All of them could be read.
+    pub(crate) complete: bool,
+    /// The key `weights`.
+    pub(crate) place: Option<Place>,
+}

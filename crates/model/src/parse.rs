@@ -1,0 +1,144 @@
+//! Files to [`Parsed`]: the one entrance of this room.
+
+use crate::check;
+use crate::codes;
+use crate::declaration::{Declaration, Place, SourceFile};
+use crate::diagnostic::{Diagnostic, Severity, Span};
+use crate::draft::Drafts;
+use crate::limits;
+use crate::read;
+use crate::reader::Reader;
+use crate::yaml;
+
+/// What files declare, and everything that is wrong with them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Parsed {
+    /// All that is sound. To be used only if nothing is refused: a declaration is taken as a whole or not at all.
+    pub declaration: Declaration,
+    /// Every problem of every file, in the order of sources, files and lines.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+impl Parsed {
+    /// Whether the declaration is refused: any error anywhere.
+    pub fn refused(&self) -> bool {
+        self.diagnostics
+            .iter()
+            .any(|diagnostic| diagnostic.severity == Severity::Error)
+    }
+}
+
+/// Reads files of all sources as one declaration. The order of files makes no difference; a broken file or
+/// document hides nothing in the others. Never fails and never panics: whatever is wrong is a diagnostic.
+pub fn parse(files: &[SourceFile]) -> Parsed {
+    let mut files: Vec<&SourceFile> = files.iter().collect();
+    files.sort_by(|a, b| (&a.source, &a.path, &a.bytes).cmp(&(&b.source, &b.path, &b.bytes)));
+    let mut diagnostics = Vec::new();
+    let mut drafts = Drafts::default();
+    for (number, file) in files.into_iter().enumerate() {
+        let place = Place {
+            source: file.source.clone(),
+            file: file.path.clone(),
+            span: Span {
+                start: 0,
+                end: 0,
+                line: 1,
+                column: 1,
+            },
+        };
+        if number >= limits::FILES {
+            diagnostics.push(
+                Diagnostic::error(
+                    codes::TOO_MANY_FILES,
+                    format!("there are more than {} files", limits::FILES),
+                    place.label("this file and those after it are not read"),
+                )
+                .help("point the source at a path that holds declarations only"),
+            );
+            drafts.unreadable.push(place);
+            break;
+        }
+        read_file(file, &place, &mut drafts, &mut diagnostics);
+    }
+    let declaration = check::declaration(&drafts, &mut diagnostics);
+    diagnostics.sort_by(order);
+    diagnostics.dedup();
+    Parsed {
+        declaration,
+        diagnostics,
+    }
+}
+
+/// By place; what has none comes last. Of the same place, by code.
+fn order(a: &Diagnostic, b: &Diagnostic) -> std::cmp::Ordering {
+    let key = |diagnostic: &'_ Diagnostic| {
+        let label = diagnostic.labels.first();
+        (
+            label.is_none(),
+            label.map(|label| (label.source.clone(), label.file.clone(), label.span.clone())),
+            diagnostic.code,
+            diagnostic.message.clone(),
+        )
+    };
+    key(a).cmp(&key(b))
+}
+
+fn read_file(file: &SourceFile, place: &Place, drafts: &mut Drafts, diagnostics: &mut Vec<Diagnostic>) {
+    if file.bytes.len() > limits::FILE_BYTES {
+        diagnostics.push(
+            Diagnostic::error(
+                codes::FILE_TOO_LARGE,
+                format!(
+                    "this file has {} bytes, and may have {}",
+                    file.bytes.len(),
+                    limits::FILE_BYTES
+                ),
+                place.label("not read"),
+            )
+            .help("spread its documents over several files"),
+        );
+        drafts.unreadable.push(place.clone());
+        return;
+    }
+    let text = match std::str::from_utf8(&file.bytes) {
+        Ok(text) => text,
+        Err(error) => {
+            let good = file.bytes.get(..error.valid_up_to()).unwrap_or_default();
+            let good = std::str::from_utf8(good).unwrap_or_default();
+            let line_start = good.rfind('\n').map_or(0, |at| at + 1);
+            let place = Place {
+                span: Span {
+                    start: good.len(),
+                    end: good.len(),
+                    line: good.matches('\n').count() + 1,
+                    column: good.get(line_start..).unwrap_or_default().chars().count() + 1,
+                },
+                ..place.clone()
+            };
+            diagnostics.push(
+                Diagnostic::error(
+                    codes::NOT_UTF8,
+                    "this file is not UTF-8 text",
+                    place.label("not UTF-8 from here"),
+                )
+                .help("save it as UTF-8; keep binary files out of this path"),
+            );
+            drafts.unreadable.push(place);
+            return;
+        }
+    };
+    let (documents, problems) = yaml::documents(text);
+    let mut reader = Reader::new(place, diagnostics);
+    for problem in problems {
+        reader.error(
+            problem.code,
+            &problem.span,
+            problem.message,
+            &problem.label,
+            problem.help,
+        );
+    }
+    for document in &documents {
+        read::document(&mut reader, document, drafts);
+    }
+}

@@ -1,0 +1,315 @@
+//! The declaration language as one table: which fields there are, what they hold, what they are for.
+//!
+//! Reading (unknown and missing fields) and the JSON Schema both come from here, so that they cannot disagree.
+//! Whoever adds a field adds it here first, then reads it in `read.rs`.
+
+/// A mapping with named fields.
+#[derive(Debug)]
+pub(crate) struct Shape {
+    /// How messages call it: "a Split", "a route".
+    pub(crate) title: &'static str,
+    pub(crate) doc: &'static str,
+    pub(crate) fields: &'static [Field],
+    /// Exactly one of the fields must be there.
+    pub(crate) one_of: bool,
+}
+
+/// A field of a [`Shape`].
+#[derive(Debug)]
+pub(crate) struct Field {
+    pub(crate) name: &'static str,
+    pub(crate) required: bool,
+    pub(crate) form: Form,
+    pub(crate) doc: &'static str,
+}
+
+/// What a field holds.
+#[derive(Debug)]
+pub(crate) enum Form {
+    /// An RFC 1035 label.
+    Name,
+    /// Text that is not empty.
+    Text,
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// A whole number between two others.
+    Whole(u32, u32),
+    /// A mapping with fields of its own.
+    Object(&'static Shape),
+    /// A list of such mappings, at most so many.
+    List(&'static Shape, usize),
+    /// Names to such mappings, at least one, at most so many.
+    Names(&'static Shape, usize),
+    /// Names of backends to weights.
+    Weights,
+    /// Designed, and refused until it works: what it will be for.
+    Later(&'static str),
+}
+
+const fn required(name: &'static str, form: Form, doc: &'static str) -> Field {
+    Field {
+        name,
+        required: true,
+        form,
+        doc,
+    }
+}
+
+const fn optional(name: &'static str, form: Form, doc: &'static str) -> Field {
+    Field {
+        name,
+        required: false,
+        form,
+        doc,
+    }
+}
+
+const fn shape(title: &'static str, doc: &'static str, fields: &'static [Field]) -> Shape {
+    Shape {
+        title,
+        doc,
+        fields,
+        one_of: false,
+    }
+}
+
+/// The only `apiVersion` so far.
+pub(crate) const API_VERSION: &str = "weir.dev/v1alpha1";
+/// The kinds.
+pub(crate) const KINDS: &[&str] = &["Federation", "Zone", "Split"];
+/// The platforms of a zone.
+pub(crate) const PLATFORMS: &[&str] = &["eks", "eks-d", "kubernetes", "vm"];
+/// The protocols that the mesh can split.
+pub(crate) const PROTOCOLS: &[&str] = &["http", "http2", "grpc", "tcp"];
+/// The methods that a match may name: those that Kuma and Gateway API know.
+pub(crate) const METHODS: &[&str] = &[
+    "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH",
+];
+
+const GATEWAYS_LATER: &str = "weights on Kong gateways";
+
+const API_VERSION_FIELD: Field = required(
+    "apiVersion",
+    Form::Word(&[API_VERSION]),
+    "The version of the declaration language.",
+);
+
+macro_rules! kind {
+    ($title:literal, $doc:literal, $kind:literal, $spec:expr) => {
+        shape($title, $doc, {
+            const FIELDS: &[Field] = &[
+                API_VERSION_FIELD,
+                required("kind", Form::Word(&[$kind]), "What is declared."),
+                required("metadata", Form::Object(&METADATA), "Who it is."),
+                required("spec", Form::Object($spec), "What it is."),
+            ];
+            FIELDS
+        })
+    };
+}
+
+/// `metadata`.
+pub(crate) static METADATA: Shape = shape(
+    "`metadata`",
+    "Who it is.",
+    &[required(
+        "name",
+        Form::Name,
+        "Its name, unique among its kind: an RFC 1035 label.",
+    )],
+);
+
+/// A Federation document.
+pub(crate) static FEDERATION: Shape = kind!(
+    "a Federation",
+    "The federation's own settings: exactly one.",
+    "Federation",
+    &FEDERATION_SPEC
+);
+
+/// The `spec` of a Federation.
+pub(crate) static FEDERATION_SPEC: Shape = shape(
+    "the `spec` of a Federation",
+    "The federation's settings.",
+    &[optional(
+        "mesh",
+        Form::Name,
+        "The Kuma mesh whose services are split; `default` if not given.",
+    )],
+);
+
+/// A Zone document.
+pub(crate) static ZONE: Shape = kind!("a Zone", "A Kuma zone with its agents.", "Zone", &ZONE_SPEC);
+
+/// The `spec` of a Zone.
+pub(crate) static ZONE_SPEC: Shape = shape(
+    "the `spec` of a Zone",
+    "What the zone runs on and how it is called.",
+    &[
+        required("platform", Form::Word(PLATFORMS), "What the zone runs on."),
+        optional(
+            "kumaZone",
+            Form::Name,
+            "The zone's name in Kuma; its own name if not given.",
+        ),
+        optional(
+            "wave",
+            Form::Whole(1, 1000),
+            "Which zones move together, lowest first; 1 if not given.",
+        ),
+        optional(
+            "gateways",
+            Form::Later(GATEWAYS_LATER),
+            "The zone's Kong gateways (not supported yet).",
+        ),
+    ],
+);
+
+/// A Split document.
+pub(crate) static SPLIT: Shape = kind!(
+    "a Split",
+    "The declared shares of one service's port.",
+    "Split",
+    &SPLIT_SPEC
+);
+
+/// The `spec` of a Split.
+pub(crate) static SPLIT_SPEC: Shape = shape(
+    "the `spec` of a Split",
+    "The service, where it runs, and who gets what share.",
+    &[
+        required(
+            "service",
+            Form::Name,
+            "The name that callers use: a Kuma MeshService in each backend's zone.",
+        ),
+        required(
+            "port",
+            Form::Whole(1, 65535),
+            "The service's port, the same in each zone.",
+        ),
+        required(
+            "protocol",
+            Form::Word(PROTOCOLS),
+            "The port's protocol: weights are per request, for tcp per connection.",
+        ),
+        required(
+            "backends",
+            Form::Names(&BACKEND, crate::limits::BACKENDS),
+            "The versions of the service, by the names that `weights` uses.",
+        ),
+        required(
+            "routes",
+            Form::List(&ROUTE, crate::limits::ROUTES),
+            "Matches and their weights. The most specific match wins, of equals the first written; the last route has no match.",
+        ),
+        optional(
+            "gateways",
+            Form::Later(GATEWAYS_LATER),
+            "Kong gateways that carry these weights (not supported yet).",
+        ),
+    ],
+);
+
+/// A backend.
+pub(crate) static BACKEND: Shape = shape(
+    "a backend",
+    "One version of the service in one zone.",
+    &[
+        required("zone", Form::Name, "The name of a declared Zone."),
+        optional(
+            "namespace",
+            Form::Name,
+            "The Kubernetes namespace: required in a cluster, refused on VMs.",
+        ),
+    ],
+);
+
+/// A route.
+pub(crate) static ROUTE: Shape = shape(
+    "a route",
+    "A match and its weights.",
+    &[
+        required("name", Form::Name, "Its name, unique in the split."),
+        optional(
+            "match",
+            Form::Object(&MATCH),
+            "What a request must have, all of it; the last route has none.",
+        ),
+        required(
+            "weights",
+            Form::Weights,
+            "Per cent for each backend, at most two decimals; together exactly 100.",
+        ),
+    ],
+);
+
+/// A match.
+pub(crate) static MATCH: Shape = shape(
+    "a match",
+    "What a request must have: all of it.",
+    &[
+        optional("path", Form::Object(&PATH), "What its path must be."),
+        optional("method", Form::Word(METHODS), "Its method."),
+        optional(
+            "headers",
+            Form::List(&HEADER, crate::limits::MATCHES),
+            "Headers that it must carry.",
+        ),
+        optional(
+            "query",
+            Form::List(&QUERY, crate::limits::MATCHES),
+            "Query parameters that it must carry.",
+        ),
+    ],
+);
+
+/// A path match.
+pub(crate) static PATH: Shape = Shape {
+    title: "a path match",
+    doc: "Exactly one of the fields.",
+    fields: &[
+        optional("exact", Form::Text, "The whole path."),
+        optional(
+            "prefix",
+            Form::Text,
+            "The path itself and all that continues it after a `/`.",
+        ),
+        optional(
+            "regex",
+            Form::Text,
+            "Refused: the mesh tries such a route after every other.",
+        ),
+    ],
+    one_of: true,
+};
+
+/// A header match.
+pub(crate) static HEADER: Shape = shape(
+    "a header match",
+    "A header with the value that it must have: `exact` or `regex`.",
+    &[
+        required("name", Form::Text, "The header's name, in any case."),
+        optional("exact", Form::Text, "The whole value."),
+        optional(
+            "regex",
+            Form::Text,
+            "A regular expression (RE2) over the whole value.",
+        ),
+    ],
+);
+
+/// A query parameter match.
+pub(crate) static QUERY: Shape = shape(
+    "a query match",
+    "A query parameter with the value that it must have: `exact` or `regex`.",
+    &[
+        required("name", Form::Text, "The parameter's name."),
+        optional("exact", Form::Text, "The whole value."),
+        optional(
+            "regex",
+            Form::Text,
+            "A regular expression (RE2) over the whole value.",
+        ),
+    ],
+);

@@ -1,0 +1,509 @@
+//! YAML text to a tree in which each value knows its place.
+//!
+//! Built on parser events rather than on typed deserialising, because that stops at the first problem and
+//! knows neither a key that stands twice nor how a number was written. Documents are cut apart before they are
+//! parsed (`---` at the start of a line ends a document whatever stands above it), so that a broken one hides
+//! nothing in the next. What follows a syntax error in the same document is not read.
+
+use std::collections::BTreeMap;
+
+use granit_parser::{ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError};
+
+use crate::codes;
+use crate::diagnostic::{Code, Span};
+use crate::limits;
+
+/// A value and its place.
+#[derive(Debug, Clone)]
+pub(crate) struct Node {
+    pub(crate) span: Span,
+    pub(crate) value: Value,
+}
+
+/// What a value is. Scalars keep their text: what type it has is decided where it is read.
+#[derive(Debug, Clone)]
+pub(crate) enum Value {
+    Scalar {
+        text: String,
+        plain: bool,
+    },
+    Sequence(Vec<Node>),
+    Mapping(Vec<Entry>),
+    /// Already reported (an alias without its anchor, the rest of a broken document).
+    Unreadable,
+}
+
+/// A key of a mapping with its value.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub(crate) key: String,
+    pub(crate) key_span: Span,
+    pub(crate) value: Node,
+}
+
+/// A scalar by the core schema of YAML 1.2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scalar<'a> {
+    Null,
+    Bool,
+    /// Any number, also hexadecimal, infinite or with an exponent.
+    Number(&'a str),
+    Text(&'a str),
+}
+
+impl Node {
+    /// The scalar that it is, if it is one.
+    pub(crate) fn scalar(&self) -> Option<Scalar<'_>> {
+        let Value::Scalar { text, plain } = &self.value else {
+            return None;
+        };
+        Some(if !plain {
+            Scalar::Text(text)
+        } else if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL") {
+            Scalar::Null
+        } else if matches!(
+            text.as_str(),
+            "true" | "True" | "TRUE" | "false" | "False" | "FALSE"
+        ) {
+            Scalar::Bool
+        } else if is_number(text) {
+            Scalar::Number(text)
+        } else {
+            Scalar::Text(text)
+        })
+    }
+
+    fn size(&self) -> usize {
+        1 + match &self.value {
+            Value::Sequence(items) => items.iter().map(Self::size).sum(),
+            Value::Mapping(entries) => entries.iter().map(|entry| 1 + entry.value.size()).sum(),
+            Value::Scalar { .. } | Value::Unreadable => 0,
+        }
+    }
+}
+
+fn is_number(text: &str) -> bool {
+    let digits = |s: &str, legal: fn(u8) -> bool| !s.is_empty() && s.bytes().all(legal);
+    if let Some(octal) = text.strip_prefix("0o") {
+        return digits(octal, |b| matches!(b, b'0'..=b'7'));
+    }
+    if let Some(hex) = text.strip_prefix("0x") {
+        return digits(hex, |b| b.is_ascii_hexdigit());
+    }
+    if matches!(text, ".nan" | ".NaN" | ".NAN") {
+        return true;
+    }
+    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
+    if matches!(unsigned, ".inf" | ".Inf" | ".INF") {
+        return true;
+    }
+    let (mantissa, exponent) = match unsigned.find(['e', 'E']) {
+        Some(at) => (&unsigned[..at], Some(&unsigned[at + 1..])),
+        None => (unsigned, None),
+    };
+    let decimal = |b: u8| b.is_ascii_digit();
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let mantissa_is_one = match (whole, fraction) {
+        ("", "") => false,
+        ("", fraction) => digits(fraction, decimal),
+        (whole, "") => digits(whole, decimal),
+        (whole, fraction) => digits(whole, decimal) && digits(fraction, decimal),
+    };
+    mantissa_is_one && exponent.is_none_or(|e| digits(e.strip_prefix(['-', '+']).unwrap_or(e), decimal))
+}
+
+/// One document of a file.
+#[derive(Debug)]
+pub(crate) struct Document {
+    pub(crate) root: Node,
+    /// False when the parser gave up inside it: the root is what stood before.
+    pub(crate) whole: bool,
+}
+
+/// Something wrong with the text itself.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    pub(crate) code: Code,
+    pub(crate) span: Span,
+    pub(crate) message: String,
+    pub(crate) label: String,
+    pub(crate) help: String,
+}
+
+/// Every document of the text, the broken ones as far as they go, and what is wrong with them.
+pub(crate) fn documents(text: &str) -> (Vec<Document>, Vec<Problem>) {
+    let mut found = Vec::new();
+    let mut problems = Vec::new();
+    // A byte order mark is no content; it only moves the offsets.
+    let (text, offset) = match text.strip_prefix('\u{feff}') {
+        Some(rest) => (rest, '\u{feff}'.len_utf8()),
+        None => (text, 0),
+    };
+    for (number, piece) in pieces(text, offset).into_iter().enumerate() {
+        if number >= limits::DOCUMENTS {
+            problems.push(Problem {
+                code: codes::TOO_MANY_DOCUMENTS,
+                span: Span {
+                    start: piece.start,
+                    end: piece.start + piece.text.lines().next().map_or(0, str::len),
+                    line: piece.line,
+                    column: 1,
+                },
+                message: format!("this file holds more than {} documents", limits::DOCUMENTS),
+                label: format!("document {}", number + 1),
+                help: "spread the documents over several files: any layout below the path is read".to_owned(),
+            });
+            break;
+        }
+        found.extend(Builder::new(&piece, &mut problems).run());
+    }
+    (found, problems)
+}
+
+/// A document's text and where it begins in the file.
+struct Piece<'t> {
+    text: &'t str,
+    start: usize,
+    line: usize,
+}
+
+fn is_marker(line: &str, marker: &str) -> bool {
+    line.strip_prefix(marker)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
+}
+
+fn pieces(text: &str, offset: usize) -> Vec<Piece<'_>> {
+    let mut pieces = Vec::new();
+    let (mut start, mut first_line) = (0, 1);
+    let mut at = 0;
+    let mut cut = |from: &mut usize, line: &mut usize, to: usize, next_line: usize| {
+        if text[*from..to]
+            .lines()
+            .any(|l| !l.trim().is_empty() && !l.trim_start().starts_with('#'))
+        {
+            pieces.push(Piece {
+                text: &text[*from..to],
+                start: offset + *from,
+                line: *line,
+            });
+        }
+        (*from, *line) = (to, next_line);
+    };
+    for (number, line) in text.split_inclusive('\n').enumerate() {
+        let end = at + line.len();
+        if is_marker(line, "---") {
+            cut(&mut start, &mut first_line, at, number + 1);
+        } else if is_marker(line, "...") {
+            cut(&mut start, &mut first_line, end, number + 2);
+        }
+        at = end;
+    }
+    cut(&mut start, &mut first_line, text.len(), 0);
+    pieces
+}
+
+enum Frame {
+    Sequence(Vec<Node>),
+    Mapping {
+        entries: Vec<Entry>,
+        key: Option<(Option<String>, Span)>,
+    },
+}
+
+struct Open {
+    frame: Frame,
+    span: Span,
+    anchor: usize,
+}
+
+struct Builder<'p, 't> {
+    piece: &'p Piece<'t>,
+    problems: &'p mut Vec<Problem>,
+    open: Vec<Open>,
+    anchors: BTreeMap<usize, Node>,
+    aliased: usize,
+    root: Option<Node>,
+}
+
+/// The parser cannot or must not go on.
+struct Stop;
+
+impl<'p, 't> Builder<'p, 't> {
+    fn new(piece: &'p Piece<'t>, problems: &'p mut Vec<Problem>) -> Self {
+        Self {
+            piece,
+            problems,
+            open: Vec::new(),
+            anchors: BTreeMap::new(),
+            aliased: 0,
+            root: None,
+        }
+    }
+
+    fn run(mut self) -> Option<Document> {
+        let options = granit_parser::options! {
+            disallow_directives: true,
+            emit_comments: false,
+            emit_unresolved_aliases: true,
+        };
+        let mut whole = true;
+        for event in Parser::new_from_str_with_options(self.piece.text, options) {
+            let taken = match event {
+                Ok((event, span)) => {
+                    let span = self.span(&span.start, &span.end);
+                    self.take(event, span)
+                }
+                Err(error) => {
+                    self.syntax(&error);
+                    Err(Stop)
+                }
+            };
+            if taken.is_err() {
+                whole = false;
+                break;
+            }
+        }
+        while let Some(open) = self.open.pop() {
+            let end = open.span.end;
+            self.close(open, end);
+        }
+        self.root
+            .filter(|root| !matches!(root.scalar(), Some(Scalar::Null)))
+            .map(|root| Document { root, whole })
+    }
+
+    fn span(&self, start: &Marker, end: &Marker) -> Span {
+        let length = self.piece.text.len();
+        let first = start.byte_offset().unwrap_or(length).min(length);
+        let last = end.byte_offset().unwrap_or(first).clamp(first, length);
+        // Trailing line breaks belong to the span of block values; nobody wants them underlined.
+        let text = self.piece.text.get(first..last).unwrap_or_default();
+        Span {
+            start: self.piece.start + first,
+            end: self.piece.start + first + text.trim_end().len(),
+            line: self.piece.line + start.line().saturating_sub(1),
+            column: start.col() + 1,
+        }
+    }
+
+    fn problem(&mut self, code: Code, span: Span, message: impl Into<String>, label: &str, help: &str) {
+        self.problems.push(Problem {
+            code,
+            span,
+            message: message.into(),
+            label: label.to_owned(),
+            help: help.to_owned(),
+        });
+    }
+
+    fn syntax(&mut self, error: &ScanError) {
+        let marker = error.marker();
+        let mut span = self.span(marker, marker);
+        let rest = self
+            .piece
+            .text
+            .get(span.start - self.piece.start..)
+            .unwrap_or_default();
+        if let Some(c) = rest.chars().next().filter(|c| !c.is_whitespace()) {
+            span.end = span.start + c.len_utf8();
+        }
+        match error.kind() {
+            ErrorKind::RecursionLimitExceeded => self.too_deep(span),
+            ErrorKind::DirectiveDisallowed => self.problem(
+                codes::YAML_FEATURE,
+                span,
+                "declarations do without YAML directives",
+                "a directive",
+                "remove the line: declarations are YAML 1.2 without further tags",
+            ),
+            _ => self.problem(
+                codes::SYNTAX,
+                span,
+                format!("this is not YAML: {}", error.info()),
+                "the parser stopped here",
+                "mend the syntax here or just above: indentation, a missing `:` or an open quote or bracket; \
+                 the rest of this document has not been read",
+            ),
+        }
+    }
+
+    fn too_deep(&mut self, span: Span) {
+        self.problem(
+            codes::TOO_DEEP,
+            span,
+            format!("lists and mappings are nested more than {} deep", limits::DEPTH),
+            "one level too many",
+            "no field of a declaration is nested that deep: look for stray brackets or indentation",
+        );
+    }
+
+    fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), Stop> {
+        if event.tag().is_some() {
+            self.problem(
+                codes::YAML_FEATURE,
+                span.clone(),
+                "declarations do without YAML tags",
+                "this value carries a tag",
+                "remove the `!...` tag; quote the value if it must be text",
+            );
+        }
+        match event {
+            Event::Scalar(text, style, anchor, _) => {
+                let value = Value::Scalar {
+                    text: text.into_owned(),
+                    plain: style == ScalarStyle::Plain,
+                };
+                self.finish(Node { span, value }, anchor);
+            }
+            Event::SequenceStart(_, anchor, _) => {
+                return self.descend(Frame::Sequence(Vec::new()), span, anchor);
+            }
+            Event::MappingStart(_, anchor, _) => {
+                let frame = Frame::Mapping {
+                    entries: Vec::new(),
+                    key: None,
+                };
+                return self.descend(frame, span, anchor);
+            }
+            Event::SequenceEnd | Event::MappingEnd => {
+                if let Some(open) = self.open.pop() {
+                    self.close(open, span.end);
+                }
+            }
+            Event::Alias(id) => return self.alias(id, span),
+            Event::UnresolvedAlias(name) => {
+                self.problem(
+                    codes::SYNTAX,
+                    span.clone(),
+                    format!("the alias `*{name}` has no anchor `&{name}` above it in this document"),
+                    "nothing to stand for",
+                    "define the anchor first, or write the value out; anchors do not reach across documents",
+                );
+                self.finish_unreadable(span);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn finish_unreadable(&mut self, span: Span) {
+        let value = Value::Unreadable;
+        self.finish(Node { span, value }, 0);
+    }
+
+    fn descend(&mut self, frame: Frame, span: Span, anchor: usize) -> Result<(), Stop> {
+        if self.open.len() >= limits::DEPTH {
+            self.too_deep(span);
+            return Err(Stop);
+        }
+        self.open.push(Open { frame, span, anchor });
+        Ok(())
+    }
+
+    fn alias(&mut self, id: usize, span: Span) -> Result<(), Stop> {
+        let Some(node) = self.anchors.get(&id) else {
+            self.problem(
+                codes::SYNTAX,
+                span.clone(),
+                "this alias stands inside the value that it stands for",
+                "would never end",
+                "write the value out",
+            );
+            self.finish_unreadable(span);
+            return Ok(());
+        };
+        self.aliased += node.size();
+        if self.aliased > limits::ALIASED_VALUES {
+            self.problem(
+                codes::ALIASES_TOO_LARGE,
+                span,
+                format!(
+                    "the aliases of this document add more than {} values",
+                    limits::ALIASED_VALUES
+                ),
+                "too much from here on",
+                "write the values out, or split the document",
+            );
+            return Err(Stop);
+        }
+        let node = node.clone();
+        if self.open.len() + depth(&node) > limits::DEPTH {
+            self.too_deep(span);
+            return Err(Stop);
+        }
+        self.finish(node, 0);
+        Ok(())
+    }
+
+    fn close(&mut self, open: Open, end: usize) {
+        let Open {
+            frame,
+            mut span,
+            anchor,
+        } = open;
+        // The end of a block collection is where the next thing begins; its last child knows better.
+        let (last, value) = match frame {
+            Frame::Sequence(items) => (items.last().map(|n| n.span.end), Value::Sequence(items)),
+            Frame::Mapping { mut entries, key } => {
+                if let Some((Some(key), key_span)) = key {
+                    let value = Node {
+                        span: key_span.clone(),
+                        value: Value::Unreadable,
+                    };
+                    entries.push(Entry { key, key_span, value });
+                }
+                (entries.last().map(|e| e.value.span.end), Value::Mapping(entries))
+            }
+        };
+        let before = self.piece.text.get(..end.saturating_sub(self.piece.start));
+        let flow = before.is_some_and(|text| text.ends_with(['}', ']']));
+        let fits = |at: &usize| *at >= span.start;
+        let last = last.filter(fits).unwrap_or(span.end);
+        span.end = if flow { end.max(last) } else { last };
+        self.finish(Node { span, value }, anchor);
+    }
+
+    fn finish(&mut self, node: Node, anchor: usize) {
+        if anchor != 0 {
+            self.anchors.insert(anchor, node.clone());
+        }
+        match self.open.last_mut().map(|open| &mut open.frame) {
+            None => self.root = Some(node),
+            Some(Frame::Sequence(items)) => items.push(node),
+            Some(Frame::Mapping { entries, key }) => match key.take() {
+                Some((Some(key), key_span)) => entries.push(Entry {
+                    key,
+                    key_span,
+                    value: node,
+                }),
+                Some((None, _)) => {}
+                None => {
+                    let span = node.span.clone();
+                    let name = match node.value {
+                        Value::Scalar { text, plain } if !(plain && text == "<<") => Some(text),
+                        _ => None,
+                    };
+                    let usable = name.is_some();
+                    *key = Some((name, span.clone()));
+                    if !usable {
+                        self.problem(
+                            codes::YAML_FEATURE,
+                            span,
+                            "declarations do without merge keys, and every key is plain text",
+                            "not a plain key",
+                            "write the fields out",
+                        );
+                    }
+                }
+            },
+        }
+    }
+}
+
+fn depth(node: &Node) -> usize {
+    match &node.value {
+        Value::Sequence(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        Value::Mapping(entries) => 1 + entries.iter().map(|e| depth(&e.value)).max().unwrap_or(0),
+        Value::Scalar { .. } | Value::Unreadable => 0,
+    }
+}

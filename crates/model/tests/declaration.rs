@@ -1,0 +1,71 @@
+//! A whole declaration, read to values.
+
+use std::sync::Arc;
+
+use weir_model::{BasisPoints, SourceFile, SourceName, parse};
+
+/// One file of the source `main`.
+fn file(path: &str, text: &str) -> SourceFile {
+    SourceFile {
+        source: SourceName("main".to_owned()),
+        path: path.to_owned(),
+        bytes: Arc::from(text.as_bytes()),
+    }
+}
+
+const WHOLE: &str = r#"# The shop.
+apiVersion: weir.dev/v1alpha1
+kind: Federation
+metadata: {name: shop}
+spec: {mesh: default}
+---
+apiVersion: weir.dev/v1alpha1
+kind: Zone
+metadata: {name: fra}
+spec: {platform: vm}
+---
+apiVersion: weir.dev/v1alpha1
+kind: Zone
+metadata: {name: use1}
+spec: {platform: eks, kumaZone: eks-use1, wave: 2}
+---
+apiVersion: weir.dev/v1alpha1
+kind: Split
+metadata: {name: checkout}
+spec:
+  service: checkout
+  port: 8080
+  protocol: http
+  backends:
+    vm: {zone: fra}
+    eks: {zone: use1, namespace: shop}
+  routes:
+    - name: beta
+      match: {headers: [{name: X-Beta, exact: "true"}]}
+      weights: {eks: 100}
+    - name: default
+      weights: {vm: 90, eks: 10}
+"#;
+
+#[test]
+fn a_sound_declaration_is_read_whole() {
+    let parsed = parse(&[file("shop.yaml", WHOLE)]);
+    assert_eq!(parsed.diagnostics, []);
+    assert!(!parsed.refused());
+    let split = parsed.declaration.splits.values().next().unwrap();
+    let weights: Vec<(&str, BasisPoints)> = split.routes[1]
+        .weights
+        .iter()
+        .map(|(name, weight)| (name.as_str(), *weight))
+        .collect();
+    assert_eq!(
+        weights,
+        [
+            ("eks", BasisPoints::new(1000).unwrap()),
+            ("vm", BasisPoints::new(9000).unwrap())
+        ]
+    );
+    assert_eq!(split.routes[0].matches.headers[0].name, "x-beta");
+    assert_eq!(parsed.declaration.zones.len(), 2);
+    assert_eq!(parsed.declaration.federation.unwrap().name.as_str(), "shop");
+}
