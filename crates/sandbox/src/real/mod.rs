@@ -1,1 +1,447 @@
 //! The real parts of Kuma as the cast: `kuma-cp`, `kuma-dp` and `envoy` found on this machine.
+//!
+//! A global control plane and one for each zone, Universal, memory stores; a zone ingress for each zone; a dataplane
+//! for each backend and each caller. Everything that Kuma lets us bind to loopback is bound there, each proxy to a
+//! loopback address of its own. Nothing here sleeps and hopes: each step waits for a fact that it reads.
+//!
+//! `parts` finds the executables, `rest` speaks to control planes and admin sockets, `place` picks ports and addresses,
+//! `control_plane` and `proxy` start the processes. Changed when Kuma's settings do.
+
+mod control_plane;
+mod parts;
+mod place;
+mod proxy;
+pub mod rest;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use serde_json::{Value, json};
+
+use crate::cast::{Cast, GlobalParts, Outbound, Stage, ZoneParts};
+use control_plane::{ControlPlane, Role};
+pub use parts::{Absent, Parts, required};
+use place::Place;
+use proxy::{Proxy, ProxyType};
+use rest::{Api, Awaited};
+
+/// The first port of a caller's outbounds, at the caller's own loopback address.
+const FIRST_OUTBOUND: u16 = 10_001;
+
+/// Real Kuma and real Envoys.
+#[derive(Debug)]
+pub struct Real {
+    stage: Stage,
+    parts: Parts,
+    place: Place,
+    zones: Vec<String>,
+    global: Option<ControlPlane>,
+    control_planes: BTreeMap<String, ControlPlane>,
+    proxies: Vec<Proxy>,
+    /// Zones with a backend, in the order in which they were started.
+    backends: Vec<String>,
+    /// Outbounds of callers, by zone.
+    outbounds: BTreeMap<String, Vec<Outbound>>,
+    /// Where the proxies' work directories are, if the sandbox's own directory is too deep for a unix socket.
+    short: Option<tempfile::TempDir>,
+}
+
+impl Real {
+    /// Callers in `zones`; nothing is started yet.
+    ///
+    /// # Errors
+    /// If there are no free loopback addresses or ports, or no directory for sockets can be made.
+    pub fn new(stage: Stage, parts: Parts, zones: Vec<String>) -> anyhow::Result<Self> {
+        let place = Place::pick(stage.port)?;
+        // A unix socket's path holds 107 bytes; `kuma-envoy-admin.sock` below `zones/<zone>/proxies/<name>` must fit.
+        let deep =
+            stage.dir.as_os_str().len() + "/zones//proxies/checkout-backend/kuma-envoy-admin.sock".len() + 16
+                > 100;
+        let short = deep
+            .then(|| tempfile::Builder::new().prefix("weir-").tempdir_in("/tmp"))
+            .transpose()
+            .context("no directory for the admin sockets of the proxies can be made in /tmp")?;
+        Ok(Self {
+            stage,
+            parts,
+            place,
+            zones,
+            global: None,
+            control_planes: BTreeMap::new(),
+            proxies: Vec::new(),
+            backends: Vec::new(),
+            outbounds: BTreeMap::new(),
+            short,
+        })
+    }
+
+    /// Where a zone's proxies have their work directories.
+    fn proxies_of(&self, zone: &str) -> PathBuf {
+        match &self.short {
+            Some(short) => short.path().join(zone),
+            None => self.stage.dir.join("zones").join(zone).join("proxies"),
+        }
+    }
+
+    fn global(&self) -> anyhow::Result<&ControlPlane> {
+        self.global
+            .as_ref()
+            .context("the global control plane was not started")
+    }
+
+    fn control_plane(&mut self, zone: &str) -> anyhow::Result<&mut ControlPlane> {
+        self.control_planes
+            .get_mut(zone)
+            .with_context(|| format!("zone {zone} was not started"))
+    }
+
+    async fn start_global_parts(&mut self) -> anyhow::Result<GlobalParts> {
+        let mut global = ControlPlane::start(&self.stage, &self.parts, &mut self.place, Role::Global)?;
+        global.answers().await?;
+        let api = global.api();
+        let mesh = &self.stage.mesh;
+        api.put(
+            &format!("/meshes/{mesh}"),
+            &json!({
+                "type": "Mesh", "name": mesh, "meshServices": {"mode": "Exclusive"},
+                "mtls": {"enabledBackend": "ca-1", "backends": [{"name": "ca-1", "type": "builtin"}]},
+            }),
+        )
+        .await?;
+        api.put(
+            &format!("/meshes/{mesh}/meshtrafficpermissions/allow-all"),
+            &json!({
+                "type": "MeshTrafficPermission", "name": "allow-all", "mesh": mesh,
+                "spec": {
+                    "targetRef": {"kind": "Mesh"},
+                    "from": [{"targetRef": {"kind": "Mesh"}, "default": {"action": "Allow"}}],
+                },
+            }),
+        )
+        .await?;
+        let service = &self.stage.service;
+        api.put(
+            &format!("/meshes/{mesh}/meshmultizoneservices/{service}"),
+            &json!({
+                "type": "MeshMultiZoneService", "name": service, "mesh": mesh,
+                "spec": {
+                    "selector": {"meshService": {"matchLabels": {"kuma.io/display-name": service}}},
+                    "ports": [{"port": self.stage.port, "appProtocol": "http"}],
+                },
+            }),
+        )
+        .await?;
+        let parts = GlobalParts {
+            api: Some(api.base().to_owned()),
+        };
+        self.global = Some(global);
+        Ok(parts)
+    }
+
+    async fn start_zone_parts(&mut self, zone: &str) -> anyhow::Result<ZoneParts> {
+        let role = Role::Zone {
+            name: zone.to_owned(),
+            global: self.global()?.sync_address()?,
+        };
+        let mut plane = ControlPlane::start(&self.stage, &self.parts, &mut self.place, role)?;
+        plane.answers().await?;
+        plane.knows_mesh(&self.stage.mesh).await?;
+        let api = plane.api().base().to_owned();
+        self.control_planes.insert(zone.to_owned(), plane);
+        let address = self.place.address()?;
+        let document = json!({
+            "type": "ZoneIngress", "name": format!("ingress-{zone}"),
+            "networking": {
+                "address": address.to_string(), "port": 10_000,
+                "advertisedAddress": address.to_string(), "advertisedPort": 10_000,
+            },
+        });
+        self.start_proxy(zone, "ingress", ProxyType::Ingress, &document)
+            .await?;
+        let glob = self.proxies_of(zone).join("*").join("kuma-envoy-admin.sock");
+        Ok(ZoneParts {
+            api,
+            envoy_admin: vec![glob.display().to_string()],
+        })
+    }
+
+    async fn start_proxy(
+        &mut self,
+        zone: &str,
+        name: &str,
+        kind: ProxyType,
+        document: &Value,
+    ) -> anyhow::Result<()> {
+        let work = self.proxies_of(zone).join(name);
+        let token = match kind {
+            ProxyType::Ingress => {
+                let wanted = json!({"zone": zone, "scope": ["ingress"], "validFor": "24h"});
+                self.global()?.token("/tokens/zone", &wanted).await?
+            }
+            ProxyType::Dataplane => {
+                let wanted = json!({"name": document["name"], "mesh": self.stage.mesh, "validFor": "24h"});
+                self.control_plane(zone)?
+                    .token("/tokens/dataplane", &wanted)
+                    .await?
+            }
+        };
+        let readiness = self.place.port()?;
+        let plane = self
+            .control_planes
+            .get(zone)
+            .with_context(|| format!("zone {zone} was not started"))?;
+        let proxy = Proxy::start(
+            &self.stage,
+            &self.parts,
+            plane,
+            &proxy::Wanted {
+                zone,
+                name,
+                kind,
+                document,
+                token: &token,
+                work,
+                readiness,
+            },
+        )?;
+        self.proxies.push(proxy);
+        Ok(())
+    }
+
+    async fn start_backend_proxy(&mut self, zone: &str, app: SocketAddr) -> anyhow::Result<()> {
+        let document = json!({
+            "type": "Dataplane", "mesh": self.stage.mesh, "name": format!("{}-{zone}", self.stage.service),
+            "networking": {
+                "address": self.place.address()?.to_string(),
+                "inbound": [{
+                    "port": self.stage.port, "servicePort": app.port(), "serviceAddress": app.ip().to_string(),
+                    "tags": {"kuma.io/service": self.stage.service, "kuma.io/protocol": "http"},
+                }],
+            },
+        });
+        self.start_proxy(zone, "backend", ProxyType::Dataplane, &document)
+            .await?;
+        self.backends.push(zone.to_owned());
+        Ok(())
+    }
+
+    async fn start_caller_proxy(&mut self, zone: &str) -> anyhow::Result<Vec<Outbound>> {
+        let service = &self.stage.service;
+        let mut targets = vec![(
+            format!("MeshMultiZoneService {service}"),
+            json!({"kind": "MeshMultiZoneService", "labels": {"kuma.io/display-name": service}, "port": self.stage.port}),
+        )];
+        for backend in &self.backends {
+            targets.push((
+                format!("MeshService {service} in {backend}"),
+                json!({
+                    "kind": "MeshService", "port": self.stage.port,
+                    "labels": {"kuma.io/display-name": service, "kuma.io/zone": backend},
+                }),
+            ));
+        }
+        let address = self.place.address()?;
+        let mut outbounds = Vec::new();
+        let mut documents = Vec::new();
+        for (port, (target, reference)) in (FIRST_OUTBOUND..).zip(targets) {
+            documents.push(json!({"address": address.to_string(), "port": port, "backendRef": reference}));
+            outbounds.push(Outbound {
+                address: SocketAddr::new(address.into(), port),
+                target,
+            });
+        }
+        let document = json!({
+            "type": "Dataplane", "mesh": self.stage.mesh, "name": format!("caller-{zone}"),
+            "networking": {
+                "address": address.to_string(),
+                // Nothing listens there: a dataplane without an inbound is matched by no policy.
+                "inbound": [{
+                    "port": 7070, "servicePort": 7071, "serviceAddress": "127.0.0.1",
+                    "tags": {"kuma.io/service": "caller", "kuma.io/protocol": "http"},
+                }],
+                "outbound": documents,
+            },
+        });
+        self.start_proxy(zone, "caller", ProxyType::Dataplane, &document)
+            .await?;
+        self.outbounds.insert(zone.to_owned(), outbounds.clone());
+        Ok(outbounds)
+    }
+
+    async fn all_settled(&mut self, backends: &[String]) -> anyhow::Result<()> {
+        for zone in self.zones.clone() {
+            let Some(plane) = self.control_planes.get(&zone) else {
+                continue;
+            };
+            let api = plane.api().clone();
+            let outbounds = self.outbounds.get(&zone).cloned().unwrap_or_default();
+            self.resolves(&zone, &api, backends).await?;
+            for outbound in outbounds {
+                self.answers(&zone, &outbound).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn resolves(&mut self, zone: &str, api: &Api, backends: &[String]) -> anyhow::Result<()> {
+        let (mesh, service) = (&self.stage.mesh, &self.stage.service);
+        let path = format!("/meshes/{mesh}/meshservices?filter[labels.kuma.io/display-name]={service}");
+        let mut wait = Awaited::new(format!(
+            "zone {zone} resolves {service} in {}, each Available",
+            backends.join(", ")
+        ));
+        loop {
+            let failure = match api.get(&path).await {
+                Ok(list) if backends.iter().all(|backend| usable(&list, backend)) => return Ok(()),
+                Ok(_) => None,
+                Err(error) => Some(error),
+            };
+            self.unharmed()?;
+            wait.again(failure).await?;
+        }
+    }
+
+    async fn answers(&mut self, zone: &str, outbound: &Outbound) -> anyhow::Result<()> {
+        let mut wait = Awaited::new(format!(
+            "the caller in {zone} gets an answer from {} at {}",
+            outbound.target, outbound.address
+        ));
+        let api = Api::new(format!("http://{}", outbound.address));
+        loop {
+            let failure = match api.status("/").await {
+                Ok(status) if status.is_success() => return Ok(()),
+                Ok(status) => Some(anyhow::anyhow!("it answered {status}")),
+                Err(error) => Some(error),
+            };
+            self.unharmed()?;
+            wait.again(failure).await?;
+        }
+    }
+
+    /// No process ended that nobody stopped.
+    fn unharmed(&mut self) -> anyhow::Result<()> {
+        let ended = self.casualties();
+        anyhow::ensure!(ended.is_empty(), "{}", ended.join("\n"));
+        Ok(())
+    }
+}
+
+/// Whether a list of MeshServices has exactly one of that zone, and Kuma calls it available.
+fn usable(list: &Value, zone: &str) -> bool {
+    let items = list["items"].as_array().map_or(&[][..], Vec::as_slice);
+    let mut of_zone = items.iter().filter(|item| item["labels"]["kuma.io/zone"] == zone);
+    match (of_zone.next(), of_zone.next()) {
+        (Some(one), None) => one["spec"]["state"] == "Available",
+        _ => false,
+    }
+}
+
+impl Cast for Real {
+    fn name(&self) -> &'static str {
+        "real"
+    }
+
+    fn versions(&mut self) -> BoxFuture<'_, anyhow::Result<BTreeMap<String, String>>> {
+        let parts = self.parts.clone();
+        async move { parts.versions().await }.boxed()
+    }
+
+    fn calling_zones(&self) -> Vec<String> {
+        self.zones.clone()
+    }
+
+    fn start_global(&mut self) -> BoxFuture<'_, anyhow::Result<GlobalParts>> {
+        self.start_global_parts().boxed()
+    }
+
+    fn start_zone<'a>(&'a mut self, zone: &'a str) -> BoxFuture<'a, anyhow::Result<ZoneParts>> {
+        self.start_zone_parts(zone).boxed()
+    }
+
+    fn start_backend<'a>(&'a mut self, zone: &'a str, app: SocketAddr) -> BoxFuture<'a, anyhow::Result<()>> {
+        self.start_backend_proxy(zone, app).boxed()
+    }
+
+    fn start_caller<'a>(&'a mut self, zone: &'a str) -> BoxFuture<'a, anyhow::Result<Vec<Outbound>>> {
+        self.start_caller_proxy(zone).boxed()
+    }
+
+    fn settled<'a>(&'a mut self, backends: &'a [String]) -> BoxFuture<'a, anyhow::Result<()>> {
+        self.all_settled(backends).boxed()
+    }
+
+    fn kill_control_plane<'a>(&'a mut self, zone: &'a str) -> BoxFuture<'a, anyhow::Result<()>> {
+        async move { self.control_plane(zone)?.kill().await }.boxed()
+    }
+
+    fn restart_control_plane<'a>(&'a mut self, zone: &'a str) -> BoxFuture<'a, anyhow::Result<()>> {
+        async move {
+            let mesh = self.stage.mesh.clone();
+            let (stage, parts) = (self.stage.clone(), self.parts.clone());
+            let plane = self.control_plane(zone)?;
+            plane.restart(&stage, &parts).await?;
+            plane.answers().await?;
+            plane.knows_mesh(&mesh).await
+        }
+        .boxed()
+    }
+
+    fn casualties(&mut self) -> Vec<String> {
+        let planes = self.global.iter_mut().chain(self.control_planes.values_mut());
+        planes
+            .filter_map(ControlPlane::casualty)
+            .chain(self.proxies.iter_mut().filter_map(Proxy::casualty))
+            .collect()
+    }
+
+    fn stop(&mut self) -> BoxFuture<'_, ()> {
+        async move {
+            // Nothing of the sandbox is worth a graceful end: a proxy would drain for half a minute.
+            for plane in self.control_planes.values_mut().chain(self.global.iter_mut()) {
+                if let Err(error) = plane.kill().await {
+                    tracing::warn!("a control plane did not end: {error:#}");
+                }
+            }
+            for proxy in &mut self.proxies {
+                if let Err(error) = proxy.kill().await {
+                    tracing::warn!("a proxy did not end: {error:#}");
+                }
+            }
+            self.control_planes.clear();
+            self.global = None;
+            self.proxies.clear();
+            self.short = None;
+        }
+        .boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_is_usable_only_if_it_is_one_and_available() {
+        let service =
+            |zone: &str, state: &str| json!({"labels": {"kuma.io/zone": zone}, "spec": {"state": state}});
+        let list = |items: Vec<Value>| json!({"items": items});
+        assert!(usable(
+            &list(vec![service("fra", "Available"), service("ams", "Unavailable")]),
+            "fra"
+        ));
+        assert!(!usable(
+            &list(vec![service("fra", "Available"), service("ams", "Unavailable")]),
+            "ams"
+        ));
+        assert!(!usable(
+            &list(vec![service("fra", "Available"), service("fra", "Available")]),
+            "fra"
+        ));
+        assert!(!usable(&list(vec![]), "fra"));
+        assert!(!usable(&json!({}), "fra"));
+    }
+}

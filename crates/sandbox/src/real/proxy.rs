@@ -1,0 +1,129 @@
+//! A proxy: `kuma-dp`, which starts an Envoy, for a dataplane or a zone's ingress.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use serde_json::Value;
+
+use super::control_plane::ControlPlane;
+use super::parts::Parts;
+use crate::cast::Stage;
+use crate::process::{Process, Start, tail};
+
+/// What kind of proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ProxyType {
+    /// Of an application.
+    Dataplane,
+    /// Takes a zone's traffic from other zones.
+    Ingress,
+}
+
+/// What to start.
+#[derive(Debug)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) zone: &'a str,
+    pub(crate) name: &'a str,
+    pub(crate) kind: ProxyType,
+    pub(crate) document: &'a Value,
+    pub(crate) token: &'a str,
+    /// Its own directory; the admin socket will be there.
+    pub(crate) work: PathBuf,
+    /// A port on 127.0.0.1 for `/ready`, its own.
+    pub(crate) readiness: u16,
+}
+
+/// A started proxy.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    name: String,
+    log: PathBuf,
+    process: Process,
+}
+
+impl Proxy {
+    /// Starts it; nothing is waited for.
+    pub(crate) fn start(
+        stage: &Stage,
+        parts: &Parts,
+        plane: &ControlPlane,
+        wanted: &Wanted<'_>,
+    ) -> anyhow::Result<Self> {
+        let work = &wanted.work;
+        std::fs::create_dir_all(work).with_context(|| format!("cannot make {}", work.display()))?;
+        let (token, document) = (work.join("token"), work.join("proxy.json"));
+        write_private(&token, wanted.token)?;
+        std::fs::write(&document, format!("{:#}\n", wanted.document))?;
+        let kind = match wanted.kind {
+            ProxyType::Dataplane => "dataplane",
+            ProxyType::Ingress => "ingress",
+        };
+        let named: [(&str, OsString); 9] = [
+            ("--cp-address", plane.proxy_address().into()),
+            ("--ca-cert-file", plane.certificate().into()),
+            ("--proxy-type", kind.into()),
+            ("--dataplane-file", document.into()),
+            ("--dataplane-token-file", token.into()),
+            ("--binary-path", parts.envoy.clone().into()),
+            ("--work-dir", work.into()),
+            ("--concurrency", "1".into()),
+            // Callers here have addresses, no names and no transparent proxy.
+            ("--dns-enabled", "false".into()),
+        ];
+        let mut args = vec![OsString::from("run")];
+        args.extend(named.into_iter().map(|(flag, value)| {
+            let mut arg = OsString::from(flag);
+            arg.push("=");
+            arg.push(value);
+            arg
+        }));
+        let env = [
+            ("KUMA_READINESS_PORT", wanted.readiness.to_string()),
+            ("KUMA_APPLICATION_PROBE_PROXY_PORT", "0".to_owned()),
+            // Two Envoys on one address would otherwise share its traffic without a word.
+            ("KUMA_DATAPLANE_RUNTIME_REUSE_PORT_ENABLED", "false".to_owned()),
+        ];
+        let name = format!("kuma-dp-{}-{}", wanted.zone, wanted.name);
+        let log = stage.dir.join("logs").join(format!("{name}.log"));
+        let process = stage.keeper.spawn(Start {
+            name: name.clone(),
+            program: parts.kuma_dp.clone(),
+            args,
+            env: env.map(|(k, v)| (k.to_owned(), v.into())).to_vec(),
+            log: log.clone(),
+        })?;
+        Ok(Self { name, log, process })
+    }
+
+    /// `kill -9`; its Envoy ends with it.
+    pub(crate) async fn kill(&mut self) -> anyhow::Result<()> {
+        self.process.kill().await
+    }
+
+    /// In words, if it ended though nobody killed it.
+    pub(crate) fn casualty(&mut self) -> Option<String> {
+        let status = self.process.ended()?;
+        Some(format!(
+            "{} ended ({status}); its log {} ends with:\n{}",
+            self.name,
+            self.log.display(),
+            tail(&self.log, 5)
+        ))
+    }
+}
+
+/// A file that only its owner reads: it lets whoever has it be this proxy.
+fn write_private(file: &std::path::Path, text: &str) -> anyhow::Result<()> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut opened = std::fs::OpenOptions::new()
+        .create(true)
+        .write(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(file)
+        .with_context(|| format!("cannot write {}", file.display()))?;
+    opened.write_all(text.as_bytes())?;
+    Ok(())
+}
