@@ -11,6 +11,7 @@ use weir_model::{
 };
 
 use crate::plan::{Destination, Generation, Item, ItemRoute, Plan};
+use crate::programmed::Programmed;
 use crate::words::{self, Lines};
 
 /// Something that was one thing and is another.
@@ -69,6 +70,8 @@ pub enum Presence {
     Added,
     /// None now.
     Removed,
+    /// None now, and the zone takes part no more: its agents are told nothing, what they hold stays.
+    Left,
     /// Both.
     Changed,
     /// The same content under a new generation: agents reported plans that this history does not hold.
@@ -156,6 +159,7 @@ pub fn diff(from: Option<&Plan>, to: &Plan) -> PlanDiff {
         let parts = parts(
             was.map_or(&none, |was| &was.items),
             is.map_or(&none, |is| &is.items),
+            &to.zones,
         );
         if !parts.is_empty() {
             splits.insert(name.clone(), parts);
@@ -185,13 +189,21 @@ fn changes<K: Ord + Clone, V: PartialEq + Clone>(
     changed.collect()
 }
 
-fn parts(was: &BTreeMap<ZoneName, Arc<Item>>, is: &BTreeMap<ZoneName, Arc<Item>>) -> Vec<Part> {
+fn parts(
+    was: &BTreeMap<ZoneName, Arc<Item>>,
+    is: &BTreeMap<ZoneName, Arc<Item>>,
+    zones: &BTreeMap<ZoneName, DnsLabel>,
+) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::new();
     for zone in both(was, is) {
         let (was, is) = (was.get(zone).map(Arc::as_ref), is.get(zone).map(Arc::as_ref));
-        let Some(change) = ItemChange::between(was, is) else {
+        let Some(mut change) = ItemChange::between(was, is) else {
             continue;
         };
+        if change.presence == Presence::Removed && !zones.contains_key(zone) {
+            change.presence = Presence::Left;
+            change.replaces_listener = false;
+        }
         match parts.iter_mut().find(|part| part.change == change) {
             Some(part) => part.zones.push(zone.clone()),
             None => parts.push(Part {
@@ -214,6 +226,8 @@ impl ItemChange {
             (Some(was), Some(is)) if was.digest == is.digest => Presence::Rewritten,
             (Some(_), Some(_)) => Presence::Changed,
         };
+        // of what is gone, no more is worth telling than what it was for
+        let told = was.filter(|_| is.is_some());
         let address = |item: &Item| Address {
             service: item.service.clone(),
             port: item.port,
@@ -223,49 +237,10 @@ impl ItemChange {
             presence,
             replaces_listener: was.map(Programmed::of) != is.map(Programmed::of),
             address: Change::between(was.map(address).as_ref(), is.map(address).as_ref()),
-            destinations: fates(was, is),
-            routes: routes(was, is),
+            destinations: fates(told, is),
+            routes: routes(told, is),
             reordered: reordered(was, is),
         })
-    }
-}
-
-/// What of an item reaches the callers' Envoys: no names of ours.
-#[derive(PartialEq)]
-struct Programmed<'a> {
-    mesh: &'a MeshName,
-    service: &'a ServiceName,
-    port: u16,
-    protocol: Protocol,
-    destinations: Vec<&'a Destination>,
-    routes: Vec<ProgrammedRoute<'a>>,
-}
-
-#[derive(PartialEq)]
-struct ProgrammedRoute<'a> {
-    matches: &'a Match,
-    weights: Vec<(Option<&'a Destination>, BasisPoints)>,
-}
-
-impl<'a> Programmed<'a> {
-    fn of(item: &'a Item) -> Self {
-        let route = |route: &'a ItemRoute| {
-            let weights = route.weights.iter();
-            ProgrammedRoute {
-                matches: &route.matches,
-                weights: weights
-                    .map(|(name, weight)| (item.destinations.get(name), *weight))
-                    .collect(),
-            }
-        };
-        Self {
-            mesh: &item.mesh,
-            service: &item.service,
-            port: item.port,
-            protocol: item.protocol,
-            destinations: item.destinations.values().collect(),
-            routes: item.routes.iter().map(route).collect(),
-        }
     }
 }
 
@@ -388,6 +363,7 @@ impl ItemChange {
             Presence::Removed => {
                 return vec!["removed: callers get what Kuma does without a policy".to_owned()];
             }
+            Presence::Left => return vec!["planned no more, what the agents hold stays".to_owned()],
             Presence::Rewritten => return vec!["written anew, nothing in it changes".to_owned()],
             Presence::Changed => {}
         }
@@ -425,7 +401,12 @@ impl ItemChange {
             lines.push("routes change places".to_owned());
         }
         if lines.is_empty() {
-            lines.push("names change, no traffic does".to_owned());
+            let what = if self.replaces_listener {
+                "moves to another mesh"
+            } else {
+                "names change, no traffic does"
+            };
+            lines.push(what.to_owned());
         }
         lines
     }
@@ -447,7 +428,7 @@ impl RouteChange {
         let weights = weights.join(", ");
         match &self.matches {
             None => format!("route {name}: {weights}"),
-            Some(Change { was: _, is: None }) => format!("route {name} removed ({weights})"),
+            Some(Change { was: _, is: None }) => format!("route {name} removed"),
             Some(Change {
                 was: None,
                 is: Some(is),

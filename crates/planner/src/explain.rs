@@ -67,6 +67,8 @@ pub enum Effect {
     },
     /// Nothing that an Envoy runs changes.
     Nothing,
+    /// The zone's agents are told nothing more; what they hold stays in force.
+    StaysAsItIs,
     /// A tcp backend goes to or from no weight at once: a few new connections may fail (`kuma.md` R1).
     MayRefuseConnections(Vec<BackendName>),
     /// A backend that had weight stays behind the anchor.
@@ -110,12 +112,11 @@ fn item<'a>(from: Option<&'a Plan>, to: &'a Plan, split: &SplitName, part: &Part
 
 fn cause(from: Option<&Plan>, to: &Plan, item: &Item, part: &Part, diff: &PlanDiff) -> Cause {
     let was = from.and_then(|from| from.splits.get(&item.split));
-    let is = to.splits.get(&item.split);
     let commit = || item.commit.clone();
     match part.change.presence {
         Presence::Added if was.is_some() => Cause::ZonesJoined,
         Presence::Added => Cause::Declared(commit()),
-        Presence::Removed if is.is_some() => Cause::ZonesLeft,
+        Presence::Left => Cause::ZonesLeft,
         Presence::Removed => Cause::Withdrawn,
         Presence::Rewritten => Cause::UnknownHistory(Generation(to.generation.0.saturating_sub(1))),
         Presence::Changed => {
@@ -140,9 +141,8 @@ fn renames(diff: &PlanDiff) -> BTreeMap<ZoneName, Change<DnsLabel>> {
 /// Whether nothing but the names of these zones in Kuma can be behind a change.
 fn only_places(change: &ItemChange, renamed: &BTreeMap<ZoneName, Change<DnsLabel>>) -> bool {
     let moved = change.destinations.values().all(|fate| match fate {
-        Fate::Added(at) | Fate::Removed(at) | Fate::Retires(at) | Fate::Released(at) => {
-            renamed.contains_key(&at.zone)
-        }
+        Fate::Added(at) | Fate::Removed(at) | Fate::Retires(at) => renamed.contains_key(&at.zone),
+        Fate::Released(_) => true, // it goes with any change
     });
     change.address.is_none() && change.routes.is_empty() && !change.reordered && moved
 }
@@ -151,6 +151,7 @@ fn effects(item: &Item, change: &ItemChange) -> Vec<Effect> {
     let (service, port) = (item.service.clone(), item.port);
     let mut effects = vec![match (change.presence, change.replaces_listener) {
         (Presence::Removed, _) => Effect::FallsToKuma { service, port },
+        (Presence::Left, _) => Effect::StaysAsItIs,
         (_, true) => Effect::ClosesConnections { service, port },
         (_, false) => Effect::Nothing,
     }];
@@ -195,7 +196,7 @@ impl fmt::Display for Cause {
             Self::Edited(commit) => write!(f, "was changed by commit {}", commit.short()),
             Self::Withdrawn => f.write_str("is declared no more"),
             Self::ZonesJoined => f.write_str("follows because the zone joined the federation"),
-            Self::ZonesLeft => f.write_str("goes because the zone left the federation"),
+            Self::ZonesLeft => f.write_str("is planned no more: the zone left the federation"),
             Self::ZonesRenamed(zones) => {
                 let names: Vec<String> = zones.keys().map(ToString::to_string).collect();
                 write!(f, "follows the new names in Kuma of {}", names.join(", "))
@@ -216,6 +217,9 @@ impl fmt::Display for Effect {
                 "connections that callers hold open to {service} port {port} are closed 30 s after the change"
             ),
             Self::Nothing => f.write_str("no listener changes, no connection is closed"),
+            Self::StaysAsItIs => f.write_str(
+                "what its agents hold stays in force there until somebody stops them and removes their policies",
+            ),
             Self::MayRefuseConnections(backends) => write!(
                 f,
                 "new connections may fail for a moment: {} goes to no weight at once, and tcp has no anchor. Give it \

@@ -1,6 +1,30 @@
 //! What should be: declaration + provenance + facts + parent plan + now in, an immutable [`Plan`] out (or nothing to do).
 //!
 //! Pure: same input, same bytes, on every machine. A plan leaves no choice to whoever executes it.
+//!
+//! `planning` makes plans, `retire` decides what stays behind the anchor, `canonical` defines the bytes under every id,
+//! `lint` checks plans without trusting any of them, `diff` and `explain` tell what changes and why.
+//!
+//! # What ends
+//!
+//! **A backend is taken out of a split.** If it had weight, it stays a destination that only the anchor names
+//! ([`Item::retiring`]), so that no caller's Envoy drops its cluster while requests still go there. It leaves with a
+//! later change of that split which replaces the listener anyway, made at least [`DRAIN`] after the plan in force. That
+//! is time, not proof: a zone that was cut off for longer goes from its old plan to the newest in one change, and then
+//! the cluster and its routes go together. Keep a backend declared, at weight 0, until every zone has proven that, and
+//! it leaves without any request lost.
+//!
+//! **A split is removed from Git.** Its items vanish from the plan, and agents remove the policies, which nobody plans
+//! any more. Callers then get what Kuma does with no policy at all: a MeshService goes to itself, a MeshMultiZoneService
+//! to the caller's own zone while it has healthy endpoints there. That may be another backend than the one that had the
+//! weight, and the clusters that Kuma does not choose go in the same change that takes the routes: requests in flight to
+//! them may fail for some 60 ms (`kuma.md` R1), there being no policy left to hold an anchor. So give the whole weight to
+//! the backend that Kuma would choose first, and remove the split when every zone has proven it. `explain` says this for
+//! each split that goes.
+//!
+//! **A zone is removed.** No plan has items for it any more and its agents are told nothing: what they hold stays in
+//! force there (I6) until somebody stops them and removes their policies. Backends in that zone must leave their splits
+//! first; a declaration that still names them is refused.
 
 pub mod canonical;
 pub mod diff;
@@ -10,6 +34,7 @@ pub mod lint;
 pub mod plan;
 pub mod planning;
 pub mod precedence;
+mod programmed;
 pub mod refusal;
 mod retire;
 mod words;

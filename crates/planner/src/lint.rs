@@ -12,7 +12,6 @@ use weir_model::{BasisPoints, DnsLabel, Protocol, ServiceName, SplitName, ZoneNa
 
 use crate::canonical;
 use crate::plan::{Destination, Generation, Item, Plan};
-use crate::precedence;
 
 /// The rule that a plan breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -321,7 +320,7 @@ impl Lint<'_> {
                 if before.matches.is_any() {
                     let what = format!("route {name} comes after one that takes everything");
                     self.at(Rule::Precedence, at, what);
-                } else if precedence::rank(&before.matches) > precedence::rank(&route.matches) {
+                } else if before.matches.specificity() > route.matches.specificity() {
                     let what = format!("route {name} is more specific than the one before it");
                     self.at(Rule::Precedence, at, what);
                 }
@@ -373,7 +372,10 @@ impl Lint<'_> {
         if item.digest == before.digest {
             // a leap tells of plans that this history does not hold: then everything is written anew
             let leap = plan.generation.0 > parent.generation.0.saturating_add(1);
-            if leap != is_new || (!leap && item.generation != before.generation) {
+            if leap && !is_new {
+                let what = "plans that this history does not hold came before, but it was not written anew";
+                self.at(Rule::Monotone, at, what);
+            } else if !leap && item.generation != before.generation {
                 let what = format!(
                     "nothing changed, but its generation went from {} to {}",
                     before.generation, item.generation

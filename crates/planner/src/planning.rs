@@ -15,6 +15,7 @@ use weir_model::{
 use crate::canonical;
 use crate::plan::{Destination, Digest, Generation, Item, ItemRoute, Plan, PlanId, SplitPlan};
 use crate::precedence;
+use crate::programmed::Programmed;
 use crate::refusal::{Flaw, Refusal};
 use crate::retire;
 
@@ -299,7 +300,8 @@ impl<'a> Whole<'a> {
         let drained = self
             .parent
             .is_some_and(|parent| self.now.duration_since(parent.created) >= DRAIN);
-        if drained && same.digest != before.digest {
+        // letting go of a cluster is a change of the listener, so it waits for one that happens anyway
+        if drained && Programmed::of(&same) != Programmed::of(before) {
             Arc::new(sealed(retire::releasing_drained(wanted, before)))
         } else {
             Arc::new(same)

@@ -1,45 +1,23 @@
 //! A split's routes in the one order and the one form that all who execute them keep.
 //!
-//! Gateway API, Kuma and Kong order routes by how specific they are; ties go to the first written. A plan carries routes
-//! in that order, so that two ways to write the same declaration are the same plan.
+//! The order is the model's: the most specific match first, ties as written. A plan carries routes in that order, so that
+//! two ways to write the same declaration are the same plan.
 
-use std::cmp::Reverse;
-
-use weir_model::{Match, PathMatch, Split};
+use weir_model::{Match, PathMatch, Split, precedence};
 
 use crate::plan::ItemRoute;
 
 /// The routes of a split, most specific first, ties as written, each match in its one form.
 pub fn routes(split: &Split) -> Vec<ItemRoute> {
-    let mut routes: Vec<ItemRoute> = split
-        .routes
-        .iter()
+    let order = precedence(&split.routes);
+    let routes = order.into_iter().filter_map(|at| split.routes.get(at));
+    routes
         .map(|route| ItemRoute {
             name: route.name.clone(),
             matches: normal(&route.matches),
             weights: route.weights.clone(),
         })
-        .collect();
-    routes.sort_by_cached_key(|route| rank(&route.matches));
-    routes
-}
-
-/// Where a match stands: less is earlier. Kind of path, then its length, then method, number of headers, number of
-/// query parameters. A match without a path stands where prefix `/` does, for so it is written to every mesh.
-pub fn rank(matches: &Match) -> (u8, Reverse<usize>, bool, Reverse<usize>, Reverse<usize>) {
-    let (kind, length) = match &matches.path {
-        Some(PathMatch::Exact(path)) => (0, path.len()),
-        Some(PathMatch::Prefix(path)) => (1, path.len()),
-        None => (1, "/".len()),
-        Some(PathMatch::Regex(path)) => (2, path.len()),
-    };
-    (
-        kind,
-        Reverse(length),
-        matches.method.is_none(),
-        Reverse(matches.headers.len()),
-        Reverse(matches.query.len()),
-    )
+        .collect()
 }
 
 /// Prefix `/` is no condition; conditions that are all required have no order.

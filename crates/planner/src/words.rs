@@ -50,10 +50,14 @@ pub(crate) fn list<T: Display>(of: &[T]) -> String {
 }
 
 pub(crate) fn place(at: &Destination) -> String {
-    match &at.namespace {
-        None => at.zone.to_string(),
-        Some(namespace) => format!("{}/{namespace}", at.zone),
+    let mut text = at.zone.to_string();
+    if let Some(namespace) = &at.namespace {
+        text = format!("{text}/{namespace}");
     }
+    if at.kuma_zone.as_str() != at.zone.as_str() {
+        text = format!("{text} ({} in Kuma)", at.kuma_zone);
+    }
+    text
 }
 
 pub(crate) fn protocol(of: Protocol) -> &'static str {

@@ -1,0 +1,45 @@
+//! What of an item reaches the callers' Envoys: no names of ours, no generation. Two items that are the same here replace no
+//! listener, whatever else is different in them (`kuma.md` R9).
+
+use weir_model::{BasisPoints, Match, MeshName, Protocol, ServiceName};
+
+use crate::plan::{Destination, Item, ItemRoute};
+
+/// See the head of this file.
+#[derive(PartialEq)]
+pub(crate) struct Programmed<'a> {
+    mesh: &'a MeshName,
+    service: &'a ServiceName,
+    port: u16,
+    protocol: Protocol,
+    destinations: Vec<&'a Destination>,
+    routes: Vec<ProgrammedRoute<'a>>,
+}
+
+#[derive(PartialEq)]
+struct ProgrammedRoute<'a> {
+    matches: &'a Match,
+    weights: Vec<(Option<&'a Destination>, BasisPoints)>,
+}
+
+impl<'a> Programmed<'a> {
+    pub(crate) fn of(item: &'a Item) -> Self {
+        let route = |route: &'a ItemRoute| {
+            let weights = route.weights.iter();
+            ProgrammedRoute {
+                matches: &route.matches,
+                weights: weights
+                    .map(|(name, weight)| (item.destinations.get(name), *weight))
+                    .collect(),
+            }
+        };
+        Self {
+            mesh: &item.mesh,
+            service: &item.service,
+            port: item.port,
+            protocol: item.protocol,
+            destinations: item.destinations.values().collect(),
+            routes: item.routes.iter().map(route).collect(),
+        }
+    }
+}

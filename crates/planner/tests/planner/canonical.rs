@@ -1,0 +1,132 @@
+//! The bytes under ids and digests: the same on every machine, and never changed unnoticed.
+
+use weir_model::{HeaderMatch, Match, PathMatch, ValueMatch};
+use weir_planner::{Plan, anchor, canonical, item_digest, plan_id};
+
+use crate::declared::{History, item, put, route, split, with};
+
+fn plan() -> Plan {
+    let mut checkout = split("checkout", &["vm@fra", "eks@ams"], &[("vm", 90), ("eks", 10)]);
+    let beta = Match {
+        path: Some(PathMatch::Prefix("/pay".to_owned())),
+        method: Some("POST".to_owned()),
+        headers: vec![HeaderMatch {
+            name: "x-beta".to_owned(),
+            value: ValueMatch::Exact("true".to_owned()),
+        }],
+        query: Vec::new(),
+    };
+    checkout.routes.insert(0, route("beta", beta, &[("eks", 100)]));
+    let mut history = History::default();
+    history.follow(&with(&["ams", "fra"], [checkout])).clone()
+}
+
+/// If this fails, the canonical encoding changed: every item of every federation would look changed. Do that only with
+/// a new version, and say so to those who upgrade.
+#[test]
+fn version_1_stays_as_it_is() {
+    let plan = plan();
+    let item = item(&plan, "checkout", "fra");
+    let split = &plan.splits[&item.split];
+    let held = format!(
+        "anchor {}\nitem   {}\ninputs {}\nroot   {}\nzones  {}\nplan   {}",
+        item.anchor,
+        item.digest,
+        split.digest,
+        split.root,
+        canonical::zones_digest(&plan.zones),
+        plan.id
+    );
+    insta::assert_snapshot!(held);
+    insta::assert_snapshot!("item_bytes", hex(&canonical::item_bytes(&item)));
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let row = |row: &[u8]| {
+        let digits: Vec<String> = row.iter().map(|byte| format!("{byte:02x}")).collect();
+        let text = row.iter().map(|byte| {
+            if byte.is_ascii_graphic() {
+                char::from(*byte)
+            } else {
+                '.'
+            }
+        });
+        format!("{:<48} {}", digits.join(" "), text.collect::<String>())
+    };
+    bytes.chunks(16).map(row).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_plan_survives_json_with_its_id() {
+    let plan = plan();
+    let read: Plan = serde_json::from_str(&serde_json::to_string(&plan).unwrap()).unwrap();
+    assert_eq!(read, plan);
+    assert_eq!(plan_id(&read), plan.id);
+    for item in read.splits.values().flat_map(|split| split.items.values()) {
+        assert_eq!(item_digest(item), item.digest);
+    }
+}
+
+/// Explicit `/`, order of headers, order of routes that are no tie, places: other words for the same plan.
+#[test]
+fn ways_to_write_the_same_are_the_same_plan() {
+    let header = |name: &str| HeaderMatch {
+        name: name.to_owned(),
+        value: ValueMatch::Exact("1".to_owned()),
+    };
+    let two = |headers: [&str; 2], path: Option<&str>| Match {
+        path: path.map(|path| PathMatch::Prefix(path.to_owned())),
+        headers: headers.map(header).to_vec(),
+        ..Match::ANY
+    };
+    let exact = Match {
+        path: Some(PathMatch::Exact("/pay".to_owned())),
+        ..Match::ANY
+    };
+    let make = |routes| {
+        let mut split = split("checkout", &["vm@fra", "eks@ams"], &[]);
+        split.routes = routes;
+        with(&["ams", "fra"], [split])
+    };
+    let one = make(vec![
+        route("exact", exact.clone(), &[("vm", 100)]),
+        route("both", two(["a", "b"], None), &[("eks", 100)]),
+        route("default", Match::ANY, &[("vm", 90), ("eks", 10)]),
+    ]);
+    let mut other = make(vec![
+        route("both", two(["b", "a"], Some("/")), &[("eks", 100)]),
+        route("exact", exact, &[("vm", 100)]),
+        route("default", two_any(), &[("vm", 90), ("eks", 10)]),
+    ]);
+    let mut moved = (**other.splits.values().next().unwrap()).clone();
+    moved.place = crate::declared::place(77);
+    put(&mut other, moved);
+    let mut history = History::default();
+    history.follow(&one);
+    assert_eq!(history.step(&other).0, weir_planner::Planned::Nothing);
+}
+
+fn two_any() -> Match {
+    Match {
+        path: Some(PathMatch::Prefix("/".to_owned())),
+        ..Match::ANY
+    }
+}
+
+#[test]
+fn an_anchor_is_of_its_federation_and_split_alone() {
+    let of = |federation: &str, split: &str| anchor(&federation.parse().unwrap(), &split.parse().unwrap());
+    let one = of("shop", "checkout");
+    assert_eq!(one.len(), 32);
+    assert_ne!(one, of("shop", "cart"));
+    assert_ne!(one, of("shopc", "heckout"), "lengths come first");
+    let mut history = History::default();
+    for vm in [90, 50, 0] {
+        let weights = [("vm", vm), ("eks", 100 - vm)];
+        history.follow(&with(
+            &["ams", "fra"],
+            [split("checkout", &["vm@fra", "eks@ams"], &weights)],
+        ));
+        assert_eq!(history.item("checkout", "fra").anchor, one);
+    }
+}

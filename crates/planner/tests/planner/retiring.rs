@@ -1,0 +1,158 @@
+//! Backends on their way out: what had weight outlives the change that takes it away (I4).
+
+use std::collections::BTreeMap;
+
+use jiff::SignedDuration;
+use weir_model::{Declaration, Protocol};
+use weir_planner::{Item, Plan, Planned};
+
+use crate::declared::{History, item, put, split, with};
+
+const ZONES: [&str; 3] = ["ams", "fra", "par"];
+
+fn both(vm: u32) -> Declaration {
+    with(
+        &ZONES,
+        [split(
+            "checkout",
+            &["vm@fra", "eks@ams"],
+            &[("vm", vm), ("eks", 100 - vm)],
+        )],
+    )
+}
+
+fn only(eks: &str, percent: u32, other: &str) -> Declaration {
+    let weights = [("eks", percent), ("other", 100 - percent)];
+    with(&ZONES, [split("checkout", &[eks, other], &weights)])
+}
+
+/// Destinations as `name -> zone`, `*` before what retires.
+fn destinations(item: &Item) -> BTreeMap<String, String> {
+    let mark = |name| if item.retiring.contains(name) { "*" } else { "" };
+    let pairs = item.destinations.iter();
+    pairs
+        .map(|(name, at)| (format!("{}{name}", mark(name)), at.kuma_zone.to_string()))
+        .collect()
+}
+
+fn pairs(of: &[(&str, &str)]) -> BTreeMap<String, String> {
+    of.iter()
+        .map(|(a, b)| ((*a).to_owned(), (*b).to_owned()))
+        .collect()
+}
+
+fn at_par(plan: &Plan) -> BTreeMap<String, String> {
+    destinations(&item(plan, "checkout", "par"))
+}
+
+#[test]
+fn a_weighted_backend_retires_and_goes_with_a_later_change() {
+    let mut history = History::default();
+    history.follow(&both(100));
+    let plan = history.follow(&only("eks@ams", 90, "other@par"));
+    assert_eq!(
+        at_par(plan),
+        pairs(&[("*vm", "fra"), ("eks", "ams"), ("other", "par")])
+    );
+
+    // nothing changes it but a change of this split
+    let mut more = only("eks@ams", 90, "other@par");
+    put(&mut more, split("cart", &["vm@fra"], &[("vm", 100)]));
+    let plan = history.follow(&more);
+    assert_eq!(
+        at_par(plan),
+        pairs(&[("*vm", "fra"), ("eks", "ams"), ("other", "par")])
+    );
+
+    let plan = history.follow(&only("eks@ams", 80, "other@par"));
+    assert_eq!(at_par(plan), pairs(&[("eks", "ams"), ("other", "par")]));
+}
+
+#[test]
+fn a_backend_without_weight_goes_at_once() {
+    let mut history = History::default();
+    history.follow(&both(0));
+    let plan = history.follow(&with(&ZONES, [split("checkout", &["eks@ams"], &[("eks", 100)])]));
+    assert_eq!(at_par(plan), pairs(&[("eks", "ams")]));
+}
+
+#[test]
+fn quick_commits_release_nothing_that_a_slow_zone_may_still_use() {
+    let mut history = History::default();
+    history.follow(&both(100));
+    let soon = SignedDuration::from_secs(1);
+    history.step_after(&both(0), soon);
+    history.step_after(&only("eks@ams", 90, "other@par"), soon);
+    history.step_after(&only("eks@ams", 80, "other@par"), soon);
+    assert_eq!(history.plans.len(), 4);
+    // the zone that comes late goes from the first plan to the last in one change
+    let plan = history.last();
+    assert_eq!(
+        at_par(plan),
+        pairs(&[("*vm", "fra"), ("eks", "ams"), ("other", "par")])
+    );
+}
+
+#[test]
+fn a_clock_that_went_back_releases_nothing() {
+    let mut history = History::default();
+    history.follow(&both(100));
+    history.follow(&only("eks@ams", 90, "other@par"));
+    history.step_after(&only("eks@ams", 80, "other@par"), SignedDuration::from_hours(-1));
+    assert_eq!(
+        at_par(history.last()),
+        pairs(&[("*vm", "fra"), ("eks", "ams"), ("other", "par")])
+    );
+}
+
+#[test]
+fn a_backend_that_moves_leaves_its_old_place_behind() {
+    let mut history = History::default();
+    history.follow(&both(50));
+    let moved = with(
+        &ZONES,
+        [split(
+            "checkout",
+            &["vm@par", "eks@ams"],
+            &[("vm", 50), ("eks", 50)],
+        )],
+    );
+    let plan = history.follow(&moved);
+    assert_eq!(
+        at_par(plan),
+        pairs(&[("*vm-was", "fra"), ("eks", "ams"), ("vm", "par")])
+    );
+    let (planned, _) = history.step(&moved);
+    assert_eq!(planned, Planned::Nothing);
+    let plan = history.follow(&both(50));
+    assert_eq!(
+        at_par(plan),
+        pairs(&[("*vm-was", "par"), ("eks", "ams"), ("vm", "fra")])
+    );
+}
+
+#[test]
+fn a_backend_that_comes_back_retires_no_more() {
+    let mut history = History::default();
+    history.follow(&both(50));
+    let first = item(history.last(), "checkout", "par");
+    history.follow(&with(&ZONES, [split("checkout", &["eks@ams"], &[("eks", 100)])]));
+    let plan = history.follow(&both(50));
+    assert_eq!(at_par(plan), pairs(&[("eks", "ams"), ("vm", "fra")]));
+    let again = item(plan, "checkout", "par");
+    assert_eq!(again.digest, first.digest);
+    assert!(again.generation > first.generation);
+}
+
+#[test]
+fn tcp_has_no_anchor_so_nothing_retires() {
+    let tcp = |backends: &[&str], weights: &[(&str, u32)]| {
+        let mut split = split("db", backends, weights);
+        split.protocol = Protocol::Tcp;
+        with(&ZONES, [split])
+    };
+    let mut history = History::default();
+    history.follow(&tcp(&["vm@fra", "eks@ams"], &[("vm", 50), ("eks", 50)]));
+    let plan = history.follow(&tcp(&["eks@ams"], &[("eks", 100)]));
+    assert_eq!(destinations(&item(plan, "db", "par")), pairs(&[("eks", "ams")]));
+}
