@@ -3,6 +3,17 @@
 //! Pure: types and conversions; it opens nothing.
 
 pub mod api;
+mod error;
+mod greeting;
+mod item;
+mod report;
+mod scalar;
+mod update;
+
+pub use error::WireError;
+pub use greeting::{Greeting, Welcome};
+pub use report::{AgentReport, agent_report};
+pub use update::{assemble, plan_update};
 
 /// Generated from `proto/weir/agent/v1/agent.proto`.
 #[allow(

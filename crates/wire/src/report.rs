@@ -1,0 +1,303 @@
+//! What an agent saw, on its way to the coordinator.
+//!
+//! The zone is not in the message: it is that of the session, which a certificate proves.
+
+use std::collections::BTreeMap;
+
+use weir_model::ZoneName;
+use weir_planner::{
+    Counts, Coverage, Digest, Generation, ItemFact, ItemState, PlanId, Proof, ProvenWeights, SecondWriter,
+    ServiceFact, Verdict, ZoneFacts,
+};
+
+use crate::greeting::{plan, plan_out};
+use crate::item::{twice, weights, weights_out};
+use crate::scalar::{
+    evidence, evidence_out, hash, label, port, protocol_out, read, service_state, service_state_out, time,
+    time_out, unknown,
+};
+use crate::{WireError, v1};
+
+/// Facts, and the plan that the agent held when it saw them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentReport {
+    /// What it saw.
+    pub facts: ZoneFacts,
+    /// The plan that it holds; none before the first.
+    pub plan: Option<PlanId>,
+    /// That plan's generation; 0 before the first.
+    pub generation: Generation,
+}
+
+impl From<&AgentReport> for v1::Report {
+    fn from(report: &AgentReport) -> Self {
+        let facts = &report.facts;
+        Self {
+            at: Some(time_out(facts.at)),
+            highest_generation: facts.highest.0,
+            kuma: facts.kuma.clone().unwrap_or_default(),
+            unreadable: facts.unreadable.clone().unwrap_or_default(),
+            services: facts.services.iter().map(v1::ServiceFact::from).collect(),
+            items: facts.items.iter().map(v1::ItemFact::from).collect(),
+            plan_id: plan_out(report.plan),
+            generation: report.generation.0,
+        }
+    }
+}
+
+/// A report of this zone.
+///
+/// # Errors
+/// The first field that is not usable. Then nothing of the report is.
+pub fn agent_report(zone: &ZoneName, message: &v1::Report) -> Result<AgentReport, WireError> {
+    let services: Result<_, _> = message
+        .services
+        .iter()
+        .map(|s| {
+            ServiceFact::try_from(s).map_err(|e| e.within(format_args!("report.services[{}]", s.service)))
+        })
+        .collect();
+    let items: Result<_, _> = message
+        .items
+        .iter()
+        .map(|i| ItemFact::try_from(i).map_err(|e| e.within(format_args!("report.items[{}]", i.split))))
+        .collect();
+    Ok(AgentReport {
+        facts: ZoneFacts {
+            zone: zone.clone(),
+            at: time("report.at", message.at)?,
+            highest: Generation(message.highest_generation),
+            kuma: text(&message.kuma),
+            unreadable: text(&message.unreadable),
+            services: services?,
+            items: items?,
+        },
+        plan: plan("report.plan_id", &message.plan_id)?,
+        generation: Generation(message.generation),
+    })
+}
+
+fn text(text: &str) -> Option<String> {
+    Some(text.to_owned()).filter(|text| !text.is_empty())
+}
+
+impl From<&ServiceFact> for v1::ServiceFact {
+    fn from(fact: &ServiceFact) -> Self {
+        let ports = fact.ports.iter().map(|(port, protocol)| v1::PortFact {
+            port: (*port).into(),
+            protocol: protocol.map(protocol_out).unwrap_or_default().to_owned(),
+        });
+        Self {
+            service: fact.service.to_string(),
+            kuma_zone: fact.kuma_zone.to_string(),
+            namespace: fact
+                .namespace
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
+            ports: ports.collect(),
+            state: service_state_out(fact.state).to_owned(),
+        }
+    }
+}
+
+impl TryFrom<&v1::ServiceFact> for ServiceFact {
+    type Error = WireError;
+
+    fn try_from(from: &v1::ServiceFact) -> Result<Self, WireError> {
+        let mut ports = BTreeMap::new();
+        for fact in &from.ports {
+            // A protocol that we do not know is one that we cannot split.
+            let protocol = crate::scalar::protocol("ports", &fact.protocol).ok();
+            if ports.insert(port("ports", fact.port)?, protocol).is_some() {
+                return Err(twice("ports", &fact.port.to_string()));
+            }
+        }
+        Ok(Self {
+            service: read("service", &from.service)?,
+            kuma_zone: read("kuma_zone", &from.kuma_zone)?,
+            namespace: label("namespace", &from.namespace)?,
+            ports,
+            state: service_state(&from.state),
+        })
+    }
+}
+
+impl From<&ItemFact> for v1::ItemFact {
+    fn from(fact: &ItemFact) -> Self {
+        let (state, reason) = match &fact.state {
+            ItemState::Pending => ("pending", ""),
+            ItemState::Held(reason) => ("held", reason.as_str()),
+            ItemState::Applied => ("applied", ""),
+            ItemState::Proven => ("proven", ""),
+            ItemState::Overridden(reason) => ("overridden", reason.as_str()),
+            ItemState::Failed(reason) => ("failed", reason.as_str()),
+        };
+        Self {
+            split: fact.split.to_string(),
+            generation: fact.generation.0,
+            digest: fact.digest.0.to_vec(),
+            state: state.to_owned(),
+            reason: reason.to_owned(),
+            proof: fact.proof.as_ref().map(v1::Proof::from),
+            second_writers: fact.second_writers.iter().map(v1::SecondWriter::from).collect(),
+            counts: fact.counts.as_ref().map(v1::Counts::from),
+        }
+    }
+}
+
+impl TryFrom<&v1::ItemFact> for ItemFact {
+    type Error = WireError;
+
+    fn try_from(from: &v1::ItemFact) -> Result<Self, WireError> {
+        let reason = || from.reason.clone();
+        let state = match from.state.as_str() {
+            "pending" => ItemState::Pending,
+            "held" => ItemState::Held(reason()),
+            "applied" => ItemState::Applied,
+            "proven" => ItemState::Proven,
+            "overridden" => ItemState::Overridden(reason()),
+            "failed" => ItemState::Failed(reason()),
+            other => return Err(unknown("state", other, "state of an item")),
+        };
+        let proof = from.proof.as_ref().map(Proof::try_from).transpose();
+        let counts = from.counts.as_ref().map(Counts::try_from).transpose();
+        Ok(Self {
+            split: read("split", &from.split)?,
+            generation: Generation(from.generation),
+            digest: Digest(hash("digest", &from.digest)?),
+            state,
+            proof: proof.map_err(|e| e.within("proof"))?,
+            second_writers: from.second_writers.iter().map(SecondWriter::from).collect(),
+            counts: counts.map_err(|e| e.within("counts"))?,
+        })
+    }
+}
+
+impl From<&Proof> for v1::Proof {
+    fn from(proof: &Proof) -> Self {
+        let (verdict, detail) = match &proof.verdict {
+            Verdict::Exact => ("exact", ""),
+            Verdict::Different(what) => ("different", what.as_str()),
+            Verdict::Unknown(why) => ("unknown", why.as_str()),
+        };
+        let routes = proof
+            .weights
+            .iter()
+            .flatten()
+            .map(|(route, weights)| v1::RouteWeights {
+                route: route.to_string(),
+                weights: weights_out(weights),
+            });
+        Self {
+            verdict: verdict.to_owned(),
+            detail: detail.to_owned(),
+            evidence: evidence_out(proof.evidence).to_owned(),
+            at: Some(time_out(proof.at)),
+            seen: proof.coverage.seen,
+            of: proof.coverage.of,
+            weights: routes.collect(),
+            has_weights: proof.weights.is_some(),
+        }
+    }
+}
+
+impl TryFrom<&v1::Proof> for Proof {
+    type Error = WireError;
+
+    fn try_from(from: &v1::Proof) -> Result<Self, WireError> {
+        let verdict = match from.verdict.as_str() {
+            "exact" => Verdict::Exact,
+            "different" => Verdict::Different(from.detail.clone()),
+            "unknown" => Verdict::Unknown(from.detail.clone()),
+            // Not knowing the word is not knowing the verdict (I9).
+            other => Verdict::Unknown(unknown("verdict", other, "verdict").to_string()),
+        };
+        let mut routes = ProvenWeights::new();
+        for route in &from.weights {
+            let there =
+                weights(&route.weights).map_err(|e| e.within(format_args!("weights[{}]", route.route)))?;
+            if routes.insert(read("weights", &route.route)?, there).is_some() {
+                return Err(twice("weights", &route.route));
+            }
+        }
+        Ok(Self {
+            verdict,
+            evidence: evidence(&from.evidence),
+            at: time("at", from.at)?,
+            coverage: Coverage {
+                seen: from.seen,
+                of: from.of,
+            },
+            weights: from.has_weights.then_some(routes),
+        })
+    }
+}
+
+impl From<&SecondWriter> for v1::SecondWriter {
+    fn from(writer: &SecondWriter) -> Self {
+        Self {
+            kind: writer.kind.clone(),
+            object: writer.object.clone(),
+            origin: writer.origin.clone(),
+            overrides: writer.overrides,
+        }
+    }
+}
+
+impl From<&v1::SecondWriter> for SecondWriter {
+    fn from(writer: &v1::SecondWriter) -> Self {
+        Self {
+            kind: writer.kind.clone(),
+            object: writer.object.clone(),
+            origin: writer.origin.clone(),
+            overrides: writer.overrides,
+        }
+    }
+}
+
+/// A backend that stands in one of the two maps only is sent with 0 for the other.
+impl From<&Counts> for v1::Counts {
+    fn from(counts: &Counts) -> Self {
+        let mut backends: BTreeMap<_, (u64, u64)> = BTreeMap::new();
+        for (backend, requests) in &counts.requests {
+            backends.entry(backend).or_default().0 = *requests;
+        }
+        for (backend, failed) in &counts.failed {
+            backends.entry(backend).or_default().1 = *failed;
+        }
+        let counted = backends
+            .into_iter()
+            .map(|(backend, (requests, failed))| v1::Count {
+                backend: backend.to_string(),
+                requests,
+                failed,
+            });
+        Self {
+            since: Some(time_out(counts.since)),
+            at: Some(time_out(counts.at)),
+            backends: counted.collect(),
+        }
+    }
+}
+
+impl TryFrom<&v1::Counts> for Counts {
+    type Error = WireError;
+
+    fn try_from(from: &v1::Counts) -> Result<Self, WireError> {
+        let mut counts = Self {
+            since: time("since", from.since)?,
+            at: time("at", from.at)?,
+            requests: BTreeMap::new(),
+            failed: BTreeMap::new(),
+        };
+        for count in &from.backends {
+            let backend: weir_model::BackendName = read("backends", &count.backend)?;
+            if counts.requests.insert(backend.clone(), count.requests).is_some() {
+                return Err(twice("backends", &count.backend));
+            }
+            counts.failed.insert(backend, count.failed);
+        }
+        Ok(counts)
+    }
+}
