@@ -25,7 +25,10 @@ pub use events::NewEvent;
 pub use plans::PlanRow;
 
 /// The migrations, in order. Each stays as it was released.
-const MIGRATIONS: &[(i64, &str, &str)] = &[(1, "ledger", include_str!("../migrations/0001_ledger.sql"))];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "ledger", include_str!("../migrations/0001_ledger.sql")),
+    (2, "tokens", include_str!("../migrations/0002_tokens.sql")),
+];
 
 /// The open ledger. Cheap to clone.
 #[derive(Debug, Clone)]

@@ -22,6 +22,8 @@ use crate::token::AgentToken;
 pub struct Ask {
     /// The token as text: a secret.
     pub token: AgentToken,
+    /// The zone that the agent is set up for: a token of another zone is refused, unspent.
+    pub zone: String,
     /// The agent's own name.
     pub agent: String,
     /// PKCS#10, DER.
@@ -106,6 +108,7 @@ where
     let channel = connector.channel().await?;
     let ask = Ask {
         token,
+        zone: zone.to_owned(),
         agent: agent.to_owned(),
         request: fresh.request.clone(),
     };
@@ -187,7 +190,8 @@ where
                 Ok(expires) => {
                     failures = 0;
                     tracing::info!(%expires, "certificate renewed");
-                    Duration::ZERO
+                    // A life too short to be sensible must not become a loop without a pause.
+                    Duration::from_secs(1)
                 }
                 Err(error) => {
                     tracing::warn!(%error, expires = %current.expires(), "certificate not renewed");

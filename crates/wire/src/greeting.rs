@@ -24,6 +24,8 @@ pub struct Greeting {
     pub highest: Generation,
     /// Plan that is held now; none if none.
     pub plan: Option<PlanId>,
+    /// That plan's generation; 0 if none.
+    pub generation: Generation,
     /// Items that are held, whole and intact.
     pub holds: BTreeSet<ItemRef>,
 }
@@ -37,6 +39,7 @@ impl From<&Greeting> for v1::Hello {
             version: greeting.version.clone(),
             highest_generation: greeting.highest.0,
             plan_id: plan_out(greeting.plan),
+            generation: greeting.generation.0,
             holds: greeting.holds.iter().map(v1::ItemRef::from).collect(),
         }
     }
@@ -60,6 +63,7 @@ impl TryFrom<&v1::Hello> for Greeting {
             version: hello.version.chars().take(64).collect(),
             highest: Generation(hello.highest_generation),
             plan: plan("hello.plan_id", &hello.plan_id)?,
+            generation: Generation(hello.generation),
             holds: holds?,
         })
     }

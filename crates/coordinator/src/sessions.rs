@@ -1,0 +1,514 @@
+//! Agents' sessions: who is connected, what each said last, and the newest plan on its way to all of them.
+//!
+//! Who an agent is, its certificate says, and nothing else: a greeting in another name is refused. A plan is a state and
+//! not a message: each session holds the newest one only, so a slow agent skips what is already old. The newest session
+//! of an agent replaces the one before. Nothing here touches traffic: without a session a zone stays as it is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::Stream;
+use jiff::Timestamp;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+use weir_link::{Identity, MAX_FROM_AGENT, MAX_FROM_COORDINATOR, Peer, PeerCertificate};
+use weir_model::{FederationName, ZoneName};
+use weir_planner::{Generation, ItemRef, Plan, PlanId, ZoneFacts};
+use weir_wire::v1::agents_server::{Agents, AgentsServer};
+use weir_wire::v1::{self, FromAgent, FromCoordinator, from_agent, from_coordinator};
+use weir_wire::{AgentReport, Greeting, Welcome, agent_report, plan_update};
+
+/// Bounds of sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionLimits {
+    /// Sessions at a time in one zone.
+    pub per_zone: usize,
+    /// From the call to the greeting.
+    pub greeting: Duration,
+    /// How often agents report at the least.
+    pub report_interval: Duration,
+}
+
+impl Default for SessionLimits {
+    fn default() -> Self {
+        Self {
+            per_zone: 256,
+            greeting: Duration::from_secs(10),
+            report_interval: Duration::from_secs(5),
+        }
+    }
+}
+
+/// One agent, as its sessions since the start of this coordinator show it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentView {
+    /// Since when a session is open; none if none is.
+    pub connected: Option<Timestamp>,
+    /// Where it calls, or last called, from.
+    pub address: SocketAddr,
+    /// Version of its program.
+    pub version: String,
+    /// When the coordinator last heard it, by the coordinator's clock.
+    pub heard: Timestamp,
+    /// When its newest certificate ends.
+    pub certificate_expires: Timestamp,
+    /// Highest plan generation that it ever took.
+    pub highest: Generation,
+    /// The plan that it holds; none before the first.
+    pub plan: Option<PlanId>,
+    /// That plan's generation; 0 before the first.
+    pub generation: Generation,
+    /// What it saw last; none before its first report.
+    pub facts: Option<Arc<ZoneFacts>>,
+}
+
+/// Agents by zone and name.
+pub type Seen = BTreeMap<(ZoneName, String), AgentView>;
+
+/// All sessions. Cheap to clone.
+#[derive(Clone)]
+pub struct Sessions(Arc<Shared>);
+
+struct Shared {
+    federation: FederationName,
+    limits: SessionLimits,
+    plan: watch::Sender<Option<Arc<Plan>>>,
+    agents: Mutex<Known>,
+    changes: watch::Sender<u64>,
+    stop: CancellationToken,
+}
+
+#[derive(Default)]
+struct Known {
+    seen: Seen,
+    open: BTreeMap<(ZoneName, String), Open>,
+    next: u64,
+}
+
+struct Open {
+    number: u64,
+    replaced: CancellationToken,
+}
+
+impl Sessions {
+    /// No session yet, and no plan. Sessions end politely when `stop` is cancelled.
+    pub fn new(federation: FederationName, limits: SessionLimits, stop: CancellationToken) -> Self {
+        Self(Arc::new(Shared {
+            federation,
+            limits,
+            plan: watch::Sender::new(None),
+            agents: Mutex::default(),
+            changes: watch::Sender::new(0),
+            stop,
+        }))
+    }
+
+    /// Sends this plan to every agent, now and whenever one connects, until there is a newer one.
+    pub fn publish(&self, plan: Arc<Plan>) {
+        self.0.plan.send_replace(Some(plan));
+    }
+
+    /// Every agent that had a session since the start.
+    pub fn snapshot(&self) -> Seen {
+        self.0.known().seen.clone()
+    }
+
+    /// Rises whenever [`Sessions::snapshot`] changed. Several changes may be told as one.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changes.subscribe()
+    }
+
+    /// The highest generation that any agent ever took (I7).
+    pub fn highest(&self) -> Generation {
+        let known = self.0.known();
+        known
+            .seen
+            .values()
+            .map(|agent| agent.highest)
+            .max()
+            .unwrap_or_default()
+    }
+
+    /// Where an agent is connected from, if it is.
+    pub fn connected(&self, zone: &ZoneName, agent: &str) -> Option<SocketAddr> {
+        let known = self.0.known();
+        let view = known.seen.get(&(zone.clone(), agent.to_owned()))?;
+        view.connected.map(|_| view.address)
+    }
+
+    /// An agent's certificate was renewed: its session may go on until then.
+    pub fn renewed(&self, certificate: &PeerCertificate) {
+        let Ok(zone) = ZoneName::new(certificate.identity.zone()) else {
+            return;
+        };
+        let key = (zone, certificate.identity.agent().to_owned());
+        self.0.change(|known| {
+            if let Some(view) = known.seen.get_mut(&key) {
+                view.certificate_expires = view.certificate_expires.max(certificate.expires);
+            }
+        });
+    }
+
+    /// The gRPC side.
+    pub fn grpc(&self) -> AgentsServer<Self> {
+        AgentsServer::new(self.clone())
+            .max_decoding_message_size(MAX_FROM_AGENT)
+            .max_encoding_message_size(MAX_FROM_COORDINATOR)
+    }
+}
+
+impl Shared {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // A panic elsewhere leaves whole values: each change is one assignment.
+        self.agents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Known) -> T) -> T {
+        let result = change(&mut self.known());
+        self.changes.send_modify(|n| *n += 1);
+        result
+    }
+}
+
+/// Whose certificate a call came with, still valid and of this federation.
+pub(crate) fn caller<T>(
+    request: &Request<T>,
+    federation: &FederationName,
+) -> Result<PeerCertificate, Status> {
+    let certificate = request
+        .extensions()
+        .get::<Peer>()
+        .and_then(|peer| peer.certificate.clone())
+        .ok_or_else(|| {
+            Status::unauthenticated(
+                "this call needs an agent's certificate: join first (`weir-agent join`), with a token of \
+                 `weir-coordinator token create --zone <zone>`",
+            )
+        })?;
+    if certificate.expires <= Timestamp::now() {
+        return Err(Status::unauthenticated(format!(
+            "the certificate of {} ended at {}: join again with a new token",
+            certificate.identity, certificate.expires
+        )));
+    }
+    if certificate.identity.federation() != federation.as_str() {
+        return Err(Status::permission_denied(format!(
+            "{} is of another federation than {federation}",
+            certificate.identity
+        )));
+    }
+    Ok(certificate)
+}
+
+type Answers = Pin<Box<dyn Stream<Item = Result<FromCoordinator, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Agents for Sessions {
+    type SessionStream = Answers;
+
+    async fn session(&self, request: Request<Streaming<FromAgent>>) -> Result<Response<Answers>, Status> {
+        let certificate = caller(&request, &self.0.federation)?;
+        let address = request.extensions().get::<Peer>().map(|peer| peer.address);
+        let address = address.ok_or_else(|| Status::internal("a connection has an address"))?;
+        // One message is on its way at most: what comes after it is made when it can be sent.
+        let (answers, stream) = mpsc::channel(1);
+        let shared = Arc::clone(&self.0);
+        let inbound = request.into_inner();
+        tokio::spawn(async move {
+            let identity = certificate.identity.clone();
+            if let Err(status) = run(&shared, certificate, address, inbound, &answers).await {
+                tracing::warn!(agent = %identity, %address, reason = status.message(), "session refused");
+                // If the agent has hung up meanwhile, there is nobody left to tell.
+                drop(answers.send(Err(status)).await);
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+}
+
+fn say(message: from_coordinator::Message) -> Result<FromCoordinator, Status> {
+    Ok(FromCoordinator {
+        message: Some(message),
+    })
+}
+
+/// From the greeting to the end. An error is a refusal; an orderly end is none.
+async fn run(
+    shared: &Shared,
+    certificate: PeerCertificate,
+    address: SocketAddr,
+    mut inbound: Streaming<FromAgent>,
+    answers: &mpsc::Sender<Result<FromCoordinator, Status>>,
+) -> Result<(), Status> {
+    let first = tokio::time::timeout(shared.limits.greeting, inbound.message())
+        .await
+        .map_err(|_| Status::deadline_exceeded("the session did not begin with a greeting in time"))??;
+    let Some(from_agent::Message::Hello(hello)) = first.and_then(|m| m.message) else {
+        return Err(Status::invalid_argument(
+            "a session begins with a greeting (Hello)",
+        ));
+    };
+    let greeting = Greeting::try_from(&hello).map_err(|e| Status::invalid_argument(e.to_string()))?;
+    same_name(&certificate.identity, &greeting)?;
+    let key = (greeting.zone.clone(), greeting.agent.to_string());
+    let (number, replaced) = open(shared, &key, &greeting, &certificate, address)?;
+    let agent = certificate.identity.clone();
+    tracing::info!(%agent, %address, version = greeting.version, session = number, "session opened");
+    let session = Session {
+        shared,
+        key: &key,
+        answers,
+        holds: greeting.holds,
+        plan: greeting.plan,
+    };
+    let why = session.serve(number, inbound, replaced).await;
+    shared.change(|known| {
+        if known.open.get(&key).is_some_and(|open| open.number == number) {
+            known.open.remove(&key);
+            if let Some(view) = known.seen.get_mut(&key) {
+                view.connected = None;
+            }
+        }
+    });
+    match why {
+        End::Gone(why) => tracing::info!(%agent, session = number, why, "session ended"),
+        End::Sent(why) => {
+            tracing::info!(%agent, session = number, why, "session ended by the coordinator");
+            let goodbye = v1::Goodbye { reason: why };
+            drop(
+                answers
+                    .send(say(from_coordinator::Message::Goodbye(goodbye)))
+                    .await,
+            );
+        }
+        End::Refused(status) => return Err(status),
+    }
+    Ok(())
+}
+
+/// An agent never speaks for another (I9 would be worth nothing otherwise).
+fn same_name(identity: &Identity, greeting: &Greeting) -> Result<(), Status> {
+    let says = format!("{}/{}/{}", greeting.federation, greeting.zone, greeting.agent);
+    if says == identity.to_string() {
+        return Ok(());
+    }
+    Err(Status::permission_denied(format!(
+        "this certificate is that of {identity} (federation/zone/agent), the greeting says {says}: an agent speaks for \
+         itself only; set `zone` and `agent` back, or join again under the new name"
+    )))
+}
+
+fn open(
+    shared: &Shared,
+    key: &(ZoneName, String),
+    greeting: &Greeting,
+    certificate: &PeerCertificate,
+    address: SocketAddr,
+) -> Result<(u64, CancellationToken), Status> {
+    let limit = shared.limits.per_zone;
+    shared.change(|known| {
+        let others = known
+            .open
+            .keys()
+            .filter(|(zone, agent)| *zone == key.0 && *agent != key.1)
+            .count();
+        if others >= limit {
+            return Err(Status::resource_exhausted(format!(
+                "zone {} already has {others} sessions, which is the limit",
+                key.0
+            )));
+        }
+        let number = known.next;
+        known.next += 1;
+        let replaced = CancellationToken::new();
+        let open = Open {
+            number,
+            replaced: replaced.clone(),
+        };
+        if let Some(before) = known.open.insert(key.clone(), open) {
+            before.replaced.cancel();
+        }
+        let now = Timestamp::now();
+        let before = known.seen.remove(key);
+        let view = AgentView {
+            connected: Some(now),
+            address,
+            version: greeting.version.clone(),
+            heard: now,
+            certificate_expires: before.as_ref().map_or(certificate.expires, |view| {
+                view.certificate_expires.max(certificate.expires)
+            }),
+            highest: greeting.highest,
+            plan: greeting.plan,
+            generation: greeting.generation,
+            facts: before.and_then(|view| view.facts),
+        };
+        known.seen.insert(key.clone(), view);
+        Ok((number, replaced))
+    })
+}
+
+/// How a session ended.
+enum End {
+    /// The agent hung up, or was cut off.
+    Gone(String),
+    /// The coordinator sends it away, and says why.
+    Sent(String),
+    /// The agent broke the protocol.
+    Refused(Status),
+}
+
+struct Session<'a> {
+    shared: &'a Shared,
+    key: &'a (ZoneName, String),
+    answers: &'a mpsc::Sender<Result<FromCoordinator, Status>>,
+    /// What the agent holds, or will once it has read what is on its way.
+    holds: BTreeSet<ItemRef>,
+    /// The plan that it holds, likewise.
+    plan: Option<PlanId>,
+}
+
+impl Session<'_> {
+    async fn serve(
+        mut self,
+        number: u64,
+        mut inbound: Streaming<FromAgent>,
+        replaced: CancellationToken,
+    ) -> End {
+        let welcome = Welcome {
+            session: number.to_string(),
+            report_interval: self.shared.limits.report_interval,
+        };
+        let welcome = say(from_coordinator::Message::Welcome(v1::Welcome::from(&welcome)));
+        if self.answers.send(welcome).await.is_err() {
+            return End::Gone("the agent hung up".to_owned());
+        }
+        let mut plans = self.shared.plan.subscribe();
+        plans.mark_changed();
+        let mut newest = None;
+        loop {
+            let room = async {
+                match &newest {
+                    Some(_) => self.answers.reserve().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = replaced.cancelled() => {
+                    return End::Sent("a newer session of this agent was opened; if that was not this machine, \
+                                      two agents run under one name".to_owned());
+                }
+                () = self.shared.stop.cancelled() => {
+                    return End::Sent("the coordinator stops; traffic stays as it is".to_owned());
+                }
+                () = self.over() => {
+                    return End::Sent("the agent's certificate has ended without being renewed".to_owned());
+                }
+                changed = plans.changed() => {
+                    if changed.is_err() {
+                        return End::Sent("the coordinator stops; traffic stays as it is".to_owned());
+                    }
+                    newest.clone_from(&plans.borrow_and_update());
+                }
+                permit = room => {
+                    let (Ok(permit), Some(plan)) = (permit, newest.take()) else {
+                        return End::Gone("the agent hung up".to_owned());
+                    };
+                    if let Some(update) = self.update(&plan) {
+                        permit.send(say(from_coordinator::Message::Plan(update)));
+                    }
+                }
+                message = inbound.message() => match message {
+                    Ok(Some(message)) => if let Err(status) = self.hear(message) {
+                        return End::Refused(status);
+                    },
+                    Ok(None) => return End::Gone("the agent ended it".to_owned()),
+                    Err(status) => return End::Gone(weir_link::explain(&status)),
+                }
+            }
+        }
+    }
+
+    /// What to send of this plan; nothing if the agent has it, has had a newer one, or its zone takes no part.
+    fn update(&mut self, plan: &Plan) -> Option<v1::PlanUpdate> {
+        let (zone, agent) = self.key;
+        let highest = self
+            .shared
+            .known()
+            .seen
+            .get(self.key)
+            .map(|view| view.highest)
+            .unwrap_or_default();
+        if plan.generation < highest {
+            tracing::warn!(%zone, agent, generation = %plan.generation, %highest,
+                "the agent has had a newer plan than the newest here: it keeps that one until a newer plan is made");
+            return None;
+        }
+        let Some(part) = plan.zone_plan(zone) else {
+            tracing::warn!(%zone, agent, "the declaration has no such zone: its agent gets no plan and leaves all as it is");
+            return None;
+        };
+        let wanted: BTreeSet<ItemRef> = part.items.values().map(|item| item.reference()).collect();
+        if self.plan == Some(part.plan) && wanted.is_subset(&self.holds) {
+            return None;
+        }
+        let update = plan_update(&part, &self.holds);
+        self.holds = wanted;
+        self.plan = Some(part.plan);
+        Some(update)
+    }
+
+    fn hear(&self, message: FromAgent) -> Result<(), Status> {
+        let report = match message.message {
+            Some(from_agent::Message::Report(report)) => report,
+            Some(from_agent::Message::Hello(_)) => {
+                return Err(Status::invalid_argument(
+                    "a session has one greeting, this was the second",
+                ));
+            }
+            // A kind of message that a newer agent knows.
+            None => return Ok(()),
+        };
+        let AgentReport {
+            facts,
+            plan,
+            generation,
+        } = agent_report(&self.key.0, &report).map_err(|e| Status::invalid_argument(e.to_string()))?;
+        let now = Timestamp::now();
+        self.shared.change(|known| {
+            if let Some(view) = known.seen.get_mut(self.key) {
+                view.heard = now;
+                view.highest = view.highest.max(facts.highest);
+                view.plan = plan;
+                view.generation = generation;
+                view.facts = Some(Arc::new(facts));
+            }
+        });
+        Ok(())
+    }
+
+    /// Waits until the agent's newest certificate is over.
+    async fn over(&self) {
+        loop {
+            let expires = self
+                .shared
+                .known()
+                .seen
+                .get(self.key)
+                .map(|view| view.certificate_expires);
+            let left = expires.map(|end| Timestamp::now().duration_until(end));
+            match left {
+                Some(left) if left.is_positive() => {
+                    // Looked at again now and then: it may have been renewed, and clocks are set.
+                    tokio::time::sleep(left.unsigned_abs().min(Duration::from_secs(30))).await;
+                }
+                _ => return,
+            }
+        }
+    }
+}
