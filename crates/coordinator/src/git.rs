@@ -15,7 +15,7 @@ use weir_model::{CommitId, SourceFile};
 pub mod mirror;
 mod transport;
 
-pub use mirror::Mirror;
+pub use mirror::{Look, Mirror};
 
 /// Where a repository is.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -130,6 +130,11 @@ impl Ledger {
         &self.pool
     }
 
+    /// Writes what is left to write and lets go of the file.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
     /// Asks for nothing and writes nothing, but needs the ledger to be writable.
     ///
     /// # Errors

@@ -1,10 +1,23 @@
 //! The coordinator: reads Git, plans, holds agents' sessions, answers people. It decides; it never touches traffic:
 //! without it, every zone stays as it is.
 
+pub mod api;
 pub mod ca;
+pub mod commands;
 pub mod config;
+pub mod decide;
 pub mod enrolment;
+pub mod fleet;
 pub mod git;
 pub mod ledger;
+mod metrics;
+pub mod observing;
+pub mod planning;
+pub mod serve;
 pub mod sessions;
+pub mod sources;
+pub mod standing;
+pub mod state;
 pub mod tokens;
+mod webhook;
+mod words;

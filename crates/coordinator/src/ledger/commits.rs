@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use sqlx::Row;
-use weir_model::{CommitId, Declaration, Diagnostic, Platform, SourceName, ZoneName};
+use weir_model::{CommitId, Declaration, Diagnostic, SourceName, ZoneName};
 use weir_planner::{Generation, Plan};
 use weir_wire::api::CommitRecord;
 
 use super::{Ledger, LedgerError, NewEvent, events, number, plans, stored, time};
 use crate::git::Head;
+use crate::words;
 
 /// What became of a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,7 +103,7 @@ impl Ledger {
             for zone in declaration.zones.values() {
                 sqlx::query("INSERT INTO zones (name, platform, kuma_zone) VALUES ($1, $2, $3)")
                     .bind(zone.name.as_str())
-                    .bind(platform_word(zone.platform))
+                    .bind(words::platform(zone.platform))
                     .bind(zone.kuma_zone.as_str())
                     .execute(&mut *tx)
                     .await?;
@@ -210,14 +211,4 @@ impl Ledger {
 
 fn diagnostics(json: &str) -> Result<Vec<Diagnostic>, LedgerError> {
     serde_json::from_str(json).map_err(|error| LedgerError::damaged("the diagnostics of a commit", error))
-}
-
-/// The word that stands in a declaration.
-pub(crate) fn platform_word(platform: Platform) -> &'static str {
-    match platform {
-        Platform::Eks => "eks",
-        Platform::EksD => "eks-d",
-        Platform::Kubernetes => "kubernetes",
-        Platform::Vm => "vm",
-    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use sqlx::{Row, SqliteConnection};
 use weir_planner::{Generation, Plan};
 
@@ -63,12 +64,18 @@ impl Ledger {
     ///
     /// # Errors
     /// The ledger cannot be read.
-    pub async fn created(&self) -> Result<BTreeMap<Generation, String>, LedgerError> {
+    pub async fn created(&self) -> Result<BTreeMap<Generation, Timestamp>, LedgerError> {
         let rows = sqlx::query("SELECT generation, created FROM plans")
             .fetch_all(&self.pool)
             .await?;
         rows.iter()
-            .map(|row| Ok((Generation(number(row.try_get(0)?)), row.try_get(1)?)))
+            .map(|row| {
+                let at: Timestamp = row
+                    .try_get::<String, _>(1)?
+                    .parse()
+                    .map_err(|error| LedgerError::damaged("the time of a plan", error))?;
+                Ok((Generation(number(row.try_get(0)?)), at))
+            })
             .collect()
     }
 }

@@ -1,0 +1,146 @@
+//! What is declared and what zones run.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use jiff::Timestamp;
+use weir_model::SplitName;
+use weir_wire::api::{Problem, SourceStatus, SplitList, SplitStatus, ZoneList};
+
+use super::Answering;
+use super::problem::Refusal;
+use crate::sources::SourceStates;
+use crate::standing::{self, Sight};
+use crate::state::{InForce, Troubles};
+
+impl Answering {
+    /// Runs `look` over what is known now; none before the first plan.
+    pub(super) fn see<T>(&self, look: impl FnOnce(&InForce, Sight<'_>) -> T) -> Option<T> {
+        let in_force = self.in_force.borrow().clone()?;
+        let fleet = self.fleet.borrow().clone();
+        let sight = Sight {
+            plan: &in_force.plan,
+            created: &in_force.created,
+            fleet: &fleet,
+            stale: self.stale,
+            now: Timestamp::now(),
+        };
+        Some(look(&in_force, sight))
+    }
+
+    pub(super) fn source_statuses(&self) -> Vec<SourceStatus> {
+        let in_force = self.in_force.borrow().clone();
+        let states = self.sources.states().borrow().clone();
+        source_statuses(&states, in_force.as_ref())
+    }
+}
+
+fn source_statuses(states: &SourceStates, in_force: Option<&InForce>) -> Vec<SourceStatus> {
+    states
+        .iter()
+        .map(|(name, state)| SourceStatus {
+            name: name.to_string(),
+            url: state.url.clone(),
+            branch: state.branch.clone(),
+            reachable: matches!(state.last, Some(Ok(()))),
+            error: match &state.last {
+                Some(Err(error)) => Some(error.to_string()),
+                Some(Ok(())) => None,
+                None => Some("not looked at yet".to_owned()),
+            },
+            head: state.head.as_ref().map(|head| head.commit.to_string()),
+            in_force: in_force
+                .and_then(|known| known.commits.get(name))
+                .map(ToString::to_string),
+            checked_at: state.checked_at.map(|at| at.to_string()),
+        })
+        .collect()
+}
+
+/// Why what is shown may not be the newest; one sentence.
+fn notice(troubles: &Troubles, sources: &[SourceStatus], has_plan: bool) -> Option<String> {
+    let mut parts = Vec::new();
+    if let Some(text) = &troubles.ledger {
+        parts.push(format!("nothing new is published: {text}"));
+    }
+    parts.extend(troubles.unsound.clone());
+    for (source, (commit, why)) in &troubles.refused {
+        parts.push(format!(
+            "commit {} of source {source} is refused: {why}",
+            commit.short()
+        ));
+    }
+    for source in sources {
+        if let Some(error) = &source.error {
+            parts.push(format!("source {} cannot be read: {error}", source.name));
+        }
+    }
+    if !has_plan && parts.is_empty() {
+        parts.push("there is no plan yet".to_owned());
+    }
+    (!parts.is_empty()).then(|| parts.join("; "))
+}
+
+/// All splits, and where each stands in each zone.
+#[utoipa::path(get, path = "/v1/splits", responses((status = OK, body = SplitList)), tag = "status")]
+pub(super) async fn splits(State(answering): State<Answering>) -> Json<SplitList> {
+    let sources = answering.source_statuses();
+    let troubles = answering.troubles.borrow().clone();
+    let seen = answering.see(|in_force, sight| {
+        let commits: BTreeMap<String, String> = in_force
+            .commits
+            .iter()
+            .map(|(source, commit)| (source.to_string(), commit.to_string()))
+            .collect();
+        (in_force.plan.generation.0, commits, standing::splits(sight))
+    });
+    let notice = notice(&troubles, &sources, seen.is_some());
+    let (generation, commits, splits) = seen.unwrap_or_default();
+    Json(SplitList {
+        generation,
+        commits,
+        notice,
+        splits,
+    })
+}
+
+/// One split.
+#[utoipa::path(
+    get,
+    path = "/v1/splits/{name}",
+    params(("name" = String, Path, description = "Name of the split")),
+    responses((status = OK, body = SplitStatus), (status = NOT_FOUND, body = Problem)),
+    tag = "status"
+)]
+pub(super) async fn split(
+    State(answering): State<Answering>,
+    Path(name): Path<String>,
+) -> Result<Json<SplitStatus>, Refusal> {
+    let found = SplitName::new(name.as_str())
+        .ok()
+        .and_then(|name| answering.see(|_, sight| standing::split(sight, &name)).flatten());
+    found.map(Json).ok_or_else(|| {
+        Refusal::new(
+            StatusCode::NOT_FOUND,
+            format!("no split in force is named `{name}`"),
+            "GET /v1/splits lists them",
+        )
+    })
+}
+
+/// All zones and their agents.
+#[utoipa::path(get, path = "/v1/zones", responses((status = OK, body = ZoneList)), tag = "status")]
+pub(super) async fn zones(State(answering): State<Answering>) -> Json<ZoneList> {
+    let zones = answering.see(|in_force, sight| standing::zones(sight, &in_force.platforms));
+    Json(ZoneList {
+        zones: zones.unwrap_or_default(),
+    })
+}
+
+/// All Git sources.
+#[utoipa::path(get, path = "/v1/sources", responses((status = OK, body = [SourceStatus])), tag = "status")]
+pub(super) async fn sources(State(answering): State<Answering>) -> Json<Vec<SourceStatus>> {
+    Json(answering.source_statuses())
+}

@@ -1,0 +1,319 @@
+//! Which commits are taken: pure, from the heads of all sources to a decision.
+//!
+//! All new heads together are tried first. If that is refused, each is tried alone beside what is in force, so that a
+//! broken commit in one repository holds up nobody else's. A commit is taken or refused as a whole.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use weir_model::{
+    Code, CommitId, Declaration, Diagnostic, FederationName, Severity, SourceCommit, SourceFile, SourceName,
+};
+use weir_planner::{Finding, Generation, Inputs, Plan, Planned};
+
+use crate::git::{Content, Head, Unusable, limits};
+
+/// The commit's `path` is not there.
+pub const NO_SUCH_PATH: Code = Code(901);
+/// The declaration is of another federation than the coordinator.
+pub const OTHER_FEDERATION: Code = Code(902);
+/// The planner refuses what the declaration's own checks let pass.
+pub const NOT_PLANNABLE: Code = Code(903);
+const FILE_TOO_LARGE: Code = Code(3);
+const TOO_MANY_FILES: Code = Code(5);
+
+/// One commit of each source.
+pub type Heads = BTreeMap<SourceName, Arc<Head>>;
+
+/// All that a decision depends on.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    /// The coordinator's own federation.
+    pub federation: &'a FederationName,
+    /// What is in force; may lack sources (at the very start, or new in the configuration).
+    pub in_force: &'a Heads,
+    /// The newest commit of every source.
+    pub heads: &'a Heads,
+    /// The newest plan.
+    pub parent: Option<&'a Plan>,
+    /// The highest generation that any agent reports.
+    pub highest: Generation,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// Sources whose head is in force from now on, with warnings.
+    pub taken: BTreeMap<SourceName, Vec<Diagnostic>>,
+    /// Sources whose head is refused, and why.
+    pub refused: BTreeMap<SourceName, Vec<Diagnostic>>,
+    /// What is in force now, and what it declares; none if nothing was taken and nothing had to be planned anew.
+    pub accepted: Option<Accepted>,
+}
+
+/// A set of commits that stands as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    /// The commits.
+    pub in_force: Heads,
+    /// What they declare.
+    pub declaration: Declaration,
+    /// The plan made of it; none if it changes nothing.
+    pub plan: Option<Plan>,
+}
+
+/// Planning itself went wrong: a defect of this program. Nothing is recorded or published.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no plan is published, because planning went wrong: {0}; please report it with the commit")]
+pub struct Unsound(pub String);
+
+impl Unsound {
+    fn of(findings: &[Finding]) -> Self {
+        let all: Vec<String> = findings.iter().map(ToString::to_string).collect();
+        Self(format!("the plan breaks its own rules: {}", all.join("; ")))
+    }
+}
+
+enum Trial {
+    Accepted(Box<Accepted>, Vec<Diagnostic>),
+    Refused(Vec<Diagnostic>),
+}
+
+/// Decides about every head that is not in force.
+///
+/// # Errors
+/// The planner made a plan that its linter refuses.
+pub fn decide(question: Question<'_>) -> Result<Decision, Unsound> {
+    let mut decision = Decision {
+        taken: BTreeMap::new(),
+        refused: BTreeMap::new(),
+        accepted: None,
+    };
+    let pending: Vec<&SourceName> = question
+        .heads
+        .iter()
+        .filter(|(source, head)| {
+            question
+                .in_force
+                .get(*source)
+                .is_none_or(|at| at.commit != head.commit)
+        })
+        .map(|(source, _)| source)
+        .collect();
+    let all = match attempt(question, question.heads)? {
+        Trial::Accepted(accepted, warnings) => {
+            for source in pending {
+                decision
+                    .taken
+                    .insert(source.clone(), about(&warnings, source, question.heads.len()));
+            }
+            decision.accepted = Some(*accepted);
+            return Ok(decision);
+        }
+        Trial::Refused(why) => why,
+    };
+    let complete = question
+        .heads
+        .keys()
+        .all(|source| question.in_force.contains_key(source));
+    let mut base = question.in_force.clone();
+    base.retain(|source, _| question.heads.contains_key(source));
+    let mut waiting = pending;
+    // Each round takes what stands beside what was taken before it; a round that takes nothing is the last.
+    let mut progress = complete && question.heads.len() > 1;
+    while progress {
+        progress = false;
+        let mut left = Vec::new();
+        for source in waiting {
+            let Some(head) = question.heads.get(source) else {
+                continue;
+            };
+            let mut with = base.clone();
+            with.insert(source.clone(), Arc::clone(head));
+            match attempt(question, &with)? {
+                Trial::Accepted(accepted, warnings) => {
+                    decision
+                        .taken
+                        .insert(source.clone(), about(&warnings, source, question.heads.len()));
+                    decision.accepted = Some(*accepted);
+                    decision.refused.remove(source);
+                    base = with;
+                    progress = true;
+                }
+                Trial::Refused(why) => {
+                    decision.refused.insert(source.clone(), why);
+                    left.push(source);
+                }
+            }
+        }
+        waiting = left;
+    }
+    for source in waiting {
+        decision
+            .refused
+            .entry(source.clone())
+            .or_insert_with(|| all.clone());
+    }
+    if decision.accepted.is_none()
+        && complete
+        && question
+            .parent
+            .is_some_and(|parent| question.highest > parent.generation)
+    {
+        // Nothing new stands, but an agent has seen plans that this history does not hold: what is in force is planned
+        // anew above them.
+        if let Trial::Accepted(accepted, _) = attempt(question, &base)? {
+            decision.accepted = Some(*accepted);
+        }
+    }
+    Ok(decision)
+}
+
+/// The warnings that belong to a source; those without a place belong to all.
+fn about(warnings: &[Diagnostic], source: &SourceName, sources: usize) -> Vec<Diagnostic> {
+    let belongs =
+        |d: &&Diagnostic| sources == 1 || d.labels.first().is_none_or(|label| label.source == *source);
+    warnings.iter().filter(belongs).cloned().collect()
+}
+
+fn attempt(question: Question<'_>, heads: &Heads) -> Result<Trial, Unsound> {
+    let mut files: Vec<SourceFile> = Vec::new();
+    let mut unusable = Vec::new();
+    for (source, head) in heads {
+        match &head.content {
+            Content::Files(of) => files.extend(of.iter().cloned()),
+            Content::Unusable(why) => unusable.push(unusable_diagnostic(source, why)),
+        }
+    }
+    if !unusable.is_empty() {
+        return Ok(Trial::Refused(unusable));
+    }
+    let parsed = weir_model::parse(&files);
+    if parsed.refused() {
+        return Ok(Trial::Refused(parsed.diagnostics));
+    }
+    if let Some(other) = parsed
+        .declaration
+        .federation
+        .as_ref()
+        .filter(|federation| federation.name != *question.federation)
+    {
+        let mut why = parsed.diagnostics;
+        why.push(other_federation(question.federation, other));
+        return Ok(Trial::Refused(why));
+    }
+    let commits: Vec<SourceCommit> = heads
+        .iter()
+        .map(|(source, head)| SourceCommit {
+            source: source.clone(),
+            commit: head.commit.clone(),
+        })
+        .collect();
+    let planned = weir_planner::plan(Inputs {
+        declaration: &parsed.declaration,
+        commits: &commits,
+        highest: question.highest,
+        parent: question.parent,
+        now: question.now,
+    });
+    let plan = match planned {
+        Planned::Nothing => None,
+        Planned::Refused(reasons) => {
+            let mut why = parsed.diagnostics;
+            why.extend(reasons.iter().map(|reason| Diagnostic {
+                code: NOT_PLANNABLE,
+                severity: Severity::Error,
+                message: reason.to_string(),
+                labels: Vec::new(),
+                help: None,
+            }));
+            return Ok(Trial::Refused(why));
+        }
+        Planned::New(plan) => {
+            let findings = weir_planner::lint(&plan, question.parent);
+            if !findings.is_empty() {
+                return Err(Unsound::of(&findings));
+            }
+            Some(plan)
+        }
+    };
+    let accepted = Accepted {
+        in_force: heads.clone(),
+        declaration: parsed.declaration,
+        plan,
+    };
+    Ok(Trial::Accepted(Box::new(accepted), parsed.diagnostics))
+}
+
+fn other_federation(ours: &FederationName, other: &weir_model::declaration::Federation) -> Diagnostic {
+    let place = &other.place;
+    Diagnostic {
+        code: OTHER_FEDERATION,
+        severity: Severity::Error,
+        message: format!(
+            "this declares the federation `{}`, but the coordinator is of `{ours}`",
+            other.name
+        ),
+        labels: vec![weir_model::Label {
+            source: place.source.clone(),
+            file: place.file.clone(),
+            span: place.span.clone(),
+            text: "declared here".to_owned(),
+        }],
+        help: Some(format!(
+            "set metadata.name to `{ours}`, or point the coordinator at the repository of its own federation"
+        )),
+    }
+}
+
+fn unusable_diagnostic(source: &SourceName, why: &Unusable) -> Diagnostic {
+    let (code, message, help) = match why {
+        Unusable::NoSuchPath(path) => (
+            NO_SUCH_PATH,
+            format!("source {source} has no directory `{path}` in this commit"),
+            "put it back, or correct `path` of this source in the coordinator's configuration",
+        ),
+        Unusable::TooMany(files) => (
+            TOO_MANY_FILES,
+            format!(
+                "source {source} holds {files} or more YAML files; at most {} are read",
+                limits::FILES
+            ),
+            "set `path` of this source to the directory that holds the declaration alone",
+        ),
+        Unusable::FileTooLarge(file, bytes) => (
+            FILE_TOO_LARGE,
+            format!(
+                "`{file}` of source {source} has {bytes} bytes; at most {} are read",
+                limits::FILE_BYTES
+            ),
+            "split the file, or set `path` of this source so that it is not read",
+        ),
+        Unusable::TotalTooLarge(bytes) => (
+            FILE_TOO_LARGE,
+            format!(
+                "the YAML files of source {source} have {bytes} bytes or more; at most {} are read",
+                limits::TOTAL_BYTES
+            ),
+            "set `path` of this source to the directory that holds the declaration alone",
+        ),
+    };
+    Diagnostic {
+        code,
+        severity: Severity::Error,
+        message,
+        labels: Vec::new(),
+        help: Some(help.to_owned()),
+    }
+}
+
+/// The commits of heads, as the ledger keeps them.
+pub fn commits(heads: &Heads) -> BTreeMap<SourceName, CommitId> {
+    heads
+        .iter()
+        .map(|(source, head)| (source.clone(), head.commit.clone()))
+        .collect()
+}

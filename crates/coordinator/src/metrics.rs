@@ -1,0 +1,150 @@
+//! What Prometheus is told: computed afresh at each scrape from the same values that people are shown.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use weir_wire::api::{SourceStatus, SplitStatus, Standing, ZoneStatus};
+
+/// The values of one scrape.
+#[derive(Debug)]
+pub(crate) struct Scrape<'a> {
+    /// Newest generation; 0 if none.
+    pub generation: u64,
+    /// All splits.
+    pub splits: &'a [SplitStatus],
+    /// All zones.
+    pub zones: &'a [ZoneStatus],
+    /// All sources.
+    pub sources: &'a [SourceStatus],
+    /// Seconds since the oldest proof of each zone; zones without any proof are missing.
+    pub proof_age: &'a BTreeMap<String, f64>,
+    /// Sources whose newest commit is refused.
+    pub refused: usize,
+    /// Whether the ledger takes writes.
+    pub ledger: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByStanding {
+    standing: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByZone {
+    zone: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BySource {
+    source: String,
+}
+
+const STANDINGS: [(Standing, &str); 8] = [
+    (Standing::Converged, "converged"),
+    (Standing::Progressing, "progressing"),
+    (Standing::Held, "held"),
+    (Standing::Overridden, "overridden"),
+    (Standing::Different, "different"),
+    (Standing::Failed, "failed"),
+    (Standing::Stale, "stale"),
+    (Standing::Unknown, "unknown"),
+];
+
+/// The scrape in OpenMetrics text.
+///
+/// # Errors
+/// Never in practice: writing to a string.
+pub(crate) fn text(scrape: &Scrape<'_>) -> Result<String, std::fmt::Error> {
+    let mut registry = Registry::with_prefix("weir");
+    gauge(
+        &mut registry,
+        "plan_generation",
+        "Generation of the newest plan, 0 if there is none",
+        i64::try_from(scrape.generation).unwrap_or(i64::MAX),
+    );
+    let items = Family::<ByStanding, Gauge>::default();
+    for (standing, word) in STANDINGS {
+        let all = scrape.splits.iter().flat_map(|split| &split.zones);
+        let n = all.filter(|item| item.standing == standing).count();
+        items.get_or_create(&ByStanding { standing: word }).set(count(n));
+    }
+    registry.register("items", "Items (a split in a zone) by how they stand", items);
+
+    let connected = Family::<ByZone, Gauge>::default();
+    let stale = Family::<ByZone, Gauge>::default();
+    for zone in scrape.zones {
+        let label = ByZone {
+            zone: zone.name.clone(),
+        };
+        connected
+            .get_or_create(&label)
+            .set(count(zone.agents.iter().filter(|agent| agent.connected).count()));
+        stale.get_or_create(&label).set(i64::from(matches!(
+            zone.standing,
+            Standing::Stale | Standing::Unknown
+        )));
+    }
+    registry.register(
+        "agents_connected",
+        "Agents with an open session, by zone",
+        connected,
+    );
+    registry.register(
+        "zone_stale",
+        "1 if the zone was not heard from lately, or never",
+        stale,
+    );
+
+    let age = Family::<ByZone, Gauge<f64, AtomicU64>>::default();
+    for (zone, seconds) in scrape.proof_age {
+        age.get_or_create(&ByZone { zone: zone.clone() }).set(*seconds);
+    }
+    registry.register(
+        "proof_age_seconds",
+        "Age of the oldest proof of a zone's items",
+        age,
+    );
+
+    let reachable = Family::<BySource, Gauge>::default();
+    for source in scrape.sources {
+        let label = BySource {
+            source: source.name.clone(),
+        };
+        reachable.get_or_create(&label).set(i64::from(source.reachable));
+    }
+    registry.register(
+        "source_reachable",
+        "1 if the last look at a Git source succeeded",
+        reachable,
+    );
+    gauge(
+        &mut registry,
+        "sources_refused",
+        "Sources whose newest commit is refused",
+        count(scrape.refused),
+    );
+    gauge(
+        &mut registry,
+        "ledger_writable",
+        "1 if the ledger takes writes",
+        i64::from(scrape.ledger),
+    );
+    let mut text = String::new();
+    encode(&mut text, &registry)?;
+    Ok(text)
+}
+
+fn gauge(registry: &mut Registry, name: &str, help: &str, value: i64) {
+    let gauge = Gauge::<i64>::default();
+    gauge.set(value);
+    registry.register(name, help, gauge);
+}
+
+fn count(n: usize) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,351 @@
+//! From what agents say to the fleet: merges sessions with what is remembered, records what changed, tells what happened.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use weir_model::{SplitName, ZoneName};
+use weir_planner::{Generation, ItemFact};
+use weir_wire::api::Standing;
+
+use crate::fleet::{Agent, Fleet};
+use crate::ledger::{AgentRow, ItemRow, Ledger, LedgerError, NewEvent};
+use crate::sessions::{AgentView, Sessions};
+use crate::standing::{self, Sight};
+use crate::state::{InForce, Troubles, trouble};
+
+/// Silence is noticed within this time.
+const TICK: Duration = Duration::from_secs(1);
+/// `heard_at` alone is written no more often than this.
+const HEARD: SignedDuration = SignedDuration::from_secs(60);
+
+/// The observing loop.
+pub struct Observing {
+    ledger: Ledger,
+    sessions: Sessions,
+    in_force: watch::Receiver<Option<InForce>>,
+    fleet: watch::Sender<Arc<Fleet>>,
+    troubles: Arc<watch::Sender<Troubles>>,
+    stale: Duration,
+    recorded: Recorded,
+}
+
+/// What the ledger knows.
+#[derive(Debug, Clone, Default)]
+struct Recorded {
+    agents: BTreeMap<(ZoneName, String), (AgentRow, bool)>,
+    items: BTreeMap<(ZoneName, String, SplitName), ItemFact>,
+    standings: BTreeMap<(ZoneName, SplitName), Standing>,
+    silent: BTreeMap<ZoneName, bool>,
+    proven: BTreeMap<ZoneName, Generation>,
+}
+
+/// Reads the fleet as it was when the ledger was last written: nobody is connected.
+///
+/// # Errors
+/// The ledger cannot be read.
+pub async fn recall(ledger: &Ledger) -> Result<Fleet, LedgerError> {
+    let mut fleet = Fleet::default();
+    for row in ledger.agents().await? {
+        let agent = Agent {
+            connected: false,
+            heard_at: row.heard_at,
+            version: row.version,
+            generation: row.generation,
+            highest: row.highest,
+            certificate_expires: row.certificate_expires,
+            kuma: row.kuma,
+            unreadable: None,
+            items: BTreeMap::new(),
+        };
+        fleet.zones.entry(row.zone).or_default().insert(row.name, agent);
+    }
+    for ((zone, name, split), fact) in ledger.last_facts().await? {
+        if let Some(agent) = fleet
+            .zones
+            .get_mut(&zone)
+            .and_then(|agents| agents.get_mut(&name))
+        {
+            agent.items.insert(split, fact);
+        }
+    }
+    Ok(fleet)
+}
+
+impl Observing {
+    /// Gets ready; `fleet` already holds what [`recall`] found.
+    pub fn new(
+        ledger: Ledger,
+        sessions: Sessions,
+        in_force: watch::Receiver<Option<InForce>>,
+        fleet: watch::Sender<Arc<Fleet>>,
+        troubles: Arc<watch::Sender<Troubles>>,
+        stale: Duration,
+    ) -> Self {
+        let mut recorded = Recorded::default();
+        for (zone, name, agent) in fleet.borrow().agents() {
+            let row = agent_row(zone, name, agent);
+            recorded
+                .agents
+                .insert((zone.clone(), name.clone()), (row, agent.connected));
+            for (split, fact) in &agent.items {
+                recorded
+                    .items
+                    .insert((zone.clone(), name.clone(), split.clone()), material(fact));
+            }
+        }
+        Self {
+            ledger,
+            sessions,
+            in_force,
+            fleet,
+            troubles,
+            stale,
+            recorded,
+        }
+    }
+
+    /// Runs until stopped.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut seen = self.sessions.changes();
+        loop {
+            // Marked before the look, so that what changes during the turn brings the next one.
+            seen.mark_unchanged();
+            self.turn(Timestamp::now()).await;
+            tokio::select! {
+                () = stop.cancelled() => return,
+                changed = seen.changed() => if changed.is_err() { return },
+                changed = self.in_force.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(TICK) => {}
+            }
+        }
+    }
+
+    async fn turn(&mut self, now: Timestamp) {
+        let seen = self.sessions.snapshot();
+        let in_force = self.in_force.borrow_and_update().clone();
+        self.fleet.send_if_modified(|fleet| {
+            let mut next = Fleet::clone(fleet);
+            for ((zone, name), view) in &seen {
+                let agents = next.zones.entry(zone.clone()).or_default();
+                let agent = agent(view, agents.get(name));
+                agents.insert(name.clone(), agent);
+            }
+            let changes = next != **fleet;
+            *fleet = Arc::new(next);
+            changes
+        });
+        let fleet = Arc::clone(&self.fleet.borrow());
+        let mut next = self.recorded.clone();
+        let mut news = News::default();
+        news.agents(&fleet, &mut next, now);
+        if let Some(in_force) = &in_force {
+            let sight = Sight {
+                plan: &in_force.plan,
+                created: &in_force.created,
+                fleet: &fleet,
+                stale: self.stale,
+                now,
+            };
+            news.standings(sight, &mut next);
+        }
+        if news.is_empty() {
+            self.recorded = next;
+            return;
+        }
+        let written = self
+            .ledger
+            .observe(now, &news.agents, &news.items, &news.proven, &news.events)
+            .await;
+        let failed = written.as_ref().err().map(ToString::to_string);
+        if failed.is_none() {
+            for event in &news.events {
+                tracing::info!(kind = event.kind, "{}", event.message);
+            }
+            self.recorded = next;
+        }
+        // What could not be written is news again at the next turn.
+        trouble(&self.troubles, "observations", |t| &mut t.observations, failed);
+    }
+}
+
+/// What one turn has to write.
+#[derive(Debug, Default)]
+struct News {
+    agents: Vec<AgentRow>,
+    items: Vec<ItemRow>,
+    proven: Vec<(ZoneName, Generation, Timestamp)>,
+    events: Vec<NewEvent>,
+}
+
+impl News {
+    fn is_empty(&self) -> bool {
+        self.agents.is_empty() && self.items.is_empty() && self.proven.is_empty() && self.events.is_empty()
+    }
+
+    fn agents(&mut self, fleet: &Fleet, recorded: &mut Recorded, now: Timestamp) {
+        for (zone, name, agent) in fleet.agents() {
+            let key = (zone.clone(), name.clone());
+            let row = agent_row(zone, name, agent);
+            let before = recorded.agents.get(&key);
+            let was_connected = before.is_some_and(|(_, connected)| *connected);
+            if agent.connected != was_connected {
+                let (kind, what) = if agent.connected {
+                    ("agent.connected", "is connected")
+                } else {
+                    ("agent.gone", "is gone; its zone stays as it is")
+                };
+                self.events
+                    .push(NewEvent::new(kind, format!("agent {name} of zone {zone} {what}")).zone(zone));
+            }
+            if agent.connected != was_connected
+                || before.is_none_or(|(before, _)| worth_writing(before, &row, now))
+            {
+                recorded.agents.insert(key, (row.clone(), agent.connected));
+                self.agents.push(row);
+            }
+            for (split, fact) in &agent.items {
+                let key = (zone.clone(), name.clone(), split.clone());
+                let now = material(fact);
+                if recorded.items.get(&key) != Some(&now) {
+                    recorded.items.insert(key, now);
+                    self.items.push(ItemRow {
+                        zone: zone.clone(),
+                        agent: name.clone(),
+                        fact: fact.clone(),
+                    });
+                }
+            }
+        }
+    }
+
+    fn standings(&mut self, sight: Sight<'_>, recorded: &mut Recorded) {
+        let mut standings = BTreeMap::new();
+        for (name, split) in &sight.plan.splits {
+            for (zone, item) in &split.items {
+                let shown = standing::split_in_zone(sight, zone, item);
+                let key = (zone.clone(), name.clone());
+                let before = recorded.standings.get(&key);
+                let kind = match shown.standing {
+                    Standing::Held => Some("zone.held"),
+                    Standing::Overridden => Some("zone.overridden"),
+                    Standing::Failed => Some("zone.failed"),
+                    Standing::Different => Some("zone.different"),
+                    _ => None,
+                };
+                if let Some(kind) = kind
+                    && before != Some(&shown.standing)
+                {
+                    let why = shown.reason.unwrap_or_default();
+                    self.events.push(
+                        NewEvent::new(kind, format!("split {name} in zone {zone}: {why}"))
+                            .zone(zone)
+                            .split(name)
+                            .generation(item.generation),
+                    );
+                }
+                standings.insert(key, shown.standing);
+            }
+        }
+        recorded.standings = standings;
+        for zone in sight.plan.zones.keys() {
+            self.silence(sight, zone, recorded);
+            if recorded.proven.get(zone) == Some(&sight.plan.generation) {
+                continue;
+            }
+            if let Some(at) = standing::proven_at(sight, zone) {
+                let generation = sight.plan.generation;
+                recorded.proven.insert(zone.clone(), generation);
+                self.proven.push((zone.clone(), generation, at));
+                let took = at.duration_since(sight.plan.created).as_millis();
+                self.events.push(
+                    NewEvent::new(
+                        "zone.proven",
+                        format!(
+                            "zone {zone} runs generation {generation} by proof, {took} ms after it was made"
+                        ),
+                    )
+                    .zone(zone)
+                    .generation(generation),
+                );
+            }
+        }
+    }
+
+    fn silence(&mut self, sight: Sight<'_>, zone: &ZoneName, recorded: &mut Recorded) {
+        let status = standing::zone(sight, zone, &BTreeMap::new());
+        let silent = status.standing == Standing::Stale;
+        let before = recorded.silent.insert(zone.clone(), silent).unwrap_or(false);
+        if silent && !before {
+            let why = status.reason.unwrap_or_default();
+            self.events
+                .push(NewEvent::new("zone.stale", format!("zone {zone}: {why}")).zone(zone));
+        }
+    }
+}
+
+/// An agent as its session shows it. A session that has just opened has not reported yet: what was known stays until it
+/// does, and its age shows.
+fn agent(view: &AgentView, before: Option<&Agent>) -> Agent {
+    let facts = view.facts.as_deref();
+    let items = match (facts, before) {
+        (Some(facts), _) => facts
+            .items
+            .iter()
+            .map(|fact| (fact.split.clone(), fact.clone()))
+            .collect(),
+        (None, Some(before)) => before.items.clone(),
+        (None, None) => BTreeMap::new(),
+    };
+    Agent {
+        connected: view.connected.is_some(),
+        heard_at: Some(view.heard),
+        version: view.version.clone(),
+        generation: view.generation,
+        highest: view.highest,
+        certificate_expires: Some(view.certificate_expires),
+        kuma: match facts {
+            Some(facts) => facts.kuma.clone(),
+            None => before.and_then(|before| before.kuma.clone()),
+        },
+        unreadable: facts.and_then(|facts| facts.unreadable.clone()),
+        items,
+    }
+}
+
+fn agent_row(zone: &ZoneName, name: &str, agent: &Agent) -> AgentRow {
+    AgentRow {
+        zone: zone.clone(),
+        name: name.to_owned(),
+        version: agent.version.clone(),
+        generation: agent.generation,
+        highest: agent.highest,
+        kuma: agent.kuma.clone(),
+        heard_at: agent.heard_at,
+        certificate_expires: agent.certificate_expires,
+    }
+}
+
+fn worth_writing(before: &AgentRow, row: &AgentRow, now: Timestamp) -> bool {
+    let timeless = |row: &AgentRow| AgentRow {
+        heard_at: None,
+        ..row.clone()
+    };
+    timeless(before) != timeless(row)
+        || (before.heard_at != row.heard_at
+            && before.heard_at.is_none_or(|at| now.duration_since(at) > HEARD))
+}
+
+/// A fact without what changes at each report: times and counts.
+fn material(fact: &ItemFact) -> ItemFact {
+    let mut fact = fact.clone();
+    fact.counts = None;
+    if let Some(proof) = &mut fact.proof {
+        proof.at = Timestamp::UNIX_EPOCH;
+        proof.coverage = weir_planner::Coverage::default();
+    }
+    fact
+}

@@ -1,0 +1,451 @@
+//! The loop from commits to plans: decide, record, publish, in this order. What is not recorded is not published.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use weir_model::{CommitId, Diagnostic, FederationName, Severity, SourceName};
+use weir_planner::{Generation, Plan};
+
+use crate::decide::{self, Decision, Heads, Question, Unsound};
+use crate::fleet::Fleet;
+use crate::git::Head;
+use crate::ledger::{CommitRow, Ledger, LedgerError, NewEvent, Taken, Verdict};
+use crate::sources::SourceStates;
+use crate::state::{InForce, Troubles, trouble};
+use crate::words;
+
+/// After a failed write, how long until the next try: the trouble is on the disk, and disks are mended by people.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The newest decision about each source.
+type Decided = BTreeMap<SourceName, (CommitId, Verdict, Vec<Diagnostic>)>;
+
+/// The planning loop.
+#[derive(Debug)]
+pub struct Planning {
+    federation: FederationName,
+    ledger: Ledger,
+    sources: watch::Receiver<SourceStates>,
+    fleet: watch::Receiver<Arc<Fleet>>,
+    in_force: watch::Sender<Option<InForce>>,
+    troubles: Arc<watch::Sender<Troubles>>,
+    heads: Heads,
+    decided: Decided,
+    /// Sources that were last told to be away.
+    away: BTreeMap<SourceName, String>,
+}
+
+/// Why planning cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The ledger cannot be read.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The ledger is another federation's.
+    #[error(
+        "the ledger holds plans of the federation `{theirs}`, but the configuration names `{ours}`: correct `federation`, or give this coordinator its own `data` directory"
+    )]
+    OtherFederation {
+        /// In the configuration.
+        ours: FederationName,
+        /// In the ledger.
+        theirs: FederationName,
+    },
+    /// The newest plan's bytes are not what was written.
+    #[error(
+        "the ledger is damaged: the plan of generation {0} does not have the id that it carries; restore a backup"
+    )]
+    Damaged(Generation),
+}
+
+/// Reads what was in force when the ledger was last written.
+///
+/// # Errors
+/// The ledger cannot be read, or is not ours.
+pub async fn recall(ledger: &Ledger, federation: &FederationName) -> Result<Option<InForce>, StartError> {
+    let Some(plan) = ledger.newest_plan().await? else {
+        return Ok(None);
+    };
+    if plan.federation != *federation {
+        return Err(StartError::OtherFederation {
+            ours: federation.clone(),
+            theirs: plan.federation,
+        });
+    }
+    if weir_planner::plan_id(&plan) != plan.id {
+        return Err(StartError::Damaged(plan.generation));
+    }
+    Ok(Some(InForce {
+        plan: Arc::new(plan),
+        created: Arc::new(ledger.created().await?),
+        platforms: Arc::new(ledger.platforms().await?),
+        commits: Arc::new(ledger.in_force().await?),
+    }))
+}
+
+impl Planning {
+    /// Gets ready; `in_force` already holds what [`recall`] found.
+    ///
+    /// # Errors
+    /// The ledger cannot be read.
+    pub async fn new(
+        federation: FederationName,
+        ledger: Ledger,
+        sources: watch::Receiver<SourceStates>,
+        fleet: watch::Receiver<Arc<Fleet>>,
+        in_force: watch::Sender<Option<InForce>>,
+        troubles: Arc<watch::Sender<Troubles>>,
+    ) -> Result<Self, LedgerError> {
+        let names: Vec<SourceName> = sources.borrow().keys().cloned().collect();
+        let mut decided = Decided::new();
+        for name in names {
+            if let Some(newest) = ledger.newest_decision(&name).await? {
+                decided.insert(name, newest);
+            }
+        }
+        Ok(Self {
+            federation,
+            ledger,
+            sources,
+            fleet,
+            in_force,
+            troubles,
+            heads: Heads::new(),
+            decided,
+            away: BTreeMap::new(),
+        })
+    }
+
+    /// Runs until stopped.
+    pub async fn run(mut self, stop: CancellationToken) {
+        loop {
+            let again = match self.turn().await {
+                Ok(()) => {
+                    trouble(&self.troubles, "ledger", |t| &mut t.ledger, None);
+                    None
+                }
+                Err(error) => {
+                    trouble(
+                        &self.troubles,
+                        "ledger",
+                        |t| &mut t.ledger,
+                        Some(error.to_string()),
+                    );
+                    Some(RETRY)
+                }
+            };
+            let generation = self.generation();
+            tokio::select! {
+                () = stop.cancelled() => return,
+                changed = self.sources.changed() => if changed.is_err() { return },
+                () = outgrown(&mut self.fleet, generation) => {}
+                () = after(again) => {}
+            }
+        }
+    }
+
+    fn generation(&self) -> Generation {
+        self.in_force
+            .borrow()
+            .as_ref()
+            .map_or(Generation(0), |known| known.plan.generation)
+    }
+
+    /// One pass over everything that is known now.
+    async fn turn(&mut self) -> Result<(), LedgerError> {
+        let states = self.sources.borrow_and_update().clone();
+        self.tell_reach(&states).await?;
+        let known = self.in_force.borrow().clone();
+        // What was in force before this start: its files are in the mirror.
+        for (source, state) in &states {
+            let at = known.as_ref().and_then(|known| known.commits.get(source));
+            if let Some(head) = [&state.remembered, &state.head]
+                .into_iter()
+                .flatten()
+                .find(|head| Some(&head.commit) == at)
+                && !self.heads.contains_key(source)
+            {
+                self.heads.insert(source.clone(), Arc::clone(head));
+            }
+        }
+        let heads: Heads = states
+            .iter()
+            .filter_map(|(source, state)| {
+                let head = state.head.as_ref().or_else(|| self.heads.get(source))?;
+                Some((source.clone(), Arc::clone(head)))
+            })
+            .collect();
+        if heads.len() < states.len() {
+            // A source that was never read may declare anything: to plan without it would take its splits away.
+            return Ok(());
+        }
+        let parent = known.as_ref().map(|known| Arc::clone(&known.plan));
+        match self.decision(heads.clone(), parent.clone()).await {
+            Ok(decision) => {
+                trouble(&self.troubles, "plan", |t| &mut t.unsound, None);
+                self.enact(decision, &heads, known).await
+            }
+            Err(unsound) => {
+                trouble(
+                    &self.troubles,
+                    "plan",
+                    |t| &mut t.unsound,
+                    Some(unsound.to_string()),
+                );
+                Ok(())
+            }
+        }
+    }
+
+    /// Parsing and planning a large declaration takes a while: not on a thread that answers others.
+    async fn decision(&self, heads: Heads, parent: Option<Arc<Plan>>) -> Result<Decision, Unsound> {
+        let in_force = self.heads.clone();
+        let federation = self.federation.clone();
+        let highest = self.fleet.borrow().highest();
+        let now = Timestamp::now();
+        let thought = tokio::task::spawn_blocking(move || {
+            decide::decide(Question {
+                federation: &federation,
+                in_force: &in_force,
+                heads: &heads,
+                parent: parent.as_deref(),
+                highest,
+                now,
+            })
+        });
+        thought
+            .await
+            .unwrap_or_else(|panic| Err(Unsound(format!("it broke off: {panic}"))))
+    }
+
+    async fn enact(
+        &mut self,
+        decision: Decision,
+        heads: &Heads,
+        known: Option<InForce>,
+    ) -> Result<(), LedgerError> {
+        let now = Timestamp::now();
+        let mut rows = Vec::new();
+        for (source, head) in heads {
+            let (verdict, diagnostics) = match decision.refused.get(source) {
+                Some(why) => (Verdict::Refused, why.clone()),
+                None => (
+                    Verdict::Taken,
+                    decision.taken.get(source).cloned().unwrap_or_default(),
+                ),
+            };
+            let news = match self.decided.get(source) {
+                None => true,
+                Some((commit, before, why)) => {
+                    *commit != head.commit
+                        || *before != verdict
+                        || (verdict == Verdict::Refused && *why != diagnostics)
+                }
+            };
+            if news {
+                rows.push(CommitRow {
+                    source: source.clone(),
+                    head: Head::clone(head),
+                    verdict,
+                    diagnostics,
+                });
+            }
+        }
+        let accepted = decision.accepted.as_ref();
+        let plan = accepted.and_then(|accepted| accepted.plan.as_ref());
+        let commits = accepted.map(|accepted| decide::commits(&accepted.in_force));
+        let parent = known.as_ref().map(|known| known.plan.as_ref());
+        let mut events: Vec<NewEvent> = rows.iter().map(commit_event).collect();
+        events.extend(plan.map(|plan| plan_event(parent, plan)));
+        let same = commits.is_none()
+            || known
+                .as_ref()
+                .is_some_and(|known| commits.as_ref() == Some(&known.commits));
+        if !rows.is_empty() || plan.is_some() || !same {
+            let in_force = accepted
+                .zip(commits.as_ref())
+                .map(|(accepted, commits)| (commits, &accepted.declaration));
+            self.ledger
+                .decide(
+                    now,
+                    Taken {
+                        commits: &rows,
+                        in_force,
+                        plan,
+                        events: &events,
+                    },
+                )
+                .await?;
+            for event in &events {
+                tracing::info!(kind = event.kind, "{}", event.message);
+            }
+        }
+        for row in rows {
+            self.decided
+                .insert(row.source, (row.head.commit, row.verdict, row.diagnostics));
+        }
+        if let Some(accepted) = decision.accepted {
+            self.publish(accepted, known);
+        }
+        self.show_refused();
+        Ok(())
+    }
+
+    /// Only after it stands in the ledger.
+    fn publish(&mut self, accepted: decide::Accepted, known: Option<InForce>) {
+        let commits = Arc::new(decide::commits(&accepted.in_force));
+        let platforms = accepted
+            .declaration
+            .zones
+            .values()
+            .map(|zone| (zone.name.clone(), words::platform(zone.platform).to_owned()))
+            .collect();
+        let (plan, created) = match (accepted.plan, known) {
+            (Some(plan), known) => {
+                let mut created = known.map(|known| (*known.created).clone()).unwrap_or_default();
+                created.insert(plan.generation, plan.created);
+                (Arc::new(plan), Arc::new(created))
+            }
+            (None, Some(known)) => (known.plan, known.created),
+            // The planner has nothing to do only where a parent says it all.
+            (None, None) => return,
+        };
+        self.heads = accepted.in_force;
+        let next = InForce {
+            plan,
+            created,
+            platforms: Arc::new(platforms),
+            commits,
+        };
+        self.in_force.send_if_modified(|now| {
+            let changes = now.as_ref() != Some(&next);
+            *now = Some(next);
+            changes
+        });
+    }
+
+    fn show_refused(&self) {
+        let refused: BTreeMap<SourceName, (CommitId, String)> = self
+            .decided
+            .iter()
+            .filter(|(_, (_, verdict, _))| *verdict == Verdict::Refused)
+            .map(|(source, (commit, _, why))| (source.clone(), (commit.clone(), first_error(why))))
+            .collect();
+        self.troubles.send_if_modified(|troubles| {
+            let changes = troubles.refused != refused;
+            troubles.refused = refused;
+            changes
+        });
+    }
+
+    async fn tell_reach(&mut self, states: &SourceStates) -> Result<(), LedgerError> {
+        let mut events = Vec::new();
+        let mut away = self.away.clone();
+        for (source, state) in states {
+            match &state.last {
+                Some(Err(error)) => {
+                    let why = error.to_string();
+                    if away.get(source) != Some(&why) {
+                        events.push(NewEvent::new(
+                            "source.unreachable",
+                            format!(
+                                "source {source} cannot be read: {why}; the last good commit stays in force"
+                            ),
+                        ));
+                        away.insert(source.clone(), why);
+                    }
+                }
+                Some(Ok(())) => {
+                    if away.remove(source).is_some() {
+                        events.push(NewEvent::new(
+                            "source.reachable",
+                            format!("source {source} can be read again"),
+                        ));
+                    }
+                }
+                None => {}
+            }
+        }
+        self.ledger.record(Timestamp::now(), &events).await?;
+        self.away = away;
+        Ok(())
+    }
+}
+
+/// The first error, as people are told it.
+fn first_error(diagnostics: &[Diagnostic]) -> String {
+    let errors: Vec<&Diagnostic> = diagnostics
+        .iter()
+        .filter(|d| d.severity == Severity::Error)
+        .collect();
+    let Some(first) = errors.first() else {
+        return "no error is recorded".to_owned();
+    };
+    let place = first
+        .labels
+        .first()
+        .map(|label| format!("{}:{}:{}: ", label.file, label.span.line, label.span.column))
+        .unwrap_or_default();
+    let more = match errors.len() - 1 {
+        0 => String::new(),
+        n => format!(" (and {n} more)"),
+    };
+    format!("{place}{} [{}]{more}", first.message, first.code)
+}
+
+fn commit_event(row: &CommitRow) -> NewEvent {
+    let commit = row.head.commit.short();
+    let of = format!(
+        "{} commit {commit} by {} ({})",
+        row.source, row.head.author, row.head.subject
+    );
+    match row.verdict {
+        Verdict::Taken => NewEvent::new("commit.taken", format!("{of} is in force")),
+        Verdict::Refused => NewEvent::new(
+            "commit.refused",
+            format!(
+                "{of} is refused, nothing changes: {}",
+                first_error(&row.diagnostics)
+            ),
+        ),
+    }
+}
+
+fn plan_event(parent: Option<&Plan>, plan: &Plan) -> NewEvent {
+    let changed = weir_planner::diff(parent, plan).splits;
+    let names: Vec<String> = changed.keys().take(5).map(ToString::to_string).collect();
+    let more = match changed.len().saturating_sub(names.len()) {
+        0 => String::new(),
+        n => format!(" and {n} more"),
+    };
+    let what = if names.is_empty() {
+        "no split changes".to_owned()
+    } else {
+        format!("changes {}{more}", names.join(", "))
+    };
+    let mut event =
+        NewEvent::new("plan.made", format!("plan {} {what}", plan.generation)).generation(plan.generation);
+    if let (1, Some(split)) = (changed.len(), changed.keys().next()) {
+        event = event.split(split);
+    }
+    event
+}
+
+/// Done when an agent reports a generation above `known`.
+async fn outgrown(fleet: &mut watch::Receiver<Arc<Fleet>>, known: Generation) {
+    // Before the first plan nothing can be outgrown: the first commit brings one.
+    if known == Generation(0) || fleet.wait_for(|fleet| fleet.highest() > known).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+async fn after(pause: Option<Duration>) {
+    match pause {
+        Some(pause) => tokio::time::sleep(pause).await,
+        None => std::future::pending().await,
+    }
+}

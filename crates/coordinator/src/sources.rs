@@ -1,0 +1,233 @@
+//! One task a source: looks at it when it is time or when told to, and publishes what it saw.
+//!
+//! A look that fails changes only the state; the commit that was seen before stays.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use weir_model::{CommitId, SourceName};
+
+use crate::config::Source;
+use crate::git::{GitError, Head, Look, Mirror, Remote};
+
+/// Reading a local branch costs less than a millisecond, so a local source is followed at once.
+const GLANCE: Duration = Duration::from_millis(100);
+
+/// What is known of one source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceState {
+    /// Where it is read from; never with credentials.
+    pub url: String,
+    /// Branch.
+    pub branch: String,
+    /// What the last look came to; none before the first.
+    pub last: Option<Result<(), GitError>>,
+    /// The commit that was last seen.
+    pub head: Option<Arc<Head>>,
+    /// The commit in force at the start, read from the mirror: a base to stand on while the remote is away.
+    pub remembered: Option<Arc<Head>>,
+    /// When last looked at.
+    pub checked_at: Option<Timestamp>,
+    /// What was wrong with the mirror when it last had to be made anew.
+    pub recloned: Option<String>,
+}
+
+/// All sources, by name.
+pub type SourceStates = BTreeMap<SourceName, SourceState>;
+
+/// The running sources.
+#[derive(Debug, Clone)]
+pub struct Sources {
+    states: Arc<watch::Sender<SourceStates>>,
+    pokes: Arc<BTreeMap<SourceName, Arc<Notify>>>,
+}
+
+impl Sources {
+    /// Starts a task for each source.
+    pub fn start(
+        sources: &[Source],
+        git_dir: &Path,
+        in_force: &BTreeMap<SourceName, CommitId>,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> Self {
+        let states = sources
+            .iter()
+            .map(|source| {
+                let state = SourceState {
+                    url: source.remote.to_string(),
+                    branch: source.branch.clone(),
+                    last: None,
+                    head: None,
+                    remembered: None,
+                    checked_at: None,
+                    recloned: None,
+                };
+                (source.name.clone(), state)
+            })
+            .collect();
+        let states = Arc::new(watch::Sender::new(states));
+        let mut pokes = BTreeMap::new();
+        for source in sources {
+            let poke = Arc::new(Notify::new());
+            pokes.insert(source.name.clone(), Arc::clone(&poke));
+            let follower = Follower {
+                mirror: Mirror::new(git_dir, source.clone()),
+                source: source.clone(),
+                states: Arc::clone(&states),
+                poke,
+                in_force: in_force.get(&source.name).cloned(),
+            };
+            let stop = stop.clone();
+            tasks.spawn(async move {
+                tokio::select! {
+                    () = follower.follow() => {}
+                    () = stop.cancelled() => {}
+                }
+            });
+        }
+        Self {
+            states,
+            pokes: Arc::new(pokes),
+        }
+    }
+
+    /// What is known, as it changes.
+    pub fn states(&self) -> watch::Receiver<SourceStates> {
+        self.states.subscribe()
+    }
+
+    /// Looks at a source now. False if there is none of that name.
+    pub fn poke(&self, source: &SourceName) -> bool {
+        self.pokes.get(source).map(|poke| poke.notify_one()).is_some()
+    }
+
+    /// Looks at all sources now.
+    pub fn poke_all(&self) {
+        for poke in self.pokes.values() {
+            poke.notify_one();
+        }
+    }
+}
+
+struct Follower {
+    source: Source,
+    mirror: Mirror,
+    states: Arc<watch::Sender<SourceStates>>,
+    poke: Arc<Notify>,
+    in_force: Option<CommitId>,
+}
+
+impl Follower {
+    async fn follow(&self) {
+        if let Some(commit) = self.in_force.clone() {
+            let mirror = self.mirror.clone();
+            let remembered = blocking(move || mirror.remembered(&commit)).await.flatten();
+            self.change(|state| state.remembered = remembered.map(Arc::new));
+        }
+        loop {
+            self.look().await;
+            self.wait().await;
+        }
+    }
+
+    async fn wait(&self) {
+        let until = tokio::time::Instant::now() + self.source.poll;
+        let local = matches!(self.source.remote, Remote::Local(_));
+        loop {
+            let pause = if local {
+                until.min(tokio::time::Instant::now() + GLANCE)
+            } else {
+                until
+            };
+            tokio::select! {
+                () = self.poke.notified() => return,
+                () = tokio::time::sleep_until(pause) => {}
+            }
+            if tokio::time::Instant::now() >= until || self.moved().await {
+                return;
+            }
+        }
+    }
+
+    /// Whether a local branch is no longer at the commit that was last seen.
+    async fn moved(&self) -> bool {
+        let mirror = self.mirror.clone();
+        let now = blocking(move || mirror.glance()).await.flatten();
+        let states = self.states.borrow();
+        let seen = states
+            .get(&self.source.name)
+            .and_then(|state| state.head.as_ref())
+            .map(|head| &head.commit);
+        now.is_some() && now.as_ref() != seen
+    }
+
+    async fn look(&self) {
+        let mirror = self.mirror.clone();
+        let looked = blocking(move || mirror.look()).await.unwrap_or_else(|| {
+            Err(GitError::Local(
+                "the look at Git broke off; the log says more".to_owned(),
+            ))
+        });
+        let now = Timestamp::now();
+        let name = &self.source.name;
+        match looked {
+            Ok(Look { head, recloned }) => {
+                if let Some(damage) = &recloned {
+                    tracing::warn!(source = %name, damage, "the mirror was damaged and has been made anew");
+                }
+                self.change(|state| {
+                    if state.head.as_ref().is_none_or(|seen| seen.commit != head.commit) {
+                        tracing::info!(source = %name, commit = %head.commit, subject = head.subject, "new commit");
+                        state.head = Some(Arc::new(head));
+                    }
+                    if matches!(state.last, Some(Err(_))) {
+                        tracing::info!(source = %name, "the source can be read again");
+                    }
+                    state.last = Some(Ok(()));
+                    state.recloned = recloned.or(state.recloned.take());
+                    state.checked_at = Some(now);
+                });
+            }
+            Err(error) => {
+                self.change(|state| {
+                    if state.last != Some(Err(error.clone())) {
+                        tracing::warn!(source = %name, url = state.url, %error, "the source cannot be read; the last good commit stays in force");
+                    }
+                    state.last = Some(Err(error));
+                    state.checked_at = Some(now);
+                });
+            }
+        }
+    }
+
+    /// Changes the state and wakes those who wait for changes; a new time alone wakes nobody.
+    fn change(&self, change: impl FnOnce(&mut SourceState)) {
+        self.states.send_if_modified(|states| {
+            let Some(state) = states.get_mut(&self.source.name) else {
+                return false;
+            };
+            let before = SourceState {
+                checked_at: None,
+                ..state.clone()
+            };
+            change(state);
+            let after = SourceState {
+                checked_at: None,
+                ..state.clone()
+            };
+            before != after
+        });
+    }
+}
+
+/// Runs what blocks on a thread that may; none if it panicked, which the log then tells.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    tokio::task::spawn_blocking(work).await.ok()
+}

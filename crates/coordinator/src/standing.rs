@@ -1,0 +1,457 @@
+//! Where splits and zones stand: from the plan and the fleet to what people are shown. Pure: the time comes in.
+//!
+//! This is where I9 is kept: converged is only what was read back from the live configuration, for exactly the item in the
+//! plan, by every agent of the zone, each heard from lately. Silence is stale, not agreement.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use weir_model::{SplitName, ZoneName};
+use weir_planner::{Evidence, Generation, Item, ItemFact, ItemState, Plan, Proof, Verdict};
+use weir_wire::api::{AgentStatus, Percent, RouteWeights, SplitInZone, SplitStatus, Standing, ZoneStatus};
+
+use crate::fleet::{Agent, Fleet};
+
+/// How long live may differ from a new plan before that is called a difference and not a change on its way.
+pub const SETTLE: SignedDuration = SignedDuration::from_secs(15);
+
+/// What everything here is computed from.
+#[derive(Debug, Clone, Copy)]
+pub struct Sight<'a> {
+    /// The plan in force.
+    pub plan: &'a Plan,
+    /// When each generation was made; the plan's own may be missing.
+    pub created: &'a BTreeMap<Generation, Timestamp>,
+    /// The agents.
+    pub fleet: &'a Fleet,
+    /// Silence after which an agent is stale.
+    pub stale: Duration,
+    /// The time.
+    pub now: Timestamp,
+}
+
+impl Sight<'_> {
+    fn made(&self, generation: Generation) -> Timestamp {
+        self.created
+            .get(&generation)
+            .copied()
+            .unwrap_or(self.plan.created)
+    }
+
+    fn silent(&self, agent: &Agent) -> Option<(Standing, String)> {
+        let Some(heard) = agent.heard_at else {
+            return Some((Standing::Unknown, "was never heard".to_owned()));
+        };
+        let silence = self.now.duration_since(heard);
+        let bound = SignedDuration::try_from(self.stale).unwrap_or(SignedDuration::MAX);
+        (silence > bound).then(|| {
+            let how = if agent.connected {
+                "connected, but silent"
+            } else {
+                "not connected"
+            };
+            (
+                Standing::Stale,
+                format!("{how} for {}; what is shown is old", span(silence)),
+            )
+        })
+    }
+
+    /// Where an item stands by the word of one agent.
+    fn by(&self, agent: &Agent, item: &Item) -> (Standing, Option<String>) {
+        if let Some((standing, why)) = self.silent(agent) {
+            return (standing, Some(why));
+        }
+        let Some(fact) = agent.items.get(&item.split) else {
+            return (
+                Standing::Progressing,
+                Some("has not reported on it yet".to_owned()),
+            );
+        };
+        let told = |standing, why: &str| (standing, Some(why.to_owned()));
+        if fact.generation < item.generation {
+            return (
+                Standing::Progressing,
+                Some(format!(
+                    "still drives generation {}, not {}",
+                    fact.generation, item.generation
+                )),
+            );
+        }
+        if fact.generation > item.generation {
+            return (
+                Standing::Different,
+                Some(format!(
+                    "drives generation {}, newer than {} of the plan",
+                    fact.generation, item.generation
+                )),
+            );
+        }
+        if fact.digest != item.digest {
+            return told(
+                Standing::Different,
+                "drives other content under the same generation",
+            );
+        }
+        match &fact.state {
+            ItemState::Held(why) => told(Standing::Held, why),
+            ItemState::Overridden(why) => told(Standing::Overridden, why),
+            ItemState::Failed(why) => told(Standing::Failed, why),
+            ItemState::Pending => told(Standing::Progressing, "received, not applied yet"),
+            ItemState::Applied | ItemState::Proven => self.by_proof(item, fact),
+        }
+    }
+
+    fn by_proof(&self, item: &Item, fact: &ItemFact) -> (Standing, Option<String>) {
+        let Some(proof) = &fact.proof else {
+            return (
+                Standing::Progressing,
+                Some("applied, not read back yet".to_owned()),
+            );
+        };
+        match &proof.verdict {
+            Verdict::Different(what) => {
+                let settling = self.now.duration_since(self.made(item.generation)) < SETTLE;
+                let standing = if settling && fact.state == ItemState::Applied {
+                    Standing::Progressing
+                } else {
+                    Standing::Different
+                };
+                (standing, Some(what.clone()))
+            }
+            Verdict::Unknown(why) => (
+                Standing::Progressing,
+                Some(format!("applied, but cannot be read back: {why}")),
+            ),
+            Verdict::Exact => match proof.evidence {
+                Evidence::Live | Evidence::Sampled => match disagreement(item, proof) {
+                    Some(what) => (Standing::Different, Some(what)),
+                    None if fact.state == ItemState::Proven => (Standing::Converged, None),
+                    None => (
+                        Standing::Progressing,
+                        Some("applied, proof is on its way".to_owned()),
+                    ),
+                },
+                Evidence::Acknowledged => (
+                    Standing::Progressing,
+                    Some("acknowledged by the control plane, not read back from a proxy".to_owned()),
+                ),
+                Evidence::Unknown => (
+                    Standing::Progressing,
+                    Some("the proof names no evidence".to_owned()),
+                ),
+            },
+        }
+    }
+}
+
+/// A proof that calls itself exact and carries other weights than the plan is not believed.
+fn disagreement(item: &Item, proof: &Proof) -> Option<String> {
+    let weights = proof.weights.as_ref()?;
+    item.routes.iter().find_map(|route| {
+        let live = weights.get(&route.name)?;
+        route.weights.iter().find_map(|(backend, wanted)| {
+            let found = live.get(backend).copied().unwrap_or_default();
+            (found != *wanted)
+                .then(|| format!("route {} gives {backend} {found} %, not {wanted} %", route.name))
+        })
+    })
+}
+
+/// One split.
+pub fn split(sight: Sight<'_>, name: &SplitName) -> Option<SplitStatus> {
+    let split = sight.plan.splits.get(name)?;
+    let newest = split.items.values().max_by_key(|item| item.generation)?;
+    let zones: Vec<SplitInZone> = split
+        .items
+        .iter()
+        .map(|(zone, item)| split_in_zone(sight, zone, item))
+        .collect();
+    Some(SplitStatus {
+        name: name.to_string(),
+        service: newest.service.to_string(),
+        port: newest.port,
+        protocol: crate::words::protocol(newest.protocol).to_owned(),
+        declared: declared(newest),
+        commit: newest.commit.to_string(),
+        generation: newest.generation.0,
+        standing: zones
+            .iter()
+            .map(|z| z.standing)
+            .max()
+            .unwrap_or(Standing::Unknown),
+        since: sight.made(newest.generation).to_string(),
+        zones,
+    })
+}
+
+/// All splits, by name.
+pub fn splits(sight: Sight<'_>) -> Vec<SplitStatus> {
+    sight
+        .plan
+        .splits
+        .keys()
+        .filter_map(|name| split(sight, name))
+        .collect()
+}
+
+fn declared(item: &Item) -> RouteWeights {
+    item.routes
+        .iter()
+        .map(|route| {
+            let weights = route
+                .weights
+                .iter()
+                .map(|(backend, weight)| (backend.to_string(), Percent(*weight)))
+                .collect();
+            (route.name.to_string(), weights)
+        })
+        .collect()
+}
+
+/// One split in one zone: the agent with the worst word is shown, traffic is summed over all.
+pub fn split_in_zone(sight: Sight<'_>, zone: &ZoneName, item: &Item) -> SplitInZone {
+    let agents: Vec<(&String, &Agent)> = sight.fleet.counting(zone, sight.now).collect();
+    let mut shown = SplitInZone {
+        zone: zone.to_string(),
+        standing: Standing::Unknown,
+        reason: Some("no agent of this zone was ever heard".to_owned()),
+        generation: 0,
+        evidence: Evidence::Unknown,
+        proven_at: None,
+        seen: 0,
+        of: 0,
+        weights: None,
+        counted: BTreeMap::new(),
+        failed: BTreeMap::new(),
+        counted_since: None,
+        second_writers: Vec::new(),
+        heard_at: agents
+            .iter()
+            .filter_map(|(_, agent)| agent.heard_at)
+            .max()
+            .map(|at| at.to_string()),
+    };
+    let mut words: Vec<(Standing, Option<String>, &String, &Agent)> = agents
+        .iter()
+        .map(|(name, agent)| {
+            let (standing, why) = sight.by(agent, item);
+            (standing, why, *name, *agent)
+        })
+        .collect();
+    // Worst first; among equals the first by name, so that two looks show the same.
+    words.sort_by(|a, b| b.0.cmp(&a.0).then(a.2.cmp(b.2)));
+    if let Some((standing, why, name, worst)) = words.first() {
+        shown.standing = *standing;
+        shown.reason = why.as_ref().map(|why| {
+            if words.len() > 1 {
+                format!("{name}: {why}")
+            } else {
+                why.clone()
+            }
+        });
+        if let Some(fact) = worst.items.get(&item.split) {
+            shown.generation = fact.generation.0;
+            if let Some(proof) = &fact.proof {
+                shown.evidence = proof.evidence;
+                shown.proven_at = Some(proof.at.to_string());
+                shown.weights = proof.weights.as_ref().map(|routes| {
+                    routes
+                        .iter()
+                        .map(|(route, weights)| {
+                            let weights = weights
+                                .iter()
+                                .map(|(backend, weight)| (backend.to_string(), Percent(*weight)))
+                                .collect();
+                            (route.to_string(), weights)
+                        })
+                        .collect()
+                });
+            }
+        }
+    }
+    let facts: Vec<&ItemFact> = agents
+        .iter()
+        .filter_map(|(_, agent)| agent.items.get(&item.split))
+        .collect();
+    for proof in facts.iter().filter_map(|fact| fact.proof.as_ref()) {
+        shown.seen = shown.seen.saturating_add(proof.coverage.seen);
+        shown.of = shown.of.max(proof.coverage.of);
+    }
+    shown.of = shown.of.max(shown.seen);
+    let mut since: Option<Timestamp> = None;
+    for counts in facts.iter().filter_map(|fact| fact.counts.as_ref()) {
+        for (into, from) in [
+            (&mut shown.counted, &counts.requests),
+            (&mut shown.failed, &counts.failed),
+        ] {
+            for (backend, n) in from {
+                let sum = into.entry(backend.to_string()).or_default();
+                *sum = sum.saturating_add(*n);
+            }
+        }
+        since = Some(since.map_or(counts.since, |s| s.min(counts.since)));
+    }
+    shown.counted_since = since.map(|at| at.to_string());
+    let mut writers: Vec<String> = facts
+        .iter()
+        .flat_map(|fact| &fact.second_writers)
+        .map(|writer| {
+            let rank = if writer.overrides {
+                "outranks ours"
+            } else {
+                "does not outrank ours"
+            };
+            format!(
+                "{} {} (origin {}), which {rank}",
+                writer.kind, writer.object, writer.origin
+            )
+        })
+        .collect();
+    writers.sort();
+    writers.dedup();
+    shown.second_writers = writers;
+    shown
+}
+
+/// All zones of the plan, and those that have agents without being declared.
+pub fn zones(sight: Sight<'_>, platforms: &BTreeMap<ZoneName, String>) -> Vec<ZoneStatus> {
+    let mut names: Vec<&ZoneName> = sight.plan.zones.keys().chain(sight.fleet.zones.keys()).collect();
+    names.sort();
+    names.dedup();
+    names
+        .into_iter()
+        .filter(|name| {
+            sight.plan.zones.contains_key(*name) || sight.fleet.counting(name, sight.now).next().is_some()
+        })
+        .map(|name| zone(sight, name, platforms))
+        .collect()
+}
+
+/// One zone.
+pub fn zone(sight: Sight<'_>, name: &ZoneName, platforms: &BTreeMap<ZoneName, String>) -> ZoneStatus {
+    let agents: Vec<(&String, &Agent)> = sight.fleet.counting(name, sight.now).collect();
+    let declared = sight.plan.zones.get(name);
+    let (standing, reason) = if declared.is_none() {
+        (
+            Standing::Unknown,
+            Some("has agents, but the declaration in force does not name this zone".to_owned()),
+        )
+    } else {
+        zone_standing(sight, name, &agents)
+    };
+    ZoneStatus {
+        name: name.to_string(),
+        platform: platforms
+            .get(name)
+            .cloned()
+            .unwrap_or_else(|| "unknown".to_owned()),
+        kuma_zone: declared.map_or_else(String::new, ToString::to_string),
+        standing,
+        reason,
+        // What the zone as a whole holds: its slowest agent's.
+        generation: agents.iter().map(|(_, a)| a.generation.0).min().unwrap_or(0),
+        kuma: agents.iter().find_map(|(_, agent)| agent.kuma.clone()),
+        agents: agents
+            .iter()
+            .map(|(name, agent)| agent_status(name, agent))
+            .collect(),
+    }
+}
+
+fn zone_standing(
+    sight: Sight<'_>,
+    name: &ZoneName,
+    agents: &[(&String, &Agent)],
+) -> (Standing, Option<String>) {
+    if agents.is_empty() {
+        return (
+            Standing::Unknown,
+            Some("no agent of this zone was ever heard".to_owned()),
+        );
+    }
+    let silent = agents
+        .iter()
+        .filter_map(|(agent, a)| {
+            sight
+                .silent(a)
+                .map(|(s, why)| (s, format!("agent {agent}: {why}")))
+        })
+        .max_by_key(|(standing, _)| *standing);
+    if let Some((standing, why)) = silent {
+        return (standing, Some(why));
+    }
+    let worst = sight
+        .plan
+        .splits
+        .values()
+        .filter_map(|split| split.items.get(name))
+        .map(|item| (split_in_zone(sight, name, item), item))
+        .max_by_key(|(shown, _)| shown.standing);
+    let unreadable = agents.iter().find_map(|(agent, a)| {
+        Some(format!(
+            "agent {agent} cannot read the control plane: {}",
+            a.unreadable.as_ref()?
+        ))
+    });
+    match worst {
+        Some((shown, item)) if shown.standing > Standing::Converged => {
+            let why = shown.reason.map(|why| format!("split {}: {why}", item.split));
+            (shown.standing, unreadable.or(why))
+        }
+        _ => (Standing::Converged, unreadable),
+    }
+}
+
+fn agent_status(name: &str, agent: &Agent) -> AgentStatus {
+    AgentStatus {
+        name: name.to_owned(),
+        connected: agent.connected,
+        heard_at: agent.heard_at.map(|at| at.to_string()),
+        version: agent.version.clone(),
+        generation: agent.generation.0,
+        certificate_expires: agent.certificate_expires.map(|at| at.to_string()),
+    }
+}
+
+/// When a zone had proven all of the plan: the newest proof of those that the plan's own generation brought. None while
+/// any item of the zone is not converged.
+pub fn proven_at(sight: Sight<'_>, zone: &ZoneName) -> Option<Timestamp> {
+    let mut newest: Option<Timestamp> = None;
+    for item in sight
+        .plan
+        .splits
+        .values()
+        .filter_map(|split| split.items.get(zone))
+    {
+        if split_in_zone(sight, zone, item).standing != Standing::Converged {
+            return None;
+        }
+        if item.generation != sight.plan.generation {
+            continue;
+        }
+        for (_, agent) in sight.fleet.counting(zone, sight.now) {
+            let at = agent.items.get(&item.split)?.proof.as_ref()?.at;
+            newest = Some(newest.map_or(at, |n| n.max(at)));
+        }
+    }
+    // Nothing of this zone changed in this generation: it followed as soon as it held the plan.
+    let holds = sight
+        .fleet
+        .counting(zone, sight.now)
+        .map(|(_, agent)| agent.generation)
+        .min()?;
+    newest.or_else(|| (holds >= sight.plan.generation).then_some(sight.now))
+}
+
+/// `42 s`, `3 min`, `5 h`, `2 d`: one figure is enough.
+fn span(length: SignedDuration) -> String {
+    let seconds = length.as_secs();
+    match seconds {
+        ..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}

@@ -1,0 +1,56 @@
+//! What the parts of a running coordinator tell each other, each through a channel that holds the newest value.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+use weir_model::{CommitId, SourceName, ZoneName};
+use weir_planner::{Generation, Plan};
+
+/// The plan in force, and what people want to know with it. Written by planning.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InForce {
+    /// The plan.
+    pub plan: Arc<Plan>,
+    /// When each generation was made.
+    pub created: Arc<BTreeMap<Generation, Timestamp>>,
+    /// What each zone runs on.
+    pub platforms: Arc<BTreeMap<ZoneName, String>>,
+    /// The commits in force: newer than the plan's own where a commit changed nothing.
+    pub commits: Arc<BTreeMap<SourceName, CommitId>>,
+}
+
+/// What is wrong right now. None of it touches traffic.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Troubles {
+    /// History cannot be written, so nothing new is published.
+    pub ledger: Option<String>,
+    /// Observations cannot be written; they are shown all the same.
+    pub observations: Option<String>,
+    /// A plan was made that its own linter refuses.
+    pub unsound: Option<String>,
+    /// Heads that are refused: the commit, and its first error.
+    pub refused: BTreeMap<SourceName, (CommitId, String)>,
+}
+
+/// Sets one part of the troubles; says so in the log when it appears and when it is gone.
+pub fn trouble(
+    troubles: &watch::Sender<Troubles>,
+    what: &'static str,
+    part: impl Fn(&mut Troubles) -> &mut Option<String>,
+    now: Option<String>,
+) {
+    troubles.send_if_modified(|all| {
+        let slot = part(all);
+        if *slot == now {
+            return false;
+        }
+        match &now {
+            Some(text) => tracing::error!(trouble = what, "{text}"),
+            None => tracing::info!(trouble = what, "is over"),
+        }
+        *slot = now.clone();
+        true
+    });
+}
