@@ -19,6 +19,8 @@ mod precedence;
 mod read;
 mod read_match;
 mod reader;
+pub mod report;
+mod schema;
 mod shape;
 mod yaml;
 
@@ -34,4 +36,6 @@ pub use names::{
 pub use parse::{Parsed, parse};
 pub use precedence::{Specificity, precedence};
 pub use read_match::ANCHOR_HEADER;
+pub use report::{Style, render_diagnostics};
+pub use schema::json_schema;
 pub use weight::{BasisPoints, WeightError};

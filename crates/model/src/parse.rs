@@ -88,11 +88,7 @@ fn read_file(file: &SourceFile, place: &Place, drafts: &mut Drafts, diagnostics:
         diagnostics.push(
             Diagnostic::error(
                 codes::FILE_TOO_LARGE,
-                format!(
-                    "this file has {} bytes, and may have {}",
-                    file.bytes.len(),
-                    limits::FILE_BYTES
-                ),
+                format!("this file has more than {} bytes", limits::FILE_BYTES),
                 place.label("not read"),
             )
             .help("spread its documents over several files"),

@@ -13,7 +13,7 @@ use crate::limits;
 use crate::names::{BackendName, DnsLabel, MeshName};
 use crate::nearest::nearest;
 use crate::read_match::read_match;
-use crate::reader::{At, Fields, Reader};
+use crate::reader::{At, Fields, Reader, shown};
 use crate::shape;
 use crate::weight::{BasisPoints, WeightError};
 use crate::yaml::{Document, Entry, Node, Scalar, Value};
@@ -59,7 +59,7 @@ pub(crate) fn document(reader: &mut Reader<'_>, document: &Document, drafts: &mu
                     known.join(", ")
                 ),
             };
-            let message = format!("there is no kind `{other}`");
+            let message = format!("there is no kind `{}`", shown(other));
             reader.error(
                 codes::UNKNOWN_KIND,
                 &kind.value.span,
@@ -96,7 +96,7 @@ fn api_version(reader: &mut Reader<'_>, entries: &[Entry]) {
         Some(version) if version != shape::API_VERSION => reader.error(
             codes::UNKNOWN_API_VERSION,
             &entry.value.span,
-            format!("there is no apiVersion `{version}`"),
+            format!("there is no apiVersion `{}`", shown(version)),
             "unknown apiVersion",
             format!(
                 "write `{}`; keep other files out of this path",
@@ -137,16 +137,18 @@ fn federation(reader: &mut Reader<'_>, root: &Node, place: Place) -> FederationD
         &shape::FEDERATION_SPEC,
         &place.span,
     );
-    let mesh = match spec.as_ref().and_then(|(spec, _)| spec.get("mesh")) {
-        Some(entry) => reader
+    let given = matches!(&root.value, Value::Mapping(all) if all.iter().any(|entry| entry.key == "spec"));
+    let mesh = match (&spec, spec.as_ref().and_then(|(spec, _)| spec.get("mesh"))) {
+        (_, Some(entry)) => reader
             .label(&entry.value, "`spec.mesh`")
             .map(|at| MeshName::from(at.value)),
-        None => MeshName::new("default").ok(),
+        (None, None) if given => None,
+        (_, None) => MeshName::new("default").ok(),
     };
     FederationDraft {
         place: named_place(&place, name.as_ref()),
         name: name.map(|at| at.map(Into::into)),
-        mesh: spec.and(mesh),
+        mesh,
     }
 }
 
@@ -173,7 +175,13 @@ fn word<T>(
         Some(near) => format!("did you mean `{near}`? It is one of: {}", words.join(", ")),
         None => format!("it is one of: {}", words.join(", ")),
     };
-    reader.error(code, &entry.value.span, message(text), "not one of them", help);
+    reader.error(
+        code,
+        &entry.value.span,
+        message(&shown(text)),
+        "not one of them",
+        help,
+    );
     None
 }
 
@@ -290,7 +298,7 @@ fn backends(reader: &mut Reader<'_>, entry: &Entry) -> Backends {
     if !reader.count(&entry.value, entries.len(), "`spec.backends`", limits::BACKENDS) {
         return backends;
     }
-    backends.complete = true;
+    backends.complete = matches!(&entry.value.value, Value::Mapping(all) if all.len() == entries.len());
     for entry in entries {
         let name = reader.name(&entry.key, &entry.key_span, "this backend's key");
         let fields = reader.fields(&entry.value, &shape::BACKEND, &entry.key_span);
@@ -392,7 +400,10 @@ fn weight(reader: &mut Reader<'_>, node: &Node) -> Option<At<BasisPoints>> {
     let text = match (node.scalar(), &node.value) {
         (_, Value::Unreadable) => return None,
         (Some(Scalar::Number(text)), _) => Ok(text),
-        (Some(Scalar::Text(text)), _) => Err(format!("`{text}`")),
+        (Some(Scalar::Text(text)), Value::Scalar { plain: false, .. }) => {
+            Err(format!("`\"{}\"`", shown(text)))
+        }
+        (Some(Scalar::Text(text)), _) => Err(format!("`{}`", shown(text))),
         (Some(Scalar::Bool), _) => Err("true or false".to_owned()),
         (Some(Scalar::Null), _) => Err("nothing".to_owned()),
         (None, Value::Sequence(_)) => Err("a list".to_owned()),
@@ -402,7 +413,7 @@ fn weight(reader: &mut Reader<'_>, node: &Node) -> Option<At<BasisPoints>> {
         Err(found) => (WeightError::NotANumber, found),
         Ok(text) => match BasisPoints::from_percent_text(text) {
             Ok(weight) => return Some(reader.at(weight, &node.span)),
-            Err(error) => (error, format!("`{text}`")),
+            Err(error) => (error, format!("`{}`", shown(text))),
         },
     };
     let (code, label, help) = match error {

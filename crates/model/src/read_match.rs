@@ -10,7 +10,7 @@ use crate::diagnostic::Diagnostic;
 use crate::limits;
 use crate::nearest::nearest;
 use crate::pattern;
-use crate::reader::{Fields, Reader};
+use crate::reader::{Fields, Reader, shown};
 use crate::shape::{self, Shape};
 use crate::yaml::{Entry, Node, Value};
 
@@ -78,7 +78,7 @@ fn method(reader: &mut Reader<'_>, entry: &Entry) -> Option<String> {
         Some(near) => format!("did you mean `{near}`? Methods are upper case"),
         None => format!("a method is one of: {}", shape::METHODS.join(", ")),
     };
-    let message = format!("there is no method `{text}`");
+    let message = format!("there is no method `{}`", shown(text));
     reader.error(
         codes::UNKNOWN_METHOD,
         &entry.value.span,
@@ -91,19 +91,19 @@ fn method(reader: &mut Reader<'_>, entry: &Entry) -> Option<String> {
 
 fn path(reader: &mut Reader<'_>, entry: &Entry) -> Option<PathMatch> {
     let fields = reader.fields(&entry.value, &shape::PATH, &entry.key_span)?;
-    if !fields.complete {
-        return None;
-    }
     if let Some(regex) = fields.get("regex") {
         reader.text(&regex.value, "`regex`")?;
         reader.error(
             codes::PATH_REGEX,
             &regex.key_span,
             "a route cannot match its path by a regular expression",
-            "never reached: the route without a match comes first",
+            "never reached",
             "use `prefix` or `exact`, or match a header by `regex`; the mesh tries regular expressions over the \
              path after every prefix, and Kong before: no order fits both",
         );
+        return None;
+    }
+    if !fields.complete {
         return None;
     }
     let (field, exact) = match fields.get("exact") {
@@ -112,7 +112,7 @@ fn path(reader: &mut Reader<'_>, entry: &Entry) -> Option<PathMatch> {
     };
     let text = reader.text(&field.value, "a path")?;
     if let Some((problem, help)) = path_problem(text, exact) {
-        let message = format!("`{}` is not a path: {problem}", shortened(text));
+        let message = format!("`{}` is not a path: {problem}", shown(text));
         reader.error(codes::BAD_PATH, &field.value.span, message, "not a path", help);
         return None;
     }
@@ -192,7 +192,7 @@ fn named(
             let name = read_name(reader, text, &entry.value)?;
             Some((name, reader.place(&entry.value.span)))
         });
-        let value = value(reader, &fields, shape, owner);
+        let value = value(reader, &fields);
         let (Some((name, place)), Some(value)) = (name, value) else {
             whole = false;
             continue;
@@ -220,20 +220,11 @@ fn named(
     })
 }
 
-fn value(
-    reader: &mut Reader<'_>,
-    fields: &Fields<'_>,
-    shape: &Shape,
-    owner: &crate::diagnostic::Span,
-) -> Option<ValueMatch> {
-    let given: Vec<&Entry> = ["exact", "regex"]
-        .into_iter()
-        .filter_map(|name| fields.get(name))
-        .collect();
-    if !reader.exactly_one(&given, shape, owner) {
+fn value(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<ValueMatch> {
+    if !fields.complete {
         return None;
     }
-    let entry = given.first()?;
+    let entry = ["exact", "regex"].into_iter().find_map(|name| fields.get(name))?;
     let text = reader.text(&entry.value, &format!("`{}`", entry.key))?;
     if entry.key == "regex" {
         return match pattern::check(text) {
@@ -270,7 +261,7 @@ fn header_name(reader: &mut Reader<'_>, name: &str, node: &Node) -> Option<Strin
     let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     let lower = name.to_ascii_lowercase();
     if name.is_empty() || name.len() > limits::TEXT || !name.bytes().all(token) {
-        let message = format!("`{}` is not the name of a header", shortened(name));
+        let message = format!("`{}` is not the name of a header", shown(name));
         let help = "use letters, digits and `-`; match path, method and host with their own fields";
         reader.error(codes::BAD_HEADER, &node.span, message, "not a header name", help);
         None
@@ -293,7 +284,7 @@ fn query_name(reader: &mut Reader<'_>, name: &str, node: &Node) -> Option<String
         || name.len() > limits::TEXT
         || name.chars().any(|c| c.is_control() || "&=#".contains(c))
     {
-        let message = format!("`{}` is not the name of a query parameter", shortened(name));
+        let message = format!("`{}` is not the name of a query parameter", shown(name));
         let help = "write the name as it stands in the URL before `=`";
         reader.error(
             codes::BAD_HEADER,
@@ -305,13 +296,4 @@ fn query_name(reader: &mut Reader<'_>, name: &str, node: &Node) -> Option<String
         return None;
     }
     Some(name.to_owned())
-}
-
-fn shortened(text: &str) -> String {
-    let visible = |c: char| if c.is_control() { '\u{fffd}' } else { c };
-    if text.chars().count() > 40 {
-        text.chars().take(39).map(visible).chain(['…']).collect()
-    } else {
-        text.chars().map(visible).collect()
-    }
 }

@@ -146,11 +146,11 @@ impl<'f> Reader<'f> {
         };
         let mut first: std::collections::BTreeMap<&str, &Entry> = std::collections::BTreeMap::new();
         let mut kept = Vec::new();
-        for entry in entries {
+        for entry in entries.iter().filter(|entry| !entry.hole) {
             if let Some(earlier) = first.get(entry.key.as_str()) {
                 let diagnostic = Diagnostic::error(
                     codes::DUPLICATE_KEY,
-                    format!("`{}` stands twice in {what}", entry.key),
+                    format!("`{}` stands twice in {what}", shown(&entry.key)),
                     self.place(&entry.key_span).label("again here"),
                 )
                 .also(self.place(&earlier.key_span).label("first here"))
@@ -168,9 +168,12 @@ impl<'f> Reader<'f> {
     /// shown: the key that the mapping stands under.
     pub(crate) fn fields<'n>(&mut self, node: &'n Node, shape: &Shape, owner: &Span) -> Option<Fields<'n>> {
         let entries = self.entries(node, shape.title)?;
+        // A field that is likely there under a wrong name, or behind a merge key, is not missing as well.
+        let mut misspelt = Vec::new();
+        let holes = matches!(&node.value, Value::Mapping(all) if all.iter().any(|entry| entry.hole));
         for entry in &entries {
             match shape.fields.iter().find(|field| field.name == entry.key) {
-                None => self.unknown_field(entry, shape),
+                None => misspelt.extend(self.unknown_field(entry, shape)),
                 Some(field) => {
                     if let Form::Later(what) = field.form {
                         self.error(
@@ -178,7 +181,7 @@ impl<'f> Reader<'f> {
                             &entry.key_span,
                             format!("`{}` is not supported yet: {what}", field.name),
                             "not supported yet",
-                            "remove the field; the mesh splits the traffic of callers inside it without it",
+                            "remove the field: until then weights hold for callers inside the mesh",
                         );
                     }
                 }
@@ -188,6 +191,9 @@ impl<'f> Reader<'f> {
         for field in shape.fields.iter().filter(|field| field.required) {
             if !entries.iter().any(|entry| entry.key == field.name) {
                 complete = false;
+                if holes || misspelt.contains(&field.name) {
+                    continue;
+                }
                 self.error(
                     codes::MISSING_FIELD,
                     owner,
@@ -197,27 +203,30 @@ impl<'f> Reader<'f> {
                 );
             }
         }
-        if shape.one_of {
-            let known = |e: &&&Entry| shape.fields.iter().any(|field| field.name == e.key);
-            complete = self.exactly_one(
-                &entries.iter().filter(known).copied().collect::<Vec<_>>(),
-                shape,
-                owner,
-            );
+        let refused = shape
+            .fields
+            .iter()
+            .filter(|field| matches!(field.form, Form::Refused));
+        let refused = refused
+            .map(|field| field.name)
+            .any(|name| entries.iter().any(|e| e.key == name));
+        let misspelt = misspelt.iter().any(|name| shape.one_of.contains(name));
+        if !shape.one_of.is_empty() && (refused || holes || misspelt) {
+            complete = false;
+        } else if !shape.one_of.is_empty() {
+            complete &= self.exactly_one(&entries, shape, owner);
         }
         Some(Fields { entries, complete })
     }
 
-    /// Exactly one of some fields.
-    pub(crate) fn exactly_one(&mut self, found: &[&Entry], shape: &Shape, owner: &Span) -> bool {
-        let names = shape
-            .fields
-            .iter()
-            .filter(|field| !field.required)
-            .map(|field| field.name);
-        let names: Vec<String> = names.map(|name| format!("`{name}`")).collect();
+    fn exactly_one(&mut self, entries: &[&Entry], shape: &Shape, owner: &Span) -> bool {
+        let names: Vec<String> = shape.one_of.iter().map(|name| format!("`{name}`")).collect();
         let names = names.join(", ");
-        match found {
+        let found: Vec<&&Entry> = entries
+            .iter()
+            .filter(|entry| shape.one_of.contains(&entry.key.as_str()))
+            .collect();
+        match found.as_slice() {
             [] => self.error(
                 codes::NOT_EXACTLY_ONE,
                 owner,
@@ -240,14 +249,11 @@ impl<'f> Reader<'f> {
         false
     }
 
-    fn unknown_field(&mut self, entry: &Entry, shape: &Shape) {
-        let known: Vec<&str> = shape
-            .fields
-            .iter()
-            .filter(|field| !matches!(field.form, Form::Later(_)))
-            .map(|field| field.name)
-            .collect();
-        let help = match nearest(&entry.key, known.iter().copied()) {
+    /// Returns the field that was likely meant.
+    fn unknown_field(&mut self, entry: &Entry, shape: &Shape) -> Option<&'static str> {
+        let known: Vec<&'static str> = shape.usable().map(|field| field.name).collect();
+        let meant = nearest(&entry.key, known.iter().copied());
+        let help = match meant {
             Some(name) => format!("did you mean `{name}`?"),
             None => format!("the fields of {} are: {}", shape.title, known.join(", ")),
         };
@@ -259,6 +265,7 @@ impl<'f> Reader<'f> {
             "unknown field",
             help,
         );
+        meant
     }
 
     /// A list's items, at most `limit`.
@@ -306,7 +313,7 @@ impl<'f> Reader<'f> {
         };
         let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
         if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
-            let message = format!("{what} must be a whole number, but here is `{text}`");
+            let message = format!("{what} must be a whole number, but here is `{}`", shown(text));
             self.error(codes::WRONG_TYPE, &node.span, message, "not a whole number", help);
             return None;
         }
@@ -340,6 +347,16 @@ impl<'f> Reader<'f> {
                 None
             }
         }
+    }
+}
+
+/// Text of others inside a message: short, and without control characters.
+pub(crate) fn shown(text: &str) -> String {
+    let visible = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    if text.chars().count() > 40 {
+        text.chars().take(39).map(visible).chain(['…']).collect()
+    } else {
+        text.chars().map(visible).collect()
     }
 }
 

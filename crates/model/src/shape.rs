@@ -10,8 +10,8 @@ pub(crate) struct Shape {
     pub(crate) title: &'static str,
     pub(crate) doc: &'static str,
     pub(crate) fields: &'static [Field],
-    /// Exactly one of the fields must be there.
-    pub(crate) one_of: bool,
+    /// Exactly one of these fields must be there.
+    pub(crate) one_of: &'static [&'static str],
 }
 
 /// A field of a [`Shape`].
@@ -44,6 +44,17 @@ pub(crate) enum Form {
     Weights,
     /// Designed, and refused until it works: what it will be for.
     Later(&'static str),
+    /// Expected by people who know Gateway API, and refused with its own explanation where it is read.
+    Refused,
+}
+
+impl Shape {
+    /// The fields that a declaration may use.
+    pub(crate) fn usable(&self) -> impl Iterator<Item = &'static Field> {
+        self.fields
+            .iter()
+            .filter(|field| !matches!(field.form, Form::Later(_) | Form::Refused))
+    }
 }
 
 const fn required(name: &'static str, form: Form, doc: &'static str) -> Field {
@@ -69,7 +80,7 @@ const fn shape(title: &'static str, doc: &'static str, fields: &'static [Field])
         title,
         doc,
         fields,
-        one_of: false,
+        one_of: &[],
     }
 }
 
@@ -95,13 +106,13 @@ const API_VERSION_FIELD: Field = required(
 );
 
 macro_rules! kind {
-    ($title:literal, $doc:literal, $kind:literal, $spec:expr) => {
+    ($title:literal, $doc:literal, $kind:literal, $spec_field:ident, $spec:expr) => {
         shape($title, $doc, {
             const FIELDS: &[Field] = &[
                 API_VERSION_FIELD,
                 required("kind", Form::Word(&[$kind]), "What is declared."),
                 required("metadata", Form::Object(&METADATA), "Who it is."),
-                required("spec", Form::Object($spec), "What it is."),
+                $spec_field("spec", Form::Object($spec), "What it is."),
             ];
             FIELDS
         })
@@ -124,6 +135,7 @@ pub(crate) static FEDERATION: Shape = kind!(
     "a Federation",
     "The federation's own settings: exactly one.",
     "Federation",
+    optional,
     &FEDERATION_SPEC
 );
 
@@ -139,7 +151,13 @@ pub(crate) static FEDERATION_SPEC: Shape = shape(
 );
 
 /// A Zone document.
-pub(crate) static ZONE: Shape = kind!("a Zone", "A Kuma zone with its agents.", "Zone", &ZONE_SPEC);
+pub(crate) static ZONE: Shape = kind!(
+    "a Zone",
+    "A Kuma zone with its agents.",
+    "Zone",
+    required,
+    &ZONE_SPEC
+);
 
 /// The `spec` of a Zone.
 pub(crate) static ZONE_SPEC: Shape = shape(
@@ -170,6 +188,7 @@ pub(crate) static SPLIT: Shape = kind!(
     "a Split",
     "The declared shares of one service's port.",
     "Split",
+    required,
     &SPLIT_SPEC
 );
 
@@ -277,39 +296,41 @@ pub(crate) static PATH: Shape = Shape {
         ),
         optional(
             "regex",
-            Form::Text,
-            "Refused: the mesh tries such a route after every other.",
+            Form::Refused,
+            "The mesh tries such a route after every other.",
         ),
     ],
-    one_of: true,
+    one_of: &["exact", "prefix"],
 };
 
-/// A header match.
-pub(crate) static HEADER: Shape = shape(
-    "a header match",
-    "A header with the value that it must have: `exact` or `regex`.",
-    &[
-        required("name", Form::Text, "The header's name, in any case."),
-        optional("exact", Form::Text, "The whole value."),
-        optional(
-            "regex",
-            Form::Text,
-            "A regular expression (RE2) over the whole value.",
-        ),
-    ],
+const VALUE_EXACT: Field = optional("exact", Form::Text, "The whole value.");
+const VALUE_REGEX: Field = optional(
+    "regex",
+    Form::Text,
+    "A regular expression (RE2) over the whole value.",
 );
+const VALUE: &[&str] = &["exact", "regex"];
+
+/// A header match.
+pub(crate) static HEADER: Shape = Shape {
+    title: "a header match",
+    doc: "A header with the value that it must have: `exact` or `regex`.",
+    fields: &[
+        required("name", Form::Text, "The header's name, in any case."),
+        VALUE_EXACT,
+        VALUE_REGEX,
+    ],
+    one_of: VALUE,
+};
 
 /// A query parameter match.
-pub(crate) static QUERY: Shape = shape(
-    "a query match",
-    "A query parameter with the value that it must have: `exact` or `regex`.",
-    &[
+pub(crate) static QUERY: Shape = Shape {
+    title: "a query match",
+    doc: "A query parameter with the value that it must have: `exact` or `regex`.",
+    fields: &[
         required("name", Form::Text, "The parameter's name."),
-        optional("exact", Form::Text, "The whole value."),
-        optional(
-            "regex",
-            Form::Text,
-            "A regular expression (RE2) over the whole value.",
-        ),
+        VALUE_EXACT,
+        VALUE_REGEX,
     ],
-);
+    one_of: VALUE,
+};

@@ -39,6 +39,8 @@ pub(crate) struct Entry {
     pub(crate) key: String,
     pub(crate) key_span: Span,
     pub(crate) value: Node,
+    /// Reported already: a merge key, or no text. What it stands for is not known.
+    pub(crate) hole: bool,
 }
 
 /// A scalar by the core schema of YAML 1.2.
@@ -204,10 +206,7 @@ fn pieces(text: &str, offset: usize) -> Vec<Piece<'_>> {
 
 enum Frame {
     Sequence(Vec<Node>),
-    Mapping {
-        entries: Vec<Entry>,
-        key: Option<(Option<String>, Span)>,
-    },
+    Mapping { entries: Vec<Entry>, key: Option<Entry> },
 }
 
 struct Open {
@@ -445,13 +444,7 @@ impl<'p, 't> Builder<'p, 't> {
         let (last, value) = match frame {
             Frame::Sequence(items) => (items.last().map(|n| n.span.end), Value::Sequence(items)),
             Frame::Mapping { mut entries, key } => {
-                if let Some((Some(key), key_span)) = key {
-                    let value = Node {
-                        span: key_span.clone(),
-                        value: Value::Unreadable,
-                    };
-                    entries.push(Entry { key, key_span, value });
-                }
+                entries.extend(key);
                 (entries.last().map(|e| e.value.span.end), Value::Mapping(entries))
             }
         };
@@ -471,24 +464,27 @@ impl<'p, 't> Builder<'p, 't> {
             None => self.root = Some(node),
             Some(Frame::Sequence(items)) => items.push(node),
             Some(Frame::Mapping { entries, key }) => match key.take() {
-                Some((Some(key), key_span)) => entries.push(Entry {
-                    key,
-                    key_span,
-                    value: node,
-                }),
-                Some((None, _)) => {}
+                Some(key) => entries.push(Entry { value: node, ..key }),
                 None => {
-                    let span = node.span.clone();
+                    let key_span = node.span.clone();
                     let name = match node.value {
                         Value::Scalar { text, plain } if !(plain && text == "<<") => Some(text),
                         _ => None,
                     };
-                    let usable = name.is_some();
-                    *key = Some((name, span.clone()));
-                    if !usable {
+                    let hole = name.is_none();
+                    *key = Some(Entry {
+                        key: name.unwrap_or_default(),
+                        key_span: key_span.clone(),
+                        value: Node {
+                            span: key_span.clone(),
+                            value: Value::Unreadable,
+                        },
+                        hole,
+                    });
+                    if hole {
                         self.problem(
                             codes::YAML_FEATURE,
-                            span,
+                            key_span,
                             "declarations do without merge keys, and every key is plain text",
                             "not a plain key",
                             "write the fields out",

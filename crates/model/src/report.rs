@@ -1,0 +1,67 @@
+//! Diagnostics for whoever reads them: people in a terminal, programs, and the two forges' formats for CI.
+//!
+//! A new format is a new file here and a word in `weir check --format`.
+
+mod github;
+mod json;
+mod sarif;
+mod text;
+
+use std::collections::BTreeMap;
+
+use crate::declaration::{SourceFile, SourceName};
+use crate::diagnostic::{Label, Span};
+
+pub use github::github;
+pub use json::json;
+pub use sarif::sarif;
+pub use text::{Style, render_diagnostics};
+
+/// The files that diagnostics point into.
+struct Sources<'s>(BTreeMap<(&'s SourceName, &'s str), &'s SourceFile>);
+
+impl<'s> Sources<'s> {
+    fn new(files: &'s [SourceFile]) -> Self {
+        Self(
+            files
+                .iter()
+                .map(|file| ((&file.source, file.path.as_str()), file))
+                .collect(),
+        )
+    }
+
+    fn bytes(&self, label: &Label) -> Option<&'s [u8]> {
+        let file = self.0.get(&(&label.source, label.file.as_str()))?;
+        Some(&file.bytes)
+    }
+
+    /// The file as people are told: with its source's name where there are several sources.
+    fn shown(&self, label: &Label) -> String {
+        let first = self.0.keys().next().map(|(source, _)| *source);
+        let several = self.0.keys().any(|(source, _)| Some(*source) != first);
+        if several {
+            format!("{}:{}", label.source, label.file)
+        } else {
+            label.file.clone()
+        }
+    }
+
+    /// Line and column after the last character, both from 1.
+    fn end(&self, label: &Label) -> (usize, usize) {
+        let Span {
+            start,
+            end,
+            line,
+            column,
+        } = label.span;
+        let text = self
+            .bytes(label)
+            .and_then(|bytes| bytes.get(start..end))
+            .unwrap_or_default();
+        let text = String::from_utf8_lossy(text);
+        match text.rsplit_once('\n') {
+            None => (line, column + text.chars().count()),
+            Some((before, last)) => (line + 1 + before.matches('\n').count(), 1 + last.chars().count()),
+        }
+    }
+}
