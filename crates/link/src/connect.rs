@@ -18,6 +18,7 @@ use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::credentials::Credentials;
+use crate::explained::Explained;
 use crate::tls::{self, Fingerprint};
 
 const CONNECT: Duration = Duration::from_secs(5);
@@ -204,7 +205,7 @@ impl Connector {
         let here = self.clone();
         let dial = tower::service_fn(move |_: Uri| {
             let here = here.clone();
-            async move { here.dial().await.map(TokioIo::new) }
+            async move { here.dial().await.map(Explained).map(TokioIo::new) }
         });
         // The scheme is that of what runs inside our own TLS.
         let inside = format!("http://{}", self.0.at);
@@ -307,14 +308,20 @@ pub fn explain(error: &(dyn Error + 'static)) -> String {
     if let Some(tls) = find::<rustls::Error>(error) {
         return explain_tls(tls);
     }
-    match error.downcast_ref::<tonic::Status>() {
-        Some(status) if status.source().is_none() => status.message().to_owned(),
+    let text = match error.downcast_ref::<tonic::Status>() {
+        Some(status) if status.source().is_none() => return status.message().to_owned(),
         Some(status) => status.source().map(chain).unwrap_or_default(),
         None => chain(error),
+    };
+    // What the libraries put before it tells a person nothing.
+    let mut rest = text.as_str();
+    for prefix in ["transport error: ", "connection error: "] {
+        rest = rest.strip_prefix(prefix).unwrap_or(rest);
     }
+    rest.to_owned()
 }
 
-fn explain_tls(error: &rustls::Error) -> String {
+pub(crate) fn explain_tls(error: &rustls::Error) -> String {
     use CertificateError as C;
     match error {
         rustls::Error::InvalidCertificate(C::Other(ours)) => ours.to_string(),
