@@ -322,8 +322,8 @@ impl PlanDiff {
         self.mesh.is_none() && self.zones.is_empty() && self.splits.is_empty()
     }
 
-    /// What changes, a line each, without the commits: for lists and histories.
-    pub fn sentences(&self) -> Vec<String> {
+    /// What changes that stands in no split, a line each.
+    pub(crate) fn whole(&self) -> Vec<String> {
         let mut lines = Vec::new();
         if let Some(Change {
             was: Some(was),
@@ -339,6 +339,12 @@ impl PlanDiff {
                 (_, None) => format!("zone {zone} removed"),
             });
         }
+        lines
+    }
+
+    /// What changes, a line each, without the commits: for lists and histories.
+    pub fn sentences(&self) -> Vec<String> {
+        let mut lines = self.whole();
         for (split, parts) in &self.splits {
             for part in parts {
                 let head = format!("split {split} in {}", words::list(&part.zones));
@@ -478,9 +484,7 @@ impl fmt::Display for PlanDiff {
                 ),
             );
         }
-        let mut whole = self.clone();
-        whole.splits.clear();
-        for sentence in whole.sentences() {
+        for sentence in self.whole() {
             lines.put(0, &sentence);
         }
         for (split, parts) in &self.splits {

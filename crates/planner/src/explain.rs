@@ -28,6 +28,8 @@ pub struct Reason {
     pub split: SplitName,
     /// The zones.
     pub zones: Vec<ZoneName>,
+    /// What changes, a line each.
+    pub changes: Vec<String>,
     /// Why.
     pub cause: Cause,
     /// What it does to callers there.
@@ -94,6 +96,7 @@ pub fn explain(from: Option<&Plan>, to: &Plan) -> Explanation {
             reasons.push(Reason {
                 split: split.clone(),
                 zones: part.zones.clone(),
+                changes: part.change.sentences(),
                 cause: cause(from, to, item, part, &diff),
                 effects: effects(item, &part.change),
             });
@@ -172,23 +175,6 @@ fn effects(item: &Item, change: &ItemChange) -> Vec<Effect> {
     effects
 }
 
-impl Explanation {
-    /// A sentence for each reason and effect.
-    pub fn sentences(&self) -> Vec<String> {
-        let mut lines = Vec::new();
-        for reason in &self.reasons {
-            lines.push(format!(
-                "split {} in {} {}",
-                reason.split,
-                words::list(&reason.zones),
-                reason.cause
-            ));
-            lines.extend(reason.effects.iter().map(ToString::to_string));
-        }
-        lines
-    }
-}
-
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -244,6 +230,9 @@ impl fmt::Display for Effect {
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut lines = Lines::default();
+        for sentence in self.diff.whole() {
+            lines.put(0, &sentence);
+        }
         for reason in &self.reasons {
             let head = format!(
                 "split {} in {} {}",
@@ -252,11 +241,14 @@ impl fmt::Display for Explanation {
                 reason.cause
             );
             lines.put(0, &head);
+            for change in &reason.changes {
+                lines.put(2, change);
+            }
             for effect in &reason.effects {
                 lines.put(2, &effect.to_string());
             }
         }
-        if self.reasons.is_empty() {
+        if self.diff.is_empty() {
             lines.put(0, "nothing changes in any zone");
         }
         f.write_str(&lines.text())
