@@ -1,9 +1,30 @@
 //! A whole federation on one machine, on loopback: for newcomers and for the tests.
 //!
-//! `cast` is who plays Kuma, `real` the real parts, `process` starts and ends processes.
+//! `cast` is who plays Kuma: `double` (our own) or `real` (the real parts). `traffic` is applications and callers, `play`
+//! starts everything, `tour` and `live` are what people see of it, `bound` judges shares, `process` starts and ends
+//! processes.
 
+pub mod bound;
 pub mod cast;
+pub mod command;
+pub mod double;
+pub mod live;
 pub mod process;
 pub mod real;
+pub mod tour;
+pub mod traffic;
 
 pub use cast::{Cast, GlobalParts, Outbound, Stage, ZoneParts};
+
+/// An HTTP client of the sandbox. It keeps no connections: tests run several runtimes in one process.
+pub fn http_client() -> reqwest::Client {
+    use std::sync::OnceLock;
+    static CLIENT: OnceLock<reqwest::Client> = OnceLock::new();
+    let make = || {
+        // Somebody may have installed one already: then that one is used.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let client = reqwest::Client::builder().pool_max_idle_per_host(0).no_proxy();
+        client.build().unwrap_or_default()
+    };
+    CLIENT.get_or_init(make).clone()
+}

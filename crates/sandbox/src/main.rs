@@ -1,7 +1,19 @@
-//! `weir-sandbox`: the federation on one machine.
-fn main() -> std::io::Result<()> {
-    match std::env::args().nth(1).as_deref() {
-        Some("keeper") => weir_sandbox::process::keeper(),
-        _ => Ok(()),
+//! The program `weir-sandbox`.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use weir_sandbox::command::{Line, run};
+
+fn main() -> ExitCode {
+    let line = Line::parse();
+    match run(line) {
+        Ok(code) => code,
+        Err(error) => {
+            // Nobody is left to tell if this fails.
+            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }

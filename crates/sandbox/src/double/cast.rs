@@ -1,0 +1,435 @@
+//! The double as the cast: one process for each control plane and for each dataplane, so that each can be killed.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use futures::future::BoxFuture;
+use serde_json::{Value, json};
+
+use super::dataplane::ADMIN_SOCKET;
+use crate::cast::{Cast, GlobalParts, Outbound, Stage, ZoneParts};
+use crate::process::{Process, Start, find_program};
+
+/// How long the double may take for anything that it is waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The double.
+#[derive(Debug)]
+pub struct Double {
+    stage: Stage,
+    program: PathBuf,
+    drain: Duration,
+    global: Option<(SocketAddr, Process)>,
+    zones: BTreeMap<String, Zone>,
+}
+
+#[derive(Debug)]
+struct Zone {
+    api: SocketAddr,
+    control_plane: Process,
+    dataplanes: BTreeMap<String, Process>,
+    backend: bool,
+    outbounds: Vec<Outbound>,
+}
+
+impl Double {
+    /// A double that has not started anything.
+    ///
+    /// # Errors
+    /// If its program, `weir-sandbox`, cannot be found.
+    pub fn new(stage: Stage) -> anyhow::Result<Self> {
+        Ok(Self {
+            stage,
+            program: find_program("weir-sandbox")?,
+            drain: Duration::from_secs(30),
+            global: None,
+            zones: BTreeMap::new(),
+        })
+    }
+
+    fn start(&self, name: &str, args: &[&str]) -> anyhow::Result<Process> {
+        self.stage.keeper.spawn(Start {
+            name: name.to_owned(),
+            program: self.program.clone(),
+            args: args.iter().map(Into::into).collect(),
+            env: Vec::new(),
+            log: self.stage.dir.join("logs").join(format!("{name}.log")),
+        })
+    }
+
+    fn start_control_plane(&self, zone: &str, api: SocketAddr) -> anyhow::Result<Process> {
+        let (global, _) = self
+            .global
+            .as_ref()
+            .context("the global control plane is not started")?;
+        let (api, global) = (api.to_string(), format!("http://{global}"));
+        self.start(
+            &format!("kuma-cp-{zone}"),
+            &[
+                "double-zone",
+                "--listen",
+                &api,
+                "--zone",
+                zone,
+                "--global",
+                &global,
+            ],
+        )
+    }
+
+    fn zone(&self, zone: &str) -> anyhow::Result<&Zone> {
+        self.zones
+            .get(zone)
+            .with_context(|| format!("zone {zone} is not started"))
+    }
+
+    fn zone_mut(&mut self, zone: &str) -> anyhow::Result<&mut Zone> {
+        self.zones
+            .get_mut(zone)
+            .with_context(|| format!("zone {zone} is not started"))
+    }
+
+    async fn start_dataplane(&mut self, zone: &str, name: &str, networking: Value) -> anyhow::Result<()> {
+        let document =
+            json!({"type": "Dataplane", "mesh": self.stage.mesh, "name": name, "networking": networking});
+        let dir = self.stage.dir.join("zones").join(zone).join(name);
+        std::fs::create_dir_all(&dir)?;
+        let file = dir.join("dataplane.json");
+        std::fs::write(&file, document.to_string())?;
+        let api = format!("http://{}", self.zone(zone)?.api);
+        let drain = self.drain.as_millis().to_string();
+        let work = socket_dir(&dir, &self.stage.dir, zone, name)?;
+        let process = self.start(
+            &format!("kuma-dp-{zone}-{name}"),
+            &[
+                "double-dataplane",
+                "--api",
+                &api,
+                "--file",
+                &path(&file)?,
+                "--work-dir",
+                &path(&work)?,
+                "--drain",
+                &drain,
+            ],
+        )?;
+        self.zone_mut(zone)?.dataplanes.insert(name.to_owned(), process);
+        let url = format!("{api}/meshes/{}/dataplanes/{name}", self.stage.mesh);
+        until(&format!("dataplane {name} of {zone}"), || answers(&url)).await
+    }
+
+    /// The address of a zone's admin sockets, whatever the sandbox's directory is called.
+    fn sockets(&self, zone: &str) -> Vec<String> {
+        let dir = self.stage.dir.join("zones").join(zone);
+        let short = short_dir(&self.stage.dir).join(zone);
+        [dir, short]
+            .iter()
+            .map(|d| format!("{}/*/{ADMIN_SOCKET}", d.display()))
+            .collect()
+    }
+}
+
+/// A unix socket's path has at most 107 bytes: below a long directory it goes to a short one.
+fn socket_dir(dir: &Path, sandbox: &Path, zone: &str, name: &str) -> anyhow::Result<PathBuf> {
+    let fits = dir.join(ADMIN_SOCKET).as_os_str().len() < 100;
+    let dir = if fits {
+        dir.to_path_buf()
+    } else {
+        short_dir(sandbox).join(zone).join(name)
+    };
+    std::fs::create_dir_all(&dir)?;
+    Ok(dir)
+}
+
+fn short_dir(sandbox: &Path) -> PathBuf {
+    let hash = blake3::hash(sandbox.as_os_str().as_encoded_bytes()).to_hex();
+    std::env::temp_dir().join(format!("weir-{}", &hash[..10]))
+}
+
+fn path(path: &Path) -> anyhow::Result<String> {
+    Ok(path.to_str().context("a path that is not UTF-8")?.to_owned())
+}
+
+async fn answers(url: &str) -> anyhow::Result<()> {
+    let response = crate::http_client().get(url).send().await?;
+    if !response.status().is_success() {
+        bail!("{url} answers {}", response.status());
+    }
+    Ok(())
+}
+
+/// Asks every 100 ms until it is so, or says what was last wrong.
+pub(crate) async fn until<F, R>(what: &str, mut ask: F) -> anyhow::Result<()>
+where
+    F: FnMut() -> R,
+    R: Future<Output = anyhow::Result<()>>,
+{
+    let end = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        match ask().await {
+            Ok(()) => return Ok(()),
+            Err(error) if tokio::time::Instant::now() > end => {
+                return Err(error.context(format!("{what}: not within {} s", PATIENCE.as_secs())));
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+/// An address of this machine where this port is free: its own for each dataplane, as if each had its own host.
+pub(crate) fn free_address(port: u16) -> anyhow::Result<IpAddr> {
+    for _ in 0..200 {
+        let random = uuid_bytes();
+        let ip = Ipv4Addr::new(127, 1 + random[0] % 250, random[1], 1 + random[2] % 250);
+        if TcpListener::bind((ip, port)).is_ok() {
+            return Ok(ip.into());
+        }
+    }
+    bail!("no loopback address has port {port} free")
+}
+
+/// A free port below the range of outgoing connections, so that none of these takes it before it is bound.
+pub(crate) fn free_port() -> anyhow::Result<u16> {
+    for _ in 0..200 {
+        let random = uuid_bytes();
+        let port = 20000 + u16::from_be_bytes([random[0], random[1]]) % 12000;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no free port between 20000 and 32000")
+}
+
+fn uuid_bytes() -> [u8; 4] {
+    use std::hash::{BuildHasher as _, RandomState};
+    // The standard library's only source of randomness: each state has its own keys.
+    let random = RandomState::new().hash_one(0_u8).to_be_bytes();
+    [random[0], random[1], random[2], random[3]]
+}
+
+impl Cast for Double {
+    fn name(&self) -> &'static str {
+        "double"
+    }
+
+    fn versions(&mut self) -> BoxFuture<'_, anyhow::Result<BTreeMap<String, String>>> {
+        let says = |what: &str, version: &str| (what.to_owned(), format!("{version} (double)"));
+        let all = [
+            says("kuma-cp", super::KUMA_VERSION),
+            says("envoy", super::ENVOY_VERSION),
+        ];
+        Box::pin(std::future::ready(Ok(all.into())))
+    }
+
+    fn calling_zones(&self) -> Vec<String> {
+        ["fra", "ams", "par"].map(str::to_owned).to_vec()
+    }
+
+    fn start_global(&mut self) -> BoxFuture<'_, anyhow::Result<GlobalParts>> {
+        Box::pin(async move {
+            let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+            let process = self.start(
+                "kuma-cp-global",
+                &["double-global", "--listen", &listen.to_string()],
+            )?;
+            self.global = Some((listen, process));
+            let api = format!("http://{listen}");
+            until("the global control plane", || answers(&api)).await?;
+            let Stage {
+                mesh, service, port, ..
+            } = &self.stage;
+            let objects = [
+                (
+                    format!("meshes/{mesh}"),
+                    json!({
+                        "type": "Mesh", "name": mesh, "meshServices": {"mode": "Exclusive"},
+                        "mtls": {"enabledBackend": "ca-1", "backends": [{"name": "ca-1", "type": "builtin"}]},
+                    }),
+                ),
+                (
+                    format!("meshes/{mesh}/meshtrafficpermissions/allow-all"),
+                    json!({
+                        "type": "MeshTrafficPermission", "name": "allow-all", "mesh": mesh, "spec": {
+                            "targetRef": {"kind": "Mesh"},
+                            "from": [{"targetRef": {"kind": "Mesh"}, "default": {"action": "Allow"}}],
+                        },
+                    }),
+                ),
+                (
+                    format!("meshes/{mesh}/meshmultizoneservices/{service}"),
+                    json!({
+                        "type": "MeshMultiZoneService", "name": service, "mesh": mesh, "spec": {
+                            "selector": {"meshService": {"matchLabels": {"kuma.io/display-name": service}}},
+                            "ports": [{"port": port, "appProtocol": "http"}],
+                        },
+                    }),
+                ),
+            ];
+            for (at, object) in objects {
+                let request = crate::http_client().put(format!("{api}/{at}")).json(&object);
+                request.send().await?.error_for_status()?;
+            }
+            Ok(GlobalParts { api: Some(api) })
+        })
+    }
+
+    fn start_zone<'a>(&'a mut self, zone: &'a str) -> BoxFuture<'a, anyhow::Result<ZoneParts>> {
+        Box::pin(async move {
+            let api = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+            let started = Zone {
+                api,
+                control_plane: self.start_control_plane(zone, api)?,
+                dataplanes: BTreeMap::new(),
+                backend: false,
+                outbounds: Vec::new(),
+            };
+            self.zones.insert(zone.to_owned(), started);
+            let mesh = format!("http://{api}/meshes/{}", self.stage.mesh);
+            until(&format!("the control plane of {zone}"), || answers(&mesh)).await?;
+            Ok(ZoneParts {
+                api: format!("http://{api}"),
+                envoy_admin: self.sockets(zone),
+            })
+        })
+    }
+
+    fn start_backend<'a>(&'a mut self, zone: &'a str, app: SocketAddr) -> BoxFuture<'a, anyhow::Result<()>> {
+        Box::pin(async move {
+            let (service, port) = (self.stage.service.clone(), self.stage.port);
+            let networking = json!({"address": free_address(port)?, "inbound": [{
+                "port": port, "servicePort": app.port(), "serviceAddress": app.ip(),
+                "tags": {"kuma.io/service": service, "kuma.io/protocol": "http"},
+            }]});
+            self.start_dataplane(zone, &format!("{service}-1"), networking)
+                .await?;
+            self.zone_mut(zone)?.backend = true;
+            Ok(())
+        })
+    }
+
+    fn start_caller<'a>(&'a mut self, zone: &'a str) -> BoxFuture<'a, anyhow::Result<Vec<Outbound>>> {
+        Box::pin(async move {
+            let (service, port) = (self.stage.service.clone(), self.stage.port);
+            let address = free_address(10001)?;
+            let display = "kuma.io/display-name";
+            let everywhere =
+                json!({"kind": "MeshMultiZoneService", "labels": {display: service}, "port": port});
+            let mut targets = vec![(format!("MeshMultiZoneService {service}"), everywhere)];
+            if self.zone(zone)?.backend {
+                let labels = json!({display: service, "kuma.io/zone": zone});
+                let here = json!({"kind": "MeshService", "labels": labels, "port": port});
+                targets.push((format!("MeshService {service} in {zone}"), here));
+            }
+            let mut outbounds = Vec::new();
+            let mut listed = Vec::new();
+            for ((target, reference), port) in targets.into_iter().zip(10001_u16..) {
+                listed.push(json!({"address": address, "port": port, "backendRef": reference}));
+                outbounds.push(Outbound {
+                    address: SocketAddr::new(address, port),
+                    target,
+                });
+            }
+            // With an inbound: without one no policy would match it.
+            let networking = json!({"address": address, "outbound": listed, "inbound": [{
+                "port": port, "servicePort": 18080, "serviceAddress": address,
+                "tags": {"kuma.io/service": "caller", "kuma.io/protocol": "http"},
+            }]});
+            self.start_dataplane(zone, "caller", networking).await?;
+            self.zone_mut(zone)?.outbounds.clone_from(&outbounds);
+            Ok(outbounds)
+        })
+    }
+
+    fn settled<'a>(&'a mut self, backends: &'a [String]) -> BoxFuture<'a, anyhow::Result<()>> {
+        Box::pin(async move {
+            let Stage { mesh, service, .. } = &self.stage;
+            for (name, zone) in &self.zones {
+                let url = format!(
+                    "http://{}/meshes/{mesh}/meshservices?filter[labels.kuma.io/display-name]={service}",
+                    zone.api
+                );
+                until(&format!("zone {name}"), || all_there(&url, backends)).await?;
+                for outbound in &zone.outbounds {
+                    let url = format!("http://{}/", outbound.address);
+                    until(&format!("{} for callers in {name}", outbound.target), || {
+                        answers(&url)
+                    })
+                    .await?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn kill_control_plane<'a>(&'a mut self, zone: &'a str) -> BoxFuture<'a, anyhow::Result<()>> {
+        Box::pin(async move { self.zone_mut(zone)?.control_plane.kill().await })
+    }
+
+    fn restart_control_plane<'a>(&'a mut self, zone: &'a str) -> BoxFuture<'a, anyhow::Result<()>> {
+        Box::pin(async move {
+            let api = self.zone(zone)?.api;
+            let process = self.start_control_plane(zone, api)?;
+            self.zone_mut(zone)?.control_plane = process;
+            let mesh = format!("http://{api}/meshes/{}", self.stage.mesh);
+            until(&format!("the control plane of {zone}"), || answers(&mesh)).await
+        })
+    }
+
+    fn casualties(&mut self) -> Vec<String> {
+        let global = self.global.iter_mut().map(|(_, process)| process);
+        let zones = self.zones.values_mut();
+        let zones =
+            zones.flat_map(|z| std::iter::once(&mut z.control_plane).chain(z.dataplanes.values_mut()));
+        let ended = |process: &mut Process| {
+            let status = process.ended()?;
+            Some(format!(
+                "{} ended ({status}); its log ends:\n{}",
+                process.name(),
+                process.tail(10)
+            ))
+        };
+        global.chain(zones).filter_map(ended).collect()
+    }
+
+    fn stop(&mut self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            for zone in self.zones.values_mut() {
+                // A kill fails only where there is nothing left to kill.
+                let _ = zone.control_plane.kill().await;
+            }
+            for process in self.zones.values_mut().flat_map(|z| z.dataplanes.values_mut()) {
+                let _ = process.kill().await;
+            }
+            if let Some((_, process)) = &mut self.global {
+                let _ = process.kill().await;
+            }
+            let short = short_dir(&self.stage.dir);
+            if short.exists() {
+                let _ = std::fs::remove_dir_all(short);
+            }
+        })
+    }
+}
+
+async fn all_there(url: &str, backends: &[String]) -> anyhow::Result<()> {
+    let list: Value = crate::http_client()
+        .get(url)
+        .send()
+        .await?
+        .error_for_status()?
+        .json()
+        .await?;
+    let items = list["items"].as_array().cloned().unwrap_or_default();
+    for zone in backends {
+        let there = items.iter().any(|item| {
+            item["labels"]["kuma.io/zone"] == zone.as_str() && item["spec"]["state"] == "Available"
+        });
+        if !there {
+            bail!("does not resolve the service in {zone} yet");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,488 @@
+//! The small weighted proxy where Envoy would stand: it runs a [`ProxyConfig`], request by request.
+//!
+//! Ugly on purpose where Envoy under Kuma is: a cluster that goes is gone before the routes that use it are replaced
+//! ([`GAP`]), a replaced listener's connections are closed after the drain time, a listener without routes is no listener.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::routes::{Asked, Cluster, Listener, ListenerKind, ProxyConfig, Weighted, pick};
+
+/// How long requests still go to a cluster that is gone: measured between 50 and 70 ms on the real thing.
+pub const GAP: Duration = Duration::from_millis(60);
+
+/// Kuma's own retry: this often, on connections that fail, this far apart.
+const RETRIES: (u32, Duration) = (5, Duration::from_millis(25));
+
+/// A proxy.
+#[derive(Debug)]
+pub struct Proxy {
+    state: RwLock<State>,
+    drain: Duration,
+    random: AtomicU64,
+}
+
+/// What a proxy runs now.
+#[derive(Debug)]
+pub struct State {
+    /// When the proxy started.
+    pub started: Instant,
+    /// The version that the control plane gave it.
+    pub version: String,
+    /// Listeners by name.
+    pub listeners: BTreeMap<String, Slot>,
+    /// Clusters by name.
+    pub clusters: BTreeMap<String, Arc<Running>>,
+}
+
+/// One listener's place: what it runs, and what it ran and is still draining.
+#[derive(Debug)]
+pub struct Slot {
+    /// What new requests get.
+    pub active: Arc<Incarnation>,
+    /// What was replaced last, until its connections are closed.
+    pub draining: Option<(Arc<Incarnation>, Instant)>,
+    /// Counters of its requests.
+    pub counters: Arc<Counters>,
+    closed: CancellationToken,
+}
+
+/// One version of one listener.
+#[derive(Debug)]
+pub struct Incarnation {
+    /// What it does.
+    pub listener: Listener,
+    /// The version that brought it.
+    pub version: String,
+    /// When.
+    pub since: Timestamp,
+    /// Its connections are to be closed.
+    over: CancellationToken,
+}
+
+/// One cluster with its counters. They go when the cluster goes, as Envoy's do.
+#[derive(Debug)]
+pub struct Running {
+    /// What it is.
+    pub cluster: Cluster,
+    /// When it was added or changed.
+    pub since: Timestamp,
+    /// Requests and connections to it.
+    pub counters: Arc<Counters>,
+    turn: AtomicU64,
+}
+
+/// Counters of a cluster or a listener.
+#[derive(Debug, Default)]
+#[expect(missing_docs, reason = "Envoy's own names")]
+pub struct Counters {
+    pub rq_total: AtomicU64,
+    pub rq_2xx: AtomicU64,
+    pub rq_4xx: AtomicU64,
+    pub rq_5xx: AtomicU64,
+    pub rq_other: AtomicU64,
+    pub cx_total: AtomicU64,
+    pub cx_connect_fail: AtomicU64,
+    pub no_cluster: AtomicU64,
+}
+
+impl Counters {
+    fn count(&self, status: u16) {
+        let class = match status {
+            200..=299 => &self.rq_2xx,
+            400..=499 => &self.rq_4xx,
+            500..=599 => &self.rq_5xx,
+            _ => &self.rq_other,
+        };
+        add(class);
+    }
+}
+
+fn add(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+impl Proxy {
+    /// A proxy that runs nothing yet.
+    pub fn new(drain: Duration) -> Arc<Self> {
+        let seed = Timestamp::now().as_nanosecond() as u64 ^ (u64::from(std::process::id()) << 32);
+        Arc::new(Self {
+            state: RwLock::new(State {
+                started: Instant::now(),
+                version: String::new(),
+                listeners: BTreeMap::new(),
+                clusters: BTreeMap::new(),
+            }),
+            drain,
+            random: AtomicU64::new(seed),
+        })
+    }
+
+    /// What it runs now.
+    pub fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// splitmix64: good enough for shares, and each proxy has its own.
+    fn random(&self) -> u64 {
+        let mut z = self
+            .random
+            .fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed)
+            .wrapping_add(0x9e37_79b9_7f4a_7c15);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) >> 1
+    }
+
+    /// Takes up a configuration: clusters first, the gap if one went, then listeners.
+    ///
+    /// # Errors
+    /// If a listener's address cannot be bound.
+    pub async fn apply(self: &Arc<Self>, version: &str, config: ProxyConfig) -> io::Result<()> {
+        let now = Timestamp::now();
+        let mut gone = false;
+        {
+            let mut state = self.change();
+            version.clone_into(&mut state.version);
+            state.clusters.retain(|name, _| {
+                let stays = config.clusters.contains_key(name);
+                gone |= !stays;
+                stays
+            });
+            for (name, cluster) in config.clusters {
+                let before = state.clusters.get(&name);
+                if before.is_some_and(|b| b.cluster == cluster) {
+                    continue;
+                }
+                let counters = before.map(|b| Arc::clone(&b.counters)).unwrap_or_default();
+                let running = Running {
+                    cluster,
+                    since: now,
+                    counters,
+                    turn: AtomicU64::new(0),
+                };
+                state.clusters.insert(name, Arc::new(running));
+            }
+        }
+        if gone {
+            tokio::time::sleep(GAP).await;
+        }
+        let mut wanted = config.listeners;
+        {
+            let mut state = self.change();
+            let names: Vec<String> = state.listeners.keys().cloned().collect();
+            for name in names {
+                let Some(slot) = state.listeners.get_mut(&name) else {
+                    continue;
+                };
+                match wanted.remove(&name) {
+                    Some(listener) if listener.address == slot.active.listener.address => {
+                        if listener != slot.active.listener {
+                            self.replace(slot, Incarnation::new(listener, version));
+                        }
+                    }
+                    other => {
+                        slot.closed.cancel();
+                        close_later(&slot.active, self.drain);
+                        state.listeners.remove(&name);
+                        if let Some(moved) = other {
+                            wanted.insert(name, moved);
+                        }
+                    }
+                }
+            }
+        }
+        for (name, listener) in wanted {
+            let socket = TcpListener::bind(listener.address).await?;
+            let slot = Slot {
+                active: Arc::new(Incarnation::new(listener, version)),
+                draining: None,
+                counters: Arc::default(),
+                closed: CancellationToken::new(),
+            };
+            let closed = slot.closed.clone();
+            self.change().listeners.insert(name.clone(), slot);
+            tokio::spawn(accept(Arc::clone(self), name, socket, closed));
+        }
+        Ok(())
+    }
+
+    fn replace(&self, slot: &mut Slot, next: Incarnation) {
+        let old = std::mem::replace(&mut slot.active, Arc::new(next));
+        close_later(&old, self.drain);
+        slot.draining = Some((old, Instant::now() + self.drain));
+    }
+}
+
+impl Incarnation {
+    fn new(listener: Listener, version: &str) -> Self {
+        Self {
+            listener,
+            version: version.to_owned(),
+            since: Timestamp::now(),
+            over: CancellationToken::new(),
+        }
+    }
+}
+
+/// Kuma's price of a change (R9): all that is still open on the old listener is closed after the drain time.
+fn close_later(old: &Arc<Incarnation>, drain: Duration) {
+    let over = old.over.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(drain).await;
+        over.cancel();
+    });
+}
+
+async fn accept(proxy: Arc<Proxy>, name: String, socket: TcpListener, closed: CancellationToken) {
+    loop {
+        let stream = tokio::select! {
+            () = closed.cancelled() => return,
+            accepted = socket.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                // Out of descriptors or the peer is gone already: the next accept may do.
+                Err(_) => { tokio::time::sleep(Duration::from_millis(10)).await; continue }
+            },
+        };
+        let incarnation = proxy.state().listeners.get(&name).map(|s| Arc::clone(&s.active));
+        let Some(incarnation) = incarnation else { return };
+        let _ = stream.set_nodelay(true);
+        let proxy = Arc::clone(&proxy);
+        let name = name.clone();
+        tokio::spawn(async move {
+            let over = incarnation.over.clone();
+            tokio::select! {
+                () = over.cancelled() => {}
+                () = connection(&proxy, &name, incarnation, stream) => {}
+            }
+        });
+    }
+}
+
+async fn connection(proxy: &Arc<Proxy>, name: &str, incarnation: Arc<Incarnation>, mut stream: TcpStream) {
+    let to = match &incarnation.listener.kind {
+        ListenerKind::Http { .. } => return requests(proxy, name, incarnation, stream).await,
+        ListenerKind::Inbound { app, .. } => Some(*app),
+        ListenerKind::Tcp { clusters, .. } => endpoint(proxy, clusters).map(|(running, to)| {
+            add(&running.counters.cx_total);
+            to
+        }),
+    };
+    let Some(to) = to else { return };
+    if let Ok(mut upstream) = TcpStream::connect(to).await {
+        let _ = upstream.set_nodelay(true);
+        // Whoever closes first ends both; there is nothing to report.
+        let _ = tokio::io::copy_bidirectional(&mut stream, &mut upstream).await;
+    }
+}
+
+fn endpoint(proxy: &Proxy, clusters: &[Weighted]) -> Option<(Arc<Running>, SocketAddr)> {
+    let chosen = pick(clusters, proxy.random())?;
+    let running = proxy.state().clusters.get(&chosen.name).cloned()?;
+    let to = running.next()?;
+    Some((running, to))
+}
+
+impl Running {
+    fn next(&self) -> Option<SocketAddr> {
+        let group = self.cluster.endpoints.iter().find(|g| !g.is_empty())?;
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        group.get(usize::try_from(turn).ok()? % group.len()).copied()
+    }
+}
+
+/// An HTTP/1.1 message: its head, and where in the buffer it ends.
+struct Message {
+    head: usize,
+    length: usize,
+    close: bool,
+}
+
+/// Reads one message whole into `buffer`; none at the end of the stream.
+async fn message(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> io::Result<Option<Message>> {
+    let mut searched = 0;
+    let head = loop {
+        let from = searched.max(3) - 3;
+        if let Some(at) = buffer[from..].windows(4).position(|w| w == b"\r\n\r\n") {
+            break from + at + 4;
+        }
+        searched = buffer.len();
+        if searched > 64 * 1024 {
+            return Err(io::Error::other("a head of more than 64 KiB"));
+        }
+        if stream.read_buf(buffer).await? == 0 {
+            return if searched == 0 {
+                Ok(None)
+            } else {
+                Err(io::ErrorKind::UnexpectedEof.into())
+            };
+        }
+    };
+    let text = std::str::from_utf8(&buffer[..head]).map_err(io::Error::other)?;
+    let (mut length, mut close) = (0_usize, false);
+    for line in text.split("\r\n").skip(1) {
+        let Some((name, value)) = line.split_once(':') else {
+            continue;
+        };
+        if name.eq_ignore_ascii_case("content-length") {
+            length = value.trim().parse().map_err(io::Error::other)?;
+        } else if name.eq_ignore_ascii_case("connection") {
+            close = value.trim().eq_ignore_ascii_case("close");
+        } else if name.eq_ignore_ascii_case("transfer-encoding") {
+            return Err(io::Error::other("chunked bodies are not played"));
+        }
+    }
+    while buffer.len() < head + length {
+        if stream.read_buf(buffer).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    Ok(Some(Message { head, length, close }))
+}
+
+async fn requests(proxy: &Arc<Proxy>, name: &str, born: Arc<Incarnation>, mut stream: TcpStream) {
+    let mut buffer = Vec::with_capacity(1024);
+    let mut upstreams: BTreeMap<SocketAddr, TcpStream> = BTreeMap::new();
+    while let Ok(Some(request)) = message(&mut stream, &mut buffer).await {
+        let (active, counters) = match proxy.state().listeners.get(name) {
+            Some(slot) => (Arc::clone(&slot.active), Arc::clone(&slot.counters)),
+            // The listener is gone; what is open on it drains with its last routes.
+            None => (Arc::clone(&born), Arc::default()),
+        };
+        let length = request.head + request.length;
+        add(&counters.rq_total);
+        let answer = forward(
+            proxy,
+            &active,
+            &counters,
+            &buffer[..length],
+            request.head,
+            &mut upstreams,
+        )
+        .await;
+        let drained = !Arc::ptr_eq(&active, &born);
+        let (status, mut bytes) = answer;
+        counters.count(status);
+        if drained {
+            // As Envoy does while a listener drains: this answer is the last on this connection.
+            bytes = with_close(&bytes);
+        }
+        if stream.write_all(&bytes).await.is_err() || drained || request.close {
+            return;
+        }
+        buffer.drain(..length);
+    }
+}
+
+fn with_close(response: &[u8]) -> Vec<u8> {
+    let Some(at) = response.windows(2).position(|w| w == b"\r\n") else {
+        return response.to_vec();
+    };
+    let (first, rest) = response.split_at(at + 2);
+    [first, b"connection: close\r\n", rest].concat()
+}
+
+fn local_reply(status: u16, body: &str) -> (u16, Vec<u8>) {
+    let reason = if status == 404 {
+        "Not Found"
+    } else {
+        "Service Unavailable"
+    };
+    let head = format!(
+        "HTTP/1.1 {status} {reason}\r\ncontent-length: {}\r\nserver: envoy\r\n\r\n{body}",
+        body.len()
+    );
+    (status, head.into_bytes())
+}
+
+async fn forward(
+    proxy: &Arc<Proxy>,
+    active: &Incarnation,
+    counters: &Counters,
+    request: &[u8],
+    head: usize,
+    upstreams: &mut BTreeMap<SocketAddr, TcpStream>,
+) -> (u16, Vec<u8>) {
+    let ListenerKind::Http { routes, .. } = &active.listener.kind else {
+        return local_reply(404, "");
+    };
+    let text = String::from_utf8_lossy(&request[..head]);
+    let (first, headers) = text.split_once("\r\n").unwrap_or((&text, ""));
+    let mut words = first.split(' ');
+    let asked = Asked {
+        method: words.next().unwrap_or_default(),
+        target: words.next().unwrap_or_default(),
+        headers,
+    };
+    let Some(route) = routes.iter().find(|r| r.matches.takes(&asked)) else {
+        return local_reply(404, "");
+    };
+    let chosen = pick(&route.clusters, proxy.random());
+    let running = chosen.and_then(|c| proxy.state().clusters.get(&c.name).cloned());
+    let Some(running) = running else {
+        add(&counters.no_cluster);
+        return local_reply(503, "");
+    };
+    add(&running.counters.rq_total);
+    let answer = upstream(&running, request, upstreams).await;
+    running.counters.count(answer.0);
+    answer
+}
+
+async fn upstream(
+    running: &Running,
+    request: &[u8],
+    upstreams: &mut BTreeMap<SocketAddr, TcpStream>,
+) -> (u16, Vec<u8>) {
+    for attempt in 0..=RETRIES.0 {
+        let Some(to) = running.next() else {
+            return local_reply(503, "no healthy upstream");
+        };
+        let mut stream = match upstreams.remove(&to) {
+            Some(open) => open,
+            None => match TcpStream::connect(to).await {
+                Ok(stream) => {
+                    let _ = stream.set_nodelay(true);
+                    add(&running.counters.cx_total);
+                    stream
+                }
+                Err(_) => {
+                    add(&running.counters.cx_connect_fail);
+                    tokio::time::sleep(RETRIES.1 * (attempt + 1)).await;
+                    continue;
+                }
+            },
+        };
+        let mut buffer = Vec::with_capacity(512);
+        if stream.write_all(request).await.is_err() {
+            continue;
+        }
+        if let Ok(Some(response)) = message(&mut stream, &mut buffer).await {
+            let status = buffer
+                .get(9..12)
+                .and_then(|s| std::str::from_utf8(s).ok()?.parse().ok());
+            buffer.truncate(response.head + response.length);
+            if !response.close {
+                upstreams.insert(to, stream);
+            }
+            return (status.unwrap_or(502), buffer);
+        }
+    }
+    let body =
+        "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure";
+    local_reply(503, body)
+}
