@@ -141,6 +141,17 @@ pub enum Protocol {
     Tcp,
 }
 
+impl std::fmt::Display for Protocol {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Http => "http",
+            Self::Http2 => "http2",
+            Self::Grpc => "grpc",
+            Self::Tcp => "tcp",
+        })
+    }
+}
+
 /// The declared shares of one service's port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Split {

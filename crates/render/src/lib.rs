@@ -1,8 +1,21 @@
 //! A zone's plan in Kuma's own terms, and back from live objects and Envoy dumps to weights.
 //!
-//! Pure. `object` is what is written; `render` makes it; `live` reads policies back; `envoy` reads configuration dumps;
-//! `steps` compares live with wanted; `ready` decides I3.
+//! Pure. `object` is what is written and in which form; `policy` makes it from an item; `envoy` reads configuration
+//! dumps; `steps` compares live with wanted; `ready` decides I3; `rivals` tells whose policy touches the same service.
 
+pub mod document;
+pub mod envoy;
+mod expected;
 pub mod object;
+pub mod policy;
+pub mod ready;
+pub mod rivals;
+pub mod steps;
 
+pub use document::{Unreadable, from_document, to_document};
+pub use envoy::{Live, weights};
 pub use object::{Form, Kind, Object, Step};
+pub use policy::{ANCHOR_HEADER, Options, render, weights_of};
+pub use ready::ready;
+pub use rivals::touches;
+pub use steps::steps;

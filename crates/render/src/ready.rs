@@ -1,0 +1,109 @@
+//! I3, ready before weight: whether this zone's own control plane resolves each weighted backend to exactly one usable
+//! MeshService.
+//!
+//! Kuma itself fails open: a reference that it cannot resolve, or whose port speaks another protocol, is dropped without
+//! a word and its share goes to the others (`kuma.md` R6).
+
+use weir_model::{BackendName, Protocol};
+use weir_planner::{Destination, Item, ServiceFact, ServiceState};
+
+/// Says yes, or why not: the first backend that is not ready, what the zone sees, and what would make it ready.
+///
+/// # Errors
+/// One sentence for people.
+pub fn ready(item: &Item, services: &[ServiceFact]) -> Result<(), String> {
+    for backend in item.weighted() {
+        let Some(to) = item.destinations.get(backend) else {
+            return Err(format!(
+                "backend {backend} has weight and no destination: this plan is broken"
+            ));
+        };
+        backend_ready(item, backend, to, services)?;
+    }
+    Ok(())
+}
+
+fn backend_ready(
+    item: &Item,
+    backend: &BackendName,
+    to: &Destination,
+    services: &[ServiceFact],
+) -> Result<(), String> {
+    let found: Vec<_> = services
+        .iter()
+        .filter(|fact| {
+            fact.service == to.service && fact.kuma_zone == to.kuma_zone && fact.namespace == to.namespace
+        })
+        .collect();
+    let wanted = place(to);
+    let who = format!("backend {backend} is not ready for zone {}", item.zone);
+    let fact = match found.as_slice() {
+        [] => {
+            return Err(format!(
+                "{who}: its control plane has no MeshService {wanted}; start the service there, or wait until Kuma has \
+                 synced it"
+            ));
+        }
+        [one] => one,
+        more => {
+            return Err(format!(
+                "{who}: its control plane has {} MeshServices {wanted}, and would choose one without saying which",
+                more.len()
+            ));
+        }
+    };
+    match fact.ports.get(&to.port) {
+        None => {
+            let ports: Vec<_> = fact.ports.keys().map(u16::to_string).collect();
+            return Err(format!(
+                "{who}: MeshService {wanted} has no port {}, it has {}",
+                to.port,
+                if ports.is_empty() {
+                    "none".to_owned()
+                } else {
+                    ports.join(", ")
+                }
+            ));
+        }
+        Some(None) => {
+            return Err(format!(
+                "{who}: port {} of MeshService {wanted} speaks a protocol that cannot be split",
+                to.port
+            ));
+        }
+        Some(Some(speaks)) if http(item.protocol) && !http(*speaks) => {
+            return Err(format!(
+                "{who}: the split is {}, but port {} of MeshService {wanted} is {speaks} there; Kuma would drop it and \
+                 give its share to the others",
+                item.protocol, to.port
+            ));
+        }
+        Some(Some(_)) => {}
+    }
+    match fact.state {
+        ServiceState::Available => Ok(()),
+        ServiceState::Unavailable => Err(format!(
+            "{who}: MeshService {wanted} is Unavailable, no dataplane of it is healthy"
+        )),
+        ServiceState::Unknown => Err(format!(
+            "{who}: MeshService {wanted} does not say whether it is available"
+        )),
+    }
+}
+
+fn http(protocol: Protocol) -> bool {
+    match protocol {
+        Protocol::Http | Protocol::Http2 | Protocol::Grpc => true,
+        Protocol::Tcp => false,
+    }
+}
+
+fn place(to: &Destination) -> String {
+    match &to.namespace {
+        Some(namespace) => format!(
+            "{} of Kuma zone {}, namespace {namespace}",
+            to.service, to.kuma_zone
+        ),
+        None => format!("{} of Kuma zone {}", to.service, to.kuma_zone),
+    }
+}
