@@ -112,8 +112,31 @@ pub struct RouteChange {
     /// What it takes, if that changes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub matches: Option<Change<Match>>,
-    /// Weights that change, in basis points.
+    /// Weights that change; in JSON in per cent.
+    #[serde(serialize_with = "in_percent")]
     pub weights: BTreeMap<BackendName, Change<BasisPoints>>,
+}
+
+/// As JSON numbers that people know: `90`, `0.5`.
+fn in_percent<S: serde::Serializer>(
+    weights: &BTreeMap<BackendName, Change<BasisPoints>>,
+    to: S,
+) -> Result<S::Ok, S::Error> {
+    let number = |weight: BasisPoints| {
+        let basis_points = weight.get();
+        if basis_points.is_multiple_of(100) {
+            serde_json::Value::from(basis_points / 100)
+        } else {
+            serde_json::Value::from(f64::from(basis_points) / 100.0)
+        }
+    };
+    to.collect_map(weights.iter().map(|(backend, change)| {
+        let change = Change {
+            was: change.was.map(number),
+            is: change.is.map(number),
+        };
+        (backend, change)
+    }))
 }
 
 /// What changes in one item.

@@ -175,11 +175,20 @@ fn effects(item: &Item, change: &ItemChange) -> Vec<Effect> {
     effects
 }
 
+/// Zeros are what Git itself writes where there is no commit yet.
+fn origin(commit: &CommitId) -> String {
+    if commit.0.bytes().all(|digit| digit == b'0') {
+        "what is not committed yet".to_owned()
+    } else {
+        format!("commit {}", commit.short())
+    }
+}
+
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Declared(commit) => write!(f, "is declared by commit {}", commit.short()),
-            Self::Edited(commit) => write!(f, "was changed by commit {}", commit.short()),
+            Self::Declared(commit) => write!(f, "is declared by {}", origin(commit)),
+            Self::Edited(commit) => write!(f, "was changed by {}", origin(commit)),
             Self::Withdrawn => f.write_str("is declared no more"),
             Self::ZonesJoined => f.write_str("follows because the zone joined the federation"),
             Self::ZonesLeft => f.write_str("is planned no more: the zone left the federation"),
