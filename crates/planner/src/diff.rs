@@ -271,7 +271,11 @@ fn fates(was: Option<&Item>, is: Option<&Item>) -> BTreeMap<BackendName, Fate> {
     let mut fates = BTreeMap::new();
     if let Some(is) = is {
         for (name, place) in &is.destinations {
-            let before = was.and_then(|was| was.destinations.iter().find(|(_, before)| *before == place));
+            let before = was.and_then(|was| {
+                was.destinations
+                    .iter()
+                    .find(|(_, before)| before.in_kuma() == place.in_kuma())
+            });
             let retired =
                 before.is_some_and(|(before, _)| was.is_some_and(|was| was.retiring.contains(before)));
             match (before.is_some(), is.retiring.contains(name)) {
@@ -284,7 +288,11 @@ fn fates(was: Option<&Item>, is: Option<&Item>) -> BTreeMap<BackendName, Fate> {
     }
     if let Some(was) = was {
         for (name, place) in &was.destinations {
-            if is.is_some_and(|is| is.destinations.values().any(|now| now == place)) {
+            if is.is_some_and(|is| {
+                is.destinations
+                    .values()
+                    .any(|now| now.in_kuma() == place.in_kuma())
+            }) {
                 continue;
             }
             let fate = if was.retiring.contains(name) {

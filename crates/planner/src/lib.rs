@@ -48,7 +48,7 @@ pub use facts::{
 };
 pub use lint::{Finding, Rule, lint, lint_made};
 pub use plan::{
-    Destination, Digest, Generation, Item, ItemRef, ItemRoute, Plan, PlanId, SplitPlan, ZonePlan,
+    Destination, Digest, Generation, InKuma, Item, ItemRef, ItemRoute, Plan, PlanId, SplitPlan, ZonePlan,
 };
 pub use planning::{DRAIN, Inputs, Planned, Work, plan, plan_with_work};
 pub use refusal::{Flaw, Refusal};

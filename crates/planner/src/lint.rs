@@ -8,10 +8,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::Serialize;
-use weir_model::{BasisPoints, DnsLabel, Protocol, ServiceName, SplitName, ZoneName};
+use weir_model::{BackendName, BasisPoints, DnsLabel, Protocol, ServiceName, SplitName, ZoneName};
 
 use crate::canonical;
-use crate::plan::{Destination, Generation, Item, Plan};
+use crate::plan::{Destination, Generation, InKuma, Item, Plan};
 
 /// The rule that a plan breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -258,9 +258,9 @@ impl Lint<'_> {
     }
 
     fn destinations(&mut self, at: (&SplitName, &ZoneName), item: &Item) {
-        let mut places: BTreeSet<&Destination> = BTreeSet::new();
+        let mut places: BTreeSet<InKuma<'_>> = BTreeSet::new();
         for (backend, destination) in &item.destinations {
-            if !places.insert(destination) {
+            if !places.insert(destination.in_kuma()) {
                 let what = format!("backend {backend} is where another backend is");
                 self.at(Rule::Reference, at, what);
             }
@@ -390,23 +390,26 @@ impl Lint<'_> {
             let what = format!("it changed, but has generation {}", item.generation);
             self.at(Rule::Monotone, at, what);
         }
-        let is: BTreeSet<&Destination> = item.destinations.values().collect();
-        let was: BTreeSet<&Destination> = before.destinations.values().collect();
-        if item.protocol != Protocol::Tcp {
-            for backend in before.weighted() {
-                if before
-                    .destinations
-                    .get(backend)
-                    .is_some_and(|was| !is.contains(was))
-                {
-                    let what = format!("{backend} had weight in the parent and is no destination now");
-                    self.at(Rule::Drain, at, what);
-                }
+        let there =
+            |item: &Item, to: &Destination| item.destinations.values().any(|at| at.in_kuma() == to.in_kuma());
+        let lost = |backend: &BackendName| {
+            before
+                .destinations
+                .get(backend)
+                .is_some_and(|was| !there(item, was))
+        };
+        for backend in before.weighted() {
+            if item.protocol != Protocol::Tcp && lost(backend) {
+                let what = format!("{backend} had weight in the parent and is no destination now");
+                self.at(Rule::Drain, at, what);
             }
         }
         for backend in &item.retiring {
-            let known = item.destinations.get(backend).is_none_or(|is| was.contains(is));
-            if !known {
+            if item
+                .destinations
+                .get(backend)
+                .is_some_and(|is| !there(before, is))
+            {
                 let what = format!("{backend} retires, but was no destination in the parent");
                 self.at(Rule::Drain, at, what);
             }

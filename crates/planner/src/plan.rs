@@ -211,6 +211,16 @@ pub struct ZonePlan {
     pub items: BTreeMap<SplitName, Arc<Item>>,
 }
 
+/// What Kuma tells MeshServices apart by: name of the zone in Kuma, namespace, display name, port.
+pub type InKuma<'a> = (&'a DnsLabel, Option<&'a DnsLabel>, &'a ServiceName, u16);
+
+impl Destination {
+    /// Which MeshService it is to Kuma, which knows nothing of our names for zones.
+    pub fn in_kuma(&self) -> InKuma<'_> {
+        (&self.kuma_zone, self.namespace.as_ref(), &self.service, self.port)
+    }
+}
+
 impl Item {
     /// Name, generation and content.
     pub fn reference(&self) -> ItemRef {

@@ -3,7 +3,7 @@
 
 use weir_model::{BasisPoints, Match, MeshName, Protocol, ServiceName};
 
-use crate::plan::{Destination, Item, ItemRoute};
+use crate::plan::{Destination, InKuma, Item, ItemRoute};
 
 /// See the head of this file.
 #[derive(PartialEq)]
@@ -12,14 +12,14 @@ pub(crate) struct Programmed<'a> {
     service: &'a ServiceName,
     port: u16,
     protocol: Protocol,
-    destinations: Vec<&'a Destination>,
+    destinations: Vec<InKuma<'a>>,
     routes: Vec<ProgrammedRoute<'a>>,
 }
 
 #[derive(PartialEq)]
 struct ProgrammedRoute<'a> {
     matches: &'a Match,
-    weights: Vec<(Option<&'a Destination>, BasisPoints)>,
+    weights: Vec<(Option<InKuma<'a>>, BasisPoints)>,
 }
 
 impl<'a> Programmed<'a> {
@@ -29,7 +29,7 @@ impl<'a> Programmed<'a> {
             ProgrammedRoute {
                 matches: &route.matches,
                 weights: weights
-                    .map(|(name, weight)| (item.destinations.get(name), *weight))
+                    .map(|(name, weight)| (item.destinations.get(name).map(Destination::in_kuma), *weight))
                     .collect(),
             }
         };
@@ -38,7 +38,7 @@ impl<'a> Programmed<'a> {
             service: &item.service,
             port: item.port,
             protocol: item.protocol,
-            destinations: item.destinations.values().collect(),
+            destinations: item.destinations.values().map(Destination::in_kuma).collect(),
             routes: item.routes.iter().map(route).collect(),
         }
     }

@@ -7,8 +7,6 @@
 //! What counts is the destination, not its name: a backend that keeps its name but moves to another zone leaves its old
 //! place behind under a name made up for it.
 
-use std::collections::BTreeSet;
-
 use weir_model::{BackendName, Protocol};
 
 use crate::plan::{Destination, Item};
@@ -28,11 +26,14 @@ fn with(mut wanted: Item, before: &Item, stays: impl Fn(&BackendName) -> bool) -
     if wanted.protocol == Protocol::Tcp {
         return wanted; // no anchor could name it
     }
-    let declared: BTreeSet<Destination> = wanted.destinations.values().cloned().collect();
-    for (name, destination) in &before.destinations {
-        if !stays(name) || declared.contains(destination) {
-            continue;
-        }
+    let declared = |gone: &Destination| {
+        let mut declared = wanted.destinations.values();
+        declared.any(|destination| destination.in_kuma() == gone.in_kuma())
+    };
+    let leaves = before.destinations.iter();
+    let leaves = leaves.filter(|(name, destination)| stays(name) && !declared(destination));
+    let leaves: Vec<(&BackendName, &Destination)> = leaves.collect();
+    for (name, destination) in leaves {
         let name = free_name(name, &wanted);
         wanted.retiring.insert(name.clone());
         wanted.destinations.insert(name, destination.clone());

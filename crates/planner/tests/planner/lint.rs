@@ -349,7 +349,7 @@ fn mutations() -> Vec<Mutation> {
             "retires from nowhere",
             checkout(|item| {
                 let mut place = item.destinations[&backend("vm")].clone();
-                place.zone = ZoneName::new("ams").unwrap();
+                place.kuma_zone = DnsLabel::new("gone").unwrap();
                 item.destinations.insert(backend("ghost"), place);
                 item.retiring.insert(backend("ghost"));
             }),

@@ -9,7 +9,7 @@ use weir_model::{
     BackendName, BasisPoints, Declaration, DnsLabel, HeaderMatch, Match, PathMatch, Protocol, Route, Split,
     ValueMatch, ZoneName,
 };
-use weir_planner::{Destination, Plan, Planned, diff, explain};
+use weir_planner::{InKuma, Plan, Planned, diff, explain};
 
 use crate::declared::{History, federation, place, put};
 
@@ -101,6 +101,8 @@ enum Edit {
     Put(Split),
     Remove(&'static str),
     Rename(&'static str, &'static str),
+    /// Two zones change names in Kuma.
+    Swap(&'static str, &'static str),
     Nothing,
     /// Back to the state so many commits ago.
     Revert(usize),
@@ -115,6 +117,8 @@ fn edit() -> impl Strategy<Value = Edit> {
         1 => prop::sample::select(&SPLITS[..]).prop_map(Edit::Remove),
         1 => (prop::sample::select(&ZONES[..]), prop::sample::select(vec!["k1", "k2"]))
             .prop_map(|(zone, kuma)| Edit::Rename(zone, kuma)),
+        1 => (prop::sample::select(&ZONES[..]), prop::sample::select(&ZONES[..]))
+            .prop_map(|(one, other)| Edit::Swap(one, other)),
         1 => Just(Edit::Nothing),
         2 => (1_usize..4).prop_map(Edit::Revert),
         1 => (1_u64..5).prop_map(Edit::Leap),
@@ -128,7 +132,18 @@ fn apply(edit: &Edit, past: &[Declaration], history: &mut History) -> Declaratio
         Edit::Remove(name) => drop(declaration.splits.remove(&name.parse().unwrap())),
         Edit::Rename(zone, kuma) => {
             let zone = declaration.zones.get_mut(&ZoneName::new(*zone).unwrap()).unwrap();
-            zone.kuma_zone = DnsLabel::new(format!("{}-{kuma}", zone.name)).unwrap();
+            zone.kuma_zone = DnsLabel::new(format!(
+                "{}-{kuma}",
+                zone.kuma_zone.as_str().split('-').next().unwrap()
+            ))
+            .unwrap();
+        }
+        Edit::Swap(one, other) => {
+            let [one, other] = [one, other].map(|name| ZoneName::new(*name).unwrap());
+            let mut names = declaration.zones.clone();
+            names.get_mut(&one).unwrap().kuma_zone = declaration.zones[&other].kuma_zone.clone();
+            names.get_mut(&other).unwrap().kuma_zone = declaration.zones[&one].kuma_zone.clone();
+            declaration.zones = names;
         }
         Edit::Nothing => {}
         Edit::Revert(back) => {
@@ -182,7 +197,7 @@ fn declared(declaration: &Declaration) -> Shares {
 fn keeps_recent(history: &History) {
     let last = history.last();
     for item in last.splits.values().flat_map(|split| split.items.values()) {
-        let now: BTreeSet<&Destination> = item.destinations.values().collect();
+        let now: BTreeSet<InKuma<'_>> = item.destinations.values().map(|to| to.in_kuma()).collect();
         for past in history.plans.iter().rev() {
             let before = past
                 .splits
@@ -199,7 +214,7 @@ fn keeps_recent(history: &History) {
                 .into_iter()
                 .filter(|_| item.protocol != Protocol::Tcp)
             {
-                let kept = now.contains(&before.destinations[used]);
+                let kept = now.contains(&before.destinations[used].in_kuma());
                 assert!(
                     kept,
                     "{} in {} lost {used} of generation {}",

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use jiff::SignedDuration;
-use weir_model::{Declaration, Protocol};
+use weir_model::{Declaration, Protocol, ZoneName};
+use weir_planner::diff::ItemChange;
 use weir_planner::{Item, Plan, Planned};
 
 use crate::declared::{History, item, put, split, with};
@@ -142,6 +143,37 @@ fn a_backend_that_comes_back_retires_no_more() {
     let again = item(plan, "checkout", "par");
     assert_eq!(again.digest, first.digest);
     assert!(again.generation > first.generation);
+}
+
+/// Kuma knows nothing of our names for zones: another one moves nobody and replaces no listener.
+#[test]
+fn a_zone_that_we_call_otherwise_moves_nothing() {
+    let mut history = History::default();
+    history.follow(&both(50));
+    let renamed = |declaration: &mut Declaration| {
+        let mut zone = declaration.zones.remove(&ZoneName::new("fra").unwrap()).unwrap();
+        zone.name = ZoneName::new("frankfurt").unwrap();
+        declaration.zones.insert(zone.name.clone(), zone);
+    };
+    let mut declaration = with(
+        &ZONES,
+        [split(
+            "checkout",
+            &["vm@frankfurt", "eks@ams"],
+            &[("vm", 50), ("eks", 50)],
+        )],
+    );
+    renamed(&mut declaration);
+    history.follow(&declaration);
+    let [before, after] = &history.plans[..] else {
+        panic!("{} plans", history.plans.len());
+    };
+    assert_eq!(at_par(after), at_par(before));
+    let change = ItemChange::between(
+        Some(&item(before, "checkout", "par")),
+        Some(&item(after, "checkout", "par")),
+    );
+    assert!(!change.unwrap().replaces_listener);
 }
 
 #[test]
