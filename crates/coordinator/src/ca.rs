@@ -215,7 +215,6 @@ impl Authority {
     ///
     /// # Errors
     /// If a name is none, or signing fails.
-    #[expect(clippy::type_complexity, reason = "a chain and its key, as rustls wants them")]
     pub fn issue_server(
         &self,
         names: &[String],
@@ -349,7 +348,7 @@ fn create(dir: &Path, federation: &FederationName) -> Result<(), AuthorityError>
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let key = new_key()?;
     let certificate = params.self_signed(&key).map_err(signing)?;
-    let draft = dir.with_extension(format!("{}.draft", std::process::id()));
+    let draft = dir.with_extension(format!("{:016x}.draft", weir_link::backoff::random()));
     private_file::create_dir(&draft).map_err(file("cannot create", &draft))?;
     let write = |name: &str, text: String, mode| {
         let path = draft.join(name);

@@ -5,6 +5,7 @@
 //! of an agent replaces the one before. Nothing here touches traffic: without a session a zone stays as it is.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error as _;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,7 +16,7 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 use weir_link::{Identity, MAX_FROM_AGENT, MAX_FROM_COORDINATOR, Peer, PeerCertificate};
 use weir_model::{FederationName, ZoneName};
 use weir_planner::{Generation, ItemRef, Plan, PlanId, ZoneFacts};
@@ -363,6 +364,18 @@ enum End {
     Refused(Status),
 }
 
+/// Why nothing more can be heard: the connection is gone, or what came on it is none of our messages.
+fn lost(status: Status) -> End {
+    match status.code() {
+        Code::OutOfRange => End::Refused(Status::out_of_range(format!(
+            "a message of this agent is larger than {} MiB, which is the limit",
+            MAX_FROM_AGENT >> 20
+        ))),
+        Code::Internal if status.source().is_none() => End::Refused(status),
+        _ => End::Gone(weir_link::explain(&status)),
+    }
+}
+
 struct Session<'a> {
     shared: &'a Shared,
     key: &'a (ZoneName, String),
@@ -428,7 +441,7 @@ impl Session<'_> {
                         return End::Refused(status);
                     },
                     Ok(None) => return End::Gone("the agent ended it".to_owned()),
-                    Err(status) => return End::Gone(weir_link::explain(&status)),
+                    Err(status) => return lost(status),
                 }
             }
         }

@@ -11,7 +11,7 @@ static NEXT: AtomicU32 = AtomicU32::new(0);
 /// Writes a file atomically with mode 0600: synced, renamed, and the directory synced. Blocks; small files only.
 ///
 /// # Errors
-/// What the file system says, with the path.
+/// What the file system says; the path is the caller's to name.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_with_mode(path, bytes, 0o600)
 }
@@ -19,10 +19,8 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// As [`write`], with another mode (0644 for certificates).
 ///
 /// # Errors
-/// What the file system says, with the path.
+/// What the file system says; the path is the caller's to name.
 pub fn write_with_mode(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let within =
-        |what: &str, e: io::Error| io::Error::new(e.kind(), format!("{what} {}: {e}", path.display()));
     let name = path
         .file_name()
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a file has a name"))?;
@@ -48,23 +46,19 @@ pub fn write_with_mode(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
         fs::rename(&draft, path)?;
         File::open(parent)?.sync_all()
     })();
-    written.map_err(|e| {
+    if written.is_err() {
         // The draft may never have come to be: what matters is the first error.
         drop(fs::remove_file(&draft));
-        within("cannot write", e)
-    })
+    }
+    written
 }
 
 /// Creates a directory (and those above it) that only its owner may enter; one that exists is left as it is.
 ///
 /// # Errors
-/// What the file system says, with the path.
+/// What the file system says; the path is the caller's to name.
 pub fn create_dir(path: &Path) -> io::Result<()> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(|e| io::Error::new(e.kind(), format!("cannot create {}: {e}", path.display())))
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 #[cfg(test)]
@@ -82,9 +76,11 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
-        let error = write(&dir.path().join("missing/key.pem"), b"x")
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("missing/key.pem"), "{error}");
+        assert_eq!(
+            write(&dir.path().join("missing/key.pem"), b"x")
+                .unwrap_err()
+                .kind(),
+            io::ErrorKind::NotFound
+        );
     }
 }

@@ -1,5 +1,7 @@
 //! The one port over real sockets: who is let in, as whom, and what becomes of those who dawdle.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on stops")]
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};

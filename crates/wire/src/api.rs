@@ -16,7 +16,7 @@ pub struct Percent(pub BasisPoints);
 impl Serialize for Percent {
     fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let bp = self.0.get();
-        if bp % 100 == 0 {
+        if bp.is_multiple_of(100) {
             to.serialize_u32(bp / 100)
         } else {
             to.serialize_f64(f64::from(bp) / 100.0)

@@ -1,5 +1,7 @@
 //! Whatever a room can say arrives as it was said, and whatever a stranger sends is answered, never with a panic.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on stops")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
