@@ -62,6 +62,8 @@ codes! {
     ALIASES_TOO_LARGE = "0007";
     /// A feature of YAML that declarations do without.
     YAML_FEATURE = "0008";
+    /// More problems in one file than are told.
+    TOO_MANY_PROBLEMS = "0009";
 
     /// A weight is not a decimal number.
     WEIGHT_NOT_A_NUMBER = "0101";

@@ -238,7 +238,8 @@ pub enum PathMatch {
     Exact(String),
     /// A `/`-separated prefix, without a trailing slash but for `/` itself.
     Prefix(String),
-    /// A regular expression over the whole path (RE2 syntax).
+    /// A regular expression over the whole path (RE2 syntax). Refused in declarations (`WEIR0511`): Kuma tries it
+    /// after every prefix, and the route without a match is one. It can still be met in objects of others.
     Regex(String),
 }
 

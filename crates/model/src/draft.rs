@@ -16,8 +16,25 @@ pub(crate) struct Drafts {
     pub(crate) federations: Vec<FederationDraft>,
     pub(crate) zones: Vec<ZoneDraft>,
     pub(crate) splits: Vec<SplitDraft>,
-    /// Documents that could not be read to their end, or not at all.
-    pub(crate) unreadable: Vec<Place>,
+    /// Documents that could not be read to their end, and files that could not be read at all.
+    pub(crate) unreadable: Vec<Unreadable>,
+}
+
+impl Drafts {
+    /// The file that most likely holds what is missing: an unreadable one of this kind, else of no known kind.
+    pub(crate) fn may_hold(&self, kind: &str) -> Option<&str> {
+        let of = |wanted: Option<&str>| self.unreadable.iter().find(|u| u.kind.as_deref() == wanted);
+        of(Some(kind))
+            .or_else(|| of(None))
+            .map(|unreadable| unreadable.place.file.as_str())
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Unreadable {
+    pub(crate) place: Place,
+    /// Its kind, if that much could be read.
+    pub(crate) kind: Option<String>,
 }
 
 #[derive(Debug)]
@@ -112,6 +129,8 @@ pub(crate) struct Weights {
     pub(crate) found: Vec<(At<BackendName>, Option<At<BasisPoints>>)>,
     /// All of them could be read.
     pub(crate) complete: bool,
+    /// All of the names could be read.
+    pub(crate) named: bool,
     /// The key `weights`.
     pub(crate) place: Option<Place>,
 }

@@ -22,3 +22,5 @@ pub const MATCHES: usize = 16;
 pub const TEXT: usize = 1_024;
 /// Bytes that a compiled regular expression may take.
 pub const REGEX_BYTES: usize = 256 * 1024;
+/// Problems told about one file.
+pub const PROBLEMS: usize = 500;

@@ -1,10 +1,14 @@
 //! The nearest of some known words to one that was meant to be among them: for "did you mean".
 
+/// How many candidates are looked at: enough for people, and a bound on what a hostile declaration can cost.
+const CANDIDATES: usize = 200;
+
 /// The candidate with the fewest edits, when so few that a slip of the pen is likely.
 pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let allowed = (word.chars().count() / 3).max(1);
     candidates
         .into_iter()
+        .take(CANDIDATES)
         .map(|candidate| {
             (
                 distance(&word.to_lowercase(), &candidate.to_lowercase()),

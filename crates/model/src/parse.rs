@@ -1,10 +1,12 @@
 //! Files to [`Parsed`]: the one entrance of this room.
 
+use std::cmp::Ordering;
+
 use crate::check;
 use crate::codes;
-use crate::declaration::{Declaration, Place, SourceFile};
-use crate::diagnostic::{Diagnostic, Severity, Span};
-use crate::draft::Drafts;
+use crate::declaration::{Declaration, Place, SourceFile, SourceName};
+use crate::diagnostic::{Diagnostic, Label, Severity, Span};
+use crate::draft::{Drafts, Unreadable};
 use crate::limits;
 use crate::read;
 use crate::reader::Reader;
@@ -55,7 +57,7 @@ pub fn parse(files: &[SourceFile]) -> Parsed {
                 )
                 .help("point the source at a path that holds declarations only"),
             );
-            drafts.unreadable.push(place);
+            drafts.unreadable.push(Unreadable { place, kind: None });
             break;
         }
         read_file(file, &place, &mut drafts, &mut diagnostics);
@@ -65,22 +67,53 @@ pub fn parse(files: &[SourceFile]) -> Parsed {
     diagnostics.dedup();
     Parsed {
         declaration,
-        diagnostics,
+        diagnostics: bounded(diagnostics),
     }
 }
 
 /// By place; what has none comes last. Of the same place, by code.
-fn order(a: &Diagnostic, b: &Diagnostic) -> std::cmp::Ordering {
-    let key = |diagnostic: &'_ Diagnostic| {
+fn order(a: &Diagnostic, b: &Diagnostic) -> Ordering {
+    match (a.labels.first(), b.labels.first()) {
+        (None, None) => Ordering::Equal,
+        (None, Some(_)) => Ordering::Greater,
+        (Some(_), None) => Ordering::Less,
+        (Some(a), Some(b)) => (&a.source, &a.file, &a.span).cmp(&(&b.source, &b.file, &b.span)),
+    }
+    .then_with(|| (a.code, &a.message).cmp(&(b.code, &b.message)))
+}
+
+/// Of sorted diagnostics, only so many for each file: whoever mends a file with hundreds of problems looks again
+/// anyway, and no input may make an answer of any size.
+fn bounded(diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    let mut kept: Vec<Diagnostic> = Vec::new();
+    let mut file: Option<(SourceName, String)> = None;
+    let mut told = 0;
+    for diagnostic in diagnostics {
         let label = diagnostic.labels.first();
-        (
-            label.is_none(),
-            label.map(|label| (label.source.clone(), label.file.clone(), label.span.clone())),
-            diagnostic.code,
-            diagnostic.message.clone(),
-        )
-    };
-    key(a).cmp(&key(b))
+        let same = match (label, &file) {
+            (Some(label), Some((source, path))) => label.source == *source && label.file == *path,
+            _ => false,
+        };
+        if !same {
+            file = label.map(|label| (label.source.clone(), label.file.clone()));
+            told = 0;
+        }
+        told += 1;
+        match (told.cmp(&(limits::PROBLEMS + 1)), label) {
+            (Ordering::Equal, Some(label)) => {
+                let message = format!("this file has more than {} problems", limits::PROBLEMS);
+                let label = Label {
+                    text: "the rest is not told".to_owned(),
+                    ..label.clone()
+                };
+                let rest = Diagnostic::error(codes::TOO_MANY_PROBLEMS, message, label);
+                kept.push(rest.help("mend those above, then check again"));
+            }
+            (Ordering::Greater, Some(_)) => {}
+            _ => kept.push(diagnostic),
+        }
+    }
+    kept
 }
 
 fn read_file(file: &SourceFile, place: &Place, drafts: &mut Drafts, diagnostics: &mut Vec<Diagnostic>) {
@@ -93,7 +126,10 @@ fn read_file(file: &SourceFile, place: &Place, drafts: &mut Drafts, diagnostics:
             )
             .help("spread its documents over several files"),
         );
-        drafts.unreadable.push(place.clone());
+        drafts.unreadable.push(Unreadable {
+            place: place.clone(),
+            kind: None,
+        });
         return;
     }
     let text = match std::str::from_utf8(&file.bytes) {
@@ -119,7 +155,7 @@ fn read_file(file: &SourceFile, place: &Place, drafts: &mut Drafts, diagnostics:
                 )
                 .help("save it as UTF-8; keep binary files out of this path"),
             );
-            drafts.unreadable.push(place);
+            drafts.unreadable.push(Unreadable { place, kind: None });
             return;
         }
     };

@@ -130,3 +130,131 @@ fn overlaps_value(mine: &ValueMatch, theirs: &ValueMatch, patterns: &mut Pattern
         (ValueMatch::Regex(_), ValueMatch::Regex(_)) => true,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::within;
+    use crate::declaration::{HeaderMatch, Match, PathMatch, QueryMatch, ValueMatch};
+    use crate::pattern::Patterns;
+
+    /// A request as far as matches look at it.
+    #[derive(Debug)]
+    struct Request {
+        path: String,
+        method: String,
+        headers: BTreeMap<String, String>,
+        query: BTreeMap<String, String>,
+    }
+
+    fn holds(value: &ValueMatch, found: Option<&String>, patterns: &mut Patterns) -> bool {
+        found.is_some_and(|found| match value {
+            ValueMatch::Exact(wanted) => wanted == found,
+            ValueMatch::Regex(regex) => patterns.matches(regex, found) == Some(true),
+        })
+    }
+
+    /// What a match means, said a second time: request by request.
+    fn takes(matches: &Match, request: &Request) -> bool {
+        let mut patterns = Patterns::default();
+        let path = match &matches.path {
+            None => true,
+            Some(PathMatch::Exact(path)) => *path == request.path,
+            Some(PathMatch::Prefix(path)) => within(path, &request.path),
+            Some(PathMatch::Regex(_)) => unreachable!("not generated"),
+        };
+        path && matches
+            .method
+            .as_ref()
+            .is_none_or(|method| *method == request.method)
+            && matches
+                .headers
+                .iter()
+                .all(|h| holds(&h.value, request.headers.get(&h.name), &mut patterns))
+            && matches
+                .query
+                .iter()
+                .all(|q| holds(&q.value, request.query.get(&q.name), &mut patterns))
+    }
+
+    fn text(choices: &'static [&'static str]) -> impl Strategy<Value = String> {
+        proptest::sample::select(choices).prop_map(str::to_owned)
+    }
+
+    const PATHS: &[&str] = &["/", "/a", "/a/b", "/ab"];
+    const METHODS: &[&str] = &["GET", "PUT"];
+    const NAMES: &[&str] = &["x", "y"];
+
+    fn values() -> impl Strategy<Value = BTreeMap<String, ValueMatch>> {
+        let value = prop_oneof![
+            text(&["a", "b", "ab"]).prop_map(ValueMatch::Exact),
+            text(&["a", "a.*", "b|c", ".+"]).prop_map(ValueMatch::Regex),
+        ];
+        proptest::collection::btree_map(text(NAMES), value, 0..3)
+    }
+
+    fn a_match() -> impl Strategy<Value = Match> {
+        let path = prop_oneof![
+            text(PATHS).prop_map(PathMatch::Exact),
+            text(PATHS).prop_map(PathMatch::Prefix),
+        ];
+        (
+            proptest::option::of(path),
+            proptest::option::of(text(METHODS)),
+            values(),
+            values(),
+        )
+            .prop_map(|(path, method, headers, query)| Match {
+                path,
+                method,
+                headers: headers
+                    .into_iter()
+                    .map(|(name, value)| HeaderMatch { name, value })
+                    .collect(),
+                query: query
+                    .into_iter()
+                    .map(|(name, value)| QueryMatch { name, value })
+                    .collect(),
+            })
+    }
+
+    fn a_request() -> impl Strategy<Value = Request> {
+        let found = || proptest::collection::btree_map(text(NAMES), text(&["a", "b", "ab", "c"]), 0..3);
+        (text(PATHS), text(METHODS), found(), found()).prop_map(|(path, method, headers, query)| Request {
+            path,
+            method,
+            headers,
+            query,
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn covers_and_overlaps_say_what_requests_do(a in a_match(), b in a_match(), request in a_request()) {
+            let mut patterns = Patterns::default();
+            let (by_a, by_b) = (takes(&a, &request), takes(&b, &request));
+            if a.covers(&b, &mut patterns) {
+                prop_assert!(by_a || !by_b, "{a:?} was said to cover {b:?}, but not at {request:?}");
+            }
+            if by_a && by_b {
+                prop_assert!(a.overlaps(&b, &mut patterns) && b.overlaps(&a, &mut patterns));
+            }
+            prop_assert!(a.covers(&a, &mut patterns));
+        }
+
+        /// Whatever covers another and is no more specific is not tried before it, unless they rank alike: so that
+        /// a route is only ever shadowed by one of its own rank.
+        #[test]
+        fn the_wider_match_is_never_tried_before_the_narrower(a in a_match(), b in a_match()) {
+            let mut patterns = Patterns::default();
+            if a.covers(&b, &mut patterns) {
+                prop_assert!(a.specificity() >= b.specificity(), "{a:?} {b:?}");
+            }
+        }
+    }
+}

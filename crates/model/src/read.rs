@@ -7,7 +7,7 @@ use crate::declaration::{Place, Platform, Protocol};
 use crate::diagnostic::Span;
 use crate::draft::{
     BackendDraft, Backends, Drafts, FederationDraft, KumaZone, Matches, Namespace, RouteDraft, Routes,
-    SplitDraft, Weights, ZoneDraft,
+    SplitDraft, Unreadable, Weights, ZoneDraft,
 };
 use crate::limits;
 use crate::names::{BackendName, DnsLabel, MeshName};
@@ -23,7 +23,8 @@ pub(crate) fn document(reader: &mut Reader<'_>, document: &Document, drafts: &mu
     let root = &document.root;
     let place = reader.place(&heading(root));
     if !document.whole {
-        drafts.unreadable.push(place);
+        let kind = kind_of(root);
+        drafts.unreadable.push(Unreadable { place, kind });
         return;
     }
     let Value::Mapping(entries) = &root.value else {
@@ -44,12 +45,14 @@ pub(crate) fn document(reader: &mut Reader<'_>, document: &Document, drafts: &mu
         );
         return;
     };
-    api_version(reader, entries);
+    let foreign = !api_version(reader, entries);
     match reader.text(&kind.value, "`kind`") {
         None => {}
         Some("Federation") => drafts.federations.push(federation(reader, root, place)),
         Some("Zone") => drafts.zones.push(zone(reader, root, place)),
         Some("Split") => drafts.splits.push(split(reader, root, place)),
+        // A file of another program is told of once, by its apiVersion.
+        Some(_) if foreign => {}
         Some(other) => {
             let known = shape::KINDS;
             let help = match nearest(other, known.iter().copied()) {
@@ -88,22 +91,38 @@ fn heading(root: &Node) -> Span {
     }
 }
 
-fn api_version(reader: &mut Reader<'_>, entries: &[Entry]) {
+/// Whether it is ours, as far as can be told.
+fn api_version(reader: &mut Reader<'_>, entries: &[Entry]) -> bool {
     let Some(entry) = entries.iter().find(|entry| entry.key == "apiVersion") else {
-        return;
+        return true;
     };
     match reader.text(&entry.value, "`apiVersion`") {
-        Some(version) if version != shape::API_VERSION => reader.error(
-            codes::UNKNOWN_API_VERSION,
-            &entry.value.span,
-            format!("there is no apiVersion `{}`", shown(version)),
-            "unknown apiVersion",
-            format!(
-                "write `{}`; keep other files out of this path",
-                shape::API_VERSION
-            ),
-        ),
-        _ => {}
+        Some(version) if version != shape::API_VERSION => {
+            reader.error(
+                codes::UNKNOWN_API_VERSION,
+                &entry.value.span,
+                format!("there is no apiVersion `{}`", shown(version)),
+                "unknown apiVersion",
+                format!(
+                    "write `{}`; keep other files out of this path",
+                    shape::API_VERSION
+                ),
+            );
+            false
+        }
+        _ => true,
+    }
+}
+
+/// The kind of a document that broke off, if it came that far.
+fn kind_of(root: &Node) -> Option<String> {
+    let Value::Mapping(entries) = &root.value else {
+        return None;
+    };
+    let kind = entries.iter().find(|entry| entry.key == "kind")?;
+    match kind.value.scalar() {
+        Some(Scalar::Text(text)) => Some(text.to_owned()),
+        _ => None,
     }
 }
 
@@ -384,11 +403,16 @@ fn weights(reader: &mut Reader<'_>, entry: &Entry) -> Weights {
         return weights;
     };
     // Of a key that stands twice only one weight is known here: the sum would be a second complaint.
+    if !reader.count(&entry.value, entries.len(), "`weights`", limits::BACKENDS) {
+        return weights;
+    }
+    weights.named = true;
     weights.complete = matches!(&entry.value.value, Value::Mapping(all) if all.len() == entries.len());
     for entry in entries {
         let name = reader.name(&entry.key, &entry.key_span, "this backend's key");
         let weight = weight(reader, &entry.value);
         weights.complete &= name.is_some() && weight.is_some();
+        weights.named &= name.is_some();
         if let Some(name) = name {
             weights.found.push((name.map(BackendName::from), weight));
         }

@@ -308,6 +308,11 @@ impl<'p, 't> Builder<'p, 't> {
         }
         match error.kind() {
             ErrorKind::RecursionLimitExceeded => self.too_deep(span),
+            ErrorKind::TabNotAllowed
+            | ErrorKind::TabInBlockIndentation
+            | ErrorKind::TabAtBlockScalarStart
+            | ErrorKind::TabInPlainScalar
+            | ErrorKind::TabInIndentation => self.tab(span, rest),
             ErrorKind::DirectiveDisallowed => self.problem(
                 codes::YAML_FEATURE,
                 span,
@@ -324,6 +329,27 @@ impl<'p, 't> Builder<'p, 't> {
                  the rest of this document has not been read",
             ),
         }
+    }
+
+    /// The parser names where the value began that the tab broke: the tab itself says more.
+    fn tab(&mut self, mut span: Span, rest: &str) {
+        if let Some(at) = rest.find('\t') {
+            let before = &rest[..at];
+            span.line += before.matches('\n').count();
+            span.column = match before.rfind('\n') {
+                Some(line) => before[line + 1..].chars().count() + 1,
+                None => span.column + before.chars().count(),
+            };
+            span.start += at;
+            span.end = span.start + 1;
+        }
+        self.problem(
+            codes::SYNTAX,
+            span,
+            "this is not YAML: lines are indented with blanks, never with tabs",
+            "a tab",
+            "replace the tab with blanks; the rest of this document has not been read",
+        );
     }
 
     fn too_deep(&mut self, span: Span) {

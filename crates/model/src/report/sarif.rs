@@ -42,7 +42,7 @@ fn rule(entry: &codes::Entry) -> Value {
     json!({
         "id": entry.code.to_string(),
         "shortDescription": {"text": entry.title()},
-        "help": {"text": entry.page, "markdown": entry.page},
+        "help": {"text": entry.title(), "markdown": entry.page},
     })
 }
 
