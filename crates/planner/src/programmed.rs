@@ -11,7 +11,8 @@ pub(crate) struct Programmed<'a> {
     mesh: &'a MeshName,
     service: &'a ServiceName,
     port: u16,
-    protocol: Protocol,
+    /// Which kind of policy: http, http2 and grpc are written alike.
+    tcp: bool,
     destinations: Vec<InKuma<'a>>,
     routes: Vec<ProgrammedRoute<'a>>,
 }
@@ -37,7 +38,7 @@ impl<'a> Programmed<'a> {
             mesh: &item.mesh,
             service: &item.service,
             port: item.port,
-            protocol: item.protocol,
+            tcp: item.protocol == Protocol::Tcp,
             destinations: item.destinations.values().map(Destination::in_kuma).collect(),
             routes: item.routes.iter().map(route).collect(),
         }

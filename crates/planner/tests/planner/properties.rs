@@ -226,8 +226,6 @@ fn keeps_recent(history: &History) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
-
     /// The linter runs inside `History::step`, over each plan, as does the check for equal bytes from equal input.
     #[test]
     fn every_history_holds(steps in prop::collection::vec((edit(), prop_oneof![Just(5_i64), Just(600)]), 1..12)) {

@@ -1,0 +1,193 @@
+//! `weir plan` as people and programs meet it: a repository in, text or JSON and an exit code out.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod price;
+mod repository;
+
+use repository::{Repository, run};
+
+const FEDERATION: &str = "\
+apiVersion: weir.dev/v1alpha1
+kind: Federation
+metadata: {name: shop}
+spec: {mesh: default}
+";
+
+fn zone(name: &str, platform: &str) -> String {
+    format!(
+        "apiVersion: weir.dev/v1alpha1\nkind: Zone\nmetadata: {{name: {name}}}\nspec: {{platform: {platform}}}\n"
+    )
+}
+
+fn zones() -> String {
+    [
+        FEDERATION.to_owned(),
+        zone("fra", "vm"),
+        zone("ams", "eks"),
+        zone("par", "vm"),
+    ]
+    .join("---\n")
+}
+
+fn checkout(vm: &str, eks: &str) -> String {
+    format!(
+        "apiVersion: weir.dev/v1alpha1
+kind: Split
+metadata: {{name: checkout}}
+spec:
+  service: checkout
+  port: 8080
+  protocol: http
+  backends:
+    vm: {{zone: fra}}
+    eks: {{zone: ams, namespace: shop}}
+  routes:
+    - name: beta
+      match: {{headers: [{{name: x-beta, exact: \"true\"}}]}}
+      weights: {{eks: 100}}
+    - name: default
+      weights: {{vm: {vm}, eks: {eks}}}
+"
+    )
+}
+
+/// Commit by commit: 90/10, 50/50, no change of meaning, a broken sum, no split.
+fn history() -> Repository {
+    let repository = Repository::new();
+    repository.commit(
+        "zones and the first split",
+        &[("zones.yaml", &zones()), ("checkout.yaml", &checkout("90", "10"))],
+    );
+    repository.commit("half", &[("checkout.yaml", &checkout("50", "50"))]);
+    let moved = format!("# said in other words\n{}", checkout("50.00", "50"));
+    repository.commit(
+        "words",
+        &[("README.md", "# Traffic\n"), ("checkout.yaml", &moved)],
+    );
+    repository.commit("broken", &[("checkout.yaml", &checkout("50", "49"))]);
+    repository.commit("none", &[("checkout.yaml", "")]);
+    repository
+}
+
+#[test]
+fn a_weight_moves() {
+    let ran = history().weir(&["plan", "main~4", "main~3"]);
+    insta::assert_snapshot!(ran.transcript());
+}
+
+#[test]
+fn the_same_for_programs() {
+    let ran = history().weir(&["plan", "main~4", "main~3", "--json"]);
+    let told: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    insta::assert_snapshot!(format!("{told:#}"));
+    assert_eq!((ran.exit, ran.stderr.as_str()), (0, ""));
+}
+
+#[test]
+fn changes_have_an_exit_code_of_their_own_where_asked_for() {
+    let repository = history();
+    let exit = |flags: &[&str]| repository.weir(&[&["plan"], flags].concat()).exit;
+    assert_eq!(exit(&["main~4", "main~3"]), 0);
+    assert_eq!(exit(&["main~4", "main~3", "--detailed-exitcode"]), 3);
+    assert_eq!(exit(&["main~3", "main~2", "--detailed-exitcode"]), 0);
+    assert_eq!(exit(&["main~3", "main~1", "--detailed-exitcode"]), 1);
+}
+
+#[test]
+fn other_words_change_nothing() {
+    let ran = history().weir(&["plan", "main~3", "main~2"]);
+    insta::assert_snapshot!(ran.transcript());
+}
+
+#[test]
+fn a_broken_declaration_is_refused_with_its_place() {
+    let ran = history().weir(&["plan", "main~3", "main~1"]);
+    insta::assert_snapshot!(ran.transcript());
+    let ran = history().weir(&["plan", "main~3", "main~1", "--json"]);
+    let told: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(
+        (&told["refused"], &told["revision"]),
+        (&true.into(), &"main~1".into())
+    );
+    assert_eq!(told["diagnostics"].as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn what_is_in_force_must_be_sound_too() {
+    let ran = history().weir(&["plan", "main~1", "main~2"]);
+    insta::assert_snapshot!(ran.transcript());
+}
+
+#[test]
+fn the_last_split_goes() {
+    let ran = history().weir(&["plan", "main~2", "main"]);
+    insta::assert_snapshot!(ran.transcript());
+}
+
+#[test]
+fn the_first_declaration_begins_from_nothing() {
+    let repository = Repository::new();
+    repository.commit("nothing yet", &[("README.md", "# Traffic\n")]);
+    repository.commit(
+        "a split",
+        &[
+            ("traffic/a.yaml", &zones()),
+            ("traffic/b.yml", &checkout("100", "0")),
+        ],
+    );
+    repository.commit("elsewhere", &[("other/broken.yaml", "kind: [")]);
+    let ran = repository.weir(&["plan", "main~2", "main", "--path", "traffic"]);
+    insta::assert_snapshot!(ran.transcript());
+}
+
+#[test]
+fn the_work_tree_as_it_is_on_disk() {
+    let repository = history();
+    repository.reset("main~3");
+    repository.write("checkout.yaml", &checkout("0", "100"));
+    repository.write("ignored/broken.yaml", "kind: [");
+    repository.write(".hidden/broken.yaml", "kind: [");
+    repository.write(".gitignore", "ignored/\n");
+    let ran = repository.weir(&["plan", "main~4", "--worktree"]);
+    insta::assert_snapshot!(ran.transcript());
+}
+
+#[test]
+fn wrong_questions_are_answered() {
+    let repository = history();
+    let mut told = Vec::new();
+    for asked in [
+        &["plan", "main", "nowhere"][..],
+        &["plan", "main", "main", "--path", "../other"],
+        &["plan", "main", "main", "--path", "zones.yaml"],
+        &["plan", "main"],
+        &["plan", "main", "main", "--worktree"],
+    ] {
+        told.push(repository.weir(asked).transcript());
+    }
+    let nowhere = tempfile::tempdir().unwrap();
+    told.push(run(nowhere.path(), &["plan", "main", "main"]).transcript());
+    insta::assert_snapshot!(told.join("\n"));
+}
+
+#[test]
+fn no_colour_on_a_pipe_and_80_columns() {
+    let repository = history();
+    let plain = repository.weir(&["plan", "main~4", "main~3"]);
+    assert!(!plain.stdout.contains('\x1b'));
+    let wide = plain.stdout.lines().filter(|line| line.chars().count() > 80);
+    assert_eq!(wide.collect::<Vec<_>>(), [""; 0]);
+    let colored = repository.weir(&["plan", "main~4", "main~3", "--color", "always"]);
+    let lines = |color: &str| {
+        colored
+            .stdout
+            .lines()
+            .filter(|line| line.starts_with(color))
+            .count()
+    };
+    assert!(
+        lines("\x1b[31m-") > 0 && lines("\x1b[32m+") > 0,
+        "{}",
+        colored.stdout
+    );
+}
