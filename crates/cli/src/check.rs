@@ -137,8 +137,8 @@ fn source_file(path: String, bytes: Vec<u8>) -> SourceFile {
     }
 }
 
-/// A file that is named is read whatever it is called. Below a directory only YAML is, and neither hidden
-/// directories nor symbolic links to directories are entered: those would reach `.git`, or go round in circles.
+/// A file that is named is read whatever it is called. Below a directory it is as in the coordinator: only YAML,
+/// nothing hidden (that is other tools' business), and no symbolic links.
 fn walk(path: &Path, named: bool, names: &mut BTreeSet<PathBuf>) -> Result<(), String> {
     let cannot = |e: std::io::Error| format!("{} cannot be read: {e}", path.display());
     if !path.is_dir() {
@@ -154,11 +154,9 @@ fn walk(path: &Path, named: bool, names: &mut BTreeSet<PathBuf>) -> Result<(), S
         let entry = entry.map_err(cannot)?;
         let hidden = entry.file_name().to_string_lossy().starts_with('.');
         let link = entry.file_type().map_err(cannot)?.is_symlink();
-        let child = entry.path();
-        if child.is_dir() && (hidden || link) {
-            continue;
+        if !hidden && !link {
+            walk(&entry.path(), false, names)?;
         }
-        walk(&child, false, names)?;
     }
     Ok(())
 }

@@ -43,6 +43,7 @@ fn repository() -> tempfile::TempDir {
     write("traffic/zones/fra.yml", ZONE);
     write("traffic/README.md", "not: [a declaration");
     write("traffic/.git/broken.yaml", "not: [a declaration");
+    write("traffic/.hidden.yaml", "not: [a declaration");
     write("wrong.yaml", WRONG);
     dir
 }
