@@ -3,7 +3,7 @@
 //! Exit codes: 0 nothing wrong (warnings are shown), 1 errors in the declaration, 2 the files cannot be read or
 //! the command was asked wrongly.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -100,7 +100,7 @@ const MOST: u64 = weir_model::limits::FILE_BYTES as u64 + 1;
 
 /// Reads what the paths name, each file once.
 fn read(paths: &[PathBuf]) -> Result<Vec<SourceFile>, String> {
-    let mut names = BTreeSet::new();
+    let mut names = BTreeMap::new();
     let mut files = Vec::new();
     let mut standard_input = false;
     for path in paths {
@@ -113,13 +113,11 @@ fn read(paths: &[PathBuf]) -> Result<Vec<SourceFile>, String> {
             }
             continue;
         }
-        let found = names.len();
-        walk(path, true, &mut names)?;
-        if path.is_dir() && names.len() == found {
+        if walk(path, true, &mut names)? == 0 {
             return Err(format!("{} holds no *.yaml or *.yml file", path.display()));
         }
     }
-    for name in names {
+    for name in names.into_values() {
         let mut bytes = Vec::new();
         let read = std::fs::File::open(&name).and_then(|file| file.take(MOST).read_to_end(&mut bytes));
         read.map_err(|e| format!("{} cannot be read: {e}", name.display()))?;
@@ -138,25 +136,29 @@ fn source_file(path: String, bytes: Vec<u8>) -> SourceFile {
 }
 
 /// A file that is named is read whatever it is called. Below a directory it is as in the coordinator: only YAML,
-/// nothing hidden (that is other tools' business), and no symbolic links.
-fn walk(path: &Path, named: bool, names: &mut BTreeSet<PathBuf>) -> Result<(), String> {
+/// nothing hidden (that is other tools' business), and no symbolic links. Names go by their canonical path:
+/// one file by two names is still one file. Returns how many files were found.
+fn walk(path: &Path, named: bool, names: &mut BTreeMap<PathBuf, PathBuf>) -> Result<usize, String> {
     let cannot = |e: std::io::Error| format!("{} cannot be read: {e}", path.display());
     if !path.is_dir() {
         let yaml = path
             .extension()
             .is_some_and(|extension| extension == "yaml" || extension == "yml");
-        if named || yaml {
-            names.insert(path.to_owned());
+        if !named && !yaml {
+            return Ok(0);
         }
-        return Ok(());
+        let one = path.canonicalize().map_err(cannot)?;
+        names.entry(one).or_insert_with(|| path.to_owned());
+        return Ok(1);
     }
+    let mut found = 0;
     for entry in std::fs::read_dir(path).map_err(cannot)? {
         let entry = entry.map_err(cannot)?;
         let hidden = entry.file_name().to_string_lossy().starts_with('.');
         let link = entry.file_type().map_err(cannot)?.is_symlink();
         if !hidden && !link {
-            walk(&entry.path(), false, names)?;
+            found += walk(&entry.path(), false, names)?;
         }
     }
-    Ok(())
+    Ok(found)
 }
