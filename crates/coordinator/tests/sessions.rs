@@ -156,6 +156,35 @@ async fn an_agent_that_has_had_a_newer_plan_is_not_sent_an_older_one() {
 }
 
 #[tokio::test]
+async fn two_histories_under_one_number_are_outgrown_by_the_next_plan() {
+    let coordinator = Coordinator::start().await;
+    let here = plan(90, None);
+    coordinator.sessions.publish(Arc::clone(&here));
+    let connector = coordinator.joined("fra", "fra-1").await;
+    let mut hello = greeting("fra", "fra-1");
+    (hello.highest, hello.generation) = (Generation(1), Generation(1));
+    hello.plan = Some(PlanId([7; 32]));
+    let agent = Agent::connects(&connector, &hello).await;
+    assert_eq!(coordinator.sessions.highest(), Generation(2));
+    agent.report(report("fra", 1, hello.plan)).await;
+    until(&coordinator.sessions, |seen| {
+        seen.values().any(|agent| agent.facts.is_some())
+    })
+    .await;
+    assert_eq!(coordinator.sessions.highest(), Generation(2));
+    // Whoever holds the very plan that is published is no fork.
+    drop(agent);
+    let connector = coordinator.joined("ams", "ams-1").await;
+    let mut hello = greeting("ams", "ams-1");
+    (hello.highest, hello.generation, hello.plan) = (Generation(1), Generation(1), Some(here.id));
+    let _agent = Agent::connects(&connector, &hello).await;
+    assert_eq!(
+        coordinator.sessions.snapshot()[&(zone("ams"), "ams-1".to_owned())].highest,
+        Generation(1)
+    );
+}
+
+#[tokio::test]
 async fn the_newest_session_of_an_agent_replaces_the_one_before() {
     let coordinator = Coordinator::start().await;
     let connector = coordinator.joined("fra", "fra-1").await;
