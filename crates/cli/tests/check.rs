@@ -51,11 +51,19 @@ fn repository() -> tempfile::TempDir {
 #[test]
 fn a_directory_is_read_as_one_declaration() {
     let dir = repository();
-    let (code, out, err) = weir(dir.path(), &["check", "traffic"], "");
-    assert_eq!(
-        (code, out.as_str(), err.as_str()),
-        (0, "2 files: nothing wrong\n", "")
-    );
+    let twice = [
+        "./traffic",
+        "traffic/base.yaml",
+        "traffic/../traffic/zones",
+        "traffic",
+    ];
+    for paths in [&["traffic"] as &[&str], &twice] {
+        let (code, out, err) = weir(dir.path(), &[&["check"], paths].concat(), "");
+        assert_eq!(
+            (code, out.as_str(), err.as_str()),
+            (0, "2 files: nothing wrong\n", "")
+        );
+    }
 }
 
 #[test]
