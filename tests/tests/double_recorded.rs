@@ -96,7 +96,7 @@ fn every_recorded_put_is_answered_as_kuma_did() {
         let cut = exchange["request"]["body"].get("_trimmed").is_some()
             || exchange["request"]["body"]
                 .as_str()
-                .is_some_and(|b| (b.starts_with('(') || b.contains("…")));
+                .is_some_and(|b| b.starts_with('(') || b.contains("…"));
         if asked.method != "PUT" || !policy || !zone || cut || needs.iter().any(|n| name.contains(n)) {
             continue;
         }

@@ -7,10 +7,13 @@
 pub mod bound;
 pub mod cast;
 pub mod command;
+pub mod coordinator;
 pub mod double;
 pub mod live;
+pub mod play;
 pub mod process;
 pub mod real;
+pub mod repository;
 pub mod tour;
 pub mod traffic;
 

@@ -171,6 +171,11 @@ impl Process {
         self.kill().await
     }
 
+    /// SIGHUP to the process itself.
+    pub fn hang_up(&self) {
+        signal("HUP", &self.group.to_string());
+    }
+
     /// Waits for the end.
     ///
     /// # Errors

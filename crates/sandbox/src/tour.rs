@@ -1,11 +1,493 @@
-//! The tour.
-/// Runs.
+//! `weir-sandbox tour`: a scripted story in which every request is counted.
+//!
+//! Callers send all the time, also while a change is under way; a request that fails then counts as much as any. After
+//! each step is proven, each zone's next N requests are counted by who answered, and held against the binomial bound.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio::time::Instant;
+use weir_model::{SourceFile, SourceName};
+use weir_wire::api::CommitRecord;
+
+use crate::bound::{bounds, inside};
+use crate::command::{Place, Tour};
+use crate::coordinator::{SPLIT, declared, weights_word};
+use crate::play::{Play, Setup};
+use crate::repository::{SPLIT as FILE, split_text};
+use crate::traffic::{Pace, Tally};
+
+/// Between two requests of one caller while a change is under way: some hundred a second and zone, as when the losses of
+/// bare policies were measured.
+const GENTLE: Pace = Pace::Gentle(Duration::from_millis(5));
+
+/// One line of the tour.
+#[derive(Debug, Clone, Serialize)]
+pub struct Line {
+    /// Its name.
+    pub step: String,
+    /// The newest commit of the repository.
+    pub commit: String,
+    /// What is in force: per cent by backend.
+    pub declared: BTreeMap<String, f64>,
+    /// What was seen.
+    pub zones: BTreeMap<String, Zone>,
+    /// From the commit to the last zone's proof; none where nothing was committed or it was refused.
+    pub commit_to_proof_ms: Option<u64>,
+    /// While the change was under way: not part of the line.
+    #[serde(skip)]
+    pub meanwhile: BTreeMap<String, Tally>,
+    /// What people are told besides: not part of the line.
+    #[serde(skip)]
+    pub note: String,
+}
+
+/// One zone of a line.
+#[derive(Debug, Clone, Serialize)]
+pub struct Zone {
+    /// Counted after the proof.
+    pub requests: u64,
+    /// Failed, since the step began.
+    pub failed: u64,
+    /// Who answered, of `requests`.
+    pub counted: BTreeMap<String, u64>,
+    /// `exact`, `different`, `unknown`.
+    pub weights: String,
+    /// `live`, `sampled`, `acknowledged`, `unknown`.
+    pub evidence: String,
+}
+
+/// Plays the tour.
 ///
 /// # Errors
-/// Not yet.
-pub async fn run(
-    _place: crate::command::Place,
-    _tour: crate::command::Tour,
-) -> anyhow::Result<std::process::ExitCode> {
-    anyhow::bail!("not yet")
+/// If the federation cannot be started or a step never comes to its end.
+pub async fn run(place: Place, tour: Tour) -> anyhow::Result<ExitCode> {
+    let setup = Setup {
+        dir: place.dir,
+        real: place.real,
+        bare: tour.bare,
+    };
+    let mut say = |text: &str| {
+        // Nobody is left to tell if this fails.
+        let _ = writeln!(anstream::stderr(), "{text} ...");
+    };
+    let interrupted = crate::live::interrupted();
+    tokio::pin!(interrupted);
+    let begin = Instant::now();
+    let play = tokio::select! {
+        started = Play::start(setup, &mut say) => started?,
+        () = &mut interrupted => bail!("interrupted while starting"),
+    };
+    let mut story = Story {
+        play,
+        tour,
+        commit: String::new(),
+        in_force: BTreeMap::new(),
+        wrong: Vec::new(),
+        failed: 0,
+        sent: 0,
+    };
+    let told = tokio::select! {
+        told = story.tell() => told,
+        () = &mut interrupted => {
+            story.play.stop().await;
+            bail!("interrupted: the tour is not finished");
+        }
+    };
+    if let Err(error) = told {
+        return Err(story.play.failed(error).await);
+    }
+    let Story {
+        play,
+        tour,
+        wrong,
+        failed,
+        sent,
+        ..
+    } = story;
+    play.stop().await;
+    let good = wrong.is_empty() && failed == 0;
+    let mut end = format!(
+        "{sent} requests in {} s, {failed} failed; ",
+        begin.elapsed().as_secs()
+    );
+    end += &if wrong.is_empty() {
+        "every share inside its bound".to_owned()
+    } else {
+        format!("wrong:\n  {}", wrong.join("\n  "))
+    };
+    // In JSON standard output carries lines alone.
+    if tour.json {
+        writeln!(anstream::stderr(), "{end}")?;
+    } else {
+        writeln!(anstream::stdout(), "{end}")?;
+    }
+    Ok(if good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+struct Story {
+    play: Play,
+    tour: Tour,
+    /// The newest commit.
+    commit: String,
+    /// What is in force, in basis points.
+    in_force: BTreeMap<String, u32>,
+    wrong: Vec<String>,
+    failed: u64,
+    sent: u64,
+}
+
+impl Story {
+    async fn tell(&mut self) -> anyhow::Result<()> {
+        self.commit.clone_from(&self.play.first_commit);
+        self.play.pace(GENTLE);
+        let begin = self.tallies();
+        self.count("vm-100", begin, None, String::new()).await?;
+        self.shift("vm-90", 90, 10).await?;
+        self.shift("half", 50, 50).await?;
+        self.refused().await?;
+        self.shift("cloud-100", 0, 100).await?;
+        self.reverted().await?;
+        self.coordinator_killed().await?;
+        self.agents_killed().await?;
+        self.shift("vm-100-again", 100, 0).await
+    }
+
+    fn tallies(&self) -> BTreeMap<String, Tally> {
+        let all = self.play.callers.iter();
+        all.map(|(zone, callers)| (zone.clone(), callers.tally()))
+            .collect()
+    }
+
+    async fn shift(&mut self, step: &str, vm: u32, cloud: u32) -> anyhow::Result<()> {
+        let begin = self.tallies();
+        let text = split_text(vm, cloud);
+        let message = format!("Send {vm} % to the VMs and {cloud} % to the cloud");
+        let commit = self.play.repository.commit(&[(FILE, &text)], &message)?;
+        self.taken(step, begin, commit, message).await
+    }
+
+    async fn reverted(&mut self) -> anyhow::Result<()> {
+        let begin = self.tallies();
+        let commit = self.play.repository.revert()?;
+        self.taken("revert", begin, commit, "git revert".into()).await
+    }
+
+    async fn taken(
+        &mut self,
+        step: &str,
+        begin: BTreeMap<String, Tally>,
+        commit: String,
+        note: String,
+    ) -> anyhow::Result<()> {
+        let (at, clock) = (Timestamp::now(), Instant::now());
+        self.play.look();
+        self.commit = commit;
+        self.play.proven(&self.commit).await?;
+        let seen = clock.elapsed();
+        let took = self.commit_to_proof(at).await?.unwrap_or(seen);
+        self.count(step, begin, Some(took), note).await
+    }
+
+    /// By the clock of the zones' own proofs, which are older than our seeing them.
+    async fn commit_to_proof(&self, at: Timestamp) -> anyhow::Result<Option<Duration>> {
+        let record = self.play.viewer.commit(&self.commit).await?;
+        let Some(record) = record else { return Ok(None) };
+        let times: Vec<Timestamp> = self
+            .play
+            .zones
+            .iter()
+            .filter_map(|zone| record.proven.get(zone)?.parse().ok())
+            .collect();
+        let last = times
+            .iter()
+            .max()
+            .filter(|_| times.len() == self.play.zones.len());
+        Ok(last.and_then(|last| Duration::try_from(last.duration_since(at)).ok()))
+    }
+
+    /// A broken commit: the weights stay, and the diagnostic says why.
+    async fn refused(&mut self) -> anyhow::Result<()> {
+        let begin = self.tallies();
+        let text = split_text(60, 60);
+        let commit = self
+            .play
+            .repository
+            .commit(&[(FILE, &text)], "Send 60 % to both")?;
+        self.play.look();
+        let end = Instant::now() + Duration::from_secs(30);
+        let record = loop {
+            if let Some(record) = self.play.viewer.commit(&commit).await? {
+                break record;
+            }
+            if Instant::now() > end {
+                bail!("the coordinator has not seen the broken commit {commit} after 30 s");
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
+        if record.verdict != "refused" {
+            bail!("the broken commit {commit} is {}, not refused", record.verdict);
+        }
+        self.commit = commit;
+        let note = self.explained(&record)?;
+        if self.tour.json {
+            writeln!(anstream::stderr(), "{note}")?;
+        }
+        self.count("refused", begin, None, note).await
+    }
+
+    fn explained(&self, record: &CommitRecord) -> anyhow::Result<String> {
+        let file = |name: &str| {
+            let bytes =
+                std::fs::read(self.play.repository.dir().join(name)).with_context(|| name.to_owned())?;
+            anyhow::Ok(SourceFile {
+                source: SourceName(record.source.clone()),
+                // Diagnostics name files as the coordinator reads them.
+                path: record
+                    .diagnostics
+                    .iter()
+                    .flat_map(|d| &d.labels)
+                    .map(|l| l.file.clone())
+                    .next()
+                    .unwrap_or_default(),
+                bytes: bytes.into(),
+            })
+        };
+        let style = weir_model::Style {
+            color: false,
+            width: 80,
+        };
+        Ok(weir_model::render_diagnostics(
+            &record.diagnostics,
+            &[file(FILE)?],
+            style,
+        ))
+    }
+
+    async fn coordinator_killed(&mut self) -> anyhow::Result<()> {
+        let begin = self.tallies();
+        self.play.kill_coordinator().await?;
+        let (measured, meanwhile) = self.measure(&begin).await?;
+        self.play.restart_coordinator().await?;
+        // The broken commit is not the head any more: what is in force is the newest.
+        self.heard_after(Timestamp::now()).await?;
+        let note = "kill -9 of the coordinator; counted while it was gone".to_owned();
+        self.finish("coordinator-killed", measured, meanwhile, None, note)
+            .await
+    }
+
+    async fn agents_killed(&mut self) -> anyhow::Result<()> {
+        let begin = self.tallies();
+        for zone in self.play.zones.clone() {
+            self.play.kill_agent(&zone).await?;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let at = Timestamp::now();
+        for zone in self.play.zones.clone() {
+            self.play.start_agent(&zone)?;
+        }
+        self.heard_after(at).await?;
+        let note = "kill -9 of every agent, and started again".to_owned();
+        self.count("agents-killed", begin, None, note).await
+    }
+
+    /// Waits until every zone has proven, after this time, what is in force.
+    async fn heard_after(&self, at: Timestamp) -> anyhow::Result<()> {
+        let end = Instant::now() + Duration::from_secs(60);
+        loop {
+            self.play.proven(&self.commit).await?;
+            let list = self.play.viewer.splits().await?;
+            let split = list
+                .splits
+                .iter()
+                .find(|s| s.name == SPLIT)
+                .context("the split is gone")?;
+            let later = |text: &Option<String>| {
+                text.as_deref()
+                    .and_then(|t| t.parse::<Timestamp>().ok())
+                    .is_some_and(|t| t > at)
+            };
+            if split.zones.iter().all(|z| later(&z.proven_at)) {
+                return Ok(());
+            }
+            if Instant::now() > end {
+                bail!("the zones have not proven anything since {at}");
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    async fn count(
+        &mut self,
+        step: &str,
+        begin: BTreeMap<String, Tally>,
+        took: Option<Duration>,
+        note: String,
+    ) -> anyhow::Result<()> {
+        let (measured, meanwhile) = self.measure(&begin).await?;
+        self.finish(step, measured, meanwhile, took, note).await
+    }
+
+    /// Counts N requests in each zone: what was counted, and what had come since `begin`.
+    async fn measure(
+        &self,
+        begin: &BTreeMap<String, Tally>,
+    ) -> anyhow::Result<(BTreeMap<String, Tally>, BTreeMap<String, Tally>)> {
+        let start = self.tallies();
+        let end = Instant::now() + Duration::from_secs(600);
+        let mut done = BTreeMap::new();
+        self.play.pace(Pace::Full);
+        while done.len() < start.len() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            for (zone, callers) in &self.play.callers {
+                let counted = callers.tally().since(&start[zone]);
+                if !done.contains_key(zone) && counted.requests >= self.tour.requests {
+                    // It has its number: leave the processor to the others.
+                    callers.pace(GENTLE);
+                    done.insert(zone.clone(), counted);
+                }
+            }
+            if Instant::now() > end {
+                bail!(
+                    "{} requests in each zone take more than 10 minutes",
+                    self.tour.requests
+                );
+            }
+        }
+        self.play.pace(GENTLE);
+        let meanwhile = start
+            .iter()
+            .map(|(zone, tally)| (zone.clone(), tally.since(&begin[zone])));
+        Ok((done, meanwhile.collect()))
+    }
+
+    async fn finish(
+        &mut self,
+        step: &str,
+        measured: BTreeMap<String, Tally>,
+        meanwhile: BTreeMap<String, Tally>,
+        took: Option<Duration>,
+        note: String,
+    ) -> anyhow::Result<()> {
+        let list = self.play.viewer.splits().await?;
+        let split = list
+            .splits
+            .iter()
+            .find(|s| s.name == SPLIT)
+            .context("the split is gone")?;
+        self.in_force = declared(split);
+        let mut zones = BTreeMap::new();
+        for (name, tally) in &measured {
+            let status = split.zones.iter().find(|z| z.zone == *name);
+            let during = &meanwhile[name];
+            let word = status.map_or("unknown", |z| weights_word(split, z));
+            let evidence = status.map_or_else(
+                || "unknown".into(),
+                |z| format!("{:?}", z.evidence).to_lowercase(),
+            );
+            let failed = tally.failures() + during.failures();
+            self.failed += failed;
+            self.sent += tally.requests + during.requests;
+            self.judge(step, name, tally, word);
+            let zone = Zone {
+                requests: tally.requests,
+                failed,
+                counted: tally.counted.clone(),
+                weights: word.to_owned(),
+                evidence,
+            };
+            zones.insert(name.clone(), zone);
+        }
+        let percent = |(backend, points): (&String, &u32)| (backend.clone(), f64::from(*points) / 100.0);
+        let line = Line {
+            step: step.to_owned(),
+            commit: self.commit.clone(),
+            declared: self.in_force.iter().map(percent).collect(),
+            zones,
+            commit_to_proof_ms: took.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX)),
+            meanwhile,
+            note,
+        };
+        let mut out = anstream::stdout().lock();
+        if self.tour.json {
+            writeln!(out, "{}", serde_json::to_string(&line)?)?;
+        } else {
+            write!(out, "{}", text(&line))?;
+        }
+        out.flush()?;
+        Ok(())
+    }
+
+    fn judge(&mut self, step: &str, zone: &str, tally: &Tally, word: &str) {
+        if word != "exact" {
+            self.wrong
+                .push(format!("{step}, {zone}: the weights are {word}, not exact"));
+        }
+        let answered: u64 = tally.counted.values().sum();
+        let backends = self.in_force.keys().chain(tally.counted.keys());
+        let backends: std::collections::BTreeSet<&String> = backends.collect();
+        for backend in backends {
+            let points = self.in_force.get(backend).copied().unwrap_or(0);
+            let count = tally.counted.get(backend).copied().unwrap_or(0);
+            if !inside(count, answered, points) {
+                let (least, most) = bounds(answered, points);
+                self.wrong.push(format!(
+                    "{step}, {zone}: {backend} answered {count} of {answered}, not between {least} and {most}"
+                ));
+            }
+        }
+    }
+}
+
+/// A step for people: within 80 columns.
+fn text(line: &Line) -> String {
+    let mut out = format!("\n{}", line.step);
+    let weights: Vec<String> = line.declared.iter().map(|(b, w)| format!("{b} {w} %")).collect();
+    out += &format!(
+        "   declared: {}   commit {}",
+        weights.join(", "),
+        &line.commit[..8.min(line.commit.len())]
+    );
+    if let Some(took) = line.commit_to_proof_ms {
+        out += &format!("   proven after {took} ms");
+    }
+    out.push('\n');
+    for note in line.note.lines() {
+        out += &format!("  {note}\n");
+    }
+    for (name, zone) in &line.zones {
+        let counted: Vec<String> = zone.counted.iter().map(|(b, n)| format!("{b} {n}")).collect();
+        let during = &line.meanwhile[name];
+        out += &format!(
+            "  {name:<8} {} of {} requests, {} failed; weights {} ({})\n",
+            counted.join(", "),
+            zone.requests,
+            zone.failed,
+            zone.weights,
+            zone.evidence
+        );
+        if during.failures() > 0 {
+            let why: Vec<String> = during
+                .failed
+                .iter()
+                .map(|(why, n)| format!("{why}: {n}"))
+                .collect();
+            out += &format!(
+                "           during the change: {} of {} failed ({})\n",
+                during.failures(),
+                during.requests,
+                why.join(", ")
+            );
+        }
+    }
+    out
 }

@@ -1,0 +1,152 @@
+//! What the sandbox asks its coordinator: the public API over TLS, with a viewer's token.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use serde::de::DeserializeOwned;
+use weir_wire::api::{
+    CommitList, CommitRecord, Event, Percent, SplitInZone, SplitList, SplitStatus, Standing, ZoneList,
+};
+
+/// The name of the split of the play.
+pub const SPLIT: &str = "checkout";
+
+/// A reader of the API.
+#[derive(Debug, Clone)]
+pub struct Viewer {
+    client: reqwest::Client,
+    address: String,
+    token: String,
+}
+
+impl Viewer {
+    /// A reader that trusts the coordinator's own authority and nobody else.
+    ///
+    /// # Errors
+    /// If the authority's certificate cannot be read.
+    pub fn new(address: &str, authority: &Path, token: String) -> anyhow::Result<Self> {
+        // Somebody may have installed one already: then that one is used.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let pem = std::fs::read(authority).with_context(|| format!("cannot read {}", authority.display()))?;
+        let client = reqwest::Client::builder()
+            .tls_certs_only([reqwest::Certificate::from_pem(&pem)?])
+            .timeout(Duration::from_secs(5))
+            .no_proxy()
+            .build()?;
+        Ok(Self {
+            client,
+            address: address.to_owned(),
+            token,
+        })
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        let url = format!("{}{path}", self.address);
+        let response = self.client.get(&url).bearer_auth(&self.token).send().await?;
+        let status = response.status();
+        let body = response.bytes().await?;
+        if !status.is_success() {
+            bail!("GET {path} answers {status}: {}", String::from_utf8_lossy(&body));
+        }
+        serde_json::from_slice(&body).with_context(|| format!("GET {path}"))
+    }
+
+    /// `/v1/splits`.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub async fn splits(&self) -> anyhow::Result<SplitList> {
+        self.get("/v1/splits").await
+    }
+
+    /// `/v1/zones`.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub async fn zones(&self) -> anyhow::Result<ZoneList> {
+        self.get("/v1/zones").await
+    }
+
+    /// `/v1/commits`.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub async fn commits(&self) -> anyhow::Result<CommitList> {
+        self.get("/v1/commits").await
+    }
+
+    /// What the coordinator says about one commit; none if it has not seen it.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub async fn commit(&self, id: &str) -> anyhow::Result<Option<CommitRecord>> {
+        let all = self.commits().await?;
+        Ok(all.commits.into_iter().find(|c| c.commit == id))
+    }
+
+    /// Follows `/v1/events` from the first on; ends when the stream does.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub async fn follow(&self, after: u64, mut seen: impl FnMut(Event)) -> anyhow::Result<()> {
+        let url = format!("{}/v1/events?after={after}", self.address);
+        let request = self
+            .client
+            .get(url)
+            .bearer_auth(&self.token)
+            .timeout(Duration::from_secs(86_400));
+        let mut response = request.send().await?.error_for_status()?;
+        let mut text = String::new();
+        while let Some(chunk) = response.chunk().await? {
+            text.push_str(&String::from_utf8_lossy(&chunk));
+            while let Some((line, rest)) = text.split_once('\n') {
+                if let Some(data) = line.strip_prefix("data:")
+                    && let Ok(event) = serde_json::from_str(data.trim())
+                {
+                    seen(event);
+                }
+                text = rest.to_owned();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is declared: backend to basis points, of the split's last route.
+pub fn declared(split: &SplitStatus) -> BTreeMap<String, u32> {
+    let points = |weights: &BTreeMap<String, Percent>| {
+        let all = weights
+            .iter()
+            .map(|(backend, weight)| (backend.clone(), weight.0.get()));
+        all.collect()
+    };
+    split.declared.get("default").map(points).unwrap_or_default()
+}
+
+/// Whether a zone's proof says that it runs what is declared, now.
+pub fn proven(split: &SplitStatus, zone: &SplitInZone) -> bool {
+    zone.standing == Standing::Converged && zone.generation == split.generation
+}
+
+/// `exact`, `different` or `unknown`: what a zone's proof says about the declared weights.
+pub fn weights_word(split: &SplitStatus, zone: &SplitInZone) -> &'static str {
+    if proven(split, zone) {
+        return "exact";
+    }
+    let zero = |weights: &BTreeMap<String, Percent>| {
+        let all = weights.iter().filter(|(_, w)| w.0.get() > 0);
+        all.map(|(b, w)| (b.clone(), w.0)).collect::<BTreeMap<_, _>>()
+    };
+    match &zone.weights {
+        None => "unknown",
+        Some(live) => {
+            let same = split
+                .declared
+                .iter()
+                .all(|(route, wanted)| live.get(route).map(zero) == Some(zero(wanted)));
+            if same { "unknown" } else { "different" }
+        }
+    }
+}

@@ -1,0 +1,459 @@
+//! The play: everything of a federation started in order, below one directory, and ended without a trace of a process.
+//!
+//! `repo/` the Git repository, `coordinator/`, `zones/<zone>/`, `logs/`. The coordinator and the agents are the very
+//! programs that people install; they do not know who plays Kuma.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use tokio::process::Command;
+use tokio::time::Instant;
+
+use crate::cast::{Cast, Stage};
+use crate::coordinator::{SPLIT, Viewer, proven};
+use crate::double::cast::{Double, free_port, until};
+use crate::process::{Keeper, Process, Start, find_program};
+use crate::real::{Parts, Real};
+use crate::repository::{BACKENDS, Repository};
+use crate::traffic::{Application, Callers, Pace};
+
+/// How long a start or a change may take before it is called failed.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// How to set it up.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// Where; none for a new temporary directory.
+    pub dir: Option<PathBuf>,
+    /// With real Kuma.
+    pub real: bool,
+    /// With agents that write bare policies.
+    pub bare: bool,
+}
+
+/// A running federation.
+pub struct Play {
+    /// Where it is.
+    pub dir: PathBuf,
+    /// Zones with callers.
+    pub zones: Vec<String>,
+    /// The repository.
+    pub repository: Repository,
+    /// Who plays Kuma.
+    pub cast: Box<dyn Cast>,
+    /// API of the global control plane, if there is one.
+    pub global: Option<String>,
+    /// A reader of the coordinator's API.
+    pub viewer: Viewer,
+    /// Callers by zone.
+    pub callers: BTreeMap<String, Callers>,
+    /// The first commit.
+    pub first_commit: String,
+    keeper: Keeper,
+    bare: bool,
+    coordinator: Process,
+    agents: BTreeMap<String, Process>,
+    _applications: Vec<Application>,
+    temporary: Option<tempfile::TempDir>,
+}
+
+impl Play {
+    /// Starts everything; returns when every zone has proven the first commit. What was started before an error goes
+    /// with it, and the error carries the ends of the logs.
+    ///
+    /// # Errors
+    /// Whatever did not start.
+    pub async fn start(setup: Setup, mut say: impl FnMut(&str)) -> anyhow::Result<Self> {
+        let (dir, temporary) = directory(setup.dir)?;
+        match Self::start_in(&dir, setup.real, setup.bare, &mut say).await {
+            Ok(mut play) => {
+                play.temporary = temporary;
+                Ok(play)
+            }
+            Err(error) => {
+                // What went wrong is in there.
+                let kept = temporary.map_or(dir, tempfile::TempDir::keep);
+                Err(error.context(format!(
+                    "the sandbox did not start; everything is in {}",
+                    kept.display()
+                )))
+            }
+        }
+    }
+
+    async fn start_in(
+        dir: &Path,
+        real: bool,
+        bare: bool,
+        say: &mut impl FnMut(&str),
+    ) -> anyhow::Result<Self> {
+        let keeper = Keeper::start()?;
+        let stage = Stage {
+            dir: dir.to_path_buf(),
+            mesh: "default".into(),
+            service: "checkout".into(),
+            port: 8080,
+            keeper: keeper.clone(),
+        };
+        let mut cast: Box<dyn Cast> = if real {
+            let zones = BACKENDS.map(|(_, zone)| zone.to_owned()).to_vec();
+            Box::new(Real::new(stage, Parts::find()?, zones)?)
+        } else {
+            Box::new(Double::new(stage)?)
+        };
+        let zones = cast.calling_zones();
+        let (repository, first_commit) = Repository::create(&dir.join("repo"), &zones)?;
+        say(&format!(
+            "coordinator, and {} of Kuma",
+            if real { "the real parts" } else { "the double" }
+        ));
+        let coordinator = start_coordinator(dir, &keeper, &repository);
+        let kuma = start_kuma(cast.as_mut(), &zones);
+        let (coordinator, kuma) = tokio::join!(coordinator, kuma);
+        let kuma = match kuma {
+            Ok(kuma) => kuma,
+            Err(error) => return Err(with_casualties(error, cast.as_mut()).await),
+        };
+        let (coordinator, address, token) = coordinator?;
+        let viewer = Viewer::new(&address, &dir.join("coordinator/data/ca/ca.pem"), token)?;
+        let callers = kuma
+            .outbounds
+            .iter()
+            .map(|(zone, to)| (zone.clone(), Callers::start(to)));
+        let mut play = Self {
+            callers: callers.collect(),
+            dir: dir.to_path_buf(),
+            zones,
+            repository,
+            cast,
+            global: kuma.global,
+            viewer,
+            first_commit,
+            keeper,
+            bare,
+            coordinator,
+            agents: BTreeMap::new(),
+            _applications: kuma.applications,
+            temporary: None,
+        };
+        say("an agent in each zone");
+        for (zone, parts) in &kuma.parts {
+            let joined = play.join(zone, &address, parts).await;
+            if let Err(error) = joined {
+                return Err(play.failed(error).await);
+            }
+        }
+        let first = play.first_commit.clone();
+        if let Err(error) = play.proven(&first).await {
+            return Err(play.failed(error).await);
+        }
+        say("every zone has proven the first commit");
+        Ok(play)
+    }
+
+    /// Writes an agent's configuration, joins it with a token of its own and starts it.
+    async fn join(&mut self, zone: &str, coordinator: &str, parts: &crate::ZoneParts) -> anyhow::Result<()> {
+        let dir = self.dir.join("zones").join(zone).join("agent");
+        std::fs::create_dir_all(&dir)?;
+        let admin: Vec<String> = parts.envoy_admin.iter().map(|glob| format!("{glob:?}")).collect();
+        let config = format!(
+            "zone: {zone}\nagent: {zone}-1\ncoordinator: {coordinator}\ndata: {}\nkuma:\n  api: {}\n  envoyAdmin: [{}]\nreport: 1s\n",
+            dir.join("data").display(),
+            parts.api,
+            admin.join(", ")
+        );
+        let file = dir.join("agent.yaml");
+        std::fs::write(&file, config)?;
+        let token = self.dir.join("zones").join(zone).join("agent/token");
+        let config = coordinator_config(&self.dir);
+        let text = run(
+            "weir-coordinator",
+            &["token", "create", "--config", &config, "--zone", zone],
+        )
+        .await?;
+        std::fs::write(&token, text)?;
+        let (file, token) = (file.display().to_string(), token.display().to_string());
+        run("weir-agent", &["join", "--config", &file, "--token-file", &token]).await?;
+        self.start_agent(zone)
+    }
+
+    /// Starts a zone's agent (again).
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn start_agent(&mut self, zone: &str) -> anyhow::Result<()> {
+        let name = format!("weir-agent-{zone}");
+        let file = self.dir.join("zones").join(zone).join("agent/agent.yaml");
+        let bare = self
+            .bare
+            .then(|| ("WEIR_TEST_BARE_POLICIES".to_owned(), OsString::from("1")));
+        let process = self.keeper.spawn(Start {
+            program: find_program("weir-agent")?,
+            args: ["run".into(), "--config".into(), file.into()].to_vec(),
+            env: bare.into_iter().collect(),
+            log: self.dir.join("logs").join(format!("{name}.log")),
+            name,
+        })?;
+        self.agents.insert(zone.to_owned(), process);
+        Ok(())
+    }
+
+    /// `kill -9` of a zone's agent.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub async fn kill_agent(&mut self, zone: &str) -> anyhow::Result<()> {
+        let agent = self.agents.get_mut(zone);
+        agent
+            .with_context(|| format!("there is no agent in {zone}"))?
+            .kill()
+            .await
+    }
+
+    /// `kill -9` of the coordinator.
+    ///
+    /// # Errors
+    /// If it cannot be waited for.
+    pub async fn kill_coordinator(&mut self) -> anyhow::Result<()> {
+        self.coordinator.kill().await
+    }
+
+    /// Starts the coordinator again, at its old address; returns when it answers.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub async fn restart_coordinator(&mut self) -> anyhow::Result<()> {
+        self.coordinator = spawn_coordinator(&self.dir, &self.keeper)?;
+        let viewer = self.viewer.clone();
+        until("the coordinator", || async { viewer.splits().await.map(|_| ()) }).await
+    }
+
+    /// Tells the coordinator that there is something new in Git, as a webhook would.
+    pub fn look(&self) {
+        self.coordinator.hang_up();
+    }
+
+    /// Waits until every zone has proven this commit; how long that took.
+    ///
+    /// # Errors
+    /// If it takes too long: with what is still missing.
+    pub async fn proven(&self, commit: &str) -> anyhow::Result<Duration> {
+        let begin = Instant::now();
+        loop {
+            let missing = self.missing(commit).await;
+            let Some(missing) = missing else {
+                return Ok(begin.elapsed());
+            };
+            if begin.elapsed() > PATIENCE {
+                bail!(
+                    "commit {commit} is not proven after {} s: {missing}",
+                    PATIENCE.as_secs()
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// What is missing until this commit is proven everywhere; none if nothing is.
+    async fn missing(&self, commit: &str) -> Option<String> {
+        let list = match self.viewer.splits().await {
+            Ok(list) => list,
+            Err(error) => return Some(format!("{error:#}")),
+        };
+        if list.commits.values().next().map(String::as_str) != Some(commit) {
+            return Some(
+                list.notice
+                    .unwrap_or_else(|| "the coordinator has not taken it".into()),
+            );
+        }
+        let Some(split) = list.splits.iter().find(|s| s.name == SPLIT) else {
+            return Some(format!("there is no split `{SPLIT}`"));
+        };
+        let of = |zone: &String| split.zones.iter().find(|z| z.zone == *zone);
+        let not = |zone: &&String| !of(zone).is_some_and(|z| proven(split, z));
+        let why = |zone: &String| {
+            let state = of(zone).map(|z| {
+                format!(
+                    "{:?} at generation {}: {}",
+                    z.standing,
+                    z.generation,
+                    z.reason.clone().unwrap_or_default()
+                )
+            });
+            format!("{zone} is {}", state.unwrap_or_else(|| "silent".into()))
+        };
+        let open: Vec<String> = self.zones.iter().filter(not).map(why).collect();
+        (!open.is_empty()).then(|| format!("generation {}: {}", split.generation, open.join("; ")))
+    }
+
+    /// Sets the pace of all callers.
+    pub fn pace(&self, pace: Pace) {
+        for callers in self.callers.values() {
+            callers.pace(pace);
+        }
+    }
+
+    /// An error with all that may explain it: who ended, and the ends of the logs. Ends the play, keeps its directory.
+    pub async fn failed(mut self, error: anyhow::Error) -> anyhow::Error {
+        let mut told = String::new();
+        for process in std::iter::once(&mut self.coordinator).chain(self.agents.values_mut()) {
+            let state = process
+                .ended()
+                .map_or("runs".to_owned(), |status| format!("ended ({status})"));
+            told += &format!(
+                "\n--- {} {state}; its log ends:\n{}\n",
+                process.name(),
+                process.tail(15)
+            );
+        }
+        for casualty in self.cast.casualties() {
+            told += &format!("\n--- {casualty}\n");
+        }
+        let dir = self.dir.clone();
+        if let Some(temporary) = self.temporary.take() {
+            let _ = temporary.keep();
+        }
+        self.stop().await;
+        error.context(format!("{told}\neverything is kept in {}", dir.display()))
+    }
+
+    /// Ends everything: callers, agents, coordinator, Kuma; proxies last.
+    pub async fn stop(mut self) {
+        self.pace(Pace::Stopped);
+        let patience = Duration::from_secs(3);
+        let ending = self.agents.values_mut().chain([&mut self.coordinator]);
+        // One that is gone already is what was wanted.
+        futures::future::join_all(ending.map(|p| p.stop(patience))).await;
+        self.cast.stop().await;
+    }
+}
+
+/// What the cast gave.
+struct Kuma {
+    global: Option<String>,
+    parts: BTreeMap<String, crate::ZoneParts>,
+    outbounds: BTreeMap<String, Vec<crate::Outbound>>,
+    applications: Vec<Application>,
+}
+
+async fn start_kuma(cast: &mut dyn Cast, zones: &[String]) -> anyhow::Result<Kuma> {
+    let mut kuma = Kuma {
+        global: cast.start_global().await?.api,
+        parts: BTreeMap::new(),
+        outbounds: BTreeMap::new(),
+        applications: Vec::new(),
+    };
+    for zone in zones {
+        kuma.parts.insert(zone.clone(), cast.start_zone(zone).await?);
+    }
+    for (backend, zone) in BACKENDS {
+        let application = Application::start(backend).await?;
+        cast.start_backend(zone, application.address).await?;
+        kuma.applications.push(application);
+    }
+    for zone in zones {
+        kuma.outbounds
+            .insert(zone.clone(), cast.start_caller(zone).await?);
+    }
+    cast.settled(&BACKENDS.map(|(_, zone)| zone.to_owned())).await?;
+    Ok(kuma)
+}
+
+async fn with_casualties(error: anyhow::Error, cast: &mut dyn Cast) -> anyhow::Error {
+    let casualties = cast.casualties();
+    cast.stop().await;
+    if casualties.is_empty() {
+        error
+    } else {
+        error.context(casualties.join("\n"))
+    }
+}
+
+fn coordinator_config(dir: &Path) -> String {
+    dir.join("coordinator/coordinator.yaml").display().to_string()
+}
+
+/// Starts the coordinator: process, address, a viewer's token.
+async fn start_coordinator(
+    dir: &Path,
+    keeper: &Keeper,
+    repository: &Repository,
+) -> anyhow::Result<(Process, String, String)> {
+    let home = dir.join("coordinator");
+    std::fs::create_dir_all(&home)?;
+    let port = free_port()?;
+    let config = format!(
+        "federation: sandbox\nlisten: 127.0.0.1:{port}\nnames: [localhost, 127.0.0.1]\ndata: {}\nsources:\n  - name: main\n    \
+         url: {}\n    branch: {}\n    path: traffic\n    poll: 1s\nstale: 15s\n",
+        home.join("data").display(),
+        repository.dir().display(),
+        crate::repository::BRANCH,
+    );
+    let file = coordinator_config(dir);
+    std::fs::write(&file, config)?;
+    let process = spawn_coordinator(dir, keeper)?;
+    let address = format!("https://127.0.0.1:{port}");
+    let listening = home.join("data/listen");
+    let there = until("the coordinator", || async {
+        if !listening.exists() {
+            bail!("it does not listen");
+        }
+        Ok(())
+    });
+    if let Err(error) = there.await {
+        return Err(error.context(format!("its log ends:\n{}", process.tail(20))));
+    }
+    let token = run(
+        "weir-coordinator",
+        &["token", "create", "--config", &file, "--viewer", "sandbox"],
+    )
+    .await?;
+    Ok((process, address, token.trim().to_owned()))
+}
+
+fn spawn_coordinator(dir: &Path, keeper: &Keeper) -> anyhow::Result<Process> {
+    keeper.spawn(Start {
+        name: "weir-coordinator".into(),
+        program: find_program("weir-coordinator")?,
+        args: ["serve".into(), "--config".into(), coordinator_config(dir).into()].to_vec(),
+        env: Vec::new(),
+        log: dir.join("logs/weir-coordinator.log"),
+    })
+}
+
+/// Runs one of Weir's programs to its end; its standard output.
+async fn run(program: &str, args: &[&str]) -> anyhow::Result<String> {
+    let mut command = Command::new(find_program(program)?);
+    let output = command.args(args).kill_on_drop(true).output().await?;
+    if !output.status.success() {
+        bail!(
+            "{program} {}: {}\n{}",
+            args.join(" "),
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+fn directory(given: Option<PathBuf>) -> anyhow::Result<(PathBuf, Option<tempfile::TempDir>)> {
+    match given {
+        None => {
+            let temporary = tempfile::Builder::new().prefix("weir-sandbox-").tempdir()?;
+            Ok((temporary.path().to_path_buf(), Some(temporary)))
+        }
+        Some(dir) => {
+            std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+            if std::fs::read_dir(&dir)?.next().is_some() {
+                bail!(
+                    "{} is not empty: name a new directory with --dir, or leave it out",
+                    dir.display()
+                );
+            }
+            Ok((std::fs::canonicalize(&dir)?, None))
+        }
+    }
+}

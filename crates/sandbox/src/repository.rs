@@ -1,0 +1,184 @@
+//! The Git repository of the play: the declaration as a newcomer finds it, commits, and `git revert`.
+//!
+//! Written with libgit2, so that a machine without `git` can play too.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use git2::{Repository as Git, RepositoryInitOptions, Signature};
+
+/// The branch.
+pub const BRANCH: &str = "main";
+/// The file that people edit, relative to the repository.
+pub const SPLIT: &str = "traffic/checkout.yaml";
+
+/// Where which backend is.
+pub const BACKENDS: [(&str, &str); 2] = [("vm", "fra"), ("cloud", "ams")];
+
+/// The repository.
+#[derive(Debug, Clone)]
+pub struct Repository {
+    dir: PathBuf,
+}
+
+impl Repository {
+    /// Makes one with a first commit: all requests to `vm`.
+    ///
+    /// # Errors
+    /// If the directory cannot be written.
+    pub fn create(dir: &Path, zones: &[String]) -> anyhow::Result<(Self, String)> {
+        let mut options = RepositoryInitOptions::new();
+        options.initial_head(BRANCH).mkpath(true);
+        let git = Git::init_opts(dir, &options)
+            .with_context(|| format!("cannot make a repository in {}", dir.display()))?;
+        // So that `git commit` works here for somebody who never told Git who they are.
+        let mut config = git.config()?;
+        config.set_str("user.name", "Sandbox")?;
+        config.set_str("user.email", "sandbox@example.com")?;
+        let here = Self {
+            dir: dir.to_path_buf(),
+        };
+        here.write("traffic/federation.yaml", FEDERATION)?;
+        here.write("traffic/zones.yaml", &zones_text(zones))?;
+        let commit = here.commit(
+            &[(SPLIT, &split_text(100, 0))],
+            "Declare the split: everything to the VMs",
+        )?;
+        Ok((here, commit))
+    }
+
+    /// Where it is.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    fn write(&self, file: &str, text: &str) -> anyhow::Result<()> {
+        let path = self.dir.join(file);
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// Writes files and commits everything; the commit's id.
+    ///
+    /// # Errors
+    /// If Git or the disk refuses.
+    pub fn commit(&self, files: &[(&str, &str)], message: &str) -> anyhow::Result<String> {
+        for (file, text) in files {
+            self.write(file, text)?;
+        }
+        let git = Git::open(&self.dir)?;
+        let mut index = git.index()?;
+        index.add_all(["traffic"], git2::IndexAddOption::DEFAULT, None)?;
+        index.write()?;
+        self.record(&git, message)
+    }
+
+    /// `git revert` of the newest commit; the new commit's id.
+    ///
+    /// # Errors
+    /// If Git refuses.
+    pub fn revert(&self) -> anyhow::Result<String> {
+        let git = Git::open(&self.dir)?;
+        let head = git.head()?.peel_to_commit()?;
+        let message = String::from_utf8_lossy(head.message_bytes()).into_owned();
+        let subject = message.lines().next().unwrap_or_default();
+        git.revert(&head, None)?;
+        let commit = self.record(
+            &git,
+            &format!("Revert \"{subject}\"\n\nThis reverts commit {}.", head.id()),
+        )?;
+        git.cleanup_state()?;
+        Ok(commit)
+    }
+
+    fn record(&self, git: &Git, message: &str) -> anyhow::Result<String> {
+        let tree = git.find_tree(git.index()?.write_tree()?)?;
+        let who = Signature::now("Sandbox", "sandbox@example.com")?;
+        let parent = match git.head() {
+            Ok(head) => Some(head.peel_to_commit()?),
+            // The very first commit.
+            Err(_) => None,
+        };
+        let parents: Vec<_> = parent.iter().collect();
+        let id = git.commit(Some("HEAD"), &who, &who, message, &tree, &parents)?;
+        Ok(id.to_string())
+    }
+}
+
+const FEDERATION: &str = "\
+# The federation: its name stands in every certificate and every plan.
+apiVersion: weir.dev/v1alpha1
+kind: Federation
+metadata: {name: sandbox}
+spec:
+  mesh: default              # the Kuma mesh whose services are split
+";
+
+fn zones_text(zones: &[String]) -> String {
+    let zone = |name: &String| {
+        format!(
+            "apiVersion: weir.dev/v1alpha1\nkind: Zone\nmetadata: {{name: {name}}}\nspec: {{platform: vm}}\n"
+        )
+    };
+    let all: Vec<String> = zones.iter().map(zone).collect();
+    format!(
+        "# The zones. Each has its own Kuma control plane and its own agent.\n{}",
+        all.join("---\n")
+    )
+}
+
+/// The split as a newcomer finds it.
+pub fn split_text(vm: u32, cloud: u32) -> String {
+    format!(
+        "\
+# How requests to `checkout` are shared out. This is the file to edit: change the weights, commit, and watch.
+apiVersion: weir.dev/v1alpha1
+kind: Split
+metadata: {{name: checkout}}
+spec:
+  service: checkout          # the name that callers use
+  port: 8080
+  protocol: http
+  backends:                  # the service in a zone: there, a Kuma MeshService named `checkout`
+    vm: {{zone: fra}}
+    cloud: {{zone: ams}}
+  routes:
+    - name: default          # without a match: it takes every request that no route above it takes
+      weights:               # per cent, at most two decimals; the sum is exactly 100
+        vm: {vm}
+        cloud: {cloud}
+"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_declaration_is_right_and_a_revert_takes_a_commit_back() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let zones = ["fra", "ams", "par"].map(str::to_owned);
+        let (repository, first) = Repository::create(dir.path(), &zones).expect("a repository");
+        let read = |file: &str| weir_model::SourceFile {
+            source: weir_model::SourceName("main".into()),
+            path: file.into(),
+            bytes: std::fs::read(dir.path().join(file)).expect(file).into(),
+        };
+        let parsed = weir_model::parse(&["traffic/federation.yaml", "traffic/zones.yaml", SPLIT].map(read));
+        assert_eq!(parsed.diagnostics, []);
+        assert_eq!(parsed.declaration.splits.len(), 1);
+
+        let second = repository
+            .commit(&[(SPLIT, &split_text(0, 100))], "Move")
+            .expect("a commit");
+        let third = repository.revert().expect("a revert");
+        assert!(first != second && second != third);
+        assert_eq!(read(SPLIT).bytes, split_text(100, 0).into_bytes().into());
+        let git = Git::open(dir.path()).expect("a repository");
+        let clean = git.statuses(None).expect("a status");
+        assert!(clean.is_empty(), "nothing is left uncommitted");
+    }
+}
