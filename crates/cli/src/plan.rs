@@ -75,7 +75,7 @@ pub fn run(args: &Args, output: &Output) -> Exit {
     }
     complain(&to, output);
     match planned(&from, &to) {
-        Err((side, reasons)) => {
+        Err(Unplannable { side, reasons }) => {
             let texts: Vec<String> = reasons.iter().map(ToString::to_string).collect();
             if output.json {
                 output.print_json(&report::refused(side, &texts));
@@ -133,8 +133,14 @@ fn side(name: &str, revision: Revision) -> Side {
     }
 }
 
+/// A side that the planner refuses though the model finds nothing wrong with it.
+struct Unplannable<'a> {
+    side: &'a Side,
+    reasons: Vec<Refusal>,
+}
+
 /// Both plans; the first is none where nothing was declared.
-fn planned<'a>(from: &'a Side, to: &'a Side) -> Result<(Option<Plan>, Plan), (&'a Side, Vec<Refusal>)> {
+fn planned<'a>(from: &'a Side, to: &'a Side) -> Result<(Option<Plan>, Plan), Unplannable<'a>> {
     let make = |side: &'a Side, parent: Option<&Plan>, now: Timestamp| {
         let inputs = Inputs {
             declaration: &side.declaration,
@@ -146,20 +152,24 @@ fn planned<'a>(from: &'a Side, to: &'a Side) -> Result<(Option<Plan>, Plan), (&'
         match plan(inputs) {
             Planned::New(plan) => Ok(Some(plan)),
             Planned::Nothing => Ok(None),
-            Planned::Refused(reasons) => Err((side, reasons)),
+            Planned::Refused(reasons) => Err(Unplannable { side, reasons }),
         }
     };
     // as if the first had long been in force: what a coordinator knows of time is not known here
-    let before = match from.refused {
-        true => None,
-        false => make(from, None, Timestamp::UNIX_EPOCH)?,
+    let before = if from.refused {
+        None
+    } else {
+        make(from, None, Timestamp::UNIX_EPOCH)?
     };
     let after = make(to, before.as_ref(), Timestamp::UNIX_EPOCH + DRAIN)?;
     let unchanged = || before.clone();
     match after.or_else(unchanged) {
         Some(after) => Ok((before, after)),
         // a first plan is made even of an empty declaration
-        None => Err((to, Vec::new())),
+        None => Err(Unplannable {
+            side: to,
+            reasons: Vec::new(),
+        }),
     }
 }
 

@@ -127,7 +127,7 @@ mod tests {
         for line in diff(was, is) {
             match line {
                 Line::Hunk { was, is } => {
-                    writeln!(text, "@@ -{},{} +{},{} @@", was.0, was.1, is.0, is.1).unwrap()
+                    writeln!(text, "@@ -{},{} +{},{} @@", was.0, was.1, is.0, is.1).unwrap();
                 }
                 Line::Same(line) => writeln!(text, " {line}").unwrap(),
                 Line::Gone(line) => writeln!(text, "-{line}").unwrap(),

@@ -1,6 +1,8 @@
 //! The bytes under ids and digests: the same on every machine, and never changed unnoticed.
 
-use weir_model::{HeaderMatch, Match, PathMatch, ValueMatch};
+use std::sync::Arc;
+
+use weir_model::{HeaderMatch, Match, PathMatch, SourceFile, ValueMatch, parse};
 use weir_planner::{Plan, anchor, canonical, item_digest, plan_id};
 
 use crate::declared::{History, item, put, route, split, with};
@@ -129,4 +131,44 @@ fn an_anchor_is_of_its_federation_and_split_alone() {
         ));
         assert_eq!(history.item("checkout", "fra").anchor, one);
     }
+}
+
+/// Two files or one, in any order, with other names: the same plan, id and all.
+#[test]
+fn the_order_of_files_is_in_no_plan() {
+    let documents = [
+        "kind: Federation\nmetadata: {name: shop}",
+        "kind: Zone\nmetadata: {name: fra}\nspec: {platform: vm}",
+        "kind: Zone\nmetadata: {name: ams}\nspec: {platform: vm}",
+        "kind: Split\nmetadata: {name: pay}\nspec: {service: pay, port: 80, protocol: tcp, \
+         backends: {vm: {zone: fra}}, routes: [{name: all, weights: {vm: 100}}]}",
+        "kind: Split\nmetadata: {name: cart}\nspec: {service: cart, port: 80, protocol: grpc, \
+         backends: {vm: {zone: fra}, new: {zone: ams}}, routes: [{name: all, weights: {new: 0.5, vm: 99.5}}]}",
+    ]
+    .map(|document| format!("apiVersion: weir.dev/v1alpha1\n{document}\n"));
+    let file = |path: String, text: &str| SourceFile {
+        source: crate::declared::main_source(),
+        path,
+        bytes: Arc::from(text.as_bytes()),
+    };
+    let each = |name: &str| -> Vec<SourceFile> {
+        let files = documents.iter().enumerate();
+        files
+            .map(|(at, text)| file(format!("{name}{at}.yaml"), text))
+            .collect()
+    };
+    let backwards = |name: &str| each(name).into_iter().rev().collect();
+    let ways: [Vec<SourceFile>; 4] = [
+        each("a"),
+        backwards("a"),
+        backwards("z"),
+        vec![file("all.yaml".to_owned(), &documents.join("---\n"))],
+    ];
+    let plans = ways.map(|files| {
+        let parsed = parse(&files);
+        assert!(!parsed.refused(), "{:?}", parsed.diagnostics);
+        let mut history = History::default();
+        history.follow(&parsed.declaration).clone()
+    });
+    assert!(plans.iter().all(|plan| *plan == plans[0]), "{plans:?}");
 }
