@@ -97,7 +97,7 @@ fn http_rules(item: &Item, options: Options) -> Value {
         .routes
         .iter()
         .map(|route| {
-            let all = route.weights.iter().map(|(backend, weight)| (backend, u32::from(weight.get())));
+            let all = route.weights.iter().map(|(backend, weight)| (backend, weight.get()));
             json!({ "matches": [matches(&route.matches)], "default": { "backendRefs": references(item, all) } })
         })
         .collect();
@@ -120,7 +120,7 @@ fn tcp_rules(item: &Item) -> Value {
         let all = route
             .weights
             .iter()
-            .map(|(backend, weight)| (backend, u32::from(weight.get())));
+            .map(|(backend, weight)| (backend, weight.get()));
         json!({ "default": { "backendRefs": references(item, all) } })
     });
     Value::Array(rules.collect())
