@@ -100,7 +100,7 @@ pub enum Refused {
     },
     /// Used before.
     #[error(
-        "this token was spent by agent {by} at {at}: each token joins one agent; create another with \
+        "this token was spent by agent {by} at {at:.0}: each token joins one agent; create another with \
          `weir-coordinator token create --zone {zone}`"
     )]
     Spent {
@@ -112,7 +112,7 @@ pub enum Refused {
         by: String,
     },
     /// Too late.
-    #[error("this token expired at {at}: create another with `weir-coordinator token create {what}`")]
+    #[error("this token expired at {at:.0}: create another with `weir-coordinator token create {what}`")]
     Expired {
         /// When.
         at: Timestamp,
@@ -120,7 +120,7 @@ pub enum Refused {
         what: String,
     },
     /// Taken back.
-    #[error("this token was revoked at {at}: ask whoever runs the coordinator for another")]
+    #[error("this token was revoked at {at:.0}: ask whoever runs the coordinator for another")]
     Revoked {
         /// When.
         at: Timestamp,

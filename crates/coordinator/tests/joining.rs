@@ -45,7 +45,7 @@ async fn a_token_joins_one_agent_once() {
             .unwrap_err()
             .to_string(),
         format!(
-            "the coordinator refused: this token was spent by agent fra-1 at {at}: each token joins one agent; create \
+            "the coordinator refused: this token was spent by agent fra-1 at {at:.0}: each token joins one agent; create \
              another with `weir-coordinator token create --zone fra`"
         )
     );
@@ -130,7 +130,7 @@ async fn each_refusal_says_what_to_do_and_spends_nothing() {
     assert_eq!(
         refused("fra", "fra-1", &old.token).await,
         format!(
-            "the coordinator refused: this token expired at {:.6}: create another with `weir-coordinator token create \
+            "the coordinator refused: this token expired at {:.0}: create another with `weir-coordinator token create \
              --zone fra`",
             old.expires
         )
@@ -144,7 +144,7 @@ async fn each_refusal_says_what_to_do_and_spends_nothing() {
     assert_eq!(
         refused("fra", "fra-1", &taken_back).await,
         format!(
-            "the coordinator refused: this token was revoked at {now:.6}: ask whoever runs the coordinator for another"
+            "the coordinator refused: this token was revoked at {now:.0}: ask whoever runs the coordinator for another"
         )
     );
     let again = coordinator.tokens.revoke(taken_back.id(), now).await.unwrap();
