@@ -3,6 +3,8 @@
 //! One small interface ([`ZoneDriver`]) for Universal and Kubernetes zones and for gateways. No retry in here: the next
 //! activation is the retry. No driver knows whether it talks to the real thing or to a double.
 
+pub mod kuma;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -11,6 +13,8 @@ use jiff::Timestamp;
 use weir_model::{MeshName, SplitName};
 use weir_planner::{Counts, Generation, Item, Proof, SecondWriter, ServiceFact};
 use weir_render::{Object, Step};
+
+pub use kuma::{KumaConfig, KumaUniversal, Sampled};
 
 /// Why a call failed: whose fault, and whether waiting helps.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -68,6 +72,9 @@ pub enum Outcome {
 
 /// A zone's control plane and proxies.
 pub trait ZoneDriver: Send + Sync {
+    /// Which process of the control plane answers now: cheap, for noticing that it was restarted (and may have lost its
+    /// store) or came back.
+    fn pulse(&self) -> BoxFuture<'_, Result<String, DriverError>>;
     /// Reads what matters to these items.
     fn observe<'a>(
         &'a self,
@@ -81,4 +88,8 @@ pub trait ZoneDriver: Send + Sync {
     fn prove<'a>(&'a self, items: &'a [Arc<Item>]) -> BoxFuture<'a, Vec<Proof>>;
     /// Counts requests for each item, in the order given; none where nothing can be counted.
     fn count<'a>(&'a self, items: &'a [Arc<Item>]) -> BoxFuture<'a, Vec<Option<Counts>>>;
+    /// What a person should know and no proof says: dead admin sockets, proxies that cannot be read.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
 }

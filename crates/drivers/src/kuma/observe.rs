@@ -1,0 +1,190 @@
+//! What the zone's control plane holds: services as this zone sees them, our objects, and everyone else's.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use futures::future::{join_all, try_join};
+use jiff::Timestamp;
+use serde_json::Value;
+use weir_model::{DnsLabel, FederationName, MeshName, Protocol, ServiceName, SplitName};
+use weir_planner::{Item, SecondWriter, ServiceFact, ServiceState};
+use weir_render::Kind;
+
+use super::policy::{self, Owner};
+use super::rest::Rest;
+use crate::{DriverError, Fault, Observed};
+
+/// Above so many services one whole list costs less than one question each.
+const QUESTIONS: usize = 8;
+
+/// The control plane, as far as its root says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Root {
+    pub(crate) version: Option<String>,
+    pub(crate) instance: String,
+}
+
+/// Who answers there.
+pub(crate) async fn root(rest: &Rest) -> Result<Root, DriverError> {
+    let alien = || DriverError {
+        what: "GET /".to_owned(),
+        why: format!("what answers at {} is not a Kuma control plane", rest.base()),
+        fault: Fault::Setup,
+        help:
+            "set kuma.api to the REST address of the zone's own control plane (Kuma's default port is 5681)"
+                .to_owned(),
+    };
+    let answer = rest.get("").await?.ok_or_else(alien)?;
+    let text = |key: &str| answer.get(key).and_then(Value::as_str).map(str::to_owned);
+    // Kong Mesh and other distributions have their own product name, and the same fields.
+    let instance = text("instanceId").ok_or_else(alien)?;
+    Ok(Root {
+        version: text("version"),
+        instance,
+    })
+}
+
+/// Reads everything that matters to these items; and when objects of ours were last written, by split.
+pub(crate) async fn observe(
+    rest: &Rest,
+    federation: &FederationName,
+    mesh: &MeshName,
+    items: &[Arc<Item>],
+) -> Result<(Observed, Vec<(SplitName, Timestamp)>), DriverError> {
+    let names: BTreeSet<&ServiceName> = items
+        .iter()
+        .flat_map(|item| {
+            item.destinations
+                .values()
+                .map(|d| &d.service)
+                .chain([&item.service])
+        })
+        .collect();
+    let (root, (services, policies)) = try_join(
+        root(rest),
+        try_join(services(rest, mesh, &names), policies(rest, mesh)),
+    )
+    .await?;
+    let mut observed = Observed {
+        kuma: root.version,
+        services,
+        ..Observed::default()
+    };
+    let mut written = Vec::new();
+    for document in &policies {
+        match policy::owner(document, federation) {
+            Owner::Ours {
+                object,
+                generation,
+                split,
+            } => {
+                observed.ours.push((object, generation));
+                if let (Ok(split), Some(at)) = (SplitName::new(split), policy::modified(document)) {
+                    written.push((split, at));
+                }
+            }
+            Owner::Foreign(_) if policy::is_shadow(document) => {}
+            Owner::Foreign(_) => second_writers(document, items, &mut observed.second_writers),
+        }
+    }
+    for list in observed.second_writers.values_mut() {
+        list.sort();
+    }
+    Ok((observed, written))
+}
+
+fn second_writers(document: &Value, items: &[Arc<Item>], found: &mut BTreeMap<SplitName, Vec<SecondWriter>>) {
+    for item in items {
+        if let Some(writer) = weir_render::touches(item, document) {
+            found.entry(item.split.clone()).or_default().push(writer);
+        }
+    }
+}
+
+/// Every route policy of the mesh, whoever wrote it.
+async fn policies(rest: &Rest, mesh: &MeshName) -> Result<Vec<Value>, DriverError> {
+    let list = |kind: Kind| async move {
+        let path = format!("meshes/{mesh}/{}", kind.plural());
+        rest.list(&path, "").await?.ok_or_else(|| no_such_list(&path))
+    };
+    let (mut all, tcp) = try_join(list(Kind::MeshHttpRoute), list(Kind::MeshTcpRoute)).await?;
+    all.extend(tcp);
+    Ok(all)
+}
+
+fn no_such_list(path: &str) -> DriverError {
+    DriverError {
+        what: format!("GET {path}"),
+        why: "this control plane does not know such a list".to_owned(),
+        fault: Fault::Setup,
+        help: "Weir needs Kuma 2.14 or newer".to_owned(),
+    }
+}
+
+/// The MeshServices of these names, of every zone, as this control plane sees them.
+async fn services(
+    rest: &Rest,
+    mesh: &MeshName,
+    names: &BTreeSet<&ServiceName>,
+) -> Result<Vec<ServiceFact>, DriverError> {
+    let path = format!("meshes/{mesh}/meshservices");
+    let documents = if names.len() > QUESTIONS {
+        rest.list(&path, "").await?.ok_or_else(|| no_such_list(&path))?
+    } else {
+        // The name is a DNS label: nothing in it needs escaping.
+        let queries: Vec<String> = names
+            .iter()
+            .map(|name| format!("filter[labels.kuma.io/display-name]={name}"))
+            .collect();
+        let mut all = Vec::new();
+        for answer in join_all(queries.iter().map(|query| rest.list(&path, query))).await {
+            all.extend(answer?.ok_or_else(|| no_such_list(&path))?);
+        }
+        all
+    };
+    let mut facts: Vec<ServiceFact> = documents
+        .iter()
+        .filter_map(service)
+        .filter(|fact| names.contains(&fact.service))
+        .collect();
+    facts.sort();
+    Ok(facts)
+}
+
+/// One MeshService; none if it cannot be what a plan means (no display name or zone, names wider than ours).
+fn service(document: &Value) -> Option<ServiceFact> {
+    let dns = |key: &str| policy::label(document, key).and_then(|text| DnsLabel::new(text).ok());
+    let spec = document.get("spec")?;
+    let ports = spec
+        .get("ports")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(|port| {
+            let number = u16::try_from(port.get("port")?.as_u64()?).ok()?;
+            Some((number, protocol(port.get("appProtocol").and_then(Value::as_str))))
+        })
+        .collect();
+    Some(ServiceFact {
+        service: dns("kuma.io/display-name")?.into(),
+        kuma_zone: dns("kuma.io/zone")?,
+        namespace: dns("k8s.kuma.io/namespace"),
+        ports,
+        state: match spec.get("state").and_then(Value::as_str) {
+            Some("Available") => ServiceState::Available,
+            Some("Unavailable") => ServiceState::Unavailable,
+            _ => ServiceState::Unknown,
+        },
+    })
+}
+
+/// Kuma's default is tcp.
+fn protocol(text: Option<&str>) -> Option<Protocol> {
+    match text {
+        Some("http") => Some(Protocol::Http),
+        Some("http2") => Some(Protocol::Http2),
+        Some("grpc") => Some(Protocol::Grpc),
+        Some("tcp") | None => Some(Protocol::Tcp),
+        Some(_) => None,
+    }
+}

@@ -1,0 +1,289 @@
+//! Evidence on proxies of other hosts, through the zone's control plane: sampled (live, a few, inside a hard budget) and
+//! acknowledged (computed and taken, no proof). Asked only where no proxy of this host calls the service.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
+use weir_model::{MeshName, SplitName};
+use weir_planner::{Coverage, Digest, Evidence, Item, Proof, Verdict};
+
+use super::budget::Budget;
+use super::elsewhere::{Dataplane, as_dump};
+use super::proof::{self, Reading, Round};
+use super::rest::Rest;
+use super::{ABREAST, Sampled};
+
+/// Of so many callers the computed configuration is looked at.
+const LOOKED_AT: usize = 20;
+/// How long a list of dataplanes and an acknowledgement serve. Insights themselves lag by 10 s.
+const FRESH: Duration = Duration::from_secs(5);
+/// How long they serve when there is nothing to wait for.
+const SETTLED: Duration = Duration::from_secs(30);
+/// A change is in Envoy within 2 s (`kuma.md` R4): a sample before that wastes a call.
+const SETTLE: SignedDuration = SignedDuration::from_secs(2);
+/// Between two samples of one change, if the first was not what it should be.
+const AGAIN: SignedDuration = SignedDuration::from_secs(5);
+
+/// What is known of proxies elsewhere.
+#[derive(Debug)]
+pub(crate) struct Remote {
+    budget: Budget,
+    per_change: u32,
+    /// Connected dataplanes of the mesh, and when they were listed.
+    dataplanes: Option<(Instant, MeshName, Vec<Dataplane>)>,
+    changes: BTreeMap<SplitName, Change>,
+}
+
+/// One split's newest change.
+#[derive(Debug)]
+struct Change {
+    digest: Digest,
+    /// When its policy was last written, as far as is known.
+    written: Option<Timestamp>,
+    calls: u32,
+    last_call: Option<Timestamp>,
+    /// Read from the proxies themselves, since the change.
+    sampled: BTreeMap<String, Reading>,
+    acknowledged: Option<(Instant, Proof)>,
+}
+
+impl Remote {
+    pub(crate) fn new(sampled: Sampled, file: std::path::PathBuf) -> Self {
+        Self {
+            budget: Budget::new(file, sampled.calls_per_hour),
+            per_change: sampled.per_change,
+            dataplanes: None,
+            changes: BTreeMap::new(),
+        }
+    }
+
+    /// A split's policy was written, or was found written then: what was sampled before says nothing any more.
+    pub(crate) fn written(&mut self, split: &SplitName, at: Timestamp) {
+        if let Some(change) = self.changes.get_mut(split)
+            && change.written.is_none_or(|before| before < at)
+        {
+            change.written = Some(at);
+            change.sampled.clear();
+            change.acknowledged = None;
+        }
+    }
+
+    /// Whether a write to this split would be remembered; makes it so.
+    pub(crate) fn expect(&mut self, split: &SplitName, digest: Digest) {
+        if self
+            .changes
+            .get(split)
+            .is_none_or(|change| change.digest != digest)
+        {
+            self.changes.insert(
+                split.clone(),
+                Change {
+                    digest,
+                    written: None,
+                    calls: 0,
+                    last_call: None,
+                    sampled: BTreeMap::new(),
+                    acknowledged: None,
+                },
+            );
+        }
+    }
+
+    /// How many connected dataplanes may call the item's service, as far as the control plane tells; none if it does not.
+    pub(crate) async fn callers(&mut self, rest: &Rest, item: &Item, patient: bool) -> Option<u32> {
+        let all = self
+            .list(rest, &item.mesh, if patient { SETTLED } else { FRESH })
+            .await?;
+        Some(number(all.iter().filter(|d| d.calls(item)).count()))
+    }
+
+    async fn list(&mut self, rest: &Rest, mesh: &MeshName, fresh: Duration) -> Option<&[Dataplane]> {
+        let stale = self
+            .dataplanes
+            .as_ref()
+            .is_none_or(|(at, of, _)| of != mesh || at.elapsed() > fresh);
+        if stale {
+            let path = format!("meshes/{mesh}/dataplanes/_overview");
+            let list = rest.list(&path, "").await.ok().flatten()?;
+            let list = list.iter().filter_map(Dataplane::read).collect();
+            self.dataplanes = Some((Instant::now(), mesh.clone(), list));
+        }
+        self.dataplanes.as_ref().map(|(_, _, list)| list.as_slice())
+    }
+
+    /// The best evidence on one item.
+    pub(crate) async fn prove(&mut self, rest: &Rest, item: &Item, here: String) -> Proof {
+        let now = Timestamp::now();
+        self.expect(&item.split, item.digest);
+        let patient = self.changes.get(&item.split).is_some_and(Change::is_settled);
+        let Some(all) = self
+            .list(rest, &item.mesh, if patient { SETTLED } else { FRESH })
+            .await
+        else {
+            return proof::unknown(here, 0, now);
+        };
+        let mut callers: Vec<Dataplane> = all.iter().filter(|d| d.calls(item)).cloned().collect();
+        if callers.is_empty() {
+            return proof::unknown(format!("{here}, and no connected proxy of this zone"), 0, now);
+        }
+        // Which are looked at must not depend on how they are listed, and differs from change to change.
+        callers.sort_by_cached_key(|d| {
+            let mut hash = blake3::Hasher::new();
+            hash.update(&item.digest.0).update(d.name.as_bytes());
+            *hash.finalize().as_bytes()
+        });
+        let Some(change) = self.changes.get_mut(&item.split) else {
+            return proof::unknown(here, number(callers.len()), now);
+        };
+        let (acknowledged, computed) = match &change.acknowledged {
+            Some((at, proof)) if at.elapsed() < if patient { SETTLED } else { FRESH } => {
+                (proof.clone(), Vec::new())
+            }
+            _ => {
+                let (proof, computed) = acknowledge(rest, item, &callers, change.written, now).await;
+                change.acknowledged = Some((Instant::now(), proof.clone()));
+                (proof, computed)
+            }
+        };
+        if let Some(next) = change.next_sample(&computed, item, self.per_change, now) {
+            match self.budget.take(now) {
+                Ok(()) => change.sample(rest, item, next, now).await,
+                Err(why) => tracing::debug!(split = %item.split, why, "not sampled"),
+            }
+        }
+        if change.sampled.is_empty() {
+            return acknowledged;
+        }
+        let round = Round {
+            seen: change
+                .sampled
+                .iter()
+                .map(|(n, r)| (n.clone(), r.clone()))
+                .collect(),
+            mute: Vec::new(),
+            elsewhere: number(callers.len().saturating_sub(change.sampled.len())),
+        };
+        round.verdict(item, Evidence::Sampled, change.last_call.unwrap_or(now))
+    }
+}
+
+impl Change {
+    /// Nothing more will be learned by asking often.
+    fn is_settled(&self) -> bool {
+        matches!(&self.acknowledged, Some((_, proof)) if proof.verdict == Verdict::Exact)
+    }
+
+    /// The next proxy that is worth a call: its computed configuration is right, it was not seen right yet.
+    fn next_sample(&self, computed: &[String], item: &Item, most: u32, now: Timestamp) -> Option<String> {
+        let early = self.written.is_some_and(|at| now.duration_since(at) < SETTLE);
+        let is_right = |r: &Reading| matches!(r, Reading::Weights(w) if proof::is_exact(item, w));
+        let wrong = self.sampled.values().any(|r| !is_right(r));
+        let soon = self.last_call.is_some_and(|at| now.duration_since(at) < AGAIN);
+        if early || self.calls >= most || (wrong && soon) {
+            return None;
+        }
+        computed
+            .iter()
+            .find(|name| self.sampled.get(*name).is_none_or(|r| !is_right(r)))
+            .cloned()
+    }
+
+    async fn sample(&mut self, rest: &Rest, item: &Item, name: String, now: Timestamp) {
+        self.calls += 1;
+        self.last_call = Some(now);
+        let path = format!("meshes/{}/dataplanes/{name}/xds", item.mesh);
+        let reading = match rest.get(&path).await {
+            Ok(Some(dump)) => proof::read(item, &dump),
+            Ok(None) => return,
+            Err(error) => Reading::Unclear(error.to_string()),
+        };
+        tracing::info!(split = %item.split, dataplane = name, call = self.calls, "sampled through the control plane");
+        self.sampled.insert(name, reading);
+    }
+}
+
+/// What the control plane computed for the callers, and whether they took something since: the proof, and those whose
+/// computed configuration is the planned one.
+async fn acknowledge(
+    rest: &Rest,
+    item: &Item,
+    callers: &[Dataplane],
+    written: Option<Timestamp>,
+    now: Timestamp,
+) -> (Proof, Vec<String>) {
+    // Made first and driven then: a stream that borrows what its closure borrows cannot be sent.
+    let asks: Vec<_> = callers
+        .iter()
+        .take(LOOKED_AT)
+        .map(|dataplane| computed_for(rest, item, &dataplane.name))
+        .collect();
+    let answers: Vec<_> = futures::stream::iter(asks).buffered(ABREAST).collect().await;
+    let looked: Vec<(&Dataplane, Result<Reading, String>)> = callers.iter().zip(answers).collect();
+    let of = number(
+        callers.len()
+            - looked
+                .iter()
+                .filter(|(_, r)| matches!(r, Ok(Reading::NotCaller)))
+                .count(),
+    );
+    let mut computed = Vec::new();
+    let mut taken = 0;
+    let mut weights = None;
+    let mut obstacle = None;
+    for (dataplane, reading) in looked {
+        let why = match reading {
+            Ok(Reading::NotCaller) => continue,
+            Ok(Reading::Weights(w)) if proof::is_exact(item, &w) => {
+                computed.push(dataplane.name.clone());
+                match written.map(|written| dataplane.took_since(written)) {
+                    Some(Ok(())) => {
+                        taken += 1;
+                        weights.get_or_insert(w);
+                        continue;
+                    }
+                    Some(Err(why)) => why,
+                    None => "it is not known when the policy was written".to_owned(),
+                }
+            }
+            Ok(Reading::Weights(_) | Reading::Different(_)) => {
+                format!(
+                    "the control plane has not computed the new weights for {}",
+                    dataplane.name
+                )
+            }
+            Ok(Reading::Unclear(why)) | Err(why) => why,
+        };
+        obstacle.get_or_insert(why);
+    }
+    let proof = match (obstacle, of) {
+        (_, 0) => proof::unknown("no proxy of this zone calls the service".to_owned(), 0, now),
+        (Some(why), of) => proof::unknown(why, of, now),
+        (None, of) => Proof {
+            verdict: Verdict::Exact,
+            evidence: Evidence::Acknowledged,
+            at: now,
+            coverage: Coverage { seen: taken, of },
+            weights,
+        },
+    };
+    (proof, computed)
+}
+
+/// What the control plane would send to one dataplane, read for one item.
+async fn computed_for(rest: &Rest, item: &Item, name: &str) -> Result<Reading, String> {
+    let path = format!("meshes/{}/dataplanes/{name}/_config", item.mesh);
+    match rest.get(&path).await {
+        Ok(Some(config)) => as_dump(&config)
+            .map(|dump| proof::read(item, &dump))
+            .ok_or_else(|| format!("the configuration computed for {name} has no listeners")),
+        Ok(None) => Err(format!("{name} is gone")),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn number(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}

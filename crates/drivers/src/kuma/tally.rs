@@ -1,0 +1,216 @@
+//! Counting: from each Envoy's own counters to requests per backend, as sums of deltas that survive an Envoy's restart.
+//!
+//! Pure: readings come in as values. An Envoy that goes keeps its part; one that starts anew begins at 0 and is added
+//! whole; one that was there before counting began is counted from where it stood.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+use weir_model::{BackendName, Protocol, SplitName};
+use weir_planner::{Counts, Destination, Item};
+
+/// How much an Envoy's start may seem to move between two readings of its uptime, which counts whole seconds.
+const JITTER: SignedDuration = SignedDuration::from_secs(3);
+
+/// The query that gives all counters that [`Reading`] needs, and the uptime.
+pub(crate) const STATS: &str = "/stats?format=json&usedonly&filter=\
+    (%5Eserver%5C.uptime$%7C%5C.upstream_(rq_completed%7Crq_total%7Crq_5xx%7Ccx_total%7Ccx_connect_fail)$)";
+
+/// What one Envoy's counters say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Reading {
+    pub(crate) envoy: String,
+    /// When it started, as far as it says.
+    pub(crate) started: Option<Timestamp>,
+    counters: BTreeMap<String, u64>,
+}
+
+impl Reading {
+    /// From the answer to [`STATS`].
+    pub(crate) fn of(envoy: String, stats: &Value, at: Timestamp) -> Option<Self> {
+        let list = stats.get("stats")?.as_array()?;
+        let counters: BTreeMap<String, u64> = list
+            .iter()
+            .filter_map(|stat| {
+                Some((
+                    stat.get("name")?.as_str()?.to_owned(),
+                    stat.get("value")?.as_u64()?,
+                ))
+            })
+            .collect();
+        let uptime = counters.get("server.uptime").and_then(|s| i64::try_from(*s).ok());
+        Some(Self {
+            envoy,
+            started: uptime.and_then(|s| at.checked_sub(SignedDuration::from_secs(s)).ok()),
+            counters,
+        })
+    }
+
+    /// Sent and failed, of one destination. Zero if this Envoy never sent anything there.
+    fn pair(&self, item: &Item, destination: &Destination) -> Pair {
+        let mut sum = Pair::default();
+        for cluster in clusters(item, destination) {
+            let get = |what: &str| {
+                self.counters
+                    .get(&format!("cluster.{cluster}.upstream_{what}"))
+                    .copied()
+            };
+            let pair = match item.protocol {
+                Protocol::Tcp => Pair {
+                    sent: get("cx_total").unwrap_or(0),
+                    failed: get("cx_connect_fail").unwrap_or(0),
+                },
+                // `rq_completed` is one for each request of a caller, whatever became of it; `rq_total` counts every try
+                // of a retried request, and none where no endpoint was to be had.
+                Protocol::Http | Protocol::Http2 | Protocol::Grpc => Pair {
+                    sent: get("rq_completed").or_else(|| self.rough(&cluster)).unwrap_or(0),
+                    failed: get("rq_5xx").unwrap_or(0),
+                },
+            };
+            sum.sent += pair.sent;
+            sum.failed += pair.failed;
+        }
+        sum
+    }
+
+    /// `rq_total`, only where an Envoy has no `rq_completed` for anything (it was built without).
+    fn rough(&self, cluster: &str) -> Option<u64> {
+        if self
+            .counters
+            .keys()
+            .any(|k| k.ends_with(".upstream_rq_completed"))
+        {
+            return None;
+        }
+        self.counters
+            .get(&format!("cluster.{cluster}.upstream_rq_total"))
+            .copied()
+    }
+}
+
+/// The names that a destination's cluster has in Envoy: Kuma's old and its unified naming; a proxy has one of them.
+fn clusters(item: &Item, d: &Destination) -> [String; 2] {
+    let namespace = d.namespace.as_ref().map_or("", |n| n.as_str());
+    let (mesh, service, zone, port) = (&item.mesh, &d.service, &d.kuma_zone, d.port);
+    [
+        format!("{mesh}_{service}_{namespace}_{zone}_msvc_{port}"),
+        format!("kri_msvc_{mesh}_{zone}_{namespace}_{service}_{port}"),
+    ]
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Pair {
+    sent: u64,
+    failed: u64,
+}
+
+impl Pair {
+    /// What came since `before`; everything, if a counter went down (it began anew).
+    fn since(self, before: Self) -> Self {
+        if self.sent < before.sent || self.failed < before.failed {
+            self
+        } else {
+            Self {
+                sent: self.sent - before.sent,
+                failed: self.failed - before.failed,
+            }
+        }
+    }
+}
+
+/// Where one counter stood when it was last read.
+type Stood = BTreeMap<(String, Destination), Pair>;
+
+/// The counts of all items.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    splits: BTreeMap<SplitName, Split>,
+    /// When each Envoy started, as last read.
+    started: BTreeMap<String, Timestamp>,
+}
+
+#[derive(Debug)]
+struct Split {
+    since: Timestamp,
+    at: Timestamp,
+    sums: BTreeMap<BackendName, Pair>,
+    stood: Stood,
+}
+
+impl Tally {
+    /// Takes one round of readings; one answer for each item, in the order given: none until the first Envoy was read.
+    pub(crate) fn take(
+        &mut self,
+        items: &[impl AsRef<Item>],
+        readings: &[Reading],
+        at: Timestamp,
+    ) -> Vec<Option<Counts>> {
+        // Splits that nobody asks for are forgotten: should one come back, it counts anew with a new `since`.
+        self.splits
+            .retain(|name, _| items.iter().any(|item| item.as_ref().split == *name));
+        let restarted: Vec<bool> = readings.iter().map(|reading| self.restarted(reading)).collect();
+        items
+            .iter()
+            .map(|item| self.one(item.as_ref(), readings, &restarted, at))
+            .collect()
+    }
+
+    /// Whether this Envoy is another process than when it was last read.
+    fn restarted(&mut self, reading: &Reading) -> bool {
+        let Some(started) = reading.started else {
+            return false;
+        };
+        match self.started.insert(reading.envoy.clone(), started) {
+            Some(before) => started.duration_since(before) > JITTER,
+            None => false,
+        }
+    }
+
+    fn one(
+        &mut self,
+        item: &Item,
+        readings: &[Reading],
+        restarted: &[bool],
+        at: Timestamp,
+    ) -> Option<Counts> {
+        if readings.is_empty() && !self.splits.contains_key(&item.split) {
+            return None;
+        }
+        let split = self.splits.entry(item.split.clone()).or_insert_with(|| Split {
+            since: at,
+            at,
+            sums: BTreeMap::new(),
+            stood: BTreeMap::new(),
+        });
+        for (reading, restarted) in readings.iter().zip(restarted) {
+            split.at = at;
+            for (backend, destination) in &item.destinations {
+                let now = reading.pair(item, destination);
+                let key = (reading.envoy.clone(), destination.clone());
+                let fresh = match split.stood.insert(key, now) {
+                    Some(_) if *restarted => now,
+                    Some(before) => now.since(before),
+                    // Seen for the first time: all of it is ours if the Envoy is younger than our counting.
+                    None if reading.started.is_some_and(|s| s > split.since) => now,
+                    None => Pair::default(),
+                };
+                let sum = split.sums.entry(backend.clone()).or_default();
+                sum.sent += fresh.sent;
+                sum.failed += fresh.failed;
+            }
+        }
+        let part = |f: fn(&Pair) -> u64| {
+            item.destinations
+                .keys()
+                .map(|backend| (backend.clone(), split.sums.get(backend).map_or(0, f)))
+                .collect()
+        };
+        Some(Counts {
+            since: split.since,
+            at: split.at,
+            requests: part(|p| p.sent),
+            failed: part(|p| p.failed),
+        })
+    }
+}
