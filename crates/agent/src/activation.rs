@@ -1,0 +1,62 @@
+//! One activation: observe, decide, apply, prove, count, conclude. It carries no input but the plan that is held; nothing
+//! is retried in here, the next activation is the retry.
+
+use jiff::Timestamp;
+use weir_drivers::{Fault, Outcome, ZoneDriver};
+use weir_planner::{ZoneFacts, ZonePlan};
+use weir_render::{Options, Step};
+
+use crate::decide::{Conclusion, Decision, Happened, conclude, decide, items};
+use crate::take::Memory;
+
+/// Runs one activation.
+pub async fn activate(
+    driver: &dyn ZoneDriver,
+    plan: &ZonePlan,
+    memory: &Memory,
+    options: Options,
+    before: Option<&ZoneFacts>,
+) -> Conclusion {
+    let items = items(plan);
+    let observed = driver.observe(&plan.mesh, &items).await;
+    let decision = match &observed {
+        Ok(observed) => decide(plan, memory, observed, options),
+        // What cannot be seen is not touched.
+        Err(_) => Decision::default(),
+    };
+    let mut outcomes = Vec::with_capacity(decision.steps.len());
+    for step in &decision.steps {
+        let outcome = driver.apply(step).await;
+        log(step, &outcome);
+        let away = matches!(&outcome, Err(error) if error.fault == Fault::Away);
+        outcomes.push(outcome);
+        if away {
+            break;
+        }
+    }
+    let proofs = driver.prove(&items).await;
+    let counts = driver.count(&items).await;
+    let happened = Happened {
+        observed,
+        decision,
+        outcomes,
+        proofs,
+        counts,
+    };
+    conclude(plan, memory, &happened, before, Timestamp::now())
+}
+
+fn log(step: &Step, outcome: &Result<Outcome, weir_drivers::DriverError>) {
+    let (verb, kind, name, reason) = match step {
+        Step::Put { object, reason, .. } => ("put", object.kind, &object.name, reason),
+        Step::Delete {
+            kind, name, reason, ..
+        } => ("delete", *kind, name, reason),
+    };
+    let kind = kind.name();
+    match outcome {
+        Ok(Outcome::Done { .. }) => tracing::info!(verb, kind, name, %reason, "done"),
+        Ok(Outcome::Yielded(why)) => tracing::warn!(verb, kind, name, %why, "left alone"),
+        Err(error) => tracing::warn!(verb, kind, name, %error, help = error.help, "failed"),
+    }
+}

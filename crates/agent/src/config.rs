@@ -1,0 +1,342 @@
+//! The agent's configuration: one YAML file, checked whole before anything starts.
+//!
+//! Whoever holds a [`Config`] may rely on it: names are names, periods are within their limits, relative paths are
+//! relative to the file. Changed together with `docs/guide`.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_saphyr::{Location, Spanned};
+use weir_drivers::Sampled;
+use weir_model::{DnsLabel, ZoneName};
+
+/// Everything that the agent needs to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The zone, as the declaration names it.
+    pub zone: ZoneName,
+    /// The agent's own name, unique in its zone.
+    pub agent: DnsLabel,
+    /// `https://host:port`.
+    pub coordinator: String,
+    /// Directory of identity, last good plan and status socket.
+    pub data: PathBuf,
+    /// The zone's Kuma.
+    pub kuma: Kuma,
+    /// How often to report at the least.
+    pub report: Duration,
+}
+
+/// How to reach the zone's Kuma.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kuma {
+    /// REST address of the zone's own control plane.
+    pub api: String,
+    /// File with a user token; none where loopback is admin.
+    pub token_file: Option<PathBuf>,
+    /// Globs of Envoy admin sockets, or `http://` addresses.
+    pub envoy_admin: Vec<String>,
+    /// What may be asked of proxies on other hosts.
+    pub sampled: Sampled,
+}
+
+/// What is wrong with a configuration file, all of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The file.
+    pub file: PathBuf,
+    /// At least one.
+    pub faults: Vec<Fault>,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// Line and column, from 1; none if the file as a whole is meant.
+    pub at: Option<(u64, u64)>,
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub help: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, fault) in self.faults.iter().enumerate() {
+            if n > 0 {
+                f.write_str("\n")?;
+            }
+            let file = self.file.display();
+            match fault.at {
+                Some((line, column)) => {
+                    writeln!(f, "error: {}\n  --> {file}:{line}:{column}", fault.message)?
+                }
+                None => writeln!(f, "error: {}\n  --> {file}", fault.message)?,
+            }
+            write!(f, "   = help: {}", fault.help)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Raw {
+    zone: ZoneName,
+    agent: DnsLabel,
+    coordinator: Spanned<String>,
+    data: Spanned<PathBuf>,
+    kuma: RawKuma,
+    report: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct RawKuma {
+    api: Spanned<String>,
+    token_file: Option<PathBuf>,
+    #[serde(default)]
+    envoy_admin: Vec<Spanned<String>>,
+    #[serde(default)]
+    sampled: RawSampled,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+struct RawSampled {
+    calls_per_hour: u32,
+    per_change: u32,
+}
+
+impl Default for RawSampled {
+    fn default() -> Self {
+        Self {
+            calls_per_hour: 60,
+            per_change: 3,
+        }
+    }
+}
+
+impl Config {
+    /// Reads and checks a configuration file.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn load(file: &Path) -> Result<Self, ConfigError> {
+        let wrong = |faults| ConfigError {
+            file: file.to_owned(),
+            faults,
+        };
+        let text = std::fs::read_to_string(file).map_err(|error| {
+            wrong(vec![Fault {
+                at: None,
+                message: format!("the configuration cannot be read: {error}"),
+                help: "give the path of a readable YAML file with --config".to_owned(),
+            }])
+        })?;
+        Self::parse(&text, file.parent().unwrap_or(Path::new(""))).map_err(wrong)
+    }
+
+    /// Checks a configuration; relative paths in it are relative to `base`.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn parse(text: &str, base: &Path) -> Result<Self, Vec<Fault>> {
+        let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
+        let raw: Raw = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+            vec![Fault {
+                at: error.location().map(|at| (at.line(), at.column())),
+                message: bare_message(&error),
+                help:
+                    "an agent needs zone, agent, coordinator, data and kuma.api; docs/guide names every key"
+                        .to_owned(),
+            }]
+        })?;
+        let mut faults = Vec::new();
+        let mut fault = |at: Location, message: String, help: &str| {
+            faults.push(Fault {
+                at: Some((at.line(), at.column())),
+                message,
+                help: help.to_owned(),
+            });
+        };
+        if !raw.coordinator.value.starts_with("https://") {
+            fault(
+                raw.coordinator.referenced,
+                format!(
+                    "`coordinator` is `{}`, not an https:// address",
+                    raw.coordinator.value
+                ),
+                "give the coordinator's address and port, such as https://weir.example.com:8443",
+            );
+        }
+        if raw.data.value.as_os_str().is_empty() {
+            fault(
+                raw.data.referenced,
+                "`data` is empty".to_owned(),
+                "name the directory that holds the agent's state, such as /var/lib/weir-agent",
+            );
+        }
+        let api = &raw.kuma.api;
+        if !(api.value.starts_with("http://") || api.value.starts_with("https://")) {
+            fault(
+                api.referenced,
+                format!("`kuma.api` is `{}`, neither http:// nor https://", api.value),
+                "give the REST address of the zone's own control plane, such as http://127.0.0.1:5681",
+            );
+        }
+        for admin in raw.kuma.envoy_admin.iter().filter(|a| a.value.is_empty()) {
+            fault(
+                admin.referenced,
+                "an empty entry in `kuma.envoyAdmin`".to_owned(),
+                "give a glob of admin sockets, such as /tmp/kuma-*/kuma-envoy-admin.sock, or an http:// address",
+            );
+        }
+        let mut report = Duration::from_secs(5);
+        if let Some(given) = &raw.report {
+            match period(&given.value) {
+                Some(period) if period >= Duration::from_millis(100) => report = period,
+                Some(_) => fault(
+                    given.referenced,
+                    format!("`report` is {}, too short to be kept", given.value),
+                    "give at least 100ms",
+                ),
+                None => fault(
+                    given.referenced,
+                    format!("`report` is `{}`, not a period", given.value),
+                    "give a number with its unit, such as 5s or 500ms",
+                ),
+            }
+        }
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        Ok(Self {
+            zone: raw.zone,
+            agent: raw.agent,
+            coordinator: raw.coordinator.value,
+            data: base.join(raw.data.value),
+            kuma: Kuma {
+                api: raw.kuma.api.value,
+                token_file: raw.kuma.token_file.map(|file| base.join(file)),
+                envoy_admin: raw
+                    .kuma
+                    .envoy_admin
+                    .into_iter()
+                    .map(|admin| relative(base, admin.value))
+                    .collect(),
+                sampled: Sampled {
+                    calls_per_hour: raw.kuma.sampled.calls_per_hour,
+                    per_change: raw.kuma.sampled.per_change,
+                },
+            },
+            report,
+        })
+    }
+
+    /// Where the certificate, its key and the certificate authority are.
+    pub fn identity_dir(&self) -> PathBuf {
+        self.data.join("identity")
+    }
+
+    /// The status socket.
+    pub fn status_socket(&self) -> PathBuf {
+        self.data.join("status.sock")
+    }
+}
+
+fn relative(base: &Path, admin: String) -> String {
+    if admin.contains("://") {
+        admin
+    } else {
+        base.join(admin).display().to_string()
+    }
+}
+
+fn period(text: &str) -> Option<Duration> {
+    let signed: jiff::SignedDuration = text.parse().ok()?;
+    Duration::try_from(signed).ok()
+}
+
+/// The parser's words without the place, which [`ConfigError`] shows by itself.
+fn bare_message(error: &serde_saphyr::Error) -> String {
+    let text = error.without_snippet().to_string();
+    let first = text.lines().next().unwrap_or("not valid YAML");
+    match first.find(" at line ") {
+        Some(end) => first[..end].to_owned(),
+        None => first.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WHOLE: &str = "\
+zone: fra
+agent: fra-1
+coordinator: https://127.0.0.1:43211
+data: state
+kuma:
+  api: http://127.0.0.1:5681
+  tokenFile: /etc/token
+  envoyAdmin: [\"/tmp/kuma-*/admin.sock\", \"http://127.0.0.1:9901\", near/*.sock]
+  sampled: {callsPerHour: 10, perChange: 1}
+report: 500ms
+";
+
+    #[test]
+    fn a_whole_configuration() {
+        let config = Config::parse(WHOLE, Path::new("/etc/weir")).unwrap();
+        assert_eq!(
+            config,
+            Config {
+                zone: ZoneName::new("fra").unwrap(),
+                agent: DnsLabel::new("fra-1").unwrap(),
+                coordinator: "https://127.0.0.1:43211".to_owned(),
+                data: PathBuf::from("/etc/weir/state"),
+                kuma: Kuma {
+                    api: "http://127.0.0.1:5681".to_owned(),
+                    token_file: Some(PathBuf::from("/etc/token")),
+                    envoy_admin: vec![
+                        "/tmp/kuma-*/admin.sock".to_owned(),
+                        "http://127.0.0.1:9901".to_owned(),
+                        "/etc/weir/near/*.sock".to_owned(),
+                    ],
+                    sampled: Sampled {
+                        calls_per_hour: 10,
+                        per_change: 1
+                    },
+                },
+                report: Duration::from_millis(500),
+            }
+        );
+    }
+
+    #[test]
+    fn every_fault_is_named_with_its_place() {
+        let text = "zone: fra\nagent: fra-1\ncoordinator: http://c\ndata: d\nkuma:\n  api: 127.0.0.1:5681\nreport: soon\n";
+        let error = ConfigError {
+            file: PathBuf::from("agent.yaml"),
+            faults: Config::parse(text, Path::new("")).unwrap_err(),
+        };
+        insta::assert_snapshot!(error, @r"
+        error: `coordinator` is `http://c`, not an https:// address
+          --> agent.yaml:3:14
+           = help: give the coordinator's address and port, such as https://weir.example.com:8443
+        error: `kuma.api` is `127.0.0.1:5681`, neither http:// nor https://
+          --> agent.yaml:6:8
+           = help: give the REST address of the zone's own control plane, such as http://127.0.0.1:5681
+        error: `report` is `soon`, not a period
+          --> agent.yaml:7:9
+           = help: give a number with its unit, such as 5s or 500ms
+        ");
+        let unknown = Config::parse(&WHOLE.replace("report:", "reports:"), Path::new("")).unwrap_err();
+        assert_eq!(unknown[0].at, Some((10, 1)));
+        assert!(unknown[0].message.contains("reports"), "{unknown:?}");
+    }
+}

@@ -1,0 +1,59 @@
+//! What the agent is doing now, as its loop tells its session and its status socket.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use weir_planner::{ZoneFacts, ZonePlan};
+use weir_wire::AgentReport;
+
+/// The newest state of the loop.
+#[derive(Debug, Clone)]
+pub struct Current {
+    /// The plan that is held.
+    pub plan: Option<Arc<ZonePlan>>,
+    /// What the last activation saw.
+    pub facts: ZoneFacts,
+    /// What a person should know and no proof says.
+    pub notes: Vec<String>,
+    /// Why the last plan that was offered was not taken, if so.
+    pub refused: Option<String>,
+}
+
+/// How the link to the coordinator stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LinkState {
+    /// Since when a session is open; none if none is.
+    pub connected: Option<Timestamp>,
+    /// Why the last session or try ended; none before the first.
+    pub last_error: Option<String>,
+}
+
+impl Current {
+    /// What goes to the coordinator.
+    pub fn report(&self) -> AgentReport {
+        AgentReport {
+            facts: self.facts.clone(),
+            plan: self.plan.as_ref().map(|plan| plan.plan),
+            generation: self.plan.as_ref().map(|plan| plan.generation).unwrap_or_default(),
+        }
+    }
+
+    /// Whether something changed that is worth saying at once, and not only at the next regular report.
+    pub fn differs(&self, before: &Self) -> bool {
+        fn bare(facts: &ZoneFacts) -> ZoneFacts {
+            let mut facts = facts.clone();
+            facts.at = Timestamp::UNIX_EPOCH;
+            for item in &mut facts.items {
+                item.counts = None;
+                if let Some(proof) = &mut item.proof {
+                    proof.at = Timestamp::UNIX_EPOCH;
+                }
+            }
+            facts
+        }
+        self.plan.as_ref().map(|p| p.plan) != before.plan.as_ref().map(|p| p.plan)
+            || bare(&self.facts) != bare(&before.facts)
+    }
+}

@@ -1,0 +1,308 @@
+//! What one activation does, decided from values alone: plan, memory and what was observed in; steps and holds out. And
+//! what it came to: outcomes, proofs and counts in; facts and memory out. Pure; the same in every agent of a zone.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use weir_drivers::{DriverError, Observed, Outcome};
+use weir_model::{SplitName, ZoneName};
+use weir_planner::{
+    Counts, Evidence, Generation, Item, ItemFact, ItemState, Proof, SecondWriter, Verdict, ZoneFacts,
+    ZonePlan,
+};
+use weir_render::{Form, Object, Options, Step};
+
+use crate::take::Memory;
+
+/// The label that says which split an object is of.
+const SPLIT: &str = "weir.dev/split";
+/// The label with the first half of the item's digest.
+const DIGEST: &str = "weir.dev/digest";
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Decision {
+    /// In this order.
+    pub steps: Vec<Step>,
+    /// Items that are not applied now, with why: nothing of them moves.
+    pub held: BTreeMap<SplitName, String>,
+}
+
+/// Decides.
+///
+/// An item is held until this zone's own control plane resolves every backend that it gives weight to (I3), unless this
+/// zone has applied the very same item before: then it is put back at once, because after a control plane lost its store
+/// the old split is better than none, and its backends come back one by one.
+pub fn decide(plan: &ZonePlan, memory: &Memory, observed: &Observed, options: Options) -> Decision {
+    let mut held = BTreeMap::new();
+    let mut wanted: Vec<(&Item, Vec<Object>)> = Vec::new();
+    for item in plan.items.values() {
+        if let Some(newer) = newer(item, observed) {
+            held.insert(
+                item.split.clone(),
+                format!(
+                    "its policy carries generation {newer}, newer than {} here: another agent of this zone has a newer \
+                     plan",
+                    item.generation
+                ),
+            );
+            continue;
+        }
+        if !applied(item, memory, observed)
+            && let Err(why) = weir_render::ready(item, &observed.services)
+        {
+            held.insert(item.split.clone(), why);
+            continue;
+        }
+        let objects = weir_render::render(item, &plan.federation, &Form::Universal, options);
+        wanted.push((item, objects));
+    }
+    // What a held split has in place stays in place: it is no orphan.
+    let ours: Vec<_> = observed
+        .ours
+        .iter()
+        .filter(|(object, _)| {
+            object
+                .labels
+                .get(SPLIT)
+                .is_none_or(|split| !held.keys().any(|name| name.as_str() == split))
+        })
+        .cloned()
+        .collect();
+    Decision {
+        steps: weir_render::steps(&wanted, &ours, plan.generation),
+        held,
+    }
+}
+
+/// The generation of a live object of this split, if it is above the item's.
+fn newer(item: &Item, observed: &Observed) -> Option<Generation> {
+    observed
+        .ours
+        .iter()
+        .filter(|(object, _)| object.labels.get(SPLIT).map(String::as_str) == Some(item.split.as_str()))
+        .map(|(_, generation)| *generation)
+        .find(|generation| *generation > item.generation)
+}
+
+/// Whether this zone's control plane took this very item before: this agent remembers, or a live object says so.
+fn applied(item: &Item, memory: &Memory, observed: &Observed) -> bool {
+    let remembered = memory
+        .applied
+        .get(&item.split)
+        .is_some_and(|was| was.digest == item.digest);
+    let digest = item.digest.to_string();
+    remembered
+        || observed.ours.iter().any(|(object, _)| {
+            object.labels.get(SPLIT).map(String::as_str) == Some(item.split.as_str())
+                && object
+                    .labels
+                    .get(DIGEST)
+                    .is_some_and(|label| label.len() >= 32 && digest.starts_with(label.as_str()))
+        })
+}
+
+/// What an activation saw and did.
+#[derive(Debug, Clone)]
+pub struct Happened {
+    /// The control plane as read, or why not.
+    pub observed: Result<Observed, DriverError>,
+    /// What was decided; nothing if it could not be read.
+    pub decision: Decision,
+    /// What became of each step, in the order of the decision; shorter if the control plane went away meanwhile.
+    pub outcomes: Vec<Result<Outcome, DriverError>>,
+    /// One for each item of the plan, in its order.
+    pub proofs: Vec<Proof>,
+    /// One for each item of the plan, in its order.
+    pub counts: Vec<Option<Counts>>,
+}
+
+/// What it came to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Conclusion {
+    /// What to report.
+    pub facts: ZoneFacts,
+    /// What to remember.
+    pub memory: Memory,
+    /// Whether to look again soon: something is under way, or waits for something.
+    pub unsettled: bool,
+}
+
+/// Concludes. `before` are the facts of the activation before, for what could not be learned this time.
+pub fn conclude(
+    plan: &ZonePlan,
+    memory: &Memory,
+    happened: &Happened,
+    before: Option<&ZoneFacts>,
+    at: Timestamp,
+) -> Conclusion {
+    let mut memory = memory.clone();
+    let writes = writes(happened);
+    let (kuma, unreadable, services) = match &happened.observed {
+        Ok(observed) => (observed.kuma.clone(), None, observed.services.clone()),
+        Err(error) => (None, Some(error.to_string()), Vec::new()),
+    };
+    if let Ok(observed) = &happened.observed {
+        // What the zone once had, this agent never goes back behind, even if it forgot its own past (I7).
+        let live = observed.ours.iter().map(|(_, generation)| *generation).max();
+        memory.highest = memory.highest.max(live.unwrap_or_default());
+        for item in plan.items.values() {
+            let failed = matches!(writes.get(&item.split), Some(Some(_)));
+            if !failed && !happened.decision.held.contains_key(&item.split) {
+                memory.applied.insert(item.split.clone(), item.reference());
+            }
+        }
+        memory.applied.retain(|split, _| plan.items.contains_key(split));
+    }
+    let proofs = happened.proofs.iter().map(Some).chain(std::iter::repeat(None));
+    let counts = happened.counts.iter().chain(std::iter::repeat(&None));
+    let items: Vec<ItemFact> = plan
+        .items
+        .values()
+        .zip(proofs)
+        .zip(counts)
+        .map(|((item, proof), counts)| {
+            let earlier = before.and_then(|facts| facts.items.iter().find(|fact| fact.split == item.split));
+            let second_writers = match &happened.observed {
+                Ok(observed) => observed
+                    .second_writers
+                    .get(&item.split)
+                    .cloned()
+                    .unwrap_or_default(),
+                // Not seen is not gone.
+                Err(_) => earlier
+                    .map(|fact| fact.second_writers.clone())
+                    .unwrap_or_default(),
+            };
+            ItemFact {
+                split: item.split.clone(),
+                generation: item.generation,
+                digest: item.digest,
+                state: state(item, &memory, happened, &writes, proof, &second_writers),
+                proof: proof.cloned(),
+                second_writers,
+                counts: counts.clone(),
+            }
+        })
+        .collect();
+    Conclusion {
+        unsettled: unreadable.is_some() || items.iter().any(|item| !settled(item)),
+        facts: ZoneFacts {
+            zone: plan.zone.clone(),
+            at,
+            highest: memory.highest,
+            kuma,
+            unreadable,
+            services,
+            items,
+        },
+        memory,
+    }
+}
+
+/// What stands in the way of each split that had steps; none if all of them were done.
+fn writes(happened: &Happened) -> BTreeMap<SplitName, Option<ItemState>> {
+    let mut writes: BTreeMap<SplitName, Option<ItemState>> = BTreeMap::new();
+    for (at, step) in happened.decision.steps.iter().enumerate() {
+        let Step::Put { split, .. } = step else { continue };
+        let became = match happened.outcomes.get(at) {
+            Some(Ok(Outcome::Done { .. })) => None,
+            Some(Ok(Outcome::Yielded(why))) => Some(ItemState::Held(why.clone())),
+            Some(Err(error)) => Some(ItemState::Failed(error.to_string())),
+            None => Some(ItemState::Failed(
+                "not tried: the control plane went away before".to_owned(),
+            )),
+        };
+        let entry = writes.entry(split.clone()).or_default();
+        if entry.is_none() {
+            *entry = became;
+        }
+    }
+    writes
+}
+
+fn state(
+    item: &Item,
+    memory: &Memory,
+    happened: &Happened,
+    writes: &BTreeMap<SplitName, Option<ItemState>>,
+    proof: Option<&Proof>,
+    second_writers: &[SecondWriter],
+) -> ItemState {
+    if let Some(why) = happened.decision.held.get(&item.split) {
+        return ItemState::Held(why.clone());
+    }
+    if let Some(Some(obstacle)) = writes.get(&item.split) {
+        return obstacle.clone();
+    }
+    if let Err(error) = &happened.observed
+        && memory
+            .applied
+            .get(&item.split)
+            .is_none_or(|was| was.digest != item.digest)
+    {
+        return ItemState::Failed(error.to_string());
+    }
+    // An acknowledgement is no proof (I9): only what was read from proxies is.
+    if let Some(Proof {
+        verdict: Verdict::Exact,
+        evidence: Evidence::Live | Evidence::Sampled,
+        ..
+    }) = proof
+    {
+        return ItemState::Proven;
+    }
+    if let Some(writer) = second_writers.iter().find(|writer| writer.overrides) {
+        return ItemState::Overridden(format!(
+            "{} {} of origin {} outranks the split's policy",
+            writer.kind, writer.object, writer.origin
+        ));
+    }
+    ItemState::Applied
+}
+
+/// Nothing to wait for: proven, nobody to prove it for, or in somebody else's hands.
+fn settled(item: &ItemFact) -> bool {
+    match item.state {
+        ItemState::Proven | ItemState::Overridden(_) => true,
+        ItemState::Applied => item.proof.as_ref().is_some_and(|proof| proof.coverage.of == 0),
+        ItemState::Pending | ItemState::Held(_) | ItemState::Failed(_) => false,
+    }
+}
+
+/// The facts before the first activation: what is held, and nothing seen yet.
+pub fn not_seen(
+    zone: &ZoneName,
+    plan: Option<&ZonePlan>,
+    memory: &Memory,
+    unreadable: Option<String>,
+    at: Timestamp,
+) -> ZoneFacts {
+    let pending = |item: &Arc<Item>| ItemFact {
+        split: item.split.clone(),
+        generation: item.generation,
+        digest: item.digest,
+        state: ItemState::Pending,
+        proof: None,
+        second_writers: Vec::new(),
+        counts: None,
+    };
+    ZoneFacts {
+        zone: zone.clone(),
+        at,
+        highest: memory.highest,
+        kuma: None,
+        unreadable,
+        services: Vec::new(),
+        items: plan
+            .iter()
+            .flat_map(|plan| plan.items.values().map(pending))
+            .collect(),
+    }
+}
+
+/// The items of a plan, in its order, as drivers take them.
+pub fn items(plan: &ZonePlan) -> Vec<Arc<Item>> {
+    plan.items.values().map(Arc::clone).collect()
+}

@@ -1,0 +1,213 @@
+//! The loop: takes plans, activates, tells. One task, so that two activations never overlap.
+//!
+//! It runs the same with the coordinator gone (I6). What starts an activation: a plan, the clock, SIGHUP, and the control
+//! plane coming back or being another process than before, which may mean that it lost its store.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use weir_drivers::ZoneDriver;
+use weir_model::{FederationName, ZoneName};
+use weir_planner::ZonePlan;
+use weir_render::Options;
+
+use crate::activation::activate;
+use crate::current::Current;
+use crate::decide;
+use crate::store::{Kept, Store};
+use crate::take::{Memory, Offer, judge};
+
+/// While anything is under way, and how often the control plane is asked whether it is still the same.
+const SOON: Duration = Duration::from_secs(1);
+/// When all is proven.
+const CALM: Duration = Duration::from_secs(5);
+/// While the control plane cannot be read: it must not be back for long without our objects (`kuma.md` R5, R11).
+const AWAY: Duration = Duration::from_millis(250);
+/// After so long without it, looking four times a second gains nothing.
+const LONG: Duration = Duration::from_secs(60);
+
+/// Everything that the loop needs.
+pub struct Loop {
+    /// Whose agent.
+    pub federation: FederationName,
+    /// Of which zone.
+    pub zone: ZoneName,
+    /// Hands and eyes.
+    pub driver: Arc<dyn ZoneDriver>,
+    /// Where plan and memory are kept.
+    pub store: Store,
+    /// How policies are rendered.
+    pub options: Options,
+    /// Plans from the session.
+    pub offers: mpsc::Receiver<ZonePlan>,
+    /// SIGHUP.
+    pub now: mpsc::Receiver<()>,
+    /// Who wants to know.
+    pub tell: watch::Sender<Arc<Current>>,
+}
+
+struct State {
+    plan: Option<Arc<ZonePlan>>,
+    memory: Memory,
+    refused: Option<String>,
+    /// Which process of the control plane answered last.
+    instance: Option<String>,
+    /// Since when the control plane cannot be read.
+    away: Option<Instant>,
+}
+
+impl Loop {
+    /// Runs until stopped. Stopping changes nothing in the zone.
+    ///
+    /// # Errors
+    /// If what was decided cannot be kept on disk: going on could forget it.
+    pub async fn run(mut self, kept: Kept, stop: CancellationToken) -> anyhow::Result<()> {
+        let mut state = State {
+            plan: kept.plan.map(Arc::new),
+            memory: kept.memory,
+            refused: None,
+            instance: None,
+            away: None,
+        };
+        let mut offers_open = true;
+        let mut hangups_open = true;
+        loop {
+            let unsettled = self.activate(&mut state).await?;
+            let began = Instant::now();
+            // Waits for a reason to activate again.
+            loop {
+                let next_look = match state.away {
+                    Some(since) if since.elapsed() < LONG => AWAY,
+                    _ => SOON,
+                };
+                let due = began + if unsettled { SOON } else { CALM };
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => return Ok(()),
+                    offer = self.offers.recv(), if offers_open => match offer {
+                        Some(plan) => if self.take(&mut state, plan)? { break },
+                        None => offers_open = false,
+                    },
+                    hangup = self.now.recv(), if hangups_open => match hangup {
+                        Some(()) => break,
+                        None => hangups_open = false,
+                    },
+                    () = tokio::time::sleep_until(due), if state.away.is_none() => break,
+                    () = tokio::time::sleep(next_look) => if self.look(&mut state, began).await { break },
+                }
+            }
+        }
+    }
+
+    /// Asks the control plane who it is; true if that is a reason to activate.
+    async fn look(&self, state: &mut State, began: Instant) -> bool {
+        match self.driver.pulse().await {
+            Ok(instance) => {
+                let changed = state.instance.as_ref().is_some_and(|before| *before != instance);
+                if changed {
+                    tracing::warn!(
+                        instance,
+                        "the control plane was restarted: looking at once what it holds"
+                    );
+                }
+                state.instance = Some(instance);
+                changed || state.away.is_some()
+            }
+            Err(error) => {
+                if state.away.is_none() {
+                    tracing::warn!(%error, help = error.help, "the control plane went away; traffic stays as it is");
+                    state.away = Some(Instant::now());
+                    return true;
+                }
+                // Its proxies run on: what they do is still worth saying.
+                began.elapsed() >= CALM
+            }
+        }
+    }
+
+    async fn activate(&self, state: &mut State) -> anyhow::Result<bool> {
+        let before = Arc::clone(&self.tell.borrow());
+        let (facts, unsettled) = match &state.plan {
+            Some(plan) => {
+                let earlier = Some(&before.facts);
+                let done = activate(&*self.driver, plan, &state.memory, self.options, earlier).await;
+                if done.memory != state.memory {
+                    self.store.keep_memory(&done.memory)?;
+                    state.memory = done.memory;
+                }
+                (done.facts, done.unsettled)
+            }
+            None => {
+                let unreadable = self.driver.pulse().await.err().map(|error| error.to_string());
+                let facts = decide::not_seen(&self.zone, None, &state.memory, unreadable, Timestamp::now());
+                (facts, false)
+            }
+        };
+        match (&facts.unreadable, state.away) {
+            (Some(why), None) => {
+                tracing::warn!(%why, "the control plane cannot be read; traffic stays as it is");
+                state.away = Some(Instant::now());
+            }
+            (None, Some(since)) => {
+                tracing::info!(
+                    after_s = since.elapsed().as_secs(),
+                    "the control plane can be read again"
+                );
+                state.away = None;
+            }
+            _ => {}
+        }
+        for item in &facts.items {
+            let earlier = before.facts.items.iter().find(|fact| fact.split == item.split);
+            if earlier.is_none_or(|fact| fact.state != item.state || fact.generation != item.generation) {
+                tracing::info!(split = %item.split, generation = item.generation.0, state = ?item.state, "item");
+            }
+        }
+        self.tell.send_replace(Arc::new(Current {
+            plan: state.plan.clone(),
+            facts,
+            notes: self.driver.notes(),
+            refused: state.refused.clone(),
+        }));
+        Ok(unsettled)
+    }
+
+    /// Takes an offered plan or says why not; true if it is new.
+    fn take(&self, state: &mut State, plan: ZonePlan) -> anyhow::Result<bool> {
+        let verdict = judge(
+            &self.federation,
+            &self.zone,
+            state.plan.as_deref(),
+            &state.memory,
+            &plan,
+        );
+        match verdict {
+            Ok(Offer::Held) => {
+                state.refused = None;
+                Ok(false)
+            }
+            Ok(Offer::Newer) => {
+                // On disk before it is acted upon: after a crash at any instant the agent knows what it did.
+                self.store.keep_plan(&plan)?;
+                tracing::info!(
+                    generation = plan.generation.0,
+                    plan = plan.plan.short(),
+                    "plan taken"
+                );
+                state.memory.highest = state.memory.highest.max(plan.generation);
+                state.plan = Some(Arc::new(plan));
+                state.refused = None;
+                Ok(true)
+            }
+            Err(why) => {
+                tracing::error!(%why, "a plan was not taken; the one that is held stays in force");
+                state.refused = Some(why.to_string());
+                Ok(false)
+            }
+        }
+    }
+}

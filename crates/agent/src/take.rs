@@ -1,0 +1,113 @@
+//! Whether to take a plan that is offered (I7), and what an agent remembers so that it can tell. Pure.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use weir_model::{FederationName, SplitName, ZoneName};
+use weir_planner::{Generation, ItemRef, ZonePlan};
+
+/// What outlives a restart, besides the plan itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Memory {
+    /// The highest plan generation ever taken.
+    pub highest: Generation,
+    /// The item of each split that this zone's control plane last took from this agent.
+    pub applied: BTreeMap<SplitName, ItemRef>,
+}
+
+/// What an offered plan is to the agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Offer {
+    /// The plan that it holds already.
+    Held,
+    /// A newer one: take it.
+    Newer,
+}
+
+/// Why an offered plan is not taken. Whatever the reason, nothing changes.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotTaken {
+    /// Another federation's, or another zone's.
+    #[error("the plan is for zone {zone} of federation {federation}, not for this agent")]
+    NotOurs {
+        /// Its federation.
+        federation: FederationName,
+        /// Its zone.
+        zone: ZoneName,
+    },
+    /// Older than what was taken before.
+    #[error(
+        "the plan's generation is {offered}, this agent took {highest} before: an older plan is never taken"
+    )]
+    Older {
+        /// Of the plan.
+        offered: Generation,
+        /// Ever taken.
+        highest: Generation,
+    },
+    /// As new as what was taken, but another plan.
+    #[error("the plan has the same generation as the one that is held, {0}, and is another plan")]
+    Forked(Generation),
+    /// One of its items is older than, or as new as and different from, what this zone has.
+    #[error("the plan is newer, but its item for {split} has generation {offered}, and this zone has {has}")]
+    Item {
+        /// The split.
+        split: SplitName,
+        /// Generation in the plan.
+        offered: Generation,
+        /// Generation that the zone has.
+        has: Generation,
+    },
+}
+
+/// Judges a plan.
+///
+/// # Errors
+/// Why it is not taken.
+pub fn judge(
+    federation: &FederationName,
+    zone: &ZoneName,
+    held: Option<&ZonePlan>,
+    memory: &Memory,
+    offered: &ZonePlan,
+) -> Result<Offer, NotTaken> {
+    if offered.federation != *federation || offered.zone != *zone {
+        return Err(NotTaken::NotOurs {
+            federation: offered.federation.clone(),
+            zone: offered.zone.clone(),
+        });
+    }
+    if let Some(held) = held.filter(|held| held.generation == offered.generation) {
+        return if held == offered {
+            Ok(Offer::Held)
+        } else {
+            Err(NotTaken::Forked(offered.generation))
+        };
+    }
+    // Without the plan that had the highest generation (its file was damaged), the same one may come again.
+    if offered.generation < memory.highest || held.is_some_and(|held| offered.generation < held.generation) {
+        return Err(NotTaken::Older {
+            offered: offered.generation,
+            highest: memory.highest.max(held.map_or(Generation(0), |h| h.generation)),
+        });
+    }
+    for item in offered.items.values() {
+        let before = held
+            .and_then(|held| held.items.get(&item.split).map(|i| i.reference()))
+            .into_iter()
+            .chain(memory.applied.get(&item.split).cloned());
+        for has in before {
+            let older = item.generation < has.generation;
+            let forked = item.generation == has.generation && item.digest != has.digest;
+            if older || forked {
+                return Err(NotTaken::Item {
+                    split: item.split.clone(),
+                    offered: item.generation,
+                    has: has.generation,
+                });
+            }
+        }
+    }
+    Ok(Offer::Newer)
+}
