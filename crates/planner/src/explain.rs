@@ -158,6 +158,17 @@ fn effects(item: &Item, change: &ItemChange) -> Vec<Effect> {
         (_, true) => Effect::ClosesConnections { service, port },
         (_, false) => Effect::Nothing,
     }];
+    if let Some(Change {
+        was: Some(was),
+        is: Some(is),
+    }) = &change.address
+        && (&was.service, was.port) != (&is.service, is.port)
+    {
+        effects.push(Effect::FallsToKuma {
+            service: was.service.clone(),
+            port: was.port,
+        });
+    }
     if item.protocol == Protocol::Tcp && change.presence == Presence::Changed {
         let weight = |weight: Option<BasisPoints>| weight.is_some_and(|weight| weight > BasisPoints::ZERO);
         let weights = change.routes.iter().flat_map(|route| &route.weights);
@@ -230,7 +241,7 @@ impl fmt::Display for Effect {
                 f,
                 "callers of {service} port {port} get what Kuma does without a policy: what they address, their own \
                  zone's first where they address all zones. Requests to a backend that Kuma would not choose may fail \
-                 for a moment: give all weight to the one that it would, before removing the split. Open connections are closed 30 s after the change"
+                 for a moment: give all weight to the one that it would, before the split leaves them. Open connections are closed 30 s after the change"
             ),
         }
     }

@@ -101,6 +101,10 @@ fn a_migration_as_it_is_read() {
     sql.routes = vec![route("default", Match::ANY, &[("eks", 100)])];
     put(&mut declaration, sql);
     step("tcp moves at once", &mut history, &declaration);
+    let mut renamed = (*declaration.splits[&"checkout".parse().unwrap()]).clone();
+    renamed.service = "basket".parse().unwrap();
+    put(&mut declaration, renamed);
+    step("a split is for another service", &mut history, &declaration);
     declaration.splits.clear();
     declaration.zones.remove(&ZoneName::new("lis").unwrap());
     step("all splits and a zone go", &mut history, &declaration);
