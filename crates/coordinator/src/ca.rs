@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData,
@@ -35,6 +35,7 @@ pub struct Authority {
     federation: FederationName,
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
+    server_life: Duration,
 }
 
 /// Why the authority cannot be opened or cannot sign.
@@ -169,7 +170,15 @@ impl Authority {
             federation: federation.clone(),
             issuer,
             certificate,
+            server_life: SERVER_LIFE,
         })
+    }
+
+    /// The same, with another life for the coordinator's own certificates.
+    #[must_use]
+    pub fn with_server_life(mut self, life: Duration) -> Self {
+        self.server_life = life;
+        self
     }
 
     /// Whose it is.
@@ -221,7 +230,7 @@ impl Authority {
         now: Timestamp,
     ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), AuthorityError> {
         let uri = coordinator_uri(self.federation.as_str()).map_err(signing)?;
-        let mut params = leaf("coordinator", &uri, SERVER_LIFE, now)?;
+        let mut params = leaf("coordinator", &uri, self.server_life, now)?;
         for name in names {
             params.subject_alt_names.push(match name.parse::<IpAddr>() {
                 Ok(address) => SanType::IpAddress(address),
@@ -251,28 +260,34 @@ impl Authority {
 
     /// Replaces the coordinator's certificate at two thirds of its life, until stopped. Connections are not touched.
     pub async fn keep_server_fresh(&self, tls: &ServerTls, names: &[String], stop: CancellationToken) {
-        // Looked at every hour, so that a machine that slept does not miss the day.
-        let look = Duration::from_secs(3600);
-        let mut due = Timestamp::now() + SERVER_LIFE * 2 / 3;
+        let due = |from: Timestamp| from + self.server_life * 2 / 3;
+        let mut next = due(Timestamp::now());
         loop {
+            // Looked at now and then, so that a machine that slept does not miss the day.
+            let left = Timestamp::now()
+                .duration_until(next)
+                .max(SignedDuration::from_millis(100));
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(look) => {}
+                () = tokio::time::sleep(left.unsigned_abs().min(Duration::from_secs(3600))) => {}
             }
             let now = Timestamp::now();
-            if now < due {
+            if now < next {
                 continue;
             }
             let replaced = self
                 .issue_server(names, now)
                 .and_then(|(chain, key)| tls.replace(chain, key).map_err(signing));
-            match replaced {
+            next = match replaced {
                 Ok(()) => {
                     tracing::info!("the coordinator's certificate was replaced");
-                    due = now + SERVER_LIFE * 2 / 3;
+                    due(now)
                 }
-                Err(error) => tracing::error!(%error, "the coordinator's certificate could not be replaced"),
-            }
+                Err(error) => {
+                    tracing::error!(%error, "the coordinator's certificate could not be replaced");
+                    now + self.server_life / 24
+                }
+            };
         }
     }
 }

@@ -300,6 +300,31 @@ async fn a_certificate_is_renewed_while_its_session_goes_on() {
 }
 
 #[tokio::test]
+async fn the_coordinators_own_certificate_is_replaced_while_it_serves() {
+    let coordinator = Coordinator::start().await;
+    let connector = coordinator.joined("fra", "fra-1").await;
+    let mut agent = Agent::connects(&connector, &greeting("fra", "fra-1")).await;
+    let shop = FederationName::new("shop").unwrap();
+    let authority = Authority::open(&coordinator.dir.path().join("ca"), &shop).unwrap();
+    let authority = authority.with_server_life(Duration::from_secs(1));
+    let before = coordinator.tls.shown();
+    let keeping = authority.keep_server_fresh(&coordinator.tls, &[], CancellationToken::new());
+    let replaced = async {
+        while coordinator.tls.shown() == before {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::select! {
+        () = keeping => panic!("it was not stopped"),
+        () = replaced => {}
+    }
+    // Who connects now sees the new one, and who was connected goes on.
+    drop(connector.channel().await.unwrap());
+    coordinator.sessions.publish(plan(90, None));
+    assert_eq!(agent.plan().await.generation, 1);
+}
+
+#[tokio::test]
 async fn viewers_read_until_their_token_ends_and_it_shows_when_they_last_did() {
     let coordinator = Coordinator::start().await;
     let tokens = &coordinator.tokens;

@@ -80,6 +80,19 @@ fn status(status: &tonic::Status) -> JoinError {
     }
 }
 
+/// How long the coordinator may take to answer: a call that hangs must not keep the next try from being made.
+const ANSWER: Duration = Duration::from_secs(30);
+
+async fn answer(call: impl Future<Output = Result<Issued, tonic::Status>>) -> Result<Issued, JoinError> {
+    match tokio::time::timeout(ANSWER, call).await {
+        Ok(answered) => answered.map_err(|s| status(&s)),
+        Err(_) => Err(JoinError::Broken(format!(
+            "no answer within {} s",
+            ANSWER.as_secs()
+        ))),
+    }
+}
+
 fn certificates(list: Vec<Vec<u8>>) -> Vec<CertificateDer<'static>> {
     list.into_iter().map(CertificateDer::from).collect()
 }
@@ -112,7 +125,7 @@ where
         agent: agent.to_owned(),
         request: fresh.request.clone(),
     };
-    let issued = exchange(channel, ask).await.map_err(|s| status(&s))?;
+    let issued = answer(exchange(channel, ask)).await?;
     if !issued.roots.iter().any(|root| Fingerprint::of(root) == authority) {
         return Err(JoinError::OtherAuthority);
     }
@@ -144,9 +157,7 @@ where
     ))?;
     let fresh = KeyAndRequest::generate()?;
     let channel = connector.channel().await?;
-    let issued = exchange(channel, fresh.request.clone())
-        .await
-        .map_err(|s| status(&s))?;
+    let issued = answer(exchange(channel, fresh.request.clone())).await?;
     let credentials = fresh.certified(certificates(issued.chain), certificates(issued.roots))?;
     if credentials.identity() != before.identity() {
         return Err(JoinError::Other {

@@ -164,6 +164,11 @@ impl ServerTls {
         Ok(())
     }
 
+    /// The certificate that the next connection sees, in DER.
+    pub fn shown(&self) -> Option<CertificateDer<'static>> {
+        self.current.0.load().cert.first().cloned()
+    }
+
     pub(crate) fn config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.config)
     }

@@ -39,6 +39,7 @@ pub struct Coordinator {
     pub tokens: Tokens,
     pub sessions: Sessions,
     pub address: SocketAddr,
+    pub tls: weir_link::ServerTls,
     pub stop: CancellationToken,
     _guard: DropGuard,
 }
@@ -100,7 +101,7 @@ impl Coordinator {
         let address = listener.local_addr().unwrap();
         tokio::spawn(weir_link::serve(
             listener,
-            tls,
+            tls.clone(),
             app,
             Limits::default(),
             stop.clone(),
@@ -112,6 +113,7 @@ impl Coordinator {
             ledger,
             sessions,
             address,
+            tls,
             _guard: stop.clone().drop_guard(),
             stop,
         }
