@@ -182,6 +182,19 @@ impl TryFrom<String> for Period {
     }
 }
 
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(try_from = "String")]
+struct Address(SocketAddr);
+
+impl TryFrom<String> for Address {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        let wrong =
+            |_| format!("`{text}` is not an IP address with a port, such as 0.0.0.0:8443 or [::]:8443");
+        text.parse().map(Self).map_err(wrong)
+    }
+}
+
 /// Reads a period as people write it: `500ms`, `15s`, `2m`, `24h`, `90d`.
 ///
 /// # Errors
@@ -201,7 +214,7 @@ pub fn period(text: &str) -> Result<Duration, String> {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct RawConfig {
     federation: FederationName,
-    listen: SocketAddr,
+    listen: Address,
     #[serde(default)]
     names: Vec<HostName>,
     data: Spanned<PathBuf>,
@@ -277,6 +290,7 @@ impl Config {
             faults: Vec::new(),
         };
         let config = check.config(raw);
+        check.faults.sort_by_key(|fault| fault.at);
         if check.faults.is_empty() {
             Ok(config)
         } else {
@@ -371,7 +385,7 @@ impl Check<'_> {
         };
         Config {
             federation: raw.federation,
-            listen: raw.listen,
+            listen: raw.listen.0,
             names,
             data: self.base.join(raw.data.value),
             sources,
@@ -393,14 +407,14 @@ impl Check<'_> {
 
     fn source(&mut self, raw: RawSource) -> Source {
         let remote = match Remote::parse(&raw.url.value, self.base) {
-            Ok(remote) => remote,
+            Ok(remote) => Some(remote),
             Err(wrong) => {
                 self.fault(
                     raw.url.referenced,
                     wrong,
                     "give https://host/path, ssh://user@host/path, user@host:path or the path of a local repository",
                 );
-                Remote::Local(PathBuf::new())
+                None
             }
         };
         let branch = match raw.branch {
@@ -419,10 +433,11 @@ impl Check<'_> {
         let path = raw.path.map_or_else(String::new, |path| self.inner_path(&path));
         let auth = raw
             .auth
-            .map_or_else(Auth::default, |auth| self.auth(auth, &remote));
+            .map_or_else(Auth::default, |auth| self.auth(auth, remote.as_ref()));
         Source {
             name: SourceName(raw.name.value.as_str().to_owned()),
-            remote,
+            // Whoever sees this placeholder sees the fault as well, and no Config.
+            remote: remote.unwrap_or_else(|| Remote::Local(PathBuf::new())),
             branch,
             path,
             poll: self.within(
@@ -456,7 +471,7 @@ impl Check<'_> {
         parts.join("/")
     }
 
-    fn auth(&mut self, auth: Spanned<Auth>, remote: &Remote) -> Auth {
+    fn auth(&mut self, auth: Spanned<Auth>, remote: Option<&Remote>) -> Auth {
         let at = auth.referenced;
         let Auth {
             username,
@@ -465,8 +480,9 @@ impl Check<'_> {
             ssh_program,
             ca_file,
         } = auth.value;
-        let web = matches!(remote, Remote::Http(_));
-        let ssh = matches!(remote, Remote::Ssh { .. });
+        // Where the url itself is wrong, nothing is said about what fits it.
+        let web = matches!(remote, None | Some(Remote::Http(_)));
+        let ssh = matches!(remote, None | Some(Remote::Ssh { .. }));
         if !web && (username.is_some() || password_file.is_some() || ca_file.is_some()) {
             self.fault(
                 at,

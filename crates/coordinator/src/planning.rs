@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use weir_model::{CommitId, Diagnostic, FederationName, Severity, SourceName};
-use weir_planner::{Generation, Plan};
+use weir_planner::{Finding, Generation, Plan};
 
 use crate::decide::{self, Decision, Heads, Question, Unsound};
 use crate::fleet::Fleet;
@@ -57,9 +57,9 @@ pub enum StartError {
     },
     /// The newest plan's bytes are not what was written.
     #[error(
-        "the ledger is damaged: the plan of generation {0} does not have the id that it carries; restore a backup"
+        "the ledger is damaged: the plan of generation {0} is not what was written ({1}); restore a backup"
     )]
-    Damaged(Generation),
+    Damaged(Generation, Box<Finding>),
 }
 
 /// Reads what was in force when the ledger was last written.
@@ -76,8 +76,12 @@ pub async fn recall(ledger: &Ledger, federation: &FederationName) -> Result<Opti
             theirs: plan.federation,
         });
     }
-    if weir_planner::plan_id(&plan) != plan.id {
-        return Err(StartError::Damaged(plan.generation));
+    for finding in weir_planner::lint(&plan, None) {
+        if finding.rule == weir_planner::Rule::Digest {
+            return Err(StartError::Damaged(plan.generation, Box::new(finding)));
+        }
+        // An older version made it by older rules; agents hold it already.
+        tracing::warn!(generation = %plan.generation, %finding, "the plan in force breaks a rule of this version");
     }
     Ok(Some(InForce {
         plan: Arc::new(plan),
@@ -359,15 +363,13 @@ impl Planning {
                         away.insert(source.clone(), why);
                     }
                 }
-                Some(Ok(())) => {
-                    if away.remove(source).is_some() {
-                        events.push(NewEvent::new(
-                            "source.reachable",
-                            format!("source {source} can be read again"),
-                        ));
-                    }
+                Some(Ok(())) if away.remove(source).is_some() => {
+                    events.push(NewEvent::new(
+                        "source.reachable",
+                        format!("source {source} can be read again"),
+                    ));
                 }
-                None => {}
+                _ => {}
             }
         }
         self.ledger.record(Timestamp::now(), &events).await?;

@@ -174,7 +174,9 @@ impl Mirror {
         })?;
         let id = match there.refname_to_id(&self.branch_ref()) {
             Ok(id) => id,
-            Err(_) if there.is_empty().unwrap_or(false) => return Err(GitError::Empty.into()),
+            Err(_) if there.references().is_ok_and(|mut all| all.next().is_none()) => {
+                return Err(GitError::Empty.into());
+            }
             Err(_) => return Err(GitError::NoBranch(self.source.branch.clone()).into()),
         };
         if !self.holds(mirror, id) {

@@ -1,0 +1,235 @@
+//! Which commits are taken, and what is said about those that are not.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod repository;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use repository::{declaration, split};
+use weir_coordinator::decide::{Decision, Heads, Question, decide};
+use weir_coordinator::git::{Content, Head, Unusable};
+use weir_model::{CommitId, FederationName, SourceFile, SourceName};
+use weir_planner::{Generation, Plan};
+
+fn name(source: &str) -> SourceName {
+    SourceName(source.to_owned())
+}
+
+fn head(source: &str, commit: u8, text: &str) -> (SourceName, Arc<Head>) {
+    let file = SourceFile {
+        source: name(source),
+        path: format!("{source}.yaml"),
+        bytes: Arc::from(text.as_bytes()),
+    };
+    (
+        name(source),
+        Arc::new(Head {
+            commit: CommitId(format!("{commit:02x}").repeat(20)),
+            author: "Ada <ada@example.com>".to_owned(),
+            authored_at: Timestamp::UNIX_EPOCH,
+            subject: "a commit".to_owned(),
+            content: Content::Files(Arc::from(vec![file])),
+        }),
+    )
+}
+
+/// What stands after decisions, one after the other.
+#[derive(Default)]
+struct Story {
+    in_force: Heads,
+    plan: Option<Plan>,
+    highest: Generation,
+}
+
+impl Story {
+    fn tell(&mut self, heads: impl IntoIterator<Item = (SourceName, Arc<Head>)>) -> Decision {
+        let federation = FederationName::new("shop").unwrap();
+        let heads: Heads = heads.into_iter().collect();
+        let decision = decide(Question {
+            federation: &federation,
+            in_force: &self.in_force,
+            heads: &heads,
+            parent: self.plan.as_ref(),
+            highest: self.highest,
+            now: Timestamp::UNIX_EPOCH,
+        })
+        .unwrap();
+        if let Some(accepted) = &decision.accepted {
+            self.in_force.clone_from(&accepted.in_force);
+            if let Some(plan) = &accepted.plan {
+                self.plan = Some(plan.clone());
+            }
+        }
+        decision
+    }
+
+    fn generation(&self) -> u64 {
+        self.plan.as_ref().map_or(0, |plan| plan.generation.0)
+    }
+
+    fn splits(&self) -> Vec<String> {
+        let plan = self.plan.as_ref().unwrap();
+        plan.splits.keys().map(ToString::to_string).collect()
+    }
+}
+
+fn taken(decision: &Decision) -> Vec<&str> {
+    decision.taken.keys().map(|source| source.0.as_str()).collect()
+}
+
+/// Refused sources with code and message of each error.
+fn refused(decision: &Decision) -> BTreeMap<&str, Vec<String>> {
+    decision
+        .refused
+        .iter()
+        .map(|(source, why)| {
+            let why = why.iter().map(|d| format!("{} {}", d.code, d.message)).collect();
+            (source.0.as_str(), why)
+        })
+        .collect()
+}
+
+#[test]
+fn one_source_through_good_broken_same_and_reverted() {
+    let mut story = Story::default();
+    let good = declaration("shop", "100", "0");
+    let first = story.tell([head("main", 1, &good)]);
+    assert_eq!((taken(&first), story.generation()), (vec!["main"], 1));
+
+    let broken = story.tell([head("main", 2, &declaration("shop", "90", "11"))]);
+    assert_eq!(taken(&broken), Vec::<&str>::new());
+    assert_eq!(
+        refused(&broken),
+        BTreeMap::from([(
+            "main",
+            vec!["WEIR0102 the weights of the route `default` add up to 101, not 100".to_owned()]
+        )])
+    );
+    assert_eq!((broken.accepted, story.generation()), (None, 1));
+
+    let shifted = story.tell([head("main", 3, &declaration("shop", "90", "10"))]);
+    assert_eq!((taken(&shifted), story.generation()), (vec!["main"], 2));
+
+    let comment = format!("# nothing changes\n{}", declaration("shop", "90", "10"));
+    let same = story.tell([head("main", 4, &comment)]);
+    assert_eq!((taken(&same), story.generation()), (vec!["main"], 2));
+    assert_eq!(story.in_force[&name("main")].commit.short(), "04040404");
+
+    let reverted = story.tell([head("main", 5, &good)]);
+    assert_eq!((taken(&reverted), story.generation()), (vec!["main"], 3));
+}
+
+#[test]
+fn another_federation_or_no_declaration_at_all_changes_nothing() {
+    let mut story = Story::default();
+    story.tell([head("main", 1, &declaration("shop", "100", "0"))]);
+    let other = story.tell([head("main", 2, &declaration("bank", "100", "0"))]);
+    assert_eq!(
+        refused(&other),
+        BTreeMap::from([(
+            "main",
+            vec!["WEIR0902 this declares the federation `bank`, but the coordinator is of `shop`".to_owned()]
+        )])
+    );
+    let (source, empty) = head("main", 3, "");
+    let nothing = story.tell([(source.clone(), Arc::clone(&empty))]);
+    assert_eq!(nothing.accepted, None);
+    assert_eq!(nothing.refused.len(), 1);
+    let gone = Head {
+        content: Content::Unusable(Unusable::NoSuchPath("traffic".to_owned())),
+        ..Head::clone(&empty)
+    };
+    let gone = story.tell([(source, Arc::new(gone))]);
+    assert_eq!(
+        refused(&gone),
+        BTreeMap::from([(
+            "main",
+            vec!["WEIR0901 source main has no directory `traffic` in this commit".to_owned()]
+        )])
+    );
+    assert_eq!(
+        (story.generation(), story.splits()),
+        (1, vec!["checkout".to_owned()])
+    );
+}
+
+#[test]
+fn a_broken_source_holds_up_nobody_else() {
+    let mut story = Story::default();
+    let base = declaration("shop", "100", "0");
+    story.tell([
+        head("base", 1, &base),
+        head("search", 1, &split("search", "100", "0")),
+    ]);
+    assert_eq!(story.generation(), 1);
+
+    // One is broken, the other moves.
+    let broken = head("base", 2, "kind: [");
+    let decision = story.tell([broken.clone(), head("search", 2, &split("search", "50", "50"))]);
+    assert_eq!(taken(&decision), vec!["search"]);
+    assert_eq!(
+        decision.refused.keys().map(|s| s.0.as_str()).collect::<Vec<_>>(),
+        vec!["base"]
+    );
+    assert_eq!(story.generation(), 2);
+    let commits: Vec<String> = story
+        .in_force
+        .values()
+        .map(|head| head.commit.short().to_owned())
+        .collect();
+    assert_eq!(commits, vec!["01010101", "02020202"]);
+
+    // Nothing new: the broken one stays refused, nothing is planned.
+    let again = story.tell([broken, head("search", 2, &split("search", "50", "50"))]);
+    assert_eq!(
+        (taken(&again), again.accepted.is_some(), again.refused.len()),
+        (vec![], false, 1)
+    );
+
+    // Each of two commits is wrong alone, and right with the other: a split moves from one source to the other.
+    let both = format!("{base}---\n{}", split("search", "50", "50"));
+    let moved = story.tell([head("base", 3, &both), head("search", 3, "")]);
+    assert_eq!(taken(&moved), vec!["base", "search"]);
+    assert_eq!(story.splits(), vec!["checkout", "search"]);
+}
+
+#[test]
+fn a_source_that_was_never_good_keeps_all_from_being_planned() {
+    let mut story = Story::default();
+    let decision = story.tell([
+        head("base", 1, &declaration("shop", "100", "0")),
+        head("search", 1, "kind: ["),
+    ]);
+    assert_eq!(
+        (taken(&decision), decision.refused.len(), story.generation()),
+        (vec![], 2, 0)
+    );
+}
+
+/// I7: agents have seen plans that this history does not hold (a restored backup).
+#[test]
+fn a_restored_history_is_planned_above_what_agents_have_seen() {
+    let mut story = Story::default();
+    let good = head("main", 1, &declaration("shop", "100", "0"));
+    story.tell([good.clone()]);
+    story.highest = Generation(41);
+    let decision = story.tell([good.clone()]);
+    assert_eq!((taken(&decision), story.generation()), (vec![], 42));
+    let plan = story.plan.clone().unwrap();
+    let items: Vec<u64> = plan
+        .splits
+        .values()
+        .flat_map(|s| s.items.values().map(|i| i.generation.0))
+        .collect();
+    assert_eq!(items, vec![42, 42]);
+    // Once is enough.
+    assert_eq!(story.tell([good.clone()]).accepted.and_then(|a| a.plan), None);
+
+    // Also while the newest commit is a broken one.
+    story.highest = Generation(50);
+    let decision = story.tell([head("main", 2, "kind: [")]);
+    assert_eq!((decision.refused.len(), story.generation()), (1, 51));
+    assert_eq!(story.in_force[&name("main")].commit, good.1.commit);
+}

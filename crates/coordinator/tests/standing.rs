@@ -1,0 +1,406 @@
+//! I9 as a table: facts, plan and time in, what people are shown out.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod repository;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use weir_coordinator::fleet::{Agent, Fleet};
+use weir_coordinator::standing::{self, Sight};
+use weir_model::{
+    BackendName, BasisPoints, CommitId, RouteName, SourceCommit, SourceFile, SourceName, SplitName, ZoneName,
+};
+use weir_planner::{
+    Counts, Coverage, Digest, Evidence, Generation, Inputs, ItemFact, ItemState, Plan, Planned, Proof,
+    ProvenWeights, SecondWriter, Verdict,
+};
+use weir_wire::api::{AgentStatus, Percent, SplitInZone, Standing, ZoneStatus};
+
+const STALE: Duration = Duration::from_secs(15);
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+}
+
+/// Now, in every case.
+fn now() -> Timestamp {
+    at(100)
+}
+
+fn zone(name: &str) -> ZoneName {
+    ZoneName::new(name).unwrap()
+}
+
+fn plan() -> Plan {
+    let file = SourceFile {
+        source: SourceName("main".to_owned()),
+        path: "a.yaml".to_owned(),
+        bytes: repository::declaration("shop", "90", "10").into_bytes().into(),
+    };
+    let declaration = weir_model::parse(&[file]).declaration;
+    let commit = SourceCommit {
+        source: SourceName("main".to_owned()),
+        commit: CommitId("ab".repeat(20)),
+    };
+    match weir_planner::plan(Inputs {
+        declaration: &declaration,
+        commits: &[commit],
+        highest: Generation(4),
+        parent: None,
+        now: at(50),
+    }) {
+        Planned::New(plan) => plan,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn weights(vm: u32) -> ProvenWeights {
+    let share = |bp| BasisPoints::new(bp).unwrap();
+    let mut shares = BTreeMap::from([(BackendName::new("vm").unwrap(), share(vm * 100))]);
+    if vm < 100 {
+        shares.insert(BackendName::new("cloud").unwrap(), share(10_000 - vm * 100));
+    }
+    BTreeMap::from([(RouteName::new("default").unwrap(), shares)])
+}
+
+fn proof(verdict: Verdict, evidence: Evidence) -> Proof {
+    Proof {
+        verdict,
+        evidence,
+        at: at(98),
+        coverage: Coverage { seen: 2, of: 2 },
+        weights: Some(weights(90)),
+    }
+}
+
+fn fact(plan: &Plan) -> ItemFact {
+    let split = SplitName::new("checkout").unwrap();
+    let item = &plan.splits[&split].items[&zone("fra")];
+    ItemFact {
+        split,
+        generation: item.generation,
+        digest: item.digest,
+        state: ItemState::Proven,
+        proof: Some(proof(Verdict::Exact, Evidence::Live)),
+        second_writers: Vec::new(),
+        counts: None,
+    }
+}
+
+fn agent(fact: ItemFact) -> Agent {
+    Agent {
+        connected: true,
+        heard_at: Some(at(99)),
+        version: "0.1.0".to_owned(),
+        generation: Generation(5),
+        highest: Generation(5),
+        certificate_expires: Some(at(3_600)),
+        kuma: Some("2.14.3".to_owned()),
+        unreadable: None,
+        items: BTreeMap::from([(fact.split.clone(), fact)]),
+    }
+}
+
+fn fleet(agents: impl IntoIterator<Item = (&'static str, Agent)>) -> Fleet {
+    let agents = agents
+        .into_iter()
+        .map(|(name, agent)| (name.to_owned(), agent))
+        .collect();
+    Fleet {
+        zones: BTreeMap::from([(zone("fra"), agents)]),
+    }
+}
+
+fn look(plan: &Plan, fleet: &Fleet) -> SplitInZone {
+    let split = standing::split(
+        Sight {
+            plan,
+            created: &BTreeMap::new(),
+            fleet,
+            stale: STALE,
+            now: now(),
+        },
+        &SplitName::new("checkout").unwrap(),
+    )
+    .unwrap();
+    split.zones.into_iter().find(|shown| shown.zone == "fra").unwrap()
+}
+
+fn short(shown: &SplitInZone) -> (Standing, &str) {
+    (shown.standing, shown.reason.as_deref().unwrap_or(""))
+}
+
+#[test]
+fn converged_is_shown_whole() {
+    let plan = plan();
+    let shown = look(&plan, &fleet([("fra-1", agent(fact(&plan)))]));
+    assert_eq!(
+        shown,
+        SplitInZone {
+            zone: "fra".to_owned(),
+            standing: Standing::Converged,
+            reason: None,
+            generation: 5,
+            evidence: Evidence::Live,
+            proven_at: Some("2027-01-15T08:01:38Z".to_owned()),
+            seen: 2,
+            of: 2,
+            weights: Some(BTreeMap::from([(
+                "default".to_owned(),
+                BTreeMap::from([
+                    ("cloud".to_owned(), Percent(BasisPoints::new(1_000).unwrap())),
+                    ("vm".to_owned(), Percent(BasisPoints::new(9_000).unwrap())),
+                ])
+            )])),
+            counted: BTreeMap::new(),
+            failed: BTreeMap::new(),
+            counted_since: None,
+            second_writers: Vec::new(),
+            heard_at: Some("2027-01-15T08:01:39Z".to_owned()),
+        }
+    );
+}
+
+/// Whatever is changed about the one good case above, it is converged no more.
+#[test]
+fn anything_less_is_not_converged() {
+    let plan = plan();
+    type Spoil = Box<dyn Fn(&mut Agent, &mut ItemFact)>;
+    let spoil = |spoil: fn(&mut Agent, &mut ItemFact)| -> Spoil { Box::new(spoil) };
+    let state = |state: ItemState| -> Spoil { Box::new(move |_, fact| fact.state = state.clone()) };
+    let proven = |verdict: Verdict, evidence: Evidence| -> Spoil {
+        Box::new(move |_, fact| fact.proof = Some(proof(verdict.clone(), evidence)))
+    };
+    let why = || "because".to_owned();
+    let cases: Vec<(Spoil, Standing, &str)> = vec![
+        (
+            state(ItemState::Pending),
+            Standing::Progressing,
+            "received, not applied yet",
+        ),
+        (
+            state(ItemState::Applied),
+            Standing::Progressing,
+            "applied, proof is on its way",
+        ),
+        (state(ItemState::Held(why())), Standing::Held, "because"),
+        (
+            state(ItemState::Overridden(why())),
+            Standing::Overridden,
+            "because",
+        ),
+        (state(ItemState::Failed(why())), Standing::Failed, "because"),
+        (
+            spoil(|_, f| f.proof = None),
+            Standing::Progressing,
+            "applied, not read back yet",
+        ),
+        (
+            proven(Verdict::Unknown(why()), Evidence::Live),
+            Standing::Progressing,
+            "applied, but cannot be read back: because",
+        ),
+        (
+            proven(Verdict::Different(why()), Evidence::Live),
+            Standing::Different,
+            "because",
+        ),
+        (
+            proven(Verdict::Exact, Evidence::Acknowledged),
+            Standing::Progressing,
+            "acknowledged by the control plane, not read back from a proxy",
+        ),
+        (
+            proven(Verdict::Exact, Evidence::Unknown),
+            Standing::Progressing,
+            "the proof names no evidence",
+        ),
+        (
+            spoil(|_, f| f.proof.as_mut().unwrap().weights = Some(weights(80))),
+            Standing::Different,
+            "route default gives cloud 20 %, not 10 %",
+        ),
+        (
+            spoil(|_, f| f.generation = Generation(4)),
+            Standing::Progressing,
+            "still drives generation 4, not 5",
+        ),
+        (
+            spoil(|_, f| f.generation = Generation(6)),
+            Standing::Different,
+            "drives generation 6, newer than 5 of the plan",
+        ),
+        (
+            spoil(|_, f| f.digest = Digest([7; 32])),
+            Standing::Different,
+            "drives other content under the same generation",
+        ),
+        (
+            spoil(|a, _| a.heard_at = Some(at(84))),
+            Standing::Stale,
+            "connected, but silent for 16 s; what is shown is old",
+        ),
+        (
+            spoil(|a, _| {
+                a.connected = false;
+                a.heard_at = Some(at(-7_100));
+            }),
+            Standing::Stale,
+            "not connected for 2 h; what is shown is old",
+        ),
+        (
+            spoil(|a, _| a.heard_at = None),
+            Standing::Unknown,
+            "was never heard",
+        ),
+        (
+            spoil(|_, f| f.split = SplitName::new("another").unwrap()),
+            Standing::Progressing,
+            "has not reported on it yet",
+        ),
+    ];
+    for (spoil, standing, reason) in cases {
+        let mut fact = fact(&plan);
+        let mut whole = agent(fact.clone());
+        spoil(&mut whole, &mut fact);
+        whole.items = BTreeMap::from([(fact.split.clone(), fact)]);
+        let shown = look(&plan, &fleet([("fra-1", whole)]));
+        assert_eq!(short(&shown), (standing, reason));
+    }
+}
+
+#[test]
+fn a_difference_right_after_a_change_is_the_change() {
+    let mut plan = plan();
+    let mut fact = fact(&plan);
+    fact.state = ItemState::Applied;
+    fact.proof = Some(proof(Verdict::Different("vm 100".to_owned()), Evidence::Live));
+    for (age, standing) in [(14, Standing::Progressing), (15, Standing::Different)] {
+        plan.created = now() - SignedDuration::from_secs(age);
+        let shown = look(&plan, &fleet([("fra-1", agent(fact.clone()))]));
+        assert_eq!(short(&shown), (standing, "vm 100"), "{age}");
+    }
+}
+
+#[test]
+fn of_several_agents_the_worst_counts_and_traffic_is_summed() {
+    let plan = plan();
+    let counts = |since, vm: u64, failed: u64| {
+        let backend = || BackendName::new("vm").unwrap();
+        Some(Counts {
+            since: at(since),
+            at: at(98),
+            requests: BTreeMap::from([(backend(), vm)]),
+            failed: BTreeMap::from([(backend(), failed)]),
+        })
+    };
+    let mut good = fact(&plan);
+    good.counts = counts(60, 100, 1);
+    let mut held = fact(&plan);
+    held.state = ItemState::Held("cloud does not resolve".to_owned());
+    held.proof = None;
+    held.counts = counts(55, 50, 2);
+    held.second_writers = vec![SecondWriter {
+        kind: "MeshHTTPRoute".to_owned(),
+        object: "canary".to_owned(),
+        origin: "global".to_owned(),
+        overrides: true,
+    }];
+    let shown = look(&plan, &fleet([("fra-1", agent(good)), ("fra-2", agent(held))]));
+    assert_eq!(short(&shown), (Standing::Held, "fra-2: cloud does not resolve"));
+    assert_eq!(
+        (shown.counted, shown.failed, shown.counted_since.as_deref()),
+        (
+            BTreeMap::from([("vm".to_owned(), 150)]),
+            BTreeMap::from([("vm".to_owned(), 3)]),
+            Some("2027-01-15T08:00:55Z")
+        )
+    );
+    assert_eq!(
+        shown.second_writers,
+        vec!["MeshHTTPRoute canary (origin global), which outranks ours"]
+    );
+    assert_eq!((shown.evidence, shown.seen, shown.of), (Evidence::Unknown, 2, 2));
+
+    // One that is silent makes the zone stale, until its certificate has ended: then nobody waits for it any more.
+    let mut gone = agent(fact(&plan));
+    gone.connected = false;
+    gone.heard_at = Some(at(0));
+    let both = |gone: Agent| fleet([("fra-1", agent(fact(&plan))), ("fra-2", gone)]);
+    assert_eq!(look(&plan, &both(gone.clone())).standing, Standing::Stale);
+    gone.certificate_expires = Some(at(99));
+    assert_eq!(look(&plan, &both(gone)).standing, Standing::Converged);
+}
+
+#[test]
+fn zones_show_their_worst_and_agents_nobody_declared() {
+    let plan = plan();
+    let mut seen = fleet([("fra-1", agent(fact(&plan)))]);
+    seen.zones.insert(
+        zone("oslo"),
+        BTreeMap::from([("oslo-1".to_owned(), agent(fact(&plan)))]),
+    );
+    let platforms = BTreeMap::from([(zone("fra"), "vm".to_owned()), (zone("ams"), "vm".to_owned())]);
+    let sight = Sight {
+        plan: &plan,
+        created: &BTreeMap::new(),
+        fleet: &seen,
+        stale: STALE,
+        now: now(),
+    };
+    let agents = |name: &str| {
+        vec![AgentStatus {
+            name: name.to_owned(),
+            connected: true,
+            heard_at: Some("2027-01-15T08:01:39Z".to_owned()),
+            version: "0.1.0".to_owned(),
+            generation: 5,
+            certificate_expires: Some("2027-01-15T09:00:00Z".to_owned()),
+        }]
+    };
+    assert_eq!(
+        standing::zones(sight, &platforms),
+        vec![
+            ZoneStatus {
+                name: "ams".to_owned(),
+                platform: "vm".to_owned(),
+                kuma_zone: "ams".to_owned(),
+                standing: Standing::Unknown,
+                reason: Some("no agent of this zone was ever heard".to_owned()),
+                generation: 0,
+                kuma: None,
+                agents: Vec::new(),
+            },
+            ZoneStatus {
+                name: "fra".to_owned(),
+                platform: "vm".to_owned(),
+                kuma_zone: "fra".to_owned(),
+                standing: Standing::Converged,
+                reason: None,
+                generation: 5,
+                kuma: Some("2.14.3".to_owned()),
+                agents: agents("fra-1"),
+            },
+            ZoneStatus {
+                name: "oslo".to_owned(),
+                platform: "unknown".to_owned(),
+                kuma_zone: String::new(),
+                standing: Standing::Unknown,
+                reason: Some("has agents, but the declaration in force does not name this zone".to_owned()),
+                generation: 5,
+                kuma: Some("2.14.3".to_owned()),
+                agents: agents("oslo-1"),
+            },
+        ]
+    );
+    // The split as a whole is as its worst zone: nobody in ams was ever heard.
+    let split = standing::split(sight, &SplitName::new("checkout").unwrap()).unwrap();
+    assert_eq!(
+        (split.standing, split.generation, split.since.as_str()),
+        (Standing::Unknown, 5, "2027-01-15T08:00:50Z")
+    );
+    assert_eq!(standing::proven_at(sight, &zone("fra")), Some(at(98)));
+    assert_eq!(standing::proven_at(sight, &zone("ams")), None);
+}
