@@ -215,7 +215,8 @@ impl Authority {
         Ok(Issued {
             chain: vec![signed.der().clone()],
             roots: vec![self.certificate.clone()],
-            expires: now + life,
+            // As the certificate has it: in whole seconds.
+            expires: Timestamp::from_second((now + life).as_second()).map_err(signing)?,
         })
     }
 

@@ -92,7 +92,10 @@ fn unusable(why: AuthorityError) -> Status {
 #[tonic::async_trait]
 impl Enrollment for Enrolment {
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<Certificate>, Status> {
-        let address = request.extensions().get::<Peer>().map(|peer| peer.address);
+        let address = request
+            .extensions()
+            .get::<Peer>()
+            .map_or_else(String::new, |peer| peer.address.to_string());
         let asked = request.into_inner();
         let now = Timestamp::now();
         // Everything that can be refused is refused before the token is spent.
@@ -121,7 +124,7 @@ impl Enrollment for Enrolment {
             .await
             .map_err(refused)?;
         let certificate = self.issue(&key, &identity, now)?;
-        tracing::info!(agent = %identity, token = token.id(), address = ?address, "agent joined");
+        tracing::info!(agent = %identity, token = token.id(), address, "agent joined");
         let joined = NewEvent::new(
             "agent.joined",
             format!(

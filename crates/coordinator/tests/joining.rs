@@ -274,11 +274,22 @@ async fn a_certificate_is_renewed_while_its_session_goes_on() {
     coordinator.sessions.publish(plan(90, None));
     assert_eq!(agent.plan().await.generation, 1);
 
-    // On disk, in use, and with a new key.
+    // No more renewals. What the last one brought is on disk, in use, and with a new key.
+    stop.cancel();
+    keeping.await.unwrap();
     let kept = dir.load().unwrap();
     assert!(kept.expires() > first.expires());
     let now = connector.credentials().unwrap();
     assert_ne!(now.chain(), first.chain());
+    let known = coordinator
+        .sessions
+        .snapshot()
+        .into_values()
+        .map(|agent| agent.certificate_expires);
+    assert!(
+        known.eq([kept.expires()]),
+        "the coordinator knows the end of the certificate to the second"
+    );
     let mode = std::fs::metadata(dir.path().join("key.pem"))
         .unwrap()
         .permissions()
@@ -286,8 +297,6 @@ async fn a_certificate_is_renewed_while_its_session_goes_on() {
     assert_eq!(mode & 0o777, 0o600);
 
     // Not renewed any more, the session ends with the certificate.
-    stop.cancel();
-    keeping.await.unwrap();
     assert_eq!(
         agent.goodbye().await,
         "the agent's certificate has ended without being renewed"
