@@ -23,8 +23,6 @@ use crate::tls::{self, Fingerprint};
 
 const CONNECT: Duration = Duration::from_secs(5);
 const HANDSHAKE: Duration = Duration::from_secs(5);
-const PING: Duration = Duration::from_secs(5);
-const PONG: Duration = Duration::from_secs(5);
 
 /// Why the coordinator could not be reached, for people.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -84,7 +82,25 @@ pub enum DialError {
 /// Dials the coordinator. Cheap to clone; all clones share the credentials, which can be replaced at any time: the next
 /// dial uses them, connections that stand are not touched.
 #[derive(Clone)]
-pub struct Connector(Arc<Inner>);
+pub struct Connector(Arc<Inner>, Pings);
+
+/// How a coordinator that fell silent is noticed: HTTP/2 pings on every connection, busy or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pings {
+    /// How often.
+    pub every: Duration,
+    /// How long the answer may take before the connection is given up.
+    pub answer: Duration,
+}
+
+impl Default for Pings {
+    fn default() -> Self {
+        Self {
+            every: Duration::from_secs(5),
+            answer: Duration::from_secs(5),
+        }
+    }
+}
 
 struct Inner {
     at: Address,
@@ -170,10 +186,17 @@ impl Connector {
         credentials: Option<Arc<Credentials>>,
         tls: Arc<ClientConfig>,
     ) -> Result<Self, DialError> {
-        Ok(Self(Arc::new(Inner {
+        let inner = Inner {
             at: Address::parse(coordinator)?,
             now: ArcSwap::from_pointee(Now { credentials, tls }),
-        })))
+        };
+        Ok(Self(Arc::new(inner), Pings::default()))
+    }
+
+    /// The same, noticing a silent coordinator sooner or later than within 10 seconds.
+    #[must_use]
+    pub fn with_pings(self, pings: Pings) -> Self {
+        Self(self.0, pings)
     }
 
     /// The credentials of the next dial; none while joining.
@@ -194,7 +217,7 @@ impl Connector {
         Ok(())
     }
 
-    /// Dials now, and answers when TLS stands. A peer that falls silent is noticed within 10 seconds (HTTP/2 pings).
+    /// Dials now, and answers when TLS stands. A peer that falls silent is noticed (see [`Pings`]).
     ///
     /// The coordinator looks at the agent's certificate only after that: what it has against it shows in the first call
     /// (see [`explain`]).
@@ -214,8 +237,8 @@ impl Connector {
                 address: self.0.at.to_string(),
                 why: e.to_string(),
             })?
-            .http2_keep_alive_interval(PING)
-            .keep_alive_timeout(PONG)
+            .http2_keep_alive_interval(self.1.every)
+            .keep_alive_timeout(self.1.answer)
             .keep_alive_while_idle(true);
         endpoint
             .connect_with_connector(dial)

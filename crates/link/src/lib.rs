@@ -19,7 +19,7 @@ mod explained;
 mod pem;
 
 pub use backoff::Backoff;
-pub use connect::{Connector, DialError, explain};
+pub use connect::{Connector, DialError, Pings, explain};
 pub use credentials::{Credentials, CredentialsError, IdentityDir, KeyAndRequest};
 pub use identity::{Identity, IdentityError, Peer, PeerCertificate};
 pub use join::{Ask, Issued, JoinError, join, keep_fresh, renew};

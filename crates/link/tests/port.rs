@@ -25,7 +25,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::Channel;
 use tower::ServiceExt as _;
 use weir_link::{
-    App, Connector, Credentials, Fingerprint, IdentityDir, Limits, Peer, ServerTls, explain, serve,
+    App, Connector, Credentials, Fingerprint, IdentityDir, Limits, Peer, Pings, ServerTls, explain, serve,
 };
 
 /// A certificate authority as the coordinator has one.
@@ -411,6 +411,42 @@ async fn whoever_dawdles_is_cut_off_at_every_stage() {
         who(connector.channel().await.unwrap()).await.unwrap(),
         "shop/fra/fra-1"
     );
+}
+
+/// A wire that can be cut without either end hearing of it.
+async fn wire(to: SocketAddr) -> (SocketAddr, CancellationToken) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let cut = CancellationToken::new();
+    let broken = cut.clone();
+    tokio::spawn(async move {
+        let (mut near, _) = listener.accept().await.unwrap();
+        let mut far = TcpStream::connect(to).await.unwrap();
+        tokio::select! {
+            ended = tokio::io::copy_bidirectional(&mut near, &mut far) => drop(ended),
+            // Both sockets stay open, and nothing moves any more.
+            () = broken.cancelled() => std::future::pending().await,
+        }
+    });
+    (address, cut)
+}
+
+#[tokio::test]
+async fn a_coordinator_that_falls_silent_is_noticed() {
+    let port = Port::open(Limits::default()).await;
+    let (address, cut) = wire(port.address).await;
+    let connector = Connector::new(&format!("https://{address}"), port.authority.agent(FRA))
+        .unwrap()
+        .with_pings(Pings {
+            every: Duration::from_millis(200),
+            answer: Duration::from_millis(200),
+        });
+    let channel = connector.channel().await.unwrap();
+    assert_eq!(who(channel.clone()).await.unwrap(), "shop/fra/fra-1");
+    cut.cancel();
+    let call = tokio::time::timeout(Duration::from_secs(10), who(channel));
+    let error = call.await.expect("the call ends").unwrap_err();
+    assert!(error.contains("timed out"), "{error}");
 }
 
 #[tokio::test]
