@@ -400,6 +400,8 @@ fn zone_standing(
             let why = shown.reason.map(|why| format!("split {}: {why}", item.split));
             (shown.standing, unreadable.or(why))
         }
+        // Nothing is split here, so nothing was read back: what cannot be read is not known.
+        None if unreadable.is_some() => (Standing::Unknown, unreadable),
         _ => (Standing::Converged, unreadable),
     }
 }

@@ -272,6 +272,30 @@ fn anything_less_is_not_converged() {
 }
 
 #[test]
+fn a_zone_without_splits_is_not_converged_while_its_control_plane_cannot_be_read() {
+    let mut plan = plan();
+    let mut blind = agent(fact(&plan));
+    plan.splits = BTreeMap::new();
+    blind.items = BTreeMap::new();
+    let standing = |agent: Agent| {
+        let fleet = fleet([("fra-1", agent)]);
+        let sight = Sight {
+            plan: &plan,
+            created: &BTreeMap::new(),
+            fleet: &fleet,
+            stale: STALE,
+            now: now(),
+        };
+        let shown = standing::zone(sight, &zone("fra"), &BTreeMap::new());
+        (shown.standing, shown.reason)
+    };
+    assert_eq!(standing(blind.clone()), (Standing::Converged, None));
+    blind.unreadable = Some("connection refused".to_owned());
+    let why = "agent fra-1 cannot read the control plane: connection refused".to_owned();
+    assert_eq!(standing(blind), (Standing::Unknown, Some(why)));
+}
+
+#[test]
 fn a_difference_right_after_a_change_is_the_change() {
     let mut plan = plan();
     let mut fact = fact(&plan);
