@@ -1,6 +1,6 @@
 //! Git: looking at one branch of one repository, and what can go wrong there.
 //!
-//! libgit2 speaks Git's protocol; the bytes are carried by our own transports ([`transport`]), so that there is one TLS
+//! libgit2 speaks Git's protocol; the bytes are carried by our own transports (`transport`), so that there is one TLS
 //! stack in the program and `ssh` is the one that the host already has. [`mirror`] keeps a bare copy; nothing is ever
 //! checked out, so no link or submodule of a repository is ever followed. Everything here blocks: call it from a
 //! blocking thread.

@@ -16,7 +16,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_with_mode(path, bytes, 0o600)
 }
 
-/// As [`write`], with another mode (0644 for certificates).
+/// As [`write()`], with another mode (0644 for certificates).
 ///
 /// # Errors
 /// What the file system says; the path is the caller's to name.
