@@ -26,11 +26,6 @@ pub(crate) fn label<'a>(document: &'a Value, key: &str) -> Option<&'a str> {
     document.get("labels")?.get(key)?.as_str()
 }
 
-/// The name of a document.
-pub(crate) fn name(document: &Value) -> &str {
-    document.get("name").and_then(Value::as_str).unwrap_or_default()
-}
-
 /// When it was last written, by the control plane's clock. On Universal it moves at every write.
 pub(crate) fn modified(document: &Value) -> Option<Timestamp> {
     document.get("modificationTime")?.as_str()?.parse().ok()

@@ -214,3 +214,156 @@ impl Tally {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+    use serde_json::json;
+    use weir_model::{BasisPoints, CommitId, DnsLabel, Match, MeshName, RouteName, ServiceName, ZoneName};
+    use weir_planner::{Digest, Generation, ItemRoute};
+
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_000_000 + seconds).unwrap()
+    }
+
+    /// A split with one backend, on one port.
+    fn item(port: u16) -> Arc<Item> {
+        let backend = BackendName::new("vm").unwrap();
+        let service = ServiceName::new("checkout").unwrap();
+        Arc::new(Item {
+            split: SplitName::new(format!("checkout-{port}")).unwrap(),
+            zone: ZoneName::new("fra").unwrap(),
+            kuma_zone: DnsLabel::new("fra").unwrap(),
+            mesh: MeshName::new("default").unwrap(),
+            service: service.clone(),
+            port,
+            protocol: Protocol::Http,
+            destinations: BTreeMap::from([(
+                backend.clone(),
+                Destination {
+                    zone: ZoneName::new("fra").unwrap(),
+                    kuma_zone: DnsLabel::new("fra").unwrap(),
+                    namespace: None,
+                    service,
+                    port,
+                },
+            )]),
+            retiring: [].into(),
+            routes: vec![ItemRoute {
+                name: RouteName::new("default").unwrap(),
+                matches: Match::default(),
+                weights: BTreeMap::from([(backend, BasisPoints::WHOLE)]),
+            }],
+            anchor: String::new(),
+            generation: Generation(1),
+            commit: CommitId(String::new()),
+            digest: Digest([0; 32]),
+        })
+    }
+
+    /// One Envoy as it really was, told by its requests and not by its counters.
+    #[derive(Clone, Default)]
+    struct Truth {
+        started: i64,
+        /// Of the running process, by port.
+        counter: [u64; 2],
+        /// Of those, not read yet.
+        unread: [u64; 2],
+        was_read: bool,
+        reachable: bool,
+    }
+
+    #[derive(Debug, Clone)]
+    enum Event {
+        Requests { envoy: usize, port: usize, n: u64 },
+        Restart(usize),
+        Reachable(usize, bool),
+        Read,
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        prop_oneof![
+            4 => (0..3_usize, 0..2_usize, 1..50_u64).prop_map(|(envoy, port, n)| Event::Requests { envoy, port, n }),
+            1 => (0..3_usize).prop_map(Event::Restart),
+            1 => (0..3_usize, any::<bool>()).prop_map(|(envoy, yes)| Event::Reachable(envoy, yes)),
+            3 => Just(Event::Read),
+        ]
+    }
+
+    proptest! {
+        /// Whatever happens to the Envoys, a count is the number of requests that were there to be read, once each:
+        /// both ports of a service apart, nothing before counting began, nothing twice after a restart.
+        #[test]
+        fn counts_are_what_happened(events in proptest::collection::vec(event(), 1..60)) {
+            let ports = [8080, 9090];
+            let items = ports.map(item);
+            let mut tally = Tally::default();
+            let mut envoys = vec![Truth { reachable: true, ..Truth::default() }; 3];
+            let mut truth = [0; 2];
+            let mut since = None;
+            let mut before = [0; 2];
+            for (n, event) in events.into_iter().enumerate() {
+                // Ten seconds apart: an uptime of whole seconds tells a restart.
+                let now = 100 + 10 * i64::try_from(n).unwrap();
+                match event {
+                    Event::Requests { envoy, port, n } => {
+                        envoys[envoy].counter[port] += n;
+                        envoys[envoy].unread[port] += n;
+                    }
+                    Event::Restart(envoy) => {
+                        let was = &mut envoys[envoy];
+                        *was = Truth { started: now, was_read: was.was_read, reachable: was.reachable, ..Truth::default() };
+                    }
+                    Event::Reachable(envoy, yes) => envoys[envoy].reachable = yes,
+                    Event::Read => {
+                        let readings: Vec<Reading> = envoys
+                            .iter()
+                            .enumerate()
+                            .filter(|(_, envoy)| envoy.reachable)
+                            .map(|(n, envoy)| {
+                                let mut stats = vec![json!({"name": "server.uptime", "value": now - envoy.started})];
+                                for (port, count) in ports.iter().zip(envoy.counter).filter(|(_, c)| *c > 0) {
+                                    for scope in ["", "external."] {
+                                        stats.push(json!({
+                                            "name": format!("cluster.default_checkout__fra_msvc_{port}.{scope}upstream_rq_completed"),
+                                            "value": count,
+                                        }));
+                                    }
+                                }
+                                Reading::of(format!("envoy-{n}"), &json!({"stats": stats}), at(now)).unwrap()
+                            })
+                            .collect();
+                        let counts = tally.take(&items, &readings, at(now));
+                        if !readings.is_empty() && since.is_none() {
+                            since = Some(now);
+                        }
+                        let Some(since) = since else {
+                            prop_assert_eq!(counts, [None, None]);
+                            continue;
+                        };
+                        for envoy in envoys.iter_mut().filter(|envoy| envoy.reachable) {
+                            for (port, sum) in truth.iter_mut().enumerate() {
+                                // An Envoy that was there first brings its past with it: that is not counted.
+                                if envoy.was_read || envoy.started > since {
+                                    *sum += envoy.unread[port];
+                                }
+                                envoy.unread[port] = 0;
+                            }
+                            envoy.was_read = true;
+                        }
+                        let vm = BackendName::new("vm").unwrap();
+                        let is: Vec<u64> = counts.iter().map(|c| c.as_ref().unwrap().requests[&vm]).collect();
+                        prop_assert_eq!(&is, &truth.to_vec());
+                        prop_assert!(counts.iter().all(|c| c.as_ref().unwrap().since == at(since)));
+                        prop_assert!(is[0] >= before[0] && is[1] >= before[1]);
+                        before = truth;
+                    }
+                }
+            }
+        }
+    }
+}
