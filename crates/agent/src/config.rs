@@ -69,12 +69,11 @@ impl fmt::Display for ConfigError {
                 f.write_str("\n")?;
             }
             let file = self.file.display();
-            match fault.at {
-                Some((line, column)) => {
-                    writeln!(f, "error: {}\n  --> {file}:{line}:{column}", fault.message)?
-                }
-                None => writeln!(f, "error: {}\n  --> {file}", fault.message)?,
-            }
+            let place = match fault.at {
+                Some((line, column)) => format!("{file}:{line}:{column}"),
+                None => file.to_string(),
+            };
+            writeln!(f, "error: {}\n  --> {place}", fault.message)?;
             write!(f, "   = help: {}", fault.help)?;
         }
         Ok(())
