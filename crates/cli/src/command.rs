@@ -5,9 +5,20 @@ use clap::{Parser, Subcommand};
 use crate::output::{Color, Exit, Output};
 use crate::{check, completions, events, explain, history, plan, status, zones};
 
+const CODES: &str = "\
+Exit codes:
+  0  done, and all is as asked
+  1  could not be done, or what was looked at is wrong
+  2  asked wrongly: a flag, a file, or a name that does not exist
+  3  status: not (yet) proven; plan: there are changes
+  4  status: stale or unknown
+
+status, zones, history and events ask the coordinator that --coordinator or
+WEIR_COORDINATOR names; the others work on files and open no connection.";
+
 /// Declared traffic splits across Kuma zones: check them, plan them, see what runs.
 #[derive(Debug, Parser)]
-#[command(name = "weir", version, propagate_version = true, max_term_width = 80)]
+#[command(name = "weir", version, propagate_version = true, max_term_width = 80, after_help = CODES)]
 pub struct Weir {
     /// Print JSON instead of text.
     #[arg(long, global = true)]

@@ -1,13 +1,150 @@
 //! `weir history`: commits and what became of them.
 
+use jiff::Timestamp;
+use weir_model::{Diagnostic, Severity};
+use weir_wire::api::{CommitList, CommitRecord, SourceStatus};
+
+use crate::clock::Clock;
+use crate::connection::Connection;
+use crate::layout::{Page, Paint, short};
 use crate::output::{Exit, Output};
 
 /// Flags of `weir history`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(after_help = "Exit codes: 0 answered, 1 the coordinator cannot be asked, 2 asked wrongly.")]
+pub struct Args {
+    /// How many commits to show, newest first.
+    #[arg(short = 'n', long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub limit: u32,
+    /// Where to ask.
+    #[command(flatten)]
+    pub connection: Connection,
+}
 
 /// Runs it.
-pub fn run(_args: &Args, output: &Output) -> Exit {
-    output.complain("error: `weir history` is not there yet\n");
-    Exit::Failure
+pub fn run(args: &Args, output: &Output) -> Exit {
+    args.connection.run(output, async |client| {
+        let answer = client.get(&format!("v1/commits?limit={}", args.limit)).await?;
+        let list: CommitList = answer.read()?;
+        if output.json {
+            output.print_json(&answer.value);
+        } else {
+            output.print(text(&list, answer.clock));
+        }
+        Ok(Exit::Fine)
+    })
+}
+
+fn text(list: &CommitList, clock: Clock) -> String {
+    let mut page = Page::new();
+    for source in &list.sources {
+        self::source(&mut page, source, clock);
+    }
+    for commit in &list.commits {
+        page.gap();
+        self::commit(&mut page, commit, clock);
+    }
+    if list.commits.is_empty() {
+        page.gap();
+        page.words(0, 2, Paint::Plain, "no commits yet");
+    }
+    page.text()
+}
+
+fn source(page: &mut Page, source: &SourceStatus, clock: Clock) {
+    let text = format!("source {}: {}, branch {}", source.name, source.url, source.branch);
+    page.words(0, 2, Paint::Bold, &text);
+    let mut text = match &source.in_force {
+        Some(commit) => format!("in force {}", short(commit)),
+        None => "nothing in force".to_owned(),
+    };
+    if source.head != source.in_force
+        && let Some(head) = &source.head
+    {
+        text.push_str(&format!(", newest {}", short(head)));
+    }
+    if let Some(at) = &source.checked_at {
+        text.push_str(&format!(", looked at {}", clock.ago(at)));
+    }
+    page.words(2, 2, Paint::Plain, &text);
+    if let Some(error) = &source.error {
+        page.words(2, 2, Paint::Red, &format!("cannot be read: {error}"));
+    }
+}
+
+fn commit(page: &mut Page, commit: &CommitRecord, clock: Clock) {
+    let verdict = match commit.generation {
+        Some(generation) => format!("{}, generation {generation}", commit.verdict),
+        None if commit.verdict == "taken" => "taken, changed nothing".to_owned(),
+        None => commit.verdict.clone(),
+    };
+    let paint = match commit.verdict.as_str() {
+        "taken" => Paint::Green,
+        _ => Paint::Red,
+    };
+    page.words(
+        0,
+        2,
+        paint,
+        &format!(
+            "{} {verdict}, seen {}",
+            short(&commit.commit),
+            clock.ago(&commit.seen_at)
+        ),
+    );
+    page.words(2, 2, Paint::Plain, &commit.subject);
+    page.words(
+        2,
+        2,
+        Paint::Dim,
+        &format!(
+            "{}, {}, source {}",
+            commit.author, commit.authored_at, commit.source
+        ),
+    );
+    for diagnostic in &commit.diagnostics {
+        self::diagnostic(page, diagnostic);
+    }
+    let proven: Vec<String> = commit
+        .proven
+        .iter()
+        .map(|(zone, at)| format!("{zone} {}", after(&commit.seen_at, at)))
+        .collect();
+    if !proven.is_empty() {
+        page.words(2, 2, Paint::Plain, &format!("proven in {}", proven.join(", ")));
+    }
+}
+
+fn diagnostic(page: &mut Page, diagnostic: &Diagnostic) {
+    let (severity, paint) = match diagnostic.severity {
+        Severity::Error => ("error", Paint::Red),
+        Severity::Warning => ("warning", Paint::Yellow),
+    };
+    let place = diagnostic
+        .labels
+        .first()
+        .map(|label| format!(" ({}:{}:{})", label.file, label.span.line, label.span.column));
+    let text = format!(
+        "{severity}[{}]: {}{}",
+        diagnostic.code,
+        diagnostic.message,
+        place.unwrap_or_default()
+    );
+    page.words(2, 2, paint, &text);
+    if let Some(help) = &diagnostic.help {
+        page.words(4, 2, Paint::Plain, &format!("help: {help}"));
+    }
+}
+
+/// `after 1.2 s`, from when the commit was seen; the time itself where it cannot be said so.
+fn after(seen: &str, proven: &str) -> String {
+    let (Ok(seen), Ok(at)) = (seen.parse::<Timestamp>(), proven.parse::<Timestamp>()) else {
+        return format!("at {proven}");
+    };
+    let took = at.duration_since(seen);
+    match took.as_millis() {
+        ..0 => format!("at {proven}"),
+        millis @ 0..60_000 => format!("after {}.{} s", millis / 1_000, millis % 1_000 / 100),
+        _ => format!("after {}", crate::clock::span(took)),
+    }
 }

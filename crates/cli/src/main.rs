@@ -6,5 +6,6 @@ use clap::Parser;
 use weir_cli::command::Weir;
 
 fn main() -> ExitCode {
+    weir_link::tls::install_provider();
     Weir::parse().run().into()
 }

@@ -85,6 +85,15 @@ impl Output {
         let _closed_pipe = write!(stream, "{text}").and_then(|()| stream.flush());
     }
 
+    /// Prints like [`Output::print`], and tells whether anybody still reads: for commands that print without end.
+    ///
+    /// # Errors
+    /// When standard output is closed.
+    pub fn write(&self, text: impl fmt::Display) -> std::io::Result<()> {
+        let mut stream = anstream::AutoStream::new(std::io::stdout(), self.choice);
+        write!(stream, "{text}").and_then(|()| stream.flush())
+    }
+
     /// Prints a value as indented JSON to standard output.
     pub fn print_json(&self, value: &impl serde::Serialize) {
         match serde_json::to_string_pretty(value) {

@@ -1,0 +1,76 @@
+//! Which splits and zones are asked for, cut out of an answer without changing its shape.
+
+use serde_json::Value;
+use weir_wire::api::{SplitList, Standing};
+
+use super::worst;
+use crate::layout::nearest;
+use crate::trouble::{Kind, Trouble};
+
+/// What is asked for.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Scope {
+    pub(crate) split: Option<String>,
+    pub(crate) zone: Option<String>,
+}
+
+impl Scope {
+    /// Leaves only what is asked for.
+    pub(super) fn cut(&self, list: &mut SplitList, zones: &[String]) -> Result<(), Trouble> {
+        if let Some(asked) = &self.split {
+            let names: Vec<String> = list.splits.iter().map(|split| split.name.clone()).collect();
+            known("split", "in force", asked, &names)?;
+            list.splits.retain(|split| split.name == *asked);
+        }
+        if let Some(asked) = &self.zone {
+            known("zone", "declared", asked, zones)?;
+            for split in &mut list.splits {
+                split.zones.retain(|zone| zone.zone == *asked);
+                let zones = worst(split.zones.iter().map(|zone| zone.standing));
+                split.standing = zones.unwrap_or(Standing::Unknown);
+            }
+            list.splits.retain(|split| !split.zones.is_empty());
+        }
+        Ok(())
+    }
+
+    /// The same cut from the answer as it came: one split by itself if one is asked for, else the list.
+    pub(super) fn cut_value(&self, mut value: Value, list: &SplitList) -> Value {
+        if let Some(splits) = value.get_mut("splits").and_then(Value::as_array_mut) {
+            splits.retain_mut(|split| {
+                let Some(kept) = list.splits.iter().find(|kept| split["name"] == *kept.name) else {
+                    return false;
+                };
+                if let (Some(asked), Some(zones)) = (&self.zone, split["zones"].as_array_mut()) {
+                    zones.retain(|zone| zone["zone"] == **asked);
+                    split["standing"] = serde_json::to_value(kept.standing).unwrap_or_default();
+                }
+                true
+            });
+            if self.split.is_some() && splits.len() == 1 {
+                return splits.remove(0);
+            }
+        }
+        value
+    }
+}
+
+/// Whether a name is one of these; if not, which was probably meant.
+fn known(what: &str, how: &str, asked: &str, names: &[String]) -> Result<(), Trouble> {
+    if names.iter().any(|name| name == asked) {
+        return Ok(());
+    }
+    let mut trouble = Trouble::new(Kind::Asked, format!("no {what} named `{asked}` is {how}"), "");
+    trouble.help = Some(match nearest(asked, names.iter().map(String::as_str)) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None if names.is_empty() => {
+            format!("no {what} is {how} at all; `weir history` shows what became of the commits")
+        }
+        None => {
+            let some: Vec<&str> = names.iter().take(10).map(String::as_str).collect();
+            let more = if names.len() > some.len() { ", …" } else { "" };
+            format!("there are: {}{more}", some.join(", "))
+        }
+    });
+    Err(trouble)
+}

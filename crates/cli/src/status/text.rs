@@ -1,0 +1,337 @@
+//! The status as people read it: beside each share what it rests on, below it what was counted.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use weir_model::BasisPoints;
+use weir_planner::Evidence;
+use weir_wire::api::{Percent, SplitInZone, SplitList, SplitStatus, Standing};
+
+use crate::clock::Clock;
+use crate::layout::{COLUMNS, Page, Paint, clean, short, thousands, width};
+
+/// All of it.
+pub(super) fn page(list: &SplitList, clock: Clock) -> String {
+    let mut page = Page::new();
+    if list.generation == 0 {
+        if list.notice.is_none() {
+            page.words(0, 2, Paint::Bold, "there is no plan yet");
+        }
+    } else {
+        let commits: Vec<String> = list
+            .commits
+            .iter()
+            .map(|(source, commit)| format!("{source} {}", short(commit)))
+            .collect();
+        let of = if commits.is_empty() { "" } else { ": " };
+        let text = format!("generation {}{of}{}", list.generation, commits.join(", "));
+        page.words(0, 2, Paint::Bold, &text);
+    }
+    if let Some(notice) = &list.notice {
+        page.words(0, 2, Paint::Red, &format!("! {notice}"));
+    }
+    if list.generation > 0 && list.splits.is_empty() {
+        page.gap();
+        page.words(0, 2, Paint::Plain, "no splits");
+    }
+    for split in &list.splits {
+        page.gap();
+        self::split(&mut page, split, clock);
+    }
+    page.text()
+}
+
+/// `checkout: fra converged, ams held`, for whoever waits.
+pub(super) fn in_a_line(list: &SplitList) -> String {
+    let mut parts = Vec::new();
+    for split in &list.splits {
+        let open: Vec<String> = split
+            .zones
+            .iter()
+            .filter(|zone| zone.standing != Standing::Converged)
+            .map(|zone| match &zone.reason {
+                Some(why) if zone.standing != Standing::Progressing => {
+                    format!("{} {} ({})", zone.zone, word(zone.standing), clean(why))
+                }
+                _ => format!("{} {}", zone.zone, word(zone.standing)),
+            })
+            .collect();
+        if !open.is_empty() {
+            parts.push(format!("{}: {}", split.name, open.join(", ")));
+        }
+    }
+    match (&list.notice, parts.is_empty()) {
+        (Some(notice), true) => clean(notice),
+        (None, true) => "there is no plan yet".to_owned(),
+        _ => parts.join("; "),
+    }
+}
+
+/// A standing in a word.
+pub(crate) fn word(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Converged => "converged",
+        Standing::Progressing => "progressing",
+        Standing::Held => "held",
+        Standing::Overridden => "overridden",
+        Standing::Different => "different",
+        Standing::Failed => "failed",
+        Standing::Stale => "stale",
+        Standing::Unknown => "unknown",
+    }
+}
+
+/// A standing's colour.
+pub(crate) fn paint(standing: Standing) -> Paint {
+    match standing {
+        Standing::Converged => Paint::Green,
+        Standing::Progressing | Standing::Stale | Standing::Unknown => Paint::Yellow,
+        Standing::Held | Standing::Overridden | Standing::Different | Standing::Failed => Paint::Red,
+    }
+}
+
+fn split(page: &mut Page, split: &SplitStatus, clock: Clock) {
+    let standing = word(split.standing);
+    page.words(
+        0,
+        2,
+        paint(split.standing),
+        &format!("{}: {standing}", split.name),
+    );
+    let text = format!(
+        "{} service {}:{}; generation {} of commit {}, {}",
+        split.protocol,
+        split.service,
+        split.port,
+        split.generation,
+        short(&split.commit),
+        clock.ago(&split.since),
+    );
+    page.words(2, 2, Paint::Plain, &text);
+    for in_zone in &split.zones {
+        page.gap();
+        zone(page, split, in_zone, clock);
+    }
+}
+
+fn zone(page: &mut Page, split: &SplitStatus, zone: &SplitInZone, clock: Clock) {
+    let head = match &zone.reason {
+        Some(why) => format!("{}: {}: {why}", zone.zone, word(zone.standing)),
+        None => format!("{}: {}", zone.zone, word(zone.standing)),
+    };
+    page.words(2, 4, paint(zone.standing), &head);
+    page.words(4, 2, Paint::Plain, &grounds(split, zone, clock));
+    for writer in &zone.second_writers {
+        page.words(4, 2, Paint::Yellow, &format!("also writes here: {writer}"));
+    }
+    shares(page, split, zone);
+    page.words(4, 2, Paint::Plain, &counted(zone, clock));
+}
+
+/// What the shares below rest on: class of evidence, coverage, age.
+fn grounds(split: &SplitStatus, zone: &SplitInZone, clock: Clock) -> String {
+    let mut text = match zone.evidence {
+        Evidence::Live => "evidence live".to_owned(),
+        Evidence::Sampled => "evidence sampled".to_owned(),
+        Evidence::Acknowledged => "evidence acknowledged (by the control plane alone)".to_owned(),
+        Evidence::Unknown => "evidence unknown".to_owned(),
+    };
+    let proxies = if zone.of == 1 { "proxy" } else { "proxies" };
+    text.push_str(&match zone.of {
+        0 => ", no proxy known".to_owned(),
+        of => format!(", {} of {of} {proxies}", zone.seen),
+    });
+    text.push_str(&match &zone.proven_at {
+        Some(at) => format!(", {}", clock.ago(at)),
+        None => ", never read back".to_owned(),
+    });
+    if zone.standing >= Standing::Stale {
+        text.push_str(&match &zone.heard_at {
+            Some(at) => format!("; last heard {}", clock.ago(at)),
+            None => "; never heard".to_owned(),
+        });
+    }
+    if zone.generation != 0 && zone.generation != split.generation {
+        text.push_str(&format!("; drives generation {}", zone.generation));
+    }
+    text
+}
+
+/// One share: a backend of a route.
+struct Share<'a> {
+    route: &'a str,
+    backend: &'a str,
+    declared: Option<Percent>,
+    read: Read,
+    counted: Option<u64>,
+}
+
+/// What was read back for it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Read {
+    Unknown,
+    Nothing,
+    Weight(Percent),
+}
+
+/// The name of the rows that count over all routes: an agent cannot tell them apart.
+const ALL: &str = "(all routes)";
+
+const NOTHING: Percent = Percent(BasisPoints::ZERO);
+
+fn gather<'a>(split: &'a SplitStatus, zone: &'a SplitInZone) -> Vec<Share<'a>> {
+    let read = zone.weights.as_ref();
+    let routes: BTreeSet<&str> = split
+        .declared
+        .keys()
+        .chain(read.into_iter().flat_map(BTreeMap::keys))
+        .map(String::as_str)
+        .collect();
+    let single = routes.len() == 1;
+    let mut shares = Vec::new();
+    for route in routes {
+        let declared = split.declared.get(route);
+        let live = read.and_then(|weights| weights.get(route));
+        let counted = zone.counted.keys().filter(|_| single);
+        let backends: BTreeSet<&str> = declared
+            .into_iter()
+            .flat_map(BTreeMap::keys)
+            .chain(live.into_iter().flat_map(BTreeMap::keys))
+            .chain(counted)
+            .map(String::as_str)
+            .collect();
+        shares.extend(backends.into_iter().map(|backend| {
+            Share {
+                route,
+                backend,
+                declared: declared.and_then(|of| of.get(backend)).copied(),
+                read: match (read, live) {
+                    (None, _) => Read::Unknown,
+                    (Some(_), None) => Read::Nothing,
+                    // A backend that a route does not name gets nothing of it.
+                    (Some(_), Some(live)) => live
+                        .get(backend)
+                        .map_or(Read::Weight(NOTHING), |w| Read::Weight(*w)),
+                },
+                counted: single.then(|| zone.counted.get(backend).copied()).flatten(),
+            }
+        }));
+    }
+    if !single {
+        shares.extend(zone.counted.iter().map(|(backend, n)| Share {
+            route: ALL,
+            backend,
+            declared: None,
+            read: Read::Nothing,
+            counted: Some(*n),
+        }));
+    }
+    shares
+}
+
+fn shares(page: &mut Page, split: &SplitStatus, zone: &SplitInZone) {
+    let shares = gather(split, zone);
+    let total: u64 = zone.counted.values().fold(0, |sum, n| sum.saturating_add(*n));
+    let counts: Vec<String> = shares
+        .iter()
+        .map(|share| share.counted.map(thousands).unwrap_or_default())
+        .collect();
+    let widest = counts.iter().map(|text| width(text)).max().unwrap_or(0).max(7);
+    // What follows the names: declared, read back, counted and its share.
+    let numbers = 2 + 9 + 2 + 9 + 2 + widest + 2 + 7;
+    let room = COLUMNS.saturating_sub(4 + 2 + numbers) / 2;
+    let column =
+        |names: &mut dyn Iterator<Item = &str>| names.map(width).filter(|w| *w <= room).max().unwrap_or(0);
+    let routes = column(&mut shares.iter().map(|share| share.route));
+    let backends = column(&mut shares.iter().map(|share| share.backend));
+    let line = |names: &str, cells: [&str; 4]| {
+        let names = format!("{names:<0$}", 4 + routes + 2 + backends);
+        format!(
+            "{names}  {:>9}  {:>9}  {:>widest$}  {:>7}",
+            cells[0], cells[1], cells[2], cells[3]
+        )
+    };
+    let read = if zone.standing >= Standing::Stale {
+        "last read"
+    } else {
+        "read back"
+    };
+    page.row(Paint::Dim, &line("", ["declared", read, "counted", ""]));
+    let mut last = None;
+    for (share, count) in shares.iter().zip(&counts) {
+        let mut names = String::new();
+        if last != Some(share.route) {
+            if width(share.route) > routes {
+                page.words(4, 2, Paint::Plain, share.route);
+            } else {
+                names = format!("    {}", clean(share.route));
+            }
+            last = Some(share.route);
+        }
+        if width(share.backend) > backends {
+            if !names.trim().is_empty() {
+                page.row(Paint::Plain, &names);
+            }
+            page.words(6, 2, Paint::Plain, share.backend);
+            names.clear();
+        } else {
+            names = format!("{names:<0$}  {1}", 4 + routes, clean(share.backend));
+        }
+        let all = share.route == ALL;
+        let declared = match share.declared {
+            Some(weight) => percent(weight),
+            None if all => String::new(),
+            None => "-".to_owned(),
+        };
+        let read = match share.read {
+            Read::Weight(weight) => percent(weight),
+            Read::Unknown => "?".to_owned(),
+            Read::Nothing if all => String::new(),
+            Read::Nothing => "-".to_owned(),
+        };
+        let part = match share.counted {
+            Some(n) if total > 0 => part(n, total),
+            _ => String::new(),
+        };
+        let off = !all && share.read != Read::Unknown && share.declared.map(Read::Weight) != Some(share.read);
+        let zero = share.declared.is_none() && share.read == Read::Weight(NOTHING);
+        let paint = if off && !zero { Paint::Red } else { Paint::Plain };
+        page.row(paint, &line(&names, [&declared, &read, count, &part]));
+    }
+}
+
+fn percent(weight: Percent) -> String {
+    format!("{} %", weight.0)
+}
+
+/// A count's share of all: one decimal, and never rounded to all or nothing.
+fn part(n: u64, total: u64) -> String {
+    let tenths = (u128::from(n) * 1_000 + u128::from(total) / 2) / u128::from(total);
+    match tenths {
+        0 if n > 0 => "<0.1 %".to_owned(),
+        1_000 if n < total => ">99.9 %".to_owned(),
+        _ => format!("{}.{} %", tenths / 10, tenths % 10),
+    }
+}
+
+fn counted(zone: &SplitInZone, clock: Clock) -> String {
+    let total: u64 = zone.counted.values().fold(0, |sum, n| sum.saturating_add(*n));
+    let Some(since) = &zone.counted_since else {
+        return "nothing counted yet".to_owned();
+    };
+    let failed: Vec<String> = zone
+        .failed
+        .iter()
+        .filter(|(_, n)| **n > 0)
+        .map(|(backend, n)| format!("{} of {backend}", thousands(*n)))
+        .collect();
+    let failed = match failed.is_empty() {
+        true => "none failed".to_owned(),
+        false => format!("failed: {}", failed.join(", ")),
+    };
+    let requests = if total == 1 { "request" } else { "requests" };
+    format!(
+        "{} {requests} counted in {}, {failed}",
+        thousands(total),
+        clock.since(since)
+    )
+}

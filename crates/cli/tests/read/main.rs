@@ -1,0 +1,509 @@
+//! The commands that ask a coordinator, as people and programs meet them: canned answers in, text or JSON and an exit
+//! code out. The clock of every answer is 2026-11-24 12:00:00 UTC; every line of text is held to 80 columns.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod coordinator;
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use coordinator::{Answer, Coordinator, TOKEN};
+use serde_json::{Value, json};
+
+const COMMIT: &str = "3f2a1b9c0d4e5f60718293a4b5c6d7e8f9012345";
+
+fn zone(name: &str) -> Value {
+    json!({
+        "zone": name, "standing": "converged", "reason": null, "generation": 7, "evidence": "live",
+        "provenAt": "2026-11-24T11:59:57Z", "seen": 2, "of": 2,
+        "weights": {"default": {"cloud": 10, "vm": 90}},
+        "counted": {"cloud": 988, "vm": 9012}, "failed": {}, "countedSince": "2026-11-24T11:48:00Z",
+        "secondWriters": [], "heardAt": "2026-11-24T11:59:59Z"
+    })
+}
+
+fn changed(mut value: Value, changes: Value) -> Value {
+    for (key, change) in changes.as_object().unwrap() {
+        value[key] = change.clone();
+    }
+    value
+}
+
+fn split(name: &str, standing: &str, zones: &[Value]) -> Value {
+    json!({
+        "name": name, "service": name, "port": 8080, "protocol": "http",
+        "declared": {"default": {"cloud": 10, "vm": 90}},
+        "commit": COMMIT, "generation": 7, "standing": standing, "since": "2026-11-24T11:56:00Z", "zones": zones
+    })
+}
+
+fn list(splits: &[Value]) -> Value {
+    json!({"generation": 7, "commits": {"main": COMMIT}, "notice": null, "splits": splits})
+}
+
+fn of(list: &Value) -> Coordinator {
+    let zones = json!({"zones": [zone_status("ams"), zone_status("fra"), zone_status("par")]});
+    Coordinator::new()
+        .at("/v1/splits", &[Answer::json(list)])
+        .at("/v1/zones", &[Answer::json(&zones)])
+}
+
+fn zone_status(name: &str) -> Value {
+    json!({
+        "name": name, "platform": "vm", "kumaZone": name, "standing": "converged", "reason": null, "generation": 7,
+        "kuma": "2.14.3", "agents": [{
+            "name": format!("{name}-1"), "connected": true, "heardAt": "2026-11-24T11:59:59Z", "version": "0.1.0",
+            "generation": 7, "certificateExpires": "2026-11-25T03:00:00Z"
+        }]
+    })
+}
+
+fn proven() -> Value {
+    list(&[split("checkout", "converged", &[zone("ams"), zone("fra")])])
+}
+
+#[test]
+fn all_is_proven() {
+    let coordinator = of(&proven());
+    insta::assert_snapshot!(coordinator.weir(&["status"]).transcript());
+    let asked = coordinator.asked();
+    assert_eq!(asked.len(), 1);
+    assert_eq!(asked[0].path, "/v1/splits");
+    assert_eq!(
+        asked[0].token.as_deref(),
+        Some(format!("Bearer {TOKEN}").as_str())
+    );
+}
+
+/// Whatever is less than proven, in its own words.
+#[test]
+fn every_standing_in_words() {
+    let zones = [
+        changed(
+            zone("a-overridden"),
+            json!({
+                "standing": "overridden", "reason": "MeshHTTPRoute aaa outranks ours",
+                "secondWriters": ["MeshHTTPRoute aaa (origin zone), which outranks ours"],
+                "weights": {"default": {"cloud": 100}}
+            }),
+        ),
+        changed(
+            zone("b-held"),
+            json!({
+                "standing": "held", "generation": 6, "weights": {"default": {"vm": 100}},
+                "reason": "backend cloud is not known here: no MeshService has displayName checkout and zone ams, so its share would go nowhere",
+            }),
+        ),
+        changed(
+            zone("c-acknowledged"),
+            json!({
+                "standing": "progressing", "evidence": "acknowledged", "seen": 0, "weights": null,
+                "reason": "acknowledged by the control plane, not read back from a proxy",
+            }),
+        ),
+        changed(
+            zone("d-stale"),
+            json!({
+                "standing": "stale", "reason": "not connected for 2 h; what is shown is old",
+                "provenAt": "2026-11-24T09:59:57Z", "heardAt": "2026-11-24T09:59:59Z"
+            }),
+        ),
+        changed(
+            zone("e-failed"),
+            json!({
+                "standing": "failed", "reason": "the control plane answered 500", "failed": {"cloud": 3, "vm": 0},
+                "seen": 1, "of": 12, "evidence": "sampled"
+            }),
+        ),
+        changed(
+            zone("f-unknown"),
+            json!({
+                "standing": "unknown", "reason": "no agent of this zone was ever heard", "generation": 0,
+                "evidence": "unknown", "provenAt": null, "seen": 0, "of": 0, "weights": null, "counted": {},
+                "countedSince": null, "heardAt": null
+            }),
+        ),
+    ];
+    let list = list(&[split("checkout", "unknown", &zones)]);
+    insta::assert_snapshot!(of(&list).weir(&["status"]).transcript());
+}
+
+/// I9 on this side of the wire: the word alone is not believed.
+#[test]
+fn converged_without_proof_is_unknown() {
+    let bare = changed(zone("fra"), json!({"evidence": "acknowledged", "seen": 0}));
+    let ran = of(&list(&[split("checkout", "converged", &[bare])])).weir(&["status"]);
+    assert_eq!(ran.exit, 4);
+    assert!(!ran.stdout.contains(": converged"), "{}", ran.stdout);
+    assert!(
+        ran.stdout
+            .contains("fra: unknown: called converged, but nothing shows"),
+        "{}",
+        ran.stdout
+    );
+}
+
+#[test]
+fn long_names_several_routes_and_hostile_words_stay_on_the_page() {
+    let (long, longer) = (
+        "checkout-in-the-old-data-centre-before-the-move-of-next-year-1",
+        "x".repeat(63),
+    );
+    let weights = json!({"beta": {long: 0.5, "cloud": 99.5}, longer.as_str(): {long: 100}});
+    let zone = changed(
+        zone(&longer),
+        json!({
+            "weights": weights, "counted": {long: 1_234_567_890_123_u64, "cloud": 1},
+            "standing": "different", "reason": format!("\u{1b}[2J{}\n\u{202e}end", "y".repeat(100)),
+        }),
+    );
+    let split = changed(
+        split(&longer, "different", &[zone]),
+        json!({"declared": {
+        "beta": {long: 1, "cloud": 99}, longer.as_str(): {long: 100}
+    }, "service": longer}),
+    );
+    insta::assert_snapshot!(of(&list(&[split])).weir(&["status"]).transcript());
+}
+
+#[test]
+fn the_exit_code_is_the_worst_of_what_is_shown() {
+    let held = changed(zone("ams"), json!({"standing": "held", "reason": "not ready"}));
+    let stale = changed(zone("par"), json!({"standing": "stale", "reason": "silent"}));
+    let two = list(&[
+        split("checkout", "held", &[held, zone("fra")]),
+        split("search", "stale", &[zone("fra"), stale]),
+    ]);
+    let coordinator = of(&two);
+    let exit = |arguments: &[&str]| coordinator.weir(arguments).exit;
+    assert_eq!(exit(&["status"]), 4);
+    assert_eq!(exit(&["status", "checkout"]), 3);
+    assert_eq!(exit(&["status", "--zone", "fra"]), 0);
+    assert_eq!(exit(&["status", "search", "--zone", "fra"]), 0);
+    assert_eq!(exit(&["status", "checkout", "--zone", "par"]), 0);
+    let refused = changed(
+        proven(),
+        json!({"notice": "commit 9a8b7c6d5e4f of source main is refused: 1 error"}),
+    );
+    let ran = of(&refused).weir(&["status"]);
+    assert_eq!(ran.exit, 3);
+    assert!(
+        ran.stdout
+            .contains("\n! commit 9a8b7c6d5e4f of source main is refused"),
+        "{}",
+        ran.stdout
+    );
+    let none = json!({"generation": 0, "commits": {}, "notice": "there is no plan yet", "splits": []});
+    insta::assert_snapshot!(of(&none).weir(&["status"]).transcript(), @"
+    $ weir status
+    ! there is no plan yet
+    --- exit 4
+    ");
+}
+
+/// Programs get what the API said, fields of tomorrow included.
+#[test]
+fn json_is_the_answer_itself() {
+    let whole = changed(proven(), json!({"tomorrow": [1, 2]}));
+    let coordinator = of(&whole);
+    let read =
+        |arguments: &[&str]| serde_json::from_str::<Value>(&coordinator.weir(arguments).stdout).unwrap();
+    assert_eq!(read(&["status", "--json"]), whole);
+    assert_eq!(read(&["status", "checkout", "--json"]), whole["splits"][0]);
+    assert_eq!(
+        read(&["status", "--zone", "fra", "--json"])["splits"][0]["zones"],
+        json!([zone("fra")])
+    );
+    assert_eq!(read(&["zones", "--json"])["zones"][0], zone_status("ams"));
+}
+
+/// While nobody answers, what was last known is shown as old; with the next answer it is as it is.
+#[test]
+fn watching_calls_silence_stale() {
+    let answer = Answer::json(&list(&[split("checkout", "converged", &[zone("fra")])]));
+    let gone = Answer::problem("503 Service Unavailable", "starting", "wait");
+    let coordinator = Coordinator::new().at("/v1/splits", &[answer.clone(), gone.clone(), gone, answer]);
+    let mut weir = coordinator
+        .command(&["status", "--watch"], &[("WEIR_COORDINATOR", &coordinator.url)])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(weir.stdout.take().unwrap()).lines();
+    let said: Vec<String> = lines
+        .map(Result::unwrap)
+        .filter(|line| line.starts_with("! ") || line.starts_with("checkout: "))
+        .take(4)
+        .collect();
+    weir.kill().unwrap();
+    weir.wait().unwrap();
+    assert_eq!(
+        [0, 2, 3].map(|n| said[n].as_str()),
+        ["checkout: converged", "checkout: stale", "checkout: converged"]
+    );
+    assert!(said[1].contains("answered 503"), "{said:?}");
+}
+
+#[test]
+fn waiting_ends_with_the_proof() {
+    let moving = changed(
+        zone("fra"),
+        json!({"standing": "progressing", "reason": "applied, not read back yet"}),
+    );
+    let coordinator = Coordinator::new().at(
+        "/v1/splits",
+        &[
+            Answer::json(&list(&[split("checkout", "progressing", &[moving])])),
+            Answer::problem("503 Service Unavailable", "starting", "wait"),
+            Answer::json(&list(&[split("checkout", "converged", &[zone("fra")])])),
+        ],
+    );
+    insta::assert_snapshot!(
+        coordinator
+            .weir(&["status", "--wait", "--timeout", "60s"])
+            .transcript()
+    );
+}
+
+#[test]
+fn waiting_ends_with_the_time() {
+    let held = changed(zone("fra"), json!({"standing": "held", "reason": "not ready"}));
+    let ran = of(&list(&[split("checkout", "held", &[held])])).weir(&["status", "--wait", "--timeout", "1s"]);
+    assert_eq!(ran.exit, 3);
+    assert!(ran.stdout.contains("  fra: held: not ready\n"), "{}", ran.stdout);
+}
+
+#[test]
+fn waiting_for_a_commit_does_not_take_the_last_one_for_it() {
+    let source = |in_force: &str| {
+        json!({"name": "main", "url": "/repo", "branch": "main", "reachable": true, "error": null,
+               "head": in_force, "inForce": in_force, "checkedAt": null})
+    };
+    let older = "0".repeat(40);
+    let commits = |in_force: &str, commits: Value| {
+        Answer::json(&json!({"sources": [source(in_force)], "commits": commits}))
+    };
+    let coordinator = of(&proven()).at(
+        "/v1/commits",
+        &[commits(&older, json!([])), commits(COMMIT, json!([]))],
+    );
+    let ran = coordinator.weir(&["status", "--wait", "--commit", COMMIT]);
+    assert_eq!(
+        (ran.exit, ran.stderr.as_str()),
+        (0, "waiting: commit 3f2a1b9c0d4e has not been seen yet\n")
+    );
+    let refused = changed(commit_record(), json!({"verdict": "refused", "generation": null}));
+    let coordinator = of(&proven()).at("/v1/commits", &[commits(&older, json!([refused]))]);
+    insta::assert_snapshot!(
+        coordinator
+            .weir(&["status", "--wait", "--commit", &COMMIT[..7]])
+            .transcript()
+    );
+}
+
+fn commit_record() -> Value {
+    json!({
+        "source": "main", "commit": COMMIT, "author": "Ada <ada@example.com>", "authoredAt": "2026-11-24T11:50:00Z",
+        "subject": "A tenth to the cloud", "seenAt": "2026-11-24T11:56:00Z", "verdict": "taken", "generation": 7,
+        "diagnostics": [], "proven": {"ams": "2026-11-24T11:56:01.900Z", "fra": "2026-11-24T11:56:01.250Z"}
+    })
+}
+
+#[test]
+fn zones_and_their_agents() {
+    let silent = changed(
+        zone_status("fra"),
+        json!({
+            "standing": "stale", "reason": "agent fra-1: not connected for 5 min; what is shown is old", "kuma": null,
+            "kumaZone": "frankfurt",
+            "agents": [{"name": "fra-1", "connected": false, "heardAt": "2026-11-24T11:55:00Z", "version": "",
+                        "generation": 0, "certificateExpires": "2026-11-24T11:00:00Z"}]
+        }),
+    );
+    let empty = changed(
+        zone_status("par"),
+        json!({
+            "standing": "unknown", "reason": "no agent of this zone was ever heard", "agents": [], "generation": 0, "kuma": null
+        }),
+    );
+    let zones = json!({"zones": [zone_status("ams"), silent, empty]});
+    let coordinator = Coordinator::new().at("/v1/zones", &[Answer::json(&zones)]);
+    insta::assert_snapshot!(coordinator.weir(&["zones"]).transcript());
+}
+
+#[test]
+fn history_of_commits() {
+    let refused = changed(
+        commit_record(),
+        json!({
+            "commit": "9a8b7c6d5e4f".repeat(3) + "0000", "verdict": "refused", "generation": null, "proven": {},
+            "subject": "Half to the cloud, and a subject so long that it does not fit on one line of eighty columns",
+            "seenAt": "2026-11-24T11:59:00Z",
+            "diagnostics": [{
+                "code": 102, "severity": "error", "message": "the weights of route default sum to 99, not to 100",
+                "labels": [{"source": "main", "file": "traffic/checkout.yaml",
+                            "span": {"start": 1, "end": 2, "line": 12, "column": 16}, "text": "sums to 99"}],
+                "help": "add 1 to one of them"
+            }]
+        }),
+    );
+    let same = changed(
+        commit_record(),
+        json!({"commit": "1".repeat(40), "generation": null, "proven": {}, "subject": "Words"}),
+    );
+    let value = json!({
+        "sources": [{"name": "main", "url": "https://git.example.com/shop/traffic.git", "branch": "main",
+                     "reachable": false, "error": "the host does not answer", "head": "9a8b7c6d5e4f".repeat(3) + "0000",
+                     "inForce": COMMIT, "checkedAt": "2026-11-24T11:59:48Z"}],
+        "commits": [refused, commit_record(), same]
+    });
+    let coordinator = Coordinator::new().at("/v1/commits", &[Answer::json(&value)]);
+    insta::assert_snapshot!(coordinator.weir(&["history", "-n", "3"]).transcript());
+    assert_eq!(coordinator.asked()[0].path, "/v1/commits?limit=3");
+}
+
+fn event(id: u64, kind: &str, message: &str) -> Value {
+    json!({"id": id, "at": "2026-11-24T11:56:01.250Z", "kind": kind, "message": message, "zone": "fra",
+           "split": null, "generation": 7})
+}
+
+#[test]
+fn events_that_were() {
+    let events = [
+        event(41, "plan.made", "generation 7 made of commit 3f2a1b9c0d4e"),
+        event(
+            42,
+            "zone.held",
+            &"split checkout in zone fra: backend cloud is not known here, ".repeat(2),
+        ),
+    ];
+    let coordinator = Coordinator::new().at("/v1/events", &[Answer::events(&events)]);
+    insta::assert_snapshot!(coordinator.weir(&["events"]).transcript());
+    let lines = coordinator.weir(&["events", "--json", "--after", "40"]).stdout;
+    let read: Vec<Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(read, events);
+    assert_eq!(coordinator.asked()[1].after.as_deref(), Some("40"));
+}
+
+/// A stream that breaks goes on after the last event that came; a refusal ends it.
+#[test]
+fn following_goes_on_where_it_broke() {
+    let coordinator = Coordinator::new().at(
+        "/v1/events",
+        &[
+            Answer::events(&[event(41, "plan.made", "one"), event(42, "zone.proven", "two")]),
+            Answer::problem("503 Service Unavailable", "starting", "wait"),
+            Answer::events(&[event(43, "agent.gone", "three")]),
+            Answer::problem("401 Unauthorized", "this token is revoked", "make a token"),
+        ],
+    );
+    insta::assert_snapshot!(coordinator.weir(&["events", "--follow"]).transcript());
+    let after: Vec<Option<String>> = coordinator.asked().into_iter().map(|asked| asked.after).collect();
+    let wanted = [None, Some("42"), Some("42"), Some("43")];
+    assert_eq!(after, wanted.map(|id| id.map(str::to_owned)));
+}
+
+/// A name that does not exist, no coordinator, no token, a wrong one, a stranger, nobody: what, why, and what to do.
+#[test]
+fn what_is_wrong_is_said() {
+    let coordinator = of(&proven());
+    let mut told = Vec::new();
+    let mut tell = |ran: coordinator::Ran| told.push(ran.transcript());
+    tell(coordinator.weir(&["status", "chekcout"]));
+    tell(coordinator.weir(&["status", "payments"]));
+    tell(coordinator.weir(&["status", "--zone", "fraa"]));
+    tell(coordinator.weir(&["status", "--wait", "--timeout", "soon"]));
+    tell(coordinator.run(&["status"], &[]));
+    tell(coordinator.run(&["status", "--coordinator", "coordinator:8443"], &[]));
+    tell(coordinator.run(&["status", "--coordinator", "http://example.com"], &[]));
+    tell(coordinator.weir(&["status", "--token-file", "missing"]));
+    coordinator.write("agent-token", "weir-a-0123abcd-abc\n");
+    tell(coordinator.weir(&["status", "--token-file", "agent-token"]));
+    tell(coordinator.weir(&["status", "--ca", "token"]));
+    let refusing = |message| {
+        Coordinator::new().at(
+            "/v1/splits",
+            &[Answer::problem("401 Unauthorized", message, "help")],
+        )
+    };
+    let closed = refusing("reading needs a viewer token");
+    tell(closed.run(&["status"], &[("WEIR_COORDINATOR", &closed.url)]));
+    tell(refusing("this token is not known here").weir(&["status"]));
+    tell(
+        Coordinator::new()
+            .at("/v1/splits", &[Answer::page()])
+            .weir(&["status"]),
+    );
+    tell(
+        Coordinator::new()
+            .at("/v1/splits", &[Answer::json(&json!({"splits": 3}))])
+            .weir(&["status"]),
+    );
+    tell(Coordinator::new().weir(&["zones"]));
+    insta::assert_snapshot!(told.join("\n"));
+}
+
+#[test]
+fn nobody_there_is_said() {
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}", gone.local_addr().unwrap());
+    drop(gone);
+    let ran = Coordinator::new().run(&["status", "--coordinator", &url], &[]);
+    assert_eq!((ran.exit, ran.stdout.as_str()), (1, ""));
+    for part in [
+        "cannot be reached",
+        "why: Connection refused",
+        "help: see that it runs",
+    ] {
+        assert!(ran.stderr.contains(part), "{}", ran.stderr);
+    }
+}
+
+/// Over TLS: the right authority lets read, every other one is refused before the token is sent.
+#[test]
+fn only_the_right_authority_is_told_the_token() {
+    let answers = |coordinator: Coordinator| coordinator.at("/v1/splits", &[Answer::json(&proven())]);
+    let right = answers(Coordinator::with_tls(&["localhost", "127.0.0.1"]));
+    assert_eq!(right.weir(&["status", "--ca", "ca.pem"]).exit, 0);
+    assert_eq!(right.asked().len(), 1);
+    right.write(
+        "other.pem",
+        &std::fs::read_to_string(Coordinator::with_tls(&["x"]).directory.path().join("ca.pem")).unwrap(),
+    );
+    let elsewhere = answers(Coordinator::with_tls(&["coordinator.example.com"]));
+    let told = [
+        right.weir(&["status", "--ca", "other.pem"]).transcript(),
+        right.weir(&["status"]).transcript(),
+        elsewhere.weir(&["status", "--ca", "ca.pem"]).transcript(),
+    ];
+    insta::assert_snapshot!(told.join("\n"));
+    assert_eq!(right.asked().len(), 1);
+    assert_eq!(elsewhere.asked().len(), 0);
+}
+
+#[test]
+fn help_names_commands_and_exit_codes() {
+    let coordinator = Coordinator::new();
+    let told: Vec<String> = [&["--help"][..], &["status", "--help"], &["events", "--help"]]
+        .iter()
+        .map(|arguments| coordinator.run(arguments, &[]).transcript())
+        .collect();
+    insta::assert_snapshot!(told.join("\n"));
+}
+
+#[test]
+fn completions_for_every_shell() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let output = Coordinator::new()
+            .command(&["completions", shell], &[])
+            .output()
+            .unwrap();
+        let script = String::from_utf8(output.stdout).unwrap();
+        assert!(
+            output.status.success() && script.contains("completions") && script.contains("weir"),
+            "{shell}"
+        );
+    }
+}
