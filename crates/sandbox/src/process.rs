@@ -209,11 +209,12 @@ pub fn tail(file: &Path, lines: usize) -> String {
     all[all.len().saturating_sub(lines)..].join("\n")
 }
 
-/// The shell's own `kill`: there is a shell everywhere, a `kill` program is not.
+/// The shell's own `kill`: there is a shell everywhere, a `kill` program is not. With `-s`: only so do all shells take
+/// the number of a group after `--`.
 fn signal(which: &str, target: &str) {
     let _ = std::process::Command::new("/bin/sh")
         .arg("-c")
-        .arg(format!("kill -{which} {target}"))
+        .arg(format!("kill -s {which} -- {target}"))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -221,7 +222,7 @@ fn signal(which: &str, target: &str) {
 }
 
 fn signal_group(which: &str, group: u32) {
-    signal(which, &format!("-- -{group}"));
+    signal(which, &format!("-{group}"));
 }
 
 /// The keeper's whole life: reads `+<group>` and `-<group>` until its input closes, then kills what is left.
@@ -272,4 +273,55 @@ pub fn find_program(name: &str) -> anyhow::Result<PathBuf> {
         "{name} is not in {}: build it with `cargo build --bins`, or name its directory in WEIR_BIN_DIR",
         looked.join(" or ")
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A shell that starts a process of its own and waits for it.
+    fn family(dir: &Path) -> Start {
+        Start {
+            name: "family".to_owned(),
+            program: "/bin/sh".into(),
+            args: vec!["-c".into(), "sleep 600 & echo $!; wait".into()],
+            env: Vec::new(),
+            log: dir.join("family.log"),
+        }
+    }
+
+    async fn child_of(process: &Process) -> u32 {
+        loop {
+            if let Ok(child) = process.tail(1).parse() {
+                return child;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Gone, or only waiting to be collected by whoever adopted it.
+    fn gone(process: u32) -> bool {
+        let status = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+        status
+            .rsplit_once(") ")
+            .is_none_or(|(_, rest)| rest.starts_with('Z'))
+    }
+
+    #[tokio::test]
+    async fn a_process_goes_with_all_that_it_started() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut process = Keeper::none().spawn(family(dir.path())).expect("a shell starts");
+        let child = child_of(&process).await;
+        let stopped = process.stop(Duration::from_secs(5));
+        let stopped = tokio::time::timeout(Duration::from_secs(10), stopped).await;
+        stopped.expect("the end comes").expect("it can be waited for");
+        let end = async {
+            while !gone(child) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), end)
+            .await
+            .expect("the child is gone as well");
+    }
 }

@@ -242,7 +242,10 @@ impl Story {
         if self.tour.json {
             writeln!(anstream::stderr(), "{note}")?;
         }
-        self.count("refused", begin, None, note).await
+        self.count("refused", begin, None, note).await?;
+        // Its author takes it back, so that the next change stands on what is right.
+        self.play.repository.revert()?;
+        Ok(())
     }
 
     fn explained(&self, record: &CommitRecord) -> anyhow::Result<String> {
