@@ -53,10 +53,13 @@ pub fn decide(plan: &ZonePlan, memory: &Memory, observed: &Observed, options: Op
             && let Err(why) = weir_render::ready(item, &observed.services)
         {
             held.insert(item.split.clone(), why);
+            // Until then the zone runs what it ran before, and gets that back should it be lost.
+            if let Some(before) = memory.applied.get(&item.split) {
+                wanted.push((before, objects(before, plan, options)));
+            }
             continue;
         }
-        let objects = weir_render::render(item, &plan.federation, &Form::Universal, options);
-        wanted.push((item, objects));
+        wanted.push((item, objects(item, plan, options)));
     }
     // What a held split has in place stays in place: it is no orphan.
     let ours: Vec<_> = observed
@@ -67,6 +70,10 @@ pub fn decide(plan: &ZonePlan, memory: &Memory, observed: &Observed, options: Op
                 .labels
                 .get(SPLIT)
                 .is_none_or(|split| !held.keys().any(|name| name.as_str() == split))
+                || wanted
+                    .iter()
+                    .flat_map(|(_, objects)| objects)
+                    .any(|w| w.kind == object.kind && w.name == object.name)
         })
         .cloned()
         .collect();
@@ -74,6 +81,10 @@ pub fn decide(plan: &ZonePlan, memory: &Memory, observed: &Observed, options: Op
         steps: weir_render::steps(&wanted, &ours, plan.generation),
         held,
     }
+}
+
+fn objects(item: &Item, plan: &ZonePlan, options: Options) -> Vec<Object> {
+    weir_render::render(item, &plan.federation, &Form::Universal, options)
 }
 
 /// The generation of a live object of this split, if it is above the item's.
@@ -125,6 +136,8 @@ pub struct Conclusion {
     pub facts: ZoneFacts,
     /// What to remember.
     pub memory: Memory,
+    /// Whether anything was written or removed.
+    pub wrote: bool,
     /// Whether to look again soon: something is under way, or waits for something.
     pub unsettled: bool,
 }
@@ -150,7 +163,7 @@ pub fn conclude(
         for item in plan.items.values() {
             let failed = matches!(writes.get(&item.split), Some(Some(_)));
             if !failed && !happened.decision.held.contains_key(&item.split) {
-                memory.applied.insert(item.split.clone(), item.reference());
+                memory.applied.insert(item.split.clone(), Arc::clone(item));
             }
         }
         memory.applied.retain(|split, _| plan.items.contains_key(split));
@@ -187,6 +200,10 @@ pub fn conclude(
         })
         .collect();
     Conclusion {
+        wrote: happened
+            .outcomes
+            .iter()
+            .any(|outcome| matches!(outcome, Ok(Outcome::Done { .. }))),
         unsettled: unreadable.is_some() || items.iter().any(|item| !settled(item)),
         facts: ZoneFacts {
             zone: plan.zone.clone(),

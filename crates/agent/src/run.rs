@@ -21,6 +21,10 @@ use crate::decide;
 use crate::store::{Kept, Store};
 use crate::take::{Memory, Offer, judge};
 
+/// Right after something was written: a change is in Envoy after 0.04 to 2 s (`kuma.md` R4), and whoever committed it waits.
+const QUICK: Duration = Duration::from_millis(150);
+/// After so long without proof, haste helps nobody.
+const HASTE: Duration = Duration::from_secs(10);
 /// While anything is under way, and how often the control plane is asked whether it is still the same.
 const SOON: Duration = Duration::from_secs(1);
 /// When all is proven.
@@ -58,6 +62,8 @@ struct State {
     instance: Option<String>,
     /// Since when the control plane cannot be read.
     away: Option<Instant>,
+    /// When something was last taken or written.
+    changed: Instant,
 }
 
 impl Loop {
@@ -72,6 +78,7 @@ impl Loop {
             refused: None,
             instance: None,
             away: None,
+            changed: Instant::now(),
         };
         let mut offers_open = true;
         let mut hangups_open = true;
@@ -84,7 +91,12 @@ impl Loop {
                     Some(since) if since.elapsed() < LONG => AWAY,
                     _ => SOON,
                 };
-                let due = began + if unsettled { SOON } else { CALM };
+                let wait = match unsettled {
+                    true if state.changed.elapsed() < HASTE => QUICK,
+                    true => SOON,
+                    false => CALM,
+                };
+                let due = began + wait;
                 tokio::select! {
                     biased;
                     () = stop.cancelled() => return Ok(()),
@@ -135,6 +147,9 @@ impl Loop {
             Some(plan) => {
                 let earlier = Some(&before.facts);
                 let done = activate(&*self.driver, plan, &state.memory, self.options, earlier).await;
+                if done.wrote {
+                    state.changed = Instant::now();
+                }
                 if done.memory != state.memory {
                     self.store.keep_memory(&done.memory)?;
                     state.memory = done.memory;
@@ -201,6 +216,7 @@ impl Loop {
                 state.memory.highest = state.memory.highest.max(plan.generation);
                 state.plan = Some(Arc::new(plan));
                 state.refused = None;
+                state.changed = Instant::now();
                 Ok(true)
             }
             Err(why) => {

@@ -58,6 +58,7 @@ impl Store {
             plan = None;
             memory = Memory::default();
         }
+        memory.applied.retain(|_, item| item.zone == *zone);
         if let Some(plan) = &plan {
             memory.highest = memory.highest.max(plan.generation);
         }

@@ -1,10 +1,11 @@
 //! Whether to take a plan that is offered (I7), and what an agent remembers so that it can tell. Pure.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use weir_model::{FederationName, SplitName, ZoneName};
-use weir_planner::{Generation, ItemRef, ZonePlan};
+use weir_planner::{Generation, Item, ZonePlan};
 
 /// What outlives a restart, besides the plan itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -12,8 +13,9 @@ use weir_planner::{Generation, ItemRef, ZonePlan};
 pub struct Memory {
     /// The highest plan generation ever taken.
     pub highest: Generation,
-    /// The item of each split that this zone's control plane last took from this agent.
-    pub applied: BTreeMap<SplitName, ItemRef>,
+    /// The item of each split that this zone's control plane last took from this agent: whole, so that it can be put back
+    /// while a newer one is held.
+    pub applied: BTreeMap<SplitName, Arc<Item>>,
 }
 
 /// What an offered plan is to the agent.
@@ -96,7 +98,7 @@ pub fn judge(
         let before = held
             .and_then(|held| held.items.get(&item.split).map(|i| i.reference()))
             .into_iter()
-            .chain(memory.applied.get(&item.split).cloned());
+            .chain(memory.applied.get(&item.split).map(|was| was.reference()));
         for has in before {
             let older = item.generation < has.generation;
             let forked = item.generation == has.generation && item.digest != has.digest;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use futures::future::{join_all, try_join};
+use futures::future::{join_all, try_join, try_join4};
 use jiff::Timestamp;
 use serde_json::Value;
 use weir_model::{DnsLabel, FederationName, MeshName, Protocol, ServiceName, SplitName};
@@ -60,9 +60,11 @@ pub(crate) async fn observe(
                 .chain([&item.service])
         })
         .collect();
-    let (root, (services, policies)) = try_join(
+    let (root, services, policies, legacy) = try_join4(
         root(rest),
-        try_join(services(rest, mesh, &names), policies(rest, mesh)),
+        services(rest, mesh, &names),
+        policies(rest, mesh),
+        traffic_routes(rest, mesh),
     )
     .await?;
     let mut observed = Observed {
@@ -87,6 +89,9 @@ pub(crate) async fn observe(
             Owner::Foreign(_) => second_writers(document, items, &mut observed.second_writers),
         }
     }
+    for document in &legacy {
+        legacy_writer(document, items, &mut observed.second_writers);
+    }
     for list in observed.second_writers.values_mut() {
         list.sort();
     }
@@ -110,6 +115,29 @@ async fn policies(rest: &Rest, mesh: &MeshName) -> Result<Vec<Value>, DriverErro
     let (mut all, tcp) = try_join(list(Kind::MeshHttpRoute), list(Kind::MeshTcpRoute)).await?;
     all.extend(tcp);
     Ok(all)
+}
+
+/// Legacy routes, where this Kuma still has them: one of them can keep Kuma from looking at newer policies at all
+/// (`kuma.md` 2.5).
+async fn traffic_routes(rest: &Rest, mesh: &MeshName) -> Result<Vec<Value>, DriverError> {
+    let list = rest.list(&format!("meshes/{mesh}/traffic-routes"), "").await?;
+    Ok(list.unwrap_or_default())
+}
+
+/// A TrafficRoute names its services by another name than ours: it is named for every split, and the proof tells whether
+/// ours holds.
+fn legacy_writer(document: &Value, items: &[Arc<Item>], found: &mut BTreeMap<SplitName, Vec<SecondWriter>>) {
+    let name = document.get("name").and_then(Value::as_str).unwrap_or_default();
+    for item in items {
+        found.entry(item.split.clone()).or_default().push(SecondWriter {
+            kind: "TrafficRoute".to_owned(),
+            object: name.to_owned(),
+            origin: policy::label(document, "kuma.io/origin")
+                .unwrap_or("unknown")
+                .to_owned(),
+            overrides: false,
+        });
+    }
 }
 
 fn no_such_list(path: &str) -> DriverError {

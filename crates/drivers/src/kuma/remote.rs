@@ -32,8 +32,8 @@ const AGAIN: SignedDuration = SignedDuration::from_secs(5);
 pub(crate) struct Remote {
     budget: Budget,
     per_change: u32,
-    /// Connected dataplanes of the mesh, and when they were listed.
-    dataplanes: Option<(Instant, MeshName, Vec<Dataplane>)>,
+    /// Connected dataplanes of the mesh, and when they were listed; none if that failed.
+    dataplanes: Option<(Instant, MeshName, Option<Vec<Dataplane>>)>,
     changes: BTreeMap<SplitName, Change>,
 }
 
@@ -107,11 +107,12 @@ impl Remote {
             .is_none_or(|(at, of, _)| of != mesh || at.elapsed() > fresh);
         if stale {
             let path = format!("meshes/{mesh}/dataplanes/_overview");
-            let list = rest.list(&path, "").await.ok().flatten()?;
-            let list = list.iter().filter_map(Dataplane::read).collect();
+            let list = rest.list(&path, "").await.ok().flatten();
+            let list = list.map(|list| list.iter().filter_map(Dataplane::read).collect());
+            // A failure serves as long: a control plane that hangs is not waited for once for every item.
             self.dataplanes = Some((Instant::now(), mesh.clone(), list));
         }
-        self.dataplanes.as_ref().map(|(_, _, list)| list.as_slice())
+        self.dataplanes.as_ref()?.2.as_deref()
     }
 
     /// The best evidence on one item.

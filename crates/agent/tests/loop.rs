@@ -1,0 +1,390 @@
+//! The loop in its own time: what starts an activation, what is kept on disk first, what is never taken. The zone is a
+//! fake that answers at once; the clock is tokio's, paused.
+
+#![expect(clippy::unwrap_used, reason = "a test: what is not there ends it")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use tempfile::TempDir;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use weir_agent::current::Current;
+use weir_agent::decide::not_seen;
+use weir_agent::run::Loop;
+use weir_agent::store::Store;
+use weir_drivers::{DriverError, Fault, Observed, Outcome, ZoneDriver};
+use weir_model::{
+    BackendName, BasisPoints, CommitId, DnsLabel, FederationName, Match, MeshName, Protocol, RouteName,
+    ServiceName, SplitName, ZoneName,
+};
+use weir_planner::{
+    Counts, Coverage, Destination, Digest, Evidence, Generation, Item, ItemRoute, ItemState, PlanId, Proof,
+    ServiceFact, ServiceState, Verdict, ZonePlan, anchor, item_digest,
+};
+use weir_render::{Object, Options, Step};
+
+fn federation() -> FederationName {
+    FederationName::new("shop").unwrap()
+}
+
+fn zone() -> ZoneName {
+    ZoneName::new("fra").unwrap()
+}
+
+/// A plan of one split, all to one backend in fra or ams.
+fn plan(generation: u64, to: &str) -> ZonePlan {
+    let split = SplitName::new("checkout").unwrap();
+    let service = ServiceName::new("checkout").unwrap();
+    let backend = |zone: &str| BackendName::new(format!("in-{zone}")).unwrap();
+    let mut item = Item {
+        anchor: anchor(&federation(), &split),
+        split: split.clone(),
+        zone: zone(),
+        kuma_zone: DnsLabel::new("fra").unwrap(),
+        mesh: MeshName::new("default").unwrap(),
+        service: service.clone(),
+        port: 8080,
+        protocol: Protocol::Http,
+        destinations: ["fra", "ams"]
+            .map(|at| {
+                let destination = Destination {
+                    zone: ZoneName::new(at).unwrap(),
+                    kuma_zone: DnsLabel::new(at).unwrap(),
+                    namespace: None,
+                    service: service.clone(),
+                    port: 8080,
+                };
+                (backend(at), destination)
+            })
+            .into(),
+        retiring: BTreeSet::new(),
+        routes: vec![ItemRoute {
+            name: RouteName::new("default").unwrap(),
+            matches: Match::default(),
+            weights: BTreeMap::from([(backend(to), BasisPoints::WHOLE)]),
+        }],
+        generation: Generation(generation),
+        commit: CommitId("0123456789abcdef0123456789abcdef01234567".to_owned()),
+        digest: Digest([0; 32]),
+    };
+    item.digest = item_digest(&item);
+    let mut id = [0; 32];
+    id[0] = u8::try_from(generation).unwrap();
+    ZonePlan {
+        federation: federation(),
+        zone: zone(),
+        kuma_zone: DnsLabel::new("fra").unwrap(),
+        mesh: MeshName::new("default").unwrap(),
+        plan: PlanId(id),
+        generation: Generation(generation),
+        commits: Vec::new(),
+        items: BTreeMap::from([(split, Arc::new(item))]),
+    }
+}
+
+#[derive(Default)]
+struct Fake {
+    store: Vec<Object>,
+    /// Zones whose `checkout` resolves.
+    resolves: BTreeSet<&'static str>,
+    instance: u32,
+    away: bool,
+    puts: Vec<(u64, Instant)>,
+    observed: Vec<Instant>,
+}
+
+struct Driver(Arc<Mutex<Fake>>);
+
+fn away() -> DriverError {
+    DriverError {
+        what: "GET /".to_owned(),
+        why: "connection refused".to_owned(),
+        fault: Fault::Away,
+        help: String::new(),
+    }
+}
+
+impl ZoneDriver for Driver {
+    fn pulse(&self) -> BoxFuture<'_, Result<String, DriverError>> {
+        let fake = self.0.lock().unwrap();
+        let answer = if fake.away {
+            Err(away())
+        } else {
+            Ok(fake.instance.to_string())
+        };
+        async { answer }.boxed()
+    }
+
+    fn observe<'a>(
+        &'a self,
+        _: &'a MeshName,
+        _: &'a [Arc<Item>],
+    ) -> BoxFuture<'a, Result<Observed, DriverError>> {
+        let mut fake = self.0.lock().unwrap();
+        fake.observed.push(Instant::now());
+        let service = |zone: &&str| ServiceFact {
+            service: ServiceName::new("checkout").unwrap(),
+            kuma_zone: DnsLabel::new(*zone).unwrap(),
+            namespace: None,
+            ports: BTreeMap::from([(8080, Some(Protocol::Http))]),
+            state: ServiceState::Available,
+        };
+        let answer = if fake.away {
+            Err(away())
+        } else {
+            Ok(Observed {
+                kuma: Some("2.14.3".to_owned()),
+                services: fake.resolves.iter().map(service).collect(),
+                ours: fake
+                    .store
+                    .iter()
+                    .map(|object| {
+                        (
+                            object.clone(),
+                            Generation(object.labels["weir.dev/generation"].parse().unwrap()),
+                        )
+                    })
+                    .collect(),
+                second_writers: BTreeMap::new(),
+            })
+        };
+        async { answer }.boxed()
+    }
+
+    fn apply<'a>(&'a self, step: &'a Step) -> BoxFuture<'a, Result<Outcome, DriverError>> {
+        let mut fake = self.0.lock().unwrap();
+        match step {
+            Step::Put {
+                object, generation, ..
+            } => {
+                fake.store = vec![object.clone()];
+                fake.puts.push((generation.0, Instant::now()));
+            }
+            Step::Delete { .. } => fake.store.clear(),
+        }
+        async { Ok(Outcome::Done { at: Timestamp::now() }) }.boxed()
+    }
+
+    fn prove<'a>(&'a self, items: &'a [Arc<Item>]) -> BoxFuture<'a, Vec<Proof>> {
+        let proof = Proof {
+            verdict: Verdict::Exact,
+            evidence: Evidence::Live,
+            at: Timestamp::now(),
+            coverage: Coverage { seen: 1, of: 1 },
+            weights: None,
+        };
+        let proofs = vec![proof; items.len()];
+        async { proofs }.boxed()
+    }
+
+    fn count<'a>(&'a self, items: &'a [Arc<Item>]) -> BoxFuture<'a, Vec<Option<Counts>>> {
+        let none = vec![None; items.len()];
+        async { none }.boxed()
+    }
+}
+
+struct Running {
+    fake: Arc<Mutex<Fake>>,
+    offers: mpsc::Sender<ZonePlan>,
+    now: mpsc::Sender<()>,
+    current: watch::Receiver<Arc<Current>>,
+    stop: CancellationToken,
+    task: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Running {
+    fn start(dir: &TempDir, fake: &Arc<Mutex<Fake>>) -> Self {
+        let store = Store::new(dir.path());
+        let kept = store.load(&federation(), &zone()).unwrap();
+        let (offers, receive) = mpsc::channel(4);
+        let (now, hangups) = mpsc::channel(1);
+        let first = Current {
+            plan: kept.plan.clone().map(Arc::new),
+            facts: not_seen(&zone(), kept.plan.as_ref(), &kept.memory, None, Timestamp::now()),
+            notes: Vec::new(),
+            refused: None,
+        };
+        let (tell, current) = watch::channel(Arc::new(first));
+        let work = Loop {
+            federation: federation(),
+            zone: zone(),
+            driver: Arc::new(Driver(Arc::clone(fake))),
+            store,
+            options: Options { anchored: true },
+            offers: receive,
+            now: hangups,
+            tell,
+        };
+        let stop = CancellationToken::new();
+        Self {
+            fake: Arc::clone(fake),
+            offers,
+            now,
+            current,
+            task: tokio::spawn(work.run(kept, stop.clone())),
+            stop,
+        }
+    }
+
+    /// Lets the paused clock run.
+    async fn pass(&self, time: Duration) {
+        tokio::time::sleep(time).await;
+    }
+
+    fn puts(&self) -> Vec<u64> {
+        self.fake
+            .lock()
+            .unwrap()
+            .puts
+            .iter()
+            .map(|(generation, _)| *generation)
+            .collect()
+    }
+
+    async fn stop(self) {
+        self.stop.cancel();
+        self.task.await.unwrap().unwrap();
+    }
+}
+
+fn fake() -> Arc<Mutex<Fake>> {
+    Arc::new(Mutex::new(Fake {
+        resolves: BTreeSet::from(["fra", "ams"]),
+        ..Fake::default()
+    }))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_is_on_disk_before_it_is_acted_upon_and_outlives_the_agent() {
+    let (dir, fake) = (tempfile::tempdir().unwrap(), fake());
+    let agent = Running::start(&dir, &fake);
+    agent.pass(Duration::from_secs(10)).await;
+    assert_eq!(agent.puts(), [] as [u64; 0], "without a plan nothing is touched");
+    agent.offers.send(plan(3, "fra")).await.unwrap();
+    agent.pass(Duration::from_millis(1)).await;
+    assert_eq!(agent.puts(), [3]);
+    assert_eq!(agent.current.borrow().facts.items[0].state, ItemState::Proven);
+    // An older one comes, and one of the same generation that is another.
+    agent.offers.send(plan(2, "ams")).await.unwrap();
+    agent.offers.send(plan(3, "ams")).await.unwrap();
+    agent.pass(Duration::from_secs(20)).await;
+    assert_eq!(agent.puts(), [3]);
+    assert_eq!(agent.current.borrow().facts.highest, Generation(3));
+    agent.stop().await;
+
+    // The control plane lost its store meanwhile, and no backend resolves yet. Nobody offers a plan.
+    {
+        let mut fake = fake.lock().unwrap();
+        fake.store.clear();
+        fake.resolves.clear();
+    }
+    let agent = Running::start(&dir, &fake);
+    agent.pass(Duration::from_millis(1)).await;
+    assert_eq!(agent.puts(), [3, 3], "what this zone had is put back at once");
+    agent.stop().await;
+
+    // A damaged plan is set aside; the agent remembers how far it was, and waits for the coordinator.
+    std::fs::write(dir.path().join("plan.json"), "half").unwrap();
+    fake.lock().unwrap().store.clear();
+    let agent = Running::start(&dir, &fake);
+    agent.pass(Duration::from_secs(10)).await;
+    assert_eq!(agent.puts(), [3, 3]);
+    agent.offers.send(plan(2, "ams")).await.unwrap();
+    agent.pass(Duration::from_secs(1)).await;
+    assert!(agent.current.borrow().plan.is_none());
+    agent.offers.send(plan(3, "fra")).await.unwrap();
+    agent.pass(Duration::from_millis(1)).await;
+    assert_eq!(agent.puts(), [3, 3, 3]);
+    agent.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_control_plane_that_lost_its_store_has_its_policies_back_within_a_second() {
+    let (dir, fake) = (tempfile::tempdir().unwrap(), fake());
+    let agent = Running::start(&dir, &fake);
+    agent.offers.send(plan(1, "fra")).await.unwrap();
+    agent.pass(Duration::from_secs(30)).await;
+    assert_eq!(agent.puts(), [1]);
+
+    // Between two looks: killed and back, another process, empty.
+    let lost = Instant::now();
+    {
+        let mut fake = fake.lock().unwrap();
+        fake.instance += 1;
+        fake.store.clear();
+    }
+    agent.pass(Duration::from_secs(10)).await;
+    let (_, back) = agent.fake.lock().unwrap().puts[1];
+    assert!(back - lost <= Duration::from_secs(1), "{:?}", back - lost);
+
+    // Away for a while, then back and empty.
+    agent.fake.lock().unwrap().away = true;
+    agent.pass(Duration::from_secs(20)).await;
+    assert!(agent.current.borrow().facts.unreadable.is_some());
+    assert_eq!(
+        agent.current.borrow().facts.items[0].state,
+        ItemState::Proven,
+        "its proxies run on"
+    );
+    let returned = Instant::now();
+    {
+        let mut fake = fake.lock().unwrap();
+        fake.away = false;
+        fake.store.clear();
+    }
+    agent.pass(Duration::from_secs(10)).await;
+    let (_, back) = agent.fake.lock().unwrap().puts[2];
+    assert!(
+        back - returned <= Duration::from_millis(250),
+        "{:?}",
+        back - returned
+    );
+    assert_eq!(agent.puts(), [1, 1, 1]);
+    agent.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_item_is_held_until_its_backend_resolves_and_goes_within_a_second_then() {
+    let (dir, fake) = (tempfile::tempdir().unwrap(), fake());
+    fake.lock().unwrap().resolves.remove("ams");
+    let agent = Running::start(&dir, &fake);
+    agent.offers.send(plan(1, "fra")).await.unwrap();
+    agent.pass(Duration::from_secs(1)).await;
+    agent.offers.send(plan(2, "ams")).await.unwrap();
+    agent.pass(Duration::from_secs(30)).await;
+    assert_eq!(agent.puts(), [1]);
+    assert!(
+        matches!(&agent.current.borrow().facts.items[0].state, ItemState::Held(why) if why.contains("ams"))
+    );
+    // What is in force stays in force, also when its object is lost.
+    agent.fake.lock().unwrap().store.clear();
+    agent.pass(Duration::from_secs(1)).await;
+    assert_eq!(agent.puts(), [1, 1]);
+    agent.fake.lock().unwrap().resolves.insert("ams");
+    agent.pass(Duration::from_secs(1)).await;
+    assert_eq!(agent.puts(), [1, 1, 2]);
+    agent.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_settled_zone_is_looked_at_every_five_seconds_and_at_once_on_sighup() {
+    let (dir, fake) = (tempfile::tempdir().unwrap(), fake());
+    let agent = Running::start(&dir, &fake);
+    agent.offers.send(plan(1, "fra")).await.unwrap();
+    agent.pass(Duration::from_secs(1)).await;
+    agent.fake.lock().unwrap().observed.clear();
+    agent.pass(Duration::from_secs(60)).await;
+    assert_eq!(agent.fake.lock().unwrap().observed.len(), 12);
+    agent.fake.lock().unwrap().observed.clear();
+    agent.now.send(()).await.unwrap();
+    agent.pass(Duration::from_millis(1)).await;
+    assert_eq!(agent.fake.lock().unwrap().observed.len(), 1);
+    agent.stop().await;
+}
