@@ -1,6 +1,7 @@
 //! The connection to a coordinator: its flags, and what they must hold before anything is sent.
 
-use std::path::{Path, PathBuf};
+use std::ffi::OsString;
+use std::path::Path;
 
 use reqwest::Url;
 use weir_link::ViewerToken;
@@ -18,10 +19,10 @@ pub struct Connection {
     pub coordinator: Option<String>,
     /// File that holds a viewer token. [WEIR_TOKEN may hold the token itself]
     #[arg(long, env = "WEIR_TOKEN_FILE", value_name = "FILE")]
-    pub token_file: Option<PathBuf>,
+    pub token_file: Option<OsString>,
     /// File that holds the coordinator's CA certificate, PEM; without it the system's authorities are trusted.
     #[arg(long, env = "WEIR_CA", value_name = "FILE")]
-    pub ca: Option<PathBuf>,
+    pub ca: Option<OsString>,
 }
 
 impl Connection {
@@ -46,7 +47,7 @@ impl Connection {
     fn open(&self) -> Result<Client, Trouble> {
         let url = self.url()?;
         let token = self.token()?;
-        let ca = self.ca.as_deref().map(|file| Ok((file, certificates(file)?)));
+        let ca = file(self.ca.as_ref()).map(|file| Ok((file, certificates(file)?)));
         Client::new(url, token, ca.transpose()?)
     }
 
@@ -98,7 +99,7 @@ impl Connection {
     /// The file counts before the variable.
     fn token(&self) -> Result<Option<ViewerToken>, Trouble> {
         let help = "make one with `weir-coordinator token create --config F --viewer NAME`";
-        let (text, place) = match &self.token_file {
+        let (text, place) = match file(self.token_file.as_ref()) {
             Some(file) => {
                 let text = std::fs::read_to_string(file).map_err(|error| {
                     Trouble::new(
@@ -111,8 +112,8 @@ impl Connection {
                 (text, file.display().to_string())
             }
             None => match std::env::var("WEIR_TOKEN") {
-                Ok(text) => (text, "WEIR_TOKEN".to_owned()),
-                Err(std::env::VarError::NotPresent) => return Ok(None),
+                Ok(text) if !text.is_empty() => (text, "WEIR_TOKEN".to_owned()),
+                Ok(_) | Err(std::env::VarError::NotPresent) => return Ok(None),
                 Err(error @ std::env::VarError::NotUnicode(_)) => {
                     return Err(Trouble::new(Kind::Asked, "WEIR_TOKEN is not a token", help)
                         .because(error.to_string()));
@@ -124,6 +125,11 @@ impl Connection {
         })?;
         Ok(Some(token))
     }
+}
+
+/// A variable that is set to nothing names no file.
+fn file(named: Option<&OsString>) -> Option<&Path> {
+    named.filter(|name| !name.is_empty()).map(Path::new)
 }
 
 fn loopback(url: &Url) -> bool {

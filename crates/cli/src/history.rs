@@ -99,7 +99,9 @@ fn commit(page: &mut Page, commit: &CommitRecord, clock: Clock) {
         Paint::Dim,
         &format!(
             "{}, {}, source {}",
-            commit.author, commit.authored_at, commit.source
+            commit.author,
+            moment(&commit.authored_at),
+            commit.source
         ),
     );
     for diagnostic in &commit.diagnostics {
@@ -133,6 +135,14 @@ fn diagnostic(page: &mut Page, diagnostic: &Diagnostic) {
     page.words(2, 2, paint, &text);
     if let Some(help) = &diagnostic.help {
         page.words(4, 2, Paint::Plain, &format!("help: {help}"));
+    }
+}
+
+/// `2026-11-24 11:50:00 UTC`; what is no time, as it is.
+fn moment(text: &str) -> String {
+    match text.parse::<Timestamp>() {
+        Ok(at) => at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
+        Err(_) => text.to_owned(),
     }
 }
 
