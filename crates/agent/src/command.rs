@@ -339,3 +339,37 @@ async fn hangups(say: mpsc::Sender<()>, stop: CancellationToken) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_part_that_dies_or_ends_by_itself_ends_the_agent_with_an_error() {
+        let forever = || tokio::spawn(std::future::pending::<()>());
+        let idle = || tokio::spawn(std::future::pending::<anyhow::Result<()>>());
+        let stop = CancellationToken::new();
+        let panics = tokio::spawn(async { panic!("a bug") });
+        let error = watch_over(idle(), vec![forever(), panics], stop.clone())
+            .await
+            .unwrap_err();
+        assert!(error.to_string().contains("died"), "{error}");
+        let ends = tokio::spawn(async {});
+        let error = watch_over(idle(), vec![forever(), ends], stop.clone())
+            .await
+            .unwrap_err();
+        assert!(error.to_string().contains("ended by itself"), "{error}");
+        let work = tokio::spawn(async { panic!("a bug") });
+        let error = watch_over(work, vec![forever()], stop.clone()).await.unwrap_err();
+        assert!(error.to_string().contains("died"), "{error}");
+        // Told to stop, the end of a part is no fault, and the loop is waited for.
+        stop.cancel();
+        let last = tokio::spawn(async {
+            tokio::task::yield_now().await;
+            Ok(())
+        });
+        watch_over(last, vec![tokio::spawn(async {})], stop)
+            .await
+            .unwrap();
+    }
+}

@@ -261,22 +261,32 @@ fn state(
     {
         return ItemState::Failed(error.to_string());
     }
-    // An acknowledgement is no proof (I9): only what was read from proxies is.
-    if let Some(Proof {
-        verdict: Verdict::Exact,
-        evidence: Evidence::Live | Evidence::Sampled,
-        ..
-    }) = proof
-    {
-        return ItemState::Proven;
-    }
-    if let Some(writer) = second_writers.iter().find(|writer| writer.overrides) {
-        return ItemState::Overridden(format!(
+    let rival = second_writers.iter().find(|writer| writer.overrides);
+    match (proof, rival) {
+        // What all proxies of this host run now says more than who may outrank whom.
+        (
+            Some(Proof {
+                verdict: Verdict::Exact,
+                evidence: Evidence::Live,
+                ..
+            }),
+            _,
+        ) => ItemState::Proven,
+        (_, Some(writer)) => ItemState::Overridden(format!(
             "{} {} of origin {} outranks the split's policy",
             writer.kind, writer.object, writer.origin
-        ));
+        )),
+        // An acknowledgement is no proof (I9): only what was read from proxies is.
+        (
+            Some(Proof {
+                verdict: Verdict::Exact,
+                evidence: Evidence::Sampled,
+                ..
+            }),
+            None,
+        ) => ItemState::Proven,
+        _ => ItemState::Applied,
     }
-    ItemState::Applied
 }
 
 /// Nothing to wait for: proven, nobody to prove it for, or in somebody else's hands.
