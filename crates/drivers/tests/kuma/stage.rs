@@ -178,7 +178,7 @@ fn driver(api: &str, dir: &TempDir, calls_per_hour: u32, per_change: u32) -> Kum
             per_change,
         },
         spent: dir.path().join("sampled.json"),
-        timeout: Duration::from_millis(700),
+        timeout: Duration::from_secs(2),
     })
     .unwrap()
 }
