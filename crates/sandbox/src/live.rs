@@ -222,7 +222,7 @@ impl Picture {
                 out += &format!(
                     "the coordinator does not answer: {error}\ntraffic goes on: {} requests, {} failed\n",
                     self.total, self.failed
-                )
+                );
             }
         }
         if !self.events.is_empty() {

@@ -253,7 +253,7 @@ fn resolve<'a>(store: &'a Store, dataplane: &Object, reference: &Value) -> Optio
 fn port_of(object: &Object, reference: &Value) -> Option<u64> {
     let ports = list(object.spec(), "ports");
     let by_name = |name: &str| {
-        let named = |p: &&Value| p["name"].as_str() == Some(name) || p["port"].to_string() == name;
+        let named = |p: &&Value| p["name"].as_str() == Some(name) || name.parse().ok() == p["port"].as_u64();
         ports.iter().find(named)
     };
     let found = match (reference["port"].as_u64(), reference["sectionName"].as_str()) {

@@ -65,7 +65,7 @@ impl Look {
                 Some(kind @ ("MeshSubset" | "MeshService" | "MeshServiceSubset")) => {
                     self.warnings.push(format!(
                         "{kind} value for 'targetRef.kind' is deprecated, use Dataplane with labels instead"
-                    ))
+                    ));
                 }
                 Some("Mesh" | "Dataplane") | None => {}
                 Some(kind) => {
