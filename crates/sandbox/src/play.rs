@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use jiff::Timestamp;
 use tokio::process::Command;
 use tokio::time::Instant;
 
@@ -46,6 +47,8 @@ pub struct Play {
     pub cast: Box<dyn Cast>,
     /// API of the global control plane, if there is one.
     pub global: Option<String>,
+    /// Where each zone's control plane and Envoys are.
+    pub parts: BTreeMap<String, crate::ZoneParts>,
     /// A reader of the coordinator's API.
     pub viewer: Viewer,
     /// Callers by zone.
@@ -130,6 +133,7 @@ impl Play {
             repository,
             cast,
             global: kuma.global,
+            parts: kuma.parts.clone(),
             viewer,
             first_commit,
             keeper,
@@ -252,6 +256,29 @@ impl Play {
                     "commit {commit} is not proven after {} s: {missing}",
                     PATIENCE.as_secs()
                 );
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// From `at`, when it was made, to the last zone's proof of a commit: by the clock of the zones' own proofs, which are
+    /// older than our seeing them. The ledger writes in batches: a proof that the status shows may not be in it yet.
+    ///
+    /// # Errors
+    /// If the coordinator does not answer, or never writes down when the zones proved it.
+    pub async fn commit_to_proof(&self, commit: &str, at: Timestamp) -> anyhow::Result<Duration> {
+        let end = Instant::now() + Duration::from_secs(30);
+        loop {
+            let record = self.viewer.commit(commit).await?;
+            let time =
+                |zone: &String| -> Option<Timestamp> { record.as_ref()?.proven.get(zone)?.parse().ok() };
+            let times: Option<Vec<Timestamp>> = self.zones.iter().map(time).collect();
+            if let Some(last) = times.and_then(|all| all.into_iter().max()) {
+                return Duration::try_from(last.duration_since(at))
+                    .with_context(|| format!("commit {commit} was proven before it was made"));
+            }
+            if Instant::now() > end {
+                bail!("the ledger does not say when every zone proved commit {commit}");
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
