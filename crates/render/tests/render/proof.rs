@@ -144,6 +144,41 @@ fn a_foreign_route_is_no_exactness() {
     assert!(matches!(weights(&item, &dump), Live::Different(_)));
 }
 
+/// A transparent proxy's pass-through and a legacy service have outbound listeners of their own, with no name of a
+/// resource (as in Kuma 2.14.3); they hide nothing.
+#[test]
+fn listeners_for_no_service_of_a_plan_are_passed_over() {
+    let item = item(PLAIN);
+    let mut dump = kuma::dump(&spec(&item));
+    let listener = |more: Value| {
+        let mut listener = json!({
+            "traffic_direction": "OUTBOUND",
+            "filter_chains": [{ "filters": [{ "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+                "cluster": "outbound:passthrough:ipv4",
+            } }] }],
+        });
+        let fields = listener.as_object_mut().expect("fields");
+        fields.extend(more.as_object().expect("fields").clone());
+        json!({
+            "@type": "type.googleapis.com/envoy.admin.v3.ListenersConfigDump.DynamicListener",
+            "active_state": { "listener": listener },
+        })
+    };
+    let legacy =
+        json!({ "metadata": { "filter_metadata": { "io.kuma.tags": { "kuma.io/service": "elastic" } } } });
+    let all = dump["configs"].as_array_mut().expect("listeners");
+    all.insert(0, listener(json!({ "use_original_dst": true })));
+    all.insert(1, listener(legacy));
+    assert_eq!(weights(&item, &dump), Live::Weights(planned(&item)));
+    let all = dump["configs"].as_array_mut().expect("listeners");
+    all.insert(0, listener(json!({})));
+    assert!(
+        matches!(weights(&item, &dump), Live::Unknown(_)),
+        "it may be ours"
+    );
+}
+
 /// All places of a value that a mutation can strike.
 fn leaves(value: &Value, at: &str, into: &mut Vec<String>) {
     match value {
