@@ -206,6 +206,11 @@ fn http(item: &Item, manager: &Value) -> Result<ProvenWeights, Live> {
     else {
         return Err(unknown("it has not exactly one virtual host"));
     };
+    // Requests for another host find no route at all.
+    let domains = host.get("domains").and_then(Value::as_array);
+    if !domains.is_some_and(|all| all.iter().any(|domain| domain == "*")) {
+        return Err(unknown("its virtual host is not for every host name"));
+    }
     let routes = host.get("routes").and_then(Value::as_array);
     let mut live = Vec::new();
     for route in routes.ok_or_else(|| unknown("its virtual host has no routes"))? {
@@ -260,10 +265,21 @@ fn shares(item: &Item, action: &Value) -> Result<BTreeMap<BackendName, BasisPoin
             parts.push((name, 1));
         }
         (None, Some(several)) => {
+            // A header or a runtime key can decide in the weights' place; Kuma writes neither.
+            if let Some(more) = several
+                .as_object()
+                .and_then(|fields| fields.keys().find(|key| *key != "clusters"))
+            {
+                return Err(Live::Unknown(format!(
+                    "weighted clusters have {more}, which is not known"
+                )));
+            }
             let all = several.get("clusters").and_then(Value::as_array);
             for part in all.ok_or_else(|| Live::Unknown("weighted clusters are no list".to_owned()))? {
                 let name = part.get("name").and_then(Value::as_str);
                 let weight = part.get("weight").map_or(Some(0), Value::as_u64);
+                // Envoy's weights have 32 bits: a sum of as many as fit in a dump has 64.
+                let weight = weight.filter(|weight| u32::try_from(*weight).is_ok());
                 match (name, weight) {
                     (Some(name), Some(weight)) => parts.push((name, weight)),
                     _ => {
