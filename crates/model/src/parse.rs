@@ -137,16 +137,7 @@ fn read_file(file: &SourceFile, place: &Place, drafts: &mut Drafts, diagnostics:
         Err(error) => {
             let good = file.bytes.get(..error.valid_up_to()).unwrap_or_default();
             let good = std::str::from_utf8(good).unwrap_or_default();
-            let line_start = good.rfind('\n').map_or(0, |at| at + 1);
-            let place = Place {
-                span: Span {
-                    start: good.len(),
-                    end: good.len(),
-                    line: good.matches('\n').count() + 1,
-                    column: good.get(line_start..).unwrap_or_default().chars().count() + 1,
-                },
-                ..place.clone()
-            };
+            let place = after(good, place);
             diagnostics.push(
                 Diagnostic::error(
                     codes::NOT_UTF8,
@@ -159,6 +150,21 @@ fn read_file(file: &SourceFile, place: &Place, drafts: &mut Drafts, diagnostics:
             return;
         }
     };
+    // YAML ends a line there as well, but nothing else does: a person sees one line, and marks between documents drown.
+    let lone = |(at, _): &(usize, &str)| !text[at + 1..].starts_with('\n');
+    if let Some((at, _)) = text.match_indices('\r').find(lone) {
+        let place = after(&text[..at], place);
+        diagnostics.push(
+            Diagnostic::error(
+                codes::SYNTAX,
+                "a carriage return stands here without a line feed",
+                place.label("ends no line"),
+            )
+            .help("save the file with line feeds (or both, as on Windows) at the ends of its lines"),
+        );
+        drafts.unreadable.push(Unreadable { place, kind: None });
+        return;
+    }
     let (documents, problems) = yaml::documents(text);
     let mut reader = Reader::new(place, diagnostics);
     for problem in problems {
@@ -172,5 +178,19 @@ fn read_file(file: &SourceFile, place: &Place, drafts: &mut Drafts, diagnostics:
     }
     for document in &documents {
         read::document(&mut reader, document, drafts);
+    }
+}
+
+/// The point where this much of the file's text ends.
+fn after(text: &str, file: &Place) -> Place {
+    let line_start = text.rfind('\n').map_or(0, |at| at + 1);
+    Place {
+        span: Span {
+            start: text.len(),
+            end: text.len(),
+            line: text.matches('\n').count() + 1,
+            column: text.get(line_start..).unwrap_or_default().chars().count() + 1,
+        },
+        ..file.clone()
     }
 }

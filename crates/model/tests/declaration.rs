@@ -69,3 +69,22 @@ fn a_sound_declaration_is_read_whole() {
     assert_eq!(parsed.declaration.zones.len(), 2);
     assert_eq!(parsed.declaration.federation.unwrap().name.as_str(), "shop");
 }
+
+/// YAML takes a lone carriage return for the end of a line, and so for one before `---`: what stood above must not be lost
+/// without a word, or a split would be.
+#[test]
+fn no_document_is_lost_between_carriage_returns() {
+    let (rest, split) = WHOLE.split_at(WHOLE.rfind("---").unwrap());
+    let cart = split.replace("checkout", "cart");
+    let lone = format!("{split}{cart}").replace('\n', "\r");
+    let parsed = parse(&[file("rest.yaml", rest), file("splits.yaml", &lone)]);
+    assert!(parsed.refused());
+    let [diagnostic] = parsed.diagnostics.as_slice() else {
+        panic!("{:#?}", parsed.diagnostics)
+    };
+    assert_eq!(diagnostic.labels[0].span.column, 4, "{diagnostic:?}");
+    let both = format!("{split}{cart}").replace('\n', "\r\n");
+    let parsed = parse(&[file("rest.yaml", rest), file("splits.yaml", &both)]);
+    assert_eq!(parsed.diagnostics, []);
+    assert_eq!(parsed.declaration.splits.len(), 2);
+}
