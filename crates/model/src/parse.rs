@@ -82,7 +82,7 @@ fn order(a: &Diagnostic, b: &Diagnostic) -> Ordering {
     .then_with(|| (a.code, &a.message).cmp(&(b.code, &b.message)))
 }
 
-/// Of sorted diagnostics, only so many for each file: whoever mends a file with hundreds of problems looks again
+/// Of sorted diagnostics, only so many for each file and in all: whoever mends a file with hundreds of problems looks again
 /// anyway, and no input may make an answer of any size.
 fn bounded(diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
     let mut kept: Vec<Diagnostic> = Vec::new();
@@ -99,21 +99,32 @@ fn bounded(diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
             told = 0;
         }
         told += 1;
+        if kept.len() >= limits::PROBLEMS_IN_ALL
+            && let Some(label) = label
+        {
+            let message = format!("there are more than {} problems", limits::PROBLEMS_IN_ALL);
+            kept.push(untold(message, label));
+            break;
+        }
         match (told.cmp(&(limits::PROBLEMS + 1)), label) {
             (Ordering::Equal, Some(label)) => {
                 let message = format!("this file has more than {} problems", limits::PROBLEMS);
-                let label = Label {
-                    text: "the rest is not told".to_owned(),
-                    ..label.clone()
-                };
-                let rest = Diagnostic::error(codes::TOO_MANY_PROBLEMS, message, label);
-                kept.push(rest.help("mend those above, then check again"));
+                kept.push(untold(message, label));
             }
             (Ordering::Greater, Some(_)) => {}
             _ => kept.push(diagnostic),
         }
     }
     kept
+}
+
+/// In the place of those that are left out from here on.
+fn untold(message: String, at: &Label) -> Diagnostic {
+    let label = Label {
+        text: "the rest is not told".to_owned(),
+        ..at.clone()
+    };
+    Diagnostic::error(codes::TOO_MANY_PROBLEMS, message, label).help("mend those above, then check again")
 }
 
 fn read_file(file: &SourceFile, place: &Place, drafts: &mut Drafts, diagnostics: &mut Vec<Diagnostic>) {

@@ -88,3 +88,25 @@ fn no_document_is_lost_between_carriage_returns() {
     assert_eq!(parsed.diagnostics, []);
     assert_eq!(parsed.declaration.splits.len(), 2);
 }
+
+/// Nobody reads a hundred thousand problems, and whoever keeps them pays for each.
+#[test]
+fn problems_are_bounded_over_all_files() {
+    let files: Vec<SourceFile> = (0..40)
+        .map(|number| {
+            let name = format!("z{number}");
+            let zone = WHOLE
+                .split("---")
+                .nth(1)
+                .unwrap()
+                .replace("name: fra", &format!("name: {name}"));
+            let fields: String = (0..300).map(|field| format!("f{field}: 1\n")).collect();
+            file(&format!("{name}.yaml"), &format!("{zone}{fields}"))
+        })
+        .chain([file("a.yaml", WHOLE)])
+        .collect();
+    let parsed = parse(&files);
+    assert!(parsed.refused());
+    assert_eq!(parsed.diagnostics.len(), 5_001);
+    assert_eq!(parsed.diagnostics[5_000].code.to_string(), "WEIR0009");
+}
