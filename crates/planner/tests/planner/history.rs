@@ -286,7 +286,22 @@ fn what_no_zone_could_run_is_refused() {
         route("one", Match::ANY, &[("vm", 100)]),
     ];
     assert_eq!(flaw(routes.clone()), of(Flaw::SameRoute(name("one"))));
-    routes.routes[0].name = name("beta");
+    routes.routes = vec![
+        route("one", beta(), &[("vm", 100)]),
+        route("two", beta(), &[("vm", 100)]),
+        route("default", Match::ANY, &[("vm", 100)]),
+    ];
+    assert_eq!(
+        flaw(routes.clone()),
+        of(Flaw::SameMatch {
+            first: name("one"),
+            again: name("two")
+        })
+    );
+    routes.routes = vec![
+        route("beta", beta(), &[("vm", 100)]),
+        route("one", Match::ANY, &[("vm", 100)]),
+    ];
     routes.protocol = Protocol::Tcp;
     assert_eq!(flaw(routes), of(Flaw::MatchOnTcp(name("beta"))));
 }
