@@ -24,6 +24,9 @@ use crate::traffic::{Application, Callers, Pace};
 /// How long a start or a change may take before it is called failed.
 const PATIENCE: Duration = Duration::from_secs(90);
 
+/// The file, in the sandbox's directory, that lets a shell's `weir` ask its coordinator.
+pub const ENV: &str = "weir.env";
+
 /// How to set it up.
 #[derive(Debug, Clone)]
 pub struct Setup {
@@ -121,6 +124,7 @@ impl Play {
             Err(error) => return Err(with_casualties(error, cast.as_mut()).await),
         };
         let (coordinator, address, token) = coordinator?;
+        write_env(dir, &address, &token)?;
         let viewer = Viewer::new(&address, &dir.join("coordinator/data/ca/ca.pem"), token)?;
         let callers = kuma
             .outbounds
@@ -439,6 +443,25 @@ async fn start_coordinator(
     )
     .await?;
     Ok((process, address, token.trim().to_owned()))
+}
+
+/// What a person's shell needs to ask this coordinator with `weir`: `. weir.env`.
+fn write_env(dir: &Path, address: &str, token: &str) -> anyhow::Result<()> {
+    let viewer = dir.join("viewer-token");
+    std::fs::write(&viewer, token)?;
+    let mut text = format!(
+        "export WEIR_COORDINATOR='{address}'\nexport WEIR_TOKEN_FILE='{}'\nexport WEIR_CA='{}'\n",
+        viewer.display(),
+        dir.join("coordinator/data/ca/ca.pem").display()
+    );
+    // Whoever has `weir` elsewhere finds it there.
+    if let Ok(weir) = find_program("weir")
+        && let Some(programs) = weir.parent()
+    {
+        text += &format!("export PATH='{}':\"$PATH\"\n", programs.display());
+    }
+    std::fs::write(dir.join(ENV), text)?;
+    Ok(())
 }
 
 fn spawn_coordinator(dir: &Path, keeper: &Keeper) -> anyhow::Result<Process> {
