@@ -395,3 +395,22 @@ fn another_mesh_changes_every_item() {
     history.step_after(&declaration, SignedDuration::from_secs(1));
     insta::assert_snapshot!(told(&history));
 }
+
+/// What one split leaves and another takes over does not fall to Kuma.
+#[test]
+fn a_split_with_a_new_name_leaves_nothing_to_kuma() {
+    let mut history = History::default();
+    let named = |name| split(name, &["vm@fra"], &[("vm", 100)]);
+    let mut first = named("checkout");
+    first.service = "pay".parse().unwrap();
+    let mut second = named("payment");
+    second.service = first.service.clone();
+    let before = history.follow(&with(&ZONES, [first])).clone();
+    let after = history.follow(&with(&ZONES, [second])).clone();
+    let text = explain(Some(&before), &after).to_string();
+    assert!(text.contains("split checkout"), "{text}");
+    assert!(!text.contains("without a policy"), "{text}");
+    let gone = history.follow(&with(&ZONES, [])).clone();
+    let text = explain(Some(&after), &gone).to_string();
+    assert!(text.contains("without a policy"), "{text}");
+}
