@@ -61,15 +61,20 @@ pub fn decide(plan: &ZonePlan, memory: &Memory, observed: &Observed, options: Op
         }
         wanted.push((item, objects(item, plan, options)));
     }
-    // What a held split has in place stays in place: it is no orphan.
+    // What a held split has in place stays in place: it is no orphan. Nor is what another split had for the same service,
+    // as when a split gets another name: without it callers would fall to Kuma before the new one may be applied.
+    let stays = |object: &Object| {
+        let held = held.keys().filter_map(|name| plan.items.get(name));
+        let mut held = held.map(Arc::as_ref);
+        held.any(|item| {
+            object.labels.get(SPLIT).map(String::as_str) == Some(item.split.as_str()) || object.is_for(item)
+        })
+    };
     let ours: Vec<_> = observed
         .ours
         .iter()
         .filter(|(object, _)| {
-            object
-                .labels
-                .get(SPLIT)
-                .is_none_or(|split| !held.keys().any(|name| name.as_str() == split))
+            !stays(object)
                 || wanted
                     .iter()
                     .flat_map(|(_, objects)| objects)
