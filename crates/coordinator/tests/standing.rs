@@ -223,6 +223,30 @@ fn anything_less_is_not_converged() {
             "route default gives cloud 20 %, not 10 %",
         ),
         (
+            spoil(|_, f| f.proof.as_mut().unwrap().weights = None),
+            Standing::Progressing,
+            "the proof is not whole: it names no weights",
+        ),
+        (
+            spoil(|_, f| f.proof.as_mut().unwrap().weights = Some(ProvenWeights::new())),
+            Standing::Progressing,
+            "the proof is not whole: it says nothing of route default",
+        ),
+        (
+            spoil(|_, f| {
+                let weights = f.proof.as_mut().unwrap().weights.as_mut().unwrap();
+                let shares = weights.values_mut().next().unwrap();
+                shares.insert(BackendName::new("lab").unwrap(), BasisPoints::new(100).unwrap());
+            }),
+            Standing::Different,
+            "route default gives lab 1 %, not 0 %",
+        ),
+        (
+            spoil(|_, f| f.proof.as_mut().unwrap().coverage.seen = 0),
+            Standing::Progressing,
+            "the proof is not whole: no proxy was looked at",
+        ),
+        (
             spoil(|_, f| f.generation = Generation(4)),
             Standing::Progressing,
             "still drives generation 4, not 5",
@@ -293,6 +317,61 @@ fn a_zone_without_splits_is_not_converged_while_its_control_plane_cannot_be_read
     blind.unreadable = Some("connection refused".to_owned());
     let why = "agent fra-1 cannot read the control plane: connection refused".to_owned();
     assert_eq!(standing(blind), (Standing::Unknown, Some(why)));
+}
+
+/// The plan takes the last split away: until the agent holds that plan, and has taken everything away, traffic still
+/// follows the split.
+#[test]
+fn a_zone_is_not_converged_while_a_split_that_is_gone_from_the_plan_is_still_driven() {
+    let mut plan = plan();
+    let driving = agent(fact(&plan));
+    plan.splits = BTreeMap::new();
+    plan.generation = Generation(6);
+    let standing = |agent: Agent| {
+        let fleet = fleet([("fra-1", agent)]);
+        let sight = Sight {
+            plan: &plan,
+            created: &BTreeMap::new(),
+            fleet: &fleet,
+            stale: STALE,
+            now: now(),
+        };
+        let shown = standing::zone(sight, &zone("fra"), &BTreeMap::new());
+        let all = standing::proven_at(sight, &zone("fra")).is_some();
+        (shown.standing, shown.reason.unwrap_or_default(), all)
+    };
+    let is = |standing, why: &str, all| (standing, why.to_owned(), all);
+    assert_eq!(
+        standing(driving.clone()),
+        is(
+            Standing::Progressing,
+            "agent fra-1 still holds plan 5, not 6",
+            false
+        )
+    );
+    let mut trying = driving.clone();
+    trying.generation = Generation(6);
+    let left = trying.items.values_mut().next().unwrap();
+    left.state = ItemState::Failed("DELETE x: 403".to_owned());
+    assert_eq!(
+        standing(trying.clone()),
+        is(
+            Standing::Failed,
+            "split checkout, which the plan takes away: DELETE x: 403",
+            false
+        )
+    );
+    trying.items.clear();
+    assert_eq!(standing(trying.clone()), is(Standing::Converged, "", true));
+    trying.generation = Generation(7);
+    assert_eq!(
+        standing(trying),
+        is(
+            Standing::Different,
+            "agent fra-1 holds plan 7, newer than 6",
+            false
+        )
+    );
 }
 
 #[test]
