@@ -204,7 +204,10 @@ async fn leaves_alone_what_is_newer_or_not_ours() {
     copy["labels"]["kuma.io/origin"] = json!("global");
     let mut other_split = document([10_000, 0], 1);
     other_split["labels"]["weir.dev/split"] = json!("cart");
+    let mut copied = document([10_000, 0], 1);
+    copied["name"] = json!("weir-checkout-trial");
     for (live, words) in [
+        (copied, "a copy"),
         (document([10_000, 0], 9), "generation 9, newer than 7"),
         (stranger, "not Weir's"),
         (bank, "federation bank"),
@@ -456,6 +459,24 @@ async fn what_other_hosts_run_is_acknowledged_then_sampled_inside_the_budget() {
         1,
         "each call leaks"
     );
+
+    // A service went, a rival came: the control plane computes something else now, and the old sample proves nothing.
+    let Answer::Body(_, config) = recorded("config") else {
+        panic!("a recording has a body");
+    };
+    let elsewhere = config.replace("_fra_msvc_", "_osl_msvc_");
+    assert_ne!(config, elsewhere);
+    stage.on(
+        "GET",
+        "/meshes/default/dataplanes/web/_config",
+        body(200, &serde_json::from_str(&elsewhere).unwrap()),
+    );
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(31)).await;
+    tokio::time::resume();
+    let proof = driver.prove(std::slice::from_ref(&item)).await.remove(0);
+    assert!(matches!(proof.verdict, Verdict::Unknown(_)), "{proof:?}");
+    assert_eq!(proof.evidence, Evidence::Unknown);
 
     // Nobody to ask: unknown, and says why.
     let empty = Stage::new().await;
