@@ -16,6 +16,9 @@ use crate::fleet::{Agent, Fleet};
 /// How long live may differ from a new plan before that is called a difference and not a change on its way.
 pub const SETTLE: SignedDuration = SignedDuration::from_secs(15);
 
+/// How long an agent's look at its zone may take, beyond the silence that is allowed: every call of it has an end.
+const LOOK: SignedDuration = SignedDuration::from_secs(30);
+
 /// What everything here is computed from.
 #[derive(Debug, Clone, Copy)]
 pub struct Sight<'a> {
@@ -41,10 +44,21 @@ impl Sight<'_> {
 
     fn silent(&self, agent: &Agent) -> Option<(Standing, String)> {
         let Some(heard) = agent.heard_at else {
-            return Some((Standing::Unknown, "was never heard".to_owned()));
+            let why = if agent.connected {
+                "is connected and has not reported yet"
+            } else {
+                "was never heard"
+            };
+            return Some((Standing::Unknown, why.to_owned()));
         };
         let silence = self.now.duration_since(heard);
         let bound = SignedDuration::try_from(self.stale).unwrap_or(SignedDuration::MAX);
+        let looked = agent.looked_at.unwrap_or(heard);
+        let blind = self.now.duration_since(looked);
+        if silence <= bound && blind > bound.saturating_add(LOOK) {
+            let how = format!("reports, but has not looked at its zone for {}", span(blind));
+            return Some((Standing::Stale, format!("{how}; what is shown is old")));
+        }
         (silence > bound).then(|| {
             let how = if agent.connected {
                 "connected, but silent"
@@ -74,8 +88,10 @@ impl Sight<'_> {
             return (
                 Standing::Progressing,
                 Some(format!(
-                    "still drives generation {}, not {}",
-                    fact.generation, item.generation
+                    "still drives generation {}, not {}{}",
+                    fact.generation,
+                    item.generation,
+                    because(agent)
                 )),
             );
         }
@@ -144,6 +160,12 @@ impl Sight<'_> {
             },
         }
     }
+}
+
+/// Why an agent does not take the plan, as an end of a sentence.
+fn because(agent: &Agent) -> String {
+    let why = agent.refused.as_ref();
+    why.map(|why| format!(": {why}")).unwrap_or_default()
 }
 
 /// A proof that calls itself exact is believed only if it says so of every route, and of a proxy that was looked at.
@@ -367,8 +389,13 @@ pub fn zone(sight: Sight<'_>, name: &ZoneName, platforms: &BTreeMap<ZoneName, St
         // What the zone as a whole holds: its slowest agent's.
         generation: agents.iter().map(|(_, a)| a.generation.0).min().unwrap_or(0),
         kuma: agents.iter().find_map(|(_, agent)| agent.kuma.clone()),
-        agents: agents
-            .iter()
+        // Those as well that nobody waits for any more: what their hosts run is not known, and somebody should see that.
+        agents: sight
+            .fleet
+            .zones
+            .get(name)
+            .into_iter()
+            .flatten()
             .map(|(name, agent)| agent_status(name, agent))
             .collect(),
     }
@@ -424,8 +451,26 @@ fn zone_standing(
         Some(worst) => worst,
         // Nothing is split here, so nothing was read back: what cannot be read is not known.
         None if nothing_is_split && unreadable.is_some() => (Standing::Unknown, unreadable),
-        None => (Standing::Converged, unreadable),
+        None => (Standing::Converged, unreadable.or_else(|| lost(sight, name))),
     }
+}
+
+/// An agent that nobody waits for any more, and that nobody has taken its host's traffic from, as far as is known.
+fn lost(sight: Sight<'_>, zone: &ZoneName) -> Option<String> {
+    let all = sight.fleet.zones.get(zone)?;
+    let counting: Vec<&String> = sight
+        .fleet
+        .counting(zone, sight.now)
+        .map(|(name, _)| name)
+        .collect();
+    let (name, agent) = all.iter().find(|(name, _)| !counting.contains(name))?;
+    let silence = agent.heard_at.map_or_else(
+        || "was never heard".to_owned(),
+        |at| format!("was not heard for {}", span(sight.now.duration_since(at))),
+    );
+    Some(format!(
+        "without agent {name}, which {silence} and whose certificate has ended: what its host runs is not known"
+    ))
 }
 
 /// What an agent says that stands in no split of the plan: that it holds another plan (and so may still drive splits
@@ -439,7 +484,10 @@ fn beside(
     let wanted = sight.plan.generation;
     let holds = agent.generation;
     let plan = (holds < wanted).then(|| {
-        let why = format!("agent {name} still holds plan {holds}, not {wanted}");
+        let why = format!(
+            "agent {name} still holds plan {holds}, not {wanted}{}",
+            because(agent)
+        );
         (Standing::Progressing, Some(why))
     });
     let ahead = (holds > wanted).then(|| {
@@ -505,8 +553,9 @@ pub fn proven_at(sight: Sight<'_>, zone: &ZoneName) -> Option<Timestamp> {
             newest = Some(newest.map_or(at, |n| n.max(at)));
         }
     }
-    // Nothing of this zone changed in this generation: it followed as soon as it held the plan.
-    newest.or(Some(sight.now))
+    // Nothing of this zone changed in this generation: it followed as soon as it held the plan. A proof carries the time
+    // of its agent's clock: by the coordinator's it was after the plan and before now.
+    Some(newest.map_or(sight.now, |at| at.max(sight.plan.created).min(sight.now)))
 }
 
 /// `42 s`, `3 min`, `5 h`, `2 d`: one figure is enough.

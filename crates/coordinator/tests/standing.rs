@@ -93,12 +93,14 @@ fn agent(fact: ItemFact) -> Agent {
     Agent {
         connected: true,
         heard_at: Some(at(99)),
+        looked_at: Some(at(99)),
         version: "0.1.0".to_owned(),
         generation: Generation(5),
         highest: Generation(5),
         certificate_expires: Some(at(3_600)),
         kuma: Some("2.14.3".to_owned()),
         unreadable: None,
+        refused: None,
         items: BTreeMap::from([(fact.split.clone(), fact)]),
     }
 }
@@ -275,9 +277,30 @@ fn anything_less_is_not_converged() {
             "not connected for 2 h; what is shown is old",
         ),
         (
-            spoil(|a, _| a.heard_at = None),
+            spoil(|a, _| {
+                a.connected = false;
+                a.heard_at = None;
+            }),
             Standing::Unknown,
             "was never heard",
+        ),
+        (
+            spoil(|a, _| a.heard_at = None),
+            Standing::Unknown,
+            "is connected and has not reported yet",
+        ),
+        (
+            spoil(|a, _| a.looked_at = Some(at(54))),
+            Standing::Stale,
+            "reports, but has not looked at its zone for 46 s; what is shown is old",
+        ),
+        (
+            spoil(|a, f| {
+                f.generation = Generation(4);
+                a.refused = Some("its disk is full".to_owned());
+            }),
+            Standing::Progressing,
+            "still drives generation 4, not 5: its disk is full",
         ),
         (
             spoil(|_, f| f.split = SplitName::new("another").unwrap()),
@@ -434,7 +457,27 @@ fn of_several_agents_the_worst_counts_and_traffic_is_summed() {
     let both = |gone: Agent| fleet([("fra-1", agent(fact(&plan))), ("fra-2", gone)]);
     assert_eq!(look(&plan, &both(gone.clone())).standing, Standing::Stale);
     gone.certificate_expires = Some(at(99));
-    assert_eq!(look(&plan, &both(gone)).standing, Standing::Converged);
+    assert_eq!(look(&plan, &both(gone.clone())).standing, Standing::Converged);
+    // It is still seen in its zone.
+    let shown = standing::zone(
+        Sight {
+            plan: &plan,
+            created: &BTreeMap::new(),
+            fleet: &both(gone),
+            stale: STALE,
+            now: now(),
+        },
+        &zone("fra"),
+        &BTreeMap::new(),
+    );
+    assert_eq!((shown.standing, shown.agents.len()), (Standing::Converged, 2));
+    assert_eq!(
+        shown.reason.as_deref(),
+        Some(
+            "without agent fra-2, which was not heard for 100 s and whose certificate has ended: what its host runs is not \
+             known"
+        )
+    );
 }
 
 #[test]
@@ -506,4 +549,15 @@ fn zones_show_their_worst_and_agents_nobody_declared() {
     );
     assert_eq!(standing::proven_at(sight, &zone("fra")), Some(at(98)));
     assert_eq!(standing::proven_at(sight, &zone("ams")), None);
+    // Whatever the agent's clock says, a zone followed after the plan was made and before now.
+    for (clock, shown) in [(-4_000, 50), (4_000, 100)] {
+        let mut fact = fact(&plan);
+        fact.proof.as_mut().unwrap().at = at(clock);
+        let skewed = fleet([("fra-1", agent(fact))]);
+        let sight = Sight {
+            fleet: &skewed,
+            ..sight
+        };
+        assert_eq!(standing::proven_at(sight, &zone("fra")), Some(at(shown)));
+    }
 }
