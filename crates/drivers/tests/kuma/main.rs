@@ -103,6 +103,7 @@ async fn lists_are_read_to_their_last_page() {
         .map(|n| {
             let mut one = recorded_items("meshservices").remove(0);
             one["labels"]["kuma.io/zone"] = json!(format!("zone-{n}"));
+            one["labels"]["kuma.io/origin"] = json!("global");
             one
         })
         .collect();
@@ -173,6 +174,38 @@ async fn every_failure_is_told_apart_by_whose_fault_it_is() {
     assert_eq!(error.fault, Fault::Setup, "{error}");
     let nobody = Stage::nobody();
     assert_eq!(nobody.pulse().await.unwrap_err().fault, Fault::Away);
+}
+
+/// An agent that is pointed at another zone's control plane would write there, prove there, and report it as its own.
+#[tokio::test]
+async fn the_control_plane_of_another_zone_is_refused() {
+    let stage = Stage::new().await;
+    stage.on("GET", "/meshes/default/meshservices", recorded("meshservices"));
+    let mut ams = item([9000, 1000], 7);
+    ams.kuma_zone = DnsLabel::new("ams").unwrap();
+    let error = stage
+        .driver()
+        .observe(&mesh(), &[Arc::new(ams)])
+        .await
+        .unwrap_err();
+    assert_eq!(error.fault, Fault::Setup);
+    assert!(
+        error.why.contains("not the control plane of Kuma zone ams") && error.why.contains("fra"),
+        "{error}"
+    );
+    stage
+        .driver()
+        .observe(&mesh(), &[Arc::new(item([9000, 1000], 7))])
+        .await
+        .unwrap();
+}
+
+#[test]
+fn a_password_in_the_address_is_refused_and_not_repeated() {
+    let refused = stage::at("http://admin:s3cret@127.0.0.1:5681").unwrap_err();
+    assert_eq!(refused.fault, Fault::Setup);
+    assert!(!format!("{refused:?}").contains("s3cret"), "{refused:?}");
+    assert!(refused.help.contains("kuma.tokenFile"), "{refused:?}");
 }
 
 #[tokio::test]
