@@ -145,7 +145,13 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<(), ServeE
     let troubles = troubles_tx.subscribe();
     let tokens = Tokens::new(ledger.pool().clone());
 
-    let sessions = Sessions::new(config.federation.clone(), SessionLimits::default(), stop.clone());
+    let limits = SessionLimits::default();
+    let limits = SessionLimits {
+        // Well within the silence that is allowed, or every zone would be stale between two reports.
+        report_interval: limits.report_interval.min(config.stale / 3),
+        ..limits
+    };
+    let sessions = Sessions::new(config.federation.clone(), limits, stop.clone());
     if let Some(known) = in_force.borrow().as_ref() {
         sessions.publish(Arc::clone(&known.plan));
     }
