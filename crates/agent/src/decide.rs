@@ -315,15 +315,17 @@ fn state(
     }
     let rival = second_writers.iter().find(|writer| writer.overrides);
     match (proof, rival) {
-        // What all proxies of this host run now says more than who may outrank whom.
+        // What all proxies run now says more than who may outrank whom; what some of them run does not: a rival may be for
+        // the others alone.
         (
             Some(Proof {
                 verdict: Verdict::Exact,
                 evidence: Evidence::Live,
+                coverage,
                 ..
             }),
-            _,
-        ) => ItemState::Proven,
+            rival,
+        ) if rival.is_none() || coverage.seen >= coverage.of => ItemState::Proven,
         (_, Some(writer)) => ItemState::Overridden(format!(
             "{} {} of origin {} outranks the split's policy",
             writer.kind, writer.object, writer.origin

@@ -16,9 +16,10 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use weir_agent::current::Current;
-use weir_agent::decide::not_seen;
+use weir_agent::decide::{Decision, Happened, conclude, not_seen};
 use weir_agent::run::Loop;
 use weir_agent::store::Store;
+use weir_agent::take::Memory;
 use weir_drivers::{DriverError, Fault, Observed, Outcome, ZoneDriver};
 use weir_model::{
     BackendName, BasisPoints, CommitId, DnsLabel, FederationName, Match, MeshName, Protocol, RouteName,
@@ -26,7 +27,7 @@ use weir_model::{
 };
 use weir_planner::{
     Counts, Coverage, Destination, Digest, Evidence, Generation, Item, ItemRoute, ItemState, PlanId, Proof,
-    ServiceFact, ServiceState, Verdict, ZonePlan, anchor, item_digest,
+    SecondWriter, ServiceFact, ServiceState, Verdict, ZonePlan, anchor, item_digest,
 };
 use weir_render::{Object, Options, Step};
 
@@ -500,4 +501,43 @@ async fn a_label_with_an_absurd_generation_does_not_shut_out_plans_for_ever() {
     agent.pass(Duration::from_secs(10)).await;
     assert_eq!(agent.puts(), [3, 4]);
     agent.stop().await;
+}
+
+/// A policy of somebody else may be for some proxies alone: that those which were looked at are right says nothing of them.
+#[test]
+fn a_rival_is_outdone_by_the_proof_of_all_proxies_and_not_by_that_of_some() {
+    let plan = plan(3, "fra");
+    let split = SplitName::new("checkout").unwrap();
+    let rival = SecondWriter {
+        kind: "MeshHTTPRoute".to_owned(),
+        object: "trial".to_owned(),
+        origin: "zone".to_owned(),
+        overrides: true,
+    };
+    let state = |seen: u32, rivals: Vec<SecondWriter>| {
+        let happened = Happened {
+            observed: Ok(Observed {
+                second_writers: BTreeMap::from([(split.clone(), rivals)]),
+                ..Observed::default()
+            }),
+            decision: Decision::default(),
+            outcomes: Vec::new(),
+            proofs: vec![Proof {
+                verdict: Verdict::Exact,
+                evidence: Evidence::Live,
+                at: Timestamp::now(),
+                coverage: Coverage { seen, of: 2 },
+                weights: None,
+            }],
+            counts: vec![None],
+        };
+        conclude(&plan, &Memory::default(), &happened, None, Timestamp::now())
+            .facts
+            .items
+            .remove(0)
+            .state
+    };
+    assert_eq!(state(1, Vec::new()), ItemState::Proven);
+    assert_eq!(state(2, vec![rival.clone()]), ItemState::Proven);
+    assert!(matches!(state(1, vec![rival]), ItemState::Overridden(_)));
 }
