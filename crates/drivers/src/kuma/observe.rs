@@ -60,13 +60,17 @@ pub(crate) async fn observe(
                 .chain([&item.service])
         })
         .collect();
-    let (root, services, policies, legacy) = try_join4(
+    let (root, (services, local), policies, legacy) = try_join4(
         root(rest),
         services(rest, mesh, &names),
         policies(rest, mesh),
         traffic_routes(rest, mesh),
     )
     .await?;
+    if let Some(item) = items.first() {
+        let local = local.into_iter().chain(policies.iter().filter_map(local_to));
+        own_zone(rest, &item.kuma_zone, local)?;
+    }
     let mut observed = Observed {
         kuma: root.version,
         services,
@@ -96,6 +100,35 @@ pub(crate) async fn observe(
         list.sort();
     }
     Ok((observed, written))
+}
+
+/// Whose zone's own a document is: what a zone did not get from elsewhere carries the zone's name.
+fn local_to(document: &Value) -> Option<String> {
+    let own = policy::label(document, "kuma.io/origin") == Some("zone");
+    own.then(|| policy::label(document, "kuma.io/zone").map(str::to_owned))
+        .flatten()
+}
+
+/// Refuses the control plane of another zone: what is written and proven there is not this zone's traffic.
+fn own_zone(
+    rest: &Rest,
+    wanted: &DnsLabel,
+    mut found: impl Iterator<Item = String>,
+) -> Result<(), DriverError> {
+    let Some(other) = found.find(|zone| zone != wanted.as_str()) else {
+        return Ok(());
+    };
+    Err(DriverError {
+        what: format!("GET meshes at {}", rest.base()),
+        why: format!(
+            "this is not the control plane of Kuma zone {wanted}: it holds objects of its own that are zone {other}'s"
+        ),
+        fault: Fault::Setup,
+        help: format!(
+            "set kuma.api to the control plane of zone {wanted} (not another zone's, and not the global one); nothing was \
+             written here"
+        ),
+    })
 }
 
 fn second_writers(document: &Value, items: &[Arc<Item>], found: &mut BTreeMap<SplitName, Vec<SecondWriter>>) {
@@ -149,12 +182,13 @@ fn no_such_list(path: &str) -> DriverError {
     }
 }
 
-/// The MeshServices of these names, of every zone, as this control plane sees them.
+/// The MeshServices of these names, of every zone, as this control plane sees them; and whose zone's own they are, where
+/// they came from no other.
 async fn services(
     rest: &Rest,
     mesh: &MeshName,
     names: &BTreeSet<&ServiceName>,
-) -> Result<Vec<ServiceFact>, DriverError> {
+) -> Result<(Vec<ServiceFact>, Vec<String>), DriverError> {
     let path = format!("meshes/{mesh}/meshservices");
     let documents = if names.len() > QUESTIONS {
         rest.list(&path, "").await?.ok_or_else(|| no_such_list(&path))?
@@ -176,7 +210,7 @@ async fn services(
         .filter(|fact| names.contains(&fact.service))
         .collect();
     facts.sort();
-    Ok(facts)
+    Ok((facts, documents.iter().filter_map(local_to).collect()))
 }
 
 /// One MeshService; none if it cannot be what a plan means (no display name or zone, names wider than ours).
