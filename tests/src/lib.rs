@@ -3,6 +3,7 @@
 
 pub mod presence;
 pub mod programs;
+pub mod recorded;
 pub mod story;
 
 pub use presence::{Need, real_kuma};
