@@ -50,8 +50,10 @@ pub struct Play {
     pub cast: Box<dyn Cast>,
     /// API of the global control plane, if there is one.
     pub global: Option<String>,
-    /// Where each zone's control plane and Envoys are.
+    /// What each zone's agent is told of its control plane.
     pub parts: BTreeMap<String, crate::ZoneParts>,
+    /// Where the coordinator is: `https://127.0.0.1:...`.
+    pub address: String,
     /// A reader of the coordinator's API.
     pub viewer: Viewer,
     /// Callers by zone.
@@ -138,6 +140,7 @@ impl Play {
             cast,
             global: kuma.global,
             parts: kuma.parts.clone(),
+            address: address.clone(),
             viewer,
             first_commit,
             keeper,
@@ -198,8 +201,15 @@ impl Play {
         let bare = self
             .bare
             .then(|| ("WEIR_TEST_BARE_POLICIES".to_owned(), OsString::from("1")));
+        let program = if self.bare {
+            find_program("weir-agent-bare").context(
+                "bare policies need an agent of their own: `cargo build -p weir-agent --features bare-policies`",
+            )?
+        } else {
+            find_program("weir-agent")?
+        };
         let process = self.keeper.spawn(Start {
-            program: find_program("weir-agent")?,
+            program,
             args: ["run".into(), "--config".into(), file.into()].to_vec(),
             env: bare.into_iter().collect(),
             log: self.dir.join("logs").join(format!("{name}.log")),
