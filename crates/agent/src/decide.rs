@@ -16,7 +16,7 @@ use weir_render::{Form, Object, Options, Step};
 use crate::take::Memory;
 
 /// The label that says which split an object is of.
-const SPLIT: &str = "weir.dev/split";
+pub(crate) const SPLIT: &str = "weir.dev/split";
 /// The label with the first half of the item's digest.
 const DIGEST: &str = "weir.dev/digest";
 
