@@ -181,6 +181,16 @@ impl<'a> Whole<'a> {
                 is: federation.name.clone(),
             });
         }
+        if let Some(parent) = inputs.parent
+            && parent.mesh != federation.mesh
+            && !parent.splits.is_empty()
+        {
+            reasons.push(Refusal::MeshChanged {
+                was: parent.mesh.clone(),
+                is: federation.mesh.clone(),
+                splits: parent.splits.len(),
+            });
+        }
         let mut commits = BTreeMap::new();
         for of in inputs.commits {
             let other = commits.insert(&of.source, &of.commit);
