@@ -12,6 +12,7 @@ use serde::Serialize;
 use weir_link::{LogFormat, private_file};
 use weir_model::ZoneName;
 
+use crate::agents::{self, Agent};
 use crate::ca::Authority;
 use crate::config::{self, Config};
 use crate::ledger::Ledger;
@@ -36,15 +37,18 @@ enum Command {
     /// Makes, lists and revokes tokens; works beside a coordinator that serves.
     #[command(subcommand)]
     Token(Token),
+    /// Lists agents, and forgets those whose hosts are gone; works beside a coordinator that serves.
+    #[command(subcommand)]
+    Agent(Agent),
     /// Checks the configuration and does nothing else.
     CheckConfig(Configured),
 }
 
 #[derive(Debug, Args)]
-struct Configured {
+pub(crate) struct Configured {
     /// The configuration file.
     #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    pub(crate) config: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]
@@ -104,7 +108,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    fn new(error: impl fmt::Display) -> Self {
+    pub(crate) fn new(error: impl fmt::Display) -> Self {
         Self {
             code: 1,
             message: format!("error: {error}"),
@@ -151,6 +155,7 @@ pub async fn run(line: Line) -> Result<(), Failure> {
                 sources.join(", ")
             ))
         }
+        Command::Agent(of) => agents::run(of).await,
         Command::Token(Token::Create(of)) => create(of).await,
         Command::Token(Token::List(of)) => list(of).await,
         Command::Token(Token::Revoke(of)) => revoke(of).await,
@@ -158,6 +163,13 @@ pub async fn run(line: Line) -> Result<(), Failure> {
 }
 
 async fn tokens(file: &Path) -> Result<(Config, Tokens), Failure> {
+    let (config, ledger) = ledger(file).await?;
+    let tokens = Tokens::new(ledger.pool().clone());
+    Ok((config, tokens))
+}
+
+/// The configuration, and the ledger that it names.
+pub(crate) async fn ledger(file: &Path) -> Result<(Config, Ledger), Failure> {
     let config = Config::load(file)?;
     private_file::create_dir(&config.data).map_err(|error| {
         Failure::new(format!(
@@ -166,8 +178,7 @@ async fn tokens(file: &Path) -> Result<(Config, Tokens), Failure> {
         ))
     })?;
     let ledger = Ledger::open(&config.ledger_file()).await.map_err(Failure::new)?;
-    let tokens = Tokens::new(ledger.pool().clone());
-    Ok((config, tokens))
+    Ok((config, ledger))
 }
 
 #[derive(Serialize)]
@@ -313,14 +324,14 @@ async fn revoke(of: Revoke) -> Result<(), Failure> {
     }
 }
 
-fn print(text: &str) -> Result<(), Failure> {
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())
         .and_then(|()| out.flush())
         .map_err(|error| Failure::new(format!("standard output cannot be written: {error}")))
 }
 
-fn print_json(value: &impl Serialize) -> Result<(), Failure> {
+pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value).map_err(Failure::new)?;
     print(&format!("{text}\n"))
 }

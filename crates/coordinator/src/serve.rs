@@ -79,7 +79,7 @@ pub enum ServeError {
 }
 
 /// Opens the data directory and holds it until dropped.
-fn lock(data: &Path) -> Result<File, ServeError> {
+pub(crate) fn lock(data: &Path) -> Result<File, ServeError> {
     let failed = |cause| ServeError::Data {
         path: data.to_owned(),
         cause,
