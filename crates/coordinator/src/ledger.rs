@@ -18,6 +18,7 @@ mod agents;
 mod commits;
 mod events;
 mod forgets;
+mod history;
 mod plans;
 
 pub use agents::{AgentRow, ItemRow};

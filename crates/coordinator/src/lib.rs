@@ -10,6 +10,7 @@ pub mod decide;
 pub mod enrolment;
 pub mod fleet;
 pub mod git;
+mod keeping;
 pub mod ledger;
 mod metrics;
 pub mod observing;
