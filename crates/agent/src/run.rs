@@ -18,6 +18,7 @@ use weir_render::Options;
 use crate::activation::activate;
 use crate::current::Current;
 use crate::decide;
+use crate::status;
 use crate::store::{Kept, Store};
 use crate::take::{Memory, Offer, judge};
 
@@ -190,7 +191,8 @@ impl Loop {
         for item in &facts.items {
             let earlier = before.facts.items.iter().find(|fact| fact.split == item.split);
             if earlier.is_none_or(|fact| fact.state != item.state || fact.generation != item.generation) {
-                tracing::info!(split = %item.split, generation = item.generation.0, state = ?item.state, "item");
+                let (state, reason) = status::told(&item.state);
+                tracing::info!(split = %item.split, generation = item.generation.0, state, reason, "item");
             }
         }
         self.tell.send_replace(Arc::new(Current {

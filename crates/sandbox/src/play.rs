@@ -83,6 +83,10 @@ impl Play {
             }
             Err(error) => {
                 // What went wrong is in there.
+                let empty = std::fs::read_dir(&dir).is_ok_and(|mut all| all.next().is_none());
+                if empty {
+                    return Err(error.context("the sandbox did not start"));
+                }
                 let kept = temporary.map_or(dir, tempfile::TempDir::keep);
                 Err(error.context(format!(
                     "the sandbox did not start; everything is in {}",
