@@ -16,6 +16,7 @@ use crate::canonical;
 use crate::plan::{Destination, Digest, Generation, Item, ItemRoute, Plan, PlanId, SplitPlan};
 use crate::precedence;
 use crate::programmed::Programmed;
+use crate::prune;
 use crate::refusal::{Flaw, Refusal};
 use crate::retire::{self, Services};
 
@@ -191,6 +192,11 @@ impl<'a> Whole<'a> {
                 splits: parent.splits.len(),
             });
         }
+        reasons.extend(
+            inputs
+                .parent
+                .and_then(|parent| prune::of_plan(parent, inputs.declaration)),
+        );
         let mut commits = BTreeMap::new();
         for of in inputs.commits {
             let other = commits.insert(&of.source, &of.commit);
