@@ -21,7 +21,7 @@ use crate::tokens::{Purpose, Revoked, State, TokenRecord, Tokens};
 
 /// Reads declarations from Git, plans, holds agents' sessions, and answers what is declared and what runs.
 #[derive(Debug, Parser)]
-#[command(name = "weir-coordinator", version, max_term_width = 100)]
+#[command(name = "weir-coordinator", version, max_term_width = 80)]
 pub struct Line {
     /// How logs look on standard error: text or json. WEIR_LOG says how much (default: info).
     #[arg(long, global = true, default_value = "text", value_name = "FORMAT")]
@@ -189,7 +189,15 @@ struct Created {
 }
 
 async fn create(of: Create) -> Result<(), Failure> {
-    let (config, tokens) = tokens(&of.configured.config).await?;
+    let (config, ledger) = ledger(&of.configured.config).await?;
+    if let Some(zone) = &of.zone {
+        let declared = ledger.platforms().await.map_err(Failure::new)?;
+        if let Some(warning) = undeclared(zone, declared.keys()) {
+            // Whether anybody reads it is their affair: the token is made all the same.
+            let _ = writeln!(io::stderr(), "{warning}");
+        }
+    }
+    let tokens = Tokens::new(ledger.pool().clone());
     let now = Timestamp::now();
     let days = |n: u64| Duration::from_secs(n * 86_400);
     let created = match (&of.zone, &of.viewer) {
@@ -226,6 +234,25 @@ async fn create(of: Create) -> Result<(), Failure> {
     } else {
         print(&format!("{}\n", created.token))
     }
+}
+
+/// What to say of a zone that the declaration in force does not have: most often its name is misspelt. An agent may come
+/// before its zone, so it is no error; and before the first plan nothing is known.
+fn undeclared<'a>(zone: &ZoneName, declared: impl Iterator<Item = &'a ZoneName>) -> Option<String> {
+    let declared: Vec<&str> = declared.map(ZoneName::as_str).collect();
+    if declared.is_empty() || declared.contains(&zone.as_str()) {
+        return None;
+    }
+    const NAMED: usize = 8;
+    let more = match declared.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Some(format!(
+        "warning: the declaration in force has no zone {zone}; its zones are {}{more}. An agent that joins with this token \
+         gets nothing to do until that zone is declared",
+        declared[..declared.len().min(NAMED)].join(", ")
+    ))
 }
 
 #[derive(Serialize)]
