@@ -1,4 +1,6 @@
-//! What several tests need: the programs that they start.
+//! What several tests need: the programs that they start, an API server (`kubernetes`).
+
+pub mod kubernetes;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

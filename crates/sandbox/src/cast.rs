@@ -39,6 +39,8 @@ pub struct ZoneParts {
     pub api: String,
     /// Where the admin interfaces of this zone's proxies are or will be: globs of unix sockets, or URLs.
     pub envoy_admin: Vec<String>,
+    /// Lets the zone's agent into the API server of the cluster that the zone is; none for VMs.
+    pub kubeconfig: Option<PathBuf>,
 }
 
 /// Where a caller sends its requests to reach the split service.

@@ -292,6 +292,7 @@ impl Cast for Double {
             Ok(ZoneParts {
                 api: format!("http://{api}"),
                 envoy_admin: self.sockets(zone),
+                kubeconfig: None,
             })
         })
     }
