@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use weir_model::{DnsLabel, FederationName, MeshName, Protocol, ServiceName, SplitName};
 use weir_planner::{Item, SecondWriter, ServiceFact, ServiceState};
-use weir_render::Kind;
+use weir_render::{Form, Kind};
 
 use super::policy::{self, Owner};
 use super::rest::Rest;
@@ -51,15 +51,7 @@ pub(crate) async fn observe(
     mesh: &MeshName,
     items: &[Arc<Item>],
 ) -> Result<(Observed, Vec<(SplitName, Timestamp)>), DriverError> {
-    let names: BTreeSet<&ServiceName> = items
-        .iter()
-        .flat_map(|item| {
-            item.destinations
-                .values()
-                .map(|d| &d.service)
-                .chain([&item.service])
-        })
-        .collect();
+    let names = service_names(items);
     let (root, services, policies, legacy) = try_join4(
         root(rest),
         services(rest, mesh, &names),
@@ -74,7 +66,7 @@ pub(crate) async fn observe(
     };
     let mut written = Vec::new();
     for document in &policies {
-        match policy::owner(document, federation) {
+        match policy::owner(document, federation, &Form::Universal) {
             Owner::Ours {
                 object,
                 generation,
@@ -98,7 +90,25 @@ pub(crate) async fn observe(
     Ok((observed, written))
 }
 
-fn second_writers(document: &Value, items: &[Arc<Item>], found: &mut BTreeMap<SplitName, Vec<SecondWriter>>) {
+/// The display names that matter to these items.
+pub(crate) fn service_names(items: &[Arc<Item>]) -> BTreeSet<&ServiceName> {
+    items
+        .iter()
+        .flat_map(|item| {
+            item.destinations
+                .values()
+                .map(|d| &d.service)
+                .chain([&item.service])
+        })
+        .collect()
+}
+
+/// Names a policy of somebody else at every split that it touches.
+pub(crate) fn second_writers(
+    document: &Value,
+    items: &[Arc<Item>],
+    found: &mut BTreeMap<SplitName, Vec<SecondWriter>>,
+) {
     for item in items {
         if let Some(writer) = weir_render::touches(item, document) {
             found.entry(item.split.clone()).or_default().push(writer);
@@ -172,15 +182,16 @@ async fn services(
     };
     let mut facts: Vec<ServiceFact> = documents
         .iter()
-        .filter_map(service)
+        .filter_map(|document| service(document, policy::label(document, "kuma.io/display-name")))
         .filter(|fact| names.contains(&fact.service))
         .collect();
     facts.sort();
     Ok(facts)
 }
 
-/// One MeshService; none if it cannot be what a plan means (no display name or zone, names wider than ours).
-fn service(document: &Value) -> Option<ServiceFact> {
+/// One MeshService of either form; none if it cannot be what a plan means (no display name or zone, names wider than
+/// ours). The display name is a label in Kuma's REST and an annotation in a cluster.
+pub(crate) fn service(document: &Value, display_name: Option<&str>) -> Option<ServiceFact> {
     let dns = |key: &str| policy::label(document, key).and_then(|text| DnsLabel::new(text).ok());
     let spec = document.get("spec")?;
     let ports = spec
@@ -194,7 +205,7 @@ fn service(document: &Value) -> Option<ServiceFact> {
         })
         .collect();
     Some(ServiceFact {
-        service: dns("kuma.io/display-name")?.into(),
+        service: DnsLabel::new(display_name?).ok()?.into(),
         kuma_zone: dns("kuma.io/zone")?,
         namespace: dns("k8s.kuma.io/namespace"),
         ports,
