@@ -31,9 +31,13 @@ pub struct Place {
     /// only if given, or if something went wrong.
     #[arg(long, global = true, value_name = "DIR")]
     pub dir: Option<PathBuf>,
-    /// Play with the kuma-cp, kuma-dp and envoy of this machine (WEIR_KUMA_BIN, or PATH) instead of the double.
+    /// Play with the kuma-cp, kuma-dp and envoy of this machine (WEIR_KUMA_BIN, or PATH) instead of the double. One zone is a
+    /// cluster if kube-apiserver and etcd (WEIR_KUBERNETES_BIN, or PATH) are here as well.
     #[arg(long, global = true)]
     pub real: bool,
+    /// With --real: Universal zones alone, no cluster.
+    #[arg(long, global = true, requires = "real")]
+    pub universal: bool,
 }
 
 /// What to do.
@@ -93,8 +97,8 @@ pub struct Tour {
     /// Requests counted in each zone after each step.
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub requests: u64,
-    /// Have the agents write policies without the anchor, to see what that loses. Needs agents built with the feature
-    /// `bare-policies`.
+    /// Have the agents write policies without the anchor, to see what that loses. Needs `weir-agent-bare`: `cargo build
+    /// -p weir-agent --features bare-policies`.
     #[arg(long)]
     pub bare: bool,
 }

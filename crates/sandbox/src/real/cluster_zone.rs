@@ -23,6 +23,8 @@ use crate::cluster::{ApiServer, Authority, Binaries, Cluster, Types, User, docum
 
 /// Where Kuma is.
 pub const SYSTEM: &str = "kuma-system";
+/// Where the agent would be, if it were in the cluster.
+pub const AGENT_NAMESPACE: &str = "weir-system";
 /// Where the applications are.
 pub const SHOP: &str = "shop";
 /// The port of a zone ingress in a cluster.
@@ -30,14 +32,17 @@ pub(crate) const INGRESS_PORT: u16 = 10_001;
 /// What the field manager of everything is that a cluster's people set up here.
 const SET_UP: &str = "sandbox";
 
+/// ServiceAccount and rights of the zone's agent.
+pub const AGENT_RIGHTS: &str = include_str!("agent-rights.yaml");
+
 /// Kuma's own user.
 fn kuma() -> User {
     User::service_account(SYSTEM, "kuma-control-plane")
 }
 
-/// The agent's user, as the manifests in deploy/ name it.
+/// The agent's user.
 pub fn agent() -> User {
-    User::service_account("weir-system", "weir-agent")
+    User::service_account(AGENT_NAMESPACE, "weir-agent")
 }
 
 /// A started cluster zone.
@@ -90,7 +95,7 @@ impl ClusterZone {
         for object in &printed.objects {
             admin.apply(&types, SET_UP, object).await?;
         }
-        for namespace in [SYSTEM, "weir-system", SHOP] {
+        for namespace in [SYSTEM, AGENT_NAMESPACE, SHOP] {
             let labels = match namespace {
                 SHOP => json!({"kuma.io/sidecar-injection": "enabled"}),
                 // The installer's own.
@@ -108,6 +113,9 @@ impl ClusterZone {
                 "metadata": {"name": "default", "namespace": namespace},
             });
             admin.apply(&types, SET_UP, &account).await?;
+        }
+        for object in documents(AGENT_RIGHTS)? {
+            admin.apply(&types, SET_UP, &object).await?;
         }
         let certificates = home.join("webhooks");
         std::fs::create_dir_all(&certificates)?;

@@ -1,11 +1,16 @@
 //! A real API server for a test: with Kuma's definitions, namespaces, users, and nothing left behind.
 
+pub mod driven;
+
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 use weir_sandbox::cluster::{ApiServer, Binaries, Cluster, Definitions, Source, Store, Types, User};
 use weir_sandbox::process::Keeper;
+use weir_sandbox::real::cluster_zone;
+
+use crate::presence::{Need, REQUIRE, required};
 
 /// Kuma's system namespace.
 pub const SYSTEM: &str = "kuma-system";
@@ -26,11 +31,6 @@ pub struct Stand {
     dir: tempfile::TempDir,
 }
 
-/// The agent's user.
-pub fn agent() -> User {
-    User::service_account("weir-system", "weir-agent")
-}
-
 /// Starts one for the test of this name. None where `kube-apiserver` and `etcd` are absent: then it says that the test is
 /// skipped.
 ///
@@ -39,10 +39,14 @@ pub fn agent() -> User {
 pub async fn stand(test: &str) -> anyhow::Result<Option<Stand>> {
     let binaries = match Binaries::find() {
         Ok(binaries) => binaries,
-        Err(absent) if required("kubernetes") => {
-            return Err(anyhow::anyhow!(absent).context("WEIR_REQUIRE names kubernetes"));
-        }
         Err(absent) => {
+            let list = std::env::var(REQUIRE).unwrap_or_default();
+            if required(&list)
+                .map_err(anyhow::Error::msg)?
+                .contains(&Need::Kubernetes)
+            {
+                bail!("{REQUIRE} demands kubernetes, but {absent}");
+            }
             say(&format!("test {test} is SKIPPED: {absent}"));
             return Ok(None);
         }
@@ -51,7 +55,11 @@ pub async fn stand(test: &str) -> anyhow::Result<Option<Stand>> {
     let keeper = Keeper::start().unwrap_or_else(|_| Keeper::none());
     let dir = tempfile::tempdir()?;
     let (home, logs) = (dir.path().join("cluster"), dir.path().join("logs"));
-    let users = [agent(), User::named("argocd"), User::named("nobody")];
+    let users = [
+        cluster_zone::agent(),
+        User::named("argocd"),
+        User::named("nobody"),
+    ];
     let cluster = Cluster::start(test, &home, &logs, keeper, binaries, &users).await?;
     let admin = cluster.api(&User::admin())?;
     let definitions = Definitions::find(&checkout().join("../shared/reference/crds"))?;
@@ -119,11 +127,6 @@ impl Stand {
     pub async fn store(&self) -> anyhow::Result<Store> {
         Store::read(&self.admin).await
     }
-}
-
-/// Whether `WEIR_REQUIRE` (`kuma,envoy,kubernetes`) says that absence of this is a failure and not a reason to skip.
-fn required(what: &str) -> bool {
-    std::env::var("WEIR_REQUIRE").is_ok_and(|list| list.split(',').any(|one| one.trim() == what))
 }
 
 /// So that it is seen also where the output of tests that pass is not.
