@@ -1,6 +1,7 @@
 //! A real API server for a test: with Kuma's definitions, namespaces, users, and nothing left behind.
 
 pub mod driven;
+pub mod relay;
 
 use std::path::{Path, PathBuf};
 
@@ -31,14 +32,13 @@ pub struct Stand {
     dir: tempfile::TempDir,
 }
 
-/// Starts one for the test of this name. None where `kube-apiserver` and `etcd` are absent: then it says that the test is
-/// skipped.
+/// The programs of a cluster, for the test of this name. None where they are absent: then it says that the test is skipped.
 ///
 /// # Errors
-/// If they are there and do not start, or are absent though `WEIR_REQUIRE` names `kubernetes`.
-pub async fn stand(test: &str) -> anyhow::Result<Option<Stand>> {
-    let binaries = match Binaries::find() {
-        Ok(binaries) => binaries,
+/// If they are absent though `WEIR_REQUIRE` names `kubernetes`.
+pub fn binaries(test: &str) -> anyhow::Result<Option<Binaries>> {
+    match Binaries::find() {
+        Ok(binaries) => Ok(Some(binaries)),
         Err(absent) => {
             let list = std::env::var(REQUIRE).unwrap_or_default();
             if required(&list)
@@ -48,8 +48,19 @@ pub async fn stand(test: &str) -> anyhow::Result<Option<Stand>> {
                 bail!("{REQUIRE} demands kubernetes, but {absent}");
             }
             say(&format!("test {test} is SKIPPED: {absent}"));
-            return Ok(None);
+            Ok(None)
         }
+    }
+}
+
+/// Starts one for the test of this name. None where `kube-apiserver` and `etcd` are absent: then it says that the test is
+/// skipped.
+///
+/// # Errors
+/// If they are there and do not start, or are absent though `WEIR_REQUIRE` names `kubernetes`.
+pub async fn stand(test: &str) -> anyhow::Result<Option<Stand>> {
+    let Some(binaries) = binaries(test)? else {
+        return Ok(None);
     };
     // Without it processes still go with the test, unless that is killed.
     let keeper = Keeper::start().unwrap_or_else(|_| Keeper::none());

@@ -45,6 +45,12 @@ fn own(of: &Type) -> bool {
     matches!(of.plural.as_str(), "events" | "leases" | "componentstatuses")
 }
 
+/// And where it is itself, taken out when it ends and put in again when it starts.
+const ITSELF: [&str; 2] = [
+    "/api/v1/namespaces/default/endpoints/kubernetes",
+    "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes",
+];
+
 impl Store {
     /// Reads it, as a user who may.
     ///
@@ -60,7 +66,10 @@ impl Store {
                 let metadata = &object["metadata"];
                 let home = one.path(metadata["namespace"].as_str());
                 let name = metadata["name"].as_str().unwrap_or_default();
-                objects.insert(format!("{home}/{name}"), object);
+                let path = format!("{home}/{name}");
+                if !ITSELF.contains(&path.as_str()) {
+                    objects.insert(path, object);
+                }
             }
         }
         Ok(Self { objects })

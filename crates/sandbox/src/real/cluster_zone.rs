@@ -174,6 +174,21 @@ impl ClusterZone {
         }
     }
 
+    /// Stops the time of Kuma's control plane: its webhooks take calls and never answer.
+    pub fn freeze_control_plane(&self) {
+        self.plane.freeze();
+    }
+
+    /// Lets it go on.
+    pub fn thaw_control_plane(&self) {
+        self.plane.thaw();
+    }
+
+    /// Whether Kuma's control plane ended by itself: it does when it cannot keep its lease. In words.
+    pub fn control_plane_ended(&mut self) -> Option<String> {
+        self.plane.casualty()
+    }
+
     /// Applies an object.
     ///
     /// # Errors

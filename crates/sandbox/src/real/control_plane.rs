@@ -266,6 +266,20 @@ impl ControlPlane {
         }
     }
 
+    /// Stops its time, if it runs.
+    pub(crate) fn freeze(&self) {
+        if let Some(process) = &self.process {
+            process.freeze();
+        }
+    }
+
+    /// Lets it go on.
+    pub(crate) fn thaw(&self) {
+        if let Some(process) = &self.process {
+            process.thaw();
+        }
+    }
+
     /// `kill -9`.
     pub(crate) async fn kill(&mut self) -> anyhow::Result<()> {
         if let Some(mut process) = self.process.take() {

@@ -99,11 +99,6 @@ impl Real {
         self
     }
 
-    /// The zone that is a cluster, once it is started.
-    pub fn cluster(&mut self) -> Option<&mut ClusterZone> {
-        self.cluster.as_mut()
-    }
-
     fn cluster_of(&self, zone: &str) -> Option<&ClusterZone> {
         let (name, _) = self.cluster_zone.as_ref()?;
         self.cluster.as_ref().filter(|_| name == zone)
@@ -494,6 +489,10 @@ impl Cast for Real {
             plane.knows_mesh(&mesh).await
         }
         .boxed()
+    }
+
+    fn cluster(&mut self) -> Option<&mut ClusterZone> {
+        self.cluster.as_mut()
     }
 
     fn casualties(&mut self) -> Vec<String> {
