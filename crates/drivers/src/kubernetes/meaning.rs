@@ -150,7 +150,7 @@ impl Refusal {
     pub(crate) fn meaning(&self, what: &str, server: &str) -> DriverError {
         let (fault, why, help) = match Status::read(&self.body) {
             Some(status) => of_status(self.code, &status, self.wait()),
-            None => of_text(self.code, &self.body, server),
+            None => of_text(self.code, &self.body, self.wait(), server),
         };
         DriverError {
             what: what.to_owned(),
@@ -196,6 +196,11 @@ fn of_status(code: u16, status: &Status, wait: Option<Duration>) -> Meaning {
             format!("403: the API server does not know who asks: {}", status.message),
             "the agent sent no token, or none that this server knows: look at the user in the kubeconfig",
         ),
+        403 if status.causes.iter().any(|c| c.reason == "NamespaceTerminating") => says(
+            Fault::NotYet,
+            said,
+            "somebody is removing Kuma's namespace; once it is there again, the next activation writes",
+        ),
         403 if status.message.contains("cannot ") => says(
             Fault::Setup,
             said,
@@ -234,16 +239,7 @@ fn of_status(code: u16, status: &Status, wait: Option<Duration>) -> Meaning {
             "422: the object was removed and made anew at the same moment",
             "the next activation looks again",
         ),
-        429 => says(
-            Fault::Away,
-            format!(
-                "429: the API server is asked too often, and wants {} s of rest: {}",
-                wait.unwrap_or_default().as_secs(),
-                status.message
-            ),
-            "Weir leaves it alone for so long. If it stays, somebody floods this API server, or its priority levels leave \
-             nothing for the agent",
-        ),
+        429 => too_often(wait, &status.message),
         400 | 405 | 406 | 413 | 415 | 422 => says(
             Fault::Refused,
             said,
@@ -316,7 +312,19 @@ fn webhook_refuses(said: String, message: &str) -> Meaning {
     )
 }
 
-fn of_text(code: u16, body: &[u8], server: &str) -> Meaning {
+fn too_often(wait: Option<Duration>, said: &str) -> Meaning {
+    says(
+        Fault::Away,
+        format!(
+            "429: the API server is asked too often, and wants {} s of rest: {said}",
+            wait.unwrap_or_default().as_secs()
+        ),
+        "Weir leaves it alone for so long. If it stays, somebody floods this API server, or its priority levels leave \
+         nothing for the agent",
+    )
+}
+
+fn of_text(code: u16, body: &[u8], wait: Option<Duration>, server: &str) -> Meaning {
     let text: String = String::from_utf8_lossy(body).trim().chars().take(120).collect();
     match code {
         404 if text.starts_with("404 page not found") => says(
@@ -324,11 +332,7 @@ fn of_text(code: u16, body: &[u8], server: &str) -> Meaning {
             "404: this cluster has no such kind of object",
             "is Kuma 2.14 or newer installed in this cluster?",
         ),
-        429 => says(
-            Fault::Away,
-            "429: the API server is asked too often",
-            "Weir leaves it alone for a while",
-        ),
+        429 => too_often(wait, &text),
         401 | 403 => says(
             Fault::Setup,
             format!("{code}: {text}"),
