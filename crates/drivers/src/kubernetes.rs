@@ -8,6 +8,7 @@ mod access;
 mod apply;
 mod call;
 mod credential;
+mod listing;
 mod meaning;
 mod metrics;
 mod objects;
@@ -272,6 +273,16 @@ impl KumaKubernetes {
                 "Kuma's control plane cannot be asked for evidence: {error}"
             )),
             None => {}
+        }
+        let watches = [
+            watches.services.obstacle(),
+            watches.http.obstacle(),
+            watches.tcp.obstacle(),
+        ];
+        if let Some(error) = watches.into_iter().flatten().next() {
+            notes.push(format!(
+                "the cluster cannot be watched, and is listed each time: {error}"
+            ));
         }
         self.witness.observed(items, &written).await;
         self.seen.remember(&observed.ours);

@@ -365,7 +365,10 @@ pub(crate) fn no_answer(what: &str, server: &str, error: &(dyn Error + 'static))
     });
     let said = chain(error);
     let (fault, why, help) = match tls {
-        Some(rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer)) => says(
+        // Authorities of two clusters often have one name: then it is the signature that does not fit.
+        Some(rustls::Error::InvalidCertificate(
+            rustls::CertificateError::UnknownIssuer | rustls::CertificateError::BadSignature,
+        )) => says(
             Fault::Setup,
             format!("the certificate of {server} is of another authority than the one that is trusted"),
             "the certificate authority in the kubeconfig is of another cluster, or was replaced: write the kubeconfig \
@@ -395,6 +398,11 @@ pub(crate) fn no_answer(what: &str, server: &str, error: &(dyn Error + 'static))
             Fault::Away,
             format!("the name of {server} cannot be resolved: {said}"),
             "is the name right, and does DNS answer on this host? Traffic stays as it is",
+        ),
+        None if said.contains("deadline has elapsed") => says(
+            Fault::Away,
+            format!("no connection to {server} in time"),
+            "can it be reached from here (security groups, network policies), and is it up? Traffic stays as it is",
         ),
         None => says(
             Fault::Away,
@@ -434,18 +442,38 @@ pub(crate) fn strange(what: &str, server: &str, why: &str) -> DriverError {
 
 /// Every error of a chain, with those that an `io::Error` holds and does not name as its source.
 fn walk(error: &(dyn Error + 'static), see: &mut dyn FnMut(&(dyn Error + 'static))) {
-    let mut next = Some(error);
-    while let Some(part) = next {
-        see(part);
-        if let Some(inner) = part.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-            let inner: &(dyn Error + 'static) = inner;
-            see(inner);
-        }
-        next = part.source();
+    see(error);
+    if let Some(held) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        walk(held, see);
+    } else if let Some(below) = error.source() {
+        walk(below, see);
     }
 }
 
 /// An error with everything below it.
 pub(crate) fn chain(error: &dyn Error) -> String {
     crate::kuma::chain(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_nobody_knows() {
+        let dns = io::Error::other("failed to lookup address information: Name or service not known");
+        let error = no_answer("GET /version", "https://nowhere.example.com:443/", &dns);
+        assert!(error.why.contains("cannot be resolved"), "{error}");
+        assert!(error.fault.passes());
+    }
+
+    #[test]
+    fn what_an_io_error_holds_is_found_however_deep() {
+        let tls = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
+        let deep = io::Error::other(io::Error::other(tls));
+        let error = no_answer("GET /version", "https://c:443/", &deep);
+        assert_eq!(error.fault, Fault::Setup);
+        let gone = io::Error::other(io::Error::from(io::ErrorKind::ConnectionRefused));
+        assert!(no_answer("GET /", "c", &gone).why.contains("connection refused"));
+    }
 }

@@ -8,7 +8,7 @@ use weir_planner::ServiceFact;
 use weir_render::Form;
 
 use super::MANAGER;
-use super::watch::Kept;
+use super::listing::Kept;
 use crate::kuma::observe::service;
 use crate::kuma::policy::{self, Owner};
 

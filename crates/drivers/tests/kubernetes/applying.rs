@@ -78,6 +78,9 @@ async fn nobody_newer_and_nobody_else_is_written_over() {
         change(&mut object["metadata"]);
         object
     };
+    let written_by = |manager: &str, operation: &str| {
+        change(&|m| m["managedFields"] = plan::managed(manager, operation, "2026-11-23T15:00:00Z"))
+    };
     for (object, said) in [
         (
             change(&|m| m["labels"]["weir.dev/federation"] = json!("bank")),
@@ -96,9 +99,7 @@ async fn nobody_newer_and_nobody_else_is_written_over() {
             "not of zone origin",
         ),
         (
-            change(&|m| {
-                m["managedFields"] = plan::managed("argocd-controller", "Apply", "2026-11-23T15:00:00Z")
-            }),
+            written_by("argocd-controller", "Apply"),
             "its field managers are argocd-controller",
         ),
         (
@@ -106,10 +107,7 @@ async fn nobody_newer_and_nobody_else_is_written_over() {
             "its field managers are none",
         ),
         // Our name with another operation is another manager.
-        (
-            change(&|m| m["managedFields"] = plan::managed("weir", "Update", "2026-11-23T15:00:00Z")),
-            "its field managers are weir",
-        ),
+        (written_by("weir", "Update"), "its field managers are weir"),
     ] {
         cluster.remove(OURS);
         cluster.put(object);

@@ -17,7 +17,7 @@ use kube::client::Body;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
-use weir_drivers::{Cluster as Access, KubernetesConfig, KumaKubernetes, Sampled};
+use weir_drivers::{Cluster as Access, KubernetesConfig, KumaKubernetes, KumaRest, Metrics, Sampled};
 use weir_model::DnsLabel;
 
 use crate::plan;
@@ -137,6 +137,18 @@ impl Cluster {
         KumaKubernetes::over(config, self.client()).unwrap()
     }
 
+    pub(crate) fn driver_with_rest(&self, api: &str, metrics: Option<Metrics>) -> KumaKubernetes {
+        let config = KubernetesConfig {
+            rest: Some(KumaRest {
+                api: api.to_owned(),
+                token_file: None,
+            }),
+            metrics,
+            ..self.config()
+        };
+        KumaKubernetes::over(config, self.client()).unwrap()
+    }
+
     /// From now on this is the answer, until [`Self::heal`].
     pub(crate) fn on(&self, method: &str, path: &str, instead: Instead) {
         self.state()
@@ -163,6 +175,10 @@ impl Cluster {
         all.filter(|asked| asked.method == method && asked.path == path && !asked.query.contains("watch="))
             .cloned()
             .collect()
+    }
+
+    pub(crate) fn everything(&self) -> Vec<Asked> {
+        self.state().asked.clone()
     }
 
     /// Everything that was written or removed, or tried to be.

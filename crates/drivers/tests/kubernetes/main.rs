@@ -5,7 +5,11 @@
 
 mod applying;
 mod cluster;
+mod evidence;
+mod fuzz;
 mod meaning;
 mod observing;
 mod plan;
+mod rights;
+mod transport;
 mod watching;
