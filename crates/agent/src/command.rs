@@ -65,6 +65,9 @@ struct Join {
     at: At,
     #[command(flatten)]
     token: Token,
+    /// Do nothing and succeed if this agent has joined already
+    #[arg(long)]
+    unless_joined: bool,
 }
 
 #[derive(Debug, Args)]
@@ -136,6 +139,10 @@ impl Join {
     async fn run(self) -> anyhow::Result<()> {
         let config = Config::load(&self.at.config)?;
         let dir = IdentityDir::new(config.identity_dir());
+        if dir.exists() && self.unless_joined {
+            tracing::info!(identity = %dir.path().display(), "this agent has joined already");
+            return Ok(());
+        }
         if dir.exists() {
             bail!(
                 "this agent has joined already: its identity is in {}. To join anew, stop the agent and remove that \
