@@ -93,10 +93,14 @@ pub struct Tour {
     /// Requests counted in each zone after each step.
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub requests: u64,
-    /// Have the agents write policies without the anchor, to see what that loses. Needs agents built with the feature
-    /// `bare-policies`.
+    /// Have the agents write policies without the anchor, to see what that loses. Needs `weir-agent-bare`: `cargo build
+    /// -p weir-agent --features bare-policies`.
     #[arg(long)]
     pub bare: bool,
+    /// After the story, time N changes of weights until every caller's Envoy has them: from a commit, from a PUT on the
+    /// zones' own control planes, from a PUT on the global one. Adds a last line.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub pace: usize,
 }
 
 /// Does what the line says.

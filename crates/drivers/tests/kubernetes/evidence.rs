@@ -34,6 +34,36 @@ async fn serve(app: Router) -> std::net::SocketAddr {
     address
 }
 
+const NOTHING: &str = r#"{"total": 0, "items": [], "next": null}"#;
+
+/// A list of MeshServices with one of this zone's own.
+fn own(zone: &str) -> String {
+    let labels = json!({"kuma.io/display-name": "checkout", "kuma.io/origin": "zone", "kuma.io/zone": zone});
+    json!({"total": 1, "items": [{"name": "checkout.shop", "labels": labels, "spec": {}}], "next": null})
+        .to_string()
+}
+
+#[tokio::test]
+async fn evidence_of_another_zone_is_refused() {
+    let _first = tokio_rustls::rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let control_plane = Router::new()
+        .route(
+            "/",
+            get(|| async { json!({"version": "2.14.3", "instanceId": "cp-1"}).to_string() }),
+        )
+        .route("/meshes/default/meshservices", get(|| async { own("eu2") }))
+        .route("/meshes/default/meshhttproutes", get(|| async { NOTHING }))
+        .route("/meshes/default/meshtcproutes", get(|| async { NOTHING }));
+    let control_plane = serve(control_plane).await;
+    let driver = Cluster::new().driver_with_rest(&format!("http://{control_plane}"), None);
+    let items = [Arc::new(item([9000, 1000], 7))];
+    let error = driver.observe(&mesh(), &items).await.unwrap_err();
+    assert!(
+        error.why.contains("zone eu2's") && error.help.contains("kuma.api"),
+        "{error:?}"
+    );
+}
+
 #[tokio::test]
 async fn callers_are_counted_by_their_own_metrics() {
     let _first = tokio_rustls::rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -69,6 +99,10 @@ async fn callers_are_counted_by_their_own_metrics() {
             "/meshes/default/dataplanes/_overview",
             get(move || async move { overview.to_string() }),
         );
+    let control_plane = control_plane
+        .route("/meshes/default/meshservices", get(|| async { own("use1") }))
+        .route("/meshes/default/meshhttproutes", get(|| async { NOTHING }))
+        .route("/meshes/default/meshtcproutes", get(|| async { NOTHING }));
     let control_plane = serve(control_plane).await;
     let cluster = Cluster::new();
     cluster.put(plan::live([9000, 1000], 7));

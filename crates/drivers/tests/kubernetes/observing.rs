@@ -104,6 +104,7 @@ async fn objects_of_a_real_kuma_are_read() {
     cluster.put(recorded["meshservice-local"].clone());
     let mut cart = item([9000, 1000], 7);
     cart.service = ServiceName::new("cart").unwrap();
+    cart.kuma_zone = DnsLabel::new("eks").unwrap();
     for to in cart.destinations.values_mut() {
         to.service = cart.service.clone();
     }
@@ -323,4 +324,30 @@ async fn an_empty_list_is_believed_when_it_is_one() {
     let error = cluster.driver().observe(&mesh(), &items).await.unwrap_err();
     assert_eq!(error.fault, Fault::Setup);
     assert!(!error.fault.passes());
+}
+
+#[tokio::test]
+async fn another_zones_cluster_is_refused() {
+    let cluster = Cluster::new();
+    let mut theirs = plan::service("eu2", Some("shop"));
+    theirs["metadata"]["labels"]["kuma.io/origin"] = json!("zone");
+    cluster.put(theirs);
+    let driver = cluster.driver();
+    let items = [Arc::new(item([9000, 1000], 7))];
+    let error = driver.observe(&mesh(), &items).await.unwrap_err();
+    assert_eq!(error.fault, Fault::Setup);
+    assert!(
+        error.why.contains("not the control plane of Kuma zone use1"),
+        "{error}"
+    );
+    assert!(cluster.writes().is_empty());
+    // Labels that nobody checked, beside objects of this zone, refuse nothing.
+    let cluster = Cluster::new();
+    for zone in ["eu2", "use1"] {
+        let mut service = plan::service(zone, Some("shop"));
+        service["metadata"]["name"] = json!(format!("checkout-{zone}"));
+        service["metadata"]["labels"]["kuma.io/origin"] = json!("zone");
+        cluster.put(service);
+    }
+    cluster.driver().observe(&mesh(), &items).await.unwrap();
 }

@@ -1,0 +1,471 @@
+//! The story of a split with everything in it that may end at 3 a.m., told with either cast: a commit, a shift of
+//! everything, a revert, a coordinator that is killed, an agent that is killed, a hand that removes our objects, a second
+//! writer. Callers of every zone send all the time, and each of their requests is counted.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use weir_planner::Evidence;
+use weir_sandbox::bound::{bounds, inside};
+use weir_sandbox::coordinator::{SPLIT, proven, weights_word};
+use weir_sandbox::play::{Play, Setup};
+use weir_sandbox::real::rest::Api;
+use weir_sandbox::repository::{BACKENDS, SPLIT as FILE, split_text};
+use weir_sandbox::traffic::{Pace, Tally};
+use weir_wire::api::{SplitInZone, SplitStatus, Standing};
+
+/// Between two requests of one caller while something is under way.
+const GENTLE: Pace = Pace::Gentle(Duration::from_millis(5));
+/// How long anything may take that the story waits for.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The zone in which things go wrong.
+const ZONE: &str = "fra";
+
+/// A running federation, and what has become of its requests.
+pub struct Story {
+    /// The federation.
+    pub play: Play,
+    /// Requests counted in each zone for each share.
+    requests: u64,
+    /// Requests that a hand in Kuma has lost, and not Weir.
+    lost_by_hand: u64,
+}
+
+/// Starts a federation, tells the whole story and ends it.
+///
+/// # Errors
+/// Whatever was not as it should be, with the ends of all logs.
+pub async fn tell(real: bool, requests: u64) -> anyhow::Result<()> {
+    let mut story = Story::start(real, requests).await?;
+    match story.chapters().await {
+        Ok(()) => {
+            story.play.stop().await;
+            Ok(())
+        }
+        Err(error) => Err(story.play.failed(error).await),
+    }
+}
+
+impl Story {
+    /// Starts the federation: everything goes to the VMs, and callers send.
+    ///
+    /// # Errors
+    /// Whatever did not start.
+    pub async fn start(real: bool, requests: u64) -> anyhow::Result<Self> {
+        let setup = Setup {
+            dir: None,
+            real,
+            bare: false,
+        };
+        let play = Play::start(setup, |_| {}).await?;
+        play.pace(GENTLE);
+        Ok(Self {
+            play,
+            requests,
+            lost_by_hand: 0,
+        })
+    }
+
+    async fn chapters(&mut self) -> anyhow::Result<()> {
+        self.shares("the first commit", |_| [100, 0]).await?;
+        self.shift(90, 10).await?;
+        self.shift(0, 100).await?;
+        self.revert([90, 10]).await?;
+        self.coordinator_killed([90, 10], [20, 80]).await?;
+        self.agent_killed([20, 80], [60, 40]).await?;
+        self.objects_removed([60, 40]).await?;
+        self.second_writers([60, 40]).await?;
+        let sent: u64 = self.play.callers.values().map(|c| c.tally().requests).sum();
+        ensure!(sent > 0, "nobody sent anything");
+        self.unharmed("the story")
+    }
+
+    /// A weight in Git becomes counted requests in every zone, and its proof is live and younger than the commit.
+    async fn shift(&self, vm: u32, cloud: u32) -> anyhow::Result<()> {
+        let what = format!("commit {vm}/{cloud}");
+        let begin = Timestamp::now();
+        let commit = self.commit(vm, cloud)?;
+        self.play.proven(&commit).await.context(what.clone())?;
+        self.shares(&what, |_| [vm, cloud]).await?;
+        let split = self.split().await?;
+        ensure!(split.commit == commit, "{what}: the split is at {}", split.commit);
+        for zone in &split.zones {
+            let at: Timestamp = zone
+                .proven_at
+                .as_deref()
+                .context("a proof without a time")?
+                .parse()?;
+            ensure!(
+                at > begin,
+                "{what}: {} was proven before it was committed",
+                zone.zone
+            );
+            ensure!(zone.evidence == Evidence::Live, "{what}: {zone:?}");
+            ensure!(weights_word(&split, zone) == "exact", "{what}: {zone:?}");
+            ensure!(
+                zone.seen == zone.of && zone.of > 0,
+                "{what}: not all proxies were looked at: {zone:?}"
+            );
+        }
+        let record = self.play.viewer.commit(&commit).await?;
+        let record = record.with_context(|| format!("{what} is not in the list of commits"))?;
+        ensure!(
+            record.verdict == "taken" && record.diagnostics.is_empty(),
+            "{record:?}"
+        );
+        let everywhere = self
+            .play
+            .zones
+            .iter()
+            .all(|zone| record.proven.contains_key(zone));
+        ensure!(everywhere, "{what}: not proven everywhere: {record:?}");
+        self.unharmed(&what)
+    }
+
+    async fn revert(&self, to: [u32; 2]) -> anyhow::Result<()> {
+        let before = self.split().await?.generation;
+        let commit = self.play.repository.revert()?;
+        self.play.look();
+        self.play.proven(&commit).await.context("revert")?;
+        let after = self.split().await?.generation;
+        ensure!(
+            after > before,
+            "a revert is a newer generation: {before} -> {after}"
+        );
+        self.shares("revert", |_| to).await?;
+        self.unharmed("revert")
+    }
+
+    /// Without a coordinator nothing moves, not even by a commit; with it again that commit is made true.
+    async fn coordinator_killed(&mut self, before: [u32; 2], after: [u32; 2]) -> anyhow::Result<()> {
+        self.play.kill_coordinator().await?;
+        let commit = self.commit(after[0], after[1])?;
+        self.shares("without a coordinator", |_| before).await?;
+        self.play.restart_coordinator().await?;
+        self.play
+            .proven(&commit)
+            .await
+            .context("the coordinator is back")?;
+        self.shares("the coordinator is back", |_| after).await?;
+        self.unharmed("the coordinator was killed")
+    }
+
+    /// A zone without an agent keeps its weights and is not called converged; the others go on.
+    async fn agent_killed(&mut self, before: [u32; 2], after: [u32; 2]) -> anyhow::Result<()> {
+        self.play.kill_agent(ZONE).await?;
+        let commit = self.commit(after[0], after[1])?;
+        let others: Vec<String> = self.play.zones.iter().filter(|z| *z != ZONE).cloned().collect();
+        let split = self
+            .until("the other zones follow", |split| {
+                split.commit == commit && others.iter().all(|zone| is_proven(split, zone))
+            })
+            .await?;
+        let here = in_zone(&split, ZONE)?;
+        ensure!(
+            !proven(&split, here),
+            "a zone without an agent is called converged: {here:?}"
+        );
+        self.shares(
+            "without an agent",
+            |zone| if zone == ZONE { before } else { after },
+        )
+        .await?;
+        let here = self.split().await?;
+        let here = in_zone(&here, ZONE)?;
+        ensure!(
+            here.standing != Standing::Converged,
+            "nobody reads {ZONE}, and it is called converged: {here:?}"
+        );
+        self.play.start_agent(ZONE)?;
+        self.play.proven(&commit).await.context("the agent is back")?;
+        self.shares("the agent is back", |_| after).await?;
+        self.unharmed("an agent was killed")
+    }
+
+    /// Somebody deletes our objects in Kuma. What that loses until they are back is theirs; that they come back is ours.
+    async fn objects_removed(&mut self, weights: [u32; 2]) -> anyhow::Result<()> {
+        self.unharmed("before the hand")?;
+        let api = self.api(ZONE)?;
+        let ours = our_objects(&api).await?;
+        ensure!(!ours.is_empty(), "there is no object of ours in {ZONE}");
+        let at = Timestamp::now();
+        let clock = Instant::now();
+        for path in &ours {
+            let answer = api.exchange(http::Method::DELETE, path, None).await?;
+            ensure!(
+                answer.status.is_success(),
+                "DELETE {path}: {} {}",
+                answer.status,
+                answer.text()
+            );
+        }
+        while our_objects(&api).await? != ours {
+            ensure!(
+                clock.elapsed() < PATIENCE,
+                "our objects are not back in {ZONE}: {ours:?}"
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let back = clock.elapsed();
+        self.until("the zone has proven again", |split| {
+            let later = |zone: &SplitInZone| {
+                zone.proven_at.as_ref().and_then(|t| t.parse::<Timestamp>().ok()) > Some(at)
+            };
+            is_proven(split, ZONE) && in_zone(split, ZONE).is_ok_and(later)
+        })
+        .await?;
+        let proven = clock.elapsed();
+        // What was open when it ended.
+        self.shares("our objects are back", |_| weights).await?;
+        self.lost_by_hand = self.failures();
+        for (zone, callers) in &self.play.callers {
+            let tally = callers.tally();
+            ensure!(
+                zone == ZONE || tally.failures() == 0,
+                "a hand in {ZONE} lost requests in {zone}: {tally:?}"
+            );
+        }
+        say(&format!(
+            "objects removed by hand: back after {} ms, proven after {} ms, {} requests lost meanwhile",
+            back.as_millis(),
+            proven.as_millis(),
+            self.lost_by_hand
+        ));
+        Ok(())
+    }
+
+    /// A policy of somebody else is named, by object and origin; it is neither changed nor removed, and neither are ours.
+    async fn second_writers(&self, weights: [u32; 2]) -> anyhow::Result<()> {
+        let api = self.api(ZONE)?;
+        let ours = our_objects(&api).await?;
+        for (name, wins) in [("zz-by-hand", false), ("aa-by-hand", true)] {
+            let path = format!("/meshes/default/meshhttproutes/{name}");
+            api.put(&path, &by_hand(name)).await?;
+            let written = api.get(&path).await?;
+            let split = self
+                .until(&format!("{name} is named"), |split| {
+                    in_zone(split, ZONE).is_ok_and(|zone| {
+                        let named = zone.second_writers.iter().any(|w| w.contains(name));
+                        named && (zone.standing == Standing::Converged) != wins
+                    })
+                })
+                .await?;
+            let here = in_zone(&split, ZONE)?;
+            let named = here.second_writers.join("; ");
+            ensure!(
+                named.contains("MeshHTTPRoute") && named.contains("zone"),
+                "without kind or origin: {named}"
+            );
+            if wins {
+                ensure!(here.standing == Standing::Overridden, "{here:?}");
+                let reason = here.reason.as_deref().unwrap_or_default();
+                ensure!(reason.contains(name), "the reason does not name who: {reason}");
+            }
+            let moved = |zone: &str| if wins && zone == ZONE { [100, 0] } else { weights };
+            self.follows(name, moved).await?;
+            ensure!(api.get(&path).await? == written, "{name} was written over");
+            ensure!(
+                our_objects(&api).await? == ours,
+                "our objects are not what they were"
+            );
+            let answer = api.exchange(http::Method::DELETE, &path, None).await?;
+            ensure!(
+                answer.status.is_success(),
+                "DELETE {path}: {} {}",
+                answer.status,
+                answer.text()
+            );
+            self.until(&format!("{name} is forgotten"), |split| {
+                let gone = |zone: &SplitInZone| zone.second_writers.is_empty();
+                is_proven(split, ZONE) && in_zone(split, ZONE).is_ok_and(gone)
+            })
+            .await?;
+            self.shares(&format!("without {name}"), |_| weights).await?;
+        }
+        Ok(())
+    }
+
+    /// Commits these weights and tells the coordinator.
+    ///
+    /// # Errors
+    /// If Git refuses.
+    pub fn commit(&self, vm: u32, cloud: u32) -> anyhow::Result<String> {
+        let text = split_text(vm, cloud);
+        let message = format!("Send {vm} % to the VMs and {cloud} % to the cloud");
+        let commit = self.play.repository.commit(&[(FILE, &text)], &message)?;
+        self.play.look();
+        Ok(commit)
+    }
+
+    /// Counts the next requests of every zone, and holds each backend's share against its bound.
+    ///
+    /// # Errors
+    /// A share that chance does not explain.
+    pub async fn shares(&self, what: &str, weights: impl Fn(&str) -> [u32; 2]) -> anyhow::Result<()> {
+        for (zone, tally) in self.count().await? {
+            let answered = tally.counted.values().sum();
+            for ((backend, _), percent) in BACKENDS.iter().zip(weights(&zone)) {
+                let count = tally.counted.get(*backend).copied().unwrap_or(0);
+                let (least, most) = bounds(answered, percent * 100);
+                ensure!(
+                    inside(count, answered, percent * 100),
+                    "{what}, {zone}: {backend} answered {count} of {answered}, not {least} to {most}"
+                );
+            }
+            let known = |name: &&String| BACKENDS.iter().any(|(backend, _)| backend == name);
+            ensure!(
+                tally.counted.keys().all(|name| known(&name)),
+                "{what}, {zone}: {tally:?}"
+            );
+        }
+        Ok(())
+    }
+
+    /// Counts until what somebody else wrote is in the Envoys, which nobody proves to us.
+    async fn follows(&self, what: &str, weights: impl Fn(&str) -> [u32; 2]) -> anyhow::Result<()> {
+        let end = Instant::now() + Duration::from_secs(15);
+        loop {
+            match self.shares(what, &weights).await {
+                Err(error) if Instant::now() > end => return Err(error),
+                Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+                Ok(()) => return Ok(()),
+            }
+        }
+    }
+
+    async fn count(&self) -> anyhow::Result<BTreeMap<String, Tally>> {
+        let start: BTreeMap<&String, Tally> = self.play.callers.iter().map(|(z, c)| (z, c.tally())).collect();
+        let end = Instant::now() + PATIENCE;
+        let mut done = BTreeMap::new();
+        self.play.pace(Pace::Full);
+        while done.len() < start.len() {
+            ensure!(
+                Instant::now() < end,
+                "{} requests in each zone take a minute",
+                self.requests
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            for (zone, callers) in &self.play.callers {
+                let counted = callers.tally().since(&start[zone]);
+                if !done.contains_key(zone) && counted.requests >= self.requests {
+                    callers.pace(GENTLE);
+                    done.insert(zone.clone(), counted);
+                }
+            }
+        }
+        Ok(done)
+    }
+
+    fn failures(&self) -> u64 {
+        self.play.callers.values().map(|c| c.tally().failures()).sum()
+    }
+
+    /// No request has failed since the start, but for those that a hand lost.
+    ///
+    /// # Errors
+    /// How many did, where and why.
+    pub fn unharmed(&self, what: &str) -> anyhow::Result<()> {
+        if self.failures() == self.lost_by_hand {
+            return Ok(());
+        }
+        let failed = self
+            .play
+            .callers
+            .iter()
+            .map(|(zone, callers)| (zone, callers.tally().failed));
+        bail!(
+            "{what}: requests failed: {:?}",
+            failed.collect::<BTreeMap<_, _>>()
+        );
+    }
+
+    /// The split as the coordinator shows it.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub async fn split(&self) -> anyhow::Result<SplitStatus> {
+        let list = self.play.viewer.splits().await?;
+        let split = list.splits.into_iter().find(|split| split.name == SPLIT);
+        split.context("the split is gone")
+    }
+
+    async fn until(&self, what: &str, so: impl Fn(&SplitStatus) -> bool) -> anyhow::Result<SplitStatus> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let split = self.split().await?;
+            if so(&split) {
+                return Ok(split);
+            }
+            if Instant::now() > end {
+                bail!("{what}: not within {} s; it is {split:#?}", PATIENCE.as_secs());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    fn api(&self, zone: &str) -> anyhow::Result<Api> {
+        let parts = self
+            .play
+            .parts
+            .get(zone)
+            .with_context(|| format!("there is no zone {zone}"))?;
+        Ok(Api::new(parts.api.clone()))
+    }
+}
+
+fn in_zone<'a>(split: &'a SplitStatus, zone: &str) -> anyhow::Result<&'a SplitInZone> {
+    let found = split.zones.iter().find(|z| z.zone == zone);
+    found.with_context(|| format!("zone {zone} is not in the status"))
+}
+
+fn is_proven(split: &SplitStatus, zone: &str) -> bool {
+    in_zone(split, zone).is_ok_and(|zone| proven(split, zone))
+}
+
+/// The paths of the objects in a control plane that carry our mark.
+async fn our_objects(api: &Api) -> anyhow::Result<Vec<String>> {
+    let mut paths = Vec::new();
+    for plural in ["meshhttproutes", "meshtcproutes"] {
+        let list = api.get(&format!("/meshes/default/{plural}")).await?;
+        for item in list["items"].as_array().into_iter().flatten() {
+            let labels = item["labels"].as_object().into_iter().flatten();
+            if labels
+                .into_iter()
+                .any(|(label, _)| label.starts_with("weir.dev/"))
+            {
+                let name = item["name"].as_str().context("an object without a name")?;
+                paths.push(format!("/meshes/default/{plural}/{name}"));
+            }
+        }
+    }
+    Ok(paths)
+}
+
+/// What somebody writes who wants everything on the VMs and has never heard of Weir.
+fn by_hand(name: &str) -> Value {
+    let service = json!({"kuma.io/display-name": "checkout"});
+    let backend = json!({
+        "kind": "MeshService", "port": 8080, "weight": 1,
+        "labels": {"kuma.io/display-name": "checkout", "kuma.io/zone": "fra"},
+    });
+    let rules = json!([{
+        "matches": [{"path": {"type": "PathPrefix", "value": "/"}}], "default": {"backendRefs": [backend]},
+    }]);
+    // With the section: without it Kuma ranks it below ours for MeshServices, whatever its name.
+    let to = |kind: &str| json!({"targetRef": {"kind": kind, "labels": service, "sectionName": "8080"}, "rules": rules});
+    json!({
+        "type": "MeshHTTPRoute", "mesh": "default", "name": name, "labels": {"kuma.io/origin": "zone"},
+        "spec": {"targetRef": {"kind": "Mesh"}, "to": [to("MeshService"), to("MeshMultiZoneService")]},
+    })
+}
+
+/// A figure, past the capture of the test's output.
+pub fn say(text: &str) {
+    use std::io::Write as _;
+    // If standard error is gone, nobody listens.
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
