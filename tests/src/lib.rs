@@ -4,6 +4,7 @@
 pub mod kubernetes;
 pub mod presence;
 pub mod programs;
+pub mod recorded;
 pub mod story;
 
 pub use presence::{Need, real_kuma};

@@ -455,7 +455,8 @@ fn by_hand(name: &str) -> Value {
     let rules = json!([{
         "matches": [{"path": {"type": "PathPrefix", "value": "/"}}], "default": {"backendRefs": [backend]},
     }]);
-    let to = |kind: &str| json!({"targetRef": {"kind": kind, "labels": service}, "rules": rules});
+    // With the section: without it Kuma ranks it below ours for MeshServices, whatever its name.
+    let to = |kind: &str| json!({"targetRef": {"kind": kind, "labels": service, "sectionName": "8080"}, "rules": rules});
     json!({
         "type": "MeshHTTPRoute", "mesh": "default", "name": name, "labels": {"kuma.io/origin": "zone"},
         "spec": {"targetRef": {"kind": "Mesh"}, "to": [to("MeshService"), to("MeshMultiZoneService")]},

@@ -258,6 +258,39 @@ fn the_policy_whose_name_sorts_first_wins_and_another_target_does_not_matter() {
     assert_eq!(goes(&store, ""), weights([("mzsvc", 1)]));
 }
 
+/// Measured on 2.14.3: a `to` with the port's section outranks one without, before names are looked at. The port of a
+/// MeshMultiZoneService has no name, so there it does not.
+#[test]
+fn naming_the_section_outranks_a_name_that_sorts_earlier_where_ports_have_names() {
+    let goes_in = |kind: &str, reference: Value| {
+        let mut store = zone();
+        for (name, zone, section) in [("weir-checkout", "fra", true), ("aa-earlier", "ams", false)] {
+            put(&mut store, name, kind, &[all(&[to(zone, 1)])]);
+            let mut object = store.get(Kind::MeshHTTPRoute, "default", name).unwrap().clone();
+            if section {
+                object.body["spec"]["to"][0]["targetRef"]["sectionName"] = "8080".into();
+            }
+            store.insert(object);
+        }
+        let mut caller = caller();
+        caller.body["networking"]["outbound"][0]["backendRef"] = reference;
+        let config = compute(&store, &caller);
+        let ListenerKind::Http { routes, .. } = &config.listeners[OUTBOUND].kind else {
+            panic!("not an HTTP listener");
+        };
+        routes[0].clusters[0].name.clone()
+    };
+    let labels = json!({"kuma.io/display-name": "checkout", "kuma.io/zone": "ams"});
+    let service = json!({"kind": "MeshService", "labels": labels, "port": 8080});
+    let everywhere =
+        json!({"kind": "MeshMultiZoneService", "labels": {"kuma.io/display-name": "checkout"}, "port": 8080});
+    assert_eq!(goes_in("MeshService", service), "default_checkout__fra_msvc_8080");
+    assert_eq!(
+        goes_in("MeshMultiZoneService", everywhere),
+        "default_checkout__ams_msvc_8080"
+    );
+}
+
 #[test]
 fn an_anchor_keeps_every_cluster_and_a_bare_policy_does_not() {
     let clusters = |rules: &[Value]| {

@@ -53,6 +53,11 @@ const STEPS: [(&str, [u32; 2], bool); 9] = [
     ("vm-100-again", [100, 0], true),
 ];
 
+/// Arguments, or what must be in a text.
+type Words<'a> = &'a [&'a str];
+/// Variables, or files, with their values.
+type Pairs<'a> = &'a [(&'a str, &'a str)];
+
 /// Runs a program to its end with a directory for temporary files of its own, which it must leave empty.
 fn run(bin: &Path, program: &str, args: &[&str], env: &[(&str, &str)]) -> Output {
     let own = tempfile::tempdir().unwrap();
@@ -194,7 +199,7 @@ fn a_tour_that_cannot_start_says_what_to_do() {
     std::fs::write(full.path().join("a"), "").unwrap();
     let empty = tempfile::tempdir().unwrap();
     let (full, empty) = (full.path().to_str().unwrap(), empty.path().to_str().unwrap());
-    let cases: [(&[&str], &[(&str, &str)], &[&str]); 3] = [
+    let cases: [(Words<'_>, Pairs<'_>, Words<'_>); 3] = [
         (&["--dir", full], &[], &["is not empty", "--dir"]),
         (
             &["--real"],
@@ -323,7 +328,7 @@ async fn broken_declarations(bin: &Path, story: &Story, good: &str) -> anyhow::R
     // A sum, a slip of the pen, no YAML at all in a second file: each is named, none hides another.
     let sum = split_text(60, 60);
     let slip = split_text(70, 30).replace("weights:", "wieghts:");
-    let cases: [(&str, &[(&str, &str)], &[&str]); 3] = [
+    let cases: [(&str, Pairs<'_>, Words<'_>); 3] = [
         ("Sum", &[(FILE, &sum)], &["WEIR0102"]),
         ("Slip", &[(FILE, &slip)], &["WEIR0201", "wieghts"]),
         (
@@ -443,7 +448,9 @@ fn spent_tokens(bin: &Path, story: &Story) -> anyhow::Result<()> {
             words.iter().all(|word| told.contains(word)),
             "{words:?} in {told}"
         );
-        assert_eq!(files(&data), BTreeMap::new(), "a refused agent keeps nothing");
+        // The lock that keeps a second agent out of the directory is empty, and stays.
+        let empty_lock = BTreeMap::from([(data.join("lock").display().to_string(), Vec::new())]);
+        assert_eq!(files(&data), empty_lock, "a refused agent keeps nothing");
         assert_eq!(files(&identity), kept, "the agent that spent it is who it was");
         // Nor can it run.
         let output = run(
@@ -517,11 +524,11 @@ async fn wrong_configurations(bin: &Path, story: &mut Story) -> anyhow::Result<(
     let port = story.play.address.rsplit(':').next().unwrap();
     let occupied = taken.local_addr()?.port().to_string();
     let cases = [
-        (right.replace("poll: 1s", "pol: 1s"), 2, "wrong.yaml:9:", "pol"),
+        (right.replace("poll: 1s", "pol: 1s"), 2, "wrong.yaml:10:", "pol"),
         (
             right.replace("poll: 1s", "poll: often"),
             2,
-            "wrong.yaml:9:",
+            "wrong.yaml:10:",
             "often",
         ),
         (

@@ -1,7 +1,8 @@
 //! The commands of `weir-agent`: `join`, `run`, `status`. Exit codes: 0 done, 1 failed, 2 wrong configuration or usage.
 
+use std::fs::{File, TryLockError};
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,6 +66,9 @@ struct Join {
     at: At,
     #[command(flatten)]
     token: Token,
+    /// Do nothing and succeed if this agent has joined already
+    #[arg(long)]
+    unless_joined: bool,
 }
 
 #[derive(Debug, Args)]
@@ -136,6 +140,10 @@ impl Join {
     async fn run(self) -> anyhow::Result<()> {
         let config = Config::load(&self.at.config)?;
         let dir = IdentityDir::new(config.identity_dir());
+        if dir.exists() && self.unless_joined {
+            tracing::info!(identity = %dir.path().display(), "this agent has joined already");
+            return Ok(());
+        }
         if dir.exists() {
             bail!(
                 "this agent has joined already: its identity is in {}. To join anew, stop the agent and remove that \
@@ -225,8 +233,41 @@ fn driver(config: &Config, federation: &FederationName) -> Result<Arc<dyn ZoneDr
     })
 }
 
+/// Holds the data directory, if there is one, until dropped: two agents would overwrite each other's plan and memory.
+fn alone(data: &Path) -> anyhow::Result<Option<File>> {
+    let file = match File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(data.join("lock"))
+    {
+        Ok(file) => file,
+        // Then nobody has joined either, which is told with what to do.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => {
+            return Err(error).with_context(|| {
+                format!(
+                    "the data directory {} cannot be used; run the agent as the user that owns it",
+                    data.display()
+                )
+            });
+        }
+    };
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => bail!(
+            "another weir-agent runs with the data directory {}: stop that one first, or give this one its own `data`",
+            data.display()
+        ),
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("the data directory {} cannot be locked", data.display()))
+        }
+    }
+}
+
 async fn run(at: &At) -> anyhow::Result<()> {
     let config = Config::load(&at.config)?;
+    let _alone = alone(&config.data)?;
     let dir = IdentityDir::new(config.identity_dir());
     if !dir.exists() {
         bail!(

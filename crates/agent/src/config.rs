@@ -12,6 +12,9 @@ use serde_saphyr::{Location, Spanned};
 use weir_drivers::{Cluster, KumaRest, Metrics, Sampled};
 use weir_model::{DnsLabel, ZoneName};
 
+/// The agent's name, where the file gives none: so that pods can share one file.
+const AGENT: &str = "WEIR_AGENT";
+
 /// Everything that the agent needs to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -108,7 +111,7 @@ impl std::error::Error for ConfigError {}
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Raw {
     zone: ZoneName,
-    agent: DnsLabel,
+    agent: Option<DnsLabel>,
     coordinator: Spanned<String>,
     data: Spanned<PathBuf>,
     kuma: RawKuma,
@@ -178,14 +181,16 @@ impl Config {
                 help: "give the path of a readable YAML file with --config".to_owned(),
             }])
         })?;
-        Self::parse(&text, file.parent().unwrap_or(Path::new(""))).map_err(wrong)
+        let name = std::env::var(AGENT).ok();
+        Self::parse(&text, file.parent().unwrap_or(Path::new("")), name.as_deref()).map_err(wrong)
     }
 
-    /// Checks a configuration; relative paths in it are relative to `base`.
+    /// Checks a configuration; relative paths in it are relative to `base`, and an agent that it does not name has the name
+    /// given.
     ///
     /// # Errors
     /// Everything that is wrong with it.
-    pub fn parse(text: &str, base: &Path) -> Result<Self, Vec<Fault>> {
+    pub fn parse(text: &str, base: &Path, name: Option<&str>) -> Result<Self, Vec<Fault>> {
         let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
         let raw: Raw = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
             vec![Fault {
@@ -270,6 +275,25 @@ impl Config {
                 ),
             }
         }
+        let agent = raw.agent.map_or_else(
+            || {
+                let name = name.filter(|name| !name.is_empty());
+                let name =
+                    name.ok_or_else(|| format!("the agent has no name: neither `agent` nor {AGENT} is set"))?;
+                DnsLabel::new(name).map_err(|why| format!("{AGENT} is `{name}`, no name for an agent: {why}"))
+            },
+            Ok,
+        );
+        let agent = agent.map_err(|message| {
+            faults.push(Fault {
+                at: None,
+                message,
+                help: format!(
+                    "give `agent` in the file, a name that is unique in the zone; where several agents share one file, as \
+                     pods do, leave it out and set {AGENT} for each"
+                ),
+            });
+        });
         let rest = raw.kuma.api.map(|api| KumaRest {
             api: api.value,
             token_file: raw.kuma.token_file.map(|file| base.join(file)),
@@ -288,12 +312,12 @@ impl Config {
                 None
             }
         };
-        let Some(plane) = plane.filter(|_| faults.is_empty()) else {
+        let (Some(plane), Ok(agent), true) = (plane, agent, faults.is_empty()) else {
             return Err(faults);
         };
         Ok(Self {
             zone: raw.zone,
-            agent: raw.agent,
+            agent,
             coordinator: raw.coordinator.value,
             data: base.join(raw.data.value),
             kuma: Kuma {
@@ -390,7 +414,7 @@ report: 500ms
 
     #[test]
     fn a_whole_configuration() {
-        let config = Config::parse(WHOLE, Path::new("/etc/weir")).unwrap();
+        let config = Config::parse(WHOLE, Path::new("/etc/weir"), None).unwrap();
         assert_eq!(
             config,
             Config {
@@ -423,7 +447,7 @@ report: 500ms
         let text = "zone: fra\nagent: fra-1\ncoordinator: http://c\ndata: d\nkuma:\n  api: 127.0.0.1:5681\nreport: soon\n";
         let error = ConfigError {
             file: PathBuf::from("agent.yaml"),
-            faults: Config::parse(text, Path::new("")).unwrap_err(),
+            faults: Config::parse(text, Path::new(""), None).unwrap_err(),
         };
         insta::assert_snapshot!(error, @r"
         error: `coordinator` is `http://c`, not an https:// address
@@ -436,7 +460,7 @@ report: 500ms
           --> agent.yaml:7:9
            = help: give a number with its unit, such as 5s or 500ms
         ");
-        let unknown = Config::parse(&WHOLE.replace("report:", "reports:"), Path::new("")).unwrap_err();
+        let unknown = Config::parse(&WHOLE.replace("report:", "reports:"), Path::new(""), None).unwrap_err();
         assert_eq!(unknown[0].at, Some((10, 1)));
         assert!(unknown[0].message.contains("reports"), "{unknown:?}");
     }
@@ -445,7 +469,7 @@ report: 500ms
     fn a_cluster_inside_and_outside() {
         let head = "zone: use1\nagent: use1-1\ncoordinator: https://c:8443\ndata: /var/lib/weir\nkuma:\n";
         let plane = |kuma: &str| {
-            Config::parse(&format!("{head}{kuma}"), Path::new("/etc/weir"))
+            Config::parse(&format!("{head}{kuma}"), Path::new("/etc/weir"), None)
                 .unwrap()
                 .kuma
                 .plane
@@ -484,7 +508,7 @@ report: 500ms
         );
         let faults = |kuma: &str| ConfigError {
             file: PathBuf::from("agent.yaml"),
-            faults: Config::parse(&format!("{head}{kuma}"), Path::new("")).unwrap_err(),
+            faults: Config::parse(&format!("{head}{kuma}"), Path::new(""), None).unwrap_err(),
         };
         insta::assert_snapshot!(
             faults("  kubernetes:\n    context: use1\n    metrics: {path: metrics}\n"),
@@ -502,5 +526,19 @@ report: 500ms
           --> agent.yaml
            = help: give kuma.api, the REST address of the zone's own control plane; in a cluster kuma.kubernetes, which may be `{}`
         ");
+    }
+
+    #[test]
+    fn pods_that_share_a_file_have_names_of_their_own() {
+        let shared = WHOLE.replace("agent: fra-1\n", "");
+        let name = |name| Config::parse(&shared, Path::new(""), name).map(|config| config.agent.to_string());
+        assert_eq!(name(Some("weir-agent-0")).unwrap(), "weir-agent-0");
+        for wrong in [None, Some(""), Some("Weir Agent")] {
+            let faults = name(wrong).unwrap_err();
+            assert!(faults[0].help.contains("WEIR_AGENT"), "{faults:?}");
+        }
+        // What the file says stands.
+        let config = Config::parse(WHOLE, Path::new(""), Some("weir-agent-0")).unwrap();
+        assert_eq!(config.agent.as_str(), "fra-1");
     }
 }

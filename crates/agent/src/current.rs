@@ -37,6 +37,7 @@ impl Current {
             facts: self.facts.clone(),
             plan: self.plan.as_ref().map(|plan| plan.plan),
             generation: self.plan.as_ref().map(|plan| plan.generation).unwrap_or_default(),
+            refused: self.refused.clone(),
         }
     }
 
@@ -53,7 +54,8 @@ impl Current {
             }
             facts
         }
-        self.plan.as_ref().map(|p| p.plan) != before.plan.as_ref().map(|p| p.plan)
+        self.refused != before.refused
+            || self.plan.as_ref().map(|p| p.plan) != before.plan.as_ref().map(|p| p.plan)
             || bare(&self.facts) != bare(&before.facts)
     }
 }

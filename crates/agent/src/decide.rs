@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use weir_drivers::{DriverError, Observed, Outcome};
 use weir_model::{SplitName, ZoneName};
 use weir_planner::{
-    Counts, Evidence, Generation, Item, ItemFact, ItemState, Proof, SecondWriter, Verdict, ZoneFacts,
+    Counts, Digest, Evidence, Generation, Item, ItemFact, ItemState, Proof, SecondWriter, Verdict, ZoneFacts,
     ZonePlan,
 };
 use weir_render::{Form, Object, Options, Step};
@@ -19,6 +19,9 @@ use crate::take::Memory;
 const SPLIT: &str = "weir.dev/split";
 /// The label with the first half of the item's digest.
 const DIGEST: &str = "weir.dev/digest";
+
+/// How far above all that this agent knows a generation may be and still be believed.
+const LEAP: u64 = 1 << 32;
 
 /// What to do.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -61,15 +64,20 @@ pub fn decide(plan: &ZonePlan, memory: &Memory, observed: &Observed, options: Op
         }
         wanted.push((item, objects(item, plan, &observed.form, options)));
     }
-    // What a held split has in place stays in place: it is no orphan.
+    // What a held split has in place stays in place: it is no orphan. Nor is what another split had for the same service,
+    // as when a split gets another name: without it callers would fall to Kuma before the new one may be applied.
+    let stays = |object: &Object| {
+        let held = held.keys().filter_map(|name| plan.items.get(name));
+        let mut held = held.map(Arc::as_ref);
+        held.any(|item| {
+            object.labels.get(SPLIT).map(String::as_str) == Some(item.split.as_str()) || object.is_for(item)
+        })
+    };
     let ours: Vec<_> = observed
         .ours
         .iter()
         .filter(|(object, _)| {
-            object
-                .labels
-                .get(SPLIT)
-                .is_none_or(|split| !held.keys().any(|name| name.as_str() == split))
+            !stays(object)
                 || wanted
                     .iter()
                     .flat_map(|(_, objects)| objects)
@@ -157,8 +165,15 @@ pub fn conclude(
         Err(error) => (None, Some(error.to_string()), Vec::new()),
     };
     if let Ok(observed) = &happened.observed {
-        // What the zone once had, this agent never goes back behind, even if it forgot its own past (I7).
-        let live = observed.ours.iter().map(|(_, generation)| *generation).max();
+        // What the zone once had, this agent never goes back behind, even if it forgot its own past (I7). Anybody may
+        // write a label: a number that no history can have reached must not shut out all plans for ever.
+        let most = plan.generation.0.max(memory.highest.0).saturating_add(LEAP);
+        let live = observed
+            .ours
+            .iter()
+            .map(|(_, generation)| *generation)
+            .filter(|generation| generation.0 <= most)
+            .max();
         memory.highest = memory.highest.max(live.unwrap_or_default());
         for item in plan.items.values() {
             let failed = matches!(writes.get(&item.split), Some(Some(_)));
@@ -170,7 +185,7 @@ pub fn conclude(
     }
     let proofs = happened.proofs.iter().map(Some).chain(std::iter::repeat(None));
     let counts = happened.counts.iter().chain(std::iter::repeat(&None));
-    let items: Vec<ItemFact> = plan
+    let mut items: Vec<ItemFact> = plan
         .items
         .values()
         .zip(proofs)
@@ -199,6 +214,7 @@ pub fn conclude(
             }
         })
         .collect();
+    items.extend(left_behind(plan, happened));
     Conclusion {
         wrote: happened
             .outcomes
@@ -239,6 +255,47 @@ fn writes(happened: &Happened) -> BTreeMap<SplitName, Option<ItemState>> {
     writes
 }
 
+/// What is still there of splits that the plan does not have any more: they go on driving traffic, and the zone does not
+/// run the plan until they are gone.
+fn left_behind(plan: &ZonePlan, happened: &Happened) -> Vec<ItemFact> {
+    let Ok(observed) = &happened.observed else {
+        return Vec::new();
+    };
+    let mut left: BTreeMap<SplitName, ItemFact> = BTreeMap::new();
+    for (at, step) in happened.decision.steps.iter().enumerate() {
+        let Step::Delete { kind, mesh, name, .. } = step else {
+            continue;
+        };
+        let state = match happened.outcomes.get(at) {
+            Some(Ok(Outcome::Done { .. })) => continue,
+            Some(Ok(Outcome::Yielded(why))) => ItemState::Held(why.clone()),
+            Some(Err(error)) => ItemState::Failed(error.to_string()),
+            None => ItemState::Failed("not tried: the control plane went away before".to_owned()),
+        };
+        let live = observed
+            .ours
+            .iter()
+            .find(|(object, _)| object.kind == *kind && object.mesh == *mesh && object.name == *name);
+        let split = live.and_then(|(object, generation)| {
+            let split = SplitName::new(object.labels.get(SPLIT)?.as_str()).ok()?;
+            Some((split, *generation))
+        });
+        let Some((split, generation)) = split.filter(|(split, _)| !plan.items.contains_key(split)) else {
+            continue;
+        };
+        left.entry(split.clone()).or_insert(ItemFact {
+            split,
+            generation,
+            digest: Digest([0; 32]),
+            state,
+            proof: None,
+            second_writers: Vec::new(),
+            counts: None,
+        });
+    }
+    left.into_values().collect()
+}
+
 fn state(
     item: &Item,
     memory: &Memory,
@@ -263,15 +320,17 @@ fn state(
     }
     let rival = second_writers.iter().find(|writer| writer.overrides);
     match (proof, rival) {
-        // What all proxies of this host run now says more than who may outrank whom.
+        // What all proxies run now says more than who may outrank whom; what some of them run does not: a rival may be for
+        // the others alone.
         (
             Some(Proof {
                 verdict: Verdict::Exact,
                 evidence: Evidence::Live,
+                coverage,
                 ..
             }),
-            _,
-        ) => ItemState::Proven,
+            rival,
+        ) if rival.is_none() || coverage.seen >= coverage.of => ItemState::Proven,
         (_, Some(writer)) => ItemState::Overridden(format!(
             "{} {} of origin {} outranks the split's policy",
             writer.kind, writer.object, writer.origin

@@ -58,7 +58,13 @@ pub struct Loop {
 struct State {
     plan: Option<Arc<ZonePlan>>,
     memory: Memory,
+    /// The memory as it is on disk.
+    on_disk: Memory,
     refused: Option<String>,
+    /// A plan that is to be taken and could not be kept on disk.
+    waiting: Option<ZonePlan>,
+    /// Why the memory could not be kept, if so.
+    forgetful: Option<String>,
     /// Which process of the control plane answered last.
     instance: Option<String>,
     /// Since when the control plane cannot be read.
@@ -68,15 +74,19 @@ struct State {
 }
 
 impl Loop {
-    /// Runs until stopped. Stopping changes nothing in the zone.
+    /// Runs until stopped. Stopping changes nothing in the zone. A disk that takes nothing ends nothing: the plan that is
+    /// held is driven on, a newer one waits until it can be kept.
     ///
     /// # Errors
-    /// If what was decided cannot be kept on disk: going on could forget it.
+    /// Never, today.
     pub async fn run(mut self, kept: Kept, stop: CancellationToken) -> anyhow::Result<()> {
         let mut state = State {
             plan: kept.plan.map(Arc::new),
+            on_disk: kept.memory.clone(),
             memory: kept.memory,
             refused: None,
+            waiting: None,
+            forgetful: None,
             instance: None,
             away: None,
             changed: Instant::now(),
@@ -84,7 +94,10 @@ impl Loop {
         let mut offers_open = true;
         let mut hangups_open = true;
         loop {
-            let unsettled = self.activate(&mut state).await?;
+            if let Some(plan) = state.waiting.take() {
+                self.take(&mut state, plan);
+            }
+            let unsettled = self.activate(&mut state).await;
             let began = Instant::now();
             // Waits for a reason to activate again.
             loop {
@@ -102,7 +115,7 @@ impl Loop {
                     biased;
                     () = stop.cancelled() => return Ok(()),
                     offer = self.offers.recv(), if offers_open => match offer {
-                        Some(plan) => if self.take(&mut state, plan)? { break },
+                        Some(plan) => if self.take(&mut state, plan) { break },
                         None => offers_open = false,
                     },
                     hangup = self.now.recv(), if hangups_open => match hangup {
@@ -143,7 +156,7 @@ impl Loop {
         }
     }
 
-    async fn activate(&self, state: &mut State) -> anyhow::Result<bool> {
+    async fn activate(&self, state: &mut State) -> bool {
         let before = Arc::clone(&self.tell.borrow());
         let (facts, unsettled) = match &state.plan {
             Some(plan) => {
@@ -152,10 +165,8 @@ impl Loop {
                 if done.wrote {
                     state.changed = Instant::now();
                 }
-                if done.memory != state.memory {
-                    self.store.keep_memory(&done.memory)?;
-                    state.memory = done.memory;
-                }
+                state.memory = done.memory;
+                self.remember(state);
                 (done.facts, done.unsettled)
             }
             None => {
@@ -187,14 +198,42 @@ impl Loop {
         self.tell.send_replace(Arc::new(Current {
             plan: state.plan.clone(),
             facts,
-            notes: self.driver.notes(),
+            notes: self
+                .driver
+                .notes()
+                .into_iter()
+                .chain(state.forgetful.clone())
+                .collect(),
             refused: state.refused.clone(),
         }));
-        Ok(unsettled)
+        unsettled
+    }
+
+    /// Keeps the memory on disk. What cannot be kept now is tried again at the next activation: meanwhile an agent that
+    /// restarts knows less of the past, and one that ended would do nothing at all for its zone.
+    fn remember(&self, state: &mut State) {
+        if state.memory == state.on_disk {
+            return;
+        }
+        match self.store.keep_memory(&state.memory) {
+            Ok(()) => {
+                state.on_disk = state.memory.clone();
+                state.forgetful = None;
+            }
+            Err(error) => {
+                let why = format!(
+                    "what was applied cannot be kept on disk: {error}; make room, or mend the data directory"
+                );
+                if state.forgetful.as_ref() != Some(&why) {
+                    tracing::error!("{why}");
+                }
+                state.forgetful = Some(why);
+            }
+        }
     }
 
     /// Takes an offered plan or says why not; true if it is new.
-    fn take(&self, state: &mut State, plan: ZonePlan) -> anyhow::Result<bool> {
+    fn take(&self, state: &mut State, plan: ZonePlan) -> bool {
         let verdict = judge(
             &self.federation,
             &self.zone,
@@ -205,26 +244,42 @@ impl Loop {
         match verdict {
             Ok(Offer::Held) => {
                 state.refused = None;
-                Ok(false)
+                state.waiting = None;
+                false
             }
             Ok(Offer::Newer) => {
-                // On disk before it is acted upon: after a crash at any instant the agent knows what it did.
-                self.store.keep_plan(&plan)?;
+                // On disk before it is acted upon: after a crash at any instant the agent knows what it did. The memory
+                // first: should the plan's file be damaged one day, it still tells how far this agent was (I7).
+                state.memory.highest = state.memory.highest.max(plan.generation);
+                self.remember(state);
+                if let Err(error) = self.store.keep_plan(&plan) {
+                    let why = format!(
+                        "plan {} cannot be kept on disk: {error}; make room, or mend the data directory; it is tried again, \
+                         and what is held stays in force",
+                        plan.generation
+                    );
+                    if state.refused.as_ref() != Some(&why) {
+                        tracing::error!("{why}");
+                    }
+                    state.refused = Some(why);
+                    state.waiting = Some(plan);
+                    return false;
+                }
                 tracing::info!(
                     generation = plan.generation.0,
                     plan = plan.plan.short(),
                     "plan taken"
                 );
-                state.memory.highest = state.memory.highest.max(plan.generation);
                 state.plan = Some(Arc::new(plan));
                 state.refused = None;
+                state.waiting = None;
                 state.changed = Instant::now();
-                Ok(true)
+                true
             }
             Err(why) => {
                 tracing::error!(%why, "a plan was not taken; the one that is held stays in force");
                 state.refused = Some(why.to_string());
-                Ok(false)
+                false
             }
         }
     }

@@ -16,9 +16,10 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use weir_agent::current::Current;
-use weir_agent::decide::not_seen;
+use weir_agent::decide::{Decision, Happened, conclude, not_seen};
 use weir_agent::run::Loop;
 use weir_agent::store::Store;
+use weir_agent::take::Memory;
 use weir_drivers::{DriverError, Fault, Observed, Outcome, ZoneDriver};
 use weir_model::{
     BackendName, BasisPoints, CommitId, DnsLabel, FederationName, Match, MeshName, Protocol, RouteName,
@@ -26,7 +27,7 @@ use weir_model::{
 };
 use weir_planner::{
     Counts, Coverage, Destination, Digest, Evidence, Generation, Item, ItemRoute, ItemState, PlanId, Proof,
-    ServiceFact, ServiceState, Verdict, ZonePlan, anchor, item_digest,
+    SecondWriter, ServiceFact, ServiceState, Verdict, ZonePlan, anchor, item_digest,
 };
 use weir_render::{Object, Options, Step};
 
@@ -98,6 +99,8 @@ struct Fake {
     away: bool,
     puts: Vec<(u64, Instant)>,
     observed: Vec<Instant>,
+    /// Nothing can be removed.
+    keeps: bool,
 }
 
 struct Driver(Arc<Mutex<Fake>>);
@@ -167,6 +170,15 @@ impl ZoneDriver for Driver {
             } => {
                 fake.store = vec![object.clone()];
                 fake.puts.push((generation.0, Instant::now()));
+            }
+            Step::Delete { .. } if fake.keeps => {
+                let refused = DriverError {
+                    what: "DELETE weir-checkout".to_owned(),
+                    why: "403".to_owned(),
+                    fault: Fault::Setup,
+                    help: String::new(),
+                };
+                return async { Err(refused) }.boxed();
             }
             Step::Delete { .. } => fake.store.clear(),
         }
@@ -388,4 +400,145 @@ async fn a_settled_zone_is_looked_at_every_five_seconds_and_at_once_on_sighup() 
     agent.pass(Duration::from_millis(1)).await;
     assert_eq!(agent.fake.lock().unwrap().observed.len(), 1);
     agent.stop().await;
+}
+
+/// A plan of no split.
+fn empty_plan(generation: u64) -> ZonePlan {
+    ZonePlan {
+        items: BTreeMap::new(),
+        ..plan(generation, "fra")
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_taken_away_is_reported_until_it_is_gone() {
+    let (dir, fake) = (tempfile::tempdir().unwrap(), fake());
+    let agent = Running::start(&dir, &fake);
+    agent.offers.send(plan(3, "fra")).await.unwrap();
+    agent.pass(Duration::from_secs(1)).await;
+    fake.lock().unwrap().keeps = true;
+    agent.offers.send(empty_plan(4)).await.unwrap();
+    agent.pass(Duration::from_secs(5)).await;
+    let left = agent.current.borrow().facts.items.clone();
+    assert_eq!(
+        left.len(),
+        1,
+        "the split is gone from the plan and still drives traffic"
+    );
+    assert_eq!(left[0].split.as_str(), "checkout");
+    assert_eq!(
+        left[0].state,
+        ItemState::Failed("DELETE weir-checkout: 403".to_owned())
+    );
+    fake.lock().unwrap().keeps = false;
+    agent.pass(Duration::from_secs(5)).await;
+    assert!(agent.current.borrow().facts.items.is_empty());
+    agent.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_takes_nothing_keeps_a_new_plan_out_and_the_old_one_in_force() {
+    let (dir, fake) = (tempfile::tempdir().unwrap(), fake());
+    let agent = Running::start(&dir, &fake);
+    agent.offers.send(plan(3, "fra")).await.unwrap();
+    agent.pass(Duration::from_secs(1)).await;
+    // Nothing can be renamed over a directory that is not empty.
+    let kept = std::fs::read(dir.path().join("plan.json")).unwrap();
+    std::fs::remove_file(dir.path().join("plan.json")).unwrap();
+    std::fs::create_dir_all(dir.path().join("plan.json/full")).unwrap();
+    agent.offers.send(plan(4, "ams")).await.unwrap();
+    agent.pass(Duration::from_secs(10)).await;
+    assert_eq!(agent.puts(), [3]);
+    let told = agent.current.borrow().refused.clone().unwrap();
+    assert!(told.starts_with("plan 4 cannot be kept on disk: "), "{told}");
+    // The control plane loses its store meanwhile: the plan that is held is put back.
+    fake.lock().unwrap().store.clear();
+    agent.pass(Duration::from_secs(10)).await;
+    assert_eq!(agent.puts(), [3, 3]);
+    std::fs::remove_dir_all(dir.path().join("plan.json")).unwrap();
+    std::fs::write(dir.path().join("plan.json"), kept).unwrap();
+    agent.pass(Duration::from_secs(10)).await;
+    assert_eq!(agent.puts(), [3, 3, 4]);
+    assert_eq!(agent.current.borrow().refused, None);
+    agent.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn how_far_an_agent_was_outlives_a_damaged_plan_that_changed_nothing_here() {
+    let (dir, fake) = (tempfile::tempdir().unwrap(), fake());
+    let agent = Running::start(&dir, &fake);
+    agent.offers.send(empty_plan(3)).await.unwrap();
+    agent.pass(Duration::from_secs(1)).await;
+    agent.offers.send(empty_plan(7)).await.unwrap();
+    agent.pass(Duration::from_secs(1)).await;
+    agent.stop().await;
+    std::fs::write(dir.path().join("plan.json"), "half").unwrap();
+    let agent = Running::start(&dir, &fake);
+    agent.offers.send(plan(5, "fra")).await.unwrap();
+    agent.pass(Duration::from_secs(1)).await;
+    assert_eq!(agent.puts(), [] as [u64; 0], "5 is older than 7, which was taken");
+    agent.stop().await;
+}
+
+/// Anybody who reaches the control plane can write a label.
+#[tokio::test(start_paused = true)]
+async fn a_label_with_an_absurd_generation_does_not_shut_out_plans_for_ever() {
+    let (dir, fake) = (tempfile::tempdir().unwrap(), fake());
+    let agent = Running::start(&dir, &fake);
+    agent.offers.send(plan(3, "fra")).await.unwrap();
+    agent.pass(Duration::from_secs(1)).await;
+    let ours = fake.lock().unwrap().store.clone();
+    fake.lock().unwrap().store[0]
+        .labels
+        .insert("weir.dev/generation".to_owned(), u64::MAX.to_string());
+    agent.pass(Duration::from_secs(10)).await;
+    assert_eq!(agent.current.borrow().facts.highest, Generation(3));
+    assert!(matches!(
+        agent.current.borrow().facts.items[0].state,
+        ItemState::Held(_)
+    ));
+    fake.lock().unwrap().store = ours;
+    agent.offers.send(plan(4, "ams")).await.unwrap();
+    agent.pass(Duration::from_secs(10)).await;
+    assert_eq!(agent.puts(), [3, 4]);
+    agent.stop().await;
+}
+
+/// A policy of somebody else may be for some proxies alone: that those which were looked at are right says nothing of them.
+#[test]
+fn a_rival_is_outdone_by_the_proof_of_all_proxies_and_not_by_that_of_some() {
+    let plan = plan(3, "fra");
+    let split = SplitName::new("checkout").unwrap();
+    let rival = SecondWriter {
+        kind: "MeshHTTPRoute".to_owned(),
+        object: "trial".to_owned(),
+        origin: "zone".to_owned(),
+        overrides: true,
+    };
+    let state = |seen: u32, rivals: Vec<SecondWriter>| {
+        let happened = Happened {
+            observed: Ok(Observed {
+                second_writers: BTreeMap::from([(split.clone(), rivals)]),
+                ..Observed::default()
+            }),
+            decision: Decision::default(),
+            outcomes: Vec::new(),
+            proofs: vec![Proof {
+                verdict: Verdict::Exact,
+                evidence: Evidence::Live,
+                at: Timestamp::now(),
+                coverage: Coverage { seen, of: 2 },
+                weights: None,
+            }],
+            counts: vec![None],
+        };
+        conclude(&plan, &Memory::default(), &happened, None, Timestamp::now())
+            .facts
+            .items
+            .remove(0)
+            .state
+    };
+    assert_eq!(state(1, Vec::new()), ItemState::Proven);
+    assert_eq!(state(2, vec![rival.clone()]), ItemState::Proven);
+    assert!(matches!(state(1, vec![rival]), ItemState::Overridden(_)));
 }

@@ -12,6 +12,7 @@ use futures::executor::block_on;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use weir_agent::activation::activate;
+use weir_agent::decide::decide;
 use weir_agent::take::{Memory, NotTaken, Offer, judge};
 use weir_drivers::{DriverError, Fault, Observed, Outcome, ZoneDriver};
 use weir_model::{
@@ -22,7 +23,7 @@ use weir_planner::{
     Counts, Coverage, Destination, Digest, Evidence, Generation, Item, ItemRoute, ItemState, PlanId, Proof,
     ServiceFact, ServiceState, Verdict, ZoneFacts, ZonePlan, anchor, item_digest,
 };
-use weir_render::{Kind, Object, Options, Step};
+use weir_render::{Form, Kind, Object, Options, Step, render};
 
 const OPTIONS: Options = Options { anchored: true };
 
@@ -546,4 +547,30 @@ fn one_agent_holds_every_invariant() {
 #[test]
 fn two_agents_of_one_zone_need_no_lease() {
     lives(2);
+}
+
+/// A split that gets another name while its backends do not resolve is held, and what is in place stays until it is not.
+#[test]
+fn what_a_held_split_takes_over_is_not_removed() {
+    let old = Arc::new(item("checkout", [10_000, 0, 0], 1));
+    let mut new = item("checkout", [0, 10_000, 0], 2);
+    new.split = SplitName::new("payment").unwrap();
+    new.anchor = anchor(&federation(), &new.split);
+    new.digest = item_digest(&new);
+    let live = render(&old, &federation(), &Form::Universal, OPTIONS);
+    let mut observed = Observed {
+        services: vec![service_fact("checkout", "fra")],
+        ours: live.into_iter().map(|object| (object, Generation(1))).collect(),
+        ..Observed::default()
+    };
+    let plan = plan(2, [Arc::new(new)]);
+    let decided = decide(&plan, &Memory::default(), &observed, OPTIONS);
+    assert_eq!(decided.held.len(), 1);
+    assert_eq!(decided.steps, []);
+    observed.services.push(service_fact("checkout", "ams"));
+    let decided = decide(&plan, &Memory::default(), &observed, OPTIONS);
+    assert!(
+        matches!(decided.steps.as_slice(), [Step::Put { .. }, Step::Delete { .. }]),
+        "{decided:?}"
+    );
 }

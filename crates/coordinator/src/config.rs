@@ -170,6 +170,9 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
+/// The longest period: the life of the certificate authority. Beyond some thousand years times could not be added up.
+const MOST: Duration = Duration::from_secs(3650 * 86_400);
+
 /// A period such as `15s`, `2m`, `24h`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
@@ -342,6 +345,16 @@ impl Check<'_> {
                 value.referenced,
                 format!("`{key}` is {given:?}, too short to be kept"),
                 format!("give at least {least:?}"),
+            );
+        }
+        if given > MOST {
+            self.fault(
+                value.referenced,
+                format!(
+                    "`{key}` is {} days, longer than can be kept",
+                    given.as_secs() / 86_400
+                ),
+                format!("give at most {} days", MOST.as_secs() / 86_400),
             );
         }
         given

@@ -292,6 +292,22 @@ fn unusable_diagnostic(source: &SourceName, why: &Unusable) -> Diagnostic {
             ),
             "split the file, or set `path` of this source so that it is not read",
         ),
+        Unusable::TooDeep(path) => (
+            TOO_MANY_FILES,
+            format!(
+                "source {source} nests directories deeper than {}: `{path}`",
+                limits::DEPTH
+            ),
+            "set `path` of this source to the directory that holds the declaration alone",
+        ),
+        Unusable::TooWide(_) => (
+            TOO_MANY_FILES,
+            format!(
+                "source {source} holds more than {} files and directories below its path",
+                limits::NAMES
+            ),
+            "set `path` of this source to the directory that holds the declaration alone",
+        ),
         Unusable::TotalTooLarge(bytes) => (
             FILE_TOO_LARGE,
             format!(

@@ -6,6 +6,9 @@ use jiff::Timestamp;
 use weir_model::{SplitName, ZoneName};
 use weir_planner::{Generation, ItemFact};
 
+/// How far above the newest plan a generation may be and still be believed. A plan every millisecond for a month is less.
+const LEAP: u64 = 1 << 32;
+
 /// All agents, by zone and name.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Fleet {
@@ -18,8 +21,10 @@ pub struct Fleet {
 pub struct Agent {
     /// Whether a session is open now.
     pub connected: bool,
-    /// When the coordinator last heard it, by the coordinator's clock.
+    /// When it last reported, by the coordinator's clock; none if it never did. A greeting is no report.
     pub heard_at: Option<Timestamp>,
+    /// When the coordinator was told of its newest look at its zone; none if it never was.
+    pub looked_at: Option<Timestamp>,
     /// Version of its program.
     pub version: String,
     /// Generation of the plan that it holds.
@@ -32,15 +37,21 @@ pub struct Agent {
     pub kuma: Option<String>,
     /// Why its zone's control plane cannot be read, if so.
     pub unreadable: Option<String>,
+    /// Why it does not take the newest plan that it was sent, if so.
+    pub refused: Option<String>,
     /// What it last said about each item.
     pub items: BTreeMap<SplitName, ItemFact>,
 }
 
 impl Fleet {
-    /// The highest generation that any agent reports (I7).
-    pub fn highest(&self) -> Generation {
+    /// The highest generation that any agent reports (I7), as far as any history can have reached it from `known`. One
+    /// agent that says more (a label that somebody wrote by hand, a lie) waits alone: it must not use up the numbers of
+    /// the whole federation.
+    pub fn highest(&self, known: Generation) -> Generation {
+        let most = known.0.saturating_add(LEAP);
         self.agents()
             .map(|(_, _, agent)| agent.highest)
+            .filter(|highest| highest.0 <= most)
             .max()
             .unwrap_or_default()
     }
@@ -71,5 +82,42 @@ impl Fleet {
 impl Agent {
     fn counts(&self, now: Timestamp) -> bool {
         self.connected || self.certificate_expires.is_none_or(|end| end > now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on stops")]
+
+    use super::*;
+
+    #[test]
+    fn one_absurd_generation_does_not_use_up_the_numbers_of_all() {
+        let agent = |highest| Agent {
+            connected: true,
+            heard_at: None,
+            looked_at: None,
+            version: String::new(),
+            generation: Generation(0),
+            highest: Generation(highest),
+            certificate_expires: None,
+            kuma: None,
+            unreadable: None,
+            refused: None,
+            items: BTreeMap::new(),
+        };
+        let agents = [("a", agent(12)), ("b", agent(u64::MAX)), ("c", agent(9))];
+        let fleet = Fleet {
+            zones: BTreeMap::from([(
+                ZoneName::new("fra").unwrap(),
+                agents.map(|(name, agent)| (name.to_owned(), agent)).into(),
+            )]),
+        };
+        assert_eq!(fleet.highest(Generation(10)), Generation(12));
+        assert_eq!(
+            fleet.highest(Generation(0)),
+            Generation(12),
+            "a ledger that was lost"
+        );
     }
 }

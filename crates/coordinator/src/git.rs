@@ -206,6 +206,10 @@ pub enum Unusable {
     FileTooLarge(String, usize),
     /// All files together.
     TotalTooLarge(usize),
+    /// Directories within directories; the path, cut short.
+    TooDeep(String),
+    /// More names in all directories together than are looked at.
+    TooWide(usize),
 }
 
 /// Limits of one commit. A declaration of 10,000 splits stays far below them.
@@ -216,6 +220,10 @@ pub mod limits {
     pub const FILE_BYTES: usize = 4 << 20;
     /// Bytes of all files.
     pub const TOTAL_BYTES: usize = 64 << 20;
+    /// Directories within directories. A commit can nest them as deep as it likes, and name one directory in many places.
+    pub const DEPTH: usize = 64;
+    /// Names of files and directories that are looked at.
+    pub const NAMES: usize = 500_000;
     /// Bytes of one answer of a remote (a pack).
     pub const ANSWER_BYTES: u64 = 2 << 30;
 }

@@ -12,6 +12,7 @@ pub mod git;
 pub mod ledger;
 mod metrics;
 pub mod observing;
+pub mod parts;
 pub mod planning;
 pub mod serve;
 pub mod sessions;

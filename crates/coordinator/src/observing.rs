@@ -19,6 +19,8 @@ use crate::state::{InForce, Troubles, trouble};
 
 /// Silence is noticed within this time.
 const TICK: Duration = Duration::from_secs(1);
+/// While there is nothing to write, whether the ledger would take it is looked at so often.
+const CHECK: SignedDuration = SignedDuration::from_secs(5);
 /// `heard_at` alone is written no more often than this.
 const HEARD: SignedDuration = SignedDuration::from_secs(60);
 
@@ -31,6 +33,8 @@ pub struct Observing {
     troubles: Arc<watch::Sender<Troubles>>,
     stale: Duration,
     recorded: Recorded,
+    /// When the ledger last took something, or said that it would.
+    checked: Timestamp,
 }
 
 /// What the ledger knows.
@@ -53,12 +57,14 @@ pub async fn recall(ledger: &Ledger) -> Result<Fleet, LedgerError> {
         let agent = Agent {
             connected: false,
             heard_at: row.heard_at,
+            looked_at: row.heard_at,
             version: row.version,
             generation: row.generation,
             highest: row.highest,
             certificate_expires: row.certificate_expires,
             kuma: row.kuma,
             unreadable: None,
+            refused: None,
             items: BTreeMap::new(),
         };
         fleet.zones.entry(row.zone).or_default().insert(row.name, agent);
@@ -105,6 +111,7 @@ impl Observing {
             troubles,
             stale,
             recorded,
+            checked: Timestamp::UNIX_EPOCH,
         }
     }
 
@@ -154,8 +161,14 @@ impl Observing {
         }
         if news.is_empty() {
             self.recorded = next;
+            if now.duration_since(self.checked).abs() >= CHECK {
+                self.checked = now;
+                let failed = self.ledger.check().await.err().map(|error| error.to_string());
+                trouble(&self.troubles, "observations", |t| &mut t.observations, failed);
+            }
             return;
         }
+        self.checked = now;
         let written = self
             .ledger
             .observe(now, &news.agents, &news.items, &news.proven, &news.events)
@@ -302,7 +315,14 @@ fn agent(view: &AgentView, before: Option<&Agent>) -> Agent {
     };
     Agent {
         connected: view.connected.is_some(),
-        heard_at: Some(view.heard),
+        heard_at: match facts {
+            Some(_) => Some(view.heard),
+            None => before.and_then(|before| before.heard_at),
+        },
+        looked_at: match view.looked {
+            Some((_, told)) => Some(told),
+            None => before.and_then(|before| before.looked_at),
+        },
         version: view.version.clone(),
         generation: view.generation,
         highest: view.highest,
@@ -312,6 +332,7 @@ fn agent(view: &AgentView, before: Option<&Agent>) -> Agent {
             None => before.and_then(|before| before.kuma.clone()),
         },
         unreadable: facts.and_then(|facts| facts.unreadable.clone()),
+        refused: view.refused.clone(),
         items,
     }
 }

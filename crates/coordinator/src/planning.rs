@@ -209,7 +209,7 @@ impl Planning {
     async fn decision(&self, heads: Heads, parent: Option<Arc<Plan>>) -> Result<Decision, Unsound> {
         let in_force = self.heads.clone();
         let federation = self.federation.clone();
-        let highest = self.fleet.borrow().highest();
+        let highest = self.fleet.borrow().highest(self.generation());
         let now = Timestamp::now();
         let thought = tokio::task::spawn_blocking(move || {
             decide::decide(Question {
@@ -440,7 +440,12 @@ fn plan_event(parent: Option<&Plan>, plan: &Plan) -> NewEvent {
 /// Done when an agent reports a generation above `known`.
 async fn outgrown(fleet: &mut watch::Receiver<Arc<Fleet>>, known: Generation) {
     // Before the first plan nothing can be outgrown: the first commit brings one.
-    if known == Generation(0) || fleet.wait_for(|fleet| fleet.highest() > known).await.is_err() {
+    if known == Generation(0)
+        || fleet
+            .wait_for(|fleet| fleet.highest(known) > known)
+            .await
+            .is_err()
+    {
         std::future::pending::<()>().await;
     }
 }

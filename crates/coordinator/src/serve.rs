@@ -14,7 +14,6 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use weir_link::private_file;
 use weir_planner::PlanId;
 
@@ -24,6 +23,7 @@ use crate::config::{Config, HostName};
 use crate::enrolment::Enrolment;
 use crate::ledger::{Ledger, LedgerError};
 use crate::observing::{self, Observing};
+use crate::parts::Parts;
 use crate::planning::{self, Planning, StartError};
 use crate::sessions::{SessionLimits, Sessions};
 use crate::sources::Sources;
@@ -67,6 +67,12 @@ pub enum ServeError {
         /// Why.
         cause: io::Error,
     },
+    /// A part ended before the stop.
+    #[error(
+        "{0} ended by itself, so the coordinator has stopped: this is a bug, please report it with the log; traffic stays \
+         as it is, start the coordinator again"
+    )]
+    Died(&'static str),
     /// Signals cannot be waited for.
     #[error("signals cannot be waited for: {0}")]
     Signals(io::Error),
@@ -132,14 +138,20 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<(), ServeE
         cause,
     })?;
 
-    let tasks = TaskTracker::new();
+    let parts = Parts::new(stop.clone());
     let (in_force_tx, in_force) = watch::channel(in_force);
     let (fleet_tx, fleet) = watch::channel(Arc::new(fleet));
     let troubles_tx = Arc::new(watch::Sender::new(Troubles::default()));
     let troubles = troubles_tx.subscribe();
     let tokens = Tokens::new(ledger.pool().clone());
 
-    let sessions = Sessions::new(config.federation.clone(), SessionLimits::default(), stop.clone());
+    let limits = SessionLimits::default();
+    let limits = SessionLimits {
+        // Well within the silence that is allowed, or every zone would be stale between two reports.
+        report_interval: limits.report_interval.min(config.stale / 3),
+        ..limits
+    };
+    let sessions = Sessions::new(config.federation.clone(), limits, stop.clone());
     if let Some(known) = in_force.borrow().as_ref() {
         sessions.publish(Arc::clone(&known.plan));
     }
@@ -153,7 +165,10 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<(), ServeE
         .add_service(sessions.grpc())
         .prepare()
         .into_axum_router();
-    tasks.spawn(publish(sessions.clone(), in_force.clone(), stop.clone()));
+    parts.spawn(
+        "publishing",
+        publish(sessions.clone(), in_force.clone(), stop.clone()),
+    );
     let observing = Observing::new(
         ledger.clone(),
         sessions,
@@ -162,8 +177,8 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<(), ServeE
         Arc::clone(&troubles_tx),
         config.stale,
     );
-    tasks.spawn(observing.run(stop.clone()));
-    let sources = Sources::start(&config.sources, &data.join("git"), &commits, &tasks, &stop);
+    parts.spawn("observing", observing.run(stop.clone()));
+    let sources = Sources::start(&config.sources, &data.join("git"), &commits, &parts, &stop);
     let planning = Planning::new(
         config.federation.clone(),
         ledger.clone(),
@@ -173,11 +188,16 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<(), ServeE
         troubles_tx,
     )
     .await?;
-    tasks.spawn(planning.run(stop.clone()));
-    tasks.spawn(look_on_hangup(sources.clone(), stop.clone())?);
+    parts.spawn("planning", planning.run(stop.clone()));
+    parts.spawn(
+        "the wait for SIGHUP",
+        look_on_hangup(sources.clone(), stop.clone())?,
+    );
     {
         let (authority, tls, stop) = (Arc::clone(&authority), tls.clone(), stop.clone());
-        tasks.spawn(async move { authority.keep_server_fresh(&tls, &names, stop).await });
+        parts.spawn("the keeping of the certificate", async move {
+            authority.keep_server_fresh(&tls, &names, stop).await;
+        });
     }
 
     let http = api::router(Answering {
@@ -220,8 +240,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<(), ServeE
         stop,
     )
     .await;
-    tasks.close();
-    if tokio::time::timeout(END, tasks.wait()).await.is_err() {
+    if !parts.ended(END).await {
         tracing::warn!("some work was cut short; the ledger is whole all the same");
     }
     ledger.close().await;
@@ -229,6 +248,9 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<(), ServeE
         tracing::debug!(%error, "the listen file was gone already");
     }
     drop(locked);
+    if let Some(part) = parts.died() {
+        return Err(ServeError::Died(part));
+    }
     tracing::info!("stopped; traffic stays as it is");
     Ok(())
 }

@@ -54,7 +54,7 @@ pub struct AgentView {
     pub address: SocketAddr,
     /// Version of its program.
     pub version: String,
-    /// When the coordinator last heard it, by the coordinator's clock.
+    /// When the coordinator last heard it, if only its greeting, by the coordinator's clock.
     pub heard: Timestamp,
     /// When its newest certificate ends.
     pub certificate_expires: Timestamp,
@@ -65,8 +65,13 @@ pub struct AgentView {
     pub plan: Option<PlanId>,
     /// That plan's generation; 0 before the first.
     pub generation: Generation,
-    /// What it saw last; none before its first report.
+    /// What it saw last; none before the first report of its newest session.
     pub facts: Option<Arc<ZoneFacts>>,
+    /// When it last looked at its zone: by its own clock, only good for telling two looks apart, and when the coordinator
+    /// was first told of that look, by the coordinator's clock. None before its first report.
+    pub looked: Option<(Timestamp, Timestamp)>,
+    /// Why it does not take the newest plan that it was sent, if so.
+    pub refused: Option<String>,
 }
 
 /// Agents by zone and name.

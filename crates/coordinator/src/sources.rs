@@ -10,11 +10,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use weir_model::{CommitId, SourceName};
 
 use crate::config::Source;
 use crate::git::{GitError, Head, Look, Mirror, Remote};
+use crate::parts::Parts;
 
 /// Reading a local branch costs less than a millisecond, so a local source is followed at once.
 const GLANCE: Duration = Duration::from_millis(100);
@@ -54,7 +54,7 @@ impl Sources {
         sources: &[Source],
         git_dir: &Path,
         in_force: &BTreeMap<SourceName, CommitId>,
-        tasks: &TaskTracker,
+        parts: &Parts,
         stop: &CancellationToken,
     ) -> Self {
         let states = sources
@@ -85,7 +85,7 @@ impl Sources {
                 in_force: in_force.get(&source.name).cloned(),
             };
             let stop = stop.clone();
-            tasks.spawn(async move {
+            parts.spawn("a source", async move {
                 tokio::select! {
                     () = follower.follow() => {}
                     () = stop.cancelled() => {}

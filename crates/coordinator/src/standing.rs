@@ -16,6 +16,9 @@ use crate::fleet::{Agent, Fleet};
 /// How long live may differ from a new plan before that is called a difference and not a change on its way.
 pub const SETTLE: SignedDuration = SignedDuration::from_secs(15);
 
+/// How long an agent's look at its zone may take, beyond the silence that is allowed: every call of it has an end.
+const LOOK: SignedDuration = SignedDuration::from_secs(30);
+
 /// What everything here is computed from.
 #[derive(Debug, Clone, Copy)]
 pub struct Sight<'a> {
@@ -41,10 +44,21 @@ impl Sight<'_> {
 
     fn silent(&self, agent: &Agent) -> Option<(Standing, String)> {
         let Some(heard) = agent.heard_at else {
-            return Some((Standing::Unknown, "was never heard".to_owned()));
+            let why = if agent.connected {
+                "is connected and has not reported yet"
+            } else {
+                "was never heard"
+            };
+            return Some((Standing::Unknown, why.to_owned()));
         };
         let silence = self.now.duration_since(heard);
         let bound = SignedDuration::try_from(self.stale).unwrap_or(SignedDuration::MAX);
+        let looked = agent.looked_at.unwrap_or(heard);
+        let blind = self.now.duration_since(looked);
+        if silence <= bound && blind > bound.saturating_add(LOOK) {
+            let how = format!("reports, but has not looked at its zone for {}", span(blind));
+            return Some((Standing::Stale, format!("{how}; what is shown is old")));
+        }
         (silence > bound).then(|| {
             let how = if agent.connected {
                 "connected, but silent"
@@ -74,8 +88,10 @@ impl Sight<'_> {
             return (
                 Standing::Progressing,
                 Some(format!(
-                    "still drives generation {}, not {}",
-                    fact.generation, item.generation
+                    "still drives generation {}, not {}{}",
+                    fact.generation,
+                    item.generation,
+                    because(agent)
                 )),
             );
         }
@@ -126,7 +142,7 @@ impl Sight<'_> {
             ),
             Verdict::Exact => match proof.evidence {
                 Evidence::Live | Evidence::Sampled => match disagreement(item, proof) {
-                    Some(what) => (Standing::Different, Some(what)),
+                    Some((standing, what)) => (standing, Some(what)),
                     None if fact.state == ItemState::Proven => (Standing::Converged, None),
                     None => (
                         Standing::Progressing,
@@ -146,17 +162,37 @@ impl Sight<'_> {
     }
 }
 
-/// A proof that calls itself exact and carries other weights than the plan is not believed.
-fn disagreement(item: &Item, proof: &Proof) -> Option<String> {
-    let weights = proof.weights.as_ref()?;
-    item.routes.iter().find_map(|route| {
-        let live = weights.get(&route.name)?;
-        route.weights.iter().find_map(|(backend, wanted)| {
+/// Why an agent does not take the plan, as an end of a sentence.
+fn because(agent: &Agent) -> String {
+    let why = agent.refused.as_ref();
+    why.map(|why| format!(": {why}")).unwrap_or_default()
+}
+
+/// A proof that calls itself exact is believed only if it says so of every route, and of a proxy that was looked at.
+fn disagreement(item: &Item, proof: &Proof) -> Option<(Standing, String)> {
+    let lacking = |what: String| Some((Standing::Progressing, format!("the proof is not whole: {what}")));
+    let Some(weights) = proof.weights.as_ref() else {
+        return lacking("it names no weights".to_owned());
+    };
+    if proof.coverage.seen == 0 {
+        return lacking("no proxy was looked at".to_owned());
+    }
+    for route in &item.routes {
+        let Some(live) = weights.get(&route.name) else {
+            return lacking(format!("it says nothing of route {}", route.name));
+        };
+        for backend in route.weights.keys().chain(live.keys()) {
+            let wanted = route.weights.get(backend).copied().unwrap_or_default();
             let found = live.get(backend).copied().unwrap_or_default();
-            (found != *wanted)
-                .then(|| format!("route {} gives {backend} {found} %, not {wanted} %", route.name))
-        })
-    })
+            if found != wanted {
+                return Some((
+                    Standing::Different,
+                    format!("route {} gives {backend} {found} %, not {wanted} %", route.name),
+                ));
+            }
+        }
+    }
+    None
 }
 
 /// One split.
@@ -353,8 +389,13 @@ pub fn zone(sight: Sight<'_>, name: &ZoneName, platforms: &BTreeMap<ZoneName, St
         // What the zone as a whole holds: its slowest agent's.
         generation: agents.iter().map(|(_, a)| a.generation.0).min().unwrap_or(0),
         kuma: agents.iter().find_map(|(_, agent)| agent.kuma.clone()),
-        agents: agents
-            .iter()
+        // Those as well that nobody waits for any more: what their hosts run is not known, and somebody should see that.
+        agents: sight
+            .fleet
+            .zones
+            .get(name)
+            .into_iter()
+            .flatten()
             .map(|(name, agent)| agent_status(name, agent))
             .collect(),
     }
@@ -382,28 +423,105 @@ fn zone_standing(
     if let Some((standing, why)) = silent {
         return (standing, Some(why));
     }
-    let worst = sight
-        .plan
-        .splits
-        .values()
-        .filter_map(|split| split.items.get(name))
-        .map(|item| (split_in_zone(sight, name, item), item))
-        .max_by_key(|(shown, _)| shown.standing);
     let unreadable = agents.iter().find_map(|(agent, a)| {
         Some(format!(
             "agent {agent} cannot read the control plane: {}",
             a.unreadable.as_ref()?
         ))
     });
-    match worst {
-        Some((shown, item)) if shown.standing > Standing::Converged => {
+    let splits: Vec<(Standing, Option<String>)> = sight
+        .plan
+        .splits
+        .values()
+        .filter_map(|split| split.items.get(name))
+        .map(|item| {
+            let shown = split_in_zone(sight, name, item);
             let why = shown.reason.map(|why| format!("split {}: {why}", item.split));
-            (shown.standing, unreadable.or(why))
-        }
+            (shown.standing, unreadable.clone().or(why))
+        })
+        .collect();
+    let nothing_is_split = splits.is_empty();
+    let worst = splits
+        .into_iter()
+        .chain(agents.iter().flat_map(|(agent, a)| beside(sight, name, agent, a)))
+        .filter(|(standing, _)| *standing > Standing::Converged)
+        // The first of equals: what is said of a split says more than what is said of an agent.
+        .reduce(|worst, next| if next.0 > worst.0 { next } else { worst });
+    match worst {
+        Some(worst) => worst,
         // Nothing is split here, so nothing was read back: what cannot be read is not known.
-        None if unreadable.is_some() => (Standing::Unknown, unreadable),
-        _ => (Standing::Converged, unreadable),
+        None if nothing_is_split && unreadable.is_some() => (Standing::Unknown, unreadable),
+        None => (Standing::Converged, unreadable.or_else(|| lost(sight, name))),
     }
+}
+
+/// An agent that nobody waits for any more, and that nobody has taken its host's traffic from, as far as is known.
+fn lost(sight: Sight<'_>, zone: &ZoneName) -> Option<String> {
+    let all = sight.fleet.zones.get(zone)?;
+    let counting: Vec<&String> = sight
+        .fleet
+        .counting(zone, sight.now)
+        .map(|(name, _)| name)
+        .collect();
+    let (name, agent) = all.iter().find(|(name, _)| !counting.contains(name))?;
+    let silence = agent.heard_at.map_or_else(
+        || "was never heard".to_owned(),
+        |at| format!("was not heard for {}", span(sight.now.duration_since(at))),
+    );
+    Some(format!(
+        "without agent {name}, which {silence} and whose certificate has ended: what its host runs is not known"
+    ))
+}
+
+/// What an agent says that stands in no split of the plan: that it holds another plan (and so may still drive splits
+/// that the plan takes away), and what is left of splits that it could not take away.
+fn beside(
+    sight: Sight<'_>,
+    zone: &ZoneName,
+    name: &str,
+    agent: &Agent,
+) -> impl Iterator<Item = (Standing, Option<String>)> {
+    let wanted = sight.plan.generation;
+    let holds = agent.generation;
+    let plan = (holds < wanted).then(|| {
+        let why = format!(
+            "agent {name} still holds plan {holds}, not {wanted}{}",
+            because(agent)
+        );
+        (Standing::Progressing, Some(why))
+    });
+    let ahead = (holds > wanted).then(|| {
+        let why = format!("agent {name} holds plan {holds}, newer than {wanted}");
+        (Standing::Different, Some(why))
+    });
+    let gone = |split: &SplitName| {
+        sight
+            .plan
+            .splits
+            .get(split)
+            .is_none_or(|split| !split.items.contains_key(zone))
+    };
+    let left = agent
+        .items
+        .values()
+        .filter(move |fact| holds >= wanted && gone(&fact.split))
+        .map(|fact| {
+            let (standing, why) = match &fact.state {
+                ItemState::Failed(why) => (Standing::Failed, why.as_str()),
+                ItemState::Held(why) => (Standing::Held, why.as_str()),
+                _ => (Standing::Progressing, "it is still there"),
+            };
+            let split = &fact.split;
+            (
+                standing,
+                Some(format!("split {split}, which the plan takes away: {why}")),
+            )
+        });
+    plan.into_iter()
+        .chain(ahead)
+        .chain(left)
+        .collect::<Vec<_>>()
+        .into_iter()
 }
 
 fn agent_status(name: &str, agent: &Agent) -> AgentStatus {
@@ -420,31 +538,24 @@ fn agent_status(name: &str, agent: &Agent) -> AgentStatus {
 /// When a zone had proven all of the plan: the newest proof of those that the plan's own generation brought. None while
 /// any item of the zone is not converged.
 pub fn proven_at(sight: Sight<'_>, zone: &ZoneName) -> Option<Timestamp> {
+    let agents: Vec<(&String, &Agent)> = sight.fleet.counting(zone, sight.now).collect();
+    if zone_standing(sight, zone, &agents).0 != Standing::Converged {
+        return None;
+    }
     let mut newest: Option<Timestamp> = None;
-    for item in sight
-        .plan
-        .splits
-        .values()
-        .filter_map(|split| split.items.get(zone))
-    {
-        if split_in_zone(sight, zone, item).standing != Standing::Converged {
-            return None;
-        }
+    let all = sight.plan.splits.values();
+    for item in all.filter_map(|split| split.items.get(zone)) {
         if item.generation != sight.plan.generation {
             continue;
         }
-        for (_, agent) in sight.fleet.counting(zone, sight.now) {
+        for (_, agent) in &agents {
             let at = agent.items.get(&item.split)?.proof.as_ref()?.at;
             newest = Some(newest.map_or(at, |n| n.max(at)));
         }
     }
-    // Nothing of this zone changed in this generation: it followed as soon as it held the plan.
-    let holds = sight
-        .fleet
-        .counting(zone, sight.now)
-        .map(|(_, agent)| agent.generation)
-        .min()?;
-    newest.or_else(|| (holds >= sight.plan.generation).then_some(sight.now))
+    // Nothing of this zone changed in this generation: it followed as soon as it held the plan. A proof carries the time
+    // of its agent's clock: by the coordinator's it was after the plan and before now.
+    Some(newest.map_or(sight.now, |at| at.max(sight.plan.created).min(sight.now)))
 }
 
 /// `42 s`, `3 min`, `5 h`, `2 d`: one figure is enough.

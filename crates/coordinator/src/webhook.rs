@@ -25,6 +25,22 @@ pub(crate) enum Disbelief {
     Secret(String),
 }
 
+/// Whether a call brings what its secret made, before any of its body is read.
+///
+/// # Errors
+/// The header that is missing.
+pub(crate) fn signed(webhook: &Webhook, headers: &HeaderMap) -> Result<(), Disbelief> {
+    let name = match webhook.kind {
+        WebhookKind::Github => "X-Hub-Signature-256",
+        WebhookKind::Gitea => "X-Gitea-Signature",
+        WebhookKind::Gitlab => "X-Gitlab-Token",
+    };
+    headers
+        .contains_key(name)
+        .then_some(())
+        .ok_or(Disbelief::Missing(name))
+}
+
 /// Checks a call against the configured secret, in constant time.
 ///
 /// # Errors

@@ -172,6 +172,21 @@ fn what_cannot_be_read_is_told_with_its_place() {
     insta::assert_snapshot!(all.join("\n\n"));
 }
 
+/// A period that no clock can add to a time would end the part that waits for it.
+#[test]
+fn a_period_without_end_is_refused() {
+    let least = "federation: shop\nlisten: 127.0.0.1:0\ndata: /d\nsources:\n  - {name: main, url: /srv/traffic, poll: 4000000000d}\n";
+    let told = told(&format!(
+        "{least}stale: 9223372036854775807s\ncertificateLife: 3651d\n"
+    ));
+    for (place, key) in [(":5:43", "poll"), (":6:8", "stale"), (":7:18", "certificateLife")] {
+        assert!(
+            told.contains(place) && told.contains(&format!("`{key}` is ")),
+            "{told}"
+        );
+    }
+}
+
 #[test]
 fn periods_are_what_people_write() {
     for (text, seconds) in [

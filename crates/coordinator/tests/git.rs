@@ -572,3 +572,106 @@ fn urls_mean_what_git_clone_means_by_them() {
         assert!(shown(text).is_err(), "{text}");
     }
 }
+
+/// Whoever may commit can make Git name one directory in a million places, or nest them without end, in a few kilobytes.
+#[test]
+fn a_commit_of_endless_directories_is_refused_and_not_walked() {
+    let dir = TempDir::new().unwrap();
+    let repo = Repository::with(&dir.path().join("repo"), &[("a.yaml", "a")]);
+    let mirror = Mirror::new(&dir.path().join("git"), local(&repo.dir));
+    let blob = repo.git.blob(b"a").unwrap();
+    let nest = |inner: git2::Oid, names: usize| {
+        let mut tree = repo.git.treebuilder(None).unwrap();
+        for n in 0..names {
+            tree.insert(format!("d{n}"), inner, 0o040_000).unwrap();
+        }
+        tree.write().unwrap()
+    };
+    let commit = |tree: git2::Oid| {
+        let tree = repo.git.find_tree(tree).unwrap();
+        let who = git2::Signature::now("Ada", "ada@example.com").unwrap();
+        repo.delete_branch();
+        repo.git
+            .commit(Some(repository::BRANCH), &who, &who, "bomb", &tree, &[])
+            .unwrap();
+    };
+    let leaf = || {
+        let mut tree = repo.git.treebuilder(None).unwrap();
+        tree.insert("a.yaml", blob, 0o100_644).unwrap();
+        tree.write().unwrap()
+    };
+    commit((0..1_000).fold(leaf(), |inner, _| nest(inner, 1)));
+    let look = mirror.look().unwrap().head.content;
+    assert!(
+        matches!(look, Content::Unusable(Unusable::TooDeep(_))),
+        "{look:?}"
+    );
+    commit((0..20).fold(nest(blob_free(&repo.git), 1), |inner, _| nest(inner, 20)));
+    let look = mirror.look().unwrap().head.content;
+    assert!(
+        matches!(look, Content::Unusable(Unusable::TooWide(_))),
+        "{look:?}"
+    );
+}
+
+/// A tree without any declaration in it.
+fn blob_free(git: &git2::Repository) -> git2::Oid {
+    git.treebuilder(None).unwrap().write().unwrap()
+}
+
+#[test]
+fn what_a_commit_says_cannot_act_on_a_terminal() {
+    let dir = TempDir::new().unwrap();
+    let repo = Repository::empty(&dir.path().join("repo"));
+    let mirror = Mirror::new(&dir.path().join("git"), local(&repo.dir));
+    let long = "x".repeat(1_000);
+    repo.commit(&format!("\u{1b}[2J\u{7}{long}"), &[("a\u{1b}[2J.yaml", "a")]);
+    let head = mirror.look().unwrap().head;
+    assert_eq!(head.subject, format!("\u{fffd}[2J\u{fffd}{}…", "x".repeat(195)));
+    assert_eq!(texts(&head), pairs(&[("a\u{fffd}[2J.yaml", "a")]));
+}
+
+/// A redirect of the first answer moves the rest of the conversation; the password stays behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redirect_to_another_host_does_not_take_the_password_along() {
+    if !git_program() {
+        return;
+    }
+    weir_link::tls::install_provider();
+    let dir = TempDir::new().unwrap();
+    let repo = Repository::with(&dir.path().join("repo"), &[("a.yaml", "1")]);
+    let seen: Arc<Mutex<Vec<bool>>> = Arc::default();
+    let (router, _) = hosting(&repo.dir);
+    let note = Arc::clone(&seen);
+    let router = router.layer(axum::middleware::from_fn(
+        move |request: axum::extract::Request, next: axum::middleware::Next| {
+            let with = request.headers().contains_key(header::AUTHORIZATION);
+            note.lock().unwrap().push(with);
+            next.run(request)
+        },
+    ));
+    let there = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let elsewhere = there.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(there, router).await });
+    let away = format!("http://{elsewhere}/team/traffic.git/info/refs?service=git-upload-pack");
+    let home = Router::new().route(
+        "/home.git/info/refs",
+        get(move || async move { Redirect::temporary(&away) }),
+    );
+    let here = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = here.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(here, home).await });
+    fs::write(dir.path().join("password"), "s3cret").unwrap();
+    let auth = Auth {
+        password_file: Some(dir.path().join("password")),
+        ..Auth::default()
+    };
+    let source = source(remote(&format!("http://{address}/home.git")), auth);
+    let mirror = Mirror::new(&dir.path().join("git"), source);
+    assert_eq!(
+        texts(&look(&mirror).await.unwrap().head),
+        pairs(&[("a.yaml", "1")])
+    );
+    let seen = seen.lock().unwrap();
+    assert!(!seen.is_empty() && !seen.contains(&true), "{seen:?}");
+}

@@ -354,6 +354,20 @@ async fn viewers_read_until_their_token_ends_and_it_shows_when_they_last_did() {
     );
     assert_eq!(tokens.list(made + hour).await.unwrap()[0].used, Some(made + hour));
 
+    // When it was used is worth noting, and not worth shutting people out of a coordinator whose disk is full.
+    sqlx::query("CREATE TRIGGER full BEFORE UPDATE ON tokens BEGIN SELECT RAISE(ABORT, 'disk full'); END")
+        .execute(coordinator.ledger.pool())
+        .await
+        .unwrap();
+    assert_eq!(
+        tokens.viewer(&viewer.token, made + hour * 2).await.unwrap(),
+        "grafana"
+    );
+    sqlx::query("DROP TRIGGER full")
+        .execute(coordinator.ledger.pool())
+        .await
+        .unwrap();
+
     let wrong = ViewerToken::new(viewer.token.id(), &"a".repeat(40)).unwrap();
     assert!(matches!(tokens.viewer(&wrong, made).await, Err(Refused::Unknown)));
     let agents = AgentToken::new(

@@ -326,6 +326,20 @@ async fn a_webhook_and_a_hangup_make_it_look_now() {
     repo.commit("next", &[("a.yaml", &declaration("shop", "90", "10"))]);
     assert_eq!(call("main", "wrong").await, 403);
     assert_eq!(call("other", "s3cret").await, 404);
+    // Whoever brings no signature is answered before any of its body is read: this one never comes.
+    for (source, status) in [("main", 403), ("other", 404)] {
+        let never = futures::stream::pending::<Result<Vec<u8>, std::io::Error>>();
+        let request = coordinator
+            .client
+            .post(format!("{}/v1/webhooks/{source}", coordinator.url))
+            .body(reqwest::Body::wrap_stream(never))
+            .timeout(Duration::from_secs(10));
+        assert_eq!(
+            request.send().await.unwrap().status().as_u16(),
+            status,
+            "{source}"
+        );
+    }
     assert_eq!(generation(&coordinator.get("/v1/splits").await.1), 1);
     assert_eq!(call("main", "s3cret").await, 202);
     coordinator.until("/v1/splits", |_, v| generation(v) == 2).await;
@@ -383,6 +397,17 @@ async fn what_cannot_be_recorded_is_not_published() {
     let splits = coordinator.until("/v1/splits", |_, v| generation(v) == 2).await;
     assert_eq!(splits["notice"], Value::Null);
     assert_eq!(coordinator.get("/readyz").await.0, 200);
+    // Nobody has anything to write, and it is noticed all the same that nothing could be written.
+    sqlx::query("CREATE TRIGGER idle BEFORE UPDATE ON in_force BEGIN SELECT RAISE(ABORT, 'read-only'); END")
+        .execute(&mut beside)
+        .await
+        .unwrap();
+    coordinator.until("/readyz", |status, _| status == 503).await;
+    sqlx::query("DROP TRIGGER idle")
+        .execute(&mut beside)
+        .await
+        .unwrap();
+    coordinator.until("/readyz", |status, _| status == 200).await;
 }
 
 #[tokio::test]

@@ -27,6 +27,7 @@ fn report(zone_name: &str, highest: u64, plan: Option<PlanId>) -> v1::Report {
         },
         plan,
         generation: Generation(highest),
+        refused: None,
     })
 }
 
@@ -319,4 +320,46 @@ async fn a_zone_that_is_not_declared_is_sent_nothing() {
         .map(|agent| agent.plan)
         .collect();
     assert_eq!(held, BTreeSet::from([None]));
+}
+
+/// A greeting is no report: what an agent said in its last session must not look as if it had been said now. And a report
+/// that repeats an old look at the zone does not make that look a new one.
+#[tokio::test]
+async fn neither_a_greeting_nor_a_repeated_report_makes_old_facts_new() {
+    let coordinator = Coordinator::start().await;
+    let connector = coordinator.joined("fra", "fra-1").await;
+    let view = || coordinator.sessions.snapshot()[&(zone("fra"), "fra-1".to_owned())].clone();
+    let agent = Agent::connects(&connector, &greeting("fra", "fra-1")).await;
+    assert_eq!((view().facts, view().looked), (None, None));
+    agent.report(report("fra", 3, None)).await;
+    until(&coordinator.sessions, |seen| {
+        seen.values().any(|a| a.facts.is_some())
+    })
+    .await;
+    let (_, told) = view().looked.unwrap();
+    agent.report(report("fra", 4, None)).await;
+    until(&coordinator.sessions, |seen| {
+        seen.values().any(|a| a.highest == Generation(4))
+    })
+    .await;
+    assert!(view().heard > told);
+    assert_eq!(view().looked.unwrap().1, told, "the look is the same");
+
+    let again = Agent::connects(&connector, &greeting("fra", "fra-1")).await;
+    assert_eq!(view().facts, None);
+    again.report(report("fra", 4, None)).await;
+    until(&coordinator.sessions, |seen| {
+        seen.values().any(|a| a.facts.is_some())
+    })
+    .await;
+    assert_eq!(view().looked.unwrap().1, told);
+    let mut newer = report("fra", 4, None);
+    newer.at.as_mut().unwrap().seconds += 1;
+    newer.refused = "its disk is full".to_owned();
+    again.report(newer).await;
+    until(&coordinator.sessions, |seen| {
+        seen.values().any(|a| a.refused.is_some())
+    })
+    .await;
+    assert!(view().looked.unwrap().1 > told);
 }

@@ -93,12 +93,14 @@ fn agent(fact: ItemFact) -> Agent {
     Agent {
         connected: true,
         heard_at: Some(at(99)),
+        looked_at: Some(at(99)),
         version: "0.1.0".to_owned(),
         generation: Generation(5),
         highest: Generation(5),
         certificate_expires: Some(at(3_600)),
         kuma: Some("2.14.3".to_owned()),
         unreadable: None,
+        refused: None,
         items: BTreeMap::from([(fact.split.clone(), fact)]),
     }
 }
@@ -223,6 +225,30 @@ fn anything_less_is_not_converged() {
             "route default gives cloud 20 %, not 10 %",
         ),
         (
+            spoil(|_, f| f.proof.as_mut().unwrap().weights = None),
+            Standing::Progressing,
+            "the proof is not whole: it names no weights",
+        ),
+        (
+            spoil(|_, f| f.proof.as_mut().unwrap().weights = Some(ProvenWeights::new())),
+            Standing::Progressing,
+            "the proof is not whole: it says nothing of route default",
+        ),
+        (
+            spoil(|_, f| {
+                let weights = f.proof.as_mut().unwrap().weights.as_mut().unwrap();
+                let shares = weights.values_mut().next().unwrap();
+                shares.insert(BackendName::new("lab").unwrap(), BasisPoints::new(100).unwrap());
+            }),
+            Standing::Different,
+            "route default gives lab 1 %, not 0 %",
+        ),
+        (
+            spoil(|_, f| f.proof.as_mut().unwrap().coverage.seen = 0),
+            Standing::Progressing,
+            "the proof is not whole: no proxy was looked at",
+        ),
+        (
             spoil(|_, f| f.generation = Generation(4)),
             Standing::Progressing,
             "still drives generation 4, not 5",
@@ -251,9 +277,30 @@ fn anything_less_is_not_converged() {
             "not connected for 2 h; what is shown is old",
         ),
         (
-            spoil(|a, _| a.heard_at = None),
+            spoil(|a, _| {
+                a.connected = false;
+                a.heard_at = None;
+            }),
             Standing::Unknown,
             "was never heard",
+        ),
+        (
+            spoil(|a, _| a.heard_at = None),
+            Standing::Unknown,
+            "is connected and has not reported yet",
+        ),
+        (
+            spoil(|a, _| a.looked_at = Some(at(54))),
+            Standing::Stale,
+            "reports, but has not looked at its zone for 46 s; what is shown is old",
+        ),
+        (
+            spoil(|a, f| {
+                f.generation = Generation(4);
+                a.refused = Some("its disk is full".to_owned());
+            }),
+            Standing::Progressing,
+            "still drives generation 4, not 5: its disk is full",
         ),
         (
             spoil(|_, f| f.split = SplitName::new("another").unwrap()),
@@ -293,6 +340,61 @@ fn a_zone_without_splits_is_not_converged_while_its_control_plane_cannot_be_read
     blind.unreadable = Some("connection refused".to_owned());
     let why = "agent fra-1 cannot read the control plane: connection refused".to_owned();
     assert_eq!(standing(blind), (Standing::Unknown, Some(why)));
+}
+
+/// The plan takes the last split away: until the agent holds that plan, and has taken everything away, traffic still
+/// follows the split.
+#[test]
+fn a_zone_is_not_converged_while_a_split_that_is_gone_from_the_plan_is_still_driven() {
+    let mut plan = plan();
+    let driving = agent(fact(&plan));
+    plan.splits = BTreeMap::new();
+    plan.generation = Generation(6);
+    let standing = |agent: Agent| {
+        let fleet = fleet([("fra-1", agent)]);
+        let sight = Sight {
+            plan: &plan,
+            created: &BTreeMap::new(),
+            fleet: &fleet,
+            stale: STALE,
+            now: now(),
+        };
+        let shown = standing::zone(sight, &zone("fra"), &BTreeMap::new());
+        let all = standing::proven_at(sight, &zone("fra")).is_some();
+        (shown.standing, shown.reason.unwrap_or_default(), all)
+    };
+    let is = |standing, why: &str, all| (standing, why.to_owned(), all);
+    assert_eq!(
+        standing(driving.clone()),
+        is(
+            Standing::Progressing,
+            "agent fra-1 still holds plan 5, not 6",
+            false
+        )
+    );
+    let mut trying = driving.clone();
+    trying.generation = Generation(6);
+    let left = trying.items.values_mut().next().unwrap();
+    left.state = ItemState::Failed("DELETE x: 403".to_owned());
+    assert_eq!(
+        standing(trying.clone()),
+        is(
+            Standing::Failed,
+            "split checkout, which the plan takes away: DELETE x: 403",
+            false
+        )
+    );
+    trying.items.clear();
+    assert_eq!(standing(trying.clone()), is(Standing::Converged, "", true));
+    trying.generation = Generation(7);
+    assert_eq!(
+        standing(trying),
+        is(
+            Standing::Different,
+            "agent fra-1 holds plan 7, newer than 6",
+            false
+        )
+    );
 }
 
 #[test]
@@ -355,7 +457,27 @@ fn of_several_agents_the_worst_counts_and_traffic_is_summed() {
     let both = |gone: Agent| fleet([("fra-1", agent(fact(&plan))), ("fra-2", gone)]);
     assert_eq!(look(&plan, &both(gone.clone())).standing, Standing::Stale);
     gone.certificate_expires = Some(at(99));
-    assert_eq!(look(&plan, &both(gone)).standing, Standing::Converged);
+    assert_eq!(look(&plan, &both(gone.clone())).standing, Standing::Converged);
+    // It is still seen in its zone.
+    let shown = standing::zone(
+        Sight {
+            plan: &plan,
+            created: &BTreeMap::new(),
+            fleet: &both(gone),
+            stale: STALE,
+            now: now(),
+        },
+        &zone("fra"),
+        &BTreeMap::new(),
+    );
+    assert_eq!((shown.standing, shown.agents.len()), (Standing::Converged, 2));
+    assert_eq!(
+        shown.reason.as_deref(),
+        Some(
+            "without agent fra-2, which was not heard for 100 s and whose certificate has ended: what its host runs is not \
+             known"
+        )
+    );
 }
 
 #[test]
@@ -427,4 +549,15 @@ fn zones_show_their_worst_and_agents_nobody_declared() {
     );
     assert_eq!(standing::proven_at(sight, &zone("fra")), Some(at(98)));
     assert_eq!(standing::proven_at(sight, &zone("ams")), None);
+    // Whatever the agent's clock says, a zone followed after the plan was made and before now.
+    for (clock, shown) in [(-4_000, 50), (4_000, 100)] {
+        let mut fact = fact(&plan);
+        fact.proof.as_mut().unwrap().at = at(clock);
+        let skewed = fleet([("fra-1", agent(fact))]);
+        let sight = Sight {
+            fleet: &skewed,
+            ..sight
+        };
+        assert_eq!(standing::proven_at(sight, &zone("fra")), Some(at(shown)));
+    }
 }

@@ -8,6 +8,7 @@ mod access;
 mod apply;
 mod call;
 mod credential;
+mod listing;
 mod meaning;
 mod metrics;
 mod objects;
@@ -25,11 +26,11 @@ use weir_model::{DnsLabel, FederationName, MeshName};
 use weir_planner::{Counts, Item, Proof};
 use weir_render::Step;
 
-use crate::kuma::observe::root;
+use crate::kuma::observe::{is_own, root};
 use crate::kuma::rest::Rest;
 use crate::kuma::witness::Witness;
 use crate::kuma::{Sampled, Seen};
-use crate::{DriverError, Observed, Outcome, ZoneDriver};
+use crate::{DriverError, Fault, Observed, Outcome, ZoneDriver};
 use access::Access;
 pub use access::Cluster;
 use apply::Writer;
@@ -139,6 +140,8 @@ struct Memory {
     uncounted: Option<String>,
     /// Which process of Kuma's control plane answered last.
     instance: String,
+    /// The process of a control plane that is known to be this zone's.
+    own: Option<String>,
     /// How far the bell had rung when the cluster was last observed.
     heard: u64,
 }
@@ -259,6 +262,13 @@ impl KumaKubernetes {
         );
         let ((services, a), (http, b), (tcp, c)) = (services?, http?, tcp?);
         let read = Read { services, http, tcp };
+        if let Some(item) = items.first() {
+            let (system, zone) = (&self.writer.namespace, &item.kuma_zone);
+            observe::own_cluster(&read, self.server.name(), system, zone)?;
+            if let Some(Ok(root)) = &kuma {
+                self.own_evidence(mesh, zone, &root.instance).await?;
+            }
+        }
         let form = self.writer.form();
         let (mut observed, written) = observe::observed(&read, &self.writer.federation, &form, mesh, items);
         observed.age = a.max(b).max(c);
@@ -273,6 +283,16 @@ impl KumaKubernetes {
             )),
             None => {}
         }
+        let watches = [
+            watches.services.obstacle(),
+            watches.http.obstacle(),
+            watches.tcp.obstacle(),
+        ];
+        if let Some(error) = watches.into_iter().flatten().next() {
+            notes.push(format!(
+                "the cluster cannot be watched, and is listed each time: {error}"
+            ));
+        }
         self.witness.observed(items, &written).await;
         self.seen.remember(&observed.ours);
         let mut memory = self.memory();
@@ -283,6 +303,27 @@ impl KumaKubernetes {
         memory.heard = heard;
         drop(memory);
         Ok(observed)
+    }
+
+    /// Refuses evidence of another zone: what its proxies run proves nothing here. Asked once for each process that answers.
+    async fn own_evidence(
+        &self,
+        mesh: &MeshName,
+        zone: &DnsLabel,
+        instance: &str,
+    ) -> Result<(), DriverError> {
+        let Some(rest) = &self.rest else { return Ok(()) };
+        if self.memory().own.as_deref() == Some(instance) {
+            return Ok(());
+        }
+        match is_own(rest, mesh, zone).await {
+            Ok(true) => self.memory().own = Some(instance.to_owned()),
+            Ok(false) => {}
+            Err(error) if error.fault == Fault::Setup => return Err(error),
+            // It went away meanwhile; so will its evidence.
+            Err(error) => tracing::debug!(%error, "whose control plane it is cannot be told"),
+        }
+        Ok(())
     }
 
     async fn tally(&self, items: &[Arc<Item>]) -> Vec<Option<Counts>> {

@@ -55,7 +55,7 @@ pub enum DialError {
     },
     /// Our own certificate is over.
     #[error(
-        "the certificate of {who} ended at {at}: join again with a new token \
+        "the certificate of {who} ended at {at}: if the clock of this machine is right, join again with a new token \
          (`weir-coordinator token create --zone {zone}`, then `weir-agent join`)"
     )]
     Expired {

@@ -4,9 +4,6 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, Ordering};
-
-static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// Writes a file atomically with mode 0600: synced, renamed, and the directory synced. Blocks; small files only.
 ///
@@ -29,11 +26,8 @@ pub fn write_with_mode(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
         .filter(|p| !p.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
     let mut draft = name.to_os_string();
-    draft.push(format!(
-        ".{}-{}.draft",
-        std::process::id(),
-        NEXT.fetch_add(1, Ordering::Relaxed)
-    ));
+    // Not by the process's number: in a container that is always the same, and a draft that a kill left would be met again.
+    draft.push(format!(".{:016x}.draft", crate::backoff::random()));
     let draft = parent.join(draft);
     let written = (|| {
         let mut file = OpenOptions::new()
@@ -76,6 +70,13 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        // Drafts that a process of our number left when it was killed.
+        for n in 0..1000 {
+            let left = format!("key.pem.{}-{n}.draft", std::process::id());
+            fs::write(dir.path().join(left), "").unwrap();
+        }
+        write(&path, b"three").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"three");
         assert_eq!(
             write(&dir.path().join("missing/key.pem"), b"x")
                 .unwrap_err()

@@ -324,8 +324,8 @@ async fn an_expired_certificate_is_noticed_before_anything_is_dialled() {
     let connector = Connector::new("https://127.0.0.1:1", credentials).unwrap();
     assert_eq!(
         connector.channel().await.unwrap_err().to_string(),
-        "the certificate of shop/fra/fra-1 ended at 2023-11-14T22:13:20Z: join again with a new token \
-         (`weir-coordinator token create --zone fra`, then `weir-agent join`)"
+        "the certificate of shop/fra/fra-1 ended at 2023-11-14T22:13:20Z: if the clock of this machine is right, \
+         join again with a new token (`weir-coordinator token create --zone fra`, then `weir-agent join`)"
     );
 }
 

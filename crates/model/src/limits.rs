@@ -24,3 +24,5 @@ pub const TEXT: usize = 1_024;
 pub const REGEX_BYTES: usize = 256 * 1024;
 /// Problems told about one file.
 pub const PROBLEMS: usize = 500;
+/// Problems told about a declaration.
+pub const PROBLEMS_IN_ALL: usize = 5_000;

@@ -82,7 +82,7 @@ fn order(a: &Diagnostic, b: &Diagnostic) -> Ordering {
     .then_with(|| (a.code, &a.message).cmp(&(b.code, &b.message)))
 }
 
-/// Of sorted diagnostics, only so many for each file: whoever mends a file with hundreds of problems looks again
+/// Of sorted diagnostics, only so many for each file and in all: whoever mends a file with hundreds of problems looks again
 /// anyway, and no input may make an answer of any size.
 fn bounded(diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
     let mut kept: Vec<Diagnostic> = Vec::new();
@@ -99,21 +99,32 @@ fn bounded(diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
             told = 0;
         }
         told += 1;
+        if kept.len() >= limits::PROBLEMS_IN_ALL
+            && let Some(label) = label
+        {
+            let message = format!("there are more than {} problems", limits::PROBLEMS_IN_ALL);
+            kept.push(untold(message, label));
+            break;
+        }
         match (told.cmp(&(limits::PROBLEMS + 1)), label) {
             (Ordering::Equal, Some(label)) => {
                 let message = format!("this file has more than {} problems", limits::PROBLEMS);
-                let label = Label {
-                    text: "the rest is not told".to_owned(),
-                    ..label.clone()
-                };
-                let rest = Diagnostic::error(codes::TOO_MANY_PROBLEMS, message, label);
-                kept.push(rest.help("mend those above, then check again"));
+                kept.push(untold(message, label));
             }
             (Ordering::Greater, Some(_)) => {}
             _ => kept.push(diagnostic),
         }
     }
     kept
+}
+
+/// In the place of those that are left out from here on.
+fn untold(message: String, at: &Label) -> Diagnostic {
+    let label = Label {
+        text: "the rest is not told".to_owned(),
+        ..at.clone()
+    };
+    Diagnostic::error(codes::TOO_MANY_PROBLEMS, message, label).help("mend those above, then check again")
 }
 
 fn read_file(file: &SourceFile, place: &Place, drafts: &mut Drafts, diagnostics: &mut Vec<Diagnostic>) {
@@ -137,16 +148,7 @@ fn read_file(file: &SourceFile, place: &Place, drafts: &mut Drafts, diagnostics:
         Err(error) => {
             let good = file.bytes.get(..error.valid_up_to()).unwrap_or_default();
             let good = std::str::from_utf8(good).unwrap_or_default();
-            let line_start = good.rfind('\n').map_or(0, |at| at + 1);
-            let place = Place {
-                span: Span {
-                    start: good.len(),
-                    end: good.len(),
-                    line: good.matches('\n').count() + 1,
-                    column: good.get(line_start..).unwrap_or_default().chars().count() + 1,
-                },
-                ..place.clone()
-            };
+            let place = after(good, place);
             diagnostics.push(
                 Diagnostic::error(
                     codes::NOT_UTF8,
@@ -159,6 +161,21 @@ fn read_file(file: &SourceFile, place: &Place, drafts: &mut Drafts, diagnostics:
             return;
         }
     };
+    // YAML ends a line there as well, but nothing else does: a person sees one line, and marks between documents drown.
+    let lone = |(at, _): &(usize, &str)| !text[at + 1..].starts_with('\n');
+    if let Some((at, _)) = text.match_indices('\r').find(lone) {
+        let place = after(&text[..at], place);
+        diagnostics.push(
+            Diagnostic::error(
+                codes::SYNTAX,
+                "a carriage return stands here without a line feed",
+                place.label("ends no line"),
+            )
+            .help("save the file with line feeds (or both, as on Windows) at the ends of its lines"),
+        );
+        drafts.unreadable.push(Unreadable { place, kind: None });
+        return;
+    }
     let (documents, problems) = yaml::documents(text);
     let mut reader = Reader::new(place, diagnostics);
     for problem in problems {
@@ -172,5 +189,19 @@ fn read_file(file: &SourceFile, place: &Place, drafts: &mut Drafts, diagnostics:
     }
     for document in &documents {
         read::document(&mut reader, document, drafts);
+    }
+}
+
+/// The point where this much of the file's text ends.
+fn after(text: &str, file: &Place) -> Place {
+    let line_start = text.rfind('\n').map_or(0, |at| at + 1);
+    Place {
+        span: Span {
+            start: text.len(),
+            end: text.len(),
+            line: text.matches('\n').count() + 1,
+            column: text.get(line_start..).unwrap_or_default().chars().count() + 1,
+        },
+        ..file.clone()
     }
 }

@@ -18,28 +18,31 @@ pub use sarif::sarif;
 pub use text::{Style, render_diagnostics};
 
 /// The files that diagnostics point into.
-struct Sources<'s>(BTreeMap<(&'s SourceName, &'s str), &'s SourceFile>);
+struct Sources<'s> {
+    files: BTreeMap<(&'s SourceName, &'s str), &'s SourceFile>,
+    /// Whether they are of more than one source.
+    several: bool,
+}
 
 impl<'s> Sources<'s> {
     fn new(files: &'s [SourceFile]) -> Self {
-        Self(
-            files
-                .iter()
-                .map(|file| ((&file.source, file.path.as_str()), file))
-                .collect(),
-        )
+        let keyed = files
+            .iter()
+            .map(|file| ((&file.source, file.path.as_str()), file));
+        Self {
+            files: keyed.collect(),
+            several: files.windows(2).any(|two| two[0].source != two[1].source),
+        }
     }
 
     fn bytes(&self, label: &Label) -> Option<&'s [u8]> {
-        let file = self.0.get(&(&label.source, label.file.as_str()))?;
+        let file = self.files.get(&(&label.source, label.file.as_str()))?;
         Some(&file.bytes)
     }
 
     /// The file as people are told: with its source's name where there are several sources.
     fn shown(&self, label: &Label) -> String {
-        let first = self.0.keys().next().map(|(source, _)| *source);
-        let several = self.0.keys().any(|(source, _)| Some(*source) != first);
-        if several {
+        if self.several {
             format!("{}:{}", label.source, label.file)
         } else {
             label.file.clone()

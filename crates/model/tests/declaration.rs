@@ -69,3 +69,44 @@ fn a_sound_declaration_is_read_whole() {
     assert_eq!(parsed.declaration.zones.len(), 2);
     assert_eq!(parsed.declaration.federation.unwrap().name.as_str(), "shop");
 }
+
+/// YAML takes a lone carriage return for the end of a line, and so for one before `---`: what stood above must not be lost
+/// without a word, or a split would be.
+#[test]
+fn no_document_is_lost_between_carriage_returns() {
+    let (rest, split) = WHOLE.split_at(WHOLE.rfind("---").unwrap());
+    let cart = split.replace("checkout", "cart");
+    let lone = format!("{split}{cart}").replace('\n', "\r");
+    let parsed = parse(&[file("rest.yaml", rest), file("splits.yaml", &lone)]);
+    assert!(parsed.refused());
+    let [diagnostic] = parsed.diagnostics.as_slice() else {
+        panic!("{:#?}", parsed.diagnostics)
+    };
+    assert_eq!(diagnostic.labels[0].span.column, 4, "{diagnostic:?}");
+    let both = format!("{split}{cart}").replace('\n', "\r\n");
+    let parsed = parse(&[file("rest.yaml", rest), file("splits.yaml", &both)]);
+    assert_eq!(parsed.diagnostics, []);
+    assert_eq!(parsed.declaration.splits.len(), 2);
+}
+
+/// Nobody reads a hundred thousand problems, and whoever keeps them pays for each.
+#[test]
+fn problems_are_bounded_over_all_files() {
+    let files: Vec<SourceFile> = (0..40)
+        .map(|number| {
+            let name = format!("z{number}");
+            let zone = WHOLE
+                .split("---")
+                .nth(1)
+                .unwrap()
+                .replace("name: fra", &format!("name: {name}"));
+            let fields: String = (0..300).map(|field| format!("f{field}: 1\n")).collect();
+            file(&format!("{name}.yaml"), &format!("{zone}{fields}"))
+        })
+        .chain([file("a.yaml", WHOLE)])
+        .collect();
+    let parsed = parse(&files);
+    assert!(parsed.refused());
+    assert_eq!(parsed.diagnostics.len(), 5_001);
+    assert_eq!(parsed.diagnostics[5_000].code.to_string(), "WEIR0009");
+}

@@ -98,7 +98,7 @@ pub fn explain(from: Option<&Plan>, to: &Plan) -> Explanation {
                 zones: part.zones.clone(),
                 changes: part.change.sentences(),
                 cause: cause(from, to, item, part, &diff),
-                effects: effects(item, &part.change),
+                effects: effects(item, &part.change, to),
             });
         }
     }
@@ -150,9 +150,15 @@ fn only_places(change: &ItemChange, renamed: &BTreeMap<ZoneName, Change<DnsLabel
     change.address.is_none() && change.routes.is_empty() && !change.reordered && moved
 }
 
-fn effects(item: &Item, change: &ItemChange) -> Vec<Effect> {
+fn effects(item: &Item, change: &ItemChange, to: &Plan) -> Vec<Effect> {
     let (service, port) = (item.service.clone(), item.port);
+    // Another split may take over what this one leaves, as when it only gets another name.
+    let taken = |service: &ServiceName, port: u16| {
+        let mut items = to.splits.values().filter_map(|split| split.items.get(&item.zone));
+        items.any(|item| (&item.service, item.port) == (service, port))
+    };
     let mut effects = vec![match (change.presence, change.replaces_listener) {
+        (Presence::Removed, _) if taken(&service, port) => Effect::ClosesConnections { service, port },
         (Presence::Removed, _) => Effect::FallsToKuma { service, port },
         (Presence::Left, _) => Effect::StaysAsItIs,
         (_, true) => Effect::ClosesConnections { service, port },
@@ -163,6 +169,7 @@ fn effects(item: &Item, change: &ItemChange) -> Vec<Effect> {
         is: Some(is),
     }) = &change.address
         && (&was.service, was.port) != (&is.service, is.port)
+        && !taken(&was.service, was.port)
     {
         effects.push(Effect::FallsToKuma {
             service: was.service.clone(),

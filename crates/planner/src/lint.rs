@@ -316,6 +316,11 @@ impl Lint<'_> {
             if earlier.iter().any(|earlier| earlier.name == *name) {
                 self.at(Rule::Reference, at, format!("two routes are named {name}"));
             }
+            if earlier.iter().any(|earlier| earlier.matches == route.matches) {
+                let what =
+                    format!("route {name} has the match of an earlier one, which takes all of its requests");
+                self.at(Rule::Precedence, at, what);
+            }
             if let Some(before) = earlier.last() {
                 if before.matches.is_any() {
                     let what = format!("route {name} comes after one that takes everything");

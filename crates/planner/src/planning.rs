@@ -359,6 +359,15 @@ fn check_routes(split: &Split, routes: &[ItemRoute]) -> Result<(), Vec<Flaw>> {
         if at > 0 && routes[at - 1].matches.is_any() {
             flaws.push(Flaw::Unreachable(name()));
         }
+        let same = routes[..at]
+            .iter()
+            .find(|earlier| earlier.matches == route.matches);
+        if let Some(first) = same.filter(|_| !route.matches.is_any()) {
+            flaws.push(Flaw::SameMatch {
+                first: first.name.clone(),
+                again: name(),
+            });
+        }
         if split.protocol == Protocol::Tcp && !route.matches.is_any() {
             flaws.push(Flaw::MatchOnTcp(name()));
         }

@@ -126,6 +126,14 @@ pub enum Flaw {
     /// A route that nothing reaches.
     #[error("route `{0}` can never match: a route without a match comes before it")]
     Unreachable(RouteName),
+    /// Two routes that take the same requests: Kuma would make one of them, with the weights of either.
+    #[error("route `{again}` has the same match as route `{first}`")]
+    SameMatch {
+        /// The earlier.
+        first: RouteName,
+        /// The later.
+        again: RouteName,
+    },
     /// Matches on tcp.
     #[error("route `{0}` has a match, but tcp connections carry nothing to match on")]
     MatchOnTcp(RouteName),

@@ -104,8 +104,15 @@ enum Called {
 
 /// Which service an outbound listener is for. The name in its metadata has the parts of a Kuma resource identifier:
 /// `kri_<kind>_<mesh>_<zone>_<namespace>_<name>_<port>`.
+///
+/// Two kinds of outbound listener are for no service that a plan names, and carry no such name: a transparent proxy's
+/// pass-through, which sends on to wherever a connection was meant for, and one for a legacy service, which says so in
+/// its tags.
 fn called(item: &Item, listener: &Value) -> Called {
     if listener.get("traffic_direction").and_then(Value::as_str) != Some("OUTBOUND") {
+        return Called::Other;
+    }
+    if listener.get("use_original_dst") == Some(&Value::Bool(true)) {
         return Called::Other;
     }
     let tags = listener.pointer("/metadata/filter_metadata/io.kuma.tags");
@@ -113,7 +120,10 @@ fn called(item: &Item, listener: &Value) -> Called {
         .and_then(|tags| tags.get("kuma.io/unified-name"))
         .and_then(Value::as_str)
         .or_else(|| manager(listener)?.pointer("/route_config/name")?.as_str());
-    let Some(name) = name else { return Called::Unclear };
+    let Some(name) = name else {
+        let legacy = tags.is_some_and(|tags| tags.get("kuma.io/service").is_some());
+        return if legacy { Called::Other } else { Called::Unclear };
+    };
     let parts: Vec<_> = name.split('_').collect();
     let ["kri", kind, mesh, _zone, _namespace, service, port] = parts.as_slice() else {
         // Another kind of destination (a pass-through, a legacy service) has another kind of name.
@@ -155,6 +165,12 @@ fn manager(listener: &Value) -> Option<&Value> {
 
 fn read(item: &Item, listener: &Value) -> Result<ProvenWeights, Live> {
     let unknown = |why: &str| Err(Live::Unknown(why.to_owned()));
+    if listener
+        .get("default_filter_chain")
+        .is_some_and(|chain| !chain.is_null())
+    {
+        return unknown("it has a default filter chain, which Kuma never writes for a service");
+    }
     let managers = filters(listener, ".HttpConnectionManager");
     let proxies = filters(listener, ".TcpProxy");
     match (item.protocol, managers.as_slice(), proxies.as_slice()) {
@@ -190,6 +206,11 @@ fn http(item: &Item, manager: &Value) -> Result<ProvenWeights, Live> {
     else {
         return Err(unknown("it has not exactly one virtual host"));
     };
+    // Requests for another host find no route at all.
+    let domains = host.get("domains").and_then(Value::as_array);
+    if !domains.is_some_and(|all| all.iter().any(|domain| domain == "*")) {
+        return Err(unknown("its virtual host is not for every host name"));
+    }
     let routes = host.get("routes").and_then(Value::as_array);
     let mut live = Vec::new();
     for route in routes.ok_or_else(|| unknown("its virtual host has no routes"))? {
@@ -244,10 +265,21 @@ fn shares(item: &Item, action: &Value) -> Result<BTreeMap<BackendName, BasisPoin
             parts.push((name, 1));
         }
         (None, Some(several)) => {
+            // A header or a runtime key can decide in the weights' place; Kuma writes neither.
+            if let Some(more) = several
+                .as_object()
+                .and_then(|fields| fields.keys().find(|key| *key != "clusters"))
+            {
+                return Err(Live::Unknown(format!(
+                    "weighted clusters have {more}, which is not known"
+                )));
+            }
             let all = several.get("clusters").and_then(Value::as_array);
             for part in all.ok_or_else(|| Live::Unknown("weighted clusters are no list".to_owned()))? {
                 let name = part.get("name").and_then(Value::as_str);
                 let weight = part.get("weight").map_or(Some(0), Value::as_u64);
+                // Envoy's weights have 32 bits: a sum of as many as fit in a dump has 64.
+                let weight = weight.filter(|weight| u32::try_from(*weight).is_ok());
                 match (name, weight) {
                     (Some(name), Some(weight)) => parts.push((name, weight)),
                     _ => {

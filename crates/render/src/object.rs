@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use weir_model::{MeshName, SplitName};
-use weir_planner::{Digest, Generation};
+use weir_planner::{Digest, Generation, Item};
 
 /// Which of Kuma's two shapes a zone takes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -61,6 +61,21 @@ pub struct Object {
     pub labels: BTreeMap<String, String>,
     /// The policy; the same bytes in both forms.
     pub spec: serde_json::Value,
+}
+
+impl Object {
+    /// Whether it is for the service and port that an item is for, of whatever split it is.
+    pub fn is_for(&self, item: &Item) -> bool {
+        let port = item.port.to_string();
+        let targets = self.spec.get("to").and_then(serde_json::Value::as_array);
+        let mut targets = targets.into_iter().flatten().filter_map(|to| to.get("targetRef"));
+        self.mesh == item.mesh
+            && targets.any(|target| {
+                let text = |at: &str| target.pointer(at).and_then(serde_json::Value::as_str);
+                text("/labels/kuma.io~1display-name") == Some(item.service.as_str())
+                    && text("/sectionName") == Some(port.as_str())
+            })
+    }
 }
 
 /// One thing to do at the zone's control plane. Ordered as given: writes before removals.

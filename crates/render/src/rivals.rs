@@ -124,17 +124,16 @@ fn names(item: &Item, target: &Value) -> bool {
     (by_label || by_name) && port
 }
 
-/// Whether any rule of theirs has matches that none of the split's routes has.
+/// Whether any rule of theirs has matches that none of the split's routes has. Kuma takes a rule's matches together: one
+/// with ours and another beside it is a rule of its own.
 fn has_matches_of_its_own(item: &Item, to: &Value) -> bool {
     let rules = to.get("rules").and_then(Value::as_array).into_iter().flatten();
-    let matches = rules.flat_map(|rule| {
-        rule.get("matches")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
+    let mut matches = rules.map(|rule| {
+        let matches = rule.get("matches").and_then(Value::as_array);
+        matches.map_or(&[][..], Vec::as_slice)
     });
-    let mut theirs = matches;
-    theirs.any(|one| {
+    matches.any(|theirs| {
+        let [one] = theirs else { return !theirs.is_empty() };
         !item
             .routes
             .iter()

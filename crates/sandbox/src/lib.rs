@@ -1,7 +1,7 @@
 //! A whole federation on one machine, on loopback: for newcomers and for the tests.
 //!
 //! `cast` is who plays Kuma: `double` (our own) or `real` (the real parts). `traffic` is applications and callers, `play`
-//! starts everything, `tour` and `live` are what people see of it, `bound` judges shares, `process` starts and ends
+//! starts everything, `tour`, `pace` and `live` are what people see of it, `bound` judges shares, `process` starts and ends
 //! processes. `cluster` is a Kubernetes API server, for zones that are clusters.
 
 pub mod bound;
@@ -11,6 +11,7 @@ pub mod command;
 pub mod coordinator;
 pub mod double;
 pub mod live;
+pub mod pace;
 pub mod play;
 pub mod process;
 pub mod real;

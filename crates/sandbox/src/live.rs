@@ -14,7 +14,7 @@ use weir_wire::api::{Event, SplitInZone, SplitList, SplitStatus};
 
 use crate::command::Place;
 use crate::coordinator::{SPLIT, declared, weights_word};
-use crate::play::{Play, Scene, Setup};
+use crate::play::{ENV, Play, Scene, Setup};
 use crate::traffic::{Pace, Tally};
 
 /// Some hundred requests a second and zone: enough to see a share in seconds, little for a laptop.
@@ -121,6 +121,7 @@ async fn show(play: &Play) -> anyhow::Result<()> {
                 .display()
                 .to_string(),
             repository: play.repository.dir().display().to_string(),
+            env: play.dir.join(ENV).display().to_string(),
             now: Timestamp::now(),
         };
         let mut out = anstream::stdout().lock();
@@ -178,6 +179,7 @@ struct Picture {
     events: Vec<Event>,
     file: String,
     repository: String,
+    env: String,
     now: Timestamp,
 }
 
@@ -235,20 +237,21 @@ impl Picture {
         }
         out += &format!(
             "\nMove traffic: change the weights in\n  {}\nand commit\n  git -C {} commit -am 'Move some traffic'\n\
-             or take the last change back with `git revert`. Ctrl-C ends everything.\n",
-            self.file, self.repository
+             or take the last change back with `git revert`. What the coordinator says:\n  \
+             . {} && weir status\nCtrl-C ends everything.\n",
+            self.file, self.repository, self.env
         );
         out
     }
 
     fn table(&self, split: &SplitStatus, list: &SplitList) -> String {
         let wanted = declared(split);
+        let standing = format!("{:?}", split.standing).to_lowercase();
         let mut out = format!(
-            "split {}   generation {}   commit {}   {:?}\n",
+            "split {}   generation {}   commit {}   {standing}\n",
             split.name,
             split.generation,
             short(&split.commit),
-            split.standing
         );
         if let Some(notice) = &list.notice {
             out += &cut(&format!("! {notice}"));
@@ -265,11 +268,9 @@ impl Picture {
             let share = |backend: &String, _| match tally {
                 Some(tally) if answered > 0 => {
                     let count = tally.counted.get(backend).copied().unwrap_or(0);
-                    format!(
-                        "{}.{} %",
-                        count * 1000 / answered / 10,
-                        count * 1000 / answered % 10
-                    )
+                    // To the nearest tenth, so that the shares of a zone add up.
+                    let tenths = (count * 1000 + answered / 2) / answered;
+                    format!("{}.{} %", tenths / 10, tenths % 10)
                 }
                 _ => "-".into(),
             };
@@ -402,8 +403,11 @@ mod tests {
             }],
             file: "/tmp/s/repo/traffic/checkout.yaml".into(),
             repository: "/tmp/s/repo".into(),
+            env: "/tmp/s/weir.env".into(),
             now: "2026-01-01T00:01:00Z".parse().expect("a time"),
         };
-        insta::assert_snapshot!(picture.text());
+        let text = picture.text();
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        insta::assert_snapshot!(text);
     }
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use jiff::Timestamp;
 use tokio::process::Command;
 use tokio::time::Instant;
 
@@ -23,6 +24,9 @@ use crate::traffic::{Application, Callers, Pace};
 
 /// How long a start or a change may take before it is called failed.
 const PATIENCE: Duration = Duration::from_secs(90);
+
+/// The file, in the sandbox's directory, that lets a shell's `weir` ask its coordinator.
+pub const ENV: &str = "weir.env";
 
 /// How to set it up.
 #[derive(Debug, Clone)]
@@ -174,6 +178,7 @@ impl Play {
             Err(error) => return Err(with_casualties(error, cast.as_mut()).await),
         };
         let (coordinator, address, token) = coordinator?;
+        write_env(dir, &address, &token)?;
         let viewer = Viewer::new(&address, &dir.join("coordinator/data/ca/ca.pem"), token)?;
         let callers = kuma
             .outbounds
@@ -322,6 +327,29 @@ impl Play {
                     "commit {commit} is not proven after {} s: {missing}",
                     PATIENCE.as_secs()
                 );
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// From `at`, when it was made, to the last zone's proof of a commit: by the clock of the zones' own proofs, which are
+    /// older than our seeing them. The ledger writes in batches: a proof that the status shows may not be in it yet.
+    ///
+    /// # Errors
+    /// If the coordinator does not answer, or never writes down when the zones proved it.
+    pub async fn commit_to_proof(&self, commit: &str, at: Timestamp) -> anyhow::Result<Duration> {
+        let end = Instant::now() + Duration::from_secs(30);
+        loop {
+            let record = self.viewer.commit(commit).await?;
+            let time =
+                |zone: &String| -> Option<Timestamp> { record.as_ref()?.proven.get(zone)?.parse().ok() };
+            let times: Option<Vec<Timestamp>> = self.zones.iter().map(time).collect();
+            if let Some(last) = times.and_then(|all| all.into_iter().max()) {
+                return Duration::try_from(last.duration_since(at))
+                    .with_context(|| format!("commit {commit} was proven before it was made"));
+            }
+            if Instant::now() > end {
+                bail!("the ledger does not say when every zone proved commit {commit}");
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -483,6 +511,25 @@ async fn start_coordinator(
     )
     .await?;
     Ok((process, address, token.trim().to_owned()))
+}
+
+/// What a person's shell needs to ask this coordinator with `weir`: `. weir.env`.
+fn write_env(dir: &Path, address: &str, token: &str) -> anyhow::Result<()> {
+    let viewer = dir.join("viewer-token");
+    std::fs::write(&viewer, token)?;
+    let mut text = format!(
+        "export WEIR_COORDINATOR='{address}'\nexport WEIR_TOKEN_FILE='{}'\nexport WEIR_CA='{}'\n",
+        viewer.display(),
+        dir.join("coordinator/data/ca/ca.pem").display()
+    );
+    // Whoever has `weir` elsewhere finds it there.
+    if let Ok(weir) = find_program("weir")
+        && let Some(programs) = weir.parent()
+    {
+        text += &format!("export PATH='{}':\"$PATH\"\n", programs.display());
+    }
+    std::fs::write(dir.join(ENV), text)?;
+    Ok(())
 }
 
 fn spawn_coordinator(dir: &Path, keeper: &Keeper) -> anyhow::Result<Process> {

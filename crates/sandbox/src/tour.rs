@@ -160,7 +160,24 @@ impl Story {
         self.reverted().await?;
         self.coordinator_killed().await?;
         self.agents_killed().await?;
-        self.shift("vm-100-again", 100, 0).await
+        self.shift("vm-100-again", 100, 0).await?;
+        if self.tour.pace > 0 {
+            self.paced().await?;
+        }
+        Ok(())
+    }
+
+    async fn paced(&mut self) -> anyhow::Result<()> {
+        let pace = crate::pace::measure(&mut self.play, self.tour.pace).await?;
+        self.sent += pace.requests;
+        self.failed += pace.failed;
+        let mut out = anstream::stdout().lock();
+        if self.tour.json {
+            writeln!(out, "{}", serde_json::to_string(&pace)?)?;
+        } else {
+            write!(out, "{}", pace.text())?;
+        }
+        Ok(())
     }
 
     fn tallies(&self) -> BTreeMap<String, Tally> {
@@ -190,33 +207,14 @@ impl Story {
         commit: String,
         note: String,
     ) -> anyhow::Result<()> {
-        let (at, clock) = (Timestamp::now(), Instant::now());
+        let at = Timestamp::now();
         self.play.look();
         self.commit = commit;
         self.play.proven(&self.commit).await?;
-        let seen = clock.elapsed();
-        let took = self.commit_to_proof(at).await?.unwrap_or(seen);
+        let took = self.play.commit_to_proof(&self.commit, at).await?;
         self.count(step, begin, Some(took), note).await
     }
 
-    /// By the clock of the zones' own proofs, which are older than our seeing them.
-    async fn commit_to_proof(&self, at: Timestamp) -> anyhow::Result<Option<Duration>> {
-        let record = self.play.viewer.commit(&self.commit).await?;
-        let Some(record) = record else { return Ok(None) };
-        let times: Vec<Timestamp> = self
-            .play
-            .zones
-            .iter()
-            .filter_map(|zone| record.proven.get(zone)?.parse().ok())
-            .collect();
-        let last = times
-            .iter()
-            .max()
-            .filter(|_| times.len() == self.play.zones.len());
-        Ok(last.and_then(|last| Duration::try_from(last.duration_since(at)).ok()))
-    }
-
-    /// A broken commit: the weights stay, and the diagnostic says why.
     async fn refused(&mut self) -> anyhow::Result<()> {
         let begin = self.tallies();
         let text = self.play.repository.split_text(60, 60);

@@ -27,6 +27,8 @@ pub struct AgentReport {
     pub plan: Option<PlanId>,
     /// That plan's generation; 0 before the first.
     pub generation: Generation,
+    /// Why the last plan that was offered is not taken, if so.
+    pub refused: Option<String>,
 }
 
 impl From<&AgentReport> for v1::Report {
@@ -41,6 +43,7 @@ impl From<&AgentReport> for v1::Report {
             items: facts.items.iter().map(v1::ItemFact::from).collect(),
             plan_id: plan_out(report.plan),
             generation: report.generation.0,
+            refused: report.refused.clone().unwrap_or_default(),
         }
     }
 }
@@ -74,6 +77,7 @@ pub fn agent_report(zone: &ZoneName, message: &v1::Report) -> Result<AgentReport
         },
         plan: plan("report.plan_id", &message.plan_id)?,
         generation: Generation(message.generation),
+        refused: text(&message.refused),
     })
 }
 

@@ -275,9 +275,10 @@ fn report() -> impl Strategy<Value = AgentReport> {
         vec(fact, 0..3),
         option::of(any::<[u8; 32]>()),
         any::<u64>(),
+        option::of(".{1,8}"),
     )
         .prop_map(
-            |(at, highest, kuma, unreadable, services, items, plan, generation)| AgentReport {
+            |(at, highest, kuma, unreadable, services, items, plan, generation, refused)| AgentReport {
                 facts: ZoneFacts {
                     zone: ZoneName::new("fra").unwrap(),
                     at,
@@ -289,6 +290,7 @@ fn report() -> impl Strategy<Value = AgentReport> {
                 },
                 plan: plan.map(PlanId),
                 generation: Generation(generation),
+                refused,
             },
         )
 }

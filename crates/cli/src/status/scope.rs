@@ -34,7 +34,8 @@ impl Scope {
         Ok(())
     }
 
-    /// The same cut from the answer as it came: one split by itself if one is asked for, else the list.
+    /// The same cut from the answer as it came, with the standings as they are believed: one split by itself if one is asked
+    /// for, else the list.
     pub(super) fn cut_value(&self, mut value: Value, list: &SplitList) -> Value {
         if let Some(splits) = value.get_mut("splits").and_then(Value::as_array_mut) {
             splits.retain_mut(|split| {
@@ -43,7 +44,16 @@ impl Scope {
                 };
                 if let (Some(asked), Some(zones)) = (&self.zone, split["zones"].as_array_mut()) {
                     zones.retain(|zone| zone["zone"] == **asked);
-                    split["standing"] = serde_json::to_value(kept.standing).unwrap_or_default();
+                }
+                // what is not believed is not passed on either
+                stand(split, kept.standing);
+                for zone in split["zones"].as_array_mut().into_iter().flatten() {
+                    let believed = kept.zones.iter().find(|kept| zone["zone"] == *kept.zone);
+                    if let Some(believed) = believed
+                        && stand(zone, believed.standing)
+                    {
+                        zone["reason"] = believed.reason.clone().into();
+                    }
                 }
                 true
             });
@@ -53,6 +63,14 @@ impl Scope {
         }
         value
     }
+}
+
+/// Gives what the answer describes its standing; whether that is another than it had.
+fn stand(of: &mut Value, standing: Standing) -> bool {
+    let standing = serde_json::to_value(standing).unwrap_or_default();
+    let changed = of["standing"] != standing;
+    of["standing"] = standing;
+    changed
 }
 
 /// Whether a name is one of these; if not, which was probably meant.

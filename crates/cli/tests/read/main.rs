@@ -143,7 +143,11 @@ fn every_standing_in_words() {
 #[test]
 fn converged_without_proof_is_unknown() {
     let bare = changed(zone("fra"), json!({"evidence": "acknowledged", "seen": 0}));
-    let ran = of(&list(&[split("checkout", "converged", &[bare])])).weir(&["status"]);
+    let coordinator = of(&list(&[split("checkout", "converged", &[bare])]));
+    let told: Value = serde_json::from_str(&coordinator.weir(&["status", "--json"]).stdout).unwrap();
+    assert_eq!(told["splits"][0]["standing"], "unknown");
+    assert_eq!(told["splits"][0]["zones"][0]["standing"], "unknown");
+    let ran = coordinator.weir(&["status"]);
     assert_eq!(ran.exit, 4);
     assert!(!ran.stdout.contains(": converged"), "{}", ran.stdout);
     assert!(

@@ -1,14 +1,22 @@
 //! A Git host says that there is something new.
 
-use axum::body::Bytes;
+use std::time::Duration;
+
+use axum::body::{Body, to_bytes};
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
+use tokio::sync::Semaphore;
 use weir_model::SourceName;
 use weir_wire::api::Problem;
 
 use super::Answering;
 use super::problem::Refusal;
 use crate::webhook::{self, Disbelief};
+
+/// So many bodies are read at a time: whoever sends one has not shown yet that it may.
+static READING: Semaphore = Semaphore::const_new(4);
+/// How long a call may take to send its body, the wait for its turn included.
+const READ: Duration = Duration::from_secs(20);
 
 /// Called by GitHub, GitLab or Gitea on a push: the source is looked at now. Needs the configured secret's signature.
 #[utoipa::path(
@@ -27,7 +35,7 @@ pub(super) async fn hook(
     State(answering): State<Answering>,
     Path(source): Path<String>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Body,
 ) -> Result<StatusCode, Refusal> {
     let name = SourceName(source);
     let Some(webhook) = answering.webhooks.get(&name) else {
@@ -37,7 +45,12 @@ pub(super) async fn hook(
             "set `webhook` of that source in the coordinator's configuration",
         ));
     };
-    match webhook::check(webhook, &headers, &body) {
+    let signed = webhook::signed(webhook, &headers);
+    let body = match &signed {
+        Ok(()) => read(body).await?,
+        Err(_) => Vec::new(),
+    };
+    match signed.and_then(|()| webhook::check(webhook, &headers, &body)) {
         Ok(()) => {
             tracing::debug!(source = %name, "webhook: looking now");
             answering.sources.poke(&name);
@@ -55,5 +68,26 @@ pub(super) async fn hook(
                 "compare `webhook` of this source with the settings at the Git host",
             ))
         }
+    }
+}
+
+/// The body, if it comes in time and is not too long.
+async fn read(body: Body) -> Result<Vec<u8>, Refusal> {
+    let reading = async {
+        let _turn = READING.acquire().await;
+        to_bytes(body, webhook::BODY_LIMIT).await
+    };
+    match tokio::time::timeout(READ, reading).await {
+        Ok(Ok(bytes)) => Ok(bytes.into()),
+        Ok(Err(error)) => Err(Refusal::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the body cannot be read: {error}"),
+            format!("at most {} MiB are read", webhook::BODY_LIMIT >> 20),
+        )),
+        Err(_) => Err(Refusal::new(
+            StatusCode::REQUEST_TIMEOUT,
+            format!("the body did not come within {} s", READ.as_secs()),
+            "send it again; the source is looked at now and then anyhow",
+        )),
     }
 }

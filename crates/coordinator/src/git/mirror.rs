@@ -200,14 +200,13 @@ impl Mirror {
     fn read(&self, mirror: &Repository, id: Oid) -> Result<Head, Trouble> {
         let commit = mirror.find_commit(id)?;
         let author = commit.author();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let message = text(commit.message_bytes());
+        let message = String::from_utf8_lossy(commit.message_bytes());
         let authored_at = Timestamp::from_second(author.when().seconds()).unwrap_or(Timestamp::UNIX_EPOCH);
         Ok(Head {
             commit: CommitId(id.to_string()),
-            author: format!("{} <{}>", text(author.name_bytes()), text(author.email_bytes())),
+            author: format!("{} <{}>", plain(author.name_bytes()), plain(author.email_bytes())),
             authored_at,
-            subject: message.trim_start().lines().next().unwrap_or_default().to_owned(),
+            subject: plain(message.trim_start().lines().next().unwrap_or_default().as_bytes()),
             content: self.content(mirror, &commit.tree()?)?,
         })
     }
@@ -233,8 +232,9 @@ impl Mirror {
             source: &self.source.name,
             files: Vec::new(),
             total: 0,
+            names: 0,
         };
-        match reading.tree(tree, &self.source.path)? {
+        match reading.tree(tree, &self.source.path, 0)? {
             Some(unusable) => Ok(Content::Unusable(unusable)),
             None => {
                 reading.files.sort_by(|a, b| a.path.cmp(&b.path));
@@ -250,12 +250,25 @@ struct Reading<'a> {
     source: &'a SourceName,
     files: Vec<SourceFile>,
     total: usize,
+    names: usize,
 }
 
 impl Reading<'_> {
-    fn tree(&mut self, tree: &git2::Tree<'_>, prefix: &str) -> Result<Option<Unusable>, Trouble> {
+    fn tree(
+        &mut self,
+        tree: &git2::Tree<'_>,
+        prefix: &str,
+        depth: usize,
+    ) -> Result<Option<Unusable>, Trouble> {
+        if depth > limits::DEPTH {
+            return Ok(Some(Unusable::TooDeep(plain(prefix.as_bytes()))));
+        }
         for entry in tree {
-            let name = String::from_utf8_lossy(entry.name_bytes()).into_owned();
+            self.names += 1;
+            if self.names > limits::NAMES {
+                return Ok(Some(Unusable::TooWide(self.names)));
+            }
+            let name = unbroken(&String::from_utf8_lossy(entry.name_bytes()));
             // Hidden files and directories (.github/…) are other tools' business.
             if name.starts_with('.') {
                 continue;
@@ -266,7 +279,9 @@ impl Reading<'_> {
                 format!("{prefix}/{name}")
             };
             let broken = match (entry.kind(), entry.filemode()) {
-                (Some(ObjectType::Tree), _) => self.tree(&self.mirror.find_tree(entry.id())?, &path)?,
+                (Some(ObjectType::Tree), _) => {
+                    self.tree(&self.mirror.find_tree(entry.id())?, &path, depth + 1)?
+                }
                 // Not 0o120000, a symbolic link, nor a submodule (a commit): those are never followed.
                 (Some(ObjectType::Blob), 0o100_644 | 0o100_755 | 0o100_664) if declares(&name) => {
                     self.file(entry.id(), path)?
@@ -299,6 +314,29 @@ impl Reading<'_> {
             bytes: Arc::from(blob.content()),
         });
         Ok(None)
+    }
+}
+
+/// What people write into commits ends up in terminals and logs: nothing in it may act there.
+fn unbroken(text: &str) -> String {
+    text.chars()
+        .map(|c| {
+            if c.is_control() {
+                char::REPLACEMENT_CHARACTER
+            } else {
+                c
+            }
+        })
+        .collect()
+}
+
+/// The same, and not longer than anybody reads.
+fn plain(bytes: &[u8]) -> String {
+    const MOST: usize = 200;
+    let text = unbroken(&String::from_utf8_lossy(bytes));
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
     }
 }
 

@@ -44,6 +44,8 @@ struct Web {
     client: reqwest::blocking::Client,
     /// Base url: a redirect of the first answer moves it, as in Git.
     base: Arc<Mutex<reqwest::Url>>,
+    /// As configured: the password is for this host and no other.
+    home: reqwest::Url,
     login: Option<(String, String)>,
 }
 
@@ -191,6 +193,7 @@ impl Web {
         Ok(Self {
             client,
             base: Arc::new(Mutex::new(url.clone())),
+            home: url.clone(),
             login,
         })
     }
@@ -202,22 +205,27 @@ impl Web {
     }
 
     fn send(&self, post: bool, request: Vec<u8>) -> Result<reqwest::blocking::Response, GitError> {
+        let address = self.address(if post {
+            "git-upload-pack"
+        } else {
+            "info/refs?service=git-upload-pack"
+        })?;
+        // Where a redirect has led to another host, that host gets no password; HTTP's own redirects lose it likewise.
+        let at_home = address.origin() == self.home.origin();
         let (builder, expected) = if post {
             let builder = self
                 .client
-                .post(self.address("git-upload-pack")?)
+                .post(address)
                 .header("content-type", "application/x-git-upload-pack-request")
                 .body(request);
             (builder, "application/x-git-upload-pack-result")
         } else {
-            let builder = self
-                .client
-                .get(self.address("info/refs?service=git-upload-pack")?);
+            let builder = self.client.get(address);
             (builder, "application/x-git-upload-pack-advertisement")
         };
         let builder = match &self.login {
-            Some((user, password)) => builder.basic_auth(user, Some(password)),
-            None => builder,
+            Some((user, password)) if at_home => builder.basic_auth(user, Some(password)),
+            _ => builder,
         };
         let answer = builder.header("accept", expected).send().map_err(|error| {
             let why = causes(&error);

@@ -133,7 +133,10 @@ fn open(
             highest: shared.spoken_for(greeting.highest, greeting.plan, greeting.generation),
             plan: greeting.plan,
             generation: greeting.generation,
-            facts: before.and_then(|view| view.facts),
+            // A greeting says nothing of the zone: what was said before must not look as if it had been said now.
+            facts: None,
+            looked: before.and_then(|view| view.looked),
+            refused: None,
         };
         known.seen.insert(key.clone(), view);
         Ok((number, replaced))
@@ -277,6 +280,7 @@ impl Session<'_> {
             facts,
             plan,
             generation,
+            refused,
         } = agent_report(&self.key.0, &report).map_err(|e| Status::invalid_argument(e.to_string()))?;
         let now = Timestamp::now();
         let highest = self.shared.spoken_for(facts.highest, plan, generation);
@@ -286,6 +290,11 @@ impl Session<'_> {
                 view.highest = view.highest.max(highest);
                 view.plan = plan;
                 view.generation = generation;
+                view.refused = refused;
+                // A report that repeats an old look says that the session lives, and nothing of the zone.
+                if view.looked.is_none_or(|(look, _)| look != facts.at) {
+                    view.looked = Some((facts.at, now));
+                }
                 view.facts = Some(Arc::new(facts));
             }
         });

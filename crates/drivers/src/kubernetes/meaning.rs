@@ -150,7 +150,7 @@ impl Refusal {
     pub(crate) fn meaning(&self, what: &str, server: &str) -> DriverError {
         let (fault, why, help) = match Status::read(&self.body) {
             Some(status) => of_status(self.code, &status, self.wait()),
-            None => of_text(self.code, &self.body, server),
+            None => of_text(self.code, &self.body, self.wait(), server),
         };
         DriverError {
             what: what.to_owned(),
@@ -196,6 +196,11 @@ fn of_status(code: u16, status: &Status, wait: Option<Duration>) -> Meaning {
             format!("403: the API server does not know who asks: {}", status.message),
             "the agent sent no token, or none that this server knows: look at the user in the kubeconfig",
         ),
+        403 if status.causes.iter().any(|c| c.reason == "NamespaceTerminating") => says(
+            Fault::NotYet,
+            said,
+            "somebody is removing Kuma's namespace; once it is there again, the next activation writes",
+        ),
         403 if status.message.contains("cannot ") => says(
             Fault::Setup,
             said,
@@ -234,16 +239,7 @@ fn of_status(code: u16, status: &Status, wait: Option<Duration>) -> Meaning {
             "422: the object was removed and made anew at the same moment",
             "the next activation looks again",
         ),
-        429 => says(
-            Fault::Away,
-            format!(
-                "429: the API server is asked too often, and wants {} s of rest: {}",
-                wait.unwrap_or_default().as_secs(),
-                status.message
-            ),
-            "Weir leaves it alone for so long. If it stays, somebody floods this API server, or its priority levels leave \
-             nothing for the agent",
-        ),
+        429 => too_often(wait, &status.message),
         400 | 405 | 406 | 413 | 415 | 422 => says(
             Fault::Refused,
             said,
@@ -316,7 +312,19 @@ fn webhook_refuses(said: String, message: &str) -> Meaning {
     )
 }
 
-fn of_text(code: u16, body: &[u8], server: &str) -> Meaning {
+fn too_often(wait: Option<Duration>, said: &str) -> Meaning {
+    says(
+        Fault::Away,
+        format!(
+            "429: the API server is asked too often, and wants {} s of rest: {said}",
+            wait.unwrap_or_default().as_secs()
+        ),
+        "Weir leaves it alone for so long. If it stays, somebody floods this API server, or its priority levels leave \
+         nothing for the agent",
+    )
+}
+
+fn of_text(code: u16, body: &[u8], wait: Option<Duration>, server: &str) -> Meaning {
     let text: String = String::from_utf8_lossy(body).trim().chars().take(120).collect();
     match code {
         404 if text.starts_with("404 page not found") => says(
@@ -324,11 +332,7 @@ fn of_text(code: u16, body: &[u8], server: &str) -> Meaning {
             "404: this cluster has no such kind of object",
             "is Kuma 2.14 or newer installed in this cluster?",
         ),
-        429 => says(
-            Fault::Away,
-            "429: the API server is asked too often",
-            "Weir leaves it alone for a while",
-        ),
+        429 => too_often(wait, &text),
         401 | 403 => says(
             Fault::Setup,
             format!("{code}: {text}"),
@@ -361,7 +365,10 @@ pub(crate) fn no_answer(what: &str, server: &str, error: &(dyn Error + 'static))
     });
     let said = chain(error);
     let (fault, why, help) = match tls {
-        Some(rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer)) => says(
+        // Authorities of two clusters often have one name: then it is the signature that does not fit.
+        Some(rustls::Error::InvalidCertificate(
+            rustls::CertificateError::UnknownIssuer | rustls::CertificateError::BadSignature,
+        )) => says(
             Fault::Setup,
             format!("the certificate of {server} is of another authority than the one that is trusted"),
             "the certificate authority in the kubeconfig is of another cluster, or was replaced: write the kubeconfig \
@@ -391,6 +398,11 @@ pub(crate) fn no_answer(what: &str, server: &str, error: &(dyn Error + 'static))
             Fault::Away,
             format!("the name of {server} cannot be resolved: {said}"),
             "is the name right, and does DNS answer on this host? Traffic stays as it is",
+        ),
+        None if said.contains("deadline has elapsed") => says(
+            Fault::Away,
+            format!("no connection to {server} in time"),
+            "can it be reached from here (security groups, network policies), and is it up? Traffic stays as it is",
         ),
         None => says(
             Fault::Away,
@@ -430,18 +442,38 @@ pub(crate) fn strange(what: &str, server: &str, why: &str) -> DriverError {
 
 /// Every error of a chain, with those that an `io::Error` holds and does not name as its source.
 fn walk(error: &(dyn Error + 'static), see: &mut dyn FnMut(&(dyn Error + 'static))) {
-    let mut next = Some(error);
-    while let Some(part) = next {
-        see(part);
-        if let Some(inner) = part.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-            let inner: &(dyn Error + 'static) = inner;
-            see(inner);
-        }
-        next = part.source();
+    see(error);
+    if let Some(held) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        walk(held, see);
+    } else if let Some(below) = error.source() {
+        walk(below, see);
     }
 }
 
 /// An error with everything below it.
 pub(crate) fn chain(error: &dyn Error) -> String {
     crate::kuma::chain(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_nobody_knows() {
+        let dns = io::Error::other("failed to lookup address information: Name or service not known");
+        let error = no_answer("GET /version", "https://nowhere.example.com:443/", &dns);
+        assert!(error.why.contains("cannot be resolved"), "{error}");
+        assert!(error.fault.passes());
+    }
+
+    #[test]
+    fn what_an_io_error_holds_is_found_however_deep() {
+        let tls = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
+        let deep = io::Error::other(io::Error::other(tls));
+        let error = no_answer("GET /version", "https://c:443/", &deep);
+        assert_eq!(error.fault, Fault::Setup);
+        let gone = io::Error::other(io::Error::from(io::ErrorKind::ConnectionRefused));
+        assert!(no_answer("GET /", "c", &gone).why.contains("connection refused"));
+    }
 }

@@ -8,8 +8,8 @@ use weir_planner::ServiceFact;
 use weir_render::Form;
 
 use super::MANAGER;
-use super::watch::Kept;
-use crate::kuma::observe::service;
+use super::listing::Kept;
+use crate::kuma::observe::{local_to, service};
 use crate::kuma::policy::{self, Owner};
 
 /// The mesh of an object that names none.
@@ -35,6 +35,8 @@ fn display_name(document: &Value) -> Option<&str> {
 pub(crate) struct MeshService {
     mesh: String,
     fact: Option<ServiceFact>,
+    /// The zone that it is of, if it came from no other.
+    pub(crate) local: Option<String>,
 }
 
 impl MeshService {
@@ -51,6 +53,7 @@ impl Kept for MeshService {
         Self {
             mesh: mesh(&document).to_owned(),
             fact: service(&document, display_name(&document)),
+            local: local_to(&document),
         }
     }
 

@@ -5,21 +5,48 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use serde_json::Value;
 use weir_model::{DnsLabel, FederationName, MeshName, SplitName};
 use weir_planner::{Item, SecondWriter};
 use weir_render::Form;
 
 use super::objects::{self, MeshService, Namespace, Route};
 use super::watch::Objects;
-use crate::Observed;
-use crate::kuma::observe::{second_writers, service_names};
+use crate::kuma::observe::{local_to, own_zone, second_writers, service_names};
 use crate::kuma::policy::{Owner, is_shadow};
+use crate::{DriverError, Observed};
 
 /// Everything that was read.
 pub(crate) struct Read {
     pub(crate) services: Objects<MeshService>,
     pub(crate) http: Objects<Route<false>>,
     pub(crate) tcp: Objects<Route<true>>,
+}
+
+/// Refuses another zone's cluster. One object of this zone is enough: labels that nobody checked may say anything.
+pub(crate) fn own_cluster(
+    read: &Read,
+    server: &str,
+    system: &DnsLabel,
+    wanted: &DnsLabel,
+) -> Result<(), DriverError> {
+    let is_in = |document: &Value| policy_namespace(document) == Some(system.as_str());
+    let http = read.http.values().map(|route| &route.0);
+    let tcp = read.tcp.values().map(|route| &route.0);
+    let policies = http
+        .chain(tcp)
+        .filter(|document| is_in(document))
+        .filter_map(local_to);
+    let services = read.services.values().filter_map(|service| service.local.clone());
+    let local: Vec<_> = services.chain(policies).collect();
+    if local.iter().any(|zone| zone == wanted.as_str()) {
+        return Ok(());
+    }
+    own_zone(server, "kuma.kubernetes", wanted, local.into_iter())
+}
+
+fn policy_namespace(document: &Value) -> Option<&str> {
+    document.pointer("/metadata/namespace")?.as_str()
 }
 
 /// Gives it meaning; and when objects of ours were last written, by split.

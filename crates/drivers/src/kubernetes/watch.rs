@@ -11,12 +11,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::call::{ApiServer, Lines};
+use super::listing::{Event, Kept, Key, Page, Unreadable, escape};
 use super::meaning;
 use crate::{DriverError, Fault};
 
@@ -43,20 +43,8 @@ const MOST: usize = 200_000;
 /// The longest that a list may take in all.
 const LIST: Duration = Duration::from_secs(30);
 
-/// Namespace and name.
-pub(crate) type Key = (String, String);
 /// All objects of a kind.
 pub(crate) type Objects<T> = Arc<BTreeMap<Key, T>>;
-
-/// What is kept of an object.
-pub(crate) trait Kept: Clone + Send + Sync + 'static {
-    /// The kind of one object, as it comes in lists and events.
-    const KIND: &'static str;
-    /// From the object itself.
-    fn of(document: Value) -> Self;
-    /// Whether the change from one to the other is worth looking.
-    fn matters(&self, before: &Self) -> bool;
-}
 
 /// Rings when something changed that is worth looking.
 #[derive(Debug)]
@@ -79,7 +67,7 @@ impl Bell {
 /// One kind of object, kept.
 pub(crate) struct Watched<T> {
     shared: Arc<Shared<T>>,
-    asks: mpsc::Sender<Ask>,
+    asks: mpsc::Sender<Ask<T>>,
     task: AbortHandle,
 }
 
@@ -90,7 +78,7 @@ impl<T> Drop for Watched<T> {
 }
 
 /// Somebody waits for a list that begins after now.
-type Ask = oneshot::Sender<()>;
+type Ask<T> = oneshot::Sender<Result<Objects<T>, DriverError>>;
 
 struct Shared<T> {
     state: Mutex<State<T>>,
@@ -106,8 +94,10 @@ struct State<T> {
     version: String,
     /// When all of it was last known to be current.
     confirmed: Instant,
-    /// Why the last list or watch failed, and when; none if it did not.
-    failed: Option<(Instant, DriverError)>,
+    /// Why the last list failed, and when; none if it did not.
+    unlisted: Option<(Instant, DriverError)>,
+    /// Why it cannot be watched, or could not when that was last tried.
+    unwatched: Option<DriverError>,
 }
 
 impl<T: Kept> Watched<T> {
@@ -118,7 +108,8 @@ impl<T: Kept> Watched<T> {
                 objects: None,
                 version: String::new(),
                 confirmed: Instant::now(),
-                failed: None,
+                unlisted: None,
+                unwatched: None,
             }),
             bell,
             path: path.to_owned(),
@@ -135,6 +126,11 @@ impl<T: Kept> Watched<T> {
         self.shared.state().fresh().is_some()
     }
 
+    /// Why it has to be listed each time, if so.
+    pub(crate) fn obstacle(&self) -> Option<DriverError> {
+        self.shared.state().unwatched.clone()
+    }
+
     /// All objects, and how long ago they were last known to be these. With `anew` they are listed now, and the age is zero.
     ///
     /// # Errors
@@ -145,7 +141,7 @@ impl<T: Kept> Watched<T> {
             if let Some(fresh) = state.fresh() {
                 return Ok(fresh);
             }
-            if let Some((at, error)) = &state.failed
+            if let Some((at, error)) = &state.unlisted
                 && at.elapsed() < SORE
             {
                 return Err(error.clone());
@@ -154,24 +150,18 @@ impl<T: Kept> Watched<T> {
         let what = format!("GET {}", self.shared.path);
         let (tell, told) = oneshot::channel();
         let asked = async {
-            if self.asks.send(tell).await.is_ok() {
-                // An answer is in the state; a task that ended is seen there too, for nothing is confirmed then.
-                drop(told.await);
-            }
+            self.asks.send(tell).await.ok()?;
+            told.await.ok()
         };
-        if tokio::time::timeout(LIST, asked).await.is_err() {
-            return Err(meaning::too_late(&what, self.shared.server.name(), LIST));
-        }
-        let state = self.shared.state();
-        match (&state.failed, &state.objects) {
-            (Some((_, error)), _) => Err(error.clone()),
-            (None, Some(objects)) => Ok((Arc::clone(objects), Duration::ZERO)),
-            (None, None) => Err(DriverError {
+        match tokio::time::timeout(LIST, asked).await {
+            Ok(Some(answer)) => Ok((answer?, Duration::ZERO)),
+            Ok(None) => Err(DriverError {
                 what,
-                why: "the watch of it ended".to_owned(),
+                why: "nobody follows it any more".to_owned(),
                 fault: Fault::Unknown,
                 help: "this is a bug, please report it; nothing is changed without it".to_owned(),
             }),
+            Err(_) => Err(meaning::too_late(&what, self.shared.server.name(), LIST)),
         }
     }
 }
@@ -182,7 +172,7 @@ impl<T> State<T> {
         let objects = self
             .objects
             .as_ref()
-            .filter(|_| self.failed.is_none() && age <= TRUST)?;
+            .filter(|_| self.unlisted.is_none() && self.unwatched.is_none() && age <= TRUST)?;
         Some((Arc::clone(objects), age))
     }
 }
@@ -193,15 +183,23 @@ impl<T: Kept> Shared<T> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn failed(&self, error: DriverError) {
+    fn unlisted(&self, error: DriverError) {
         let mut state = self.state();
-        if state.failed.is_none() {
-            tracing::warn!(%error, help = error.help, "cannot be followed");
+        if state.unlisted.is_none() {
+            tracing::warn!(%error, help = error.help, "cannot be listed");
         }
-        state.failed = Some((Instant::now(), error));
+        state.unlisted = Some((Instant::now(), error));
     }
 
-    fn listed(&self, objects: BTreeMap<Key, T>, version: String) {
+    fn unwatched(&self, error: DriverError) {
+        let mut state = self.state();
+        if state.unwatched.is_none() {
+            tracing::warn!(%error, help = error.help, "cannot be watched: it is listed each time");
+        }
+        state.unwatched = Some(error);
+    }
+
+    fn listed(&self, objects: BTreeMap<Key, T>, version: String) -> Objects<T> {
         let mut state = self.state();
         let same = state.objects.as_ref().is_some_and(|before| {
             before.len() == objects.len()
@@ -210,16 +208,16 @@ impl<T: Kept> Shared<T> {
                     .zip(&objects)
                     .all(|((k, a), (l, b))| k == l && !b.matters(a))
         });
-        *state = State {
-            objects: Some(Arc::new(objects)),
-            version,
-            confirmed: Instant::now(),
-            failed: None,
-        };
+        let objects = Arc::new(objects);
+        state.objects = Some(Arc::clone(&objects));
+        state.version = version;
+        state.confirmed = Instant::now();
+        state.unlisted = None;
         drop(state);
         if !same {
             self.bell.ring();
         }
+        objects
     }
 
     /// Takes one event, or tells that everything has to be listed anew.
@@ -228,7 +226,7 @@ impl<T: Kept> Shared<T> {
             Ok(event) => event,
             Err(why) => {
                 let what = format!("the watch of {}", self.path);
-                self.failed(match why {
+                self.unwatched(match why {
                     // No fault of anybody's: a list puts it right.
                     Unreadable::Refused(refusal) if refusal.is_too_old() => return Taken::TooOld,
                     Unreadable::Refused(refusal) => refusal.meaning(&what, self.server.name()),
@@ -254,7 +252,7 @@ impl<T: Kept> Shared<T> {
         };
         *version = now;
         state.confirmed = Instant::now();
-        state.failed = None;
+        state.unwatched = None;
         drop(state);
         if matters {
             self.bell.ring();
@@ -307,111 +305,8 @@ enum Taken {
     Not,
 }
 
-/// One page of a list.
-struct Page<T> {
-    objects: Vec<(Key, T)>,
-    version: String,
-    more: Option<String>,
-}
-
-impl<T: Kept> Page<T> {
-    /// Whole or not at all: an object that cannot be read is no reason to go on without it.
-    fn read(mut page: Value) -> Result<Self, String> {
-        let kind = page.get("kind").and_then(Value::as_str).unwrap_or_default();
-        if kind != format!("{}List", T::KIND) {
-            return Err(format!("the answer is a `{kind}` and no list of {}", T::KIND));
-        }
-        let text = |key: &str| {
-            page.pointer(key)
-                .and_then(Value::as_str)
-                .filter(|text| !text.is_empty())
-        };
-        let version = text("/metadata/resourceVersion")
-            .ok_or("the list has no resourceVersion")?
-            .to_owned();
-        let more = text("/metadata/continue").map(str::to_owned);
-        let Some(Value::Array(items)) = page.get_mut("items").map(Value::take) else {
-            return Err("the list has no items".to_owned());
-        };
-        let objects: Option<Vec<_>> = items
-            .into_iter()
-            .map(|item| Some((key(&item)?, T::of(item))))
-            .collect();
-        Ok(Self {
-            objects: objects.ok_or("the list has an object without a name")?,
-            version,
-            more,
-        })
-    }
-}
-
-/// A namespaced or a cluster's object by name.
-fn key(document: &Value) -> Option<Key> {
-    let text = |key: &str| document.pointer(key).and_then(Value::as_str);
-    let name = text("/metadata/name").filter(|name| !name.is_empty())?;
-    Some((
-        text("/metadata/namespace").unwrap_or_default().to_owned(),
-        name.to_owned(),
-    ))
-}
-
-/// One event of a watch.
-enum Event<T> {
-    Is(Key, T, String),
-    Gone(Key, String),
-    Bookmark(String),
-}
-
-enum Unreadable {
-    Refused(meaning::Refusal),
-    Strange(&'static str),
-}
-
-impl<T: Kept> Event<T> {
-    fn read(line: &[u8]) -> Result<Self, Unreadable> {
-        let mut event: Value =
-            serde_json::from_slice(line).map_err(|_| Unreadable::Strange("an event that is not JSON"))?;
-        let object = event.get_mut("object").map(Value::take).unwrap_or_default();
-        let kind = event.get("type").and_then(Value::as_str).unwrap_or_default();
-        if kind == "ERROR" {
-            return Err(Unreadable::Refused(meaning::Refusal::of_event(&object)));
-        }
-        let version = object
-            .pointer("/metadata/resourceVersion")
-            .and_then(Value::as_str)
-            .filter(|version| !version.is_empty())
-            .ok_or(Unreadable::Strange("an event without a resourceVersion"))?
-            .to_owned();
-        if kind == "BOOKMARK" {
-            return Ok(Self::Bookmark(version));
-        }
-        if object.get("kind").and_then(Value::as_str) != Some(T::KIND) {
-            return Err(Unreadable::Strange("an event of another kind of object"));
-        }
-        let key = key(&object).ok_or(Unreadable::Strange("an event of an object without a name"))?;
-        match kind {
-            "ADDED" | "MODIFIED" => Ok(Self::Is(key, T::of(object), version)),
-            "DELETED" => Ok(Self::Gone(key, version)),
-            _ => Err(Unreadable::Strange("an event of an unknown type")),
-        }
-    }
-}
-
-/// A `continue` token in a query: it is base64, whose `+`, `/` and `=` are not for queries.
-fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
-}
-
 /// Lists, watches, and lists again, for as long as somebody may read.
-async fn keep<T: Kept>(shared: Arc<Shared<T>>, mut asks: mpsc::Receiver<Ask>) {
+async fn keep<T: Kept>(shared: Arc<Shared<T>>, mut asks: mpsc::Receiver<Ask<T>>) {
     // The first reader starts it.
     let Some(first) = asks.recv().await else { return };
     let mut waiting = vec![first];
@@ -425,54 +320,51 @@ async fn keep<T: Kept>(shared: Arc<Shared<T>>, mut asks: mpsc::Receiver<Ask>) {
         if matches!(&listed, Ok(Err(error)) if error.fault == Fault::NotYet) {
             listed = tokio::time::timeout(LIST, shared.list()).await;
         }
-        let followable = match listed {
-            Ok(Ok((objects, version))) => {
-                shared.listed(objects, version);
-                true
-            }
-            Ok(Err(error)) => {
-                shared.failed(error);
-                false
-            }
+        let answer = match listed {
+            Ok(Ok((objects, version))) => Ok(shared.listed(objects, version)),
+            Ok(Err(error)) => Err(error),
             Err(_) => {
                 let what = format!("GET {}", shared.path);
-                shared.failed(meaning::too_late(&what, shared.server.name(), LIST));
-                false
+                Err(meaning::too_late(&what, shared.server.name(), LIST))
             }
         };
         for ask in waiting.drain(..) {
             // Whoever asked may have gone.
-            let _gone = ask.send(());
+            let _gone = ask.send(answer.clone());
         }
-        let ask = if followable {
-            failures = 0;
-            follow(&shared, &mut asks).await
-        } else {
-            failures += 1;
-            pause(failures, &mut asks).await
+        let next = match answer {
+            Ok(_) => {
+                failures = 0;
+                follow(&shared, &mut asks).await
+            }
+            Err(error) => {
+                shared.unlisted(error);
+                failures += 1;
+                pause(failures, &mut asks).await
+            }
         };
-        match ask {
+        match next {
             Next::List(ask) => waiting.extend(ask),
             Next::End => return,
         }
     }
 }
 
-enum Next {
+enum Next<T> {
     /// List anew; somebody may wait for it.
-    List(Option<Ask>),
+    List(Option<Ask<T>>),
     /// Nobody can read any more.
     End,
 }
 
-impl From<Option<Ask>> for Next {
-    fn from(asked: Option<Ask>) -> Self {
+impl<T> From<Option<Ask<T>>> for Next<T> {
+    fn from(asked: Option<Ask<T>>) -> Self {
         asked.map_or(Self::End, |ask| Self::List(Some(ask)))
     }
 }
 
 /// Waits after a failure, or until somebody asks.
-async fn pause(failures: usize, asks: &mut mpsc::Receiver<Ask>) -> Next {
+async fn pause<T>(failures: usize, asks: &mut mpsc::Receiver<Ask<T>>) -> Next<T> {
     let wait = WAITS
         .get(failures.saturating_sub(1))
         .unwrap_or(&WAITS[WAITS.len() - 1]);
@@ -483,7 +375,7 @@ async fn pause(failures: usize, asks: &mut mpsc::Receiver<Ask>) -> Next {
 }
 
 /// Watches from what was listed, until that will not do.
-async fn follow<T: Kept>(shared: &Shared<T>, asks: &mut mpsc::Receiver<Ask>) -> Next {
+async fn follow<T: Kept>(shared: &Shared<T>, asks: &mut mpsc::Receiver<Ask<T>>) -> Next<T> {
     let mut failures = 0;
     loop {
         let version = shared.state().version.clone();
@@ -499,26 +391,25 @@ async fn follow<T: Kept>(shared: &Shared<T>, asks: &mut mpsc::Receiver<Ask>) -> 
             opened = shared.server.watch(&path, shared.timeout) => opened,
         };
         match opened {
-            Ok(Ok(lines)) => match drain(shared, lines, asks).await {
-                Drained::Ended { heard: true } => {}
-                Drained::Ended { heard: false } => {
+            Ok(Ok(lines)) => {
+                shared.state().unwatched = None;
+                match drain(shared, lines, asks).await {
+                    Drained::Ended { heard: true } => {}
                     // It tells nothing of what it did not say.
-                    if began.elapsed() < SORE {
-                        failures += 1;
-                        let next = pause(failures, asks).await;
-                        return next;
+                    Drained::Ended { heard: false } if began.elapsed() < SORE => {
+                        return pause(failures + 1, asks).await;
                     }
-                    return Next::List(None);
+                    Drained::Ended { heard: false } => return Next::List(None),
+                    Drained::Next(next) => return next,
                 }
-                Drained::Next(next) => return next,
-            },
+            }
             Ok(Err(refusal)) if refusal.is_too_old() => return Next::List(None),
             Ok(Err(refusal)) => {
-                shared.failed(refusal.meaning(&format!("GET {path}"), shared.server.name()));
+                shared.unwatched(refusal.meaning(&format!("GET {path}"), shared.server.name()));
                 return pause(1, asks).await;
             }
             Err(error) => {
-                shared.failed(error);
+                shared.unwatched(error);
                 return pause(1, asks).await;
             }
         }
@@ -534,15 +425,19 @@ async fn follow<T: Kept>(shared: &Shared<T>, asks: &mut mpsc::Receiver<Ask>) -> 
     }
 }
 
-enum Drained {
+enum Drained<T> {
     /// The stream ended; whether it said anything.
     Ended {
         heard: bool,
     },
-    Next(Next),
+    Next(Next<T>),
 }
 
-async fn drain<T: Kept>(shared: &Shared<T>, mut lines: Lines, asks: &mut mpsc::Receiver<Ask>) -> Drained {
+async fn drain<T: Kept>(
+    shared: &Shared<T>,
+    mut lines: Lines,
+    asks: &mut mpsc::Receiver<Ask<T>>,
+) -> Drained<T> {
     let mut heard = false;
     loop {
         let line = tokio::select! {
@@ -561,7 +456,7 @@ async fn drain<T: Kept>(shared: &Shared<T>, mut lines: Lines, asks: &mut mpsc::R
                 return Drained::Ended { heard };
             }
             Err(_) => {
-                shared.failed(DriverError {
+                shared.unwatched(DriverError {
                     what: format!("the watch of {}", shared.path),
                     why: format!("it is open and has said nothing for {} s", SILENCE.as_secs()),
                     fault: Fault::Away,

@@ -52,13 +52,17 @@ pub(crate) async fn observe(
     items: &[Arc<Item>],
 ) -> Result<(Observed, Vec<(SplitName, Timestamp)>), DriverError> {
     let names = service_names(items);
-    let (root, services, policies, legacy) = try_join4(
+    let (root, (services, local), policies, legacy) = try_join4(
         root(rest),
         services(rest, mesh, &names),
         policies(rest, mesh),
         traffic_routes(rest, mesh),
     )
     .await?;
+    if let Some(item) = items.first() {
+        let local = local.into_iter().chain(policies.iter().filter_map(local_to));
+        own_zone(rest.base(), "kuma.api", &item.kuma_zone, local)?;
+    }
     let mut observed = Observed {
         kuma: root.version,
         services,
@@ -88,6 +92,50 @@ pub(crate) async fn observe(
         list.sort();
     }
     Ok((observed, written))
+}
+
+/// Whose zone's own a document is: what a zone did not get from elsewhere carries the zone's name.
+pub(crate) fn local_to(document: &Value) -> Option<String> {
+    let own = policy::label(document, "kuma.io/origin") == Some("zone");
+    own.then(|| policy::label(document, "kuma.io/zone").map(str::to_owned))
+        .flatten()
+}
+
+/// Refuses the control plane of another zone: what is written and proven there is not this zone's traffic. `setting` is
+/// what led there.
+pub(crate) fn own_zone(
+    place: &str,
+    setting: &str,
+    wanted: &DnsLabel,
+    mut found: impl Iterator<Item = String>,
+) -> Result<(), DriverError> {
+    let Some(other) = found.find(|zone| zone != wanted.as_str()) else {
+        return Ok(());
+    };
+    Err(DriverError {
+        what: format!("GET meshes at {place}"),
+        why: format!(
+            "this is not the control plane of Kuma zone {wanted}: it holds objects of its own that are zone {other}'s"
+        ),
+        fault: Fault::Setup,
+        help: format!(
+            "set {setting} to the control plane of zone {wanted} (not another zone's, and not the global one); nothing was \
+             written here"
+        ),
+    })
+}
+
+/// Whether a control plane is this zone's, by what it holds of its own; false if it holds nothing that tells.
+///
+/// # Errors
+/// If it is another zone's, or does not answer.
+pub(crate) async fn is_own(rest: &Rest, mesh: &MeshName, wanted: &DnsLabel) -> Result<bool, DriverError> {
+    let path = format!("meshes/{mesh}/meshservices");
+    let (services, policies) = try_join(rest.list(&path, ""), policies(rest, mesh)).await?;
+    let services = services.ok_or_else(|| no_such_list(&path))?;
+    let local: Vec<_> = services.iter().chain(&policies).filter_map(local_to).collect();
+    own_zone(rest.base(), "kuma.api", wanted, local.iter().cloned())?;
+    Ok(!local.is_empty())
 }
 
 /// The display names that matter to these items.
@@ -159,12 +207,13 @@ fn no_such_list(path: &str) -> DriverError {
     }
 }
 
-/// The MeshServices of these names, of every zone, as this control plane sees them.
+/// The MeshServices of these names, of every zone, as this control plane sees them; and whose zone's own they are, where
+/// they came from no other.
 async fn services(
     rest: &Rest,
     mesh: &MeshName,
     names: &BTreeSet<&ServiceName>,
-) -> Result<Vec<ServiceFact>, DriverError> {
+) -> Result<(Vec<ServiceFact>, Vec<String>), DriverError> {
     let path = format!("meshes/{mesh}/meshservices");
     let documents = if names.len() > QUESTIONS {
         rest.list(&path, "").await?.ok_or_else(|| no_such_list(&path))?
@@ -186,7 +235,7 @@ async fn services(
         .filter(|fact| names.contains(&fact.service))
         .collect();
     facts.sort();
-    Ok(facts)
+    Ok((facts, documents.iter().filter_map(local_to).collect()))
 }
 
 /// One MeshService of either form; none if it cannot be what a plan means (no display name or zone, names wider than

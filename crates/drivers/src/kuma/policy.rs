@@ -60,6 +60,17 @@ pub(crate) fn owner(document: &Value, federation: &FederationName, form: &Form) 
     if label(document, "kuma.io/origin") != Some("zone") {
         return Owner::Foreign("it carries Weir's labels but is not of zone origin".to_owned());
     }
+    // Labels go along when somebody copies a policy to try something; the name tells whether it is the one that was written.
+    let name = document
+        .get("name")
+        .or_else(|| document.pointer("/metadata/name"))
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    if name.strip_prefix("weir-") != Some(split) {
+        return Owner::Foreign(format!(
+            "it carries the labels of the split {split}, but not its name weir-{split}: a copy"
+        ));
+    }
     let generation = label(document, "weir.dev/generation")
         .and_then(|text| text.parse().ok())
         .map_or(Generation(0), Generation);

@@ -153,7 +153,12 @@ impl Remote {
                 (proof.clone(), Vec::new())
             }
             _ => {
-                let (proof, computed) = acknowledge(rest, item, &callers, change.written, now).await;
+                let (proof, computed, moved) = acknowledge(rest, item, &callers, change.written, now).await;
+                // The ground moved: what was read from a proxy while the control plane still computed the plan says
+                // nothing of what it sends now.
+                if moved {
+                    change.sampled.clear();
+                }
                 change.acknowledged = Some((Instant::now(), proof.clone()));
                 (proof, computed)
             }
@@ -215,15 +220,15 @@ impl Change {
     }
 }
 
-/// What the control plane computed for the callers, and whether they took something since: the proof, and those whose
-/// computed configuration is the planned one.
+/// What the control plane computed for the callers, and whether they took something since: the proof, those whose computed
+/// configuration is the planned one, and whether anybody's is another.
 async fn acknowledge(
     rest: &Rest,
     item: &Item,
     callers: &[Dataplane],
     written: Option<Timestamp>,
     now: Timestamp,
-) -> (Proof, Vec<String>) {
+) -> (Proof, Vec<String>, bool) {
     // Made first and driven then: a stream that borrows what its closure borrows cannot be sent.
     let asks: Vec<_> = callers
         .iter()
@@ -240,6 +245,7 @@ async fn acknowledge(
                 .count(),
     );
     let mut computed = Vec::new();
+    let mut moved = false;
     let mut taken = 0;
     let mut weights = None;
     let mut obstacle = None;
@@ -259,8 +265,9 @@ async fn acknowledge(
                 }
             }
             Ok(Reading::Weights(_) | Reading::Different(_)) => {
+                moved = true;
                 format!(
-                    "the control plane has not computed the new weights for {}",
+                    "the control plane computes other weights than the planned ones for {}",
                     dataplane.name
                 )
             }
@@ -279,7 +286,7 @@ async fn acknowledge(
             weights,
         },
     };
-    (proof, computed)
+    (proof, computed, moved)
 }
 
 /// What the control plane would send to one dataplane, read for one item.

@@ -66,6 +66,16 @@ impl Rest {
                 "its address begins with neither http:// nor https://".to_owned(),
             ));
         }
+        if !url.username().is_empty() || url.password().is_some() {
+            let url = format!("{}://…@{}", url.scheme(), url.host_str().unwrap_or_default());
+            return Err(DriverError {
+                what: format!("control plane at {url}"),
+                why: "its address holds a user or a password, which would stand in logs and reports"
+                    .to_owned(),
+                fault: Fault::Setup,
+                help: "put a user token into a file and name that file in kuma.tokenFile".to_owned(),
+            });
+        }
         if rustls::crypto::CryptoProvider::get_default().is_none() {
             return Err(setup("no TLS provider is installed in this program".to_owned()));
         }
@@ -223,7 +233,11 @@ impl Rest {
 
 fn wrap(method: &str, path: &str, failure: Failure) -> DriverError {
     DriverError {
-        what: format!("{method} {path}"),
+        what: if path.is_empty() {
+            format!("{method} /")
+        } else {
+            format!("{method} {path}")
+        },
         why: failure.why,
         fault: failure.fault,
         help: failure.help,

@@ -73,8 +73,8 @@ impl Reading {
                     failed: get("rq_5xx").unwrap_or(0),
                 },
             };
-            sum.sent += pair.sent;
-            sum.failed += pair.failed;
+            sum.sent = sum.sent.saturating_add(pair.sent);
+            sum.failed = sum.failed.saturating_add(pair.failed);
         }
         sum
     }
@@ -201,8 +201,8 @@ impl Tally {
                     None => Pair::default(),
                 };
                 let sum = split.sums.entry(backend.clone()).or_default();
-                sum.sent += fresh.sent;
-                sum.failed += fresh.failed;
+                sum.sent = sum.sent.saturating_add(fresh.sent);
+                sum.failed = sum.failed.saturating_add(fresh.failed);
             }
         }
         let part = |f: fn(&Pair) -> u64| {
@@ -297,6 +297,24 @@ mod tests {
             1 => (0..3_usize, any::<bool>()).prop_map(|(envoy, yes)| Event::Reachable(envoy, yes)),
             3 => Just(Event::Read),
         ]
+    }
+
+    #[test]
+    fn absurd_counters_do_not_end_the_agent() {
+        let mut tally = Tally::default();
+        let items = [item(8080)];
+        let mut last = None;
+        for (n, value) in [(1_i64, 0), (2, u64::MAX), (3, 7), (4, u64::MAX)] {
+            let stats = json!({"stats": [
+                {"name": "server.uptime", "value": 1},
+                {"name": "cluster.default_checkout__fra_msvc_8080.upstream_rq_completed", "value": value},
+                {"name": "cluster.kri_msvc_default_fra__checkout_8080.upstream_rq_completed", "value": value},
+            ]});
+            let reading = Reading::of("envoy".to_owned(), &stats, at(n * 100)).unwrap();
+            last = tally.take(&items, &[reading], at(n * 100)).remove(0);
+        }
+        let vm = BackendName::new("vm").unwrap();
+        assert_eq!(last.unwrap().requests[&vm], u64::MAX);
     }
 
     proptest! {

@@ -103,6 +103,7 @@ async fn lists_are_read_to_their_last_page() {
         .map(|n| {
             let mut one = recorded_items("meshservices").remove(0);
             one["labels"]["kuma.io/zone"] = json!(format!("zone-{n}"));
+            one["labels"]["kuma.io/origin"] = json!("global");
             one
         })
         .collect();
@@ -175,6 +176,38 @@ async fn every_failure_is_told_apart_by_whose_fault_it_is() {
     assert_eq!(nobody.pulse().await.unwrap_err().fault, Fault::Away);
 }
 
+/// An agent that is pointed at another zone's control plane would write there, prove there, and report it as its own.
+#[tokio::test]
+async fn the_control_plane_of_another_zone_is_refused() {
+    let stage = Stage::new().await;
+    stage.on("GET", "/meshes/default/meshservices", recorded("meshservices"));
+    let mut ams = item([9000, 1000], 7);
+    ams.kuma_zone = DnsLabel::new("ams").unwrap();
+    let error = stage
+        .driver()
+        .observe(&mesh(), &[Arc::new(ams)])
+        .await
+        .unwrap_err();
+    assert_eq!(error.fault, Fault::Setup);
+    assert!(
+        error.why.contains("not the control plane of Kuma zone ams") && error.why.contains("fra"),
+        "{error}"
+    );
+    stage
+        .driver()
+        .observe(&mesh(), &[Arc::new(item([9000, 1000], 7))])
+        .await
+        .unwrap();
+}
+
+#[test]
+fn a_password_in_the_address_is_refused_and_not_repeated() {
+    let refused = stage::at("http://admin:s3cret@127.0.0.1:5681").unwrap_err();
+    assert_eq!(refused.fault, Fault::Setup);
+    assert!(!format!("{refused:?}").contains("s3cret"), "{refused:?}");
+    assert!(refused.help.contains("kuma.tokenFile"), "{refused:?}");
+}
+
 #[tokio::test]
 async fn writes_what_is_absent_and_reads_it_back() {
     let stage = Stage::new().await;
@@ -204,7 +237,10 @@ async fn leaves_alone_what_is_newer_or_not_ours() {
     copy["labels"]["kuma.io/origin"] = json!("global");
     let mut other_split = document([10_000, 0], 1);
     other_split["labels"]["weir.dev/split"] = json!("cart");
+    let mut copied = document([10_000, 0], 1);
+    copied["name"] = json!("weir-checkout-trial");
     for (live, words) in [
+        (copied, "a copy"),
         (document([10_000, 0], 9), "generation 9, newer than 7"),
         (stranger, "not Weir's"),
         (bank, "federation bank"),
@@ -456,6 +492,24 @@ async fn what_other_hosts_run_is_acknowledged_then_sampled_inside_the_budget() {
         1,
         "each call leaks"
     );
+
+    // A service went, a rival came: the control plane computes something else now, and the old sample proves nothing.
+    let Answer::Body(_, config) = recorded("config") else {
+        panic!("a recording has a body");
+    };
+    let elsewhere = config.replace("_fra_msvc_", "_osl_msvc_");
+    assert_ne!(config, elsewhere);
+    stage.on(
+        "GET",
+        "/meshes/default/dataplanes/web/_config",
+        body(200, &serde_json::from_str(&elsewhere).unwrap()),
+    );
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(31)).await;
+    tokio::time::resume();
+    let proof = driver.prove(std::slice::from_ref(&item)).await.remove(0);
+    assert!(matches!(proof.verdict, Verdict::Unknown(_)), "{proof:?}");
+    assert_eq!(proof.evidence, Evidence::Unknown);
 
     // Nobody to ask: unknown, and says why.
     let empty = Stage::new().await;

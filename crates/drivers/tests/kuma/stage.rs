@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinHandle;
-use weir_drivers::{KumaConfig, KumaUniversal, Sampled};
+use weir_drivers::{DriverError, KumaConfig, KumaUniversal, Sampled};
 use weir_model::{
     BackendName, BasisPoints, CommitId, DnsLabel, FederationName, Match, MeshName, Protocol, RouteName,
     ServiceName, SplitName, ZoneName,
@@ -162,7 +162,21 @@ impl Stage {
     }
 }
 
+/// A driver for this address; nothing is dialled.
+pub(crate) fn at(api: &str) -> Result<KumaUniversal, DriverError> {
+    made(api, &tempfile::tempdir().unwrap(), 60, 3)
+}
+
 fn driver(api: &str, dir: &TempDir, calls_per_hour: u32, per_change: u32) -> KumaUniversal {
+    made(api, dir, calls_per_hour, per_change).unwrap()
+}
+
+fn made(
+    api: &str,
+    dir: &TempDir,
+    calls_per_hour: u32,
+    per_change: u32,
+) -> Result<KumaUniversal, DriverError> {
     // Another test of this program may have been first.
     let _first = rustls::crypto::aws_lc_rs::default_provider().install_default();
     KumaUniversal::new(KumaConfig {
@@ -180,7 +194,6 @@ fn driver(api: &str, dir: &TempDir, calls_per_hour: u32, per_change: u32) -> Kum
         spent: dir.path().join("sampled.json"),
         timeout: Duration::from_secs(2),
     })
-    .unwrap()
 }
 
 async fn answer(State(script): State<Arc<Mutex<Script>>>, request: Request) -> Response {

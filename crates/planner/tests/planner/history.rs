@@ -286,7 +286,22 @@ fn what_no_zone_could_run_is_refused() {
         route("one", Match::ANY, &[("vm", 100)]),
     ];
     assert_eq!(flaw(routes.clone()), of(Flaw::SameRoute(name("one"))));
-    routes.routes[0].name = name("beta");
+    routes.routes = vec![
+        route("one", beta(), &[("vm", 100)]),
+        route("two", beta(), &[("vm", 100)]),
+        route("default", Match::ANY, &[("vm", 100)]),
+    ];
+    assert_eq!(
+        flaw(routes.clone()),
+        of(Flaw::SameMatch {
+            first: name("one"),
+            again: name("two")
+        })
+    );
+    routes.routes = vec![
+        route("beta", beta(), &[("vm", 100)]),
+        route("one", Match::ANY, &[("vm", 100)]),
+    ];
     routes.protocol = Protocol::Tcp;
     assert_eq!(flaw(routes), of(Flaw::MatchOnTcp(name("beta"))));
 }
@@ -379,4 +394,23 @@ fn another_mesh_changes_every_item() {
     settings.place = place(9);
     history.step_after(&declaration, SignedDuration::from_secs(1));
     insta::assert_snapshot!(told(&history));
+}
+
+/// What one split leaves and another takes over does not fall to Kuma.
+#[test]
+fn a_split_with_a_new_name_leaves_nothing_to_kuma() {
+    let mut history = History::default();
+    let named = |name| split(name, &["vm@fra"], &[("vm", 100)]);
+    let mut first = named("checkout");
+    first.service = "pay".parse().unwrap();
+    let mut second = named("payment");
+    second.service = first.service.clone();
+    let before = history.follow(&with(&ZONES, [first])).clone();
+    let after = history.follow(&with(&ZONES, [second])).clone();
+    let text = explain(Some(&before), &after).to_string();
+    assert!(text.contains("split checkout"), "{text}");
+    assert!(!text.contains("without a policy"), "{text}");
+    let gone = history.follow(&with(&ZONES, [])).clone();
+    let text = explain(Some(&after), &gone).to_string();
+    assert!(text.contains("without a policy"), "{text}");
 }

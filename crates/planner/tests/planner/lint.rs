@@ -296,6 +296,15 @@ fn mutations() -> Vec<Mutation> {
             &[Precedence],
         ),
         case(
+            "two routes of one match",
+            checkout(|item| {
+                let mut again = item.routes[0].clone();
+                again.name = RouteName::new("again").unwrap();
+                item.routes.insert(1, again);
+            }),
+            &[Precedence],
+        ),
+        case(
             "no default route",
             checkout(|item| drop(item.routes.pop())),
             &[Precedence],

@@ -82,8 +82,20 @@ fn one_split(name: &'static str) -> impl Strategy<Value = Split> {
                 place: place(at),
             }
         };
-        let others = others.into_iter().filter(|matches| !tcp && !matches.is_any());
+        let mut others: Vec<Match> = others
+            .into_iter()
+            .filter(|matches| !tcp && !matches.is_any())
+            .collect();
+        // prefix `/` is any path, and no declaration has two routes of one match
+        others.dedup_by_key(|matches| Match {
+            path: matches
+                .path
+                .clone()
+                .filter(|path| *path != PathMatch::Prefix("/".to_owned())),
+            ..matches.clone()
+        });
         split.routes = others
+            .into_iter()
             .enumerate()
             .map(|(at, matches)| route(at, matches))
             .collect();

@@ -144,6 +144,100 @@ fn a_foreign_route_is_no_exactness() {
     assert!(matches!(weights(&item, &dump), Live::Different(_)));
 }
 
+/// The HTTP connection manager in a listener of `kuma::dump`.
+const MANAGER: &str = "/active_state/listener/filter_chains/0/filters/0/typed_config";
+
+fn with(dump: &Value, at: &str, add: &Value) -> Value {
+    let mut changed = dump.clone();
+    let place = changed["configs"][1]
+        .pointer_mut(at)
+        .and_then(Value::as_object_mut);
+    place
+        .expect("it is there")
+        .extend(add.as_object().expect("fields").clone());
+    changed
+}
+
+/// What is added beside our weights can decide in their place: then they are not what requests do.
+#[test]
+fn nothing_that_is_added_passes_for_exact() {
+    let item = item(RICH);
+    let dump = kuma::dump(&spec(&item));
+    let host = format!("{MANAGER}/route_config/virtual_hosts/0");
+    let shared = format!("{host}/routes/0/route/weighted_clusters");
+    let chain = dump["configs"][1]["active_state"]["listener"]["filter_chains"][0].clone();
+    for (at, add) in [
+        (host.as_str(), json!({ "domains": ["shop.example.com"] })),
+        (&host, json!({ "domains": [] })),
+        (&shared, json!({ "header_name": "x-random" })),
+        (&shared, json!({ "runtime_key_prefix": "shift" })),
+        ("/active_state/listener", json!({ "default_filter_chain": chain })),
+    ] {
+        let found = weights(&item, &with(&dump, at, &add));
+        assert!(matches!(found, Live::Unknown(_)), "{add} at {at}: {found:?}");
+    }
+}
+
+/// Weights that wrap around to the planned ones are not the planned ones, and nothing panics.
+#[test]
+fn weights_beyond_what_an_envoy_can_have_are_not_added_up() {
+    let item = item(PLAIN);
+    let mut dump = kuma::dump(&spec(&item));
+    for listener in 1..=2 {
+        let routes = format!("{MANAGER}/route_config/virtual_hosts/0/routes");
+        let routes = dump["configs"][listener]
+            .pointer_mut(&routes)
+            .and_then(Value::as_array_mut)
+            .expect("routes");
+        let clusters = routes
+            .last_mut()
+            .and_then(|route| route.pointer_mut("/route/weighted_clusters/clusters"))
+            .and_then(Value::as_array_mut)
+            .expect("clusters");
+        let mut again = clusters[0].clone();
+        again["weight"] = json!(u64::MAX);
+        clusters.push(again.clone());
+        again["weight"] = json!(1);
+        clusters.push(again);
+    }
+    assert!(matches!(weights(&item, &dump), Live::Unknown(_)));
+}
+
+/// A transparent proxy's pass-through and a legacy service have outbound listeners of their own, with no name of a
+/// resource (as in Kuma 2.14.3); they hide nothing.
+#[test]
+fn listeners_for_no_service_of_a_plan_are_passed_over() {
+    let item = item(PLAIN);
+    let mut dump = kuma::dump(&spec(&item));
+    let listener = |more: Value| {
+        let mut listener = json!({
+            "traffic_direction": "OUTBOUND",
+            "filter_chains": [{ "filters": [{ "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+                "cluster": "outbound:passthrough:ipv4",
+            } }] }],
+        });
+        let fields = listener.as_object_mut().expect("fields");
+        fields.extend(more.as_object().expect("fields").clone());
+        json!({
+            "@type": "type.googleapis.com/envoy.admin.v3.ListenersConfigDump.DynamicListener",
+            "active_state": { "listener": listener },
+        })
+    };
+    let legacy =
+        json!({ "metadata": { "filter_metadata": { "io.kuma.tags": { "kuma.io/service": "elastic" } } } });
+    let all = dump["configs"].as_array_mut().expect("listeners");
+    all.insert(0, listener(json!({ "use_original_dst": true })));
+    all.insert(1, listener(legacy));
+    assert_eq!(weights(&item, &dump), Live::Weights(planned(&item)));
+    let all = dump["configs"].as_array_mut().expect("listeners");
+    all.insert(0, listener(json!({})));
+    assert!(
+        matches!(weights(&item, &dump), Live::Unknown(_)),
+        "it may be ours"
+    );
+}
+
 /// All places of a value that a mutation can strike.
 fn leaves(value: &Value, at: &str, into: &mut Vec<String>) {
     match value {

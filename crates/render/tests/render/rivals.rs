@@ -56,16 +56,22 @@ fn as_a_table() {
         ("any service of a zone", policy("a", "zone", &mesh, &any, None)),
         ("by name", policy("a", "zone", &mesh, &named, None)),
     ];
+    let both = {
+        let mut policy = policy("z", "zone", &mesh, &service, None);
+        let rule = &mut policy["spec"]["to"][0]["rules"][0]["matches"];
+        let ours = rule[0].clone();
+        *rule = json!([ours, ours]);
+        policy
+    };
+    let rows = rows.into_iter().chain([("our match twice in one rule", both)]);
     let item = item(PLAIN);
-    let table = rows
-        .iter()
-        .map(|(what, document)| match touches(&item, document) {
-            None => format!("{what}: does not touch"),
-            Some(writer) => format!(
-                "{what}: {} {} of {} origin, overrides: {}",
-                writer.kind, writer.object, writer.origin, writer.overrides
-            ),
-        });
+    let table = rows.map(|(what, document)| match touches(&item, &document) {
+        None => format!("{what}: does not touch"),
+        Some(writer) => format!(
+            "{what}: {} {} of {} origin, overrides: {}",
+            writer.kind, writer.object, writer.origin, writer.overrides
+        ),
+    });
     insta::assert_snapshot!(table.collect::<Vec<_>>().join("\n"));
     assert_eq!(
         touches(&item, &json!({ "type": "MeshTimeout", "spec": {} })),

@@ -24,6 +24,8 @@ pub struct Double {
     drain: Duration,
     global: Option<(SocketAddr, Process)>,
     zones: BTreeMap<String, Zone>,
+    /// Zones with a backend, in the order in which they were started.
+    backends: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -31,7 +33,6 @@ struct Zone {
     api: SocketAddr,
     control_plane: Process,
     dataplanes: BTreeMap<String, Process>,
-    backend: bool,
     outbounds: Vec<Outbound>,
 }
 
@@ -47,6 +48,7 @@ impl Double {
             drain: Duration::from_secs(30),
             global: None,
             zones: BTreeMap::new(),
+            backends: Vec::new(),
         })
     }
 
@@ -283,7 +285,6 @@ impl Cast for Double {
                 api,
                 control_plane: self.start_control_plane(zone, api)?,
                 dataplanes: BTreeMap::new(),
-                backend: false,
                 outbounds: Vec::new(),
             };
             self.zones.insert(zone.to_owned(), started);
@@ -304,9 +305,9 @@ impl Cast for Double {
                 "port": port, "servicePort": app.port(), "serviceAddress": app.ip(),
                 "tags": {"kuma.io/service": service, "kuma.io/protocol": "http"},
             }]});
-            self.start_dataplane(zone, &format!("{service}-1"), networking)
+            self.start_dataplane(zone, &format!("{service}-{zone}"), networking)
                 .await?;
-            self.zone_mut(zone)?.backend = true;
+            self.backends.push(zone.to_owned());
             Ok(())
         })
     }
@@ -319,10 +320,10 @@ impl Cast for Double {
             let everywhere =
                 json!({"kind": "MeshMultiZoneService", "labels": {display: service}, "port": port});
             let mut targets = vec![(format!("MeshMultiZoneService {service}"), everywhere)];
-            if self.zone(zone)?.backend {
-                let labels = json!({display: service, "kuma.io/zone": zone});
-                let here = json!({"kind": "MeshService", "labels": labels, "port": port});
-                targets.push((format!("MeshService {service} in {zone}"), here));
+            for backend in &self.backends {
+                let labels = json!({display: service, "kuma.io/zone": backend});
+                let one = json!({"kind": "MeshService", "labels": labels, "port": port});
+                targets.push((format!("MeshService {service} in {backend}"), one));
             }
             let mut outbounds = Vec::new();
             let mut listed = Vec::new();
@@ -335,10 +336,11 @@ impl Cast for Double {
             }
             // With an inbound: without one no policy would match it.
             let networking = json!({"address": address, "outbound": listed, "inbound": [{
-                "port": port, "servicePort": 18080, "serviceAddress": address,
+                "port": 7070, "servicePort": 7071, "serviceAddress": "127.0.0.1",
                 "tags": {"kuma.io/service": "caller", "kuma.io/protocol": "http"},
             }]});
-            self.start_dataplane(zone, "caller", networking).await?;
+            self.start_dataplane(zone, &format!("caller-{zone}"), networking)
+                .await?;
             self.zone_mut(zone)?.outbounds.clone_from(&outbounds);
             Ok(outbounds)
         })

@@ -113,27 +113,28 @@ struct Rule {
 
 /// The rules that hold for this target, in the order in which Envoy tries them.
 fn rules(store: &Store, dataplane: &Object, target: &Object, kind: Kind) -> Vec<Rule> {
-    let mut policies: Vec<&Object> = store
+    let policies = store
         .all(kind)
         .filter(|p| p.mesh == dataplane.mesh && p.label("kuma.io/effect") != Some("shadow"))
-        .filter(|p| selects(p, dataplane))
+        .filter(|p| selects(p, dataplane));
+    let mut all: Vec<(&Object, &Value)> = policies
+        .flat_map(|policy| list(policy.spec(), "to").iter().map(move |to| (policy, to)))
+        .filter(|(_, to)| names(&to["targetRef"], target))
         .collect();
-    // Highest first: a dataplane's own before the mesh's, the zone's before global's, then by name.
-    policies.sort_by_key(|p| {
-        let mesh_wide = p.spec()["targetRef"]["kind"].as_str().unwrap_or("Mesh") == "Mesh";
+    // Highest first: a dataplane's own before the mesh's, the zone's before global's, one that names the port's section
+    // before one that names none, then by name.
+    all.sort_by_key(|(policy, to)| {
+        let mesh_wide = policy.spec()["targetRef"]["kind"].as_str().unwrap_or("Mesh") == "Mesh";
         (
             mesh_wide,
-            p.label(ORIGIN) != Some("zone"),
-            p.display_name().to_owned(),
+            policy.label(ORIGIN) != Some("zone"),
+            !has_section(target, &to["targetRef"]),
+            policy.display_name().to_owned(),
         )
     });
     let mut merged: Vec<Rule> = Vec::new();
-    for policy in policies {
-        let to = list(policy.spec(), "to").iter();
-        for rule in to
-            .filter(|to| names(&to["targetRef"], target))
-            .flat_map(|to| list(to, "rules"))
-        {
+    for (policy, to) in all {
+        for rule in list(to, "rules") {
             let refs = list(&rule["default"], "backendRefs").to_vec();
             let all = match list(rule, "matches") {
                 [] if kind == Kind::MeshTCPRoute => vec![RouteMatch::default()],
@@ -169,6 +170,16 @@ fn rules(store: &Store, dataplane: &Object, target: &Object, kind: Kind) -> Vec<
         )
     });
     merged
+}
+
+/// Whether a `to` names a port of the target by its name. A port without one, as a MeshMultiZoneService has, is no section:
+/// there a `sectionName` outranks nobody.
+fn has_section(target: &Object, reference: &Value) -> bool {
+    let section = &reference["sectionName"];
+    !section.is_null()
+        && list(target.spec(), "ports")
+            .iter()
+            .any(|port| port["name"] == *section)
 }
 
 fn selects(policy: &Object, dataplane: &Object) -> bool {

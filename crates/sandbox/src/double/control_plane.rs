@@ -26,7 +26,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::compute::compute;
 use super::rest::{Answer, Request, answer, problem};
 use super::routes::ProxyConfig;
-use super::store::{DISPLAY_NAME, Endpoint, Kind, Mode, ORIGIN, Object, Store, ZONE};
+use super::store::{DISPLAY_NAME, Endpoint, Kind, Mode, ORIGIN, Object, Store, ZONE, generated};
 
 /// How long a proxy may be silent before its control plane takes it for gone.
 const GONE: Duration = Duration::from_secs(12);
@@ -257,6 +257,7 @@ fn local_status(service: &Object, proxies: usize) -> Value {
             "hostname": format!("{}.svc.mesh.local", service.name), "origin": "HostnameGenerator",
             "hostnameGeneratorRef": {"coreName": "local-universal-mesh-service"},
         }],
+        "hostnameGenerators": generated("local-universal-mesh-service"),
         "vips": [{"ip": "241.0.0.3"}], "tls": {"status": "Ready"},
         "dataplaneProxies": {"connected": proxies, "healthy": proxies, "total": proxies},
     })

@@ -91,6 +91,10 @@ pub fn answer(store: &mut Store, request: &Request, now: Timestamp) -> Answer {
                 None => list(store, request, kind, None, query),
             }
         }
+        // Legacy routes: nobody here has any.
+        ["meshes", mesh, "traffic-routes"] if get && store.has_mesh(mesh) => {
+            Answer::Json(200, json!({"total": 0, "items": [], "next": null}))
+        }
         ["meshes", mesh, plural] => match Kind::by_plural(plural).filter(|k| k.in_mesh()) {
             Some(kind) => list(store, request, kind, Some(mesh), query),
             None => page_not_found(),
@@ -310,7 +314,7 @@ fn compute_labels(store: &Store, object: &mut Object) {
             .entry("kuma.io/env".into())
             .or_insert_with(|| "universal".into());
         labels.entry(ORIGIN.into()).or_insert_with(|| "zone".into());
-    } else if object.kind != Kind::Zone {
+    } else if object.kind != Kind::Zone && !object.kind.is_policy() {
         labels.insert(ORIGIN.into(), "global".into());
     }
 }
@@ -329,11 +333,19 @@ fn shape(given: &Value, kind: Kind) -> Vec<Fault> {
         &["type", "name"]
     };
     for key in required {
-        if given[*key].is_null() {
-            faults.push(fault("", format!(".{key} in body is required")));
+        match given.get(*key) {
+            None => faults.push(fault("", format!(".{key} in body is required"))),
+            Some(Value::Null) => {
+                let wanted = if *key == "spec" { "object" } else { "string" };
+                faults.push(fault(
+                    "",
+                    format!("{key} in body must be of type {wanted}: \"null\""),
+                ));
+            }
+            Some(_) => {}
         }
     }
-    if given["type"].as_str().is_some_and(|t| t != kind.name()) {
+    if given.get("type").is_some_and(|t| *t != kind.name()) {
         let reason = format!("type in body should be one of [{}]", kind.name());
         faults.push(fault("", reason));
     }
@@ -361,6 +373,7 @@ fn meaning(store: &Store, given: &Value, kind: Kind, mesh: &str, name: &str) -> 
         }
     }
     if !faults.is_empty() {
+        origin(store, &labels(given), kind, &mut faults);
         return faults;
     }
     let own = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
@@ -404,15 +417,7 @@ fn meaning(store: &Store, given: &Value, kind: Kind, mesh: &str, name: &str) -> 
         }
     }
     let label = |key: &str| labels.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str());
-    let origin = label(ORIGIN);
-    let at = format!("labels[\"{ORIGIN}\"]");
-    if let Some(origin) = origin.filter(|o| !matches!(*o, "zone" | "global")) {
-        faults.push(fault(&at, format!("unknown resource origin \"{origin}\"")));
-    }
-    let wanted = wanted_origin(store);
-    if kind.is_policy() && origin != Some(wanted) && (wanted == "zone" || origin.is_some()) {
-        faults.push(fault(&at, format!("the origin label must be set to '{wanted}'")));
-    }
+    origin(store, &labels, kind, &mut faults);
     if let (Mode::Zone(zone), Some(given)) = (&store.mode, label(ZONE))
         && given != zone
     {
@@ -424,6 +429,22 @@ fn meaning(store: &Store, given: &Value, kind: Kind, mesh: &str, name: &str) -> 
         faults.push(fault("labels[\"kuma.io/mesh\"]", reason));
     }
     faults
+}
+
+/// What is wrong with the label that says where an object was written.
+fn origin(store: &Store, labels: &[(String, String)], kind: Kind, faults: &mut Vec<Fault>) {
+    let origin = labels
+        .iter()
+        .find(|(key, _)| key == ORIGIN)
+        .map(|(_, value)| value.as_str());
+    let at = format!("labels[\"{ORIGIN}\"]");
+    if let Some(origin) = origin.filter(|o| !matches!(*o, "zone" | "global")) {
+        faults.push(fault(&at, format!("unknown resource origin \"{origin}\"")));
+    }
+    let wanted = wanted_origin(store);
+    if kind.is_policy() && origin != Some(wanted) && (wanted == "zone" || origin.is_some()) {
+        faults.push(fault(&at, format!("the origin label must be set to '{wanted}'")));
+    }
 }
 
 fn not_an_object(kind: Kind, why: &str) -> Answer {
@@ -593,7 +614,7 @@ fn overviews(store: &Store, mesh: &str, name: Option<&str>, now: Timestamp) -> A
         }
         Some(name) => match dataplanes.into_iter().find(|d| d.name == name) {
             Some(found) => Answer::Json(200, show(found)),
-            None => problem(404, "Failed to retrieve dataplane overview", "Not found", &[]),
+            None => problem(404, "Could not retrieve a resource", "Not found", &[]),
         },
     }
 }

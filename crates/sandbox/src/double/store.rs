@@ -205,7 +205,8 @@ impl Object {
             out.insert("snis".into(), snis);
         }
         out.extend(self.body.clone());
-        if let Some(status) = &self.status {
+        // What the double keeps of a proxy's session there is shown in overviews alone.
+        if let Some(status) = self.status.as_ref().filter(|_| self.kind != Kind::Dataplane) {
             out.insert("status".into(), status.clone());
         }
         Value::Object(out)
@@ -378,16 +379,27 @@ impl Store {
 
 fn remote_status(service: &Object) -> Value {
     let zone = service.label(ZONE).unwrap_or_default();
+    // Kuma's own default generator, which every zone has from global, by its hashed name.
+    let generator = "synced-universal-mesh-service-46484vczc724vc29";
     json!({
         "addresses": [{
             "hostname": format!("{}.svc.{zone}.mesh.local", service.display_name()),
             "origin": "HostnameGenerator",
-            "hostnameGeneratorRef": {"coreName": "synced-universal-mesh-service"},
+            "hostnameGeneratorRef": {"coreName": generator},
         }],
+        "hostnameGenerators": generated(generator),
         "vips": [{"ip": "241.0.0.1"}],
         "tls": {},
         "dataplaneProxies": {},
     })
+}
+
+/// What a MeshService's status says of the generator that gave it a name.
+pub(super) fn generated(generator: &str) -> Value {
+    json!([{
+        "hostnameGeneratorRef": {"coreName": generator},
+        "conditions": [{"type": "Generated", "status": "True", "reason": "Generated", "message": ""}],
+    }])
 }
 
 /// The name that an object has away from home: `<display name>-<16 characters>`.

@@ -124,6 +124,10 @@ impl Look {
         if self.kind == Kind::MeshHTTPRoute {
             let at = format!("{path}.matches");
             match given["matches"].as_array() {
+                None if given.get("matches").is_some_and(Value::is_null) => {
+                    self.shape
+                        .push(fault(at, "in body must be of type array: \"null\""));
+                }
                 None => self.shape.push(fault(at, "in body is required")),
                 Some(all) if all.is_empty() => {
                     self.shape.push(fault(at, "in body should have at least 1 items"));
@@ -282,6 +286,10 @@ impl Look {
     fn target_ref(&mut self, given: &Value, path: &str) -> Value {
         let mut kept = Map::new();
         self.one_of(given, path, "kind", REF_KINDS, true);
+        if given.get("labels").is_some_and(Value::is_null) {
+            let reason = "in body must be of type object: \"null\"";
+            self.shape.push(fault(format!("{path}.labels"), reason));
+        }
         for key in [
             "kind",
             "name",

@@ -80,23 +80,36 @@ impl Api {
     /// # Errors
     /// If nobody answers.
     pub async fn exchange(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Answer> {
+        let bytes = body.map(serde_json::to_vec).transpose()?.unwrap_or_default();
+        self.send(method, path, body.map(|_| "application/json"), bytes)
+            .await
+    }
+
+    /// One exchange with a body of any type.
+    ///
+    /// # Errors
+    /// If nobody answers.
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: Option<&str>,
+        body: impl Into<Bytes>,
+    ) -> anyhow::Result<Answer> {
         let what = format!("{method} {}{path}", self.base);
+        let host = match &self.socket {
+            Some(_) => "localhost",
+            None => self.base.trim_start_matches("http://"),
+        };
+        let mut request = Request::builder().method(method).uri(path).header("host", host);
+        if let Some(kind) = content_type {
+            request = request.header("content-type", kind);
+        }
+        let request = request.body(Full::new(body.into()))?;
         let answer = async {
             match &self.socket {
-                Some(socket) => {
-                    send(
-                        UnixStream::connect(socket).await?,
-                        "localhost",
-                        method,
-                        path,
-                        body,
-                    )
-                    .await
-                }
-                None => {
-                    let host = self.base.trim_start_matches("http://");
-                    send(TcpStream::connect(host).await?, host, method, path, body).await
-                }
+                Some(socket) => send(UnixStream::connect(socket).await?, request).await,
+                None => send(TcpStream::connect(host).await?, request).await,
             }
         };
         tokio::time::timeout(PATIENCE, answer)
@@ -146,27 +159,13 @@ impl Api {
     }
 }
 
-async fn send<S>(
-    stream: S,
-    host: &str,
-    method: Method,
-    path: &str,
-    body: Option<&Value>,
-) -> anyhow::Result<Answer>
+async fn send<S>(stream: S, request: Request<Full<Bytes>>) -> anyhow::Result<Answer>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let driven = tokio::spawn(connection);
-    let mut request = Request::builder().method(method).uri(path).header("host", host);
-    let bytes = match body {
-        Some(body) => {
-            request = request.header("content-type", "application/json");
-            Bytes::from(serde_json::to_vec(body)?)
-        }
-        None => Bytes::new(),
-    };
-    let response = sender.send_request(request.body(Full::new(bytes))?).await?;
+    let response = sender.send_request(request).await?;
     let status = response.status();
     let content_type = response.headers().get("content-type");
     let content_type = content_type.and_then(|v| v.to_str().ok()).map(str::to_owned);
