@@ -125,6 +125,9 @@ impl Refusal {
 
     /// How long the server wants to be left alone.
     pub(crate) fn wait(&self) -> Option<Duration> {
+        if is_starting(&String::from_utf8_lossy(&self.body)) {
+            return None;
+        }
         let asked = self
             .retry_after
             .or_else(|| Status::read(&self.body).and_then(|status| status.retry_after));
@@ -312,7 +315,20 @@ fn webhook_refuses(said: String, message: &str) -> Meaning {
     )
 }
 
+/// An API server that has just started refuses watches with a 429, one kind of object after the other, for as long as it
+/// fills its memory: nobody asked too often.
+fn is_starting(said: &str) -> bool {
+    said.contains("storage is (re)initializing")
+}
+
 fn too_often(wait: Option<Duration>, said: &str) -> Meaning {
+    if is_starting(said) {
+        return says(
+            Fault::Away,
+            format!("429: the API server is just starting: {said}"),
+            "it takes a few seconds; it is tried again. Traffic stays as it is",
+        );
+    }
     says(
         Fault::Away,
         format!(

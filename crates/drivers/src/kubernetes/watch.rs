@@ -146,6 +146,9 @@ impl<T: Kept> Watched<T> {
             {
                 return Err(error.clone());
             }
+            if let Some(error) = state.forbidden() {
+                return Err(error);
+            }
         }
         let what = format!("GET {}", self.shared.path);
         let (tell, told) = oneshot::channel();
@@ -154,7 +157,13 @@ impl<T: Kept> Watched<T> {
             told.await.ok()
         };
         match tokio::time::timeout(LIST, asked).await {
-            Ok(Some(answer)) => Ok((answer?, Duration::ZERO)),
+            Ok(Some(answer)) => {
+                let objects = answer?;
+                match self.shared.state().forbidden() {
+                    Some(error) => Err(error),
+                    None => Ok((objects, Duration::ZERO)),
+                }
+            }
             Ok(None) => Err(DriverError {
                 what,
                 why: "nobody follows it any more".to_owned(),
@@ -167,6 +176,12 @@ impl<T: Kept> Watched<T> {
 }
 
 impl<T> State<T> {
+    /// Why it cannot be watched, where that is for a person to mend (a right that is missing): it is told as an error, for a
+    /// zone that has to be listed each time is one that nobody wants for long. It is tried again all the while.
+    fn forbidden(&self) -> Option<DriverError> {
+        self.unwatched.clone().filter(|error| error.fault == Fault::Setup)
+    }
+
     fn fresh(&self) -> Option<(Objects<T>, Duration)> {
         let age = self.confirmed.elapsed();
         let objects = self
@@ -333,14 +348,10 @@ async fn keep<T: Kept>(shared: Arc<Shared<T>>, mut asks: mpsc::Receiver<Ask<T>>)
             let _gone = ask.send(answer.clone());
         }
         let next = match answer {
-            Ok(_) => {
-                failures = 0;
-                follow(&shared, &mut asks).await
-            }
+            Ok(_) => follow(&shared, &mut asks, &mut failures).await,
             Err(error) => {
                 shared.unlisted(error);
-                failures += 1;
-                pause(failures, &mut asks).await
+                pause(&mut failures, &mut asks).await
             }
         };
         match next {
@@ -363,20 +374,31 @@ impl<T> From<Option<Ask<T>>> for Next<T> {
     }
 }
 
-/// Waits after a failure, or until somebody asks.
-async fn pause<T>(failures: usize, asks: &mut mpsc::Receiver<Ask<T>>) -> Next<T> {
-    let wait = WAITS
-        .get(failures.saturating_sub(1))
-        .unwrap_or(&WAITS[WAITS.len() - 1]);
+/// Waits after a failure, longer after each, or until somebody asks.
+async fn pause<T>(failures: &mut usize, asks: &mut mpsc::Receiver<Ask<T>>) -> Next<T> {
+    let wait = WAITS.get(*failures).unwrap_or(&WAITS[WAITS.len() - 1]);
+    *failures += 1;
     tokio::select! {
         ask = asks.recv() => ask.into(),
         () = tokio::time::sleep(*wait) => Next::List(None),
     }
 }
 
-/// Watches from what was listed, until that will not do.
-async fn follow<T: Kept>(shared: &Shared<T>, asks: &mut mpsc::Receiver<Ask<T>>) -> Next<T> {
-    let mut failures = 0;
+/// What was listed was too old at once. Once that is nobody's fault; again and again it is not worth a storm.
+async fn anew<T>(failures: &mut usize, asks: &mut mpsc::Receiver<Ask<T>>) -> Next<T> {
+    if *failures == 0 {
+        *failures = 1;
+        return Next::List(None);
+    }
+    pause(failures, asks).await
+}
+
+/// Watches from what was listed, until that will not do. `failures` since anything was heard for a while.
+async fn follow<T: Kept>(
+    shared: &Shared<T>,
+    asks: &mut mpsc::Receiver<Ask<T>>,
+    failures: &mut usize,
+) -> Next<T> {
     loop {
         let version = shared.state().version.clone();
         let path = format!(
@@ -390,37 +412,33 @@ async fn follow<T: Kept>(shared: &Shared<T>, asks: &mut mpsc::Receiver<Ask<T>>) 
             ask = asks.recv() => return ask.into(),
             opened = shared.server.watch(&path, shared.timeout) => opened,
         };
-        match opened {
+        let heard = match opened {
             Ok(Ok(lines)) => {
                 shared.state().unwatched = None;
-                match drain(shared, lines, asks).await {
-                    Drained::Ended { heard: true } => {}
-                    // It tells nothing of what it did not say.
-                    Drained::Ended { heard: false } if began.elapsed() < SORE => {
-                        return pause(failures + 1, asks).await;
-                    }
-                    Drained::Ended { heard: false } => return Next::List(None),
+                match drain(shared, lines, asks, failures).await {
+                    Drained::Ended { heard } => heard,
                     Drained::Next(next) => return next,
                 }
             }
-            Ok(Err(refusal)) if refusal.is_too_old() => return Next::List(None),
+            Ok(Err(refusal)) if refusal.is_too_old() => return anew(failures, asks).await,
             Ok(Err(refusal)) => {
                 shared.unwatched(refusal.meaning(&format!("GET {path}"), shared.server.name()));
-                return pause(1, asks).await;
+                return pause(failures, asks).await;
             }
             Err(error) => {
                 shared.unwatched(error);
-                return pause(1, asks).await;
+                return pause(failures, asks).await;
             }
+        };
+        // What ends at once is not asked for a hundred times a second.
+        if began.elapsed() < SORE
+            && let Next::List(Some(ask)) = pause(failures, asks).await
+        {
+            return Next::List(Some(ask));
         }
-        if began.elapsed() < SORE {
-            // It talks and ends at once: not a reason to ask a hundred times a second.
-            failures += 1;
-            if let Next::List(Some(ask)) = pause(failures, asks).await {
-                return Next::List(Some(ask));
-            }
-        } else {
-            failures = 0;
+        if !heard {
+            // It tells nothing of what it did not say.
+            return Next::List(None);
         }
     }
 }
@@ -437,18 +455,23 @@ async fn drain<T: Kept>(
     shared: &Shared<T>,
     mut lines: Lines,
     asks: &mut mpsc::Receiver<Ask<T>>,
+    failures: &mut usize,
 ) -> Drained<T> {
     let mut heard = false;
+    let began = Instant::now();
     loop {
         let line = tokio::select! {
             ask = asks.recv() => return Drained::Next(ask.into()),
             line = tokio::time::timeout(SILENCE, lines.next()) => line,
         };
+        if began.elapsed() >= SORE {
+            *failures = 0;
+        }
         match line {
             Ok(Ok(Some(line))) => match shared.take(&line) {
                 Taken::Yes => heard = true,
-                Taken::TooOld => return Drained::Next(Next::List(None)),
-                Taken::Not => return Drained::Next(pause(1, asks).await),
+                Taken::TooOld => return Drained::Next(anew(failures, asks).await),
+                Taken::Not => return Drained::Next(pause(failures, asks).await),
             },
             Ok(Ok(None)) => return Drained::Ended { heard },
             Ok(Err(why)) => {

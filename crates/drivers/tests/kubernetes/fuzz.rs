@@ -195,7 +195,8 @@ impl Server {
             |name| json!({"metadata": {"name": name, "labels": {"kuma.io/sidecar-injection": "enabled"}}}),
         );
         Self {
-            dice: Dice(seed | 1),
+            // Whatever the seed, it is not 0.
+            dice: Dice(seed.wrapping_mul(2).wrapping_add(1)),
             lists: BTreeMap::from(
                 [
                     (SERVICES, list("MeshServiceList", services)),

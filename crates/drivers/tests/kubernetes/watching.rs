@@ -236,3 +236,59 @@ async fn a_driver_that_is_dropped_asks_nothing_more() {
     tokio::time::sleep(Duration::from_secs(300)).await;
     assert_eq!(cluster.watches(SERVICES).len() + lists(&cluster), before);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_may_not_be_is_told_and_does_no_harm_meanwhile() {
+    let cluster = Cluster::new();
+    cluster.put(plan::service("fra", None));
+    let items = [Arc::new(item([9000, 1000], 7))];
+    let forbidden = body(
+        403,
+        &json!({"kind": "Status", "reason": "Forbidden", "message":
+        "meshservices.kuma.io is forbidden: User \"x\" cannot watch resource \"meshservices\""}),
+    );
+    cluster.on("WATCH", SERVICES, forbidden);
+    let driver = cluster.driver();
+    drop(driver.observe(&mesh(), &items).await);
+    for _ in 0..60 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let error = driver.observe(&mesh(), &items).await.unwrap_err();
+        assert_eq!(error.fault, Fault::Setup);
+        assert!(error.why.contains("cannot watch"), "{error}");
+    }
+    let asked = cluster.asked("GET", SERVICES).len();
+    assert!(asked < 20, "in a minute it is not listed without end: {asked}");
+    cluster.heal();
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(observe(&driver).await.services.len(), 1);
+
+    // What passes by itself is no error, but a note: each look asks.
+    let cluster = Cluster::new();
+    cluster.put(plan::service("fra", None));
+    let starting = body(
+        429,
+        &json!({"kind": "Status", "message": "storage is (re)initializing", "details": {"retryAfterSeconds": 1}}),
+    );
+    cluster.on("WATCH", SERVICES, starting);
+    let driver = cluster.driver();
+    observe(&driver).await;
+    for _ in 0..10 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let observed = observe(&driver).await;
+        assert_eq!(observed.services.len(), 1);
+        assert!(
+            driver.notes()[0].contains("just starting"),
+            "{:?}",
+            driver.notes()
+        );
+    }
+    // Too old again and again: not a storm.
+    let cluster = Cluster::new();
+    let too_old = body(410, &json!({"kind": "Status", "reason": "Expired"}));
+    cluster.on("WATCH", SERVICES, too_old);
+    let driver = cluster.driver();
+    observe(&driver).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let asked = cluster.asked("GET", SERVICES).len();
+    assert!(asked < 30, "{asked}");
+}
