@@ -1,12 +1,14 @@
 //! One activation: observe, decide, apply, prove, count, conclude. It carries no input but the plan that is held; nothing
 //! is retried in here, the next activation is the retry.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use weir_drivers::{Fault, Outcome, ZoneDriver};
-use weir_planner::{ZoneFacts, ZonePlan};
-use weir_render::{Options, Step};
+use weir_planner::{Generation, Item, ZoneFacts, ZonePlan};
+use weir_render::{Object, Options, Step};
 
-use crate::decide::{Conclusion, Decision, Happened, conclude, decide, items};
+use crate::decide::{Conclusion, Decision, Happened, SPLIT, conclude, decide, items};
 use crate::take::Memory;
 
 /// Runs one activation.
@@ -34,9 +36,23 @@ pub async fn activate(
         (observed, decision) = look().await;
     }
     let mut outcomes = Vec::with_capacity(decision.steps.len());
+    // Items whose policy was to be written, and is not.
+    let mut missing: Vec<&Item> = Vec::new();
     for step in &decision.steps {
-        let outcome = driver.apply(step).await;
+        let ours = observed.as_ref().map_or(&[][..], |observed| &observed.ours);
+        let outcome = match stands_in(step, ours, &missing) {
+            Some(item) => Ok(Outcome::Yielded(format!(
+                "the policy of split {} takes its place, and is not written yet",
+                item.split
+            ))),
+            None => driver.apply(step).await,
+        };
         log(step, &outcome);
+        if let Step::Put { split, .. } = step
+            && !matches!(outcome, Ok(Outcome::Done { .. }))
+        {
+            missing.extend(plan.items.get(split).map(Arc::as_ref));
+        }
         let away = matches!(&outcome, Err(error) if error.fault == Fault::Away);
         outcomes.push(outcome);
         if away {
@@ -53,6 +69,20 @@ pub async fn activate(
         counts,
     };
     conclude(plan, memory, &happened, before, Timestamp::now())
+}
+
+/// Which of these items an object that is to be removed still serves: it is of the same split, in the other kind, or for
+/// the same service and port. Without it callers would fall to Kuma.
+fn stands_in<'a>(step: &Step, ours: &[(Object, Generation)], missing: &[&'a Item]) -> Option<&'a Item> {
+    let Step::Delete { kind, mesh, name, .. } = step else {
+        return None;
+    };
+    let (object, _) = ours
+        .iter()
+        .find(|(object, _)| (object.kind, &object.mesh, &object.name) == (*kind, mesh, name))?;
+    let split = object.labels.get(SPLIT).map(String::as_str);
+    let mut missing = missing.iter().copied();
+    missing.find(|item| split == Some(item.split.as_str()) || object.is_for(item))
 }
 
 fn log(step: &Step, outcome: &Result<Outcome, weir_drivers::DriverError>) {

@@ -13,15 +13,16 @@ use weir_planner::{
 };
 use weir_render::{Form, Object, Options, Step};
 
+use crate::outdated;
 use crate::take::Memory;
 
 /// The label that says which split an object is of.
-const SPLIT: &str = "weir.dev/split";
+pub(crate) const SPLIT: &str = "weir.dev/split";
 /// The label with the first half of the item's digest.
 const DIGEST: &str = "weir.dev/digest";
 
 /// How far above all that this agent knows a generation may be and still be believed.
-const LEAP: u64 = 1 << 32;
+pub(crate) const LEAP: u64 = 1 << 32;
 
 /// What to do.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -64,6 +65,15 @@ pub fn decide(plan: &ZonePlan, memory: &Memory, observed: &Observed, options: Op
         }
         wanted.push((item, objects(item, plan, &observed.form, options)));
     }
+    if let Some(why) = outdated::by(plan, memory, observed) {
+        wanted.retain(|(item, objects)| {
+            let there = objects.iter().all(|object| outdated::is_live(object, observed));
+            if !there {
+                held.entry(item.split.clone()).or_insert_with(|| why.clone());
+            }
+            there
+        });
+    }
     // What a held split has in place stays in place: it is no orphan. Nor is what another split had for the same service,
     // as when a split gets another name: without it callers would fall to Kuma before the new one may be applied.
     let stays = |object: &Object| {
@@ -85,10 +95,11 @@ pub fn decide(plan: &ZonePlan, memory: &Memory, observed: &Observed, options: Op
         })
         .cloned()
         .collect();
-    Decision {
-        steps: weir_render::steps(&wanted, &ours, plan.generation),
-        held,
+    let mut steps = weir_render::steps(&wanted, &ours, plan.generation);
+    if let Some(word) = outdated::word(plan, memory, observed, &wanted, &steps) {
+        steps.insert(0, word);
     }
+    Decision { steps, held }
 }
 
 fn objects(item: &Item, plan: &ZonePlan, form: &Form, options: Options) -> Vec<Object> {
@@ -167,14 +178,9 @@ pub fn conclude(
     if let Ok(observed) = &happened.observed {
         // What the zone once had, this agent never goes back behind, even if it forgot its own past (I7). Anybody may
         // write a label: a number that no history can have reached must not shut out all plans for ever.
-        let most = plan.generation.0.max(memory.highest.0).saturating_add(LEAP);
-        let live = observed
-            .ours
-            .iter()
-            .map(|(_, generation)| *generation)
-            .filter(|generation| generation.0 <= most)
-            .max();
-        memory.highest = memory.highest.max(live.unwrap_or_default());
+        if let Some((_, newest)) = outdated::newest(plan, &memory, observed) {
+            memory.highest = memory.highest.max(newest);
+        }
         for item in plan.items.values() {
             let failed = matches!(writes.get(&item.split), Some(Some(_)));
             if !failed && !happened.decision.held.contains_key(&item.split) {

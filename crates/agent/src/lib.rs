@@ -11,6 +11,7 @@ pub mod command;
 pub mod config;
 pub mod current;
 pub mod decide;
+mod outdated;
 pub mod run;
 pub mod sealed;
 pub mod session;

@@ -197,7 +197,10 @@ impl Zone {
             );
         }
         // No lease, so the same bytes.
-        let bytes = serde_json::to_string(&(&object.labels, &object.spec)).unwrap();
+        // But for the word that a removal leaves on one that stays.
+        let mut labels = object.labels.clone();
+        labels.remove("weir.dev/plan");
+        let bytes = serde_json::to_string(&(&labels, &object.spec)).unwrap();
         let was = self
             .bytes
             .entry((object.name.clone(), generation))
@@ -573,4 +576,98 @@ fn what_a_held_split_takes_over_is_not_removed() {
         matches!(decided.steps.as_slice(), [Step::Put { .. }, Step::Delete { .. }]),
         "{decided:?}"
     );
+}
+
+/// Two agents of one zone and what its control plane holds, without faults.
+fn two(splits: &[&str], kept: &[&str]) -> (Arc<Mutex<Zone>>, Fake, [Agent; 2]) {
+    let shared = Arc::new(Mutex::new(Zone {
+        dice: Some(Dice(1)),
+        ..Zone::default()
+    }));
+    let driver = Fake(Arc::clone(&shared));
+    let all: Vec<Arc<Item>> = splits
+        .iter()
+        .map(|split| Arc::new(item(split, [10_000, 0, 0], 1)))
+        .collect();
+    {
+        let mut zone = shared.lock().unwrap();
+        for item in &all {
+            let service = item.split.as_str();
+            zone.services.insert(
+                (service.to_owned(), "fra".to_owned()),
+                service_fact(service, "fra"),
+            );
+            zone.planned.insert(item.digest, Arc::clone(item));
+        }
+    }
+    let stays = all.iter().filter(|item| kept.contains(&item.split.as_str()));
+    let mut agents = [Agent::default(), Agent::default()];
+    for agent in &mut agents {
+        agent.offer(&plan(1, all.iter().cloned()));
+        agent.activate(&driver);
+    }
+    // The first is cut off from the coordinator; the second hears of the removal.
+    agents[1].offer(&plan(2, stays.cloned()));
+    (shared, driver, agents)
+}
+
+fn stored(shared: &Arc<Mutex<Zone>>) -> Vec<String> {
+    let zone = shared.lock().unwrap();
+    zone.store.keys().map(|(_, name)| name.clone()).collect()
+}
+
+/// A removal changes no other item, so that nothing else would tell an agent with an older plan of it.
+#[test]
+fn a_removed_split_stays_removed_beside_an_agent_that_is_cut_off() {
+    let (shared, driver, mut agents) = two(&["cart", "checkout", "search"], &["cart", "search"]);
+    for _ in 0..5 {
+        agents[1].activate(&driver);
+        assert_eq!(stored(&shared), ["weir-cart", "weir-search"]);
+        agents[0].activate(&driver);
+        assert_eq!(stored(&shared), ["weir-cart", "weir-search"]);
+    }
+    let facts = agents[0].facts.as_ref().unwrap();
+    let told = facts.items.iter().find(|fact| fact.split.as_str() == "checkout");
+    let state = &told.unwrap().state;
+    assert!(
+        matches!(state, ItemState::Held(why) if why.contains("newer plan")),
+        "{state:?}"
+    );
+    assert_eq!(facts.highest, Generation(2));
+    let writes = shared.lock().unwrap().writes;
+    assert_eq!(
+        writes,
+        3 + 2,
+        "one word left and one removal, and peace after that"
+    );
+
+    // The control plane comes back empty, and the agent that is cut off is the first to notice. What is removed may
+    // come back until the other one looks, and no longer.
+    shared.lock().unwrap().store.clear();
+    agents[0].activate(&driver);
+    assert_eq!(stored(&shared).len(), 3, "an old split is better than none");
+    for _ in 0..3 {
+        agents[1].activate(&driver);
+        agents[0].activate(&driver);
+        assert_eq!(stored(&shared), ["weir-cart", "weir-search"]);
+    }
+
+    // The one that was cut off hears of the plan, and holds nothing back any more.
+    let newest = agents[1].plan.clone().unwrap();
+    agents[0].offer(&newest);
+    agents[0].activate(&driver);
+    let facts = agents[0].facts.as_ref().unwrap();
+    assert!(
+        facts.items.iter().all(|fact| fact.state == ItemState::Proven),
+        "{facts:?}"
+    );
+
+    // What somebody takes away by hand comes back as before.
+    shared
+        .lock()
+        .unwrap()
+        .store
+        .retain(|(_, name), _| name != "weir-cart");
+    agents[1].activate(&driver);
+    assert_eq!(stored(&shared), ["weir-cart", "weir-search"]);
 }

@@ -12,6 +12,7 @@ use weir_model::{BackendName, BasisPoints, DnsLabel, Protocol, ServiceName, Spli
 
 use crate::canonical;
 use crate::plan::{Destination, Generation, InKuma, Item, Plan};
+use crate::retire::Services;
 
 /// The rule that a plan breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -94,6 +95,7 @@ pub fn lint(plan: &Plan, parent: Option<&Plan>) -> Vec<Finding> {
     let mut lint = Lint {
         plan,
         parent,
+        past: Services::new(parent),
         findings: Vec::new(),
     };
     lint.whole();
@@ -151,6 +153,7 @@ pub fn lint_made(plan: &Plan, parent: Option<&Plan>) -> Vec<Finding> {
 struct Lint<'a> {
     plan: &'a Plan,
     parent: Option<&'a Plan>,
+    past: Services<'a>,
     findings: Vec<Finding>,
 }
 
@@ -360,17 +363,14 @@ impl Lint<'_> {
         }
         let Some(parent) = self.parent else { return };
         let before = parent.splits.get(at.0).and_then(|split| split.items.get(at.1));
+        // Another split of the parent had this one's service: its callers are the same.
+        let displaced = self.past.of_service(at.0, &item.service, item.port);
+        let displaced = displaced.and_then(|split| split.items.get(at.1));
+        self.drain(at, item, [before, displaced].into_iter().flatten());
         let Some(before) = before else {
             if !is_new {
                 let what = format!("it is new, but has generation {}", item.generation);
                 self.at(Rule::Monotone, at, what);
-            }
-            for backend in &item.retiring {
-                self.at(
-                    Rule::Drain,
-                    at,
-                    format!("{backend} retires in an item that is new"),
-                );
             }
             return;
         };
@@ -395,26 +395,36 @@ impl Lint<'_> {
             let what = format!("it changed, but has generation {}", item.generation);
             self.at(Rule::Monotone, at, what);
         }
+    }
+
+    /// What the items before it, of this split or of its service, had weight for is still there.
+    fn drain<'a>(
+        &mut self,
+        at: (&SplitName, &ZoneName),
+        item: &Item,
+        before: impl Iterator<Item = &'a Arc<Item>>,
+    ) {
         let there =
             |item: &Item, to: &Destination| item.destinations.values().any(|at| at.in_kuma() == to.in_kuma());
-        let lost = |backend: &BackendName| {
-            before
-                .destinations
-                .get(backend)
-                .is_some_and(|was| !there(item, was))
-        };
-        for backend in before.weighted() {
-            if item.protocol != Protocol::Tcp && lost(backend) {
-                let what = format!("{backend} had weight in the parent and is no destination now");
-                self.at(Rule::Drain, at, what);
+        let before: Vec<_> = before.collect();
+        for was in &before {
+            let lost =
+                |backend: &BackendName| was.destinations.get(backend).is_some_and(|to| !there(item, to));
+            for backend in was.weighted() {
+                if item.protocol != Protocol::Tcp && lost(backend) {
+                    let what = format!("{backend} had weight in the parent and is no destination now");
+                    self.at(Rule::Drain, at, what);
+                }
             }
         }
         for backend in &item.retiring {
-            if item
-                .destinations
-                .get(backend)
-                .is_some_and(|is| !there(before, is))
-            {
+            let Some(is) = item.destinations.get(backend) else {
+                continue;
+            };
+            if before.is_empty() {
+                let what = format!("{backend} retires in an item that is new");
+                self.at(Rule::Drain, at, what);
+            } else if !before.iter().any(|was| there(was, is)) {
                 let what = format!("{backend} retires, but was no destination in the parent");
                 self.at(Rule::Drain, at, what);
             }

@@ -17,7 +17,7 @@ use crate::plan::{Destination, Digest, Generation, Item, ItemRoute, Plan, PlanId
 use crate::precedence;
 use crate::programmed::Programmed;
 use crate::refusal::{Flaw, Refusal};
-use crate::retire;
+use crate::retire::{self, Services};
 
 /// A backend that was taken out of a split stays behind the anchor at least this long after the plan that took it out,
 /// whatever else is committed meanwhile. Twice Kuma's drain time (`kuma.md` R9), so that quick commits one after the
@@ -112,7 +112,11 @@ fn make(inputs: Inputs<'_>, work: &mut Work) -> Result<Option<Plan>, Vec<Refusal
         }
         changed = true;
         work.splits_planned += 1;
-        match whole.split(split, digest, before.map(Arc::as_ref), work) {
+        let past = Past {
+            split: before.map(Arc::as_ref),
+            service: whole.past.of_service(name, &split.service, split.port),
+        };
+        match whole.split(split, digest, past, work) {
             Ok(planned) => {
                 splits.insert(name.clone(), Arc::new(planned));
             }
@@ -141,6 +145,13 @@ fn make(inputs: Inputs<'_>, work: &mut Work) -> Result<Option<Plan>, Vec<Refusal
     Ok(Some(plan))
 }
 
+/// What the parent has for a split: under its name, and for its service under another name.
+#[derive(Clone, Copy)]
+struct Past<'a> {
+    split: Option<&'a SplitPlan>,
+    service: Option<&'a SplitPlan>,
+}
+
 /// What is the same for all splits of one plan.
 struct Whole<'a> {
     federation: &'a FederationName,
@@ -150,6 +161,7 @@ struct Whole<'a> {
     commits: BTreeMap<&'a SourceName, &'a CommitId>,
     generation: Generation,
     parent: Option<&'a Plan>,
+    past: Services<'a>,
     /// An agent has seen a generation above the parent's.
     unknown_history: bool,
     now: Timestamp,
@@ -167,6 +179,16 @@ impl<'a> Whole<'a> {
             reasons.push(Refusal::FederationRenamed {
                 was: parent.federation.clone(),
                 is: federation.name.clone(),
+            });
+        }
+        if let Some(parent) = inputs.parent
+            && parent.mesh != federation.mesh
+            && !parent.splits.is_empty()
+        {
+            reasons.push(Refusal::MeshChanged {
+                was: parent.mesh.clone(),
+                is: federation.mesh.clone(),
+                splits: parent.splits.len(),
             });
         }
         let mut commits = BTreeMap::new();
@@ -205,6 +227,7 @@ impl<'a> Whole<'a> {
             commits,
             generation,
             parent: inputs.parent,
+            past: Services::new(inputs.parent),
             unknown_history: inputs.parent.is_some() && inputs.highest > known,
             now: inputs.now,
         })
@@ -231,7 +254,7 @@ impl<'a> Whole<'a> {
         &self,
         split: &Split,
         digest: Digest,
-        before: Option<&SplitPlan>,
+        past: Past<'_>,
         work: &mut Work,
     ) -> Result<SplitPlan, Vec<Refusal>> {
         let refuse = |flaw| Refusal::Flaw {
@@ -272,8 +295,12 @@ impl<'a> Whole<'a> {
                 commit: (*commit).clone(),
                 digest: Digest([0; 32]),
             };
-            let before = before.and_then(|before| before.items.get(zone));
-            let item = self.item(wanted, before, work);
+            let item = self.item(
+                wanted,
+                past.split.and_then(|split| split.items.get(zone)),
+                past.service.and_then(|split| split.items.get(zone)),
+                work,
+            );
             items.insert(zone.clone(), item);
         }
         let mut planned = SplitPlan {
@@ -285,8 +312,22 @@ impl<'a> Whole<'a> {
         Ok(planned)
     }
 
-    /// The item that follows `before`: that one itself if it already says what is wanted.
-    fn item(&self, wanted: Item, before: Option<&Arc<Item>>, work: &mut Work) -> Arc<Item> {
+    /// The item that follows `before`: that one itself if it already says what is wanted. `displaced` is another split's
+    /// item for the same service, which this one takes over from.
+    fn item(
+        &self,
+        mut wanted: Item,
+        before: Option<&Arc<Item>>,
+        displaced: Option<&Arc<Item>>,
+        work: &mut Work,
+    ) -> Arc<Item> {
+        if let Some(displaced) = displaced {
+            wanted = if self.drained() {
+                retire::releasing_drained(wanted, displaced)
+            } else {
+                retire::keeping_all(wanted, displaced)
+            };
+        }
         let Some(before) = before else {
             work.items_made += 1;
             return Arc::new(sealed(wanted));
@@ -297,15 +338,18 @@ impl<'a> Whole<'a> {
             return Arc::clone(before);
         }
         work.items_made += 1;
-        let drained = self
-            .parent
-            .is_some_and(|parent| self.now.duration_since(parent.created) >= DRAIN);
         // letting go of a cluster is a change of the listener, so it waits for one that happens anyway
-        if drained && Programmed::of(&same) != Programmed::of(before) {
+        if self.drained() && Programmed::of(&same) != Programmed::of(before) {
             Arc::new(sealed(retire::releasing_drained(wanted, before)))
         } else {
             Arc::new(same)
         }
+    }
+
+    /// Whether every caller that follows the parent has followed it by now.
+    fn drained(&self) -> bool {
+        self.parent
+            .is_some_and(|parent| self.now.duration_since(parent.created) >= DRAIN)
     }
 
     fn destinations(&self, split: &Split) -> Result<BTreeMap<BackendName, Destination>, Vec<Flaw>> {

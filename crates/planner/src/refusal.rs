@@ -5,7 +5,7 @@
 
 use thiserror::Error;
 use weir_model::{
-    BackendName, DnsLabel, FederationName, RouteName, ServiceName, SourceName, SplitName, ZoneName,
+    BackendName, DnsLabel, FederationName, MeshName, RouteName, ServiceName, SourceName, SplitName, ZoneName,
 };
 
 use crate::plan::Generation;
@@ -26,6 +26,21 @@ pub enum Refusal {
         was: FederationName,
         /// Now.
         is: FederationName,
+    },
+    /// Agents look in one mesh, the plan's: what stands in the old one would drive traffic there for ever, and nobody
+    /// would see it.
+    #[error(
+        "the mesh of the Federation was changed from `{was}` to `{is}` while there are {splits} splits: their policies would \
+         stay behind in `{was}`, where nobody would see or remove them. Nothing moves. Take `{was}` back; or remove all \
+         splits first, wait until every zone has proven that, then change the mesh, then declare the splits again"
+    )]
+    MeshChanged {
+        /// In the parent plan.
+        was: MeshName,
+        /// Now.
+        is: MeshName,
+        /// How many splits the parent plan has; at least 1.
+        splits: usize,
     },
     /// Two commits for one source.
     #[error("two commits are given for the source `{0}`: a plan is made of exactly one of each source")]

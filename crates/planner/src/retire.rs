@@ -7,9 +7,49 @@
 //! What counts is the destination, not its name: a backend that keeps its name but moves to another zone leaves its old
 //! place behind under a name made up for it.
 
-use weir_model::{BackendName, Protocol};
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
 
-use crate::plan::{Destination, Item};
+use weir_model::{BackendName, Protocol, ServiceName, SplitName};
+
+use crate::plan::{Destination, Item, Plan, SplitPlan};
+
+/// A plan's splits by what they split: a split may take over the service of another, as when it gets another name, and
+/// its callers do not know that.
+pub(crate) struct Services<'a> {
+    plan: Option<&'a Plan>,
+    /// Made when it is first asked for: most plans change nothing about who splits what.
+    by_service: OnceCell<BTreeMap<(&'a ServiceName, u16), &'a SplitName>>,
+}
+
+impl<'a> Services<'a> {
+    pub(crate) fn new(plan: Option<&'a Plan>) -> Self {
+        Self {
+            plan,
+            by_service: OnceCell::new(),
+        }
+    }
+
+    /// The split of this service and port, if it is another than `name`.
+    pub(crate) fn of_service(
+        &self,
+        name: &SplitName,
+        service: &ServiceName,
+        port: u16,
+    ) -> Option<&'a SplitPlan> {
+        let plan = self.plan?;
+        let by_service = self.by_service.get_or_init(|| {
+            let of = |(name, split): (&'a SplitName, &'a std::sync::Arc<SplitPlan>)| {
+                // The items of a split are all for its service.
+                let item = split.items.values().next()?;
+                Some(((&item.service, item.port), name))
+            };
+            plan.splits.iter().filter_map(of).collect()
+        });
+        let other = by_service.get(&(service, port)).filter(|other| **other != name)?;
+        plan.splits.get(*other).map(AsRef::as_ref)
+    }
+}
 
 /// `wanted`, with every destination of `before`: right while some caller may not have followed that far.
 pub(crate) fn keeping_all(wanted: Item, before: &Item) -> Item {

@@ -36,7 +36,7 @@ pub(crate) fn read(item: &Item, dump: &Value) -> Reading {
 pub(crate) struct Round {
     /// Each proxy that answered, by its name for people.
     pub(crate) seen: Vec<(String, Reading)>,
-    /// Proxies that are there and did not answer, with why.
+    /// Proxies that are there and did not answer, with why. What they run is not known, nor whether they call the service.
     pub(crate) mute: Vec<String>,
     /// Proxies that call the service and that nobody looked at.
     pub(crate) elsewhere: u32,
@@ -86,13 +86,17 @@ impl Round {
             Reading::Unclear(why) => Some(format!("{name}: {why}")),
             _ => None,
         });
-        let verdict = match (different, unclear, read.is_empty()) {
+        // One that should have answered and did not may run anything: what the others run does not speak for it.
+        let silent = self.mute.first().map(|why| match self.mute.len() {
+            1 => why.clone(),
+            n => format!("{why} (and {} more)", n - 1),
+        });
+        let verdict = match (different, unclear.or(silent), read.is_empty()) {
             (Some(what), _, _) => Verdict::Different(what),
             (None, Some(why), _) => Verdict::Unknown(why),
-            (None, None, true) => Verdict::Unknown(match self.mute.first() {
-                Some(why) => why.clone(),
-                None => "no proxy that was looked at calls the service".to_owned(),
-            }),
+            (None, None, true) => {
+                Verdict::Unknown("no proxy that was looked at calls the service".to_owned())
+            }
             (None, None, false) => Verdict::Exact,
         };
         let agree = unlike.is_none() && read.windows(2).all(|two| two[0].1 == two[1].1);

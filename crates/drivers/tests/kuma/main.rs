@@ -391,11 +391,33 @@ async fn proves_from_the_envoys_of_this_host() {
         (Coverage { seen: 2, of: 2 }, None)
     );
 
-    // One that cannot be read counts as a proxy that was not seen.
-    wrong.listeners(Answer::Body(500, "no".to_owned()));
+    // One that is there and cannot be read may run anything: the others do not speak for it.
+    for mute in [
+        Answer::Body(500, "no".to_owned()),
+        Answer::Slow(Duration::from_secs(60)),
+        Answer::Cut,
+    ] {
+        wrong.listeners(mute);
+        let proof = driver.prove(std::slice::from_ref(&item)).await.remove(0);
+        assert!(
+            matches!(&proof.verdict, Verdict::Unknown(why) if why.contains("c.sock")),
+            "{proof:?}"
+        );
+        assert_eq!(proof.evidence, Evidence::Unknown);
+        assert_eq!(proof.coverage, Coverage { seen: 1, of: 2 });
+    }
+
+    // One that is gone runs nothing: it is named, and holds up nobody.
+    drop(wrong);
+    stage.dead_socket("c");
     let proof = driver.prove(std::slice::from_ref(&item)).await.remove(0);
     assert_eq!(proof.verdict, Verdict::Exact);
-    assert_eq!(proof.coverage, Coverage { seen: 1, of: 2 });
+    assert_eq!(proof.coverage, Coverage { seen: 1, of: 1 });
+    assert!(
+        driver.notes().iter().any(|note| note.contains("c.sock")),
+        "{:?}",
+        driver.notes()
+    );
 }
 
 #[tokio::test]

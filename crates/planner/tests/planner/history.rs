@@ -1,13 +1,12 @@
 //! A short history, told as people read it, and the refusals.
 
-use jiff::SignedDuration;
 use weir_model::{
     DnsLabel, FederationName, HeaderMatch, Match, MeshName, PathMatch, Protocol, SourceCommit, SourceName,
     Split, ValueMatch, ZoneName,
 };
 use weir_planner::{Flaw, Generation, Inputs, Plan, Planned, Refusal, diff, explain, plan};
 
-use crate::declared::{History, commit, federation, main_source, place, put, route, split, with};
+use crate::declared::{History, commit, federation, main_source, put, route, split, with};
 
 const ZONES: [&str; 3] = ["ams", "fra", "par"];
 
@@ -384,16 +383,29 @@ fn all_reasons_are_given_at_once() {
     );
 }
 
+/// The policies of a mesh that no plan names any more would drive traffic unseen.
 #[test]
-fn another_mesh_changes_every_item() {
+fn another_mesh_is_refused_while_there_are_splits() {
     let mut history = History::default();
     let mut declaration = with(&ZONES, [checkout(90)]);
     history.follow(&declaration);
-    let settings = declaration.federation.as_mut().unwrap();
-    settings.mesh = MeshName::new("prod").unwrap();
-    settings.place = place(9);
-    history.step_after(&declaration, SignedDuration::from_secs(1));
-    insta::assert_snapshot!(told(&history));
+    declaration.federation.as_mut().unwrap().mesh = MeshName::new("prod").unwrap();
+    let (made, _) = history.step(&declaration);
+    let Planned::Refused(why) = made else {
+        panic!("{made:?}")
+    };
+    let [Refusal::MeshChanged { splits: 1, .. }] = why.as_slice() else {
+        panic!("{why:?}")
+    };
+    let text = why[0].to_string();
+    assert!(text.contains("remove all splits first"), "{text}");
+
+    // Without splits there is nothing to leave behind.
+    history.follow(&with(&ZONES, []));
+    let mut empty = with(&ZONES, []);
+    empty.federation = declaration.federation.clone();
+    history.follow(&empty);
+    assert_eq!(history.follow(&declaration).mesh.as_str(), "prod");
 }
 
 /// What one split leaves and another takes over does not fall to Kuma.

@@ -171,7 +171,7 @@ fn mutations() -> Vec<Mutation> {
         case(
             "two splits of one service",
             checkout(|item| item.service = ServiceName::new("cart").unwrap()),
-            &[OneWriter, Reference],
+            &[OneWriter, Reference, Drain],
         ),
         // the item
         case(
@@ -342,6 +342,22 @@ fn mutations() -> Vec<Mutation> {
             &[Drain],
         ),
         case(
+            "a weighted backend is gone under another name of the split",
+            |plan: &mut Plan| {
+                let mut split = plan.splits.remove(&"checkout".parse().unwrap()).unwrap();
+                for item in Arc::make_mut(&mut split).items.values_mut() {
+                    let item = Arc::make_mut(item);
+                    item.split = "pay".parse().unwrap();
+                    item.anchor = canonical::anchor(&plan.federation, &item.split);
+                    item.retiring.clear();
+                    item.destinations.remove(&backend("vm"));
+                }
+                plan.splits.insert("pay".parse().unwrap(), split);
+                seal(plan);
+            },
+            &[Drain],
+        ),
+        case(
             "retires without a place",
             checkout(|item| drop(item.destinations.remove(&backend("vm")))),
             &[Drain],
@@ -399,6 +415,7 @@ fn rules_of_a_plan_alone_need_no_parent() {
         "unchanged, commit new",
         "changed in secret",
         "a weighted backend is gone",
+        "a weighted backend is gone under another name of the split",
         "retires from nowhere",
     ];
     let silent: Vec<&str> = mutations()

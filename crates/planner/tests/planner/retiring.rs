@@ -188,3 +188,58 @@ fn tcp_has_no_anchor_so_nothing_retires() {
     let plan = history.follow(&tcp(&["eks@ams"], &[("eks", 100)]));
     assert_eq!(destinations(&item(plan, "db", "par")), pairs(&[("eks", "ams")]));
 }
+
+/// Callers know a service and not the name of its split: another name is no reason to forget what they still use.
+#[test]
+fn a_split_with_another_name_remembers_what_its_service_had() {
+    let called = |name: &str, backends: &[&str], weights: &[(&str, u32)]| {
+        let mut split = split(name, backends, weights);
+        split.service = weir_model::ServiceName::new("checkout").unwrap();
+        with(&ZONES, [split])
+    };
+    let mut history = History::default();
+    history.follow(&both(50));
+    let plan = history.follow(&called("pay", &["eks@ams"], &[("eks", 100)]));
+    assert_eq!(
+        destinations(&item(plan, "pay", "par")),
+        pairs(&[("*vm", "fra"), ("eks", "ams")])
+    );
+    let plan = history.follow(&called(
+        "pay",
+        &["eks@ams", "other@par"],
+        &[("eks", 99), ("other", 1)],
+    ));
+    assert_eq!(
+        destinations(&item(plan, "pay", "par")),
+        pairs(&[("eks", "ams"), ("other", "par")])
+    );
+
+    // Two splits that change places, each with a backend that goes.
+    let two = |first: &str, second: &str, backends: [&[&str]; 2], weights: [&[(&str, u32)]; 2]| {
+        let of = |name, service, at: usize| {
+            let mut split = split(name, backends[at], weights[at]);
+            split.service = weir_model::ServiceName::new(service).unwrap();
+            split
+        };
+        with(&ZONES, [of("a", first, 0), of("b", second, 1)])
+    };
+    let mut history = History::default();
+    let halves: &[(&str, u32)] = &[("vm", 50), ("eks", 50)];
+    history.follow(&two(
+        "cart",
+        "checkout",
+        [&["vm@fra", "eks@ams"], &["vm@par", "eks@ams"]],
+        [halves, halves],
+    ));
+    let all: &[(&str, u32)] = &[("eks", 100)];
+    let plan = history.follow(&two("checkout", "cart", [&["eks@ams"], &["eks@ams"]], [all, all]));
+    for (split, service, was) in [("a", "checkout", "par"), ("b", "cart", "fra")] {
+        let item = item(plan, split, "par");
+        let kept = item.retiring.iter().map(|name| &item.destinations[name]);
+        let kept: Vec<_> = kept
+            .filter(|to| to.service.as_str() == service)
+            .map(|to| to.kuma_zone.as_str())
+            .collect();
+        assert_eq!(kept, [was], "{split}");
+    }
+}

@@ -1,0 +1,96 @@
+//! Whether another agent of this zone has a newer plan, told from what is live: agents hold no lease, and one that is cut
+//! off from the coordinator keeps an old plan. Pure.
+//!
+//! A policy that is there carries the generation that wrote it. One that was removed carries nothing: an old agent would
+//! put it back, a new one would remove it, for ever. So who removes leaves its plan's generation on a policy that stays,
+//! and who finds a generation above its own plan's creates nothing.
+
+use weir_drivers::Observed;
+use weir_planner::{Generation, Item, ZonePlan};
+use weir_render::{Object, Step};
+
+use crate::decide::LEAP;
+use crate::take::Memory;
+
+/// The label with the generation of the plan that removed something beside this object. Absent where none did.
+const PLAN: &str = "weir.dev/plan";
+
+/// The newest plan that an object tells of: that of its item, or the one that removed something beside it.
+fn told(object: &Object, generation: Generation) -> Generation {
+    let marked = object.labels.get(PLAN).and_then(|text| text.parse().ok());
+    generation.max(Generation(marked.unwrap_or_default()))
+}
+
+/// The newest plan that any live object of ours tells of, with the object's name. A number that no history can have
+/// reached is somebody's own label, and no plan.
+pub(crate) fn newest<'a>(
+    plan: &ZonePlan,
+    memory: &Memory,
+    observed: &'a Observed,
+) -> Option<(&'a str, Generation)> {
+    let most = plan.generation.0.max(memory.highest.0).saturating_add(LEAP);
+    observed
+        .ours
+        .iter()
+        .map(|(object, generation)| (object.name.as_str(), told(object, *generation)))
+        .filter(|(_, generation)| generation.0 <= most)
+        .max_by_key(|(_, generation)| *generation)
+}
+
+/// Why nothing may be created now; none if this plan is the newest that the zone knows of.
+pub(crate) fn by(plan: &ZonePlan, memory: &Memory, observed: &Observed) -> Option<String> {
+    let (name, newest) = newest(plan, memory, observed)?;
+    (newest > plan.generation).then(|| {
+        format!(
+            "its policy is not there, and {name} tells of plan {newest}: another agent of this zone has a newer plan than {} \
+             here, which may have removed it; it is created again only by that plan. Look why this agent is without it \
+             (`weir-agent status`)",
+            plan.generation
+        )
+    })
+}
+
+/// Where something is removed, the step that leaves word of it on a policy that stays; none where one tells already, or
+/// none stays.
+pub(crate) fn word(
+    plan: &ZonePlan,
+    memory: &Memory,
+    observed: &Observed,
+    wanted: &[(&Item, Vec<Object>)],
+    steps: &[Step],
+) -> Option<Step> {
+    let removes = steps.iter().any(|step| matches!(step, Step::Delete { .. }));
+    let tells = newest(plan, memory, observed).is_some_and(|(_, newest)| newest >= plan.generation)
+        || steps
+            .iter()
+            .any(|step| matches!(step, Step::Put { generation, .. } if *generation >= plan.generation));
+    if !removes || tells {
+        return None;
+    }
+    // The first by name, so that all agents choose the same; and one that is there, so that nothing is created for it.
+    wanted.iter().find_map(|(item, objects)| {
+        let object = objects.iter().find(|object| {
+            is_live(object, observed)
+                && !steps
+                    .iter()
+                    .any(|step| matches!(step, Step::Put { object: put, .. } if put.name == object.name))
+        })?;
+        let mut object = object.clone();
+        object.labels.insert(PLAN.to_owned(), plan.generation.to_string());
+        Some(Step::Put {
+            object,
+            reason: format!("plan {} removes something here", plan.generation),
+            split: item.split.clone(),
+            generation: item.generation,
+            digest: item.digest,
+        })
+    })
+}
+
+/// Whether an object of ours takes this one's place already.
+pub(crate) fn is_live(object: &Object, observed: &Observed) -> bool {
+    observed
+        .ours
+        .iter()
+        .any(|(live, _)| (live.kind, &live.mesh, &live.name) == (object.kind, &object.mesh, &object.name))
+}
