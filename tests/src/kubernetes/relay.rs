@@ -60,11 +60,8 @@ impl Relay {
 
 async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, born: u64, epoch: watch::Receiver<u64>) {
     let mut buffer = vec![0; 16 * 1024];
-    loop {
-        // The end of either side is the end of both.
-        let Ok(read @ 1..) = from.read(&mut buffer).await else {
-            break;
-        };
+    // The end of either side is the end of both.
+    while let Ok(read @ 1..) = from.read(&mut buffer).await {
         if *epoch.borrow() != born {
             std::future::pending::<()>().await;
         }
