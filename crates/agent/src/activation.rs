@@ -20,12 +20,21 @@ pub async fn activate(
     before: Option<&ZoneFacts>,
 ) -> Conclusion {
     let items = items(plan);
-    let observed = driver.observe(&plan.mesh, &items).await;
-    let decision = match &observed {
-        Ok(observed) => decide(plan, memory, observed, options),
-        // What cannot be seen is not touched.
-        Err(_) => Decision::default(),
+    let look = async || {
+        let observed = driver.observe(&plan.mesh, &items).await;
+        let decision = match &observed {
+            Ok(observed) => decide(plan, memory, observed, options),
+            // What cannot be seen is not touched.
+            Err(_) => Decision::default(),
+        };
+        (observed, decision)
     };
+    let (mut observed, mut decision) = look().await;
+    // What a driver remembers is good enough to see that nothing is to be done. Before anything is, it looks.
+    if !decision.steps.is_empty() && observed.as_ref().is_ok_and(|observed| !observed.age.is_zero()) {
+        driver.look_again();
+        (observed, decision) = look().await;
+    }
     let mut outcomes = Vec::with_capacity(decision.steps.len());
     // Items whose policy was to be written, and is not.
     let mut missing: Vec<&Item> = Vec::new();

@@ -59,11 +59,11 @@ pub fn decide(plan: &ZonePlan, memory: &Memory, observed: &Observed, options: Op
             held.insert(item.split.clone(), why);
             // Until then the zone runs what it ran before, and gets that back should it be lost.
             if let Some(before) = memory.applied.get(&item.split) {
-                wanted.push((before, objects(before, plan, options)));
+                wanted.push((before, objects(before, plan, &observed.form, options)));
             }
             continue;
         }
-        wanted.push((item, objects(item, plan, options)));
+        wanted.push((item, objects(item, plan, &observed.form, options)));
     }
     if let Some(why) = outdated::by(plan, memory, observed) {
         wanted.retain(|(item, objects)| {
@@ -102,8 +102,8 @@ pub fn decide(plan: &ZonePlan, memory: &Memory, observed: &Observed, options: Op
     Decision { steps, held }
 }
 
-fn objects(item: &Item, plan: &ZonePlan, options: Options) -> Vec<Object> {
-    weir_render::render(item, &plan.federation, &Form::Universal, options)
+fn objects(item: &Item, plan: &ZonePlan, form: &Form, options: Options) -> Vec<Object> {
+    weir_render::render(item, &plan.federation, form, options)
 }
 
 /// The generation of a live object of this split, if it is above the item's.

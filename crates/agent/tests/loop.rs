@@ -156,6 +156,7 @@ impl ZoneDriver for Driver {
                     })
                     .collect(),
                 second_writers: BTreeMap::new(),
+                ..Observed::default()
             })
         };
         async { answer }.boxed()

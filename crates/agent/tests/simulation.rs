@@ -249,6 +249,7 @@ impl ZoneDriver for Fake {
                     .map(|(object, _)| (object.clone(), label_generation(object)))
                     .collect(),
                 second_writers: BTreeMap::new(),
+                ..Observed::default()
             })
         };
         async { answer }.boxed()

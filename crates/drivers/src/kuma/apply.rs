@@ -15,13 +15,15 @@ fn path(kind: Kind, mesh: &MeshName, name: &str) -> String {
     format!("meshes/{mesh}/{}/{name}", kind.plural())
 }
 
-fn newer(name: &str, found: Generation, ours: Generation) -> Outcome {
+/// Left alone, for somebody has a newer plan.
+pub(crate) fn newer(name: &str, found: Generation, ours: Generation) -> Outcome {
     Outcome::Yielded(format!(
         "{name} carries generation {found}, newer than {ours}: another agent of this zone has a newer plan"
     ))
 }
 
-fn foreign(name: &str, why: &str) -> Outcome {
+/// Left alone, for it is not ours.
+pub(crate) fn foreign(name: &str, why: &str) -> Outcome {
     Outcome::Yielded(format!(
         "an object named {name} is there and is not Weir's ({why}); rename or remove it, Weir does not overwrite it"
     ))
@@ -36,8 +38,9 @@ pub(crate) async fn put(
     generation: Generation,
 ) -> Result<Outcome, DriverError> {
     let path = path(object.kind, &object.mesh, &object.name);
+    let owner = |document: &Value| policy::owner(document, federation, &Form::Universal);
     if let Some(live) = rest.get(&path).await? {
-        if let Some(left) = reason_to_leave(&live, federation, &object.name, split, generation) {
+        if let Some(left) = reason_to_leave(&owner(&live), &object.name, split, generation) {
             return Ok(left);
         }
         // An identical PUT is not free: it moves times, and in a cluster it wakes every watcher.
@@ -55,7 +58,7 @@ pub(crate) async fn put(
                writes it again"
             .to_owned(),
     })?;
-    if let Some(left) = reason_to_leave(&stored, federation, &object.name, split, generation) {
+    if let Some(left) = reason_to_leave(&owner(&stored), &object.name, split, generation) {
         return Ok(left);
     }
     match difference(object, &stored) {
@@ -85,7 +88,7 @@ pub(crate) async fn delete(
     let Some(live) = rest.get(&path).await? else {
         return Ok(done());
     };
-    match policy::owner(&live, federation) {
+    match policy::owner(&live, federation, &Form::Universal) {
         Owner::Foreign(why) => return Ok(foreign(name, &why)),
         Owner::Ours { generation, .. } => {
             if let Some(seen) = seen.filter(|seen| generation > *seen) {
@@ -97,29 +100,30 @@ pub(crate) async fn delete(
     Ok(done())
 }
 
-fn done() -> Outcome {
+/// Done, now.
+pub(crate) fn done() -> Outcome {
     Outcome::Done { at: Timestamp::now() }
 }
 
-fn reason_to_leave(
-    live: &Value,
-    federation: &FederationName,
+/// Why a live object is not to be written by this item, if so.
+pub(crate) fn reason_to_leave(
+    owner: &Owner,
     name: &str,
     wanted: &SplitName,
     ours: Generation,
 ) -> Option<Outcome> {
-    match policy::owner(live, federation) {
-        Owner::Foreign(why) => Some(foreign(name, &why)),
+    match owner {
+        Owner::Foreign(why) => Some(foreign(name, why)),
         Owner::Ours { split, .. } if split != wanted.as_str() => {
             Some(foreign(name, &format!("it belongs to the split {split}")))
         }
-        Owner::Ours { generation, .. } if generation > ours => Some(newer(name, generation, ours)),
+        Owner::Ours { generation, .. } if *generation > ours => Some(newer(name, *generation, ours)),
         Owner::Ours { .. } => None,
     }
 }
 
 /// Where the stored document differs from what we want in it, as a path; none if all of ours is there.
-fn difference(wanted: &Object, stored: &Value) -> Option<String> {
+pub(crate) fn difference(wanted: &Object, stored: &Value) -> Option<String> {
     if let Some((key, _)) = wanted
         .labels
         .iter()
@@ -130,7 +134,8 @@ fn difference(wanted: &Object, stored: &Value) -> Option<String> {
     first_difference(&wanted.spec, stored.get("spec").unwrap_or(&Value::Null), "spec")
 }
 
-fn first_difference(a: &Value, b: &Value, at: &str) -> Option<String> {
+/// Where two values first differ, as a path.
+pub(crate) fn first_difference(a: &Value, b: &Value, at: &str) -> Option<String> {
     match (a, b) {
         (Value::Object(x), Value::Object(y)) => {
             x.keys()
