@@ -253,7 +253,10 @@ fn attempt(question: Question<'_>, heads: &Heads) -> Result<Trial, Unsound> {
 /// The sources that would lose too much of what they declare. A plan does not say which source a split comes from; the
 /// commits in force do.
 fn prunes(question: Question<'_>, after: &Declaration) -> Vec<Refusal> {
-    let goes = |parent: &Plan| parent.splits.keys().any(|name| !after.splits.contains_key(name));
+    let goes = |parent: &Plan| {
+        question.highest <= parent.generation
+            && parent.splits.keys().any(|name| !after.splits.contains_key(name))
+    };
     if question.in_force.len() < 2 || !question.parent.is_some_and(goes) {
         return Vec::new();
     }

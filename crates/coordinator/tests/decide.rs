@@ -194,6 +194,21 @@ fn splits_do_not_go_by_accident() {
     assert_eq!(story.splits(), [""; 0]);
 }
 
+/// A ledger from a backup knows splits that went long ago, with leave: to hold them would put them back where they were.
+#[test]
+fn what_a_lost_history_took_away_is_not_put_back() {
+    const ALL: [&str; 5] = ["a", "b", "c", "d", "e"];
+    for others in [vec![], vec![head("other", 1, &split("other", "100", "0"))]] {
+        let mut story = Story::default();
+        story.tell([vec![head("main", 1, &shop(&ALL, "spec: {}"))], others.clone()].concat());
+        story.highest = Generation(41);
+        let decision = story.tell([vec![head("main", 9, &shop(&ALL[..1], "spec: {}"))], others].concat());
+        assert_eq!((taken(&decision), story.generation()), (vec!["main"], 42));
+        assert_eq!(story.splits()[0], "a");
+        assert!(!story.splits().contains(&"b".to_owned()));
+    }
+}
+
 /// A small source beside a large one, and one that the configuration no longer names.
 #[test]
 fn no_source_loses_its_splits_by_accident() {

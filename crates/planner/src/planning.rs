@@ -195,6 +195,8 @@ impl<'a> Whole<'a> {
         reasons.extend(
             inputs
                 .parent
+                // Agents run plans that came after this one and that are lost: what they took away is not taken away now.
+                .filter(|parent| inputs.highest <= parent.generation)
                 .and_then(|parent| prune::of_plan(parent, inputs.declaration)),
         );
         let mut commits = BTreeMap::new();
