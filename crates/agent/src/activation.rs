@@ -1,28 +1,40 @@
-//! One activation: observe, decide, apply, prove, count, conclude. It carries no input but the plan that is held; nothing
+//! One activation: observe, look at lone anchors, decide, apply, prove, count, conclude. It carries no input but the plan that is held; nothing
 //! is retried in here, the next activation is the retry.
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 use weir_drivers::{Fault, Outcome, ZoneDriver};
 use weir_planner::{Generation, Item, ZoneFacts, ZonePlan};
 use weir_render::{Object, Options, Step};
 
+use crate::anchors::{self, Anchors};
 use crate::decide::{Conclusion, Decision, Happened, SPLIT, conclude, decide, items};
 use crate::take::Memory;
 
-/// Runs one activation.
+/// Runs one activation at a time `now`, of a clock that only rises.
 pub async fn activate(
     driver: &dyn ZoneDriver,
     plan: &ZonePlan,
     memory: &Memory,
     options: Options,
     before: Option<&ZoneFacts>,
+    anchors: &mut Anchors,
+    now: Instant,
 ) -> Conclusion {
     let items = items(plan);
     let observed = driver.observe(&plan.mesh, &items).await;
+    if let Ok(observed) = &observed {
+        let alone = anchors::alone(observed.ours.iter().map(|(object, _)| object));
+        let sightings = match alone.as_slice() {
+            [] => Vec::new(),
+            some => driver.look(some).await,
+        };
+        anchors.note(&alone.into_iter().zip(sightings).collect::<Vec<_>>(), now);
+    }
     let decision = match &observed {
-        Ok(observed) => decide(plan, memory, observed, options),
+        Ok(observed) => decide(plan, memory, observed, options, anchors, now),
         // What cannot be seen is not touched.
         Err(_) => Decision::default(),
     };
@@ -79,6 +91,8 @@ fn stands_in<'a>(step: &Step, ours: &[(Object, Generation)], missing: &[&'a Item
 fn log(step: &Step, outcome: &Result<Outcome, weir_drivers::DriverError>) {
     let (verb, kind, name, reason) = match step {
         Step::Put { object, reason, .. } => ("put", object.kind, &object.name, reason),
+        Step::Introduce { object, reason, .. } => ("introduce", object.kind, &object.name, reason),
+        Step::Withdraw { object, reason, .. } => ("withdraw", object.kind, &object.name, reason),
         Step::Delete {
             kind, name, reason, ..
         } => ("delete", *kind, name, reason),

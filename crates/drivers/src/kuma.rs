@@ -28,9 +28,10 @@ use jiff::Timestamp;
 use serde_json::Value;
 use weir_model::{FederationName, MeshName};
 use weir_planner::{Counts, Evidence, Generation, Item, Proof};
-use weir_render::{Kind, Step};
+use weir_render::{Anchored, Held, Kind, Object, Step};
 
-use crate::{DriverError, Observed, Outcome, ZoneDriver};
+use crate::{DriverError, Observed, Outcome, Sighting, ZoneDriver};
+use apply::Over;
 use envoys::{Admin, Mute, Place};
 use proof::Round;
 use remote::Remote;
@@ -164,7 +165,10 @@ impl KumaUniversal {
             let mut remote = self.remote.lock().await;
             if round.has_callers() {
                 let here = round.callers();
-                let all = remote.callers(&self.rest, item, true).await.unwrap_or(here);
+                let all = remote
+                    .callers(&self.rest, &item.mesh, item.service.as_str(), item.port, true)
+                    .await
+                    .unwrap_or(here);
                 round.elsewhere = all.saturating_sub(here);
                 proofs.push(round.verdict(item, Evidence::Live, at));
             } else if round.mute.is_empty() {
@@ -179,6 +183,34 @@ impl KumaUniversal {
             }
         }
         proofs
+    }
+
+    async fn look_all(&self, anchors: &[Object]) -> Vec<Sighting> {
+        let dumps = self.ask_all(LISTENERS).await;
+        let mut sightings = Vec::with_capacity(anchors.len());
+        for object in anchors {
+            let Some(anchored) = Anchored::of(object) else {
+                sightings.push(Sighting::default());
+                continue;
+            };
+            let held: Vec<Held> = dumps
+                .iter()
+                .map(|(_, dump)| match dump {
+                    Ok(dump) => weir_render::holds(&anchored, dump),
+                    Err(_) => Held::No,
+                })
+                .collect();
+            let here = held.iter().filter(|held| **held != Held::NotCalling).count();
+            let mut remote = self.remote.lock().await;
+            let all = remote
+                .callers(&self.rest, &object.mesh, &anchored.service, anchored.port, true)
+                .await;
+            sightings.push(Sighting {
+                held: held.into_iter().max().filter(|_| here > 0),
+                complete: all.is_some_and(|all| usize::try_from(all).is_ok_and(|all| all <= here)),
+            });
+        }
+        sightings
     }
 
     async fn count_all(&self, items: &[Arc<Item>]) -> Vec<Option<Counts>> {
@@ -230,7 +262,44 @@ impl ZoneDriver for KumaUniversal {
                     split,
                     generation,
                     ..
-                } => apply::put(&self.rest, &self.federation, object, split, *generation).await,
+                } => {
+                    let over = Over::Anything;
+                    apply::put(
+                        &self.rest,
+                        &self.federation,
+                        object,
+                        split.as_str(),
+                        *generation,
+                        over,
+                    )
+                    .await
+                }
+                Step::Introduce {
+                    object,
+                    split,
+                    generation,
+                    ..
+                } => {
+                    let over = Over::Anchor;
+                    apply::put(
+                        &self.rest,
+                        &self.federation,
+                        object,
+                        split.as_str(),
+                        *generation,
+                        over,
+                    )
+                    .await
+                }
+                Step::Withdraw {
+                    object,
+                    split,
+                    generation,
+                    ..
+                } => {
+                    let over = Over::Older;
+                    apply::put(&self.rest, &self.federation, object, split, *generation, over).await
+                }
                 Step::Delete { kind, mesh, name, .. } => {
                     let seen = self.memory().seen.get(&(*kind, name.clone())).copied();
                     apply::delete(&self.rest, &self.federation, *kind, mesh, name, seen).await
@@ -242,6 +311,10 @@ impl ZoneDriver for KumaUniversal {
 
     fn prove<'a>(&'a self, items: &'a [Arc<Item>]) -> BoxFuture<'a, Vec<Proof>> {
         self.prove_all(items).boxed()
+    }
+
+    fn look<'a>(&'a self, anchors: &'a [Object]) -> BoxFuture<'a, Vec<Sighting>> {
+        self.look_all(anchors).boxed()
     }
 
     fn count<'a>(&'a self, items: &'a [Arc<Item>]) -> BoxFuture<'a, Vec<Option<Counts>>> {

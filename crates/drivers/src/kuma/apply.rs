@@ -3,9 +3,9 @@
 
 use jiff::Timestamp;
 use serde_json::Value;
-use weir_model::{FederationName, MeshName, SplitName};
+use weir_model::{FederationName, MeshName};
 use weir_planner::Generation;
-use weir_render::{Form, Kind, Object, to_document};
+use weir_render::{Extent, Form, Kind, Object, extent, to_document};
 
 use super::policy::{self, Owner};
 use super::rest::Rest;
@@ -27,17 +27,54 @@ fn foreign(name: &str, why: &str) -> Outcome {
     ))
 }
 
+/// What of ours a write may take the place of, besides what [`reason_to_leave`] says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Over {
+    /// Anything.
+    Anything,
+    /// Another anchor: what is in force is never taken back by the introduction of it.
+    Anchor,
+    /// Another anchor, or what is of an older generation.
+    Older,
+}
+
+impl Over {
+    fn leaves(self, live: &Value, federation: &FederationName, ours: Generation) -> Option<Outcome> {
+        let Owner::Ours {
+            object, generation, ..
+        } = policy::owner(live, federation)
+        else {
+            return None;
+        };
+        let leaves = match (self, extent(&object)) {
+            (Self::Anything, _) | (_, Extent::Anchor) => false,
+            (Self::Anchor, Extent::Whole) => true,
+            (Self::Older, Extent::Whole) => generation >= ours,
+        };
+        leaves.then(|| {
+            Outcome::Yielded(format!(
+                "{} is in force at generation {generation}: another agent of this zone wrote it meanwhile",
+                object.name
+            ))
+        })
+    }
+}
+
 /// Writes an object whole, unless somebody newer or somebody else holds its name.
 pub(crate) async fn put(
     rest: &Rest,
     federation: &FederationName,
     object: &Object,
-    split: &SplitName,
+    split: &str,
     generation: Generation,
+    over: Over,
 ) -> Result<Outcome, DriverError> {
     let path = path(object.kind, &object.mesh, &object.name);
     if let Some(live) = rest.get(&path).await? {
         if let Some(left) = reason_to_leave(&live, federation, &object.name, split, generation) {
+            return Ok(left);
+        }
+        if let Some(left) = over.leaves(&live, federation, generation) {
             return Ok(left);
         }
         // An identical PUT is not free: it moves times, and in a cluster it wakes every watcher.
@@ -55,7 +92,8 @@ pub(crate) async fn put(
                writes it again"
             .to_owned(),
     })?;
-    if let Some(left) = reason_to_leave(&stored, federation, &object.name, split, generation) {
+    let left = reason_to_leave(&stored, federation, &object.name, split, generation);
+    if let Some(left) = left.or_else(|| over.leaves(&stored, federation, generation)) {
         return Ok(left);
     }
     match difference(object, &stored) {
@@ -105,12 +143,12 @@ fn reason_to_leave(
     live: &Value,
     federation: &FederationName,
     name: &str,
-    wanted: &SplitName,
+    wanted: &str,
     ours: Generation,
 ) -> Option<Outcome> {
     match policy::owner(live, federation) {
         Owner::Foreign(why) => Some(foreign(name, &why)),
-        Owner::Ours { split, .. } if split != wanted.as_str() => {
+        Owner::Ours { split, .. } if split != wanted => {
             Some(foreign(name, &format!("it belongs to the split {split}")))
         }
         Owner::Ours { generation, .. } if generation > ours => Some(newer(name, generation, ours)),

@@ -92,12 +92,19 @@ impl Remote {
         }
     }
 
-    /// How many connected dataplanes may call the item's service, as far as the control plane tells; none if it does not.
-    pub(crate) async fn callers(&mut self, rest: &Rest, item: &Item, patient: bool) -> Option<u32> {
+    /// How many connected dataplanes may call a service, as far as the control plane tells; none if it does not.
+    pub(crate) async fn callers(
+        &mut self,
+        rest: &Rest,
+        mesh: &MeshName,
+        service: &str,
+        port: u16,
+        patient: bool,
+    ) -> Option<u32> {
         let all = self
-            .list(rest, &item.mesh, if patient { SETTLED } else { FRESH })
+            .list(rest, mesh, if patient { SETTLED } else { FRESH })
             .await?;
-        Some(number(all.iter().filter(|d| d.calls(item)).count()))
+        Some(number(all.iter().filter(|d| d.calls(service, port)).count()))
     }
 
     async fn list(&mut self, rest: &Rest, mesh: &MeshName, fresh: Duration) -> Option<&[Dataplane]> {
@@ -126,7 +133,11 @@ impl Remote {
         else {
             return proof::unknown(here, 0, now);
         };
-        let mut callers: Vec<Dataplane> = all.iter().filter(|d| d.calls(item)).cloned().collect();
+        let mut callers: Vec<Dataplane> = all
+            .iter()
+            .filter(|d| d.calls(item.service.as_str(), item.port))
+            .cloned()
+            .collect();
         if callers.is_empty() {
             return proof::unknown(format!("{here}, and no connected proxy of this zone"), 0, now);
         }
