@@ -1,6 +1,7 @@
-//! What several tests need: the programs that they start, whether real parts are there, and the story that is told
-//! with either cast.
+//! What several tests need: the programs that they start, whether real parts are there, the story that is told with
+//! either cast, and an API server for a test alone (`kubernetes`).
 
+pub mod kubernetes;
 pub mod presence;
 pub mod programs;
 pub mod recorded;

@@ -53,6 +53,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "weir-model",
             "weir-planner",
             "weir-render",
+            "weir-drivers",
             "weir-wire",
             "weir-sandbox",
         ],

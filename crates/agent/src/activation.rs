@@ -24,20 +24,29 @@ pub async fn activate(
     now: Instant,
 ) -> Conclusion {
     let items = items(plan);
-    let observed = driver.observe(&plan.mesh, &items).await;
-    if let Ok(observed) = &observed {
-        let alone = anchors::alone(observed.ours.iter().map(|(object, _)| object));
-        let sightings = match alone.as_slice() {
-            [] => Vec::new(),
-            some => driver.look(some).await,
+    let mut look = async || {
+        let observed = driver.observe(&plan.mesh, &items).await;
+        let decision = match &observed {
+            Ok(observed) => {
+                let alone = anchors::alone(observed.ours.iter().map(|(object, _)| object));
+                let sightings = match alone.as_slice() {
+                    [] => Vec::new(),
+                    some => driver.sight(some).await,
+                };
+                anchors.note(&alone.into_iter().zip(sightings).collect::<Vec<_>>(), now);
+                decide(plan, memory, observed, options, anchors, now)
+            }
+            // What cannot be seen is not touched.
+            Err(_) => Decision::default(),
         };
-        anchors.note(&alone.into_iter().zip(sightings).collect::<Vec<_>>(), now);
-    }
-    let decision = match &observed {
-        Ok(observed) => decide(plan, memory, observed, options, anchors, now),
-        // What cannot be seen is not touched.
-        Err(_) => Decision::default(),
+        (observed, decision)
     };
+    let (mut observed, mut decision) = look().await;
+    // What a driver remembers is good enough to see that nothing is to be done. Before anything is, it looks.
+    if !decision.steps.is_empty() && observed.as_ref().is_ok_and(|observed| !observed.age.is_zero()) {
+        driver.look_again();
+        (observed, decision) = look().await;
+    }
     let mut outcomes = Vec::with_capacity(decision.steps.len());
     // Items whose policy was to be written, and is not.
     let mut missing: Vec<&Item> = Vec::new();

@@ -14,11 +14,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
-use weir_drivers::{KumaConfig, KumaUniversal};
+use weir_drivers::{DriverError, KubernetesConfig, KumaConfig, KumaKubernetes, KumaUniversal, ZoneDriver};
 use weir_link::{AgentToken, Connector, IdentityDir, LogFormat, keep_fresh, logs, private_file, stop, tls};
+use weir_model::FederationName;
 use weir_render::Options;
 
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Plane};
 use crate::current::{Current, LinkState};
 use crate::decide;
 use crate::run::Loop;
@@ -65,6 +66,9 @@ struct Join {
     at: At,
     #[command(flatten)]
     token: Token,
+    /// Do nothing and succeed if this agent has joined already
+    #[arg(long)]
+    unless_joined: bool,
 }
 
 #[derive(Debug, Args)]
@@ -136,6 +140,10 @@ impl Join {
     async fn run(self) -> anyhow::Result<()> {
         let config = Config::load(&self.at.config)?;
         let dir = IdentityDir::new(config.identity_dir());
+        if dir.exists() && self.unless_joined {
+            tracing::info!(identity = %dir.path().display(), "this agent has joined already");
+            return Ok(());
+        }
         if dir.exists() {
             bail!(
                 "this agent has joined already: its identity is in {}. To join anew, stop the agent and remove that \
@@ -196,6 +204,35 @@ fn options() -> Options {
     Options { anchored: true }
 }
 
+/// Hands and eyes for the zone that the configuration names.
+fn driver(config: &Config, federation: &FederationName) -> Result<Arc<dyn ZoneDriver>, DriverError> {
+    let spent = config.data.join("sampled.json");
+    let envoy_admin = config.kuma.envoy_admin.clone();
+    Ok(match &config.kuma.plane {
+        Plane::Universal(rest) => Arc::new(KumaUniversal::new(KumaConfig {
+            federation: federation.clone(),
+            api: rest.api.clone(),
+            token_file: rest.token_file.clone(),
+            envoy_admin,
+            sampled: config.kuma.sampled,
+            spent,
+            timeout: KUMA_TIMEOUT,
+        })?),
+        Plane::Kubernetes(zone) => Arc::new(KumaKubernetes::new(KubernetesConfig {
+            federation: federation.clone(),
+            cluster: zone.cluster.clone(),
+            system_namespace: zone.system_namespace.clone(),
+            take_back: zone.take_back,
+            rest: zone.rest.clone(),
+            envoy_admin,
+            metrics: zone.metrics.clone(),
+            sampled: config.kuma.sampled,
+            spent,
+            timeout: KUMA_TIMEOUT,
+        })?),
+    })
+}
+
 /// Holds the data directory, if there is one, until dropped: two agents would overwrite each other's plan and memory.
 fn alone(data: &Path) -> anyhow::Result<Option<File>> {
     let file = match File::options()
@@ -250,16 +287,8 @@ async fn run(at: &At) -> anyhow::Result<()> {
             config.zone
         );
     }
-    let driver = KumaUniversal::new(KumaConfig {
-        federation: federation.clone(),
-        api: config.kuma.api.clone(),
-        token_file: config.kuma.token_file.clone(),
-        envoy_admin: config.kuma.envoy_admin.clone(),
-        sampled: config.kuma.sampled,
-        spent: config.data.join("sampled.json"),
-        timeout: KUMA_TIMEOUT,
-    })
-    .map_err(|error| anyhow::anyhow!("{error}\nhelp: {}", error.help))?;
+    let driver =
+        driver(&config, &federation).map_err(|error| anyhow::anyhow!("{error}\nhelp: {}", error.help))?;
     let socket = status::bind(&config.status_socket()).await?;
     let store = Store::new(&config.data);
     let kept = store.load(&federation, &zone)?;
@@ -290,7 +319,7 @@ async fn run(at: &At) -> anyhow::Result<()> {
     let work = Loop {
         federation,
         zone,
-        driver: Arc::new(driver),
+        driver,
         store,
         options: options(),
         offers,

@@ -9,8 +9,11 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_saphyr::{Location, Spanned};
-use weir_drivers::Sampled;
+use weir_drivers::{Cluster, KumaRest, Metrics, Sampled};
 use weir_model::{DnsLabel, ZoneName};
+
+/// The agent's name, where the file gives none: so that pods can share one file.
+const AGENT: &str = "WEIR_AGENT";
 
 /// Everything that the agent needs to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,14 +35,36 @@ pub struct Config {
 /// How to reach the zone's Kuma.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kuma {
-    /// REST address of the zone's own control plane.
-    pub api: String,
-    /// File with a user token; none where loopback is admin.
-    pub token_file: Option<PathBuf>,
+    /// Where policies are written, and how.
+    pub plane: Plane,
     /// Globs of Envoy admin sockets, or `http://` addresses.
     pub envoy_admin: Vec<String>,
     /// What may be asked of proxies on other hosts.
     pub sampled: Sampled,
+}
+
+/// The two kinds of zone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Plane {
+    /// VMs: Kuma's own store, written by REST.
+    Universal(KumaRest),
+    /// A cluster: Kuma's store is the cluster's, written through its API server.
+    Kubernetes(Kubernetes),
+}
+
+/// A cluster as a zone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kubernetes {
+    /// Which, and as whom.
+    pub cluster: Cluster,
+    /// Where Kuma's control plane is installed, and policies of zone origin are.
+    pub system_namespace: DnsLabel,
+    /// Whether fields that somebody else wrote in our own policies are taken back.
+    pub take_back: bool,
+    /// Where sidecars answer for their metrics, if they do (MeshMetric).
+    pub metrics: Option<Metrics>,
+    /// REST of the zone's control plane, for evidence only; nothing is proven without it or `envoyAdmin`.
+    pub rest: Option<KumaRest>,
 }
 
 /// What is wrong with a configuration file, all of it.
@@ -86,7 +111,7 @@ impl std::error::Error for ConfigError {}
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Raw {
     zone: ZoneName,
-    agent: DnsLabel,
+    agent: Option<DnsLabel>,
     coordinator: Spanned<String>,
     data: Spanned<PathBuf>,
     kuma: RawKuma,
@@ -96,12 +121,31 @@ struct Raw {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct RawKuma {
-    api: Spanned<String>,
+    api: Option<Spanned<String>>,
+    kubernetes: Option<Spanned<RawKubernetes>>,
     token_file: Option<PathBuf>,
     #[serde(default)]
     envoy_admin: Vec<Spanned<String>>,
     #[serde(default)]
     sampled: RawSampled,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct RawKubernetes {
+    kubeconfig: Option<PathBuf>,
+    context: Option<Spanned<String>>,
+    system_namespace: Option<DnsLabel>,
+    #[serde(default)]
+    take_back: bool,
+    metrics: Option<RawMetrics>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct RawMetrics {
+    port: Option<u16>,
+    path: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -137,22 +181,23 @@ impl Config {
                 help: "give the path of a readable YAML file with --config".to_owned(),
             }])
         })?;
-        Self::parse(&text, file.parent().unwrap_or(Path::new(""))).map_err(wrong)
+        let name = std::env::var(AGENT).ok();
+        Self::parse(&text, file.parent().unwrap_or(Path::new("")), name.as_deref()).map_err(wrong)
     }
 
-    /// Checks a configuration; relative paths in it are relative to `base`.
+    /// Checks a configuration; relative paths in it are relative to `base`, and an agent that it does not name has the name
+    /// given.
     ///
     /// # Errors
     /// Everything that is wrong with it.
-    pub fn parse(text: &str, base: &Path) -> Result<Self, Vec<Fault>> {
+    pub fn parse(text: &str, base: &Path, name: Option<&str>) -> Result<Self, Vec<Fault>> {
         let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
         let raw: Raw = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
             vec![Fault {
                 at: error.location().map(|at| (at.line(), at.column())),
                 message: bare_message(&error),
-                help:
-                    "an agent needs zone, agent, coordinator, data and kuma.api; docs/guide names every key"
-                        .to_owned(),
+                help: "an agent needs zone, agent, coordinator, data and kuma; docs/guide names every key"
+                    .to_owned(),
             }]
         })?;
         let mut faults = Vec::new();
@@ -180,13 +225,32 @@ impl Config {
                 "name the directory that holds the agent's state, such as /var/lib/weir-agent",
             );
         }
-        let api = &raw.kuma.api;
-        if !(api.value.starts_with("http://") || api.value.starts_with("https://")) {
+        if let Some(api) = &raw.kuma.api
+            && !(api.value.starts_with("http://") || api.value.starts_with("https://"))
+        {
             fault(
                 api.referenced,
                 format!("`kuma.api` is `{}`, neither http:// nor https://", api.value),
                 "give the REST address of the zone's own control plane, such as http://127.0.0.1:5681",
             );
+        }
+        if let Some(Spanned { value: cluster, .. }) = &raw.kuma.kubernetes {
+            if let (None, Some(context)) = (&cluster.kubeconfig, &cluster.context) {
+                fault(
+                    context.referenced,
+                    "`kuma.kubernetes.context` without a kubeconfig that has it".to_owned(),
+                    "name the file with kuma.kubernetes.kubeconfig, or leave both out for an agent inside the cluster",
+                );
+            }
+            if let Some(path) = cluster.metrics.as_ref().and_then(|metrics| metrics.path.as_ref())
+                && !path.value.starts_with('/')
+            {
+                fault(
+                    path.referenced,
+                    format!("`kuma.kubernetes.metrics.path` is `{}`, not a path", path.value),
+                    "give what the zone's MeshMetric says, such as /metrics",
+                );
+            }
         }
         for admin in raw.kuma.envoy_admin.iter().filter(|a| a.value.is_empty()) {
             fault(
@@ -211,17 +275,53 @@ impl Config {
                 ),
             }
         }
-        if !faults.is_empty() {
+        let agent = raw.agent.map_or_else(
+            || {
+                let name = name.filter(|name| !name.is_empty());
+                let name =
+                    name.ok_or_else(|| format!("the agent has no name: neither `agent` nor {AGENT} is set"))?;
+                DnsLabel::new(name).map_err(|why| format!("{AGENT} is `{name}`, no name for an agent: {why}"))
+            },
+            Ok,
+        );
+        let agent = agent.map_err(|message| {
+            faults.push(Fault {
+                at: None,
+                message,
+                help: format!(
+                    "give `agent` in the file, a name that is unique in the zone; where several agents share one file, as \
+                     pods do, leave it out and set {AGENT} for each"
+                ),
+            });
+        });
+        let rest = raw.kuma.api.map(|api| KumaRest {
+            api: api.value,
+            token_file: raw.kuma.token_file.map(|file| base.join(file)),
+        });
+        let plane = match (raw.kuma.kubernetes, rest) {
+            (Some(cluster), rest) => Some(Plane::Kubernetes(cluster.value.checked(base, rest))),
+            (None, Some(rest)) => Some(Plane::Universal(rest)),
+            (None, None) => {
+                faults.push(Fault {
+                    at: None,
+                    message: "`kuma` names no control plane".to_owned(),
+                    help: "give kuma.api, the REST address of the zone's own control plane; in a cluster kuma.kubernetes, \
+                           which may be `{}`"
+                        .to_owned(),
+                });
+                None
+            }
+        };
+        let (Some(plane), Ok(agent), true) = (plane, agent, faults.is_empty()) else {
             return Err(faults);
-        }
+        };
         Ok(Self {
             zone: raw.zone,
-            agent: raw.agent,
+            agent,
             coordinator: raw.coordinator.value,
             data: base.join(raw.data.value),
             kuma: Kuma {
-                api: raw.kuma.api.value,
-                token_file: raw.kuma.token_file.map(|file| base.join(file)),
+                plane,
                 envoy_admin: raw
                     .kuma
                     .envoy_admin
@@ -245,6 +345,30 @@ impl Config {
     /// The status socket.
     pub fn status_socket(&self) -> PathBuf {
         self.data.join("status.sock")
+    }
+}
+
+impl RawKubernetes {
+    fn checked(self, base: &Path, rest: Option<KumaRest>) -> Kubernetes {
+        let standard = Metrics::default();
+        Kubernetes {
+            cluster: match self.kubeconfig {
+                Some(file) => Cluster::Kubeconfig {
+                    file: base.join(file),
+                    context: self.context.map(|context| context.value),
+                },
+                None => Cluster::InCluster,
+            },
+            system_namespace: self
+                .system_namespace
+                .unwrap_or_else(weir_drivers::kubernetes::system_namespace),
+            take_back: self.take_back,
+            metrics: self.metrics.map(|given| Metrics {
+                port: given.port.unwrap_or(standard.port),
+                path: given.path.map_or(standard.path, |path| path.value),
+            }),
+            rest,
+        }
     }
 }
 
@@ -290,7 +414,7 @@ report: 500ms
 
     #[test]
     fn a_whole_configuration() {
-        let config = Config::parse(WHOLE, Path::new("/etc/weir")).unwrap();
+        let config = Config::parse(WHOLE, Path::new("/etc/weir"), None).unwrap();
         assert_eq!(
             config,
             Config {
@@ -299,8 +423,10 @@ report: 500ms
                 coordinator: "https://127.0.0.1:43211".to_owned(),
                 data: PathBuf::from("/etc/weir/state"),
                 kuma: Kuma {
-                    api: "http://127.0.0.1:5681".to_owned(),
-                    token_file: Some(PathBuf::from("/etc/token")),
+                    plane: Plane::Universal(KumaRest {
+                        api: "http://127.0.0.1:5681".to_owned(),
+                        token_file: Some(PathBuf::from("/etc/token")),
+                    }),
                     envoy_admin: vec![
                         "/tmp/kuma-*/admin.sock".to_owned(),
                         "http://127.0.0.1:9901".to_owned(),
@@ -321,7 +447,7 @@ report: 500ms
         let text = "zone: fra\nagent: fra-1\ncoordinator: http://c\ndata: d\nkuma:\n  api: 127.0.0.1:5681\nreport: soon\n";
         let error = ConfigError {
             file: PathBuf::from("agent.yaml"),
-            faults: Config::parse(text, Path::new("")).unwrap_err(),
+            faults: Config::parse(text, Path::new(""), None).unwrap_err(),
         };
         insta::assert_snapshot!(error, @r"
         error: `coordinator` is `http://c`, not an https:// address
@@ -334,8 +460,85 @@ report: 500ms
           --> agent.yaml:7:9
            = help: give a number with its unit, such as 5s or 500ms
         ");
-        let unknown = Config::parse(&WHOLE.replace("report:", "reports:"), Path::new("")).unwrap_err();
+        let unknown = Config::parse(&WHOLE.replace("report:", "reports:"), Path::new(""), None).unwrap_err();
         assert_eq!(unknown[0].at, Some((10, 1)));
         assert!(unknown[0].message.contains("reports"), "{unknown:?}");
+    }
+
+    #[test]
+    fn a_cluster_inside_and_outside() {
+        let head = "zone: use1\nagent: use1-1\ncoordinator: https://c:8443\ndata: /var/lib/weir\nkuma:\n";
+        let plane = |kuma: &str| {
+            Config::parse(&format!("{head}{kuma}"), Path::new("/etc/weir"), None)
+                .unwrap()
+                .kuma
+                .plane
+        };
+        assert_eq!(
+            plane("  kubernetes: {}\n"),
+            Plane::Kubernetes(Kubernetes {
+                cluster: Cluster::InCluster,
+                system_namespace: DnsLabel::new("kuma-system").unwrap(),
+                take_back: false,
+                metrics: None,
+                rest: None,
+            })
+        );
+        assert_eq!(
+            plane(
+                "  api: http://cp:5681\n  tokenFile: token\n  kubernetes:\n    kubeconfig: kube.yaml\n    context: use1\n    \
+                 systemNamespace: mesh\n    takeBack: true\n    metrics: {port: 1234}\n"
+            ),
+            Plane::Kubernetes(Kubernetes {
+                cluster: Cluster::Kubeconfig {
+                    file: PathBuf::from("/etc/weir/kube.yaml"),
+                    context: Some("use1".to_owned()),
+                },
+                system_namespace: DnsLabel::new("mesh").unwrap(),
+                take_back: true,
+                metrics: Some(Metrics {
+                    port: 1234,
+                    path: "/metrics".to_owned(),
+                }),
+                rest: Some(KumaRest {
+                    api: "http://cp:5681".to_owned(),
+                    token_file: Some(PathBuf::from("/etc/weir/token")),
+                }),
+            })
+        );
+        let faults = |kuma: &str| ConfigError {
+            file: PathBuf::from("agent.yaml"),
+            faults: Config::parse(&format!("{head}{kuma}"), Path::new(""), None).unwrap_err(),
+        };
+        insta::assert_snapshot!(
+            faults("  kubernetes:\n    context: use1\n    metrics: {path: metrics}\n"),
+            @r"
+        error: `kuma.kubernetes.context` without a kubeconfig that has it
+          --> agent.yaml:7:14
+           = help: name the file with kuma.kubernetes.kubeconfig, or leave both out for an agent inside the cluster
+        error: `kuma.kubernetes.metrics.path` is `metrics`, not a path
+          --> agent.yaml:8:21
+           = help: give what the zone's MeshMetric says, such as /metrics
+        "
+        );
+        insta::assert_snapshot!(faults("  sampled: {callsPerHour: 0}\n"), @r"
+        error: `kuma` names no control plane
+          --> agent.yaml
+           = help: give kuma.api, the REST address of the zone's own control plane; in a cluster kuma.kubernetes, which may be `{}`
+        ");
+    }
+
+    #[test]
+    fn pods_that_share_a_file_have_names_of_their_own() {
+        let shared = WHOLE.replace("agent: fra-1\n", "");
+        let name = |name| Config::parse(&shared, Path::new(""), name).map(|config| config.agent.to_string());
+        assert_eq!(name(Some("weir-agent-0")).unwrap(), "weir-agent-0");
+        for wrong in [None, Some(""), Some("Weir Agent")] {
+            let faults = name(wrong).unwrap_err();
+            assert!(faults[0].help.contains("WEIR_AGENT"), "{faults:?}");
+        }
+        // What the file says stands.
+        let config = Config::parse(WHOLE, Path::new(""), Some("weir-agent-0")).unwrap();
+        assert_eq!(config.agent.as_str(), "fra-1");
     }
 }

@@ -76,11 +76,11 @@ pub fn decide(
             held.insert(item.split.clone(), why);
             // Until then the zone runs what it ran before, and gets that back should it be lost.
             if let Some(before) = memory.applied.get(&item.split) {
-                wanted.push((before, objects(before, plan, options)));
+                wanted.push((before, objects(before, plan, &observed.form, options)));
             }
             continue;
         }
-        let whole = objects(item, plan, options);
+        let whole = objects(item, plan, &observed.form, options);
         let first = weir_render::introduction(&whole);
         if first != whole && comes_first(item, &first, memory, observed, anchors) {
             introduced.insert(item.split.clone());
@@ -169,8 +169,8 @@ fn comes_first(
     })
 }
 
-fn objects(item: &Item, plan: &ZonePlan, options: Options) -> Vec<Object> {
-    weir_render::render(item, &plan.federation, &Form::Universal, options)
+fn objects(item: &Item, plan: &ZonePlan, form: &Form, options: Options) -> Vec<Object> {
+    weir_render::render(item, &plan.federation, form, options)
 }
 
 /// The generation of a live object of this split, if it is above the item's.

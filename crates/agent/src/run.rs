@@ -1,7 +1,8 @@
 //! The loop: takes plans, activates, tells. One task, so that two activations never overlap.
 //!
-//! It runs the same with the coordinator gone (I6). What starts an activation: a plan, the clock, SIGHUP, and the control
-//! plane coming back or being another process than before, which may mean that it lost its store.
+//! It runs the same with the coordinator gone (I6). What starts an activation: a plan, the clock, SIGHUP, a
+//! change in the zone that the driver is told of, and the control plane coming back or being another process than before,
+//! which may mean that it lost its store.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -126,6 +127,7 @@ impl Loop {
                         None => hangups_open = false,
                     },
                     () = tokio::time::sleep_until(due), if state.away.is_none() => break,
+                    () = self.driver.changed(), if state.away.is_none() => break,
                     () = tokio::time::sleep(next_look) => if self.look(&mut state, began).await { break },
                 }
             }

@@ -161,6 +161,7 @@ impl ZoneDriver for Driver {
                     })
                     .collect(),
                 second_writers: BTreeMap::new(),
+                ..Observed::default()
             })
         };
         async { answer }.boxed()
@@ -211,7 +212,7 @@ impl ZoneDriver for Driver {
         async { proofs }.boxed()
     }
 
-    fn look<'a>(&'a self, anchors: &'a [Object]) -> BoxFuture<'a, Vec<Sighting>> {
+    fn sight<'a>(&'a self, anchors: &'a [Object]) -> BoxFuture<'a, Vec<Sighting>> {
         let sighting = self.0.lock().unwrap().sighting;
         let all = vec![sighting; anchors.len()];
         async { all }.boxed()

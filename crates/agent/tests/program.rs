@@ -69,6 +69,22 @@ fn what_cannot_be_done_is_said_with_what_to_do() {
     }
 }
 
+/// As a pod's first container does, at every start.
+#[test]
+fn joining_once_more_does_nothing_if_so_told() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("agent.yaml"), CONFIG).unwrap();
+    let identity = dir.path().join("data/identity");
+    std::fs::create_dir_all(&identity).unwrap();
+    std::fs::write(identity.join("cert.pem"), "").unwrap();
+    std::fs::write(identity.join("key.pem"), "").unwrap();
+    let (code, text) = run(dir.path(), &["join", "--token-file", "none"]);
+    assert_eq!(code, Some(1));
+    assert!(text.contains("has joined already"), "{text}");
+    let (code, text) = run(dir.path(), &["join", "--unless-joined", "--token-file", "none"]);
+    assert_eq!(code, Some(0), "{text}");
+}
+
 #[test]
 fn two_agents_never_share_one_data_directory() {
     let dir = tempfile::tempdir().unwrap();

@@ -167,7 +167,7 @@ impl ZoneDriver for Zone {
         async { Vec::new() }.boxed()
     }
 
-    fn look<'a>(&'a self, anchors: &'a [Object]) -> BoxFuture<'a, Vec<Sighting>> {
+    fn sight<'a>(&'a self, anchors: &'a [Object]) -> BoxFuture<'a, Vec<Sighting>> {
         let nobody = vec![Sighting::default(); anchors.len()];
         async { nobody }.boxed()
     }

@@ -336,6 +336,7 @@ impl ZoneDriver for Fake {
                     .map(|(object, _)| (object.clone(), label_generation(object)))
                     .collect(),
                 second_writers: BTreeMap::new(),
+                ..Observed::default()
             })
         };
         async { answer }.boxed()
@@ -390,7 +391,7 @@ impl ZoneDriver for Fake {
         async { proofs }.boxed()
     }
 
-    fn look<'a>(&'a self, anchors: &'a [Object]) -> BoxFuture<'a, Vec<Sighting>> {
+    fn sight<'a>(&'a self, anchors: &'a [Object]) -> BoxFuture<'a, Vec<Sighting>> {
         let mut zone = self.0.lock().unwrap();
         let all: Vec<_> = anchors
             .iter()

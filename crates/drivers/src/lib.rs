@@ -3,17 +3,20 @@
 //! One small interface ([`ZoneDriver`]) for Universal and Kubernetes zones and for gateways. No retry in here: the next
 //! activation is the retry. No driver knows whether it talks to the real thing or to a double.
 
+pub mod kubernetes;
 pub mod kuma;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use weir_model::{MeshName, SplitName};
 use weir_planner::{Counts, Generation, Item, Proof, SecondWriter, ServiceFact};
-use weir_render::{Held, Object, Step};
+use weir_render::{Form, Held, Object, Step};
 
+pub use kubernetes::{Cluster, KubernetesConfig, KumaKubernetes, KumaRest, Metrics};
 pub use kuma::{KumaConfig, KumaUniversal, Sampled};
 
 /// Why a call failed: whose fault, and whether waiting helps.
@@ -45,9 +48,23 @@ pub enum Fault {
     Unknown,
 }
 
+impl Fault {
+    /// Whether the same call may succeed later with nobody doing anything.
+    pub fn passes(self) -> bool {
+        match self {
+            Self::Away | Self::NotYet => true,
+            Self::Refused | Self::Setup | Self::Unknown => false,
+        }
+    }
+}
+
 /// What the zone's control plane holds, as far as the plan is concerned.
 #[derive(Debug, Clone, Default)]
 pub struct Observed {
+    /// Which of Kuma's two shapes the zone takes.
+    pub form: Form,
+    /// How old the oldest part of this is: zero where it was asked for just now.
+    pub age: Duration,
     /// Version that the control plane says it is.
     pub kuma: Option<String>,
     /// MeshServices whose display name some item's service has.
@@ -90,6 +107,14 @@ pub trait ZoneDriver: Send + Sync {
         mesh: &'a MeshName,
         items: &'a [Arc<Item>],
     ) -> BoxFuture<'a, Result<Observed, DriverError>>;
+    /// What is remembered of the zone will not do for the next observation: it leads to a write. A driver that remembers
+    /// nothing has nothing to forget.
+    fn look_again(&self) {}
+    /// Ends when the zone changed since it was last observed, as far as the driver is told. It carries nothing: what changed
+    /// is for the next observation to see. May be dropped at any time without losing a change.
+    fn changed(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::pending())
+    }
     /// Does one step, after looking again that nobody newer wrote the object.
     fn apply<'a>(&'a self, step: &'a Step) -> BoxFuture<'a, Result<Outcome, DriverError>>;
     /// Reads back what the proxies run, one proof for each item, in the order given. Never fails: not knowing is a proof
@@ -97,7 +122,7 @@ pub trait ZoneDriver: Send + Sync {
     fn prove<'a>(&'a self, items: &'a [Arc<Item>]) -> BoxFuture<'a, Vec<Proof>>;
     /// Looks at what proxies run of policies that are an anchor alone, one sighting for each, in the order given. Never
     /// fails: not knowing is a sighting of nobody.
-    fn look<'a>(&'a self, anchors: &'a [Object]) -> BoxFuture<'a, Vec<Sighting>>;
+    fn sight<'a>(&'a self, anchors: &'a [Object]) -> BoxFuture<'a, Vec<Sighting>>;
     /// Counts requests for each item, in the order given; none where nothing can be counted.
     fn count<'a>(&'a self, items: &'a [Arc<Item>]) -> BoxFuture<'a, Vec<Option<Counts>>>;
     /// What a person should know and no proof says: dead admin sockets, proxies that cannot be read.

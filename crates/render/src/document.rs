@@ -34,7 +34,8 @@ pub fn to_document(object: &Object, form: &Form) -> Value {
     }
 }
 
-/// What came back. Only labels that Weir writes are taken over: Kuma adds some of its own.
+/// What came back. Only labels that Weir writes are taken over: Kuma adds some of its own. In a cluster the mesh is one of
+/// them.
 ///
 /// # Errors
 /// Something without which it cannot be compared is missing or of another type; which.
@@ -56,7 +57,11 @@ pub fn from_document(document: &Value, form: &Form) -> Result<Object, Unreadable
     let labels: BTreeMap<String, String> = all
         .into_iter()
         .flatten()
-        .filter(|(key, _)| key.starts_with("weir.dev/") || *key == "kuma.io/origin")
+        .filter(|(key, _)| {
+            key.starts_with("weir.dev/")
+                || *key == "kuma.io/origin"
+                || (*key == "kuma.io/mesh" && *form != Form::Universal)
+        })
         .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
         .collect();
     let mesh = match form {

@@ -7,9 +7,10 @@ use weir_model::{MeshName, SplitName};
 use weir_planner::{Digest, Generation, Item};
 
 /// Which of Kuma's two shapes a zone takes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Form {
     /// Universal: a REST document, labels at the top level.
+    #[default]
     Universal,
     /// A Kubernetes object in Kuma's system namespace.
     Kubernetes {

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use futures::future::BoxFuture;
 
 use crate::process::Keeper;
+use crate::real::cluster_zone::ClusterZone;
 
 /// What every cast is told before it starts anything.
 #[derive(Debug, Clone)]
@@ -39,6 +40,8 @@ pub struct ZoneParts {
     pub api: String,
     /// Where the admin interfaces of this zone's proxies are or will be: globs of unix sockets, or URLs.
     pub envoy_admin: Vec<String>,
+    /// Lets the zone's agent into the API server of the cluster that the zone is; none for VMs.
+    pub kubeconfig: Option<PathBuf>,
 }
 
 /// Where a caller sends its requests to reach the split service.
@@ -85,6 +88,11 @@ pub trait Cast: Send {
 
     /// Starts a killed control plane again, at the same address. With a memory store it comes back empty.
     fn restart_control_plane<'a>(&'a mut self, zone: &'a str) -> BoxFuture<'a, anyhow::Result<()>>;
+
+    /// The zone that is a cluster with a real API server; none if there is none, or it is not started.
+    fn cluster(&mut self) -> Option<&mut ClusterZone> {
+        None
+    }
 
     /// Processes of this cast that ended though nobody stopped them, in words. Asked for when something went wrong.
     fn casualties(&mut self) -> Vec<String>;

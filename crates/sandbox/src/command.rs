@@ -31,9 +31,13 @@ pub struct Place {
     /// only if given, or if something went wrong.
     #[arg(long, global = true, value_name = "DIR")]
     pub dir: Option<PathBuf>,
-    /// Play with the kuma-cp, kuma-dp and envoy of this machine (WEIR_KUMA_BIN, or PATH) instead of the double.
+    /// Play with the kuma-cp, kuma-dp and envoy of this machine (WEIR_KUMA_BIN, or PATH) instead of the double. One zone is a
+    /// cluster if kube-apiserver and etcd (WEIR_KUBERNETES_BIN, or PATH) are here as well.
     #[arg(long, global = true)]
     pub real: bool,
+    /// With --real: Universal zones alone, no cluster.
+    #[arg(long, global = true, requires = "real")]
+    pub universal: bool,
 }
 
 /// What to do.

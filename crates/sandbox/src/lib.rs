@@ -2,10 +2,11 @@
 //!
 //! `cast` is who plays Kuma: `double` (our own) or `real` (the real parts). `traffic` is applications and callers, `play`
 //! starts everything, `tour`, `pace` and `live` are what people see of it, `bound` judges shares, `process` starts and ends
-//! processes.
+//! processes. `cluster` is a Kubernetes API server, for zones that are clusters.
 
 pub mod bound;
 pub mod cast;
+pub mod cluster;
 pub mod command;
 pub mod coordinator;
 pub mod double;

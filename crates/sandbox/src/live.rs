@@ -14,7 +14,7 @@ use weir_wire::api::{Event, SplitInZone, SplitList, SplitStatus};
 
 use crate::command::Place;
 use crate::coordinator::{SPLIT, declared, weights_word};
-use crate::play::{ENV, Play, Setup};
+use crate::play::{ENV, Play, Scene, Setup};
 use crate::traffic::{Pace, Tally};
 
 /// Some hundred requests a second and zone: enough to see a share in seconds, little for a laptop.
@@ -55,8 +55,9 @@ pub async fn run(place: Place) -> anyhow::Result<ExitCode> {
     };
     let interrupted = interrupted();
     tokio::pin!(interrupted);
+    let scene = Scene::choose(place.real, place.universal, &mut say);
     let play = tokio::select! {
-        started = Play::start(setup, &mut say) => started?,
+        started = Play::start_on(scene, setup, &mut say) => started?,
         () = &mut interrupted => bail!("interrupted while starting"),
     };
     play.pace(PACE);

@@ -14,11 +14,12 @@ use tokio::process::Command;
 use tokio::time::Instant;
 
 use crate::cast::{Cast, Stage};
+use crate::cluster::Binaries;
 use crate::coordinator::{SPLIT, Viewer, proven};
 use crate::double::cast::{Double, free_port, until};
 use crate::process::{Keeper, Process, Start, find_program};
 use crate::real::{Parts, Real};
-use crate::repository::{BACKENDS, Repository};
+use crate::repository::{CLUSTER, Ground, Repository};
 use crate::traffic::{Application, Callers, Pace};
 
 /// How long a start or a change may take before it is called failed.
@@ -36,6 +37,43 @@ pub struct Setup {
     pub real: bool,
     /// With agents that write bare policies.
     pub bare: bool,
+}
+
+/// What the zones are, and what they take.
+#[derive(Debug, Clone)]
+pub enum Scene {
+    /// VMs alone.
+    Vms,
+    /// One is a cluster, with a real API server.
+    WithCluster(Binaries),
+}
+
+impl Scene {
+    /// With a cluster if the play is with real Kuma and what a cluster takes is on this machine. Says so if it is not.
+    pub fn choose(real: bool, universal: bool, mut say: impl FnMut(&str)) -> Self {
+        if !real || universal {
+            return Self::Vms;
+        }
+        let kumactl = Parts::find().is_ok_and(|parts| parts.kumactl.is_some());
+        match Binaries::find() {
+            Ok(binaries) if kumactl => Self::WithCluster(binaries),
+            Ok(_) => {
+                say("no cluster zone: kumactl is not beside kuma-cp. All zones are Universal");
+                Self::Vms
+            }
+            Err(absent) => {
+                say(&format!("no cluster zone: {absent} All zones are Universal"));
+                Self::Vms
+            }
+        }
+    }
+
+    fn ground(&self) -> Ground {
+        match self {
+            Self::Vms => Ground::Vms,
+            Self::WithCluster(_) => Ground::VmsAndCluster,
+        }
+    }
 }
 
 /// A running federation.
@@ -74,9 +112,17 @@ impl Play {
     ///
     /// # Errors
     /// Whatever did not start.
-    pub async fn start(setup: Setup, mut say: impl FnMut(&str)) -> anyhow::Result<Self> {
+    pub async fn start(setup: Setup, say: impl FnMut(&str)) -> anyhow::Result<Self> {
+        Self::start_on(Scene::Vms, setup, say).await
+    }
+
+    /// [`Self::start`], with zones that may not all be VMs.
+    ///
+    /// # Errors
+    /// Whatever did not start.
+    pub async fn start_on(scene: Scene, setup: Setup, mut say: impl FnMut(&str)) -> anyhow::Result<Self> {
         let (dir, temporary) = directory(setup.dir)?;
-        match Self::start_in(&dir, setup.real, setup.bare, &mut say).await {
+        match Self::start_in(&dir, scene, setup.real, setup.bare, &mut say).await {
             Ok(mut play) => {
                 play.temporary = temporary;
                 Ok(play)
@@ -94,6 +140,7 @@ impl Play {
 
     async fn start_in(
         dir: &Path,
+        scene: Scene,
         real: bool,
         bare: bool,
         say: &mut impl FnMut(&str),
@@ -106,20 +153,25 @@ impl Play {
             port: 8080,
             keeper: keeper.clone(),
         };
+        let ground = scene.ground();
         let mut cast: Box<dyn Cast> = if real {
-            let zones = BACKENDS.map(|(_, zone)| zone.to_owned()).to_vec();
-            Box::new(Real::new(stage, Parts::find()?, zones)?)
+            let zones = ground.backends().map(|(_, zone)| zone.to_owned()).to_vec();
+            let real = Real::new(stage, Parts::find()?, zones)?;
+            Box::new(match scene {
+                Scene::Vms => real,
+                Scene::WithCluster(binaries) => real.with_cluster(CLUSTER, binaries),
+            })
         } else {
             Box::new(Double::new(stage)?)
         };
         let zones = cast.calling_zones();
-        let (repository, first_commit) = Repository::create(&dir.join("repo"), &zones)?;
+        let (repository, first_commit) = Repository::create(&dir.join("repo"), &zones, ground)?;
         say(&format!(
             "coordinator, and {} of Kuma",
             if real { "the real parts" } else { "the double" }
         ));
         let coordinator = start_coordinator(dir, &keeper, &repository);
-        let kuma = start_kuma(cast.as_mut(), &zones);
+        let kuma = start_kuma(cast.as_mut(), &zones, ground);
         let (coordinator, kuma) = tokio::join!(coordinator, kuma);
         let kuma = match kuma {
             Ok(kuma) => kuma,
@@ -170,11 +222,16 @@ impl Play {
         let dir = self.dir.join("zones").join(zone).join("agent");
         std::fs::create_dir_all(&dir)?;
         let admin: Vec<String> = parts.envoy_admin.iter().map(|glob| format!("{glob:?}")).collect();
+        let cluster = parts
+            .kubeconfig
+            .as_ref()
+            .map(|file| format!("  kubernetes: {{kubeconfig: {:?}}}\n", file.display().to_string()));
         let config = format!(
-            "zone: {zone}\nagent: {zone}-1\ncoordinator: {coordinator}\ndata: {}\nkuma:\n  api: {}\n  envoyAdmin: [{}]\nreport: 1s\n",
+            "zone: {zone}\nagent: {zone}-1\ncoordinator: {coordinator}\ndata: {}\nkuma:\n  api: {}\n  envoyAdmin: [{}]\n{}report: 1s\n",
             dir.join("data").display(),
             parts.api,
-            admin.join(", ")
+            admin.join(", "),
+            cluster.unwrap_or_default()
         );
         let file = dir.join("agent.yaml");
         std::fs::write(&file, config)?;
@@ -380,7 +437,7 @@ struct Kuma {
     applications: Vec<Application>,
 }
 
-async fn start_kuma(cast: &mut dyn Cast, zones: &[String]) -> anyhow::Result<Kuma> {
+async fn start_kuma(cast: &mut dyn Cast, zones: &[String], ground: Ground) -> anyhow::Result<Kuma> {
     let mut kuma = Kuma {
         global: cast.start_global().await?.api,
         parts: BTreeMap::new(),
@@ -390,7 +447,7 @@ async fn start_kuma(cast: &mut dyn Cast, zones: &[String]) -> anyhow::Result<Kum
     for zone in zones {
         kuma.parts.insert(zone.clone(), cast.start_zone(zone).await?);
     }
-    for (backend, zone) in BACKENDS {
+    for (backend, zone) in ground.backends() {
         let application = Application::start(backend).await?;
         cast.start_backend(zone, application.address).await?;
         kuma.applications.push(application);
@@ -399,7 +456,8 @@ async fn start_kuma(cast: &mut dyn Cast, zones: &[String]) -> anyhow::Result<Kum
         kuma.outbounds
             .insert(zone.clone(), cast.start_caller(zone).await?);
     }
-    cast.settled(&BACKENDS.map(|(_, zone)| zone.to_owned())).await?;
+    cast.settled(&ground.backends().map(|(_, zone)| zone.to_owned()))
+        .await?;
     Ok(kuma)
 }
 

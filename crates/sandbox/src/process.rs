@@ -171,6 +171,21 @@ impl Process {
         self.kill().await
     }
 
+    /// SIGTERM to the process itself; nothing is waited for.
+    pub fn terminate(&self) {
+        signal("TERM", &self.group.to_string());
+    }
+
+    /// SIGSTOP to the process itself: it answers nothing, and its connections stay open.
+    pub fn freeze(&self) {
+        signal("STOP", &self.group.to_string());
+    }
+
+    /// SIGCONT to the process itself, after [`Self::freeze`].
+    pub fn thaw(&self) {
+        signal("CONT", &self.group.to_string());
+    }
+
     /// SIGHUP to the process itself.
     pub fn hang_up(&self) {
         signal("HUP", &self.group.to_string());

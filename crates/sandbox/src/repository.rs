@@ -12,13 +12,53 @@ pub const BRANCH: &str = "main";
 /// The file that people edit, relative to the repository.
 pub const SPLIT: &str = "traffic/checkout.yaml";
 
-/// Where which backend is.
+/// Where which backend is, on VMs alone.
 pub const BACKENDS: [(&str, &str); 2] = [("vm", "fra"), ("cloud", "ams")];
+
+/// What the zones are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ground {
+    /// VMs, all of them.
+    Vms,
+    /// VMs, and a cluster where the backend `cloud` is.
+    VmsAndCluster,
+}
+
+impl Ground {
+    /// Where which backend is.
+    pub fn backends(self) -> [(&'static str, &'static str); 2] {
+        match self {
+            Self::Vms => BACKENDS,
+            Self::VmsAndCluster => [BACKENDS[0], ("cloud", CLUSTER)],
+        }
+    }
+
+    fn cloud(self) -> String {
+        let (_, zone) = self.backends()[1];
+        match self {
+            Self::Vms => format!("{{zone: {zone}}}"),
+            Self::VmsAndCluster => format!("{{zone: {zone}, namespace: {NAMESPACE}}}"),
+        }
+    }
+
+    fn platform(self, zone: &str) -> &'static str {
+        match self {
+            Self::VmsAndCluster if zone == CLUSTER => "eks",
+            _ => "vm",
+        }
+    }
+}
+
+/// The zone that is a cluster, where there is one.
+pub const CLUSTER: &str = "use1";
+/// The namespace of the split service in that zone.
+pub const NAMESPACE: &str = "shop";
 
 /// The repository.
 #[derive(Debug, Clone)]
 pub struct Repository {
     dir: PathBuf,
+    ground: Ground,
 }
 
 impl Repository {
@@ -26,7 +66,7 @@ impl Repository {
     ///
     /// # Errors
     /// If the directory cannot be written.
-    pub fn create(dir: &Path, zones: &[String]) -> anyhow::Result<(Self, String)> {
+    pub fn create(dir: &Path, zones: &[String], ground: Ground) -> anyhow::Result<(Self, String)> {
         let mut options = RepositoryInitOptions::new();
         options.initial_head(BRANCH).mkpath(true);
         let git = Git::init_opts(dir, &options)
@@ -37,14 +77,20 @@ impl Repository {
         config.set_str("user.email", "sandbox@example.com")?;
         let here = Self {
             dir: dir.to_path_buf(),
+            ground,
         };
         here.write("traffic/federation.yaml", FEDERATION)?;
-        here.write("traffic/zones.yaml", &zones_text(zones))?;
+        here.write("traffic/zones.yaml", &zones_text(zones, ground))?;
         let commit = here.commit(
-            &[(SPLIT, &split_text(100, 0))],
+            &[(SPLIT, &here.split_text(100, 0))],
             "Declare the split: everything to the VMs",
         )?;
         Ok((here, commit))
+    }
+
+    /// The split with these weights, as it is written here.
+    pub fn split_text(&self, vm: u32, cloud: u32) -> String {
+        split_text_on(self.ground, vm, cloud)
     }
 
     /// Where it is.
@@ -116,10 +162,11 @@ spec:
   mesh: default              # the Kuma mesh whose services are split
 ";
 
-fn zones_text(zones: &[String]) -> String {
+fn zones_text(zones: &[String], ground: Ground) -> String {
     let zone = |name: &String| {
+        let platform = ground.platform(name);
         format!(
-            "apiVersion: weir.dev/v1alpha1\nkind: Zone\nmetadata: {{name: {name}}}\nspec: {{platform: vm}}\n"
+            "apiVersion: weir.dev/v1alpha1\nkind: Zone\nmetadata: {{name: {name}}}\nspec: {{platform: {platform}}}\n"
         )
     };
     let all: Vec<String> = zones.iter().map(zone).collect();
@@ -129,8 +176,13 @@ fn zones_text(zones: &[String]) -> String {
     )
 }
 
-/// The split as a newcomer finds it.
+/// The split as a newcomer finds it, on VMs.
 pub fn split_text(vm: u32, cloud: u32) -> String {
+    split_text_on(Ground::Vms, vm, cloud)
+}
+
+fn split_text_on(ground: Ground, vm: u32, cloud: u32) -> String {
+    let to = ground.cloud();
     format!(
         "\
 # How requests to `checkout` are shared out. This is the file to edit: change the weights, commit, and watch.
@@ -143,7 +195,7 @@ spec:
   protocol: http
   backends:                  # the service in a zone: there, a Kuma MeshService named `checkout`
     vm: {{zone: fra}}
-    cloud: {{zone: ams}}
+    cloud: {to}
   routes:
     - name: default          # without a match: it takes every request that no route above it takes
       weights:               # per cent, at most two decimals; the sum is exactly 100
@@ -161,7 +213,7 @@ mod tests {
     fn the_first_declaration_is_right_and_a_revert_takes_a_commit_back() {
         let dir = tempfile::tempdir().expect("a directory");
         let zones = ["fra", "ams", "par"].map(str::to_owned);
-        let (repository, first) = Repository::create(dir.path(), &zones).expect("a repository");
+        let (repository, first) = Repository::create(dir.path(), &zones, Ground::Vms).expect("a repository");
         let read = |file: &str| weir_model::SourceFile {
             source: weir_model::SourceName("main".into()),
             path: file.into(),
@@ -180,5 +232,20 @@ mod tests {
         let git = Git::open(dir.path()).expect("a repository");
         let clean = git.statuses(None).expect("a status");
         assert!(clean.is_empty(), "nothing is left uncommitted");
+    }
+
+    #[test]
+    fn a_cluster_is_a_zone_like_another_but_for_its_namespace() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let zones = ["fra", CLUSTER].map(str::to_owned);
+        Repository::create(dir.path(), &zones, Ground::VmsAndCluster).expect("a repository");
+        let read = |file: &str| weir_model::SourceFile {
+            source: weir_model::SourceName("main".into()),
+            path: file.into(),
+            bytes: std::fs::read(dir.path().join(file)).expect(file).into(),
+        };
+        let parsed = weir_model::parse(&["traffic/federation.yaml", "traffic/zones.yaml", SPLIT].map(read));
+        assert_eq!(parsed.diagnostics, []);
+        assert_eq!(parsed.declaration.zones.len(), 2);
     }
 }

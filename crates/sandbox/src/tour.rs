@@ -18,8 +18,8 @@ use weir_wire::api::CommitRecord;
 use crate::bound::{bounds, inside};
 use crate::command::{Place, Tour};
 use crate::coordinator::{SPLIT, declared, weights_word};
-use crate::play::{Play, Setup};
-use crate::repository::{SPLIT as FILE, split_text};
+use crate::play::{Play, Scene, Setup};
+use crate::repository::SPLIT as FILE;
 use crate::traffic::{Pace, Tally};
 
 /// Between two requests of one caller while a change is under way: some hundred a second and zone, as when the losses of
@@ -76,11 +76,12 @@ pub async fn run(place: Place, tour: Tour) -> anyhow::Result<ExitCode> {
         // Nobody is left to tell if this fails.
         let _ = writeln!(anstream::stderr(), "{text} ...");
     };
+    let scene = Scene::choose(place.real, place.universal, &mut say);
     let interrupted = crate::live::interrupted();
     tokio::pin!(interrupted);
     let begin = Instant::now();
     let play = tokio::select! {
-        started = Play::start(setup, &mut say) => started?,
+        started = Play::start_on(scene, setup, &mut say) => started?,
         () = &mut interrupted => bail!("interrupted while starting"),
     };
     let mut story = Story {
@@ -187,7 +188,7 @@ impl Story {
 
     async fn shift(&mut self, step: &str, vm: u32, cloud: u32) -> anyhow::Result<()> {
         let begin = self.tallies();
-        let text = split_text(vm, cloud);
+        let text = self.play.repository.split_text(vm, cloud);
         let message = format!("Send {vm} % to the VMs and {cloud} % to the cloud");
         let commit = self.play.repository.commit(&[(FILE, &text)], &message)?;
         self.taken(step, begin, commit, message).await
@@ -216,7 +217,7 @@ impl Story {
 
     async fn refused(&mut self) -> anyhow::Result<()> {
         let begin = self.tallies();
-        let text = split_text(60, 60);
+        let text = self.play.repository.split_text(60, 60);
         let commit = self
             .play
             .repository

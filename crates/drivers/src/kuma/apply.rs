@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use weir_model::{FederationName, MeshName};
 use weir_planner::Generation;
-use weir_render::{Extent, Form, Kind, Object, extent, to_document};
+use weir_render::{Extent, Form, Kind, Object, Step, extent, to_document};
 
 use super::policy::{self, Owner};
 use super::rest::Rest;
@@ -15,13 +15,15 @@ fn path(kind: Kind, mesh: &MeshName, name: &str) -> String {
     format!("meshes/{mesh}/{}/{name}", kind.plural())
 }
 
-fn newer(name: &str, found: Generation, ours: Generation) -> Outcome {
+/// Left alone, for somebody has a newer plan.
+pub(crate) fn newer(name: &str, found: Generation, ours: Generation) -> Outcome {
     Outcome::Yielded(format!(
         "{name} carries generation {found}, newer than {ours}: another agent of this zone has a newer plan"
     ))
 }
 
-fn foreign(name: &str, why: &str) -> Outcome {
+/// Left alone, for it is not ours.
+pub(crate) fn foreign(name: &str, why: &str) -> Outcome {
     Outcome::Yielded(format!(
         "an object named {name} is there and is not Weir's ({why}); rename or remove it, Weir does not overwrite it"
     ))
@@ -38,23 +40,90 @@ pub(crate) enum Over {
     Older,
 }
 
-impl Over {
-    fn leaves(self, live: &Value, federation: &FederationName, ours: Generation) -> Option<Outcome> {
-        let Owner::Ours {
-            object, generation, ..
-        } = policy::owner(live, federation)
-        else {
-            return None;
+/// An object to be written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Write<'a> {
+    pub(crate) object: &'a Object,
+    /// As its label says.
+    pub(crate) split: &'a str,
+    pub(crate) generation: Generation,
+    pub(crate) over: Over,
+}
+
+/// What a step comes to at a control plane.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Work<'a> {
+    Write(Write<'a>),
+    Remove {
+        kind: Kind,
+        mesh: &'a MeshName,
+        name: &'a str,
+    },
+}
+
+/// What a step comes to.
+pub(crate) fn of(step: &Step) -> Work<'_> {
+    let write = |object, split, generation, over| {
+        Work::Write(Write {
+            object,
+            split,
+            generation,
+            over,
+        })
+    };
+    match step {
+        Step::Put {
+            object,
+            split,
+            generation,
+            ..
+        } => write(object, split.as_str(), *generation, Over::Anything),
+        Step::Introduce {
+            object,
+            split,
+            generation,
+            ..
+        } => write(object, split.as_str(), *generation, Over::Anchor),
+        Step::Withdraw {
+            object,
+            split,
+            generation,
+            ..
+        } => write(object, split, *generation, Over::Older),
+        Step::Delete { kind, mesh, name, .. } => Work::Remove {
+            kind: *kind,
+            mesh,
+            name,
+        },
+    }
+}
+
+impl Write<'_> {
+    /// Why a live object is not to be written, if so.
+    pub(crate) fn reason_to_leave(&self, owner: &Owner) -> Option<Outcome> {
+        let name = &self.object.name;
+        let (split, generation, object) = match owner {
+            Owner::Foreign(why) => return Some(foreign(name, why)),
+            Owner::Ours {
+                split,
+                generation,
+                object,
+            } => (split, *generation, object),
         };
-        let leaves = match (self, extent(&object)) {
-            (Self::Anything, _) | (_, Extent::Anchor) => false,
-            (Self::Anchor, Extent::Whole) => true,
-            (Self::Older, Extent::Whole) => generation >= ours,
+        if split != self.split {
+            return Some(foreign(name, &format!("it belongs to the split {split}")));
+        }
+        if generation > self.generation {
+            return Some(newer(name, generation, self.generation));
+        }
+        let leaves = match (self.over, extent(object)) {
+            (Over::Anything, _) | (_, Extent::Anchor) => false,
+            (Over::Anchor, Extent::Whole) => true,
+            (Over::Older, Extent::Whole) => generation >= self.generation,
         };
         leaves.then(|| {
             Outcome::Yielded(format!(
-                "{} is in force at generation {generation}: another agent of this zone wrote it meanwhile",
-                object.name
+                "{name} is in force at generation {generation}: another agent of this zone wrote it meanwhile"
             ))
         })
     }
@@ -64,17 +133,13 @@ impl Over {
 pub(crate) async fn put(
     rest: &Rest,
     federation: &FederationName,
-    object: &Object,
-    split: &str,
-    generation: Generation,
-    over: Over,
+    write: &Write<'_>,
 ) -> Result<Outcome, DriverError> {
+    let object = write.object;
     let path = path(object.kind, &object.mesh, &object.name);
+    let owner = |document: &Value| policy::owner(document, federation, &Form::Universal);
     if let Some(live) = rest.get(&path).await? {
-        if let Some(left) = reason_to_leave(&live, federation, &object.name, split, generation) {
-            return Ok(left);
-        }
-        if let Some(left) = over.leaves(&live, federation, generation) {
+        if let Some(left) = write.reason_to_leave(&owner(&live)) {
             return Ok(left);
         }
         // An identical PUT is not free: it moves times, and in a cluster it wakes every watcher.
@@ -92,8 +157,7 @@ pub(crate) async fn put(
                writes it again"
             .to_owned(),
     })?;
-    let left = reason_to_leave(&stored, federation, &object.name, split, generation);
-    if let Some(left) = left.or_else(|| over.leaves(&stored, federation, generation)) {
+    if let Some(left) = write.reason_to_leave(&owner(&stored)) {
         return Ok(left);
     }
     match difference(object, &stored) {
@@ -123,7 +187,7 @@ pub(crate) async fn delete(
     let Some(live) = rest.get(&path).await? else {
         return Ok(done());
     };
-    match policy::owner(&live, federation) {
+    match policy::owner(&live, federation, &Form::Universal) {
         Owner::Foreign(why) => return Ok(foreign(name, &why)),
         Owner::Ours { generation, .. } => {
             if let Some(seen) = seen.filter(|seen| generation > *seen) {
@@ -135,29 +199,13 @@ pub(crate) async fn delete(
     Ok(done())
 }
 
-fn done() -> Outcome {
+/// Done, now.
+pub(crate) fn done() -> Outcome {
     Outcome::Done { at: Timestamp::now() }
 }
 
-fn reason_to_leave(
-    live: &Value,
-    federation: &FederationName,
-    name: &str,
-    wanted: &str,
-    ours: Generation,
-) -> Option<Outcome> {
-    match policy::owner(live, federation) {
-        Owner::Foreign(why) => Some(foreign(name, &why)),
-        Owner::Ours { split, .. } if split != wanted => {
-            Some(foreign(name, &format!("it belongs to the split {split}")))
-        }
-        Owner::Ours { generation, .. } if generation > ours => Some(newer(name, generation, ours)),
-        Owner::Ours { .. } => None,
-    }
-}
-
 /// Where the stored document differs from what we want in it, as a path; none if all of ours is there.
-fn difference(wanted: &Object, stored: &Value) -> Option<String> {
+pub(crate) fn difference(wanted: &Object, stored: &Value) -> Option<String> {
     if let Some((key, _)) = wanted
         .labels
         .iter()
@@ -168,7 +216,8 @@ fn difference(wanted: &Object, stored: &Value) -> Option<String> {
     first_difference(&wanted.spec, stored.get("spec").unwrap_or(&Value::Null), "spec")
 }
 
-fn first_difference(a: &Value, b: &Value, at: &str) -> Option<String> {
+/// Where two values first differ, as a path.
+pub(crate) fn first_difference(a: &Value, b: &Value, at: &str) -> Option<String> {
     match (a, b) {
         (Value::Object(x), Value::Object(y)) => {
             x.keys()

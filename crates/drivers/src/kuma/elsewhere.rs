@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Dataplane {
     pub(crate) name: String,
+    /// Where its pod or host is, as far as its definition tells.
+    pub(crate) address: Option<String>,
     outbounds: Vec<Outbound>,
     /// Everything in the mesh can be called.
     transparent: bool,
@@ -53,6 +55,10 @@ impl Dataplane {
             .collect();
         Some(Self {
             name: overview.get("name")?.as_str()?.to_owned(),
+            address: networking
+                .get("address")
+                .and_then(Value::as_str)
+                .map(str::to_owned),
             outbounds,
             transparent: networking
                 .get("transparentProxying")

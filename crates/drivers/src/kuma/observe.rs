@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use weir_model::{DnsLabel, FederationName, MeshName, Protocol, ServiceName, SplitName};
 use weir_planner::{Item, SecondWriter, ServiceFact, ServiceState};
-use weir_render::Kind;
+use weir_render::{Form, Kind};
 
 use super::policy::{self, Owner};
 use super::rest::Rest;
@@ -51,15 +51,7 @@ pub(crate) async fn observe(
     mesh: &MeshName,
     items: &[Arc<Item>],
 ) -> Result<(Observed, Vec<(SplitName, Timestamp)>), DriverError> {
-    let names: BTreeSet<&ServiceName> = items
-        .iter()
-        .flat_map(|item| {
-            item.destinations
-                .values()
-                .map(|d| &d.service)
-                .chain([&item.service])
-        })
-        .collect();
+    let names = service_names(items);
     let (root, (services, local), policies, legacy) = try_join4(
         root(rest),
         services(rest, mesh, &names),
@@ -69,7 +61,7 @@ pub(crate) async fn observe(
     .await?;
     if let Some(item) = items.first() {
         let local = local.into_iter().chain(policies.iter().filter_map(local_to));
-        own_zone(rest, &item.kuma_zone, local)?;
+        own_zone(rest.base(), "kuma.api", &item.kuma_zone, local)?;
     }
     let mut observed = Observed {
         kuma: root.version,
@@ -78,7 +70,7 @@ pub(crate) async fn observe(
     };
     let mut written = Vec::new();
     for document in &policies {
-        match policy::owner(document, federation) {
+        match policy::owner(document, federation, &Form::Universal) {
             Owner::Ours {
                 object,
                 generation,
@@ -103,15 +95,17 @@ pub(crate) async fn observe(
 }
 
 /// Whose zone's own a document is: what a zone did not get from elsewhere carries the zone's name.
-fn local_to(document: &Value) -> Option<String> {
+pub(crate) fn local_to(document: &Value) -> Option<String> {
     let own = policy::label(document, "kuma.io/origin") == Some("zone");
     own.then(|| policy::label(document, "kuma.io/zone").map(str::to_owned))
         .flatten()
 }
 
-/// Refuses the control plane of another zone: what is written and proven there is not this zone's traffic.
-fn own_zone(
-    rest: &Rest,
+/// Refuses the control plane of another zone: what is written and proven there is not this zone's traffic. `setting` is
+/// what led there.
+pub(crate) fn own_zone(
+    place: &str,
+    setting: &str,
     wanted: &DnsLabel,
     mut found: impl Iterator<Item = String>,
 ) -> Result<(), DriverError> {
@@ -119,19 +113,50 @@ fn own_zone(
         return Ok(());
     };
     Err(DriverError {
-        what: format!("GET meshes at {}", rest.base()),
+        what: format!("GET meshes at {place}"),
         why: format!(
             "this is not the control plane of Kuma zone {wanted}: it holds objects of its own that are zone {other}'s"
         ),
         fault: Fault::Setup,
         help: format!(
-            "set kuma.api to the control plane of zone {wanted} (not another zone's, and not the global one); nothing was \
+            "set {setting} to the control plane of zone {wanted} (not another zone's, and not the global one); nothing was \
              written here"
         ),
     })
 }
 
-fn second_writers(document: &Value, items: &[Arc<Item>], found: &mut BTreeMap<SplitName, Vec<SecondWriter>>) {
+/// Whether a control plane is this zone's, by what it holds of its own; false if it holds nothing that tells.
+///
+/// # Errors
+/// If it is another zone's, or does not answer.
+pub(crate) async fn is_own(rest: &Rest, mesh: &MeshName, wanted: &DnsLabel) -> Result<bool, DriverError> {
+    let path = format!("meshes/{mesh}/meshservices");
+    let (services, policies) = try_join(rest.list(&path, ""), policies(rest, mesh)).await?;
+    let services = services.ok_or_else(|| no_such_list(&path))?;
+    let local: Vec<_> = services.iter().chain(&policies).filter_map(local_to).collect();
+    own_zone(rest.base(), "kuma.api", wanted, local.iter().cloned())?;
+    Ok(!local.is_empty())
+}
+
+/// The display names that matter to these items.
+pub(crate) fn service_names(items: &[Arc<Item>]) -> BTreeSet<&ServiceName> {
+    items
+        .iter()
+        .flat_map(|item| {
+            item.destinations
+                .values()
+                .map(|d| &d.service)
+                .chain([&item.service])
+        })
+        .collect()
+}
+
+/// Names a policy of somebody else at every split that it touches.
+pub(crate) fn second_writers(
+    document: &Value,
+    items: &[Arc<Item>],
+    found: &mut BTreeMap<SplitName, Vec<SecondWriter>>,
+) {
     for item in items {
         if let Some(writer) = weir_render::touches(item, document) {
             found.entry(item.split.clone()).or_default().push(writer);
@@ -206,15 +231,16 @@ async fn services(
     };
     let mut facts: Vec<ServiceFact> = documents
         .iter()
-        .filter_map(service)
+        .filter_map(|document| service(document, policy::label(document, "kuma.io/display-name")))
         .filter(|fact| names.contains(&fact.service))
         .collect();
     facts.sort();
     Ok((facts, documents.iter().filter_map(local_to).collect()))
 }
 
-/// One MeshService; none if it cannot be what a plan means (no display name or zone, names wider than ours).
-fn service(document: &Value) -> Option<ServiceFact> {
+/// One MeshService of either form; none if it cannot be what a plan means (no display name or zone, names wider than
+/// ours). The display name is a label in Kuma's REST and an annotation in a cluster.
+pub(crate) fn service(document: &Value, display_name: Option<&str>) -> Option<ServiceFact> {
     let dns = |key: &str| policy::label(document, key).and_then(|text| DnsLabel::new(text).ok());
     let spec = document.get("spec")?;
     let ports = spec
@@ -228,7 +254,7 @@ fn service(document: &Value) -> Option<ServiceFact> {
         })
         .collect();
     Some(ServiceFact {
-        service: dns("kuma.io/display-name")?.into(),
+        service: DnsLabel::new(display_name?).ok()?.into(),
         kuma_zone: dns("kuma.io/zone")?,
         namespace: dns("k8s.kuma.io/namespace"),
         ports,

@@ -21,9 +21,12 @@ pub(crate) enum Owner {
     Foreign(String),
 }
 
-/// A label of a Universal document.
+/// A label of a document of either form.
 pub(crate) fn label<'a>(document: &'a Value, key: &str) -> Option<&'a str> {
-    document.get("labels")?.get(key)?.as_str()
+    let labels = document
+        .get("labels")
+        .or_else(|| document.pointer("/metadata/labels"))?;
+    labels.get(key)?.as_str()
 }
 
 /// When it was last written, by the control plane's clock. On Universal it moves at every write.
@@ -37,7 +40,7 @@ pub(crate) fn is_shadow(document: &Value) -> bool {
 }
 
 /// Whose it is.
-pub(crate) fn owner(document: &Value, federation: &FederationName) -> Owner {
+pub(crate) fn owner(document: &Value, federation: &FederationName, form: &Form) -> Owner {
     let split = match (
         label(document, "weir.dev/federation"),
         label(document, "weir.dev/split"),
@@ -58,7 +61,11 @@ pub(crate) fn owner(document: &Value, federation: &FederationName) -> Owner {
         return Owner::Foreign("it carries Weir's labels but is not of zone origin".to_owned());
     }
     // Labels go along when somebody copies a policy to try something; the name tells whether it is the one that was written.
-    let name = document.get("name").and_then(Value::as_str).unwrap_or_default();
+    let name = document
+        .get("name")
+        .or_else(|| document.pointer("/metadata/name"))
+        .and_then(Value::as_str)
+        .unwrap_or_default();
     if name.strip_prefix("weir-") != Some(split) {
         return Owner::Foreign(format!(
             "it carries the labels of the split {split}, but not its name weir-{split}: a copy"
@@ -67,7 +74,7 @@ pub(crate) fn owner(document: &Value, federation: &FederationName) -> Owner {
     let generation = label(document, "weir.dev/generation")
         .and_then(|text| text.parse().ok())
         .map_or(Generation(0), Generation);
-    match weir_render::from_document(document, &Form::Universal) {
+    match weir_render::from_document(document, form) {
         Ok(object) => Owner::Ours {
             object,
             generation,

@@ -2,6 +2,7 @@
 //! acknowledged (computed and taken, no proof). Asked only where no proxy of this host calls the service.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -105,6 +106,14 @@ impl Remote {
             .list(rest, mesh, if patient { SETTLED } else { FRESH })
             .await?;
         Some(number(all.iter().filter(|d| d.calls(service, port)).count()))
+    }
+
+    /// Those that may call any of these items' services; none if the control plane does not tell.
+    pub(crate) async fn of_any(&mut self, rest: &Rest, items: &[Arc<Item>]) -> Option<Vec<Dataplane>> {
+        let mesh = &items.first()?.mesh;
+        let all = self.list(rest, mesh, SETTLED).await?;
+        let calls = |d: &&Dataplane| items.iter().any(|item| d.calls(item.service.as_str(), item.port));
+        Some(all.iter().filter(calls).cloned().collect())
     }
 
     async fn list(&mut self, rest: &Rest, mesh: &MeshName, fresh: Duration) -> Option<&[Dataplane]> {

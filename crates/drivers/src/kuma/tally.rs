@@ -39,12 +39,17 @@ impl Reading {
                 ))
             })
             .collect();
+        Some(Self::from_counters(envoy, counters, at))
+    }
+
+    /// From counters by Envoy's own names, wherever they were read.
+    pub(crate) fn from_counters(envoy: String, counters: BTreeMap<String, u64>, at: Timestamp) -> Self {
         let uptime = counters.get("server.uptime").and_then(|s| i64::try_from(*s).ok());
-        Some(Self {
+        Self {
             envoy,
             started: uptime.and_then(|s| at.checked_sub(SignedDuration::from_secs(s)).ok()),
             counters,
-        })
+        }
     }
 
     /// Sent and failed, of one destination. Zero if this Envoy never sent anything there.

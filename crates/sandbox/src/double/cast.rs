@@ -293,6 +293,7 @@ impl Cast for Double {
             Ok(ZoneParts {
                 api: format!("http://{api}"),
                 envoy_admin: self.sockets(zone),
+                kubeconfig: None,
             })
         })
     }

@@ -25,7 +25,57 @@ pub(crate) enum Role {
         name: String,
         /// Where the global one takes zones, `grpcs://127.0.0.1:5685`.
         global: String,
+        /// The cluster that the zone is; none for VMs.
+        cluster: Option<InCluster>,
     },
+}
+
+/// What a control plane needs to know of the cluster that holds its objects.
+#[derive(Debug, Clone)]
+pub(crate) struct InCluster {
+    /// Lets it in.
+    pub(crate) kubeconfig: PathBuf,
+    /// Port of the API server on 127.0.0.1.
+    pub(crate) api_server: u16,
+    /// Where it is installed.
+    pub(crate) namespace: String,
+    /// Its own user: may write what nobody else may.
+    pub(crate) user: String,
+    /// Its webhooks listen there, on 127.0.0.1.
+    pub(crate) webhooks: u16,
+    /// Holds `tls.crt` and `tls.key` of the webhooks.
+    pub(crate) certificates: PathBuf,
+}
+
+impl InCluster {
+    fn settings(&self) -> Vec<(&'static str, OsString)> {
+        vec![
+            ("KUBECONFIG", self.kubeconfig.clone().into()),
+            ("KUBERNETES_SERVICE_HOST", "127.0.0.1".into()),
+            ("KUBERNETES_SERVICE_PORT", self.api_server.to_string().into()),
+            ("KUMA_ENVIRONMENT", "kubernetes".into()),
+            ("KUMA_STORE_TYPE", "kubernetes".into()),
+            (
+                "KUMA_STORE_KUBERNETES_SYSTEM_NAMESPACE",
+                self.namespace.clone().into(),
+            ),
+            (
+                "KUMA_RUNTIME_KUBERNETES_ADMISSION_SERVER_ADDRESS",
+                "127.0.0.1".into(),
+            ),
+            (
+                "KUMA_RUNTIME_KUBERNETES_ADMISSION_SERVER_PORT",
+                self.webhooks.to_string().into(),
+            ),
+            (
+                "KUMA_RUNTIME_KUBERNETES_ADMISSION_SERVER_CERT_DIR",
+                self.certificates.clone().into(),
+            ),
+            ("KUMA_RUNTIME_KUBERNETES_ALLOWED_USERS", self.user.clone().into()),
+            // As Kuma's own chart has it.
+            ("KUMA_API_SERVER_READ_ONLY", "true".into()),
+        ]
+    }
 }
 
 /// Its ports, the same after a restart.
@@ -82,6 +132,12 @@ impl ControlPlane {
         Ok(plane)
     }
 
+    /// `/ready` of its diagnostics, which answers when it serves what it has to serve.
+    pub(crate) async fn ready(&mut self) -> anyhow::Result<()> {
+        let api = Api::new(format!("http://127.0.0.1:{}", self.ports.diagnostics));
+        self.succeeds_at(&api, "/ready", "it is ready").await
+    }
+
     fn spawn(&mut self, stage: &Stage, parts: &Parts) -> anyhow::Result<()> {
         let process = stage.keeper.spawn(Start {
             name: self.name.clone(),
@@ -96,9 +152,17 @@ impl ControlPlane {
 
     /// Kuma's own settings: defaults, but for the role, the ports, loopback, and what needs a name or a second machine.
     fn settings(&self) -> Vec<(String, OsString)> {
-        let mut settings: Vec<(&str, OsString)> = vec![
-            ("KUMA_ENVIRONMENT", "universal".into()),
-            ("KUMA_STORE_TYPE", "memory".into()),
+        let mut settings: Vec<(&str, OsString)> = match &self.role {
+            Role::Zone {
+                cluster: Some(cluster),
+                ..
+            } => cluster.settings(),
+            _ => vec![
+                ("KUMA_ENVIRONMENT", "universal".into()),
+                ("KUMA_STORE_TYPE", "memory".into()),
+            ],
+        };
+        settings.extend([
             ("KUMA_GENERAL_WORK_DIR", self.work.clone().into()),
             ("KUMA_DEFAULTS_SKIP_MESH_CREATION", "true".into()),
             ("KUMA_API_SERVER_HTTP_INTERFACE", "127.0.0.1".into()),
@@ -113,7 +177,7 @@ impl ControlPlane {
             ("KUMA_INTER_CP_SERVER_PORT", self.ports.inter.to_string().into()),
             ("KUMA_INTER_CP_CATALOG_INSTANCE_ADDRESS", "127.0.0.1".into()),
             ("KUMA_MONITORING_ASSIGNMENT_SERVER_ENABLED", "false".into()),
-        ];
+        ]);
         match &self.role {
             Role::Global => settings.extend([
                 ("KUMA_MODE", "global".into()),
@@ -122,7 +186,7 @@ impl ControlPlane {
                     self.ports.sync.to_string().into(),
                 ),
             ]),
-            Role::Zone { name, global } => settings.extend([
+            Role::Zone { name, global, .. } => settings.extend([
                 ("KUMA_MODE", "zone".into()),
                 ("KUMA_MULTIZONE_ZONE_NAME", name.into()),
                 ("KUMA_MULTIZONE_ZONE_GLOBAL_ADDRESS", global.into()),
@@ -170,12 +234,17 @@ impl ControlPlane {
     }
 
     async fn succeeds(&mut self, path: &str, what: &str) -> anyhow::Result<()> {
+        let api = self.api.clone();
+        self.succeeds_at(&api, path, what).await
+    }
+
+    async fn succeeds_at(&mut self, api: &Api, path: &str, what: &str) -> anyhow::Result<()> {
         let mut wait = Awaited::new(format!("{what} ({})", self.name));
         loop {
             if let Some(casualty) = self.casualty() {
                 anyhow::bail!(casualty);
             }
-            let failure = match self.api.status(path).await {
+            let failure = match api.status(path).await {
                 Ok(status) if status.is_success() => return Ok(()),
                 Ok(_) => None,
                 Err(error) => Some(error),
@@ -194,6 +263,20 @@ impl ControlPlane {
             }
             let refused = anyhow::anyhow!("{} {}", answer.status, answer.text());
             wait.again(Some(refused)).await?;
+        }
+    }
+
+    /// Stops its time, if it runs.
+    pub(crate) fn freeze(&self) {
+        if let Some(process) = &self.process {
+            process.freeze();
+        }
+    }
+
+    /// Lets it go on.
+    pub(crate) fn thaw(&self) {
+        if let Some(process) = &self.process {
+            process.thaw();
         }
     }
 

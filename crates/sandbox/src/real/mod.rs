@@ -4,12 +4,15 @@
 //! for each backend and each caller. Everything that Kuma lets us bind to loopback is bound there, each proxy to a
 //! loopback address of its own. Nothing here sleeps and hopes: each step waits for a fact that it reads.
 //!
+//! One zone may be a cluster (`cluster_zone`): a real API server that holds the objects of its control plane.
+//!
 //! `parts` finds the executables, `rest` speaks to control planes and admin sockets, `place` picks ports and addresses,
 //! `control_plane` and `proxy` start the processes. Changed when Kuma's settings do.
 
+pub mod cluster_zone;
 mod control_plane;
 mod parts;
-mod place;
+pub(crate) mod place;
 mod proxy;
 pub mod rest;
 
@@ -23,10 +26,14 @@ use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
 use crate::cast::{Cast, GlobalParts, Outbound, Stage, ZoneParts};
+use crate::cluster::Binaries;
+use cluster_zone::{ClusterZone, SHOP, SYSTEM};
 use control_plane::{ControlPlane, Role};
+pub(crate) use parts::executable;
 pub use parts::{Absent, Parts, required};
 use place::Place;
-use proxy::{Proxy, ProxyType};
+pub(crate) use proxy::write_private;
+use proxy::{Proxy, ProxyType, What};
 use rest::{Api, Awaited};
 
 /// The first port of a caller's outbounds, at the caller's own loopback address.
@@ -41,6 +48,10 @@ pub struct Real {
     zones: Vec<String>,
     global: Option<ControlPlane>,
     control_planes: BTreeMap<String, ControlPlane>,
+    /// The zone that shall be a cluster, and what that takes.
+    cluster_zone: Option<(String, Binaries)>,
+    /// That zone, started.
+    cluster: Option<ClusterZone>,
     proxies: Vec<Proxy>,
     /// Zones with a backend, in the order in which they were started.
     backends: Vec<String>,
@@ -72,11 +83,25 @@ impl Real {
             zones,
             global: None,
             control_planes: BTreeMap::new(),
+            cluster_zone: None,
+            cluster: None,
             proxies: Vec::new(),
             backends: Vec::new(),
             outbounds: BTreeMap::new(),
             short,
         })
+    }
+
+    /// One of the zones shall be a cluster.
+    #[must_use]
+    pub fn with_cluster(mut self, zone: &str, binaries: Binaries) -> Self {
+        self.cluster_zone = Some((zone.to_owned(), binaries));
+        self
+    }
+
+    fn cluster_of(&self, zone: &str) -> Option<&ClusterZone> {
+        let (name, _) = self.cluster_zone.as_ref()?;
+        self.cluster.as_ref().filter(|_| name == zone)
     }
 
     /// Where a zone's proxies have their work directories.
@@ -94,8 +119,17 @@ impl Real {
     }
 
     fn control_plane(&mut self, zone: &str) -> anyhow::Result<&mut ControlPlane> {
-        self.control_planes
-            .get_mut(zone)
+        let found = match &self.cluster_zone {
+            Some((name, _)) if name == zone => self.cluster.as_mut().map(|cluster| &mut cluster.plane),
+            _ => self.control_planes.get_mut(zone),
+        };
+        found.with_context(|| format!("zone {zone} was not started"))
+    }
+
+    fn plane_of(&self, zone: &str) -> anyhow::Result<&ControlPlane> {
+        let found = self.cluster_of(zone).map(|cluster| &cluster.plane);
+        found
+            .or_else(|| self.control_planes.get(zone))
             .with_context(|| format!("zone {zone} was not started"))
     }
 
@@ -143,9 +177,15 @@ impl Real {
     }
 
     async fn start_zone_parts(&mut self, zone: &str) -> anyhow::Result<ZoneParts> {
+        if let Some((name, binaries)) = self.cluster_zone.clone()
+            && name == zone
+        {
+            return self.start_cluster_zone(zone, binaries).await;
+        }
         let role = Role::Zone {
             name: zone.to_owned(),
             global: self.global()?.sync_address()?,
+            cluster: None,
         };
         let mut plane = ControlPlane::start(&self.stage, &self.parts, &mut self.place, role)?;
         plane.answers().await?;
@@ -162,10 +202,38 @@ impl Real {
         });
         self.start_proxy(zone, "ingress", ProxyType::Ingress, &document)
             .await?;
-        let glob = self.proxies_of(zone).join("*").join("kuma-envoy-admin.sock");
         Ok(ZoneParts {
             api,
-            envoy_admin: vec![glob.display().to_string()],
+            envoy_admin: vec![self.sockets_of(zone)],
+            kubeconfig: None,
+        })
+    }
+
+    /// A glob of the admin sockets of a zone's proxies.
+    fn sockets_of(&self, zone: &str) -> String {
+        let glob = self.proxies_of(zone).join("*").join("kuma-envoy-admin.sock");
+        glob.display().to_string()
+    }
+
+    async fn start_cluster_zone(&mut self, zone: &str, binaries: Binaries) -> anyhow::Result<ZoneParts> {
+        let global = self.global()?.sync_address()?;
+        let started = ClusterZone::start(&self.stage, &self.parts, binaries, &mut self.place, zone, &global);
+        let cluster = self.cluster.insert(started.await?);
+        let parts = ZoneParts {
+            api: cluster.plane.api().base().to_owned(),
+            envoy_admin: Vec::new(),
+            kubeconfig: Some(cluster.cluster.kubeconfig(&cluster_zone::agent())),
+        };
+        let address = self.place.address()?;
+        let token = cluster.ingress(address).await?;
+        let stored = What::Stored {
+            name: &format!("kuma-ingress-0.{SYSTEM}"),
+            mesh: None,
+        };
+        self.start_proxy_as(zone, "ingress", ProxyType::Ingress, stored, &token)?;
+        Ok(ZoneParts {
+            envoy_admin: vec![self.sockets_of(zone)],
+            ..parts
         })
     }
 
@@ -176,7 +244,6 @@ impl Real {
         kind: ProxyType,
         document: &Value,
     ) -> anyhow::Result<()> {
-        let work = self.proxies_of(zone).join(name);
         let token = match kind {
             ProxyType::Ingress => {
                 let wanted = json!({"zone": zone, "scope": ["ingress"], "validFor": "24h"});
@@ -189,11 +256,20 @@ impl Real {
                     .await?
             }
         };
+        self.start_proxy_as(zone, name, kind, What::Brought(document), &token)
+    }
+
+    fn start_proxy_as(
+        &mut self,
+        zone: &str,
+        name: &str,
+        kind: ProxyType,
+        what: What<'_>,
+        token: &str,
+    ) -> anyhow::Result<()> {
+        let work = self.proxies_of(zone).join(name);
         let readiness = self.place.port()?;
-        let plane = self
-            .control_planes
-            .get(zone)
-            .with_context(|| format!("zone {zone} was not started"))?;
+        let plane = self.plane_of(zone)?;
         let proxy = Proxy::start(
             &self.stage,
             &self.parts,
@@ -202,8 +278,8 @@ impl Real {
                 zone,
                 name,
                 kind,
-                document,
-                token: &token,
+                what,
+                token,
                 work,
                 readiness,
             },
@@ -213,6 +289,14 @@ impl Real {
     }
 
     async fn start_backend_proxy(&mut self, zone: &str, app: SocketAddr) -> anyhow::Result<()> {
+        if self.cluster_of(zone).is_some() {
+            let (name, address) = (format!("{}-0", self.stage.service), self.place.address()?);
+            let cluster = self.cluster_of(zone).context("a cluster")?;
+            let token = cluster.backend(&self.stage, &name, address, app).await?;
+            self.start_pod_proxy(zone, "backend", &name, &token)?;
+            self.backends.push(zone.to_owned());
+            return Ok(());
+        }
         let document = json!({
             "type": "Dataplane", "mesh": self.stage.mesh, "name": format!("{}-{zone}", self.stage.service),
             "networking": {
@@ -227,6 +311,16 @@ impl Real {
             .await?;
         self.backends.push(zone.to_owned());
         Ok(())
+    }
+
+    /// A dataplane whose pod and Dataplane are in the cluster.
+    fn start_pod_proxy(&mut self, zone: &str, name: &str, pod: &str, token: &str) -> anyhow::Result<()> {
+        let (stored, mesh) = (format!("{pod}.{SHOP}"), self.stage.mesh.clone());
+        let what = What::Stored {
+            name: &stored,
+            mesh: Some(&mesh),
+        };
+        self.start_proxy_as(zone, name, ProxyType::Dataplane, what, token)
     }
 
     /// Two dataplanes: one whose only outbound is the MeshMultiZoneService, one that has a MeshService of each backend and
@@ -270,6 +364,12 @@ impl Real {
                 target,
             });
         }
+        if let Some(cluster) = self.cluster_of(zone) {
+            let pod = format!("{name}-0");
+            let token = cluster.caller(&self.stage, &pod, address, &documents).await?;
+            self.start_pod_proxy(zone, name, &pod, &token)?;
+            return Ok(outbounds);
+        }
         let document = json!({
             "type": "Dataplane", "mesh": self.stage.mesh, "name": format!("{name}-{zone}"),
             "networking": {
@@ -289,7 +389,7 @@ impl Real {
 
     async fn all_settled(&mut self, backends: &[String]) -> anyhow::Result<()> {
         for zone in self.zones.clone() {
-            let Some(plane) = self.control_planes.get(&zone) else {
+            let Ok(plane) = self.plane_of(&zone) else {
                 continue;
             };
             let api = plane.api().clone();
@@ -405,12 +505,21 @@ impl Cast for Real {
         .boxed()
     }
 
+    fn cluster(&mut self) -> Option<&mut ClusterZone> {
+        self.cluster.as_mut()
+    }
+
     fn casualties(&mut self) -> Vec<String> {
-        let planes = self.global.iter_mut().chain(self.control_planes.values_mut());
-        planes
-            .filter_map(ControlPlane::casualty)
-            .chain(self.proxies.iter_mut().filter_map(Proxy::casualty))
-            .collect()
+        let mut planes: Vec<&mut ControlPlane> = self.global.iter_mut().collect();
+        planes.extend(self.control_planes.values_mut());
+        let mut told = Vec::new();
+        if let Some(cluster) = &mut self.cluster {
+            told.extend(cluster.cluster.casualties());
+            planes.push(&mut cluster.plane);
+        }
+        told.extend(planes.into_iter().filter_map(ControlPlane::casualty));
+        told.extend(self.proxies.iter_mut().filter_map(Proxy::casualty));
+        told
     }
 
     fn stop(&mut self) -> BoxFuture<'_, ()> {
@@ -420,6 +529,12 @@ impl Cast for Real {
                 if let Err(error) = plane.kill().await {
                     tracing::warn!("a control plane did not end: {error:#}");
                 }
+            }
+            if let Some(mut cluster) = self.cluster.take() {
+                if let Err(error) = cluster.plane.kill().await {
+                    tracing::warn!("a control plane did not end: {error:#}");
+                }
+                cluster.cluster.stop().await;
             }
             for proxy in &mut self.proxies {
                 if let Err(error) = proxy.kill().await {

@@ -17,6 +17,8 @@ pub struct Parts {
     pub kuma_dp: PathBuf,
     /// Envoy.
     pub envoy: PathBuf,
+    /// Prints what Kuma needs in a cluster: only a cluster zone needs it.
+    pub kumactl: Option<PathBuf>,
 }
 
 /// Some of them are not on this machine.
@@ -63,12 +65,15 @@ impl Parts {
                 (dirs, "PATH (WEIR_KUMA_BIN is not set)".to_owned())
             }
         };
-        let mut missing = Vec::new();
-        let mut find = |name: &'static str| {
-            let found = places
+        let look = |name: &'static str| {
+            places
                 .iter()
                 .map(|dir| dir.join(name))
-                .find(|file| executable(file));
+                .find(|file| executable(file))
+        };
+        let mut missing = Vec::new();
+        let mut find = |name: &'static str| {
+            let found = look(name);
             if found.is_none() {
                 missing.push(name);
             }
@@ -79,6 +84,7 @@ impl Parts {
                 kuma_cp,
                 kuma_dp,
                 envoy,
+                kumactl: look("kumactl"),
             }),
             _ => Err(Absent { missing, looked }),
         }
@@ -117,7 +123,7 @@ fn version_in(text: &str) -> Option<&str> {
     })
 }
 
-fn executable(file: &Path) -> bool {
+pub(crate) fn executable(file: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
     file.metadata()
         .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)

@@ -26,12 +26,21 @@ pub(crate) struct Wanted<'a> {
     pub(crate) zone: &'a str,
     pub(crate) name: &'a str,
     pub(crate) kind: ProxyType,
-    pub(crate) document: &'a Value,
+    pub(crate) what: What<'a>,
     pub(crate) token: &'a str,
     /// Its own directory; the admin socket will be there.
     pub(crate) work: PathBuf,
     /// A port on 127.0.0.1 for `/ready`, its own.
     pub(crate) readiness: u16,
+}
+
+/// How the control plane comes to know what the proxy is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum What<'a> {
+    /// The proxy brings its document.
+    Brought(&'a Value),
+    /// An object in the control plane's store, `<name>.<namespace>`, of a mesh or, for an ingress, of none.
+    Stored { name: &'a str, mesh: Option<&'a str> },
 }
 
 /// A started proxy.
@@ -52,18 +61,16 @@ impl Proxy {
     ) -> anyhow::Result<Self> {
         let work = &wanted.work;
         std::fs::create_dir_all(work).with_context(|| format!("cannot make {}", work.display()))?;
-        let (token, document) = (work.join("token"), work.join("proxy.json"));
+        let token = work.join("token");
         write_private(&token, wanted.token)?;
-        std::fs::write(&document, format!("{:#}\n", wanted.document))?;
         let kind = match wanted.kind {
             ProxyType::Dataplane => "dataplane",
             ProxyType::Ingress => "ingress",
         };
-        let named: [(&str, OsString); 9] = [
+        let mut named: Vec<(&str, OsString)> = vec![
             ("--cp-address", plane.proxy_address().into()),
             ("--ca-cert-file", plane.certificate().into()),
             ("--proxy-type", kind.into()),
-            ("--dataplane-file", document.into()),
             ("--dataplane-token-file", token.into()),
             ("--binary-path", parts.envoy.clone().into()),
             ("--work-dir", work.into()),
@@ -71,6 +78,17 @@ impl Proxy {
             // Callers here have addresses, no names and no transparent proxy.
             ("--dns-enabled", "false".into()),
         ];
+        match wanted.what {
+            What::Brought(document) => {
+                let file = work.join("proxy.json");
+                std::fs::write(&file, format!("{document:#}\n"))?;
+                named.push(("--dataplane-file", file.into()));
+            }
+            What::Stored { name, mesh } => {
+                named.push(("--name", name.into()));
+                named.extend(mesh.map(|mesh| ("--mesh", mesh.into())));
+            }
+        }
         let mut args = vec![OsString::from("run")];
         args.extend(named.into_iter().map(|(flag, value)| {
             let mut arg = OsString::from(flag);
@@ -114,7 +132,7 @@ impl Proxy {
 }
 
 /// A file that only its owner reads: it lets whoever has it be this proxy.
-fn write_private(file: &std::path::Path, text: &str) -> anyhow::Result<()> {
+pub(crate) fn write_private(file: &std::path::Path, text: &str) -> anyhow::Result<()> {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
     let mut opened = std::fs::OpenOptions::new()

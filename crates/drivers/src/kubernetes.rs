@@ -1,0 +1,415 @@
+//! Kuma on Kubernetes: policies through the API server by server-side apply, evidence through the zone's own control plane.
+//!
+//! `access` and `credential` say which cluster and as whom; `call` speaks to the API server and `meaning` sorts what goes
+//! wrong; `watch` keeps what was listed and watched, with its age; `observe` and `apply` give meaning to objects. What the
+//! proxies do is for `kuma::witness`, as on VMs. No retry: the next activation is the retry.
+
+mod access;
+mod apply;
+mod call;
+mod credential;
+mod listing;
+mod meaning;
+mod metrics;
+mod objects;
+mod observe;
+mod watch;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use weir_model::{DnsLabel, FederationName, MeshName};
+use weir_planner::{Counts, Item, Proof};
+use weir_render::{Object, Step};
+
+use crate::kuma::apply::{Work, of};
+use crate::kuma::observe::{is_own, root};
+use crate::kuma::rest::Rest;
+use crate::kuma::witness::Witness;
+use crate::kuma::{Sampled, Seen};
+use crate::{DriverError, Fault, Observed, Outcome, Sighting, ZoneDriver};
+use access::Access;
+pub use access::Cluster;
+use apply::Writer;
+use call::ApiServer;
+use credential::Credential;
+use metrics::Scraper;
+use objects::{MeshService, Namespace, Route};
+use observe::Read;
+use watch::{Bell, Watched};
+
+/// How long a connection to the API server may take to be made.
+const CONNECT: Duration = Duration::from_secs(3);
+/// So long is waited for more changes after the first.
+const SWARM: Duration = Duration::from_millis(100);
+
+/// Under this name Weir owns fields. It never changes: another name would conflict with all that was written under it.
+pub const MANAGER: &str = "weir";
+
+/// How to reach a cluster and its Kuma; checked by [`KumaKubernetes::new`].
+#[derive(Debug, Clone)]
+pub struct KubernetesConfig {
+    /// Whose objects are ours.
+    pub federation: FederationName,
+    /// Which cluster, and as whom.
+    pub cluster: Cluster,
+    /// Where Kuma's control plane is, and where policies of zone origin are written.
+    pub system_namespace: DnsLabel,
+    /// Whether fields of our policies that another field manager wrote are taken back, after it was named. Otherwise the
+    /// split is held and says who holds it.
+    pub take_back: bool,
+    /// The zone's control plane by REST, for evidence alone. Without it, and without Envoys on this host, nothing is proven.
+    pub rest: Option<KumaRest>,
+    /// Globs of Envoy admin sockets, or `http://` addresses, on this host; in a cluster most often none.
+    pub envoy_admin: Vec<String>,
+    /// Where the sidecars of callers tell their counters; none where no MeshMetric is.
+    pub metrics: Option<Metrics>,
+    /// What may be asked of proxies through the control plane.
+    pub sampled: Sampled,
+    /// File that remembers what of that was spent.
+    pub spent: PathBuf,
+    /// How long one call to the API server or the control plane may take.
+    pub timeout: Duration,
+}
+
+/// A control plane's REST surface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KumaRest {
+    /// Its address.
+    pub api: String,
+    /// File with a user token; none where callers are trusted.
+    pub token_file: Option<PathBuf>,
+}
+
+/// The metrics endpoint that a MeshMetric opens in every sidecar.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Metrics {
+    /// `backends[].prometheus.port`.
+    pub port: u16,
+    /// `backends[].prometheus.path`.
+    pub path: String,
+}
+
+impl Default for Metrics {
+    /// As Kuma has it where a MeshMetric says nothing.
+    fn default() -> Self {
+        Self {
+            port: 5670,
+            path: "/metrics".to_owned(),
+        }
+    }
+}
+
+/// Where Kuma is installed unless somebody chose otherwise.
+pub fn system_namespace() -> DnsLabel {
+    DnsLabel::new("kuma-system").expect("it is a label")
+}
+
+/// One cluster: its API server, its control plane, and the proxies that can be read.
+pub struct KumaKubernetes {
+    server: Arc<ApiServer>,
+    writer: Writer,
+    rest: Option<Arc<Rest>>,
+    witness: Witness,
+    scraper: Option<Scraper>,
+    seen: Seen,
+    bell: Arc<Bell>,
+    watches: OnceLock<Watches>,
+    /// The next observation has to ask.
+    anew: AtomicBool,
+    memory: Mutex<Memory>,
+    timeout: Duration,
+}
+
+/// What is kept of the cluster.
+struct Watches {
+    services: Watched<MeshService>,
+    http: Watched<Route<false>>,
+    tcp: Watched<Route<true>>,
+    namespaces: Watched<Namespace>,
+}
+
+#[derive(Default)]
+struct Memory {
+    /// What a person should know of the cluster, as of the last observation.
+    notes: Vec<String>,
+    /// And of what is counted.
+    uncounted: Option<String>,
+    /// Which process of Kuma's control plane answered last.
+    instance: String,
+    /// The process of a control plane that is known to be this zone's.
+    own: Option<String>,
+    /// How far the bell had rung when the cluster was last observed.
+    heard: u64,
+}
+
+impl KumaKubernetes {
+    /// Checks the configuration, and reads the kubeconfig; nothing is dialled. To be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// The first setting that cannot be used.
+    pub fn new(config: KubernetesConfig) -> Result<Self, DriverError> {
+        let access = Access::open(&config.cluster, CONNECT.min(config.timeout))?;
+        let server = ApiServer::new(access.client, access.credential, access.server);
+        Self::assemble(config, server)
+    }
+
+    /// The same over a client of somebody else's making, which also says who we are.
+    ///
+    /// # Errors
+    /// The first setting that cannot be used.
+    pub fn over(config: KubernetesConfig, client: kube::Client) -> Result<Self, DriverError> {
+        let server = ApiServer::new(client, Credential::Certificate, "the API server".to_owned());
+        Self::assemble(config, server)
+    }
+
+    fn assemble(config: KubernetesConfig, server: ApiServer) -> Result<Self, DriverError> {
+        let rest = match config.rest {
+            Some(rest) => Some(Arc::new(Rest::new(&rest.api, rest.token_file, config.timeout)?)),
+            None => None,
+        };
+        Ok(Self {
+            server: Arc::new(server),
+            writer: Writer::new(
+                config.federation,
+                config.system_namespace,
+                config.take_back,
+                config.timeout,
+            ),
+            witness: Witness::new(&config.envoy_admin, rest.clone(), config.sampled, config.spent)?,
+            rest,
+            scraper: config.metrics.map(Scraper::new).transpose()?,
+            seen: Seen::default(),
+            bell: Arc::new(Bell::new()),
+            watches: OnceLock::new(),
+            anew: AtomicBool::new(false),
+            memory: Mutex::default(),
+            timeout: config.timeout,
+        })
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        // Each field is replaced as a whole.
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn watches(&self) -> &Watches {
+        self.watches.get_or_init(|| {
+            let server = || Arc::clone(&self.server);
+            let bell = || Arc::clone(&self.bell);
+            Watches {
+                services: Watched::start(
+                    server(),
+                    "/apis/kuma.io/v1alpha1/meshservices",
+                    self.timeout,
+                    bell(),
+                ),
+                http: Watched::start(
+                    server(),
+                    "/apis/kuma.io/v1alpha1/meshhttproutes",
+                    self.timeout,
+                    bell(),
+                ),
+                tcp: Watched::start(
+                    server(),
+                    "/apis/kuma.io/v1alpha1/meshtcproutes",
+                    self.timeout,
+                    bell(),
+                ),
+                namespaces: Watched::start(server(), "/api/v1/namespaces", self.timeout, bell()),
+            }
+        })
+    }
+
+    async fn beat(&self) -> Result<String, DriverError> {
+        let watches = self.watches();
+        let is_alive = watches.services.is_fresh() && watches.http.is_fresh() && watches.tcp.is_fresh();
+        if !is_alive {
+            let version = self.server.get("/version", self.timeout).await?;
+            if version.get("gitVersion").is_none() {
+                let why = "what answers /version is no API server";
+                return Err(meaning::strange("GET /version", self.server.name(), why));
+            }
+        }
+        if let Some(rest) = &self.rest
+            && let Ok(root) = root(rest).await
+        {
+            // While it is away its last name stands: what counts is whether another process comes back.
+            self.memory().instance = root.instance;
+        }
+        Ok(self.memory().instance.clone())
+    }
+
+    async fn look(&self, mesh: &MeshName, items: &[Arc<Item>]) -> Result<Observed, DriverError> {
+        let anew = self.anew.swap(false, Ordering::Relaxed);
+        // Before anything is read: what changes from here on is a reason to look again.
+        let heard = *self.bell.listen().borrow();
+        let watches = self.watches();
+        let (services, http, tcp, namespaces, kuma) = tokio::join!(
+            watches.services.read(anew),
+            watches.http.read(anew),
+            watches.tcp.read(anew),
+            watches.namespaces.read(anew),
+            async {
+                match &self.rest {
+                    Some(rest) => Some(root(rest).await),
+                    None => None,
+                }
+            },
+        );
+        let ((services, a), (http, b), (tcp, c)) = (services?, http?, tcp?);
+        let read = Read { services, http, tcp };
+        if let Some(item) = items.first() {
+            let (system, zone) = (&self.writer.namespace, &item.kuma_zone);
+            observe::own_cluster(&read, self.server.name(), system, zone)?;
+            if let Some(Ok(root)) = &kuma {
+                self.own_evidence(mesh, zone, &root.instance).await?;
+            }
+        }
+        let form = self.writer.form();
+        let (mut observed, written) = observe::observed(&read, &self.writer.federation, &form, mesh, items);
+        observed.age = a.max(b).max(c);
+        let mut notes = match namespaces {
+            Ok((namespaces, _)) => observe::notes(&namespaces, &self.writer.namespace, items),
+            Err(error) => vec![format!("the labels of namespaces are not known: {error}")],
+        };
+        match kuma {
+            Some(Ok(root)) => observed.kuma = root.version,
+            Some(Err(error)) => notes.push(format!(
+                "Kuma's control plane cannot be asked for evidence: {error}"
+            )),
+            None => {}
+        }
+        let watches = [
+            watches.services.obstacle(),
+            watches.http.obstacle(),
+            watches.tcp.obstacle(),
+        ];
+        if let Some(error) = watches.into_iter().flatten().next() {
+            notes.push(format!(
+                "the cluster cannot be watched, and is listed each time: {error}"
+            ));
+        }
+        self.witness.observed(items, &written).await;
+        self.seen.remember(&observed.ours);
+        let mut memory = self.memory();
+        for note in notes.iter().filter(|note| !memory.notes.contains(note)) {
+            tracing::warn!("{note}");
+        }
+        memory.notes = notes;
+        memory.heard = heard;
+        drop(memory);
+        Ok(observed)
+    }
+
+    /// Refuses evidence of another zone: what its proxies run proves nothing here. Asked once for each process that answers.
+    async fn own_evidence(
+        &self,
+        mesh: &MeshName,
+        zone: &DnsLabel,
+        instance: &str,
+    ) -> Result<(), DriverError> {
+        let Some(rest) = &self.rest else { return Ok(()) };
+        if self.memory().own.as_deref() == Some(instance) {
+            return Ok(());
+        }
+        match is_own(rest, mesh, zone).await {
+            Ok(true) => self.memory().own = Some(instance.to_owned()),
+            Ok(false) => {}
+            Err(error) if error.fault == Fault::Setup => return Err(error),
+            // It went away meanwhile; so will its evidence.
+            Err(error) => tracing::debug!(%error, "whose control plane it is cannot be told"),
+        }
+        Ok(())
+    }
+
+    async fn tally(&self, items: &[Arc<Item>]) -> Vec<Option<Counts>> {
+        let mut more = Vec::new();
+        let mut uncounted = None;
+        if let Some(scraper) = &self.scraper {
+            match self.witness.callers(items).await {
+                Some(callers) => (more, uncounted) = scraper.read(&callers).await,
+                None => {
+                    uncounted = Some(
+                        "nothing is counted: which proxies are callers is not known without Kuma's control plane \
+                         (kuma.api)"
+                            .to_owned(),
+                    );
+                }
+            }
+        }
+        self.memory().uncounted = uncounted;
+        self.witness.count(items, more).await
+    }
+}
+
+impl ZoneDriver for KumaKubernetes {
+    fn pulse(&self) -> BoxFuture<'_, Result<String, DriverError>> {
+        self.beat().boxed()
+    }
+
+    fn observe<'a>(
+        &'a self,
+        mesh: &'a MeshName,
+        items: &'a [Arc<Item>],
+    ) -> BoxFuture<'a, Result<Observed, DriverError>> {
+        self.look(mesh, items).boxed()
+    }
+
+    fn look_again(&self) {
+        self.anew.store(true, Ordering::Relaxed);
+    }
+
+    fn changed(&self) -> BoxFuture<'_, ()> {
+        let heard = self.memory().heard;
+        let mut bell = self.bell.listen();
+        async move {
+            // The bell lives as long as this driver.
+            let rang = bell.wait_for(|rung| *rung != heard).await.is_ok();
+            if !rang {
+                std::future::pending::<()>().await;
+            }
+            // Changes come in swarms: a rollout is one reason, not a hundred.
+            tokio::time::sleep(SWARM).await;
+        }
+        .boxed()
+    }
+
+    fn apply<'a>(&'a self, step: &'a Step) -> BoxFuture<'a, Result<Outcome, DriverError>> {
+        async move {
+            match of(step) {
+                Work::Write(write) => self.writer.put(&self.server, &write).await,
+                Work::Remove { kind, mesh, name } => {
+                    let seen = self.seen.of(kind, name);
+                    self.writer.delete(&self.server, kind, mesh, name, seen).await
+                }
+            }
+        }
+        .boxed()
+    }
+
+    fn prove<'a>(&'a self, items: &'a [Arc<Item>]) -> BoxFuture<'a, Vec<Proof>> {
+        self.witness.prove(items).boxed()
+    }
+
+    fn sight<'a>(&'a self, anchors: &'a [Object]) -> BoxFuture<'a, Vec<Sighting>> {
+        self.witness.sight(anchors).boxed()
+    }
+
+    fn count<'a>(&'a self, items: &'a [Arc<Item>]) -> BoxFuture<'a, Vec<Option<Counts>>> {
+        self.tally(items).boxed()
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let memory = self.memory();
+        let mut notes = memory.notes.clone();
+        notes.extend(memory.uncounted.clone());
+        drop(memory);
+        notes.extend(self.witness.notes());
+        notes
+    }
+}

@@ -1,0 +1,210 @@
+//! Counters of callers' sidecars, from the metrics endpoint that a MeshMetric opens in each: the same numbers as Envoy's own
+//! statistics, in Prometheus' text. No control plane is asked, so it may be done as often as wanted.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use jiff::Timestamp;
+use reqwest::Client;
+use reqwest::redirect::Policy;
+
+use super::Metrics;
+use crate::kuma::elsewhere::Dataplane;
+use crate::kuma::tally::Reading;
+use crate::{DriverError, Fault};
+
+/// How long one sidecar may take.
+const TIMEOUT: Duration = Duration::from_secs(3);
+/// So many are asked at the same time.
+const ABREAST: usize = 16;
+/// So many are asked in all: a sidecar's page is some hundred KB.
+const MOST: usize = 100;
+/// The largest page that is read.
+const LARGEST: usize = 16 << 20;
+
+/// Asks sidecars.
+#[derive(Debug)]
+pub(crate) struct Scraper {
+    client: Client,
+    at: Metrics,
+}
+
+impl Scraper {
+    pub(crate) fn new(at: Metrics) -> Result<Self, DriverError> {
+        let client = Client::builder()
+            .timeout(TIMEOUT)
+            .no_proxy()
+            .redirect(Policy::none())
+            .build()
+            .map_err(|error| DriverError {
+                what: "kuma.kubernetes.metrics".to_owned(),
+                why: crate::kuma::chain(&error),
+                fault: Fault::Setup,
+                help: "is a TLS provider installed in this program?".to_owned(),
+            })?;
+        Ok(Self { client, at })
+    }
+
+    /// What each answers, and a note if some could not be read.
+    pub(crate) async fn read(&self, callers: &[Dataplane]) -> (Vec<Reading>, Option<String>) {
+        let asks: Vec<_> = callers
+            .iter()
+            .filter_map(|caller| Some((caller.name.clone(), caller.address.clone()?)))
+            .take(MOST)
+            .map(|(name, address)| async move {
+                let page = self.page(&address).await?;
+                reading(&name, &page, Timestamp::now()).ok_or_else(|| format!("{name} tells no counters"))
+            })
+            .collect();
+        let answers: Vec<Result<Reading, String>> =
+            futures::stream::iter(asks).buffered(ABREAST).collect().await;
+        let mut readings = Vec::new();
+        let mut first = None;
+        for answer in answers {
+            match answer {
+                Ok(reading) => readings.push(reading),
+                Err(why) => {
+                    first.get_or_insert(why);
+                }
+            }
+        }
+        let missing = callers.len() - readings.len();
+        let note = (missing > 0).then(|| {
+            format!(
+                "{missing} of {} proxies that may be callers are not counted: {}",
+                callers.len(),
+                first.unwrap_or_else(|| format!("only {MOST} are asked"))
+            )
+        });
+        (readings, note)
+    }
+
+    async fn page(&self, address: &str) -> Result<String, String> {
+        let host = if address.contains(':') {
+            format!("[{address}]")
+        } else {
+            address.to_owned()
+        };
+        let url = format!("http://{host}:{}{}", self.at.port, self.at.path);
+        let told = |error: &reqwest::Error| format!("{url}: {}", crate::kuma::chain(error));
+        let mut answer = self.client.get(&url).send().await.map_err(|e| told(&e))?;
+        if !answer.status().is_success() {
+            return Err(format!("{url} answered {}", answer.status()));
+        }
+        let mut page = Vec::new();
+        while let Some(part) = answer.chunk().await.map_err(|e| told(&e))? {
+            page.extend_from_slice(&part);
+            if page.len() > LARGEST {
+                return Err(format!("{url}: a page of more than {LARGEST} bytes"));
+            }
+        }
+        String::from_utf8(page).map_err(|_| format!("{url}: no text"))
+    }
+}
+
+/// Reads a page into Envoy's own names; none if no counter is on it.
+fn reading(name: &str, page: &str, at: Timestamp) -> Option<Reading> {
+    let mut counters = BTreeMap::new();
+    for line in page.lines() {
+        let Some((metric, labels, value)) = sample(line) else {
+            continue;
+        };
+        let label = |key: &str| labels.iter().find(|(k, _)| *k == key).map(|(_, v)| v.as_str());
+        if metric == "envoy_server_uptime" {
+            counters.insert("server.uptime".to_owned(), value);
+            continue;
+        }
+        let (Some(cluster), Some(what)) = (
+            label("envoy_cluster_name"),
+            metric.strip_prefix("envoy_cluster_upstream_"),
+        ) else {
+            continue;
+        };
+        let what = match what {
+            "rq_completed" | "rq_total" | "cx_total" | "cx_connect_fail" => what,
+            "rq_xx" if label("envoy_response_code_class") == Some("5") => "rq_5xx",
+            _ => continue,
+        };
+        counters.insert(format!("cluster.{cluster}.upstream_{what}"), value);
+    }
+    (!counters.is_empty()).then(|| Reading::from_counters(format!("{name} (metrics)"), counters, at))
+}
+
+type Sample<'a> = (&'a str, Vec<(&'a str, String)>, u64);
+
+/// One line of Prometheus' text: `name{label="value",...} number [time]`.
+fn sample(line: &str) -> Option<Sample<'_>> {
+    if line.starts_with('#') {
+        return None;
+    }
+    let end = line.find(['{', ' '])?;
+    let (name, mut rest) = line.split_at(end);
+    let mut labels = Vec::new();
+    if let Some(inner) = rest.strip_prefix('{') {
+        rest = inner;
+        loop {
+            rest = rest.trim_start_matches([',', ' ']);
+            if let Some(after) = rest.strip_prefix('}') {
+                rest = after;
+                break;
+            }
+            let (key, after) = rest.split_once("=\"")?;
+            let mut value = String::new();
+            let mut characters = after.char_indices();
+            let close = loop {
+                match characters.next()? {
+                    (at, '"') => break at,
+                    (_, '\\') => value.push(match characters.next()?.1 {
+                        'n' => '\n',
+                        other => other,
+                    }),
+                    (_, other) => value.push(other),
+                }
+            };
+            labels.push((key, value));
+            rest = after.get(close + 1..)?;
+        }
+    }
+    let number: f64 = rest.split_whitespace().next()?.parse().ok()?;
+    // Counters are whole; beyond 2^53 they are not exact, and Envoy's never get there.
+    (0.0..=9_007_199_254_740_992.0)
+        .contains(&number)
+        .then(|| (name, labels, format!("{number:.0}").parse().unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_becomes_what_envoy_says_itself() {
+        let page = "# TYPE envoy_cluster_upstream_rq_completed counter\n\
+            envoy_cluster_upstream_rq_completed{envoy_cluster_name=\"default_checkout_shop_use1_msvc_8080\",kuma_io_zone=\"a\\\"b\"} 12\n\
+            envoy_cluster_upstream_rq_xx{envoy_response_code_class=\"5\",envoy_cluster_name=\"default_checkout_shop_use1_msvc_8080\"} 3 1700000000000\n\
+            envoy_cluster_upstream_rq_xx{envoy_response_code_class=\"2\",envoy_cluster_name=\"default_checkout_shop_use1_msvc_8080\"} 9\n\
+            envoy_cluster_external_upstream_rq_completed{envoy_cluster_name=\"default_checkout_shop_use1_msvc_8080\"} 12\n\
+            envoy_server_uptime{} 1.2e2\n\
+            broken{a=\"\nalso_broken{a=\"b\" 1\nnan NaN\n\n";
+        let at: Timestamp = "2026-11-23T15:00:00Z".parse().unwrap();
+        let found = reading("web.shop", page, at).unwrap();
+        let wanted = Reading::from_counters(
+            "web.shop (metrics)".to_owned(),
+            BTreeMap::from(
+                [
+                    ("cluster.default_checkout_shop_use1_msvc_8080.upstream_rq_5xx", 3),
+                    (
+                        "cluster.default_checkout_shop_use1_msvc_8080.upstream_rq_completed",
+                        12,
+                    ),
+                    ("server.uptime", 120),
+                ]
+                .map(|(name, value)| (name.to_owned(), value)),
+            ),
+            at,
+        );
+        assert_eq!(found, wanted);
+        assert_eq!(found.started, "2026-11-23T14:58:00Z".parse().ok());
+        assert_eq!(reading("web.shop", "<html>", at), None);
+    }
+}

@@ -1,0 +1,226 @@
+//! What the proxies of a zone run and count, in a cluster as on VMs: those of this host by their own admin interfaces, a
+//! few of the others through the zone's control plane.
+//!
+//! `envoys` speaks to the first, `remote` spends the little that may be asked of the second; `proof` and `tally` give
+//! meaning to what they say.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use jiff::Timestamp;
+use serde_json::Value;
+use weir_model::SplitName;
+use weir_planner::{Counts, Evidence, Item, Proof};
+use weir_render::{Anchored, Held, Object};
+
+use super::elsewhere::Dataplane;
+use super::envoys::{self, Admin, Mute, Place};
+use super::proof::{self, Round};
+use super::remote::Remote;
+use super::rest::Rest;
+use super::tally::{self, Reading, Tally};
+use super::{ABREAST, Sampled};
+use crate::{DriverError, Sighting};
+
+/// The active listeners of an Envoy, without the rest of its configuration.
+const LISTENERS: &str = "/config_dump?resource=dynamic_listeners";
+/// How long one Envoy's admin interface may take.
+const ADMIN_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Looks at proxies.
+#[derive(Debug)]
+pub(crate) struct Witness {
+    places: Vec<Place>,
+    /// The zone's control plane; none where nobody said where it is.
+    rest: Option<Arc<Rest>>,
+    memory: Mutex<Memory>,
+    remote: tokio::sync::Mutex<Remote>,
+}
+
+#[derive(Debug, Default)]
+struct Memory {
+    tally: Tally,
+    /// What a person should know and no proof says: dead sockets, proxies that cannot be read.
+    notes: Vec<String>,
+}
+
+impl Witness {
+    /// Checks where proxies are said to be; nothing is dialled.
+    ///
+    /// # Errors
+    /// The first place that cannot be one.
+    pub(crate) fn new(
+        envoy_admin: &[String],
+        rest: Option<Arc<Rest>>,
+        sampled: Sampled,
+        spent: PathBuf,
+    ) -> Result<Self, DriverError> {
+        let places: Result<Vec<_>, _> = envoy_admin.iter().map(|text| Place::parse(text)).collect();
+        Ok(Self {
+            places: places?,
+            rest,
+            memory: Mutex::default(),
+            remote: tokio::sync::Mutex::new(Remote::new(sampled, spent)),
+        })
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        // What is remembered is replaced as a whole: a panic elsewhere leaves nothing half done.
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a person should know and no proof says.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        self.memory().notes.clone()
+    }
+
+    /// Remembers what was observed: which items are driven, and when policies of ours were last written.
+    pub(crate) async fn observed(&self, items: &[Arc<Item>], written: &[(SplitName, Timestamp)]) {
+        let mut remote = self.remote.lock().await;
+        for item in items {
+            remote.expect(&item.split, item.digest);
+        }
+        for (split, at) in written {
+            remote.written(split, *at);
+        }
+    }
+
+    /// Connected proxies of the zone that may call any of these items' services; none if the control plane does not tell.
+    pub(crate) async fn callers(&self, items: &[Arc<Item>]) -> Option<Vec<Dataplane>> {
+        let rest = self.rest.as_ref()?;
+        let mut remote = self.remote.lock().await;
+        remote.of_any(rest, items).await
+    }
+
+    /// Asks every Envoy of this host the same; those that nobody answers for are left out and named in the notes.
+    async fn ask_all(&self, path_and_query: &str) -> Vec<(Admin, Result<Value, String>)> {
+        let places = self.places.clone();
+        let found = tokio::task::spawn_blocking(move || envoys::find(&places))
+            .await
+            .unwrap_or_default();
+        let answers: Vec<_> = futures::stream::iter(found)
+            .map(|admin| async move {
+                let answer = admin.get(path_and_query, ADMIN_TIMEOUT).await;
+                (admin, answer)
+            })
+            .buffered(ABREAST)
+            .collect()
+            .await;
+        let mut notes = Vec::new();
+        let mut alive = Vec::new();
+        for (admin, answer) in answers {
+            match answer {
+                Ok(value) => alive.push((admin, Ok(value))),
+                Err(Mute::Dead) => notes.push(format!("nobody answers at {admin}: its Envoy is gone")),
+                Err(Mute::Unreadable(why)) => {
+                    notes.push(why.clone());
+                    alive.push((admin, Err(why)));
+                }
+            }
+        }
+        let mut memory = self.memory();
+        if memory.notes != notes {
+            for note in notes.iter().filter(|note| !memory.notes.contains(note)) {
+                tracing::warn!("{note}");
+            }
+            memory.notes = notes;
+        }
+        alive
+    }
+
+    /// One proof for each item, in the order given.
+    pub(crate) async fn prove(&self, items: &[Arc<Item>]) -> Vec<Proof> {
+        let at = Timestamp::now();
+        let dumps = self.ask_all(LISTENERS).await;
+        let mut proofs = Vec::with_capacity(items.len());
+        for item in items {
+            let mut round = Round::default();
+            for (admin, dump) in &dumps {
+                match dump {
+                    Ok(dump) => round.seen.push((admin.to_string(), proof::read(item, dump))),
+                    Err(why) => round.mute.push(why.clone()),
+                }
+            }
+            let mut remote = self.remote.lock().await;
+            if round.has_callers() {
+                let here = round.callers();
+                let all = match &self.rest {
+                    Some(rest) => remote
+                        .callers(rest, &item.mesh, item.service.as_str(), item.port, true)
+                        .await
+                        .unwrap_or(here),
+                    None => here,
+                };
+                round.elsewhere = all.saturating_sub(here);
+                proofs.push(round.verdict(item, Evidence::Live, at));
+            } else if round.mute.is_empty() {
+                let why = match dumps.len() {
+                    0 => "no Envoy's admin interface answers on this host".to_owned(),
+                    1 => format!("the Envoy on this host does not call {}", item.service),
+                    n => format!("none of the {n} Envoys on this host calls {}", item.service),
+                };
+                proofs.push(match &self.rest {
+                    Some(rest) => remote.prove(rest, item, why).await,
+                    None => proof::unknown(
+                        format!(
+                            "{why}, and the agent is not told where the zone's control plane is (kuma.api)"
+                        ),
+                        0,
+                        at,
+                    ),
+                });
+            } else {
+                proofs.push(round.verdict(item, Evidence::Live, at));
+            }
+        }
+        proofs
+    }
+
+    /// One sighting for each anchor, in the order given: of the proxies of this host.
+    pub(crate) async fn sight(&self, anchors: &[Object]) -> Vec<Sighting> {
+        let dumps = self.ask_all(LISTENERS).await;
+        let mut sightings = Vec::with_capacity(anchors.len());
+        for object in anchors {
+            let Some(anchored) = Anchored::of(object) else {
+                sightings.push(Sighting::default());
+                continue;
+            };
+            let held: Vec<Held> = dumps
+                .iter()
+                .map(|(_, dump)| match dump {
+                    Ok(dump) => weir_render::holds(&anchored, dump),
+                    Err(_) => Held::No,
+                })
+                .collect();
+            let here = held.iter().filter(|held| **held != Held::NotCalling).count();
+            let all = match &self.rest {
+                Some(rest) => {
+                    let mut remote = self.remote.lock().await;
+                    remote
+                        .callers(rest, &object.mesh, &anchored.service, anchored.port, true)
+                        .await
+                }
+                None => None,
+            };
+            sightings.push(Sighting {
+                held: held.into_iter().max().filter(|_| here > 0),
+                complete: all.is_some_and(|all| usize::try_from(all).is_ok_and(|all| all <= here)),
+            });
+        }
+        sightings
+    }
+
+    /// One count for each item, in the order given; with what was read elsewhere at the same time.
+    pub(crate) async fn count(&self, items: &[Arc<Item>], more: Vec<Reading>) -> Vec<Option<Counts>> {
+        let stats = self.ask_all(tally::STATS).await;
+        let at = Timestamp::now();
+        let readings: Vec<Reading> = stats
+            .into_iter()
+            .filter_map(|(admin, stats)| Reading::of(admin.to_string(), &stats.ok()?, at))
+            .chain(more)
+            .collect();
+        self.memory().tally.take(items, &readings, at)
+    }
+}
