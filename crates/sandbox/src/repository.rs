@@ -121,6 +121,19 @@ impl Repository {
         self.record(&git, message)
     }
 
+    /// Removes a file and commits that; the commit's id.
+    ///
+    /// # Errors
+    /// If Git or the disk refuses.
+    pub fn remove(&self, file: &str, message: &str) -> anyhow::Result<String> {
+        std::fs::remove_file(self.dir.join(file)).with_context(|| format!("cannot remove {file}"))?;
+        let git = Git::open(&self.dir)?;
+        let mut index = git.index()?;
+        index.remove_path(Path::new(file))?;
+        index.write()?;
+        self.record(&git, message)
+    }
+
     /// `git revert` of the newest commit; the new commit's id.
     ///
     /// # Errors
