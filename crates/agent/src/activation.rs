@@ -10,7 +10,7 @@ use weir_planner::{Generation, Item, ZoneFacts, ZonePlan};
 use weir_render::{Object, Options, Step};
 
 use crate::anchors::{self, Anchors};
-use crate::decide::{Conclusion, Decision, Happened, SPLIT, conclude, decide, items};
+use crate::decide::{Conclusion, Decision, Happened, SPLIT, conclude, decide, items, only_introduced};
 use crate::take::Memory;
 
 /// Runs one activation at a time `now`, of a clock that only rises.
@@ -71,7 +71,16 @@ pub async fn activate(
             break;
         }
     }
-    let proofs = driver.prove(&items).await;
+    let introduced = |item: &&Arc<Item>| decision.introduced.contains(&item.split);
+    let in_force: Vec<_> = items.iter().filter(|item| !introduced(item)).cloned().collect();
+    let mut proven = driver.prove(&in_force).await.into_iter();
+    let proofs = items
+        .iter()
+        .map_while(|item| match introduced(&item) {
+            true => Some(only_introduced(Timestamp::now())),
+            false => proven.next(),
+        })
+        .collect();
     let counts = driver.count(&items).await;
     let happened = Happened {
         observed,

@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use weir_drivers::{DriverError, Observed, Outcome};
 use weir_model::{SplitName, ZoneName};
 use weir_planner::{
-    Counts, Digest, Evidence, Generation, Item, ItemFact, ItemState, Proof, SecondWriter, Verdict, ZoneFacts,
-    ZonePlan,
+    Counts, Coverage, Digest, Evidence, Generation, Item, ItemFact, ItemState, Proof, SecondWriter, Verdict,
+    ZoneFacts, ZonePlan,
 };
 use weir_render::{Extent, Form, Object, Options, Step};
 
@@ -279,11 +279,6 @@ pub fn conclude(
                     .map(|fact| fact.second_writers.clone())
                     .unwrap_or_default(),
             };
-            let proof = proof.map(|proof| match happened.decision.introduced.contains(&item.split) {
-                true => only_introduced(proof),
-                false => proof.clone(),
-            });
-            let proof = proof.as_ref();
             ItemFact {
                 split: item.split.clone(),
                 generation: item.generation,
@@ -318,15 +313,18 @@ pub fn conclude(
     }
 }
 
-/// A caller of one backend's own service may have the declared weights before the split is in force: that proves nothing.
-fn only_introduced(proof: &Proof) -> Proof {
+/// The proof of an item that is only introduced. No proxy is asked: a caller of one backend's own service may have the
+/// declared weights before the split is in force, and what may be asked through a control plane is little.
+pub(crate) fn only_introduced(at: Timestamp) -> Proof {
     Proof {
         verdict: Verdict::Different(
-            "introduced, not in force: the weights follow once every caller's Envoy knows all backends"
+            "introduced, not in force: its weights follow once every caller's Envoy knows all its backends"
                 .to_owned(),
         ),
+        evidence: Evidence::Unknown,
+        at,
+        coverage: Coverage { seen: 0, of: 0 },
         weights: None,
-        ..proof.clone()
     }
 }
 
@@ -416,6 +414,9 @@ fn state(
             .is_none_or(|was| was.digest != item.digest)
     {
         return ItemState::Failed(error.to_string());
+    }
+    if happened.decision.introduced.contains(&item.split) {
+        return ItemState::Applied;
     }
     let rival = second_writers.iter().find(|writer| writer.overrides);
     match (proof, rival) {
