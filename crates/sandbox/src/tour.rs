@@ -22,6 +22,10 @@ use crate::play::{GENTLE, Play, Scene, Setup};
 use crate::repository::SPLIT as FILE;
 use crate::traffic::{Pace, Tally};
 
+/// Within this time every Envoy has followed its control plane (2.0 s at most in 60 changes). Nobody proves to us that a
+/// policy is gone from them.
+const FOLLOWED: Duration = Duration::from_secs(3);
+
 /// One line of the tour.
 #[derive(Debug, Clone, Serialize)]
 pub struct Line {
@@ -202,6 +206,8 @@ impl Story {
         self.commit = self.play.repository.remove(FILE, message)?;
         self.play.look();
         let took = self.play.removed(&self.commit).await?;
+        // Requests go on meanwhile: what this loses belongs to this step.
+        tokio::time::sleep(FOLLOWED).await;
         let note = format!("{message}; gone everywhere after {} ms", took.as_millis());
         self.count("removed", begin, None, note).await
     }
