@@ -206,7 +206,9 @@ impl Witness {
             };
             sightings.push(Sighting {
                 held: held.into_iter().max().filter(|_| here > 0),
-                complete: all.is_some_and(|all| usize::try_from(all).is_ok_and(|all| all <= here)),
+                // A control plane that just came back knows of no proxies: that is not to say that there are none.
+                complete: here > 0
+                    && all.is_some_and(|all| usize::try_from(all).is_ok_and(|all| all <= here)),
             });
         }
         sightings
