@@ -20,6 +20,11 @@ const STUCK: Duration = Duration::from_secs(120);
 /// (`kuma-dp --drain-time`, by default 30 s), and one second more.
 const DRAIN: Duration = Duration::from_secs(31);
 
+/// A policy that is gone is not made anew before this. Kuma looks once a second for what changed, by the number of writes
+/// that each object has had: one that goes and comes between two looks, and has as many as the last time, is to it the
+/// same as before, and its proxies never hear of the new one (measured on 2.14.3).
+const FORGOTTEN: Duration = Duration::from_secs(3);
+
 #[derive(Debug, Clone)]
 struct Seen {
     spec: Value,
@@ -35,12 +40,17 @@ struct Seen {
 
 /// All of them.
 #[derive(Debug, Clone, Default)]
-pub struct Anchors(BTreeMap<(Kind, String), Seen>);
+pub struct Anchors {
+    seen: BTreeMap<(Kind, String), Seen>,
+    /// Those that are gone, and when that was noted.
+    gone: BTreeMap<(Kind, String), Instant>,
+}
 
 impl Anchors {
-    /// Takes note of all objects that are an anchor alone, each with what proxies run of it; forgets those that are gone.
+    /// Takes note of all objects that are an anchor alone, each with what proxies run of it; of those that are gone for
+    /// how long.
     pub fn note(&mut self, objects: &[(Object, Sighting)], now: Instant) {
-        let mut before = std::mem::take(&mut self.0);
+        let mut before = std::mem::take(&mut self.seen);
         for (object, sighting) in objects {
             let key = (object.kind, object.name.clone());
             let mut seen = match before.remove(&key) {
@@ -68,8 +78,17 @@ impl Anchors {
                 !matches!(sighting.held, Some(Held::No | Held::Besides)),
                 seen.alone,
             );
-            self.0.insert(key, seen);
+            self.gone.remove(&key);
+            self.seen.insert(key, seen);
         }
+        self.gone
+            .retain(|_, since| now.duration_since(*since) < FORGOTTEN);
+        self.gone.extend(before.into_keys().map(|key| (key, now)));
+    }
+
+    /// Whether this object may be made anew: it is not gone for less than Kuma takes to see that.
+    pub fn may_come(&self, object: &Object) -> bool {
+        !self.gone.contains_key(&(object.kind, object.name.clone()))
     }
 
     /// Whether the whole policy may follow this anchor: every caller's Envoy has the clusters that it needs.
@@ -84,7 +103,7 @@ impl Anchors {
     }
 
     fn seen(&self, object: &Object) -> Option<&Seen> {
-        let seen = self.0.get(&(object.kind, object.name.clone()));
+        let seen = self.seen.get(&(object.kind, object.name.clone()));
         seen.filter(|seen| seen.spec == object.spec)
     }
 }

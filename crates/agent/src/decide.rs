@@ -84,7 +84,9 @@ pub fn decide(
         let first = weir_render::introduction(&whole);
         if first != whole && comes_first(item, &first, memory, observed, anchors) {
             introduced.insert(item.split.clone());
-            wanted.push((item, first));
+            if first.iter().all(|anchor| anchors.may_come(anchor)) {
+                wanted.push((item, first));
+            }
         } else {
             wanted.push((item, whole));
         }

@@ -631,6 +631,29 @@ async fn a_split_comes_and_goes_by_way_of_its_anchor() {
     }
 }
 
+/// Between two looks of Kuma, what goes and comes is the same as before to it.
+#[tokio::test(start_paused = true)]
+async fn what_is_gone_is_not_made_anew_before_kuma_has_seen_that() {
+    let (dir, fake) = (tempfile::tempdir().unwrap(), fake());
+    let agent = Running::start(&dir, &fake);
+    agent.offers.send(plan(1, "fra")).await.unwrap();
+    agent.pass(Duration::from_secs(1)).await;
+    agent.offers.send(empty_plan(2)).await.unwrap();
+    while agent.steps().last() != Some(&"delete") {
+        agent.pass(Duration::from_millis(50)).await;
+    }
+    agent.offers.send(plan(3, "fra")).await.unwrap();
+    agent.pass(Duration::from_secs(10)).await;
+    assert_eq!(
+        agent.steps(),
+        ["introduce", "put", "withdraw", "delete", "introduce", "put"]
+    );
+    let at: Vec<Instant> = fake.lock().unwrap().steps.iter().map(|(_, at)| *at).collect();
+    let took = (at[4] - at[3]).as_secs_f64();
+    assert!((3.0..4.5).contains(&took), "made anew {took} s after it went");
+    agent.stop().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn killed_between_the_two_writes_an_agent_goes_on_from_there() {
     let (dir, fake) = (tempfile::tempdir().unwrap(), fake());
