@@ -17,6 +17,7 @@ use weir_planner::ZonePlan;
 use weir_render::Options;
 
 use crate::activation::activate;
+use crate::anchors::Anchors;
 use crate::current::Current;
 use crate::decide;
 use crate::status;
@@ -72,6 +73,8 @@ struct State {
     away: Option<Instant>,
     /// When something was last taken or written.
     changed: Instant,
+    /// Policies that are an anchor alone, and how long they are.
+    anchors: Anchors,
 }
 
 impl Loop {
@@ -91,6 +94,7 @@ impl Loop {
             instance: None,
             away: None,
             changed: Instant::now(),
+            anchors: Anchors::default(),
         };
         let mut offers_open = true;
         let mut hangups_open = true;
@@ -162,7 +166,16 @@ impl Loop {
         let (facts, unsettled) = match &state.plan {
             Some(plan) => {
                 let earlier = Some(&before.facts);
-                let done = activate(&*self.driver, plan, &state.memory, self.options, earlier).await;
+                let done = activate(
+                    &*self.driver,
+                    plan,
+                    &state.memory,
+                    self.options,
+                    earlier,
+                    &mut state.anchors,
+                    Instant::now(),
+                )
+                .await;
                 if done.wrote {
                     state.changed = Instant::now();
                 }

@@ -515,6 +515,11 @@ fn beside(
             let (standing, why) = match &fact.state {
                 ItemState::Failed(why) => (Standing::Failed, why.as_str()),
                 ItemState::Held(why) => (Standing::Held, why.as_str()),
+                ItemState::Applied => (
+                    Standing::Progressing,
+                    "no request goes by it any more; what is left keeps its backends known to the callers' Envoys, and \
+                     goes once their connections are drained, within a minute",
+                ),
                 _ => (Standing::Progressing, "it is still there"),
             };
             let split = &fact.split;
