@@ -170,7 +170,7 @@ pub async fn measure(play: &mut Play, changes: usize) -> anyhow::Result<Pace> {
     for zone in play.zones.clone() {
         play.kill_agent(&zone).await?;
     }
-    let cluster = play.cast.cluster().map(|cluster| cluster.admin.clone());
+    let cluster = play.cast.cluster_admin();
     let stores: Vec<Store> = play
         .parts
         .iter()
