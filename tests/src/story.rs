@@ -12,9 +12,9 @@ use tokio::time::Instant;
 use weir_planner::Evidence;
 use weir_sandbox::bound::{bounds, inside};
 use weir_sandbox::coordinator::{SPLIT, proven, weights_word};
-use weir_sandbox::play::{Play, Setup};
+use weir_sandbox::play::{Play, Scene, Setup};
 use weir_sandbox::real::rest::Api;
-use weir_sandbox::repository::{BACKENDS, SPLIT as FILE, split_text};
+use weir_sandbox::repository::{BACKENDS, SPLIT as FILE};
 use weir_sandbox::traffic::{Pace, Tally};
 use weir_wire::api::{SplitInZone, SplitStatus, Standing};
 
@@ -35,12 +35,17 @@ pub struct Story {
     lost_by_hand: u64,
 }
 
-/// Starts a federation, tells the whole story and ends it.
+/// Starts a federation, tells the whole story and ends it. With the double one of its zones is a cluster.
 ///
 /// # Errors
 /// Whatever was not as it should be, with the ends of all logs.
 pub async fn tell(real: bool, requests: u64) -> anyhow::Result<()> {
-    let mut story = Story::start(real, requests).await?;
+    let scene = if real {
+        Scene::Vms
+    } else {
+        Scene::WithDoubleCluster
+    };
+    let mut story = Story::start_on(scene, real, requests).await?;
     match story.chapters().await {
         Ok(()) => {
             story.play.stop().await;
@@ -51,17 +56,21 @@ pub async fn tell(real: bool, requests: u64) -> anyhow::Result<()> {
 }
 
 impl Story {
-    /// Starts the federation: everything goes to the VMs, and callers send.
+    /// Starts the federation on VMs alone: everything goes to the first backend, and callers send.
     ///
     /// # Errors
     /// Whatever did not start.
     pub async fn start(real: bool, requests: u64) -> anyhow::Result<Self> {
+        Self::start_on(Scene::Vms, real, requests).await
+    }
+
+    async fn start_on(scene: Scene, real: bool, requests: u64) -> anyhow::Result<Self> {
         let setup = Setup {
             dir: None,
             real,
             bare: false,
         };
-        let play = Play::start(setup, |_| {}).await?;
+        let play = Play::start_on(scene, setup, |_| {}).await?;
         play.pace(GENTLE);
         Ok(Self {
             play,
@@ -79,6 +88,7 @@ impl Story {
         self.agent_killed([20, 80], [60, 40]).await?;
         self.objects_removed([60, 40]).await?;
         self.second_writers([60, 40]).await?;
+        self.comes_and_goes().await?;
         let sent: u64 = self.play.callers.values().map(|c| c.tally().requests).sum();
         ensure!(sent > 0, "nobody sent anything");
         self.unharmed("the story")
@@ -289,12 +299,48 @@ impl Story {
         Ok(())
     }
 
+    /// The split is removed and declared again, and the same with the second commit in the middle of the first: nothing is
+    /// lost, and no zone is called converged before nothing of ours is left in it.
+    async fn comes_and_goes(&self) -> anyhow::Result<()> {
+        let remove = || {
+            let commit = self.play.repository.remove(FILE, "Split nothing any more");
+            self.play.look();
+            commit
+        };
+        let commit = remove()?;
+        let took = self.play.removed(&commit).await?;
+        for zone in &self.play.zones {
+            let left = our_objects(&self.api(zone)?).await?;
+            ensure!(left.is_empty(), "{zone} is called converged and has {left:?}");
+        }
+        self.unharmed("the split was removed")?;
+        let begin = Instant::now();
+        let commit = self.commit(30, 70)?;
+        self.play.proven(&commit).await.context("declared again")?;
+        say(&format!(
+            "a split removed: gone after {} ms; declared again: proven after {} ms",
+            took.as_millis(),
+            begin.elapsed().as_millis()
+        ));
+        self.shares("declared again", |_| [30, 70]).await?;
+        self.unharmed("the split was declared again")?;
+        remove()?;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let commit = self.commit(70, 30)?;
+        self.play
+            .proven(&commit)
+            .await
+            .context("declared again at once")?;
+        self.shares("declared again at once", |_| [70, 30]).await?;
+        self.unharmed("the split was declared again while it was on its way out")
+    }
+
     /// Commits these weights and tells the coordinator.
     ///
     /// # Errors
     /// If Git refuses.
     pub fn commit(&self, vm: u32, cloud: u32) -> anyhow::Result<String> {
-        let text = split_text(vm, cloud);
+        let text = self.play.repository.split_text(vm, cloud);
         let message = format!("Send {vm} % to the VMs and {cloud} % to the cloud");
         let commit = self.play.repository.commit(&[(FILE, &text)], &message)?;
         self.play.look();

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use weir_model::{SplitName, ZoneName};
-use weir_planner::{Evidence, Generation, Item, ItemFact, ItemState, Plan, Proof, Verdict};
+use weir_planner::{
+    CountScope, Counts, Evidence, Generation, Item, ItemFact, ItemState, Plan, Proof, Verdict,
+};
 use weir_wire::api::{AgentStatus, Percent, RouteWeights, SplitInZone, SplitStatus, Standing, ZoneStatus};
 
 use crate::fleet::{Agent, Fleet};
@@ -42,6 +44,11 @@ impl Sight<'_> {
             .unwrap_or(self.plan.created)
     }
 
+    /// Whether it cannot come back by itself: the certificate that it would show has ended.
+    fn lost(&self, agent: &Agent) -> bool {
+        !agent.connected && agent.certificate_expires.is_some_and(|end| end <= self.now)
+    }
+
     fn silent(&self, agent: &Agent) -> Option<(Standing, String)> {
         let Some(heard) = agent.heard_at else {
             let why = if agent.connected {
@@ -65,10 +72,16 @@ impl Sight<'_> {
             } else {
                 "not connected"
             };
-            (
-                Standing::Stale,
-                format!("{how} for {}; what is shown is old", span(silence)),
-            )
+            let since = span(silence);
+            let why = if self.lost(agent) {
+                format!(
+                    "{how} for {since}, and its certificate has ended: what its host runs is not known; let it join again, \
+                     or, if its host is gone, `weir-coordinator agent forget` it"
+                )
+            } else {
+                format!("{how} for {since}; what is shown is old")
+            };
+            (Standing::Stale, why)
         })
     }
 
@@ -246,9 +259,19 @@ fn declared(item: &Item) -> RouteWeights {
         .collect()
 }
 
+/// The counts that may be added up, so that no request is in them twice: those of the agent that has counted the whole zone
+/// for longest, or those of all hosts.
+fn counted<'a>(facts: &[&'a ItemFact]) -> Vec<&'a Counts> {
+    let all = || facts.iter().filter_map(|fact| fact.counts.as_ref());
+    let zone = all()
+        .filter(|counts| counts.scope == CountScope::Zone)
+        .min_by_key(|counts| counts.since);
+    zone.map_or_else(|| all().collect(), |only| vec![only])
+}
+
 /// One split in one zone: the agent with the worst word is shown, traffic is summed over all.
 pub fn split_in_zone(sight: Sight<'_>, zone: &ZoneName, item: &Item) -> SplitInZone {
-    let agents: Vec<(&String, &Agent)> = sight.fleet.counting(zone, sight.now).collect();
+    let agents: Vec<(&String, &Agent)> = sight.fleet.of(zone).collect();
     let mut shown = SplitInZone {
         zone: zone.to_string(),
         standing: Standing::Unknown,
@@ -311,13 +334,21 @@ pub fn split_in_zone(sight: Sight<'_>, zone: &ZoneName, item: &Item) -> SplitInZ
         .iter()
         .filter_map(|(_, agent)| agent.items.get(&item.split))
         .collect();
+    // Every agent sees proxies of its own host, or samples those of the whole zone: the latter may be the same ones, so that
+    // what was seen for certain is the larger of the two.
+    let (mut here, mut sampled) = (0_u32, 0_u32);
     for proof in facts.iter().filter_map(|fact| fact.proof.as_ref()) {
-        shown.seen = shown.seen.saturating_add(proof.coverage.seen);
+        if proof.evidence == Evidence::Sampled {
+            sampled = sampled.max(proof.coverage.seen);
+        } else {
+            here = here.saturating_add(proof.coverage.seen);
+        }
         shown.of = shown.of.max(proof.coverage.of);
     }
+    shown.seen = here.max(sampled);
     shown.of = shown.of.max(shown.seen);
     let mut since: Option<Timestamp> = None;
-    for counts in facts.iter().filter_map(|fact| fact.counts.as_ref()) {
+    for counts in counted(&facts) {
         for (into, from) in [
             (&mut shown.counted, &counts.requests),
             (&mut shown.failed, &counts.failed),
@@ -358,16 +389,14 @@ pub fn zones(sight: Sight<'_>, platforms: &BTreeMap<ZoneName, String>) -> Vec<Zo
     names.dedup();
     names
         .into_iter()
-        .filter(|name| {
-            sight.plan.zones.contains_key(*name) || sight.fleet.counting(name, sight.now).next().is_some()
-        })
+        .filter(|name| sight.plan.zones.contains_key(*name) || sight.fleet.of(name).next().is_some())
         .map(|name| zone(sight, name, platforms))
         .collect()
 }
 
 /// One zone.
 pub fn zone(sight: Sight<'_>, name: &ZoneName, platforms: &BTreeMap<ZoneName, String>) -> ZoneStatus {
-    let agents: Vec<(&String, &Agent)> = sight.fleet.counting(name, sight.now).collect();
+    let agents: Vec<(&String, &Agent)> = sight.fleet.of(name).collect();
     let declared = sight.plan.zones.get(name);
     let (standing, reason) = if declared.is_none() {
         (
@@ -389,13 +418,8 @@ pub fn zone(sight: Sight<'_>, name: &ZoneName, platforms: &BTreeMap<ZoneName, St
         // What the zone as a whole holds: its slowest agent's.
         generation: agents.iter().map(|(_, a)| a.generation.0).min().unwrap_or(0),
         kuma: agents.iter().find_map(|(_, agent)| agent.kuma.clone()),
-        // Those as well that nobody waits for any more: what their hosts run is not known, and somebody should see that.
-        agents: sight
-            .fleet
-            .zones
-            .get(name)
-            .into_iter()
-            .flatten()
+        agents: agents
+            .iter()
             .map(|(name, agent)| agent_status(name, agent))
             .collect(),
     }
@@ -451,26 +475,8 @@ fn zone_standing(
         Some(worst) => worst,
         // Nothing is split here, so nothing was read back: what cannot be read is not known.
         None if nothing_is_split && unreadable.is_some() => (Standing::Unknown, unreadable),
-        None => (Standing::Converged, unreadable.or_else(|| lost(sight, name))),
+        None => (Standing::Converged, unreadable),
     }
-}
-
-/// An agent that nobody waits for any more, and that nobody has taken its host's traffic from, as far as is known.
-fn lost(sight: Sight<'_>, zone: &ZoneName) -> Option<String> {
-    let all = sight.fleet.zones.get(zone)?;
-    let counting: Vec<&String> = sight
-        .fleet
-        .counting(zone, sight.now)
-        .map(|(name, _)| name)
-        .collect();
-    let (name, agent) = all.iter().find(|(name, _)| !counting.contains(name))?;
-    let silence = agent.heard_at.map_or_else(
-        || "was never heard".to_owned(),
-        |at| format!("was not heard for {}", span(sight.now.duration_since(at))),
-    );
-    Some(format!(
-        "without agent {name}, which {silence} and whose certificate has ended: what its host runs is not known"
-    ))
 }
 
 /// What an agent says that stands in no split of the plan: that it holds another plan (and so may still drive splits
@@ -509,6 +515,11 @@ fn beside(
             let (standing, why) = match &fact.state {
                 ItemState::Failed(why) => (Standing::Failed, why.as_str()),
                 ItemState::Held(why) => (Standing::Held, why.as_str()),
+                ItemState::Applied => (
+                    Standing::Progressing,
+                    "no request goes by it any more; what is left keeps its backends known to the callers' Envoys, and \
+                     goes once their connections are drained, within a minute",
+                ),
                 _ => (Standing::Progressing, "it is still there"),
             };
             let split = &fact.split;
@@ -538,7 +549,7 @@ fn agent_status(name: &str, agent: &Agent) -> AgentStatus {
 /// When a zone had proven all of the plan: the newest proof of those that the plan's own generation brought. None while
 /// any item of the zone is not converged.
 pub fn proven_at(sight: Sight<'_>, zone: &ZoneName) -> Option<Timestamp> {
-    let agents: Vec<(&String, &Agent)> = sight.fleet.counting(zone, sight.now).collect();
+    let agents: Vec<(&String, &Agent)> = sight.fleet.of(zone).collect();
     if zone_standing(sight, zone, &agents).0 != Standing::Converged {
         return None;
     }

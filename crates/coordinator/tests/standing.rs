@@ -13,8 +13,8 @@ use weir_model::{
     BackendName, BasisPoints, CommitId, RouteName, SourceCommit, SourceFile, SourceName, SplitName, ZoneName,
 };
 use weir_planner::{
-    Counts, Coverage, Digest, Evidence, Generation, Inputs, ItemFact, ItemState, Plan, Planned, Proof,
-    ProvenWeights, SecondWriter, Verdict,
+    CountScope, Counts, Coverage, Digest, Evidence, Generation, Inputs, ItemFact, ItemState, Plan, Planned,
+    Proof, ProvenWeights, SecondWriter, Verdict,
 };
 use weir_wire::api::{AgentStatus, Percent, SplitInZone, Standing, ZoneStatus};
 
@@ -411,6 +411,48 @@ fn a_difference_right_after_a_change_is_the_change() {
 }
 
 #[test]
+fn a_request_that_two_agents_of_a_cluster_counted_is_one_request() {
+    let plan = plan();
+    let seen = |since, vm: u64, scope, evidence| {
+        let backend = || BackendName::new("vm").unwrap();
+        let mut fact = fact(&plan);
+        fact.proof = Some(proof(Verdict::Exact, evidence));
+        fact.counts = Some(Counts {
+            since: at(since),
+            at: at(98),
+            requests: BTreeMap::from([(backend(), vm)]),
+            failed: BTreeMap::from([(backend(), 0)]),
+            scope,
+        });
+        agent(fact)
+    };
+    let (host, whole) = (CountScope::Host, CountScope::Zone);
+    // Both scrape the same two sidecars, and both sampled them; a third reads the sockets of one of the hosts.
+    let shown = look(
+        &plan,
+        &fleet([
+            ("fra-1", seen(60, 100, whole, Evidence::Sampled)),
+            ("fra-2", seen(55, 140, whole, Evidence::Sampled)),
+            ("fra-3", seen(50, 70, host, Evidence::Live)),
+        ]),
+    );
+    assert_eq!(
+        (
+            shown.counted,
+            shown.counted_since.as_deref(),
+            shown.seen,
+            shown.of
+        ),
+        (
+            BTreeMap::from([("vm".to_owned(), 140)]),
+            Some("2027-01-15T08:00:55Z"),
+            2,
+            2
+        )
+    );
+}
+
+#[test]
 fn of_several_agents_the_worst_counts_and_traffic_is_summed() {
     let plan = plan();
     let counts = |since, vm: u64, failed: u64| {
@@ -420,6 +462,7 @@ fn of_several_agents_the_worst_counts_and_traffic_is_summed() {
             at: at(98),
             requests: BTreeMap::from([(backend(), vm)]),
             failed: BTreeMap::from([(backend(), failed)]),
+            scope: CountScope::Host,
         })
     };
     let mut good = fact(&plan);
@@ -450,33 +493,46 @@ fn of_several_agents_the_worst_counts_and_traffic_is_summed() {
     );
     assert_eq!((shown.evidence, shown.seen, shown.of), (Evidence::Unknown, 2, 2));
 
-    // One that is silent makes the zone stale, until its certificate has ended: then nobody waits for it any more.
+    // One that is silent makes the zone stale, however long: what its host runs is not known.
     let mut gone = agent(fact(&plan));
     gone.connected = false;
     gone.heard_at = Some(at(0));
     let both = |gone: Agent| fleet([("fra-1", agent(fact(&plan))), ("fra-2", gone)]);
     assert_eq!(look(&plan, &both(gone.clone())).standing, Standing::Stale);
     gone.certificate_expires = Some(at(99));
-    assert_eq!(look(&plan, &both(gone.clone())).standing, Standing::Converged);
-    // It is still seen in its zone.
-    let shown = standing::zone(
-        Sight {
+    assert_eq!(look(&plan, &both(gone.clone())).standing, Standing::Stale);
+    let mut seen = both(gone);
+    let fra = |seen: &Fleet| {
+        let sight = Sight {
             plan: &plan,
             created: &BTreeMap::new(),
-            fleet: &both(gone),
+            fleet: seen,
             stale: STALE,
             now: now(),
-        },
-        &zone("fra"),
-        &BTreeMap::new(),
+        };
+        (
+            standing::zone(sight, &zone("fra"), &BTreeMap::new()),
+            standing::proven_at(sight, &zone("fra")),
+        )
+    };
+    let (shown, proven) = fra(&seen);
+    assert_eq!(
+        (shown.standing, shown.agents.len(), proven),
+        (Standing::Stale, 2, None)
     );
-    assert_eq!((shown.standing, shown.agents.len()), (Standing::Converged, 2));
     assert_eq!(
         shown.reason.as_deref(),
         Some(
-            "without agent fra-2, which was not heard for 100 s and whose certificate has ended: what its host runs is not \
-             known"
+            "agent fra-2: not connected for 100 s, and its certificate has ended: what its host runs is not known; let it \
+             join again, or, if its host is gone, `weir-coordinator agent forget` it"
         )
+    );
+    // Until somebody says that its host is gone.
+    seen.forget(&zone("fra"), "fra-2");
+    let (shown, _) = fra(&seen);
+    assert_eq!(
+        (shown.standing, shown.agents.len(), shown.reason),
+        (Standing::Converged, 1, None)
     );
 }
 

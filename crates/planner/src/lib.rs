@@ -35,6 +35,7 @@ pub mod plan;
 pub mod planning;
 pub mod precedence;
 mod programmed;
+pub mod prune;
 pub mod refusal;
 mod retire;
 mod words;
@@ -43,8 +44,8 @@ pub use canonical::{anchor, item_digest, plan_id};
 pub use diff::{PlanDiff, diff};
 pub use explain::{Explanation, explain};
 pub use facts::{
-    Counts, Coverage, Evidence, ItemFact, ItemState, Proof, ProvenWeights, SecondWriter, ServiceFact,
-    ServiceState, Verdict, ZoneFacts,
+    CountScope, Counts, Coverage, Evidence, ItemFact, ItemState, Proof, ProvenWeights, SecondWriter,
+    ServiceFact, ServiceState, Verdict, ZoneFacts,
 };
 pub use lint::{Finding, Rule, lint, lint_made};
 pub use plan::{

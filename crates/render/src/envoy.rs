@@ -38,7 +38,7 @@ pub fn weights(item: &Item, dump: &Value) -> Live {
         let Some(active) = listener.pointer("/active_state/listener") else {
             continue; // warming or draining: no request goes through it
         };
-        match called(item, active) {
+        match called(item.mesh.as_str(), item.service.as_str(), item.port, active) {
             Called::Other => continue,
             Called::Unclear => {
                 return Live::Unknown(format!("listener {name} does not say which service it is for"));
@@ -72,7 +72,7 @@ impl Live {
 }
 
 /// Dynamic listeners, whether they stand alone or in the dump's own list of them. An Envoy without any answers `{}`.
-fn listeners(dump: &Value) -> Option<Vec<&Value>> {
+pub(crate) fn listeners(dump: &Value) -> Option<Vec<&Value>> {
     let dump = dump.as_object()?;
     let configs = match dump.get("configs") {
         None => return dump.is_empty().then(Vec::new),
@@ -96,7 +96,7 @@ fn listeners(dump: &Value) -> Option<Vec<&Value>> {
     Some(found)
 }
 
-enum Called {
+pub(crate) enum Called {
     This,
     Other,
     Unclear,
@@ -108,7 +108,7 @@ enum Called {
 /// Two kinds of outbound listener are for no service that a plan names, and carry no such name: a transparent proxy's
 /// pass-through, which sends on to wherever a connection was meant for, and one for a legacy service, which says so in
 /// its tags.
-fn called(item: &Item, listener: &Value) -> Called {
+pub(crate) fn called(mesh: &str, service: &str, port: u16, listener: &Value) -> Called {
     if listener.get("traffic_direction").and_then(Value::as_str) != Some("OUTBOUND") {
         return Called::Other;
     }
@@ -116,24 +116,26 @@ fn called(item: &Item, listener: &Value) -> Called {
         return Called::Other;
     }
     let tags = listener.pointer("/metadata/filter_metadata/io.kuma.tags");
-    let name = tags
-        .and_then(|tags| tags.get("kuma.io/unified-name"))
-        .and_then(Value::as_str)
-        .or_else(|| manager(listener)?.pointer("/route_config/name")?.as_str());
-    let Some(name) = name else {
+    let Some(name) = unified_name(listener) else {
         let legacy = tags.is_some_and(|tags| tags.get("kuma.io/service").is_some());
         return if legacy { Called::Other } else { Called::Unclear };
     };
     let parts: Vec<_> = name.split('_').collect();
-    let ["kri", kind, mesh, _zone, _namespace, service, port] = parts.as_slice() else {
+    let ["kri", kind, in_mesh, _zone, _namespace, called, at] = parts.as_slice() else {
         // Another kind of destination (a pass-through, a legacy service) has another kind of name.
         return Called::Other;
     };
-    let ours = ["msvc", "mzsvc"].contains(kind)
-        && *mesh == item.mesh.as_str()
-        && *service == item.service.as_str()
-        && *port == item.port.to_string();
+    let ours =
+        ["msvc", "mzsvc"].contains(kind) && *in_mesh == mesh && *called == service && *at == port.to_string();
     if ours { Called::This } else { Called::Other }
+}
+
+/// The name that says what an outbound listener is for.
+pub(crate) fn unified_name(listener: &Value) -> Option<&str> {
+    let tags = listener.pointer("/metadata/filter_metadata/io.kuma.tags");
+    tags.and_then(|tags| tags.get("kuma.io/unified-name"))
+        .and_then(Value::as_str)
+        .or_else(|| manager(listener)?.pointer("/route_config/name")?.as_str())
 }
 
 /// The network filters of all chains that are of this type.
@@ -159,7 +161,7 @@ fn filters<'a>(listener: &'a Value, kind: &str) -> Vec<&'a Value> {
         .collect()
 }
 
-fn manager(listener: &Value) -> Option<&Value> {
+pub(crate) fn manager(listener: &Value) -> Option<&Value> {
     filters(listener, ".HttpConnectionManager").first().copied()
 }
 
@@ -216,7 +218,7 @@ fn http(item: &Item, manager: &Value) -> Result<ProvenWeights, Live> {
     for route in routes.ok_or_else(|| unknown("its virtual host has no routes"))? {
         let conditions = conditions(route.get("match").unwrap_or(&Value::Null))
             .map_err(|why| Live::Unknown(format!("a route has a condition that cannot be read: {why}")))?;
-        if !conditions.is_anchor(item) {
+        if !conditions.is_anchor(&item.anchor) {
             live.push((conditions, route));
         }
     }
@@ -339,7 +341,7 @@ fn backend(item: &Item, at: &Destination) -> Option<BackendName> {
     found.next().map(|(name, _)| name.clone())
 }
 
-fn conditions(of: &Value) -> Result<Conditions, String> {
+pub(crate) fn conditions(of: &Value) -> Result<Conditions, String> {
     let of = of.as_object().ok_or("there is none")?;
     let mut path = None;
     let mut headers = BTreeSet::new();

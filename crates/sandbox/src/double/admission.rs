@@ -145,9 +145,8 @@ impl Reviewer {
             };
             return if foreign { wrong_origin() } else { nothing };
         }
-        let kind = match kind_of(object) {
-            Some(kind @ (Kind::MeshHTTPRoute | Kind::MeshTCPRoute)) => kind,
-            _ => return nothing,
+        let Some(kind @ (Kind::MeshHTTPRoute | Kind::MeshTCPRoute)) = kind_of(object) else {
+            return nothing;
         };
         let Err(faults) = spec(kind, &object["spec"]) else {
             return nothing;

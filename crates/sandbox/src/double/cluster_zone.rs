@@ -224,6 +224,7 @@ impl ClusterZone {
         &self,
         stage: &Stage,
         zone: &str,
+        name: &str,
         address: IpAddr,
         outbound: &[Value],
     ) -> anyhow::Result<String> {
@@ -236,7 +237,7 @@ impl ClusterZone {
             },
         });
         let networking = json!({"address": address, "inbound": [inbound], "outbound": outbound});
-        self.dataplane(stage, "caller-0", &networking).await
+        self.dataplane(stage, &format!("{name}-0"), &networking).await
     }
 
     async fn dataplane(&self, stage: &Stage, name: &str, networking: &Value) -> anyhow::Result<String> {

@@ -323,21 +323,37 @@ impl Real {
         self.start_proxy_as(zone, name, ProxyType::Dataplane, what, token)
     }
 
-    async fn start_caller_proxy(&mut self, zone: &str) -> anyhow::Result<Vec<Outbound>> {
-        let service = &self.stage.service;
-        let mut targets = vec![(
+    /// Two dataplanes: one whose only outbound is the MeshMultiZoneService, one that has a MeshService of each backend and
+    /// nothing else. An Envoy that has both would keep clusters for the one that the other loses.
+    async fn start_caller_proxies(&mut self, zone: &str) -> anyhow::Result<Vec<Outbound>> {
+        let service = self.stage.service.clone();
+        let port = self.stage.port;
+        let all = vec![(
             format!("MeshMultiZoneService {service}"),
-            json!({"kind": "MeshMultiZoneService", "labels": {"kuma.io/display-name": service}, "port": self.stage.port}),
+            json!({"kind": "MeshMultiZoneService", "labels": {"kuma.io/display-name": service}, "port": port}),
         )];
-        for backend in &self.backends {
-            targets.push((
+        let each = self.backends.iter().map(|backend| {
+            (
                 format!("MeshService {service} in {backend}"),
                 json!({
-                    "kind": "MeshService", "port": self.stage.port,
+                    "kind": "MeshService", "port": port,
                     "labels": {"kuma.io/display-name": service, "kuma.io/zone": backend},
                 }),
-            ));
-        }
+            )
+        });
+        let each = each.collect();
+        let mut outbounds = self.start_caller_proxy(zone, "caller", all).await?;
+        outbounds.extend(self.start_caller_proxy(zone, "caller-direct", each).await?);
+        self.outbounds.insert(zone.to_owned(), outbounds.clone());
+        Ok(outbounds)
+    }
+
+    async fn start_caller_proxy(
+        &mut self,
+        zone: &str,
+        name: &str,
+        targets: Vec<(String, Value)>,
+    ) -> anyhow::Result<Vec<Outbound>> {
         let address = self.place.address()?;
         let mut outbounds = Vec::new();
         let mut documents = Vec::new();
@@ -349,14 +365,13 @@ impl Real {
             });
         }
         if let Some(cluster) = self.cluster_of(zone) {
-            let pod = "caller-0";
-            let token = cluster.caller(&self.stage, pod, address, &documents).await?;
-            self.start_pod_proxy(zone, "caller", pod, &token)?;
-            self.outbounds.insert(zone.to_owned(), outbounds.clone());
+            let pod = format!("{name}-0");
+            let token = cluster.caller(&self.stage, &pod, address, &documents).await?;
+            self.start_pod_proxy(zone, name, &pod, &token)?;
             return Ok(outbounds);
         }
         let document = json!({
-            "type": "Dataplane", "mesh": self.stage.mesh, "name": format!("caller-{zone}"),
+            "type": "Dataplane", "mesh": self.stage.mesh, "name": format!("{name}-{zone}"),
             "networking": {
                 "address": address.to_string(),
                 // Nothing listens there: a dataplane without an inbound is matched by no policy.
@@ -367,9 +382,8 @@ impl Real {
                 "outbound": documents,
             },
         });
-        self.start_proxy(zone, "caller", ProxyType::Dataplane, &document)
+        self.start_proxy(zone, name, ProxyType::Dataplane, &document)
             .await?;
-        self.outbounds.insert(zone.to_owned(), outbounds.clone());
         Ok(outbounds)
     }
 
@@ -468,7 +482,7 @@ impl Cast for Real {
     }
 
     fn start_caller<'a>(&'a mut self, zone: &'a str) -> BoxFuture<'a, anyhow::Result<Vec<Outbound>>> {
-        self.start_caller_proxy(zone).boxed()
+        self.start_caller_proxies(zone).boxed()
     }
 
     fn settled<'a>(&'a mut self, backends: &'a [String]) -> BoxFuture<'a, anyhow::Result<()>> {

@@ -100,7 +100,7 @@ pub(super) fn apply(
     let given_up = before.iter().flat_map(|b| b.fields.difference(&fields));
     for path in given_up {
         let under = |other: &Path| other.starts_with(path) || path.starts_with(other.as_slice());
-        if !held.contains(path) && !fields.iter().any(|f| under(f)) {
+        if !held.contains(path) && !fields.iter().any(under) {
             remove(&mut object, path);
         }
     }

@@ -48,12 +48,9 @@ pub(super) fn list(
             revision = at.unsigned_abs();
         }
     }
-    let objects = match store.at(revision, known, target.namespace.as_deref()) {
-        Ok(objects) => objects,
-        Err(_) => {
-            let rest = start.map(|from| token(-1, &from)).unwrap_or_default();
-            return Err(too_old(&rest));
-        }
+    let Ok(objects) = store.at(revision, known, target.namespace.as_deref()) else {
+        let rest = start.map(|from| token(-1, &from)).unwrap_or_default();
+        return Err(too_old(&rest));
     };
     let after = |key: &Key| start.as_ref().is_none_or(|from| place(key) > *from);
     let found: Vec<(&Key, &Value)> = objects
