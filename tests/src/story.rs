@@ -12,9 +12,9 @@ use tokio::time::Instant;
 use weir_planner::Evidence;
 use weir_sandbox::bound::{bounds, inside};
 use weir_sandbox::coordinator::{SPLIT, proven, weights_word};
-use weir_sandbox::play::{Play, Setup};
+use weir_sandbox::play::{Play, Scene, Setup};
 use weir_sandbox::real::rest::Api;
-use weir_sandbox::repository::{BACKENDS, SPLIT as FILE, split_text};
+use weir_sandbox::repository::{BACKENDS, SPLIT as FILE};
 use weir_sandbox::traffic::{Pace, Tally};
 use weir_wire::api::{SplitInZone, SplitStatus, Standing};
 
@@ -35,12 +35,17 @@ pub struct Story {
     lost_by_hand: u64,
 }
 
-/// Starts a federation, tells the whole story and ends it.
+/// Starts a federation, tells the whole story and ends it. With the double one of its zones is a cluster.
 ///
 /// # Errors
 /// Whatever was not as it should be, with the ends of all logs.
 pub async fn tell(real: bool, requests: u64) -> anyhow::Result<()> {
-    let mut story = Story::start(real, requests).await?;
+    let scene = if real {
+        Scene::Vms
+    } else {
+        Scene::WithDoubleCluster
+    };
+    let mut story = Story::start_on(scene, real, requests).await?;
     match story.chapters().await {
         Ok(()) => {
             story.play.stop().await;
@@ -51,17 +56,21 @@ pub async fn tell(real: bool, requests: u64) -> anyhow::Result<()> {
 }
 
 impl Story {
-    /// Starts the federation: everything goes to the VMs, and callers send.
+    /// Starts the federation on VMs alone: everything goes to the first backend, and callers send.
     ///
     /// # Errors
     /// Whatever did not start.
     pub async fn start(real: bool, requests: u64) -> anyhow::Result<Self> {
+        Self::start_on(Scene::Vms, real, requests).await
+    }
+
+    async fn start_on(scene: Scene, real: bool, requests: u64) -> anyhow::Result<Self> {
         let setup = Setup {
             dir: None,
             real,
             bare: false,
         };
-        let play = Play::start(setup, |_| {}).await?;
+        let play = Play::start_on(scene, setup, |_| {}).await?;
         play.pace(GENTLE);
         Ok(Self {
             play,
@@ -331,7 +340,7 @@ impl Story {
     /// # Errors
     /// If Git refuses.
     pub fn commit(&self, vm: u32, cloud: u32) -> anyhow::Result<String> {
-        let text = split_text(vm, cloud);
+        let text = self.play.repository.split_text(vm, cloud);
         let message = format!("Send {vm} % to the VMs and {cloud} % to the cloud");
         let commit = self.play.repository.commit(&[(FILE, &text)], &message)?;
         self.play.look();

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use futures::future::BoxFuture;
 
+use crate::cluster::ApiServer;
 use crate::process::Keeper;
 use crate::real::cluster_zone::ClusterZone;
 
@@ -88,6 +89,10 @@ pub trait Cast: Send {
 
     /// Starts a killed control plane again, at the same address. With a memory store it comes back empty.
     fn restart_control_plane<'a>(&'a mut self, zone: &'a str) -> BoxFuture<'a, anyhow::Result<()>>;
+
+    /// The API server of the zone that is a cluster, as somebody who may do everything; none if there is none, or it is not
+    /// started.
+    fn cluster_admin(&self) -> Option<ApiServer>;
 
     /// The zone that is a cluster with a real API server; none if there is none, or it is not started.
     fn cluster(&mut self) -> Option<&mut ClusterZone> {

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::double::{control_plane, dataplane};
+use crate::double::{api_server, control_plane, dataplane};
 use crate::process;
 
-/// A whole Weir federation on this machine: Git repository, coordinator, three zones with agents, and real requests.
+/// A whole Weir federation on this machine: Git repository, coordinator, three zones with agents, one of them a cluster, and
+/// real requests.
 ///
 /// Without a command: starts it and shows, in place, what is declared and what is counted, until Ctrl-C.
 #[derive(Debug, Parser)]
@@ -35,8 +36,8 @@ pub struct Place {
     /// cluster if kube-apiserver and etcd (WEIR_KUBERNETES_BIN, or PATH) are here as well.
     #[arg(long, global = true)]
     pub real: bool,
-    /// With --real: Universal zones alone, no cluster.
-    #[arg(long, global = true, requires = "real")]
+    /// VM zones alone, no cluster.
+    #[arg(long, global = true)]
     pub universal: bool,
 }
 
@@ -69,6 +70,22 @@ pub enum Command {
         /// API of the global control plane.
         #[arg(long)]
         global: String,
+        /// Lets it into the cluster that the zone is.
+        #[arg(long)]
+        kubeconfig: Option<PathBuf>,
+    },
+    /// The double of a cluster's API server.
+    #[command(hide = true)]
+    DoubleCluster {
+        /// Where it listens, by HTTPS.
+        #[arg(long)]
+        listen: SocketAddr,
+        /// Its certificate, key and token file.
+        #[arg(long)]
+        identity: PathBuf,
+        /// Base address of Kuma's webhooks.
+        #[arg(long)]
+        webhooks: Option<String>,
     },
     /// The double of a dataplane.
     #[command(hide = true)]
@@ -128,11 +145,37 @@ pub fn run(line: Line) -> anyhow::Result<ExitCode> {
                     .init();
                 match part {
                     Command::DoubleGlobal { listen } => {
-                        control_plane::run(control_plane::Options { listen, zone: None }).await?;
+                        let options = control_plane::Options {
+                            listen,
+                            zone: None,
+                            kubeconfig: None,
+                        };
+                        control_plane::run(options).await?;
                     }
-                    Command::DoubleZone { listen, zone, global } => {
-                        let zone = Some((zone, global));
-                        control_plane::run(control_plane::Options { listen, zone }).await?;
+                    Command::DoubleZone {
+                        listen,
+                        zone,
+                        global,
+                        kubeconfig,
+                    } => {
+                        let options = control_plane::Options {
+                            listen,
+                            zone: Some((zone, global)),
+                            kubeconfig,
+                        };
+                        control_plane::run(options).await?;
+                    }
+                    Command::DoubleCluster {
+                        listen,
+                        identity,
+                        webhooks,
+                    } => {
+                        api_server::server::run(api_server::server::Options {
+                            listen,
+                            identity,
+                            webhooks,
+                        })
+                        .await?;
                     }
                     Command::DoubleDataplane {
                         api,

@@ -49,15 +49,21 @@ pub struct Setup {
 pub enum Scene {
     /// VMs alone.
     Vms,
-    /// One is a cluster, with a real API server.
+    /// One is a cluster, with a real API server: for the real parts.
     WithCluster(Binaries),
+    /// One is a cluster, with the double of an API server: for the double.
+    WithDoubleCluster,
 }
 
 impl Scene {
-    /// With a cluster if the play is with real Kuma and what a cluster takes is on this machine. Says so if it is not.
+    /// With a cluster, unless nobody wants one; with real Kuma also unless what it takes is not on this machine. Says so
+    /// then.
     pub fn choose(real: bool, universal: bool, mut say: impl FnMut(&str)) -> Self {
-        if !real || universal {
+        if universal {
             return Self::Vms;
+        }
+        if !real {
+            return Self::WithDoubleCluster;
         }
         let kumactl = Parts::find().is_ok_and(|parts| parts.kumactl.is_some());
         match Binaries::find() {
@@ -76,7 +82,7 @@ impl Scene {
     fn ground(&self) -> Ground {
         match self {
             Self::Vms => Ground::Vms,
-            Self::WithCluster(_) => Ground::VmsAndCluster,
+            Self::WithCluster(_) | Self::WithDoubleCluster => Ground::VmsAndCluster,
         }
     }
 }
@@ -169,9 +175,15 @@ impl Play {
             Box::new(match scene {
                 Scene::Vms => real,
                 Scene::WithCluster(binaries) => real.with_cluster(CLUSTER, binaries),
+                Scene::WithDoubleCluster => bail!("real Kuma needs a real API server"),
             })
         } else {
-            Box::new(Double::new(stage)?)
+            let double = Double::new(stage)?;
+            Box::new(match scene {
+                Scene::Vms => double,
+                Scene::WithDoubleCluster => double.with_cluster(CLUSTER),
+                Scene::WithCluster(_) => bail!("the double of Kuma needs the double of an API server"),
+            })
         };
         let zones = cast.calling_zones();
         let (repository, first_commit) = Repository::create(&dir.join("repo"), &zones, ground)?;

@@ -1,6 +1,7 @@
 //! A real API server for a test: with Kuma's definitions, namespaces, users, and nothing left behind.
 
 pub mod driven;
+pub mod exchanges;
 pub mod relay;
 
 use std::path::{Path, PathBuf};

@@ -71,6 +71,24 @@ impl ApiServer {
         })
     }
 
+    /// Speaks to the server of a kubeconfig as its user, as [`super::Cluster`] writes them: one of each, with a token.
+    ///
+    /// # Errors
+    /// If it cannot be read, or says something else.
+    pub fn by_kubeconfig(file: &Path) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+        let config: Value = serde_saphyr::from_str(&text)?;
+        let cluster = &config["clusters"][0]["cluster"];
+        let text = |value: &Value, what: &str| {
+            let found = value.as_str().map(str::to_owned);
+            found.with_context(|| format!("{} names no {what}", file.display()))
+        };
+        let authority = text(&cluster["certificate-authority"], "authority")?;
+        let authority = std::fs::read_to_string(&authority).context(authority)?;
+        let token = text(&config["users"][0]["user"]["token"], "token")?;
+        Self::new(&text(&cluster["server"], "server")?, &authority, &token)
+    }
+
     /// The same server as somebody with another token.
     pub fn with_token(&self, token: &str) -> Self {
         Self {

@@ -25,7 +25,7 @@ use crate::real::rest::{Api, Awaited};
 pub use api::{ApiServer, Type, Types, documents, documents_in};
 pub use binaries::{Absent, Binaries};
 pub use definitions::{Definitions, Source};
-use identity::Identity;
+pub(crate) use identity::Identity;
 pub use identity::{Authority, User};
 pub use store::{Change, Store};
 

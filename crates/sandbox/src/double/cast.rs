@@ -9,8 +9,10 @@ use anyhow::{Context as _, bail};
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
+use super::cluster_zone::ClusterZone;
 use super::dataplane::ADMIN_SOCKET;
 use crate::cast::{Cast, GlobalParts, Outbound, Stage, ZoneParts};
+use crate::cluster::ApiServer;
 use crate::process::{Process, Start, find_program};
 
 /// How long the double may take for anything that it is waited for.
@@ -24,6 +26,8 @@ pub struct Double {
     drain: Duration,
     global: Option<(SocketAddr, Process)>,
     zones: BTreeMap<String, Zone>,
+    /// The zone that shall be a cluster.
+    cluster_zone: Option<String>,
     /// Zones with a backend, in the order in which they were started.
     backends: Vec<String>,
 }
@@ -34,6 +38,8 @@ struct Zone {
     control_plane: Process,
     dataplanes: BTreeMap<String, Process>,
     outbounds: Vec<Outbound>,
+    /// Where the zone is one.
+    cluster: Option<ClusterZone>,
 }
 
 impl Double {
@@ -48,8 +54,16 @@ impl Double {
             drain: Duration::from_secs(30),
             global: None,
             zones: BTreeMap::new(),
+            cluster_zone: None,
             backends: Vec::new(),
         })
+    }
+
+    /// One of the zones shall be a cluster.
+    #[must_use]
+    pub fn with_cluster(mut self, zone: &str) -> Self {
+        self.cluster_zone = Some(zone.to_owned());
+        self
     }
 
     fn start(&self, name: &str, args: &[&str]) -> anyhow::Result<Process> {
@@ -62,24 +76,31 @@ impl Double {
         })
     }
 
-    fn start_control_plane(&self, zone: &str, api: SocketAddr) -> anyhow::Result<Process> {
+    fn start_control_plane(
+        &self,
+        zone: &str,
+        api: SocketAddr,
+        cluster: Option<&ClusterZone>,
+    ) -> anyhow::Result<Process> {
         let (global, _) = self
             .global
             .as_ref()
             .context("the global control plane is not started")?;
         let (api, global) = (api.to_string(), format!("http://{global}"));
-        self.start(
-            &format!("kuma-cp-{zone}"),
-            &[
-                "double-zone",
-                "--listen",
-                &api,
-                "--zone",
-                zone,
-                "--global",
-                &global,
-            ],
-        )
+        let mut args = vec![
+            "double-zone",
+            "--listen",
+            &api,
+            "--zone",
+            zone,
+            "--global",
+            &global,
+        ];
+        let file = cluster.map(|c| path(&c.kuma())).transpose()?;
+        if let Some(file) = &file {
+            args.extend(["--kubeconfig", file]);
+        }
+        self.start(&format!("kuma-cp-{zone}"), &args)
     }
 
     fn zone(&self, zone: &str) -> anyhow::Result<&Zone> {
@@ -97,6 +118,12 @@ impl Double {
     async fn start_dataplane(&mut self, zone: &str, name: &str, networking: Value) -> anyhow::Result<()> {
         let document =
             json!({"type": "Dataplane", "mesh": self.stage.mesh, "name": name, "networking": networking});
+        self.start_proxy(zone, name, &document).await
+    }
+
+    /// A dataplane that brings its document, or one that the cluster has: then this names it alone.
+    async fn start_proxy(&mut self, zone: &str, name: &str, document: &Value) -> anyhow::Result<()> {
+        let called = document["name"].as_str().unwrap_or(name);
         let dir = self.stage.dir.join("zones").join(zone).join(name);
         std::fs::create_dir_all(&dir)?;
         let file = dir.join("dataplane.json");
@@ -119,7 +146,7 @@ impl Double {
             ],
         )?;
         self.zone_mut(zone)?.dataplanes.insert(name.to_owned(), process);
-        let url = format!("{api}/meshes/{}/dataplanes/{name}", self.stage.mesh);
+        let url = format!("{api}/meshes/{}/dataplanes/{called}", self.stage.mesh);
         until(&format!("dataplane {name} of {zone}"), || answers(&url)).await
     }
 
@@ -138,6 +165,13 @@ impl Double {
                 address: SocketAddr::new(address, port),
                 target,
             });
+        }
+        if let Some(cluster) = &self.zone(zone)?.cluster {
+            let called = cluster.caller(&self.stage, zone, name, address, &listed).await?;
+            let document = json!({"mesh": self.stage.mesh, "name": called});
+            self.start_proxy(zone, &format!("{name}-{zone}"), &document)
+                .await?;
+            return Ok(outbounds);
         }
         // With an inbound: without one no policy would match it.
         let networking = json!({"address": address, "outbound": listed, "inbound": [{
@@ -253,7 +287,8 @@ impl Cast for Double {
     }
 
     fn calling_zones(&self) -> Vec<String> {
-        ["fra", "ams", "par"].map(str::to_owned).to_vec()
+        let second = self.cluster_zone.as_deref().unwrap_or("ams");
+        ["fra", second, "par"].map(str::to_owned).to_vec()
     }
 
     fn start_global(&mut self) -> BoxFuture<'_, anyhow::Result<GlobalParts>> {
@@ -307,11 +342,17 @@ impl Cast for Double {
     fn start_zone<'a>(&'a mut self, zone: &'a str) -> BoxFuture<'a, anyhow::Result<ZoneParts>> {
         Box::pin(async move {
             let api = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+            let cluster = match &self.cluster_zone {
+                Some(name) if name == zone => Some(ClusterZone::start(&self.stage, zone, api).await?),
+                _ => None,
+            };
+            let kubeconfig = cluster.as_ref().map(ClusterZone::agent);
             let started = Zone {
                 api,
-                control_plane: self.start_control_plane(zone, api)?,
+                control_plane: self.start_control_plane(zone, api, cluster.as_ref())?,
                 dataplanes: BTreeMap::new(),
                 outbounds: Vec::new(),
+                cluster,
             };
             self.zones.insert(zone.to_owned(), started);
             let mesh = format!("http://{api}/meshes/{}", self.stage.mesh);
@@ -319,7 +360,7 @@ impl Cast for Double {
             Ok(ZoneParts {
                 api: format!("http://{api}"),
                 envoy_admin: self.sockets(zone),
-                kubeconfig: None,
+                kubeconfig,
             })
         })
     }
@@ -327,6 +368,16 @@ impl Cast for Double {
     fn start_backend<'a>(&'a mut self, zone: &'a str, app: SocketAddr) -> BoxFuture<'a, anyhow::Result<()>> {
         Box::pin(async move {
             let (service, port) = (self.stage.service.clone(), self.stage.port);
+            if let Some(cluster) = &self.zone(zone)?.cluster {
+                let called = cluster
+                    .backend(&self.stage, zone, free_address(port)?, app)
+                    .await?;
+                let document = json!({"mesh": self.stage.mesh, "name": called});
+                self.start_proxy(zone, &format!("{service}-{zone}"), &document)
+                    .await?;
+                self.backends.push(zone.to_owned());
+                return Ok(());
+            }
             let networking = json!({"address": free_address(port)?, "inbound": [{
                 "port": port, "servicePort": app.port(), "serviceAddress": app.ip(),
                 "tags": {"kuma.io/service": service, "kuma.io/protocol": "http"},
@@ -386,19 +437,29 @@ impl Cast for Double {
 
     fn restart_control_plane<'a>(&'a mut self, zone: &'a str) -> BoxFuture<'a, anyhow::Result<()>> {
         Box::pin(async move {
-            let api = self.zone(zone)?.api;
-            let process = self.start_control_plane(zone, api)?;
+            let here = self.zone(zone)?;
+            let api = here.api;
+            let process = self.start_control_plane(zone, api, here.cluster.as_ref())?;
             self.zone_mut(zone)?.control_plane = process;
             let mesh = format!("http://{api}/meshes/{}", self.stage.mesh);
             until(&format!("the control plane of {zone}"), || answers(&mesh)).await
         })
     }
 
+    fn cluster_admin(&self) -> Option<ApiServer> {
+        let cluster = self.zones.values().find_map(|z| z.cluster.as_ref());
+        cluster.map(|c| c.admin.clone())
+    }
+
     fn casualties(&mut self) -> Vec<String> {
         let global = self.global.iter_mut().map(|(_, process)| process);
         let zones = self.zones.values_mut();
-        let zones =
-            zones.flat_map(|z| std::iter::once(&mut z.control_plane).chain(z.dataplanes.values_mut()));
+        let zones = zones.flat_map(|z| {
+            let cluster = z.cluster.iter_mut().map(ClusterZone::process);
+            std::iter::once(&mut z.control_plane)
+                .chain(z.dataplanes.values_mut())
+                .chain(cluster)
+        });
         let ended = |process: &mut Process| {
             let status = process.ended()?;
             Some(format!(
@@ -415,6 +476,9 @@ impl Cast for Double {
             for zone in self.zones.values_mut() {
                 // A kill fails only where there is nothing left to kill.
                 let _ = zone.control_plane.kill().await;
+                if let Some(cluster) = &mut zone.cluster {
+                    let _ = cluster.process().kill().await;
+                }
             }
             for process in self.zones.values_mut().flat_map(|z| z.dataplanes.values_mut()) {
                 let _ = process.kill().await;

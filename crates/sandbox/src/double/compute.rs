@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 
 use serde_json::{Map, Value};
 
+use super::admission::{NAMESPACE, ROLE};
 use super::routes::{
     Cluster, Listener, ListenerKind, PathTest, ProxyConfig, Route, RouteMatch, Test, Weighted,
 };
@@ -121,13 +122,18 @@ fn rules(store: &Store, dataplane: &Object, target: &Object, kind: Kind) -> Vec<
         .flat_map(|policy| list(policy.spec(), "to").iter().map(move |to| (policy, to)))
         .filter(|(_, to)| names(&to["targetRef"], target))
         .collect();
-    // Highest first: a dataplane's own before the mesh's, the zone's before global's, one that names the port's section
-    // before one that names none, then by name.
+    // Highest first: a dataplane's own before the mesh's, the zone's before global's, a consumer's before a producer's before
+    // the system's, one that names the port's section before one that names none, then by name.
     all.sort_by_key(|(policy, to)| {
         let mesh_wide = policy.spec()["targetRef"]["kind"].as_str().unwrap_or("Mesh") == "Mesh";
         (
             mesh_wide,
             policy.label(ORIGIN) != Some("zone"),
+            match policy.label(ROLE) {
+                Some("consumer") => 0,
+                Some("producer") => 1,
+                _ => 2,
+            },
             !has_section(target, &to["targetRef"]),
             policy.display_name().to_owned(),
         )
@@ -183,6 +189,10 @@ fn has_section(target: &Object, reference: &Value) -> bool {
 }
 
 fn selects(policy: &Object, dataplane: &Object) -> bool {
+    // A consumer speaks for callers of its own namespace.
+    if policy.label(ROLE) == Some("consumer") && policy.label(NAMESPACE) != dataplane.label(NAMESPACE) {
+        return false;
+    }
     let top = &policy.spec()["targetRef"];
     match top["kind"].as_str() {
         None | Some("Mesh") => true,
@@ -200,9 +210,17 @@ fn names(reference: &Value, target: &Object) -> bool {
     reference["kind"].as_str() == Some(target.kind.name())
         && match (reference["labels"].as_object(), reference["name"].as_str()) {
             (Some(labels), _) => target.has_labels(labels),
-            (None, Some(name)) => target.name == name,
+            (None, Some(name)) => target.name == name || is_called(target, name),
             (None, None) => false,
         }
+}
+
+/// Whether an object of this zone's cluster has this name there: the control plane adds the namespace.
+fn is_called(object: &Object, name: &str) -> bool {
+    object
+        .name
+        .rsplit_once('.')
+        .is_some_and(|(own, namespace)| own == name && object.label(NAMESPACE) == Some(namespace))
 }
 
 /// What the references of a rule come to.
@@ -249,7 +267,9 @@ fn referenced<'a>(store: &'a Store, dataplane: &Object, reference: &Value) -> Op
     let all = store.all(kind).filter(|o| o.mesh == dataplane.mesh);
     let fits = |object: &&Object| match (reference["labels"].as_object(), reference["name"].as_str()) {
         (Some(labels), _) => object.has_labels(labels),
-        (None, Some(name)) => object.name == name && object.label(ORIGIN) != Some("global"),
+        (None, Some(name)) => {
+            (object.name == name || is_called(object, name)) && object.label(ORIGIN) != Some("global")
+        }
         (None, None) => false,
     };
     all.filter(fits).min_by_key(|o| (o.created, o.name.clone()))

@@ -3,7 +3,7 @@
 //! Times are those measured on real Kuma: a change is seen by the configuration cache within a second and by each proxy
 //! within another; zones and global talk once a second; services are generated every two.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,12 +24,15 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::compute::compute;
+use super::in_cluster::InCluster;
 use super::rest::{Answer, Request, answer, problem};
 use super::routes::ProxyConfig;
 use super::store::{DISPLAY_NAME, Endpoint, Kind, Mode, ORIGIN, Object, Store, ZONE, generated};
 
 /// How long a proxy may be silent before its control plane takes it for gone.
 const GONE: Duration = Duration::from_secs(12);
+/// How long global may take to answer a zone that has other things to do.
+const GLOBAL: Duration = Duration::from_secs(2);
 /// How long a proxy's question waits for news.
 const POLL: Duration = Duration::from_secs(5);
 
@@ -40,6 +43,8 @@ pub struct Options {
     pub listen: SocketAddr,
     /// The zone, and the API of its global control plane; none for the global one itself.
     pub zone: Option<(String, String)>,
+    /// Lets it into the cluster that the zone is; none for VMs.
+    pub kubeconfig: Option<PathBuf>,
 }
 
 /// What a proxy says when it comes.
@@ -73,6 +78,15 @@ struct ControlPlane {
     sessions: Mutex<BTreeMap<(String, String), Session>>,
     /// Connections to admin interfaces that nobody closes, as in Kuma 2.14.
     leaked: Mutex<Vec<SendRequest<Full<Bytes>>>>,
+    /// Where the zone is a cluster.
+    cluster: Option<Cluster>,
+}
+
+struct Cluster {
+    way: InCluster,
+    /// Meshes that were there when it was last read, with their uids; none before it was read and global told where the
+    /// services of other zones are: until then no proxy is told anything.
+    meshes: Mutex<Option<BTreeMap<String, String>>>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -87,9 +101,16 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let listener = TcpListener::bind(options.listen)
         .await
         .with_context(|| format!("cannot listen on {}", options.listen))?;
-    let mode = match &options.zone {
-        None => Mode::Global,
-        Some((zone, _)) => Mode::Zone(zone.clone()),
+    let (mode, cluster) = match (&options.zone, &options.kubeconfig) {
+        (None, _) => (Mode::Global, None),
+        (Some((zone, _)), None) => (Mode::Zone(zone.clone()), None),
+        (Some((zone, _)), Some(file)) => {
+            let cluster = Cluster {
+                way: InCluster::new(file, zone)?,
+                meshes: Mutex::default(),
+            };
+            (Mode::Cluster(zone.clone()), Some(cluster))
+        }
     };
     let mut store = Store::new(mode);
     if let Some((zone, _)) = &options.zone {
@@ -100,12 +121,23 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         store: Mutex::new(store),
         sessions: Mutex::default(),
         leaked: Mutex::default(),
+        cluster,
     });
     tracing::info!(listen = %options.listen, zone = ?options.zone, "the double of a control plane listens");
-    tokio::spawn(refresh(Arc::clone(&plane)));
-    if let Some((zone, global)) = options.zone {
-        tokio::spawn(generate(Arc::clone(&plane)));
-        tokio::spawn(talk(Arc::clone(&plane), format!("{global}/_double/sync/{zone}")));
+    let sync = options
+        .zone
+        .map(|(zone, global)| format!("{global}/_double/sync/{zone}"));
+    match sync {
+        Some(url) if plane.cluster.is_some() => {
+            tokio::spawn(live_in_cluster(Arc::clone(&plane), url));
+        }
+        sync => {
+            tokio::spawn(refresh(Arc::clone(&plane)));
+            if let Some(url) = sync {
+                tokio::spawn(generate(Arc::clone(&plane)));
+                tokio::spawn(talk(Arc::clone(&plane), url));
+            }
+        }
     }
     loop {
         let (stream, _) = listener.accept().await?;
@@ -140,6 +172,66 @@ async fn refresh(plane: Arc<ControlPlane>) {
     }
 }
 
+/// The life of a control plane in a cluster: one thing after the other, so that none sees half of another.
+async fn live_in_cluster(plane: Arc<ControlPlane>, url: String) {
+    let Some(cluster) = &plane.cluster else { return };
+    let client = crate::http_client();
+    let mut ticks = every(Duration::from_secs(1));
+    loop {
+        ticks.tick().await;
+        let before = locked(&plane.store).clone();
+        let turn = async {
+            let mut read = cluster.way.read(&before).await?;
+            let asked = client.post(&url).json(&read.store.upward()).timeout(GLOBAL);
+            let told = async {
+                asked
+                    .send()
+                    .await?
+                    .error_for_status()?
+                    .json::<Vec<Object>>()
+                    .await
+            };
+            let heard = match told.await {
+                Ok(objects) => {
+                    cluster.way.take(&mut read, objects).await?;
+                    true
+                }
+                // Global is away: the zone keeps what it has.
+                Err(error) => {
+                    tracing::debug!(%error, "global does not answer");
+                    false
+                }
+            };
+            let alive = plane.alive();
+            let names: BTreeSet<String> = alive.keys().map(|(_, name)| name.clone()).collect();
+            cluster.way.services(&mut read, &names).await?;
+            let now = Timestamp::now();
+            let dataplanes: Vec<Object> = read.store.all(Kind::Dataplane).cloned().collect();
+            for mut dataplane in dataplanes {
+                let key = (dataplane.mesh.clone(), dataplane.name.clone());
+                dataplane.status = alive.get(&key).map(|sent| session_status(*sent, now));
+                read.store.insert(dataplane);
+            }
+            anyhow::Ok((read, heard))
+        };
+        match turn.await {
+            Ok((read, heard)) => {
+                let mut meshes = locked(&cluster.meshes);
+                if heard || meshes.is_some() {
+                    *meshes = Some(read.meshes);
+                }
+                locked(&plane.store).clone_from(&read.store);
+                plane.view.send_replace(Arc::new(read.store));
+            }
+            Err(error) => tracing::warn!("the cluster: {error:#}"),
+        }
+    }
+}
+
+fn session_status(sent: u64, now: Timestamp) -> Value {
+    json!({"sent": sent, "cds": sent, "lds": sent, "lastUpdateTime": now.to_string()})
+}
+
 async fn talk(plane: Arc<ControlPlane>, url: String) {
     let client = crate::http_client();
     let mut ticks = every(Duration::from_secs(1));
@@ -163,11 +255,7 @@ async fn generate(plane: Arc<ControlPlane>) {
     let mut ticks = every(Duration::from_secs(2));
     loop {
         ticks.tick().await;
-        let alive: BTreeMap<(String, String), u64> = locked(&plane.sessions)
-            .iter()
-            .filter(|(_, s)| s.seen.elapsed() < GONE)
-            .map(|(key, s)| (key.clone(), s.sent))
-            .collect();
+        let alive = plane.alive();
         let mut store = locked(&plane.store);
         generate_services(&mut store, &alive, Timestamp::now());
     }
@@ -201,8 +289,7 @@ fn generate_services(store: &mut Store, alive: &BTreeMap<(String, String), u64>,
                 .1
                 .extend(address.parse().ok().map(|address| Endpoint { address }));
         }
-        dataplane.status =
-            Some(json!({"sent": sent, "cds": sent, "lds": sent, "lastUpdateTime": now.to_string()}));
+        dataplane.status = Some(session_status(*sent, now));
         store.insert(dataplane);
     }
     let own = |o: &&Object| o.label(ORIGIN) == Some("zone");
@@ -291,6 +378,31 @@ fn show(answer: Answer) -> Option<Reply> {
 }
 
 impl ControlPlane {
+    /// Connected proxies, and how often each was told something.
+    fn alive(&self) -> BTreeMap<(String, String), u64> {
+        locked(&self.sessions)
+            .iter()
+            .filter(|(_, s)| s.seen.elapsed() < GONE)
+            .map(|(key, s)| (key.clone(), s.sent))
+            .collect()
+    }
+
+    /// What it says as a webhook.
+    fn review(&self, what: &str, body: &[u8]) -> anyhow::Result<Reply> {
+        let review: Value = serde_json::from_slice(body)?;
+        let Some(cluster) = &self.cluster else {
+            return Ok(json_reply(404, &json!({})));
+        };
+        let meshes = locked(&cluster.meshes).clone().unwrap_or_default();
+        let reviewer = cluster.way.reviewer(meshes);
+        let answer = if what.starts_with("default") {
+            reviewer.change(&review)
+        } else {
+            reviewer.judge(&review)
+        };
+        Ok(json_reply(200, &answer))
+    }
+
     async fn serve(&self, request: http::Request<Incoming>) -> Result<Reply, anyhow::Error> {
         let (head, body) = request.into_parts();
         let header = |name: http::HeaderName| {
@@ -313,6 +425,9 @@ impl ControlPlane {
         match parts.as_slice() {
             ["_double", "sync", zone] => Ok(self.sync(zone, &asked.body)?),
             ["_double", "dataplane"] => Ok(self.hello(&asked.body)?),
+            [what @ ("default-kuma-io-v1alpha1-mesh" | "validate-kuma-io-v1alpha1")] => {
+                Ok(self.review(what, &asked.body)?)
+            }
             ["_double", "xds", mesh, name] => {
                 let version = head
                     .uri
@@ -356,6 +471,16 @@ impl ControlPlane {
         if !store.has_mesh(&mesh) {
             return Ok(json_reply(404, &json!({"title": "no such mesh yet"})));
         }
+        if let Some(cluster) = &self.cluster {
+            // It is in the cluster; the proxy says which one it is.
+            let known = store.get(Kind::Dataplane, &mesh, &name).is_some();
+            if !known || locked(&cluster.meshes).is_none() {
+                return Ok(json_reply(404, &json!({"title": "no such dataplane yet"})));
+            }
+            drop(store);
+            self.greet(mesh, name, hello.admin);
+            return Ok(json_reply(200, &json!({})));
+        }
         let mut object = Object::new(Kind::Dataplane, &mesh, &name, Timestamp::now());
         let zone = store.zone().to_owned();
         for (key, value) in [
@@ -373,13 +498,18 @@ impl ControlPlane {
         }
         object.body.insert("networking".into(), networking);
         store.insert(object);
+        drop(store);
+        self.greet(mesh, name, hello.admin);
+        Ok(json_reply(200, &json!({})))
+    }
+
+    fn greet(&self, mesh: String, name: String, admin: PathBuf) {
         let session = Session {
             seen: Instant::now(),
-            admin: hello.admin,
+            admin,
             sent: 0,
         };
         locked(&self.sessions).insert((mesh, name), session);
-        Ok(json_reply(200, &json!({})))
     }
 
     /// Waits for news for this proxy. 404: it has to say hello (again).

@@ -116,7 +116,7 @@ pub fn answer(store: &mut Store, request: &Request, now: Timestamp) -> Answer {
 fn root(store: &Store) -> Value {
     let zone = match &store.mode {
         Mode::Global => "global",
-        Mode::Zone(zone) => zone,
+        Mode::Zone(zone) | Mode::Cluster(zone) => zone,
     };
     json!({
         "clusterId": "00000000-0000-4000-8000-000000000000", "gui": "", "hostname": "double",
@@ -125,13 +125,14 @@ fn root(store: &Store) -> Value {
 }
 
 fn configuration(store: &Store) -> Value {
+    let is_cluster = matches!(store.mode, Mode::Cluster(_));
     json!({
         "mode": if store.mode == Mode::Global { "global" } else { "zone" },
-        "environment": "universal",
-        "store": {"type": "memory"},
+        "environment": if is_cluster { "kubernetes" } else { "universal" },
+        "store": {"type": if is_cluster { "kubernetes" } else { "memory" }},
         "multizone": {"zone": {"name": store.zone(), "globalAddress": "grpcs://127.0.0.1:5685"}},
         "meshService": {"generationInterval": "2s", "deletionGracePeriod": "1h0m0s"},
-        "apiServer": {"readOnly": false},
+        "apiServer": {"readOnly": is_cluster},
     })
 }
 
@@ -150,6 +151,12 @@ fn single(
             }
             match store.get(kind, mesh, name) {
                 Some(object) => Answer::Json(200, object.document()),
+                None if kind.in_mesh() && matches!(store.mode, Mode::Cluster(_)) && !name.contains('.') => {
+                    let detail = format!(
+                        "invalid: name \"{name}\" must include namespace after the dot, ex. \"name.namespace\""
+                    );
+                    problem(400, "Could not retrieve a resource", &detail, &[])
+                }
                 None => problem(404, "Could not retrieve a resource", "Not found", &[]),
             }
         }
@@ -165,6 +172,8 @@ fn not_here(store: &Store, kind: Kind) -> Option<Answer> {
     let refused = |detail: &str| Some(problem(405, "Method not allowed", detail, &[]));
     match (&store.mode, kind) {
         (Mode::Zone(_), Kind::Mesh | Kind::MeshMultiZoneService) => refused(ELSEWHERE),
+        // There the API server takes what is written.
+        (Mode::Cluster(_), _) => refused(ELSEWHERE),
         (Mode::Global, Kind::Dataplane | Kind::MeshService) => refused(NOT_ON_GLOBAL),
         _ => None,
     }

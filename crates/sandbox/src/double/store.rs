@@ -23,6 +23,8 @@ pub enum Mode {
     Global,
     /// A federated Universal zone's.
     Zone(String),
+    /// A federated zone's that is a cluster: nothing is written by its REST API.
+    Cluster(String),
 }
 
 /// The kinds that the double knows.
@@ -215,17 +217,20 @@ impl Object {
     fn snis(&self) -> Option<Value> {
         let (mesh, name) = (&self.mesh, self.display_name());
         let ports = self.spec().get("ports")?.as_array()?;
-        let sni = |port: u64| match self.kind {
+        let sni = |port: &str| match self.kind {
             Kind::MeshService => {
                 let zone = self.label(ZONE).unwrap_or_default();
-                Some(format!("sni.msvc.{mesh}.{zone}.{name}.{port}"))
+                let namespace = self.label("k8s.kuma.io/namespace");
+                let namespace = namespace.map(|n| format!("{n}.")).unwrap_or_default();
+                Some(format!("sni.msvc.{mesh}.{zone}.{namespace}{name}.{port}"))
             }
             Kind::MeshMultiZoneService => Some(format!("sni.mzsvc.{mesh}.{name}.{port}")),
             _ => None,
         };
         let of_port = |p: &Value| {
             let port = p.get("port")?.as_u64()?;
-            Some(json!({"port": port, "sni": sni(port)?}))
+            let section = p["name"].as_str().map_or_else(|| port.to_string(), str::to_owned);
+            Some(json!({"port": port, "sni": sni(&section)?}))
         };
         let all: Vec<Value> = ports.iter().filter_map(of_port).collect();
         (!all.is_empty()).then_some(Value::Array(all))
@@ -256,7 +261,7 @@ impl Store {
     pub fn zone(&self) -> &str {
         match &self.mode {
             Mode::Global => "",
-            Mode::Zone(zone) => zone,
+            Mode::Zone(zone) | Mode::Cluster(zone) => zone,
         }
     }
 
@@ -299,7 +304,9 @@ impl Store {
         let theirs = |o: &Object| o.label(ORIGIN) == Some("zone") && o.label(ZONE) == Some(zone);
         let told = told.into_iter().map(|mut object| {
             let display = object.display_name().to_owned();
-            object.name = hashed_name(&[&object.mesh, &display, zone]);
+            let mut parts = vec![object.mesh.as_str(), &display, zone];
+            parts.extend(object.label("k8s.kuma.io/namespace"));
+            object.name = hashed_name(&parts);
             object.labels.insert(DISPLAY_NAME.into(), display);
             object.labels.insert(ZONE.into(), zone.to_owned());
             object.labels.insert(ORIGIN.into(), "zone".into());
@@ -436,6 +443,10 @@ mod tests {
         assert_eq!(
             hashed_name(&["default", "checkout-split"]),
             "checkout-split-6fcc5b2bf9xv4c9w"
+        );
+        assert_eq!(
+            hashed_name(&["default", "checkout", "eks", "shop"]),
+            "checkout-cvb4bw49vwcz6c5c"
         );
     }
 

@@ -36,7 +36,7 @@ const SET_UP: &str = "sandbox";
 pub const AGENT_RIGHTS: &str = include_str!("agent-rights.yaml");
 
 /// Kuma's own user.
-fn kuma() -> User {
+pub(crate) fn kuma() -> User {
     User::service_account(SYSTEM, "kuma-control-plane")
 }
 

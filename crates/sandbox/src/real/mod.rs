@@ -26,7 +26,7 @@ use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
 use crate::cast::{Cast, GlobalParts, Outbound, Stage, ZoneParts};
-use crate::cluster::Binaries;
+use crate::cluster::{ApiServer, Binaries};
 use cluster_zone::{ClusterZone, SHOP, SYSTEM};
 use control_plane::{ControlPlane, Role};
 pub(crate) use parts::executable;
@@ -503,6 +503,10 @@ impl Cast for Real {
             plane.knows_mesh(&mesh).await
         }
         .boxed()
+    }
+
+    fn cluster_admin(&self) -> Option<ApiServer> {
+        self.cluster.as_ref().map(|cluster| cluster.admin.clone())
     }
 
     fn cluster(&mut self) -> Option<&mut ClusterZone> {

@@ -1,0 +1,176 @@
+//! The double of an API server held against a real one, exchange by exchange: against what a real one was recorded to
+//! answer, on every machine; and the recording against the kube-apiserver of this machine, where there is one.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test says so by failing"
+)]
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+use weir_sandbox::cluster::{Definitions, User};
+use weir_sandbox::double::cluster_zone::Cluster;
+use weir_sandbox::process::Keeper;
+use weir_sandbox::real::cluster_zone;
+use weir_tests::kubernetes::binaries;
+use weir_tests::kubernetes::exchanges::{Exchange, exchange, recorded, users};
+use weir_tests::programs;
+
+/// A difference that the double is allowed: what the exchange shows (`*` for all), a path in the answer (`*` is any one
+/// step, and what is below the path is not looked at), why.
+const ALLOWED: &[(&str, &str, &str)] = &[
+    (
+        "a page of nowhere",
+        "/body/message",
+        "each decoder has its own words for what is no token",
+    ),
+    (
+        "*",
+        "/body/items/*/metadata/managedFields/0/fieldsV1/f:spec",
+        "maps without a schema, as in our own small definitions, are fields themselves; Kuma's definitions have schemas",
+    ),
+    (
+        "a service",
+        "/body/metadata/managedFields/0/fieldsV1/f:spec",
+        "the same",
+    ),
+];
+
+/// Where two answers differ: path, the first's, the second's.
+fn differences(path: &str, a: &Value, b: &Value, found: &mut Vec<(String, String, String)>) {
+    let show = |value: Option<&Value>| value.map_or_else(|| "nothing".to_owned(), Value::to_string);
+    match (a, b) {
+        (Value::Object(a), Value::Object(b)) => {
+            for key in a.keys().chain(b.keys()).collect::<BTreeSet<_>>() {
+                let at = format!("{path}/{}", key.replace('/', "~1"));
+                match (a.get(key), b.get(key)) {
+                    (Some(a), Some(b)) => differences(&at, a, b, found),
+                    (a, b) => found.push((at, show(a), show(b))),
+                }
+            }
+        }
+        (Value::Array(a), Value::Array(b)) => {
+            for at in 0..a.len().max(b.len()) {
+                let path = format!("{path}/{at}");
+                match (a.get(at), b.get(at)) {
+                    (Some(a), Some(b)) => differences(&path, a, b, found),
+                    (a, b) => found.push((path, show(a), show(b))),
+                }
+            }
+        }
+        (a, b) if a == b => {}
+        (a, b) => found.push((path.to_owned(), a.to_string(), b.to_string())),
+    }
+}
+
+fn allowed(what: &str, path: &str) -> Option<usize> {
+    let fits = |pattern: &str| {
+        let (mut wanted, mut given) = (pattern.split('/'), path.split('/'));
+        wanted.all(|step| given.next().is_some_and(|here| step == "*" || step == here))
+    };
+    ALLOWED
+        .iter()
+        .position(|(of, pattern, _)| (*of == "*" || *of == what) && fits(pattern))
+}
+
+/// All differences but the allowed ones, of which `used` remembers which were there.
+fn compare(recorded: &[Exchange], answers: &[Exchange], used: &mut BTreeSet<usize>) -> Vec<String> {
+    let script = |all: &[Exchange]| -> Vec<_> {
+        all.iter()
+            .map(|e| (e.what.clone(), e.who.clone(), e.request.clone(), e.body.clone()))
+            .collect()
+    };
+    assert_eq!(
+        script(recorded),
+        script(answers),
+        "the recording is not of this script: run record-kubernetes"
+    );
+    let mut wrong = Vec::new();
+    for (was, is) in recorded.iter().zip(answers) {
+        let mut found = Vec::new();
+        differences("", &was.response, &is.response, &mut found);
+        for (path, was, now) in found {
+            match allowed(&is.what, &path) {
+                Some(at) => {
+                    used.insert(at);
+                }
+                None => wrong.push(format!(
+                    "{} {path}\n  recorded: {was}\n  now:      {now}",
+                    is.what
+                )),
+            }
+        }
+    }
+    wrong
+}
+
+#[tokio::test]
+async fn the_double_answers_as_a_real_api_server_was_recorded_to() {
+    programs().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let keeper = Keeper::start().unwrap();
+    let mut cluster = Cluster::start("held", dir.path(), dir.path(), &keeper, &users(), None)
+        .await
+        .unwrap();
+    let api = |user: &User| cluster.api(user).unwrap();
+    let (admin, agent, nobody) = (
+        api(&User::admin()),
+        api(&cluster_zone::agent()),
+        api(&User::named("nobody")),
+    );
+    let answers = exchange(&admin, &agent, &nobody).await.unwrap();
+    let recorded = recorded().unwrap();
+    let mut used = BTreeSet::new();
+    let wrong = compare(&recorded, &answers, &mut used);
+    assert!(
+        wrong.is_empty(),
+        "{} differences:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+    let unused: Vec<_> = (0..ALLOWED.len())
+        .filter(|at| !used.contains(at))
+        .map(|at| ALLOWED[at])
+        .collect();
+    assert!(
+        unused.is_empty(),
+        "allowed, but nothing differs there any more: {unused:?}"
+    );
+    assert!(recorded.len() > 60, "only {} exchanges", recorded.len());
+    cluster.process().kill().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_real_api_server_answers_as_it_was_recorded_to() {
+    let name = "double_cluster::a_real_api_server_answers_as_it_was_recorded_to";
+    let Some(binaries) = binaries(name).unwrap() else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let keeper = Keeper::start().unwrap();
+    let (home, logs) = (dir.path().join("cluster"), dir.path().join("logs"));
+    let mut cluster = weir_sandbox::cluster::Cluster::start("held", &home, &logs, keeper, binaries, &users())
+        .await
+        .unwrap();
+    let api = |user: &User| cluster.api(user).unwrap();
+    let (admin, agent, nobody) = (
+        api(&User::admin()),
+        api(&cluster_zone::agent()),
+        api(&User::named("nobody")),
+    );
+    admin
+        .define(&Definitions::own().unwrap().documents)
+        .await
+        .unwrap();
+    let answers = exchange(&admin, &agent, &nobody).await.unwrap();
+    let wrong = compare(&recorded().unwrap(), &answers, &mut BTreeSet::new());
+    assert!(
+        wrong.is_empty(),
+        "{} differences:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+    cluster.stop().await;
+}
