@@ -42,17 +42,26 @@ pub fn render(item: &Item, federation: &FederationName, form: &Form, options: Op
         Kind::MeshHttpRoute => http_rules(item, options),
         Kind::MeshTcpRoute => tcp_rules(item),
     };
-    let target = |to: &str| {
-        json!({
-            "targetRef": {
-                "kind": to,
-                "labels": { "kuma.io/display-name": item.service },
-                // Without it the policy takes all ports of the service and sends them to this one.
-                "sectionName": item.port.to_string(),
-            },
-            "rules": rules,
+    // Kuma compares a section with a port's name, and with its number only where it has no name. Without a section the
+    // policy takes all ports of the service and sends them to this one.
+    let mut sections = vec![item.port.to_string()];
+    let names = item.port_names.iter().map(ToString::to_string);
+    sections.extend(names.filter(|name| *name != item.port.to_string()));
+    let targets: Vec<Value> = sections
+        .iter()
+        .flat_map(|section| {
+            ["MeshService", "MeshMultiZoneService"].map(|to| {
+                json!({
+                    "targetRef": {
+                        "kind": to,
+                        "labels": { "kuma.io/display-name": item.service },
+                        "sectionName": section,
+                    },
+                    "rules": rules,
+                })
+            })
         })
-    };
+        .collect();
     vec![Object {
         kind,
         mesh: item.mesh.clone(),
@@ -60,7 +69,7 @@ pub fn render(item: &Item, federation: &FederationName, form: &Form, options: Op
         labels: labels(item, federation, form),
         spec: json!({
             "targetRef": { "kind": "Mesh" },
-            "to": [target("MeshService"), target("MeshMultiZoneService")],
+            "to": targets,
         }),
     }]
 }

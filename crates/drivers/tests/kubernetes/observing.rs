@@ -16,6 +16,8 @@ fn fact(zone: &str, namespace: Option<&str>) -> ServiceFact {
         kuma_zone: DnsLabel::new(zone).unwrap(),
         namespace: namespace.map(|name| DnsLabel::new(name).unwrap()),
         ports: [(8080, Some(Protocol::Http))].into(),
+        // Recorded: a Service's port has its own name in a cluster, one of a VM its number.
+        port_names: namespace.map(|_| (8080, "http".to_owned())).into_iter().collect(),
         state: ServiceState::Available,
     }
 }

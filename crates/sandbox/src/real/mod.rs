@@ -297,7 +297,7 @@ impl Real {
             self.backends.push(zone.to_owned());
             return Ok(());
         }
-        let document = json!({
+        let mut document = json!({
             "type": "Dataplane", "mesh": self.stage.mesh, "name": format!("{}-{zone}", self.stage.service),
             "networking": {
                 "address": self.place.address()?.to_string(),
@@ -307,6 +307,9 @@ impl Real {
                 }],
             },
         });
+        if let Some(name) = &self.stage.port_name {
+            document["networking"]["inbound"][0]["name"] = json!(name);
+        }
         self.start_proxy(zone, "backend", ProxyType::Dataplane, &document)
             .await?;
         self.backends.push(zone.to_owned());
