@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use weir_model::{SplitName, ZoneName};
-use weir_planner::{Evidence, Generation, Item, ItemFact, ItemState, Plan, Proof, Verdict};
+use weir_planner::{
+    CountScope, Counts, Evidence, Generation, Item, ItemFact, ItemState, Plan, Proof, Verdict,
+};
 use weir_wire::api::{AgentStatus, Percent, RouteWeights, SplitInZone, SplitStatus, Standing, ZoneStatus};
 
 use crate::fleet::{Agent, Fleet};
@@ -246,6 +248,16 @@ fn declared(item: &Item) -> RouteWeights {
         .collect()
 }
 
+/// The counts that may be added up, so that no request is in them twice: those of the agent that has counted the whole zone
+/// for longest, or those of all hosts.
+fn counted<'a>(facts: &[&'a ItemFact]) -> Vec<&'a Counts> {
+    let all = || facts.iter().filter_map(|fact| fact.counts.as_ref());
+    let zone = all()
+        .filter(|counts| counts.scope == CountScope::Zone)
+        .min_by_key(|counts| counts.since);
+    zone.map_or_else(|| all().collect(), |only| vec![only])
+}
+
 /// One split in one zone: the agent with the worst word is shown, traffic is summed over all.
 pub fn split_in_zone(sight: Sight<'_>, zone: &ZoneName, item: &Item) -> SplitInZone {
     let agents: Vec<(&String, &Agent)> = sight.fleet.counting(zone, sight.now).collect();
@@ -312,13 +324,21 @@ pub fn split_in_zone(sight: Sight<'_>, zone: &ZoneName, item: &Item) -> SplitInZ
         .iter()
         .filter_map(|(_, agent)| agent.items.get(&item.split))
         .collect();
+    // Every agent sees proxies of its own host, or samples those of the whole zone: the latter may be the same ones, so that
+    // what was seen for certain is the larger of the two.
+    let (mut here, mut sampled) = (0_u32, 0_u32);
     for proof in facts.iter().filter_map(|fact| fact.proof.as_ref()) {
-        shown.seen = shown.seen.saturating_add(proof.coverage.seen);
+        if proof.evidence == Evidence::Sampled {
+            sampled = sampled.max(proof.coverage.seen);
+        } else {
+            here = here.saturating_add(proof.coverage.seen);
+        }
         shown.of = shown.of.max(proof.coverage.of);
     }
+    shown.seen = here.max(sampled);
     shown.of = shown.of.max(shown.seen);
     let mut since: Option<Timestamp> = None;
-    for counts in facts.iter().filter_map(|fact| fact.counts.as_ref()) {
+    for counts in counted(&facts) {
         for (into, from) in [
             (&mut shown.counted, &counts.requests),
             (&mut shown.failed, &counts.failed),

@@ -13,8 +13,8 @@ use weir_model::{
     BackendName, BasisPoints, CommitId, RouteName, SourceCommit, SourceFile, SourceName, SplitName, ZoneName,
 };
 use weir_planner::{
-    Counts, Coverage, Digest, Evidence, Generation, Inputs, ItemFact, ItemState, Plan, Planned, Proof,
-    ProvenWeights, SecondWriter, ServiceFact, ServiceState, Verdict,
+    CountScope, Counts, Coverage, Digest, Evidence, Generation, Inputs, ItemFact, ItemState, Plan, Planned,
+    Proof, ProvenWeights, SecondWriter, ServiceFact, ServiceState, Verdict,
 };
 use weir_wire::api::{AgentStatus, Percent, SplitInZone, Standing, ZoneStatus};
 
@@ -413,6 +413,48 @@ fn a_difference_right_after_a_change_is_the_change() {
 }
 
 #[test]
+fn a_request_that_two_agents_of_a_cluster_counted_is_one_request() {
+    let plan = plan();
+    let seen = |since, vm: u64, scope, evidence| {
+        let backend = || BackendName::new("vm").unwrap();
+        let mut fact = fact(&plan);
+        fact.proof = Some(proof(Verdict::Exact, evidence));
+        fact.counts = Some(Counts {
+            since: at(since),
+            at: at(98),
+            requests: BTreeMap::from([(backend(), vm)]),
+            failed: BTreeMap::from([(backend(), 0)]),
+            scope,
+        });
+        agent(fact)
+    };
+    let (host, whole) = (CountScope::Host, CountScope::Zone);
+    // Both scrape the same two sidecars, and both sampled them; a third reads the sockets of one of the hosts.
+    let shown = look(
+        &plan,
+        &fleet([
+            ("fra-1", seen(60, 100, whole, Evidence::Sampled)),
+            ("fra-2", seen(55, 140, whole, Evidence::Sampled)),
+            ("fra-3", seen(50, 70, host, Evidence::Live)),
+        ]),
+    );
+    assert_eq!(
+        (
+            shown.counted,
+            shown.counted_since.as_deref(),
+            shown.seen,
+            shown.of
+        ),
+        (
+            BTreeMap::from([("vm".to_owned(), 140)]),
+            Some("2027-01-15T08:00:55Z"),
+            2,
+            2
+        )
+    );
+}
+
+#[test]
 fn of_several_agents_the_worst_counts_and_traffic_is_summed() {
     let plan = plan();
     let counts = |since, vm: u64, failed: u64| {
@@ -422,6 +464,7 @@ fn of_several_agents_the_worst_counts_and_traffic_is_summed() {
             at: at(98),
             requests: BTreeMap::from([(backend(), vm)]),
             failed: BTreeMap::from([(backend(), failed)]),
+            scope: CountScope::Host,
         })
     };
     let mut good = fact(&plan);

@@ -327,22 +327,19 @@ impl KumaKubernetes {
     }
 
     async fn tally(&self, items: &[Arc<Item>]) -> Vec<Option<Counts>> {
-        let mut more = Vec::new();
-        let mut uncounted = None;
-        if let Some(scraper) = &self.scraper {
-            match self.witness.callers(items).await {
-                Some(callers) => (more, uncounted) = scraper.read(&callers).await,
-                None => {
-                    uncounted = Some(
-                        "nothing is counted: which proxies are callers is not known without Kuma's control plane \
-                         (kuma.api)"
-                            .to_owned(),
-                    );
-                }
+        let Some(scraper) = &self.scraper else {
+            return self.witness.count(items).await;
+        };
+        let (readings, uncounted) = match self.witness.callers(items).await {
+            Some(callers) => scraper.read(&callers).await,
+            None => {
+                let why = "nothing is counted: which proxies are callers is not known without Kuma's control plane \
+                           (kuma.api)";
+                (Vec::new(), Some(why.to_owned()))
             }
-        }
+        };
         self.memory().uncounted = uncounted;
-        self.witness.count(items, more).await
+        self.witness.count_zone(items, &readings)
     }
 }
 

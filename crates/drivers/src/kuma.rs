@@ -157,7 +157,7 @@ impl ZoneDriver for KumaUniversal {
     }
 
     fn count<'a>(&'a self, items: &'a [Arc<Item>]) -> BoxFuture<'a, Vec<Option<Counts>>> {
-        self.witness.count(items, Vec::new()).boxed()
+        self.witness.count(items).boxed()
     }
 
     fn notes(&self) -> Vec<String> {

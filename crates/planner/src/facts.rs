@@ -89,6 +89,19 @@ pub struct Counts {
     pub requests: BTreeMap<BackendName, u64>,
     /// Of those, answered 5xx or not at all.
     pub failed: BTreeMap<BackendName, u64>,
+    /// Whose callers' requests these are.
+    pub scope: CountScope,
+}
+
+/// Whose callers an agent counts. What two agents of one zone counted may be added up only if no caller is in both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum CountScope {
+    /// Those of the agent's own host: no other agent counts them.
+    #[default]
+    Host,
+    /// Those of the whole zone, by their metrics endpoints: each such agent counts the same ones.
+    Zone,
 }
 
 /// Where an item stands in its zone.

@@ -43,8 +43,8 @@ pub use canonical::{anchor, item_digest, plan_id};
 pub use diff::{PlanDiff, diff};
 pub use explain::{Explanation, explain};
 pub use facts::{
-    Counts, Coverage, Evidence, ItemFact, ItemState, Proof, ProvenWeights, SecondWriter, ServiceFact,
-    ServiceState, Verdict, ZoneFacts,
+    CountScope, Counts, Coverage, Evidence, ItemFact, ItemState, Proof, ProvenWeights, SecondWriter,
+    ServiceFact, ServiceState, Verdict, ZoneFacts,
 };
 pub use lint::{Finding, Rule, lint, lint_made};
 pub use plan::{

@@ -1,5 +1,5 @@
 //! How fast a change of weights reaches the Envoys of all zones, three ways in one run: a commit that Weir carries, a PUT
-//! on each zone's own control plane, a PUT on the global one. What `tour --pace N` adds to the story.
+//! on each zone's own control plane (in a cluster: a patch at its API server), a PUT on the global one. What `tour --pace N` adds to the story.
 //!
 //! All three are timed with the same clock: from the commit (or from just before the PUTs) until the active listeners of
 //! every caller's Envoy have exactly the new weights, read from their admin sockets. Weir's proof is timed besides, by the
@@ -17,9 +17,11 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use crate::cluster::ApiServer;
 use crate::play::Play;
+use crate::real::cluster_zone::SYSTEM;
 use crate::real::rest::Api;
-use crate::repository::{BACKENDS, SPLIT as FILE, split_text};
+use crate::repository::{CLUSTER, Ground, SPLIT as FILE};
 use crate::traffic::Callers;
 
 /// Between two looks at the Envoys; what is measured is no finer than this.
@@ -139,6 +141,7 @@ impl Pace {
 /// If a change never arrives.
 pub async fn measure(play: &mut Play, changes: usize) -> anyhow::Result<Pace> {
     let envoys = Envoys::of(play)?;
+    let ground = play.repository.ground();
     let sent = |play: &Play| {
         let tallies = play.callers.values().map(Callers::tally);
         tallies.fold((0, 0), |(sent, failed), t| {
@@ -154,7 +157,7 @@ pub async fn measure(play: &mut Play, changes: usize) -> anyhow::Result<Pace> {
         tokio::time::sleep(REST).await;
         let (at, begin) = (Timestamp::now(), Instant::now());
         let id = play.repository.commit(
-            &[(FILE, &split_text(division[0], division[1]))],
+            &[(FILE, &play.repository.split_text(division[0], division[1]))],
             "Measure a change",
         )?;
         play.look();
@@ -167,44 +170,43 @@ pub async fn measure(play: &mut Play, changes: usize) -> anyhow::Result<Pace> {
     for zone in play.zones.clone() {
         play.kill_agent(&zone).await?;
     }
-    let apis: BTreeMap<String, Api> = play
+    let cluster = play.cast.cluster().map(|cluster| cluster.admin.clone());
+    let stores: Vec<Store> = play
         .parts
         .iter()
-        .map(|(zone, parts)| (zone.clone(), Api::new(&parts.api)))
+        .map(|(zone, parts)| match &cluster {
+            Some(admin) if zone == CLUSTER => Store::Cluster(admin.clone()),
+            _ => Store::Universal(Api::new(&parts.api)),
+        })
         .collect();
-    let path = format!("/meshes/default/meshhttproutes/{OURS}");
     let mut put = Vec::new();
     let mut spec = Value::Null;
     for round in 0..changes {
         let division = DIVISIONS[(changes + round) % 2];
         let mut documents = Vec::new();
-        for api in apis.values() {
-            let mut document = api.get(&path).await?;
-            reweigh(&mut document["spec"], division);
-            spec = document["spec"].clone();
-            documents.push((api, document));
+        for store in &stores {
+            let mut document = store.policy().await?;
+            reweigh(&mut document["spec"], ground, division);
+            if matches!(store, Store::Universal(_)) {
+                spec = document["spec"].clone();
+            }
+            documents.push((store, document));
         }
         tokio::time::sleep(REST).await;
         let begin = Instant::now();
-        try_join_all(documents.iter().map(|(api, document)| api.put(&path, document))).await?;
+        try_join_all(documents.iter().map(|(store, document)| store.put(document))).await?;
         put.push(envoys.arrived(division, begin).await?);
     }
     let mut global_put = Vec::new();
     if let Some(global) = &play.global {
-        for api in apis.values() {
+        for store in &stores {
             // Otherwise the zone's own policy would win over the global one.
-            let answer = api.exchange(Method::DELETE, &path, None).await?;
-            anyhow::ensure!(
-                answer.status.is_success(),
-                "DELETE {}{path}: {}",
-                api.base(),
-                answer.text()
-            );
+            store.delete().await?;
         }
         let api = Api::new(global);
         for round in 0..=changes {
             let division = DIVISIONS[round % 2];
-            reweigh(&mut spec, division);
+            reweigh(&mut spec, ground, division);
             let document =
                 json!({"type": "MeshHTTPRoute", "mesh": "default", "name": GLOBAL, "spec": spec.clone()});
             tokio::time::sleep(REST).await;
@@ -230,8 +232,60 @@ pub async fn measure(play: &mut Play, changes: usize) -> anyhow::Result<Pace> {
     })
 }
 
+/// Where a zone keeps its policies.
+enum Store {
+    /// Its control plane's REST API.
+    Universal(Api),
+    /// The API server of its cluster.
+    Cluster(ApiServer),
+}
+
+impl Store {
+    fn path(&self) -> String {
+        match self {
+            Self::Universal(_) => format!("/meshes/default/meshhttproutes/{OURS}"),
+            Self::Cluster(_) => format!("/apis/kuma.io/v1alpha1/namespaces/{SYSTEM}/meshhttproutes/{OURS}"),
+        }
+    }
+
+    /// Weir's policy as it is there.
+    async fn policy(&self) -> anyhow::Result<Value> {
+        match self {
+            Self::Universal(api) => api.get(&self.path()).await,
+            Self::Cluster(api) => api.get(&self.path()).await,
+        }
+    }
+
+    async fn put(&self, document: &Value) -> anyhow::Result<()> {
+        match self {
+            Self::Universal(api) => api.put(&self.path(), document).await,
+            Self::Cluster(api) => {
+                let spec = json!({"spec": document["spec"]});
+                api.merge(&self.path(), &spec).await.map(drop)
+            }
+        }
+    }
+
+    async fn delete(&self) -> anyhow::Result<()> {
+        let path = self.path();
+        match self {
+            Self::Universal(api) => {
+                let answer = api.exchange(Method::DELETE, &path, None).await?;
+                anyhow::ensure!(
+                    answer.status.is_success(),
+                    "DELETE {}{path}: {}",
+                    api.base(),
+                    answer.text()
+                );
+                Ok(())
+            }
+            Self::Cluster(api) => api.delete(&path).await,
+        }
+    }
+}
+
 /// Changes the weights of every rule that has no header to match: not the anchor.
-fn reweigh(spec: &mut Value, division: [u32; 2]) {
+fn reweigh(spec: &mut Value, ground: Ground, division: [u32; 2]) {
     for to in spec["to"].as_array_mut().into_iter().flatten() {
         for rule in to["rules"].as_array_mut().into_iter().flatten() {
             let anchor = rule["matches"]
@@ -245,7 +299,7 @@ fn reweigh(spec: &mut Value, division: [u32; 2]) {
                 .into_iter()
                 .flatten()
             {
-                for ((_, zone), percent) in BACKENDS.iter().zip(division) {
+                for ((_, zone), percent) in ground.backends().iter().zip(division) {
                     if reference["labels"]["kuma.io/zone"] == **zone {
                         reference["weight"] = json!(percent * 100);
                     }
@@ -258,6 +312,7 @@ fn reweigh(spec: &mut Value, division: [u32; 2]) {
 /// The Envoys of all callers.
 struct Envoys {
     sockets: Vec<Api>,
+    ground: Ground,
 }
 
 impl Envoys {
@@ -270,7 +325,10 @@ impl Envoys {
             sockets.len() == play.zones.len(),
             "there is not one caller's Envoy in each zone"
         );
-        Ok(Self { sockets })
+        Ok(Self {
+            sockets,
+            ground: play.repository.ground(),
+        })
     }
 
     /// How long after `begin` all of them had these weights.
@@ -281,7 +339,7 @@ impl Envoys {
                 .iter()
                 .map(|s| s.get("/config_dump?resource=dynamic_listeners"));
             let dumps = try_join_all(dumps).await?;
-            if dumps.iter().all(|dump| has(dump, division)) {
+            if dumps.iter().all(|dump| has(dump, self.ground, division)) {
                 return Ok(begin.elapsed());
             }
             if begin.elapsed() > LOST {
@@ -316,11 +374,12 @@ fn caller_sockets(glob: &Path) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 /// Whether every route of an active listener that leads to the split service has exactly these weights.
-fn has(dump: &Value, division: [u32; 2]) -> bool {
-    let wanted: BTreeMap<&str, u64> = BACKENDS
-        .iter()
+fn has(dump: &Value, ground: Ground, division: [u32; 2]) -> bool {
+    let wanted: BTreeMap<&str, u64> = ground
+        .backends()
+        .into_iter()
         .zip(division)
-        .map(|((_, zone), percent)| (*zone, u64::from(percent) * 100))
+        .map(|((_, zone), percent)| (zone, u64::from(percent) * 100))
         .collect();
     let mut routes = 0;
     for listener in dump["configs"].as_array().into_iter().flatten() {
@@ -391,12 +450,17 @@ mod tests {
         let old = state(vec![route(true, 1, 1), route(false, 4000, 6000)]);
         assert!(has(
             &dump(vec![json!({"active_state": right, "draining_state": old})]),
+            Ground::Vms,
             [90, 10]
         ));
         assert!(!has(
             &dump(vec![json!({"active_state": right}), json!({"active_state": old})]),
+            Ground::Vms,
             [90, 10]
         ));
-        assert!(!has(&dump(vec![]), [90, 10]), "nothing is not everything");
+        assert!(
+            !has(&dump(vec![]), Ground::Vms, [90, 10]),
+            "nothing is not everything"
+        );
     }
 }

@@ -93,6 +93,11 @@ impl Repository {
         split_text_on(self.ground, vm, cloud)
     }
 
+    /// What its zones are.
+    pub fn ground(&self) -> Ground {
+        self.ground
+    }
+
     /// Where it is.
     pub fn dir(&self) -> &Path {
         &self.dir

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use weir_model::ZoneName;
 use weir_planner::{
-    Counts, Coverage, Digest, Generation, ItemFact, ItemState, PlanId, Proof, ProvenWeights, SecondWriter,
-    ServiceFact, Verdict, ZoneFacts,
+    CountScope, Counts, Coverage, Digest, Generation, ItemFact, ItemState, PlanId, Proof, ProvenWeights,
+    SecondWriter, ServiceFact, Verdict, ZoneFacts,
 };
 
 use crate::greeting::{plan, plan_out};
@@ -287,6 +287,7 @@ impl From<&Counts> for v1::Counts {
             since: Some(time_out(counts.since)),
             at: Some(time_out(counts.at)),
             backends: counted.collect(),
+            whole_zone: counts.scope == CountScope::Zone,
         }
     }
 }
@@ -300,6 +301,11 @@ impl TryFrom<&v1::Counts> for Counts {
             at: time("at", from.at)?,
             requests: BTreeMap::new(),
             failed: BTreeMap::new(),
+            scope: if from.whole_zone {
+                CountScope::Zone
+            } else {
+                CountScope::Host
+            },
         };
         for count in &from.backends {
             let backend: weir_model::BackendName = read("backends", &count.backend)?;

@@ -17,9 +17,9 @@ use weir_model::{
     ZoneName,
 };
 use weir_planner::{
-    Counts, Coverage, Destination, Digest, Evidence, Generation, Item, ItemFact, ItemRef, ItemRoute,
-    ItemState, PlanId, Proof, SecondWriter, ServiceFact, ServiceState, Verdict, ZoneFacts, ZonePlan,
-    item_digest,
+    CountScope, Counts, Coverage, Destination, Digest, Evidence, Generation, Item, ItemFact, ItemRef,
+    ItemRoute, ItemState, PlanId, Proof, SecondWriter, ServiceFact, ServiceState, Verdict, ZoneFacts,
+    ZonePlan, item_digest,
 };
 use weir_wire::{AgentReport, Greeting, agent_report, assemble, plan_update, v1};
 
@@ -222,7 +222,9 @@ fn proof() -> impl Strategy<Value = Proof> {
 
 fn counts() -> impl Strategy<Value = Counts> {
     let backends = btree_map(named::<BackendName>(), any::<(u64, u64)>(), 0..4);
-    (time(), time(), backends).prop_map(|(since, at, backends)| Counts {
+    let scope = select(vec![CountScope::Host, CountScope::Zone]);
+    (time(), time(), backends, scope).prop_map(|(since, at, backends, scope)| Counts {
+        scope,
         since,
         at,
         requests: backends

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use weir_model::{BackendName, Protocol, SplitName};
-use weir_planner::{Counts, Destination, Item};
+use weir_planner::{CountScope, Counts, Destination, Item};
 
 /// How much an Envoy's start may seem to move between two readings of its uptime, which counts whole seconds.
 const JITTER: SignedDuration = SignedDuration::from_secs(3);
@@ -149,6 +149,7 @@ impl Tally {
         &mut self,
         items: &[impl AsRef<Item>],
         readings: &[Reading],
+        scope: CountScope,
         at: Timestamp,
     ) -> Vec<Option<Counts>> {
         // Splits that nobody asks for are forgotten: should one come back, it counts anew with a new `since`.
@@ -157,7 +158,7 @@ impl Tally {
         let restarted: Vec<bool> = readings.iter().map(|reading| self.restarted(reading)).collect();
         items
             .iter()
-            .map(|item| self.one(item.as_ref(), readings, &restarted, at))
+            .map(|item| self.one(item.as_ref(), readings, &restarted, scope, at))
             .collect()
     }
 
@@ -177,6 +178,7 @@ impl Tally {
         item: &Item,
         readings: &[Reading],
         restarted: &[bool],
+        scope: CountScope,
         at: Timestamp,
     ) -> Option<Counts> {
         if readings.is_empty() && !self.splits.contains_key(&item.split) {
@@ -216,6 +218,7 @@ impl Tally {
             at: split.at,
             requests: part(|p| p.sent),
             failed: part(|p| p.failed),
+            scope,
         })
     }
 }
@@ -312,7 +315,9 @@ mod tests {
                 {"name": "cluster.kri_msvc_default_fra__checkout_8080.upstream_rq_completed", "value": value},
             ]});
             let reading = Reading::of("envoy".to_owned(), &stats, at(n * 100)).unwrap();
-            last = tally.take(&items, &[reading], at(n * 100)).remove(0);
+            last = tally
+                .take(&items, &[reading], CountScope::Host, at(n * 100))
+                .remove(0);
         }
         let vm = BackendName::new("vm").unwrap();
         assert_eq!(last.unwrap().requests[&vm], u64::MAX);
@@ -361,7 +366,7 @@ mod tests {
                                 Reading::of(format!("envoy-{n}"), &json!({"stats": stats}), at(now)).unwrap()
                             })
                             .collect();
-                        let counts = tally.take(&items, &readings, at(now));
+                        let counts = tally.take(&items, &readings, CountScope::Host, at(now));
                         if !readings.is_empty() && since.is_none() {
                             since = Some(now);
                         }

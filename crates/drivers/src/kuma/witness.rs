@@ -12,7 +12,7 @@ use futures::StreamExt as _;
 use jiff::Timestamp;
 use serde_json::Value;
 use weir_model::SplitName;
-use weir_planner::{Counts, Evidence, Item, Proof, ServiceFact};
+use weir_planner::{CountScope, Counts, Evidence, Item, Proof, ServiceFact};
 
 use super::elsewhere::Dataplane;
 use super::envoys::{self, Admin, Mute, Place};
@@ -186,14 +186,20 @@ impl Witness {
     }
 
     /// One count for each item, in the order given; with what was read elsewhere at the same time.
-    pub(crate) async fn count(&self, items: &[Arc<Item>], more: Vec<Reading>) -> Vec<Option<Counts>> {
+    /// By the admin interfaces on this host.
+    pub(crate) async fn count(&self, items: &[Arc<Item>]) -> Vec<Option<Counts>> {
         let stats = self.ask_all(tally::STATS).await;
         let at = Timestamp::now();
         let readings: Vec<Reading> = stats
             .into_iter()
             .filter_map(|(admin, stats)| Reading::of(admin.to_string(), &stats.ok()?, at))
-            .chain(more)
             .collect();
-        self.memory().tally.take(items, &readings, at)
+        self.memory().tally.take(items, &readings, CountScope::Host, at)
+    }
+
+    /// By what all callers of the zone said of themselves; those on this host are among them, and are not asked again.
+    pub(crate) fn count_zone(&self, items: &[Arc<Item>], readings: &[Reading]) -> Vec<Option<Counts>> {
+        let at = Timestamp::now();
+        self.memory().tally.take(items, readings, CountScope::Zone, at)
     }
 }
