@@ -41,7 +41,9 @@ fn route(namespace: &str, name: &str, role: &str) -> Value {
 async fn a_cluster_in_a_plans_terms() {
     let cluster = Cluster::new();
     cluster.put(plan::service("fra", None));
-    cluster.put(plan::service("use1", Some("shop")));
+    let mut named = plan::service("use1", Some("shop"));
+    named["spec"]["ports"][0]["name"] = json!("http");
+    cluster.put(named);
     let mut other_mesh = plan::service("ams", None);
     other_mesh["metadata"]["labels"]["kuma.io/mesh"] = json!("bank");
     cluster.put(other_mesh);

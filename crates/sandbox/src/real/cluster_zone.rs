@@ -133,6 +133,7 @@ impl ClusterZone {
                 webhooks,
                 certificates,
             }),
+            virtual_addresses: None,
         };
         let mut plane = ControlPlane::start(stage, parts, place, role)?;
         plane.answers().await?;

@@ -38,6 +38,8 @@ use rest::{Api, Awaited};
 
 /// The first port of a caller's outbounds, at the caller's own loopback address.
 const FIRST_OUTBOUND: u16 = 10_001;
+/// The proxy of a zone's callers.
+const CALLER: &str = "caller";
 
 /// Real Kuma and real Envoys.
 #[derive(Debug)]
@@ -186,6 +188,7 @@ impl Real {
             name: zone.to_owned(),
             global: self.global()?.sync_address()?,
             cluster: None,
+            virtual_addresses: self.stage.port_name.is_some().then(|| self.place.network()),
         };
         let mut plane = ControlPlane::start(&self.stage, &self.parts, &mut self.place, role)?;
         plane.answers().await?;
@@ -280,6 +283,7 @@ impl Real {
                 kind,
                 what,
                 token,
+                binds_virtual_addresses: name == CALLER && self.calls_virtual_addresses(zone),
                 work,
                 readiness,
             },
@@ -326,13 +330,51 @@ impl Real {
         self.start_proxy_as(zone, name, ProxyType::Dataplane, what, token)
     }
 
+    /// Whether callers of a zone call services by their virtual addresses, as a transparent proxy does. Outbounds that are
+    /// written into a Dataplane name a port by number, and then no policy reaches one that has a name.
+    fn calls_virtual_addresses(&self, zone: &str) -> bool {
+        self.stage.port_name.is_some() && self.cluster_of(zone).is_none()
+    }
+
+    /// The virtual addresses that a zone gave to the service, once it has given them all.
+    async fn virtual_addresses(&mut self, zone: &str) -> anyhow::Result<Vec<Outbound>> {
+        let (mesh, service) = (self.stage.mesh.clone(), self.stage.service.clone());
+        let mut wait = Awaited::new(format!("zone {zone} gives {service} its virtual addresses"));
+        loop {
+            let api = self.plane_of(zone)?.api().clone();
+            let mut found = Vec::new();
+            for (kind, list) in [
+                ("MeshMultiZoneService", "meshmultizoneservices"),
+                ("MeshService", "meshservices"),
+            ] {
+                let path = format!("/meshes/{mesh}/{list}?filter[labels.kuma.io/display-name]={service}");
+                let answer = api.get(&path).await?;
+                for item in answer["items"].as_array().into_iter().flatten() {
+                    let address = item["status"]["vips"][0]["ip"]
+                        .as_str()
+                        .and_then(|ip| ip.parse().ok());
+                    let at = item["labels"]["kuma.io/zone"].as_str().unwrap_or("any zone");
+                    found.extend(address.map(|address| Outbound {
+                        address: SocketAddr::new(address, self.stage.port),
+                        target: format!("{kind} {service} in {at}"),
+                    }));
+                }
+            }
+            if found.len() == 1 + self.backends.len() {
+                return Ok(found);
+            }
+            wait.again(None).await?;
+        }
+    }
+
     async fn start_caller_proxy(&mut self, zone: &str) -> anyhow::Result<Vec<Outbound>> {
+        let by_name_alone = self.stage.port_name.is_some();
         let service = &self.stage.service;
         let mut targets = vec![(
             format!("MeshMultiZoneService {service}"),
             json!({"kind": "MeshMultiZoneService", "labels": {"kuma.io/display-name": service}, "port": self.stage.port}),
         )];
-        for backend in &self.backends {
+        for backend in self.backends.iter().filter(|_| !by_name_alone) {
             targets.push((
                 format!("MeshService {service} in {backend}"),
                 json!({
@@ -354,7 +396,7 @@ impl Real {
         if let Some(cluster) = self.cluster_of(zone) {
             let pod = "caller-0";
             let token = cluster.caller(&self.stage, pod, address, &documents).await?;
-            self.start_pod_proxy(zone, "caller", pod, &token)?;
+            self.start_pod_proxy(zone, CALLER, pod, &token)?;
             self.outbounds.insert(zone.to_owned(), outbounds.clone());
             return Ok(outbounds);
         }
@@ -370,8 +412,11 @@ impl Real {
                 "outbound": documents,
             },
         });
-        self.start_proxy(zone, "caller", ProxyType::Dataplane, &document)
+        self.start_proxy(zone, CALLER, ProxyType::Dataplane, &document)
             .await?;
+        if self.calls_virtual_addresses(zone) {
+            outbounds = self.virtual_addresses(zone).await?;
+        }
         self.outbounds.insert(zone.to_owned(), outbounds.clone());
         Ok(outbounds)
     }
