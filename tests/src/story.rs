@@ -161,6 +161,7 @@ impl Story {
         self.agent_killed([20, 80], [60, 40]).await?;
         self.objects_removed([60, 40]).await?;
         self.second_writers([60, 40]).await?;
+        self.comes_and_goes().await?;
         let sent: u64 = self.play.callers.values().map(|c| c.tally().requests).sum();
         ensure!(sent > 0, "nobody sent anything");
         self.unharmed("the story")
@@ -369,6 +370,42 @@ impl Story {
             self.shares(&format!("without {name}"), |_| weights).await?;
         }
         Ok(())
+    }
+
+    /// The split is removed and declared again, and the same with the second commit in the middle of the first: nothing is
+    /// lost, and no zone is called converged before nothing of ours is left in it.
+    async fn comes_and_goes(&self) -> anyhow::Result<()> {
+        let remove = || {
+            let commit = self.play.repository.remove(FILE, "Split nothing any more");
+            self.play.look();
+            commit
+        };
+        let commit = remove()?;
+        let took = self.play.removed(&commit).await?;
+        for zone in &self.play.zones {
+            let left = our_objects(&self.api(zone)?).await?;
+            ensure!(left.is_empty(), "{zone} is called converged and has {left:?}");
+        }
+        self.unharmed("the split was removed")?;
+        let begin = Instant::now();
+        let commit = self.commit(30, 70)?;
+        self.play.proven(&commit).await.context("declared again")?;
+        say(&format!(
+            "a split removed: gone after {} ms; declared again: proven after {} ms",
+            took.as_millis(),
+            begin.elapsed().as_millis()
+        ));
+        self.shares("declared again", |_| [30, 70]).await?;
+        self.unharmed("the split was declared again")?;
+        remove()?;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let commit = self.commit(70, 30)?;
+        self.play
+            .proven(&commit)
+            .await
+            .context("declared again at once")?;
+        self.shares("declared again at once", |_| [70, 30]).await?;
+        self.unharmed("the split was declared again while it was on its way out")
     }
 
     /// Commits these weights and tells the coordinator.

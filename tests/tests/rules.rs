@@ -385,3 +385,39 @@ fn every_link_between_documents_leads_somewhere() {
     }
     assert_eq!(wrong, Vec::<String>::new());
 }
+
+/// Whoever meets a code at night must find its page with `weir explain`, whichever program gave it.
+#[test]
+fn every_code_in_the_sources_has_a_page() {
+    let mut sources = Vec::new();
+    files(&root().join("crates"), "rs", &mut sources);
+    sources.retain(|file| file.components().any(|part| part.as_os_str() == "src"));
+    assert!(sources.len() > 100, "{} sources", sources.len());
+    let mut wrong = Vec::new();
+    for file in sources {
+        let text = std::fs::read_to_string(&file).expect("UTF-8");
+        // A number of its own, beside the table.
+        if !file.ends_with("model/src/codes.rs") {
+            let own = text
+                .split("Code(")
+                .skip(1)
+                .filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+            wrong.extend(own.map(|rest| format!("{}: Code({}", file.display(), &rest[..rest.len().min(6)])));
+        }
+        for named in text.split("WEIR").skip(1).filter_map(|rest| rest.get(..4)) {
+            if let Ok(number) = named.parse::<u16>()
+                && weir_model::page(weir_model::Code(number)).is_none()
+            {
+                wrong.push(format!("{}: WEIR{named}", file.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "no page in docs/errors: {wrong:#?}");
+    let mut pages = Vec::new();
+    files(&root().join("docs/errors"), "md", &mut pages);
+    assert_eq!(
+        pages.len(),
+        weir_model::codes::ALL.len() + 1,
+        "a page that no code has, beside the index"
+    );
+}

@@ -41,8 +41,10 @@ struct Zone {
     evidence: String,
 }
 
+/// The step after which nothing is declared.
+const REMOVED: &str = "removed";
 /// Its steps: name, per cent for vm and cloud, whether a commit was proven in it.
-const STEPS: [(&str, [u32; 2], bool); 9] = [
+const STEPS: [(&str, [u32; 2], bool); 11] = [
     ("vm-100", [100, 0], false),
     ("vm-90", [90, 10], true),
     ("half", [50, 50], true),
@@ -52,6 +54,8 @@ const STEPS: [(&str, [u32; 2], bool); 9] = [
     ("coordinator-killed", [50, 50], false),
     ("agents-killed", [50, 50], false),
     ("vm-100-again", [100, 0], true),
+    (REMOVED, [0, 0], false),
+    ("half-again", [50, 50], true),
 ];
 
 /// Arguments, or what must be in a text.
@@ -118,14 +122,17 @@ fn the_tour_ends_well_and_each_of_its_lines_is_as_promised() {
     assert_eq!(steps, STEPS.map(|(step, _, _)| step));
     let mut commits = std::collections::BTreeSet::new();
     for (line, (_, weights, commits_here)) in lines.iter().zip(STEPS) {
-        let declared: BTreeMap<String, f64> = [("vm", weights[0]), ("cloud", weights[1])]
+        let mut declared: BTreeMap<String, f64> = [("vm", weights[0]), ("cloud", weights[1])]
             .map(|(b, w)| (b.to_owned(), f64::from(w)))
             .into();
+        if line.step == REMOVED {
+            declared.clear();
+        }
         assert_eq!(line.declared, declared, "{line:?}");
         let hexadecimal = line.commit.bytes().all(|b| b.is_ascii_hexdigit());
         assert!(line.commit.len() == 40 && hexadecimal, "{line:?}");
         let new = commits.insert(line.commit.clone());
-        let expected_new = commits_here || matches!(line.step.as_str(), "vm-100" | "refused");
+        let expected_new = commits_here || matches!(line.step.as_str(), "vm-100" | "refused" | REMOVED);
         assert_eq!(new, expected_new, "{line:?}");
         assert_eq!(line.commit_to_proof_ms.is_some(), commits_here, "{line:?}");
         assert!(
@@ -140,11 +147,12 @@ fn the_tour_ends_well_and_each_of_its_lines_is_as_promised() {
         for zone in line.zones.values() {
             assert!(zone.requests >= REQUESTS && zone.failed == 0, "{line:?}");
             assert_eq!(zone.counted.values().sum::<u64>(), zone.requests, "{line:?}");
-            assert_eq!(
-                (zone.weights.as_str(), zone.evidence.as_str()),
-                ("exact", "live"),
-                "{line:?}"
-            );
+            let shown = (zone.weights.as_str(), zone.evidence.as_str());
+            if line.step == REMOVED {
+                assert_eq!(shown, ("none", "none"), "{line:?}");
+                continue;
+            }
+            assert_eq!(shown, ("exact", "live"), "{line:?}");
             for (backend, percent) in [("vm", weights[0]), ("cloud", weights[1])] {
                 let count = zone.counted.get(backend).copied().unwrap_or(0);
                 assert!(inside(count, zone.requests, percent * 100), "{backend}: {line:?}");
@@ -183,13 +191,19 @@ fn bare_policies_lose_requests_and_the_tour_ends_with_1() {
         to_nothing.iter().all(|lost| *lost > 0),
         "a bare shift to nothing lost nothing: {to_nothing:?}"
     );
+    let comes_and_goes = ["vm-100", REMOVED, "half-again"].map(failed);
+    assert!(
+        comes_and_goes.iter().all(|lost| *lost > 0),
+        "a bare policy came or went and lost nothing: {comes_and_goes:?}"
+    );
     let sent: u64 = lines
         .iter()
         .flat_map(|l| l.zones.values())
         .map(|z| z.failed)
         .sum();
     say(&format!(
-        "bare policies on the double: {sent} requests lost, {to_nothing:?} in the shifts to 0"
+        "bare policies on the double: {sent} requests lost, {to_nothing:?} in the shifts to 0, {comes_and_goes:?} where a \
+         first policy came, went and came again"
     ));
 }
 

@@ -1,29 +1,41 @@
-//! One activation: observe, decide, apply, prove, count, conclude. It carries no input but the plan that is held; nothing
+//! One activation: observe, look at lone anchors, decide, apply, prove, count, conclude. It carries no input but the plan that is held; nothing
 //! is retried in here, the next activation is the retry.
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 use weir_drivers::{Fault, Outcome, ZoneDriver};
 use weir_planner::{Generation, Item, ZoneFacts, ZonePlan};
 use weir_render::{Object, Options, Step};
 
-use crate::decide::{Conclusion, Decision, Happened, SPLIT, conclude, decide, items};
+use crate::anchors::{self, Anchors};
+use crate::decide::{Conclusion, Decision, Happened, SPLIT, conclude, decide, items, only_introduced};
 use crate::take::Memory;
 
-/// Runs one activation.
+/// Runs one activation at a time `now`, of a clock that only rises.
 pub async fn activate(
     driver: &dyn ZoneDriver,
     plan: &ZonePlan,
     memory: &Memory,
     options: Options,
     before: Option<&ZoneFacts>,
+    anchors: &mut Anchors,
+    now: Instant,
 ) -> Conclusion {
     let items = items(plan);
-    let look = async || {
+    let mut look = async || {
         let observed = driver.observe(&plan.mesh, &items).await;
         let decision = match &observed {
-            Ok(observed) => decide(plan, memory, observed, options),
+            Ok(observed) => {
+                let alone = anchors::alone(observed.ours.iter().map(|(object, _)| object));
+                let sightings = match alone.as_slice() {
+                    [] => Vec::new(),
+                    some => driver.sight(some).await,
+                };
+                anchors.note(&alone.into_iter().zip(sightings).collect::<Vec<_>>(), now);
+                decide(plan, memory, observed, options, anchors, now)
+            }
             // What cannot be seen is not touched.
             Err(_) => Decision::default(),
         };
@@ -59,7 +71,16 @@ pub async fn activate(
             break;
         }
     }
-    let proofs = driver.prove(&items).await;
+    let introduced = |item: &&Arc<Item>| decision.introduced.contains(&item.split);
+    let in_force: Vec<_> = items.iter().filter(|item| !introduced(item)).cloned().collect();
+    let mut proven = driver.prove(&in_force).await.into_iter();
+    let proofs = items
+        .iter()
+        .map_while(|item| match introduced(&item) {
+            true => Some(only_introduced(Timestamp::now())),
+            false => proven.next(),
+        })
+        .collect();
     let counts = driver.count(&items).await;
     let happened = Happened {
         observed,
@@ -88,6 +109,8 @@ fn stands_in<'a>(step: &Step, ours: &[(Object, Generation)], missing: &[&'a Item
 fn log(step: &Step, outcome: &Result<Outcome, weir_drivers::DriverError>) {
     let (verb, kind, name, reason) = match step {
         Step::Put { object, reason, .. } => ("put", object.kind, &object.name, reason),
+        Step::Introduce { object, reason, .. } => ("introduce", object.kind, &object.name, reason),
+        Step::Withdraw { object, reason, .. } => ("withdraw", object.kind, &object.name, reason),
         Step::Delete {
             kind, name, reason, ..
         } => ("delete", *kind, name, reason),

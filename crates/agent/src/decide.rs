@@ -1,18 +1,20 @@
 //! What one activation does, decided from values alone: plan, memory and what was observed in; steps and holds out. And
 //! what it came to: outcomes, proofs and counts in; facts and memory out. Pure; the same in every agent of a zone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 use weir_drivers::{DriverError, Observed, Outcome};
 use weir_model::{SplitName, ZoneName};
 use weir_planner::{
-    Counts, Digest, Evidence, Generation, Item, ItemFact, ItemState, Proof, SecondWriter, Verdict, ZoneFacts,
-    ZonePlan,
+    Counts, Coverage, Digest, Evidence, Generation, Item, ItemFact, ItemState, Proof, SecondWriter, Verdict,
+    ZoneFacts, ZonePlan,
 };
-use weir_render::{Form, Object, Options, Step};
+use weir_render::{Extent, Form, Object, Options, Step};
 
+use crate::anchors::Anchors;
 use crate::outdated;
 use crate::take::Memory;
 
@@ -31,6 +33,10 @@ pub struct Decision {
     pub steps: Vec<Step>,
     /// Items that are not applied now, with why: nothing of them moves.
     pub held: BTreeMap<SplitName, String>,
+    /// Items of which only the anchor is written so far: their backends come into the callers' Envoys, no request moves.
+    pub introduced: BTreeSet<SplitName>,
+    /// Objects of ours that are on their way out and not gone yet, by name.
+    pub withdrawing: BTreeSet<String>,
 }
 
 /// Decides.
@@ -38,8 +44,19 @@ pub struct Decision {
 /// An item is held until this zone's own control plane resolves every backend that it gives weight to (I3), unless this
 /// zone has applied the very same item before: then it is put back at once, because after a control plane lost its store
 /// the old split is better than none, and its backends come back one by one.
-pub fn decide(plan: &ZonePlan, memory: &Memory, observed: &Observed, options: Options) -> Decision {
+///
+/// A split of which nothing is in force is introduced: first its anchor alone, and its weights once every caller has that.
+/// What this agent had in force before is written whole at once, and so is what has no anchor.
+pub fn decide(
+    plan: &ZonePlan,
+    memory: &Memory,
+    observed: &Observed,
+    options: Options,
+    anchors: &Anchors,
+    now: Instant,
+) -> Decision {
     let mut held = BTreeMap::new();
+    let mut introduced = BTreeSet::new();
     let mut wanted: Vec<(&Item, Vec<Object>)> = Vec::new();
     for item in plan.items.values() {
         if let Some(newer) = newer(item, observed) {
@@ -63,7 +80,16 @@ pub fn decide(plan: &ZonePlan, memory: &Memory, observed: &Observed, options: Op
             }
             continue;
         }
-        wanted.push((item, objects(item, plan, &observed.form, options)));
+        let whole = objects(item, plan, &observed.form, options);
+        let first = weir_render::introduction(&whole);
+        if first != whole && comes_first(item, &first, memory, observed, anchors) {
+            introduced.insert(item.split.clone());
+            if first.iter().all(|anchor| anchors.may_come(anchor)) {
+                wanted.push((item, first));
+            }
+        } else {
+            wanted.push((item, whole));
+        }
     }
     if let Some(why) = outdated::by(plan, memory, observed) {
         wanted.retain(|(item, objects)| {
@@ -95,11 +121,54 @@ pub fn decide(plan: &ZonePlan, memory: &Memory, observed: &Observed, options: Op
         })
         .cloned()
         .collect();
-    let mut steps = weir_render::steps(&wanted, &ours, plan.generation);
+    let unwanted = |object: &Object| {
+        let same = |w: &Object| w.kind == object.kind && w.name == object.name;
+        !wanted.iter().flat_map(|(_, objects)| objects).any(same)
+    };
+    let withdrawing = ours
+        .iter()
+        .filter(|(object, generation)| *generation <= plan.generation && unwanted(object))
+        .map(|(object, _)| object.name.clone())
+        .collect();
+    let mut steps = weir_render::steps(&wanted, &ours, plan.generation, |object| {
+        anchors.may_go(object, now)
+    });
     if let Some(word) = outdated::word(plan, memory, observed, &wanted, &steps) {
         steps.insert(0, word);
     }
-    Decision { steps, held }
+    Decision {
+        steps,
+        held,
+        introduced,
+        withdrawing,
+    }
+}
+
+/// Whether only the anchor of this item may be there now: nothing is in force for its service, of this split or of another
+/// whose place it takes, and not every caller has its anchor yet.
+fn comes_first(
+    item: &Item,
+    first: &[Object],
+    memory: &Memory,
+    observed: &Observed,
+    anchors: &Anchors,
+) -> bool {
+    let in_force = |object: &Object| {
+        weir_render::extent(object) == Extent::Whole
+            && (object.labels.get(SPLIT).map(String::as_str) == Some(item.split.as_str())
+                || object.is_for(item))
+    };
+    let live = || observed.ours.iter().map(|(object, _)| object);
+    if memory.applied.contains_key(&item.split) || live().any(in_force) {
+        return false;
+    }
+    !first.iter().all(|anchor| {
+        live().any(|live| {
+            (live.kind, &live.mesh, &live.name, &live.spec)
+                == (anchor.kind, &anchor.mesh, &anchor.name, &anchor.spec)
+                && anchors.held(live)
+        })
+    })
 }
 
 fn objects(item: &Item, plan: &ZonePlan, form: &Form, options: Options) -> Vec<Object> {
@@ -183,7 +252,10 @@ pub fn conclude(
         }
         for item in plan.items.values() {
             let failed = matches!(writes.get(&item.split), Some(Some(_)));
-            if !failed && !happened.decision.held.contains_key(&item.split) {
+            let decision = &happened.decision;
+            let whole =
+                !decision.held.contains_key(&item.split) && !decision.introduced.contains(&item.split);
+            if !failed && whole {
                 memory.applied.insert(item.split.clone(), Arc::clone(item));
             }
         }
@@ -226,7 +298,10 @@ pub fn conclude(
             .outcomes
             .iter()
             .any(|outcome| matches!(outcome, Ok(Outcome::Done { .. }))),
-        unsettled: unreadable.is_some() || items.iter().any(|item| !settled(item)),
+        unsettled: unreadable.is_some()
+            || !happened.decision.withdrawing.is_empty()
+            || !happened.decision.introduced.is_empty()
+            || items.iter().any(|item| !settled(item)),
         facts: ZoneFacts {
             zone: plan.zone.clone(),
             at,
@@ -240,11 +315,28 @@ pub fn conclude(
     }
 }
 
+/// The proof of an item that is only introduced. No proxy is asked: a caller of one backend's own service may have the
+/// declared weights before the split is in force, and what may be asked through a control plane is little.
+pub(crate) fn only_introduced(at: Timestamp) -> Proof {
+    Proof {
+        verdict: Verdict::Different(
+            "introduced, not in force: its weights follow once every caller's Envoy knows all its backends"
+                .to_owned(),
+        ),
+        evidence: Evidence::Unknown,
+        at,
+        coverage: Coverage { seen: 0, of: 0 },
+        weights: None,
+    }
+}
+
 /// What stands in the way of each split that had steps; none if all of them were done.
 fn writes(happened: &Happened) -> BTreeMap<SplitName, Option<ItemState>> {
     let mut writes: BTreeMap<SplitName, Option<ItemState>> = BTreeMap::new();
     for (at, step) in happened.decision.steps.iter().enumerate() {
-        let Step::Put { split, .. } = step else { continue };
+        let (Step::Put { split, .. } | Step::Introduce { split, .. }) = step else {
+            continue;
+        };
         let became = match happened.outcomes.get(at) {
             Some(Ok(Outcome::Done { .. })) => None,
             Some(Ok(Outcome::Yielded(why))) => Some(ItemState::Held(why.clone())),
@@ -268,30 +360,31 @@ fn left_behind(plan: &ZonePlan, happened: &Happened) -> Vec<ItemFact> {
         return Vec::new();
     };
     let mut left: BTreeMap<SplitName, ItemFact> = BTreeMap::new();
-    for (at, step) in happened.decision.steps.iter().enumerate() {
-        let Step::Delete { kind, mesh, name, .. } = step else {
+    let steps = &happened.decision.steps;
+    for (object, generation) in &observed.ours {
+        let Some(split) = object
+            .labels
+            .get(SPLIT)
+            .and_then(|name| SplitName::new(name.as_str()).ok())
+            .filter(|split| !plan.items.contains_key(split))
+        else {
             continue;
         };
-        let state = match happened.outcomes.get(at) {
-            Some(Ok(Outcome::Done { .. })) => continue,
-            Some(Ok(Outcome::Yielded(why))) => ItemState::Held(why.clone()),
-            Some(Err(error)) => ItemState::Failed(error.to_string()),
-            None => ItemState::Failed("not tried: the control plane went away before".to_owned()),
-        };
-        let live = observed
-            .ours
-            .iter()
-            .find(|(object, _)| object.kind == *kind && object.mesh == *mesh && object.name == *name);
-        let split = live.and_then(|(object, generation)| {
-            let split = SplitName::new(object.labels.get(SPLIT)?.as_str()).ok()?;
-            Some((split, *generation))
-        });
-        let Some((split, generation)) = split.filter(|(split, _)| !plan.items.contains_key(split)) else {
-            continue;
+        let at = |step: &Step| (object.kind, &object.mesh, object.name.as_str()) == step.object();
+        let found = steps.iter().position(at);
+        let state = match found.map(|at| (&steps[at], happened.outcomes.get(at))) {
+            Some((Step::Delete { .. }, Some(Ok(Outcome::Done { .. })))) => continue,
+            Some((_, Some(Ok(Outcome::Yielded(why))))) => ItemState::Held(why.clone()),
+            Some((_, Some(Err(error)))) => ItemState::Failed(error.to_string()),
+            Some((_, None)) => ItemState::Failed("not tried: the control plane went away before".to_owned()),
+            // Withdrawn now, or before and its anchor alone waits.
+            Some((_, Some(Ok(Outcome::Done { .. })))) => ItemState::Applied,
+            None if happened.decision.withdrawing.contains(&object.name) => ItemState::Applied,
+            None => continue,
         };
         left.entry(split.clone()).or_insert(ItemFact {
             split,
-            generation,
+            generation: *generation,
             digest: Digest([0; 32]),
             state,
             proof: None,
@@ -323,6 +416,9 @@ fn state(
             .is_none_or(|was| was.digest != item.digest)
     {
         return ItemState::Failed(error.to_string());
+    }
+    if happened.decision.introduced.contains(&item.split) {
+        return ItemState::Applied;
     }
     let rival = second_writers.iter().find(|writer| writer.overrides);
     match (proof, rival) {

@@ -7,6 +7,7 @@
 //! there is noticed and started again (systemd, Kubernetes), one that limps on is not.
 
 pub mod activation;
+pub mod anchors;
 pub mod command;
 pub mod config;
 pub mod current;

@@ -28,10 +28,20 @@ pub(crate) fn newest<'a>(
     memory: &Memory,
     observed: &'a Observed,
 ) -> Option<(&'a str, Generation)> {
+    newest_of(plan, memory, observed, |_| true)
+}
+
+fn newest_of<'a>(
+    plan: &ZonePlan,
+    memory: &Memory,
+    observed: &'a Observed,
+    of: impl Fn(&Object) -> bool,
+) -> Option<(&'a str, Generation)> {
     let most = plan.generation.0.max(memory.highest.0).saturating_add(LEAP);
     observed
         .ours
         .iter()
+        .filter(|(object, _)| of(object))
         .map(|(object, generation)| (object.name.as_str(), told(object, *generation)))
         .filter(|(_, generation)| generation.0 <= most)
         .max_by_key(|(_, generation)| *generation)
@@ -59,21 +69,31 @@ pub(crate) fn word(
     wanted: &[(&Item, Vec<Object>)],
     steps: &[Step],
 ) -> Option<Step> {
-    let removes = steps.iter().any(|step| matches!(step, Step::Delete { .. }));
-    let tells = newest(plan, memory, observed).is_some_and(|(_, newest)| newest >= plan.generation)
-        || steps
+    let removed = |object: &Object| {
+        let here = (object.kind, &object.mesh, object.name.as_str());
+        steps
             .iter()
-            .any(|step| matches!(step, Step::Put { generation, .. } if *generation >= plan.generation));
-    if !removes || tells {
+            .any(|step| matches!(step, Step::Delete { .. }) && step.object() == here)
+    };
+    // What goes now tells nobody any more, also where it did until now, as the lone anchor of a split that is withdrawn.
+    let stay = |object: &Object| !removed(object);
+    let tells = newest_of(plan, memory, observed, stay).is_some_and(|(_, newest)| newest >= plan.generation)
+        || steps.iter().any(|step| match step {
+            Step::Put { generation, .. } | Step::Introduce { generation, .. } => {
+                *generation >= plan.generation
+            }
+            Step::Withdraw { .. } | Step::Delete { .. } => false,
+        });
+    if tells || !observed.ours.iter().any(|(object, _)| removed(object)) {
         return None;
     }
     // The first by name, so that all agents choose the same; and one that is there, so that nothing is created for it.
     wanted.iter().find_map(|(item, objects)| {
         let object = objects.iter().find(|object| {
             is_live(object, observed)
-                && !steps
-                    .iter()
-                    .any(|step| matches!(step, Step::Put { object: put, .. } if put.name == object.name))
+                // A lone anchor is written with care for what others may have written meanwhile, and this is not.
+                && weir_render::extent(object) == weir_render::Extent::Whole
+                && !steps.iter().any(|step| step.object().2 == object.name)
         })?;
         let mut object = object.clone();
         object.labels.insert(PLAN.to_owned(), plan.generation.to_string());

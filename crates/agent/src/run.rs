@@ -17,8 +17,10 @@ use weir_planner::ZonePlan;
 use weir_render::Options;
 
 use crate::activation::activate;
+use crate::anchors::Anchors;
 use crate::current::Current;
 use crate::decide;
+use crate::status;
 use crate::store::{Kept, Store};
 use crate::take::{Memory, Offer, judge};
 
@@ -71,6 +73,8 @@ struct State {
     away: Option<Instant>,
     /// When something was last taken or written.
     changed: Instant,
+    /// Policies that are an anchor alone, and how long they are.
+    anchors: Anchors,
 }
 
 impl Loop {
@@ -90,6 +94,7 @@ impl Loop {
             instance: None,
             away: None,
             changed: Instant::now(),
+            anchors: Anchors::default(),
         };
         let mut offers_open = true;
         let mut hangups_open = true;
@@ -161,7 +166,16 @@ impl Loop {
         let (facts, unsettled) = match &state.plan {
             Some(plan) => {
                 let earlier = Some(&before.facts);
-                let done = activate(&*self.driver, plan, &state.memory, self.options, earlier).await;
+                let done = activate(
+                    &*self.driver,
+                    plan,
+                    &state.memory,
+                    self.options,
+                    earlier,
+                    &mut state.anchors,
+                    Instant::now(),
+                )
+                .await;
                 if done.wrote {
                     state.changed = Instant::now();
                 }
@@ -192,7 +206,8 @@ impl Loop {
         for item in &facts.items {
             let earlier = before.facts.items.iter().find(|fact| fact.split == item.split);
             if earlier.is_none_or(|fact| fact.state != item.state || fact.generation != item.generation) {
-                tracing::info!(split = %item.split, generation = item.generation.0, state = ?item.state, "item");
+                let (state, reason) = status::told(&item.state);
+                tracing::info!(split = %item.split, generation = item.generation.0, state, reason, "item");
             }
         }
         self.tell.send_replace(Arc::new(Current {

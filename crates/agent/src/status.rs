@@ -249,15 +249,20 @@ fn age(now: Timestamp, then: Timestamp) -> String {
     }
 }
 
-fn item_text(item: &ItemFact, now: Timestamp) -> Vec<String> {
-    let (state, reason) = match &item.state {
+/// A state in words, and why it is that.
+pub(crate) fn told(state: &ItemState) -> (&'static str, Option<&str>) {
+    match state {
         ItemState::Pending => ("pending", None),
         ItemState::Held(why) => ("held", Some(why)),
         ItemState::Applied => ("applied, not proven", None),
         ItemState::Proven => ("proven", None),
         ItemState::Overridden(why) => ("overridden", Some(why)),
         ItemState::Failed(why) => ("failed", Some(why)),
-    };
+    }
+}
+
+fn item_text(item: &ItemFact, now: Timestamp) -> Vec<String> {
+    let (state, reason) = told(&item.state);
     let mut lines = vec![format!(
         "split {}, generation {}: {state}",
         item.split, item.generation
@@ -276,9 +281,14 @@ fn item_text(item: &ItemFact, now: Timestamp) -> Vec<String> {
             weir_planner::Verdict::Unknown(why) => format!("unknown: {why}"),
         };
         lines.push(format!(
-            "  evidence  {class}, {} of {} proxies, {} ago: {said}",
+            "  evidence  {class}, {} of {} {}, {} ago: {said}",
             proof.coverage.seen,
             proof.coverage.of,
+            if proof.coverage.of == 1 {
+                "proxy"
+            } else {
+                "proxies"
+            },
             age(now, proof.at)
         ));
         for (route, weights) in proof.weights.iter().flatten() {

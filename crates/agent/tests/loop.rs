@@ -20,7 +20,7 @@ use weir_agent::decide::{Decision, Happened, conclude, not_seen};
 use weir_agent::run::Loop;
 use weir_agent::store::Store;
 use weir_agent::take::Memory;
-use weir_drivers::{DriverError, Fault, Observed, Outcome, ZoneDriver};
+use weir_drivers::{DriverError, Fault, Observed, Outcome, Sighting, ZoneDriver};
 use weir_model::{
     BackendName, BasisPoints, CommitId, DnsLabel, FederationName, Match, MeshName, Protocol, RouteName,
     ServiceName, SplitName, ZoneName,
@@ -29,7 +29,7 @@ use weir_planner::{
     Counts, Coverage, Destination, Digest, Evidence, Generation, Item, ItemRoute, ItemState, PlanId, Proof,
     SecondWriter, ServiceFact, ServiceState, Verdict, ZonePlan, anchor, item_digest,
 };
-use weir_render::{Object, Options, Step};
+use weir_render::{Held, Object, Options, Step};
 
 fn federation() -> FederationName {
     FederationName::new("shop").unwrap()
@@ -98,7 +98,12 @@ struct Fake {
     resolves: BTreeSet<&'static str>,
     instance: u32,
     away: bool,
+    /// Whole policies, by generation.
     puts: Vec<(u64, Instant)>,
+    /// Every step: what, and when.
+    steps: Vec<(&'static str, Instant)>,
+    /// What proxies run of a lone anchor.
+    sighting: Sighting,
     observed: Vec<Instant>,
     /// Nothing can be removed.
     keeps: bool,
@@ -166,12 +171,22 @@ impl ZoneDriver for Driver {
 
     fn apply<'a>(&'a self, step: &'a Step) -> BoxFuture<'a, Result<Outcome, DriverError>> {
         let mut fake = self.0.lock().unwrap();
+        let what = match step {
+            Step::Put { .. } => "put",
+            Step::Introduce { .. } => "introduce",
+            Step::Withdraw { .. } => "withdraw",
+            Step::Delete { .. } => "delete",
+        };
+        fake.steps.push((what, Instant::now()));
         match step {
             Step::Put {
                 object, generation, ..
             } => {
                 fake.store = vec![object.clone()];
                 fake.puts.push((generation.0, Instant::now()));
+            }
+            Step::Introduce { object, .. } | Step::Withdraw { object, .. } => {
+                fake.store = vec![object.clone()];
             }
             Step::Delete { .. } if fake.keeps => {
                 let refused = DriverError {
@@ -197,6 +212,12 @@ impl ZoneDriver for Driver {
         };
         let proofs = vec![proof; items.len()];
         async { proofs }.boxed()
+    }
+
+    fn sight<'a>(&'a self, anchors: &'a [Object]) -> BoxFuture<'a, Vec<Sighting>> {
+        let sighting = self.0.lock().unwrap().sighting;
+        let all = vec![sighting; anchors.len()];
+        async { all }.boxed()
     }
 
     fn count<'a>(&'a self, items: &'a [Arc<Item>]) -> BoxFuture<'a, Vec<Option<Counts>>> {
@@ -263,6 +284,16 @@ impl Running {
             .collect()
     }
 
+    fn steps(&self) -> Vec<&'static str> {
+        self.fake
+            .lock()
+            .unwrap()
+            .steps
+            .iter()
+            .map(|(what, _)| *what)
+            .collect()
+    }
+
     async fn stop(self) {
         self.stop.cancel();
         self.task.await.unwrap().unwrap();
@@ -272,6 +303,10 @@ impl Running {
 fn fake() -> Arc<Mutex<Fake>> {
     Arc::new(Mutex::new(Fake {
         resolves: BTreeSet::from(["fra", "ams"]),
+        sighting: Sighting {
+            held: Some(Held::Alone),
+            complete: true,
+        },
         ..Fake::default()
     }))
 }
@@ -284,6 +319,9 @@ async fn a_plan_is_on_disk_before_it_is_acted_upon_and_outlives_the_agent() {
     assert_eq!(agent.puts(), [] as [u64; 0], "without a plan nothing is touched");
     agent.offers.send(plan(3, "fra")).await.unwrap();
     agent.pass(Duration::from_millis(1)).await;
+    assert_eq!(agent.steps(), ["introduce"]);
+    assert_eq!(agent.current.borrow().facts.items[0].state, ItemState::Applied);
+    agent.pass(Duration::from_millis(200)).await;
     assert_eq!(agent.puts(), [3]);
     assert_eq!(agent.current.borrow().facts.items[0].state, ItemState::Proven);
     // An older one comes, and one of the same generation that is another.
@@ -393,7 +431,7 @@ async fn a_settled_zone_is_looked_at_every_five_seconds_and_at_once_on_sighup() 
     let (dir, fake) = (tempfile::tempdir().unwrap(), fake());
     let agent = Running::start(&dir, &fake);
     agent.offers.send(plan(1, "fra")).await.unwrap();
-    agent.pass(Duration::from_secs(1)).await;
+    agent.pass(Duration::from_secs(2)).await;
     agent.fake.lock().unwrap().observed.clear();
     agent.pass(Duration::from_secs(60)).await;
     assert_eq!(agent.fake.lock().unwrap().observed.len(), 12);
@@ -425,9 +463,13 @@ async fn what_cannot_be_taken_away_is_reported_until_it_is_gone() {
     assert_eq!(
         left.len(),
         1,
-        "the split is gone from the plan and still drives traffic"
+        "the split is gone from the plan, and not yet from the zone"
     );
     assert_eq!(left[0].split.as_str(), "checkout");
+    assert_eq!(left[0].state, ItemState::Applied);
+    agent.pass(Duration::from_secs(35)).await;
+    let left = agent.current.borrow().facts.items.clone();
+    assert_eq!(left.len(), 1);
     assert_eq!(
         left[0].state,
         ItemState::Failed("DELETE weir-checkout: 403".to_owned())
@@ -543,4 +585,114 @@ fn a_rival_is_outdone_by_the_proof_of_all_proxies_and_not_by_that_of_some() {
     assert_eq!(state(1, Vec::new()), ItemState::Proven);
     assert_eq!(state(2, vec![rival.clone()]), ItemState::Proven);
     assert!(matches!(state(1, vec![rival]), ItemState::Overridden(_)));
+}
+
+/// The first policy of a split and its removal, by what proxies show of the anchor.
+#[tokio::test(start_paused = true)]
+async fn a_split_comes_and_goes_by_way_of_its_anchor() {
+    let everyone = |held| Sighting {
+        held: Some(held),
+        complete: true,
+    };
+    let (everybody, nobody) = (everyone(Held::Alone), Sighting::default());
+    let some = Sighting {
+        complete: false,
+        ..everybody
+    };
+    // What is seen; whole policy and removal not before, and at the latest then, in seconds after the step before.
+    for (sighting, whole, gone) in [
+        (everybody, (0.0, 0.2), (31.0, 33.0)),
+        (some, (5.0, 6.1), (36.0, 38.0)),
+        (nobody, (5.0, 6.1), (36.0, 38.0)),
+        (everyone(Held::Besides), (0.0, 0.2), (151.0, 153.0)),
+        (everyone(Held::No), (120.0, 121.1), (151.0, 153.0)),
+    ] {
+        let (dir, fake) = (tempfile::tempdir().unwrap(), fake());
+        fake.lock().unwrap().sighting = sighting;
+        let agent = Running::start(&dir, &fake);
+        agent.offers.send(plan(1, "fra")).await.unwrap();
+        agent.pass(Duration::from_secs(125)).await;
+        assert_eq!(agent.steps(), ["introduce", "put"], "{sighting:?}");
+        assert_eq!(agent.current.borrow().facts.items[0].state, ItemState::Proven);
+        agent.offers.send(empty_plan(2)).await.unwrap();
+        agent.pass(Duration::from_secs(160)).await;
+        assert_eq!(
+            agent.steps(),
+            ["introduce", "put", "withdraw", "delete"],
+            "{sighting:?}"
+        );
+        let at: Vec<Instant> = fake.lock().unwrap().steps.iter().map(|(_, at)| *at).collect();
+        for (from, to, (least, most)) in [(0, 1, whole), (2, 3, gone)] {
+            let took = (at[to] - at[from]).as_secs_f64();
+            assert!(
+                (least..=most).contains(&took),
+                "{sighting:?}: step {to} {took} s after {from}"
+            );
+        }
+        agent.stop().await;
+    }
+}
+
+/// Between two looks of Kuma, what goes and comes is the same as before to it.
+#[tokio::test(start_paused = true)]
+async fn what_is_gone_is_not_made_anew_before_kuma_has_seen_that() {
+    let (dir, fake) = (tempfile::tempdir().unwrap(), fake());
+    let agent = Running::start(&dir, &fake);
+    agent.offers.send(plan(1, "fra")).await.unwrap();
+    agent.pass(Duration::from_secs(1)).await;
+    agent.offers.send(empty_plan(2)).await.unwrap();
+    while agent.steps().last() != Some(&"delete") {
+        agent.pass(Duration::from_millis(50)).await;
+    }
+    agent.offers.send(plan(3, "fra")).await.unwrap();
+    agent.pass(Duration::from_secs(10)).await;
+    assert_eq!(
+        agent.steps(),
+        ["introduce", "put", "withdraw", "delete", "introduce", "put"]
+    );
+    let at: Vec<Instant> = fake.lock().unwrap().steps.iter().map(|(_, at)| *at).collect();
+    let took = (at[4] - at[3]).as_secs_f64();
+    assert!((3.0..4.5).contains(&took), "made anew {took} s after it went");
+    agent.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn killed_between_the_two_writes_an_agent_goes_on_from_there() {
+    let (dir, fake) = (tempfile::tempdir().unwrap(), fake());
+    fake.lock().unwrap().sighting = Sighting::default();
+    let agent = Running::start(&dir, &fake);
+    agent.offers.send(plan(1, "fra")).await.unwrap();
+    agent.pass(Duration::from_secs(1)).await;
+    assert_eq!(agent.steps(), ["introduce"]);
+    agent.task.abort();
+    agent.pass(Duration::from_secs(60)).await;
+
+    // Another plan with other weights meanwhile: the anchor is the same one.
+    let agent = Running::start(&dir, &fake);
+    agent.offers.send(plan(2, "ams")).await.unwrap();
+    agent.pass(Duration::from_secs(4)).await;
+    assert!(
+        agent.puts().is_empty(),
+        "what it has not seen for long it does not trust"
+    );
+    assert!(
+        agent.current.borrow().facts.items[0].state != ItemState::Proven,
+        "the driver calls it exact, and it is not in force"
+    );
+    agent.pass(Duration::from_secs(3)).await;
+    assert_eq!(agent.puts(), [2]);
+    assert_eq!(agent.current.borrow().facts.items[0].state, ItemState::Proven);
+
+    // On the way out: killed, started again, and the split is wanted again. Its anchor is still there.
+    agent.offers.send(empty_plan(3)).await.unwrap();
+    agent.pass(Duration::from_secs(10)).await;
+    agent.task.abort();
+    agent.pass(Duration::from_secs(1)).await;
+    let agent = Running::start(&dir, &fake);
+    agent.pass(Duration::from_secs(30)).await;
+    assert!(!agent.steps().contains(&"delete"), "{:?}", agent.steps());
+    agent.offers.send(plan(4, "fra")).await.unwrap();
+    agent.pass(Duration::from_secs(1)).await;
+    assert_eq!(agent.puts(), [2, 4]);
+    agent.stop().await;
 }

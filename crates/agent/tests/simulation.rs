@@ -6,15 +6,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::executor::block_on;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
+use tokio::time::Instant;
 use weir_agent::activation::activate;
+use weir_agent::anchors::Anchors;
 use weir_agent::decide::decide;
 use weir_agent::take::{Memory, NotTaken, Offer, judge};
-use weir_drivers::{DriverError, Fault, Observed, Outcome, ZoneDriver};
+use weir_drivers::{DriverError, Fault, Observed, Outcome, Sighting, ZoneDriver};
 use weir_model::{
     BackendName, BasisPoints, CommitId, DnsLabel, FederationName, Match, MeshName, Protocol, RouteName,
     ServiceName, SplitName, ZoneName,
@@ -23,7 +26,7 @@ use weir_planner::{
     Counts, Coverage, Destination, Digest, Evidence, Generation, Item, ItemRoute, ItemState, PlanId, Proof,
     ServiceFact, ServiceState, Verdict, ZoneFacts, ZonePlan, anchor, item_digest,
 };
-use weir_render::{Form, Kind, Object, Options, Step, render};
+use weir_render::{Extent, Form, Held, Kind, Object, Options, Step, extent, render};
 
 const OPTIONS: Options = Options { anchored: true };
 
@@ -154,8 +157,30 @@ fn next_plan(before: &ZonePlan, dice: &mut Dice) -> ZonePlan {
     plan(generation, items.into_values())
 }
 
+/// What a caller's Envoy runs of one policy.
+#[derive(Debug, Clone, Copy, Default)]
+struct Envoy {
+    runs: Option<Extent>,
+    /// When it took what it runs.
+    since: Duration,
+    /// The store was lost: what comes and goes now is not the agent's doing.
+    disturbed: bool,
+}
+
+/// Kuma brings a change to an Envoy within this time (`kuma.md` R4).
+const TICK: Duration = Duration::from_secs(2);
+/// For so long connections stay on replaced routes.
+const DRAIN: Duration = Duration::from_secs(30);
+
 #[derive(Default)]
 struct Zone {
+    /// Since the beginning of this life.
+    now: Duration,
+    /// When an object was last written or removed.
+    touched: BTreeMap<(Kind, String), Duration>,
+    envoys: BTreeMap<(Kind, String), Envoy>,
+    /// Only one agent: then nobody lags behind, and no request may be lost.
+    strict: bool,
     store: BTreeMap<(Kind, String), (Object, bool)>,
     services: BTreeMap<(String, String), ServiceFact>,
     /// Every item that was ever planned, by its digest.
@@ -163,7 +188,7 @@ struct Zone {
     /// What this zone's control plane ever took, by split.
     applied: BTreeMap<SplitName, BTreeSet<Digest>>,
     /// What was written under one name and generation: always the same bytes.
-    bytes: BTreeMap<(String, Generation), String>,
+    bytes: BTreeMap<(String, Generation, bool), String>,
     fault_percent: u64,
     dice: Option<Dice>,
     writes: usize,
@@ -173,6 +198,68 @@ impl Zone {
     fn fails(&mut self) -> bool {
         let percent = self.fault_percent;
         self.dice.as_mut().unwrap().chance(percent)
+    }
+
+    /// Time passes, and Envoys take what the control plane has: some at once, all within [`TICK`].
+    fn pass(&mut self, time: Duration, dice: &mut Dice) {
+        self.now += time;
+        let keys: BTreeSet<_> = self.touched.keys().cloned().collect();
+        for key in keys {
+            if dice.chance(40) || self.now.saturating_sub(self.touched[&key]) >= TICK {
+                self.follow(&key);
+            }
+        }
+    }
+
+    /// Kuma takes clusters before routes that use them, and gives routes before clusters: no Envoy may come to the
+    /// weights, or from them, but by way of the anchor; and not from the anchor while connections drain.
+    fn follow(&mut self, key: &(Kind, String)) {
+        let to = self
+            .store
+            .get(key)
+            .filter(|(_, ours)| *ours)
+            .map(|(object, _)| extent(object));
+        let now = self.now;
+        let envoy = self.envoys.entry(key.clone()).or_default();
+        if envoy.runs == to {
+            envoy.disturbed &= to != Some(Extent::Whole);
+            return;
+        }
+        if self.strict && !envoy.disturbed {
+            match (envoy.runs, to) {
+                (None, Some(Extent::Whole)) => panic!("requests lost: {} without its anchor first", key.1),
+                (Some(Extent::Whole), None) => panic!("requests lost: {} gone with its weights", key.1),
+                (Some(Extent::Anchor), None) => assert!(
+                    now - envoy.since >= DRAIN,
+                    "requests lost: {} gone while connections drain",
+                    key.1
+                ),
+                _ => {}
+            }
+        }
+        let disturbed = envoy.disturbed && to != Some(Extent::Whole);
+        *envoy = Envoy {
+            runs: to,
+            since: now,
+            disturbed,
+        };
+    }
+
+    fn lose_store(&mut self) {
+        self.store.retain(|_, (_, ours)| !*ours);
+        for (key, at) in &mut self.touched {
+            *at = self.now;
+            self.envoys.entry(key.clone()).or_default().disturbed = true;
+        }
+    }
+
+    fn write(&mut self, key: (Kind, String), object: Option<Object>) {
+        self.touched.insert(key.clone(), self.now);
+        match object {
+            Some(object) => self.store.insert(key, (object, true)),
+            None => self.store.remove(&key),
+        };
+        self.writes += 1;
     }
 
     fn check_put(&mut self, object: &Object, split: &SplitName, generation: Generation, digest: Digest) {
@@ -205,7 +292,7 @@ impl Zone {
         let bytes = serde_json::to_string(&(&labels, &object.spec)).unwrap();
         let was = self
             .bytes
-            .entry((object.name.clone(), generation))
+            .entry((object.name.clone(), generation, extent(object) == Extent::Whole))
             .or_insert_with(|| bytes.clone());
         assert_eq!(*was, bytes, "two agents write {} differently", object.name);
         assert_eq!(item.digest, digest);
@@ -262,12 +349,12 @@ impl ZoneDriver for Fake {
         let answer = if zone.fails() {
             Err(away("PUT"))
         } else {
-            apply(&mut zone, step);
+            let outcome = apply(&mut zone, step);
             // The answer may be lost after the write.
             if zone.fails() {
                 Err(away("PUT"))
             } else {
-                Ok(outcome(&zone, step))
+                Ok(outcome)
             }
         };
         async { answer }.boxed()
@@ -281,6 +368,7 @@ impl ZoneDriver for Fake {
                 let unknown = zone.fails();
                 let live = zone.store.values().find(|(object, ours)| {
                     *ours
+                        && extent(object) == Extent::Whole
                         && object.labels.get("weir.dev/split").map(String::as_str)
                             == Some(item.split.as_str())
                 });
@@ -305,20 +393,55 @@ impl ZoneDriver for Fake {
         async { proofs }.boxed()
     }
 
+    fn sight<'a>(&'a self, anchors: &'a [Object]) -> BoxFuture<'a, Vec<Sighting>> {
+        let mut zone = self.0.lock().unwrap();
+        let all: Vec<_> = anchors
+            .iter()
+            .map(|object| {
+                if zone.fails() {
+                    return Sighting::default();
+                }
+                let runs = zone
+                    .envoys
+                    .get(&(object.kind, object.name.clone()))
+                    .and_then(|envoy| envoy.runs);
+                Sighting {
+                    held: Some(match runs {
+                        None => Held::No,
+                        Some(Extent::Whole) => Held::Besides,
+                        Some(Extent::Anchor) => Held::Alone,
+                    }),
+                    complete: !zone.fails(),
+                }
+            })
+            .collect();
+        async { all }.boxed()
+    }
+
     fn count<'a>(&'a self, items: &'a [Arc<Item>]) -> BoxFuture<'a, Vec<Option<Counts>>> {
         let none = vec![None; items.len()];
         async { none }.boxed()
     }
 }
 
-/// What the real driver promises: nothing newer, nothing of others.
-fn yields(zone: &Zone, key: &(Kind, String), generation: Generation) -> bool {
-    zone.store
-        .get(key)
-        .is_some_and(|(live, ours)| !ours || label_generation(live) > generation)
+/// What the real driver promises: nothing newer, nothing of others, nothing in force taken back by an introduction.
+fn yields(zone: &Zone, object: &Object, generation: Generation, step: &Step) -> bool {
+    let key = (object.kind, object.name.clone());
+    zone.store.get(&key).is_some_and(|(live, ours)| {
+        let whole = extent(live) == Extent::Whole;
+        !ours
+            || label_generation(live) > generation
+            || match step {
+                Step::Introduce { .. } => whole,
+                Step::Withdraw { .. } => whole && label_generation(live) >= generation,
+                Step::Put { .. } | Step::Delete { .. } => false,
+            }
+    })
 }
 
-fn apply(zone: &mut Zone, step: &Step) {
+fn apply(zone: &mut Zone, step: &Step) -> Outcome {
+    let done = Outcome::Done { at: Timestamp::now() };
+    let left = Outcome::Yielded("left alone".to_owned());
     match step {
         Step::Put {
             object,
@@ -327,32 +450,40 @@ fn apply(zone: &mut Zone, step: &Step) {
             digest,
             ..
         } => {
-            let key = (object.kind, object.name.clone());
-            if !yields(zone, &key, *generation) {
-                zone.check_put(object, split, *generation, *digest);
-                zone.applied.entry(split.clone()).or_default().insert(*digest);
-                zone.store.insert(key, (object.clone(), true));
-                zone.writes += 1;
+            if yields(zone, object, *generation, step) {
+                return left;
             }
+            zone.check_put(object, split, *generation, *digest);
+            zone.applied.entry(split.clone()).or_default().insert(*digest);
+            zone.write((object.kind, object.name.clone()), Some(object.clone()));
+            done
+        }
+        Step::Introduce {
+            object, generation, ..
+        }
+        | Step::Withdraw {
+            object, generation, ..
+        } => {
+            if yields(zone, object, *generation, step) {
+                return left;
+            }
+            assert_eq!(extent(object), Extent::Anchor);
+            assert_eq!(label_generation(object), *generation);
+            assert!(
+                !object.labels.contains_key("weir.dev/digest"),
+                "it gives no weight"
+            );
+            zone.write((object.kind, object.name.clone()), Some(object.clone()));
+            done
         }
         Step::Delete { kind, name, .. } => {
-            if let Some((_, ours)) = zone.store.get(&(*kind, name.clone())) {
+            let key = (*kind, name.clone());
+            if let Some((_, ours)) = zone.store.get(&key) {
                 assert!(ours, "I10: {name} is not ours");
-                zone.store.remove(&(*kind, name.clone()));
-                zone.writes += 1;
+                zone.write(key, None);
             }
+            done
         }
-    }
-}
-
-fn outcome(zone: &Zone, step: &Step) -> Outcome {
-    match step {
-        Step::Put {
-            object, generation, ..
-        } if yields(zone, &(object.kind, object.name.clone()), *generation) => {
-            Outcome::Yielded("left alone".to_owned())
-        }
-        _ => Outcome::Done { at: Timestamp::now() },
     }
 }
 
@@ -363,6 +494,7 @@ struct Agent {
     memory: Memory,
     facts: Option<ZoneFacts>,
     taken: Generation,
+    anchors: Anchors,
 }
 
 impl Agent {
@@ -380,9 +512,19 @@ impl Agent {
         }
     }
 
-    fn activate(&mut self, driver: &Fake) {
+    fn activate(&mut self, driver: &Fake, begin: Instant) {
         let Some(plan) = &self.plan else { return };
-        let done = block_on(activate(driver, plan, &self.memory, OPTIONS, self.facts.as_ref()));
+        let now = begin + driver.0.lock().unwrap().now;
+        let (memory, anchors) = (&self.memory, &mut self.anchors);
+        let done = block_on(activate(
+            driver,
+            plan,
+            memory,
+            OPTIONS,
+            self.facts.as_ref(),
+            anchors,
+            now,
+        ));
         self.memory = done.memory;
         self.facts = Some(done.facts);
     }
@@ -393,9 +535,11 @@ fn life(seed: u64, agents: usize) -> usize {
     let shared = Arc::new(Mutex::new(Zone {
         dice: Some(Dice(seed ^ 0xFEED)),
         fault_percent: 25,
+        strict: agents == 1,
         ..Zone::default()
     }));
     let driver = Fake(Arc::clone(&shared));
+    let begin = Instant::now();
     let mut agents: Vec<Agent> = std::iter::repeat_with(Agent::default).take(agents).collect();
     let mut plans = vec![plan(1, [])];
     // A stranger's policy, and one that has the name that we would use.
@@ -448,12 +592,13 @@ fn life(seed: u64, agents: usize) -> usize {
             3 if dice.chance(30) => {
                 // The control plane comes back with an empty store; what a stranger had there is the stranger's matter.
                 let mut zone = shared.lock().unwrap();
-                zone.store.retain(|_, (_, ours)| !*ours);
+                zone.lose_store();
             }
             4 if dice.chance(50) => {
                 // Killed and started again; sometimes with a damaged memory, sometimes with a damaged plan.
                 let agent = &mut agents[who];
                 agent.facts = None;
+                agent.anchors = Anchors::default();
                 match dice.below(4) {
                     0 => {
                         if let Some(plan) = &agent.plan {
@@ -475,8 +620,9 @@ fn life(seed: u64, agents: usize) -> usize {
             6 | 7 => agents[who].offer(plans.last().unwrap()),
             _ => {}
         }
-        agents[who].activate(&driver);
-        let zone = shared.lock().unwrap();
+        agents[who].activate(&driver, begin);
+        let mut zone = shared.lock().unwrap();
+        zone.pass(Duration::from_millis(dice.below(4_000)), &mut dice);
         assert_eq!(
             zone.store.get(&stranger_key),
             Some(&(stranger.clone(), false)),
@@ -495,11 +641,24 @@ fn life(seed: u64, agents: usize) -> usize {
         }
     }
     let newest = plans.last().unwrap();
-    for _ in 0..2 {
+    for _ in 0..60 {
         for agent in &mut agents {
             agent.offer(newest);
             assert_eq!(agent.plan.as_ref(), Some(newest));
-            agent.activate(&driver);
+            agent.activate(&driver, begin);
+        }
+        let mut zone = shared.lock().unwrap();
+        zone.pass(Duration::from_secs(1), &mut dice);
+    }
+    {
+        let zone = shared.lock().unwrap();
+        for (object, _) in zone.store.values().filter(|(_, ours)| *ours) {
+            let split = object.labels["weir.dev/split"].as_str();
+            assert!(
+                newest.items.keys().any(|name| name.as_str() == split),
+                "{split} is not gone"
+            );
+            assert_eq!(extent(object), Extent::Whole);
         }
     }
     for agent in &agents {
@@ -516,9 +675,10 @@ fn life(seed: u64, agents: usize) -> usize {
     let before = shared.lock().unwrap().writes;
     for agent in &mut agents {
         agent.facts = None;
-        agent.activate(&driver);
+        agent.anchors = Anchors::default();
+        agent.activate(&driver, begin);
         agent.memory.applied.clear();
-        agent.activate(&driver);
+        agent.activate(&driver, begin);
     }
     let zone = shared.lock().unwrap();
     assert_eq!(zone.writes, before, "I6: a restart moved something");
@@ -569,11 +729,25 @@ fn what_a_held_split_takes_over_is_not_removed() {
         ..Observed::default()
     };
     let plan = plan(2, [Arc::new(new)]);
-    let decided = decide(&plan, &Memory::default(), &observed, OPTIONS);
+    let decided = decide(
+        &plan,
+        &Memory::default(),
+        &observed,
+        OPTIONS,
+        &Anchors::default(),
+        Instant::now(),
+    );
     assert_eq!(decided.held.len(), 1);
     assert_eq!(decided.steps, []);
     observed.services.push(service_fact("checkout", "ams"));
-    let decided = decide(&plan, &Memory::default(), &observed, OPTIONS);
+    let decided = decide(
+        &plan,
+        &Memory::default(),
+        &observed,
+        OPTIONS,
+        &Anchors::default(),
+        Instant::now(),
+    );
     assert!(
         matches!(decided.steps.as_slice(), [Step::Put { .. }, Step::Delete { .. }]),
         "{decided:?}"
@@ -581,7 +755,8 @@ fn what_a_held_split_takes_over_is_not_removed() {
 }
 
 /// Two agents of one zone and what its control plane holds, without faults.
-fn two(splits: &[&str], kept: &[&str]) -> (Arc<Mutex<Zone>>, Fake, [Agent; 2]) {
+fn two(splits: &[&str], kept: &[&str]) -> (Arc<Mutex<Zone>>, Fake, [Agent; 2], Instant) {
+    let begin = Instant::now();
     let shared = Arc::new(Mutex::new(Zone {
         dice: Some(Dice(1)),
         ..Zone::default()
@@ -606,58 +781,99 @@ fn two(splits: &[&str], kept: &[&str]) -> (Arc<Mutex<Zone>>, Fake, [Agent; 2]) {
     let mut agents = [Agent::default(), Agent::default()];
     for agent in &mut agents {
         agent.offer(&plan(1, all.iter().cloned()));
-        agent.activate(&driver);
+    }
+    for _ in 0..4 {
+        for agent in &mut agents {
+            agent.activate(&driver, begin);
+        }
+        pass(&shared, 3);
     }
     // The first is cut off from the coordinator; the second hears of the removal.
     agents[1].offer(&plan(2, stays.cloned()));
-    (shared, driver, agents)
+    (shared, driver, agents, begin)
 }
 
+fn pass(shared: &Arc<Mutex<Zone>>, seconds: u64) {
+    shared
+        .lock()
+        .unwrap()
+        .pass(Duration::from_secs(seconds), &mut Dice(1));
+}
+
+/// What is in force, and with a mark what is an anchor alone.
 fn stored(shared: &Arc<Mutex<Zone>>) -> Vec<String> {
     let zone = shared.lock().unwrap();
-    zone.store.keys().map(|(_, name)| name.clone()).collect()
+    let all = zone.store.values();
+    all.map(|(object, _)| match extent(object) {
+        Extent::Whole => object.name.clone(),
+        Extent::Anchor => format!("({})", object.name),
+    })
+    .collect()
 }
 
 /// A removal changes no other item, so that nothing else would tell an agent with an older plan of it.
 #[test]
 fn a_removed_split_stays_removed_beside_an_agent_that_is_cut_off() {
-    let (shared, driver, mut agents) = two(&["cart", "checkout", "search"], &["cart", "search"]);
-    for _ in 0..5 {
-        agents[1].activate(&driver);
-        assert_eq!(stored(&shared), ["weir-cart", "weir-search"]);
-        agents[0].activate(&driver);
-        assert_eq!(stored(&shared), ["weir-cart", "weir-search"]);
+    let (shared, driver, mut agents, begin) = two(&["cart", "checkout", "search"], &["cart", "search"]);
+    let state = |facts: &ZoneFacts, split: &str| {
+        let told = facts.items.iter().find(|fact| fact.split.as_str() == split);
+        told.map(|fact| fact.state.clone())
+    };
+    for _ in 0..10 {
+        agents[1].activate(&driver, begin);
+        assert_eq!(stored(&shared), ["weir-cart", "(weir-checkout)", "weir-search"]);
+        agents[0].activate(&driver, begin);
+        assert_eq!(stored(&shared), ["weir-cart", "(weir-checkout)", "weir-search"]);
+        let facts = agents[1].facts.as_ref().unwrap();
+        assert_eq!(
+            state(facts, "checkout"),
+            Some(ItemState::Applied),
+            "it is not gone yet"
+        );
+        pass(&shared, 3);
     }
+    for _ in 0..5 {
+        pass(&shared, 3);
+        agents[1].activate(&driver, begin);
+        agents[0].activate(&driver, begin);
+    }
+    assert_eq!(stored(&shared), ["weir-cart", "weir-search"]);
+    assert_eq!(state(agents[1].facts.as_ref().unwrap(), "checkout"), None);
     let facts = agents[0].facts.as_ref().unwrap();
-    let told = facts.items.iter().find(|fact| fact.split.as_str() == "checkout");
-    let state = &told.unwrap().state;
+    let held = state(facts, "checkout");
     assert!(
-        matches!(state, ItemState::Held(why) if why.contains("newer plan")),
-        "{state:?}"
+        matches!(&held, Some(ItemState::Held(why)) if why.contains("newer plan")),
+        "{held:?}"
     );
     assert_eq!(facts.highest, Generation(2));
     let writes = shared.lock().unwrap().writes;
     assert_eq!(
         writes,
-        3 + 2,
-        "one word left and one removal, and peace after that"
+        3 * 2 + 3,
+        "three introduced and put; one withdrawn, a word left of it, removed; and peace after that"
     );
 
     // The control plane comes back empty, and the agent that is cut off is the first to notice. What is removed may
     // come back until the other one looks, and no longer.
-    shared.lock().unwrap().store.clear();
-    agents[0].activate(&driver);
-    assert_eq!(stored(&shared).len(), 3, "an old split is better than none");
-    for _ in 0..3 {
-        agents[1].activate(&driver);
-        agents[0].activate(&driver);
-        assert_eq!(stored(&shared), ["weir-cart", "weir-search"]);
+    shared.lock().unwrap().lose_store();
+    agents[0].activate(&driver, begin);
+    assert_eq!(
+        stored(&shared),
+        ["weir-cart", "weir-checkout", "weir-search"],
+        "at once and whole: an old split is better than none"
+    );
+    for _ in 0..20 {
+        agents[1].activate(&driver, begin);
+        agents[0].activate(&driver, begin);
+        assert!(!stored(&shared).contains(&"weir-checkout".to_owned()));
+        pass(&shared, 3);
     }
+    assert_eq!(stored(&shared), ["weir-cart", "weir-search"]);
 
     // The one that was cut off hears of the plan, and holds nothing back any more.
     let newest = agents[1].plan.clone().unwrap();
     agents[0].offer(&newest);
-    agents[0].activate(&driver);
+    agents[0].activate(&driver, begin);
     let facts = agents[0].facts.as_ref().unwrap();
     assert!(
         facts.items.iter().all(|fact| fact.state == ItemState::Proven),
@@ -670,6 +886,6 @@ fn a_removed_split_stays_removed_beside_an_agent_that_is_cut_off() {
         .unwrap()
         .store
         .retain(|(_, name), _| name != "weir-cart");
-    agents[1].activate(&driver);
+    agents[1].activate(&driver, begin);
     assert_eq!(stored(&shared), ["weir-cart", "weir-search"]);
 }

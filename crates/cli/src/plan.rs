@@ -76,7 +76,10 @@ pub fn run(args: &Args, output: &Output) -> Exit {
     complain(&to, output);
     match planned(&from, &to) {
         Err(Unplannable { side, reasons }) => {
-            let texts: Vec<String> = reasons.iter().map(ToString::to_string).collect();
+            let texts: Vec<String> = reasons
+                .iter()
+                .map(|reason| format!("{reason} [{}]", reason.code()))
+                .collect();
             if output.json {
                 output.print_json(&report::refused(side, &texts));
             }

@@ -43,7 +43,8 @@ pub struct Args {
     /// Keep showing it until interrupted; with --json a line for each change.
     #[arg(long, conflicts_with = "wait")]
     pub watch: bool,
-    /// Wait until all that is asked for is proven, then show it.
+    /// Wait until all that is asked for is proven, then show it. A coordinator that does not answer (yet) is waited for as
+    /// well.
     #[arg(long)]
     pub wait: bool,
     /// How long to wait; then what is known is shown, with its exit code.
@@ -108,7 +109,6 @@ async fn wait(client: &Client, scope: &Scope, args: &Args, output: &Output) -> R
     let mut looks = interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut said = String::new();
-    let mut first = true;
     loop {
         looks.tick().await;
         let looked = tokio::time::timeout_at(end, asked(client, scope, args)).await;
@@ -122,7 +122,7 @@ async fn wait(client: &Client, scope: &Scope, args: &Args, output: &Output) -> R
                 text::in_a_line(&picture.list)
             }
             Ok(Ok(Waiting::Commit(what))) => what,
-            Ok(Err(trouble)) if trouble.kind != Kind::Silent || first || over => return Err(trouble),
+            Ok(Err(trouble)) if trouble.kind != Kind::Silent || over => return Err(trouble),
             Ok(Err(trouble)) => format!("{}; asking again", trouble.what),
             Err(_) => {
                 return Err(Trouble::new(
@@ -143,7 +143,6 @@ async fn wait(client: &Client, scope: &Scope, args: &Args, output: &Output) -> R
             )));
             return Ok(Exit::Differs);
         }
-        first = false;
     }
 }
 

@@ -12,6 +12,7 @@ use serde::Serialize;
 use weir_link::{LogFormat, private_file};
 use weir_model::ZoneName;
 
+use crate::agents::{self, Agent};
 use crate::ca::Authority;
 use crate::config::{self, Config};
 use crate::ledger::Ledger;
@@ -20,7 +21,7 @@ use crate::tokens::{Purpose, Revoked, State, TokenRecord, Tokens};
 
 /// Reads declarations from Git, plans, holds agents' sessions, and answers what is declared and what runs.
 #[derive(Debug, Parser)]
-#[command(name = "weir-coordinator", version, max_term_width = 100)]
+#[command(name = "weir-coordinator", version, max_term_width = 80)]
 pub struct Line {
     /// How logs look on standard error: text or json. WEIR_LOG says how much (default: info).
     #[arg(long, global = true, default_value = "text", value_name = "FORMAT")]
@@ -36,15 +37,18 @@ enum Command {
     /// Makes, lists and revokes tokens; works beside a coordinator that serves.
     #[command(subcommand)]
     Token(Token),
+    /// Lists agents, and forgets those whose hosts are gone; works beside a coordinator that serves.
+    #[command(subcommand)]
+    Agent(Agent),
     /// Checks the configuration and does nothing else.
     CheckConfig(Configured),
 }
 
 #[derive(Debug, Args)]
-struct Configured {
+pub(crate) struct Configured {
     /// The configuration file.
     #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    pub(crate) config: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]
@@ -104,7 +108,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    fn new(error: impl fmt::Display) -> Self {
+    pub(crate) fn new(error: impl fmt::Display) -> Self {
         Self {
             code: 1,
             message: format!("error: {error}"),
@@ -151,6 +155,7 @@ pub async fn run(line: Line) -> Result<(), Failure> {
                 sources.join(", ")
             ))
         }
+        Command::Agent(of) => agents::run(of).await,
         Command::Token(Token::Create(of)) => create(of).await,
         Command::Token(Token::List(of)) => list(of).await,
         Command::Token(Token::Revoke(of)) => revoke(of).await,
@@ -158,6 +163,13 @@ pub async fn run(line: Line) -> Result<(), Failure> {
 }
 
 async fn tokens(file: &Path) -> Result<(Config, Tokens), Failure> {
+    let (config, ledger) = ledger(file).await?;
+    let tokens = Tokens::new(ledger.pool().clone());
+    Ok((config, tokens))
+}
+
+/// The configuration, and the ledger that it names.
+pub(crate) async fn ledger(file: &Path) -> Result<(Config, Ledger), Failure> {
     let config = Config::load(file)?;
     private_file::create_dir(&config.data).map_err(|error| {
         Failure::new(format!(
@@ -166,8 +178,7 @@ async fn tokens(file: &Path) -> Result<(Config, Tokens), Failure> {
         ))
     })?;
     let ledger = Ledger::open(&config.ledger_file()).await.map_err(Failure::new)?;
-    let tokens = Tokens::new(ledger.pool().clone());
-    Ok((config, tokens))
+    Ok((config, ledger))
 }
 
 #[derive(Serialize)]
@@ -178,7 +189,15 @@ struct Created {
 }
 
 async fn create(of: Create) -> Result<(), Failure> {
-    let (config, tokens) = tokens(&of.configured.config).await?;
+    let (config, ledger) = ledger(&of.configured.config).await?;
+    if let Some(zone) = &of.zone {
+        let declared = ledger.platforms().await.map_err(Failure::new)?;
+        if let Some(warning) = undeclared(zone, declared.keys()) {
+            // Whether anybody reads it is their affair: the token is made all the same.
+            let _ = writeln!(io::stderr(), "{warning}");
+        }
+    }
+    let tokens = Tokens::new(ledger.pool().clone());
     let now = Timestamp::now();
     let days = |n: u64| Duration::from_secs(n * 86_400);
     let created = match (&of.zone, &of.viewer) {
@@ -215,6 +234,25 @@ async fn create(of: Create) -> Result<(), Failure> {
     } else {
         print(&format!("{}\n", created.token))
     }
+}
+
+/// What to say of a zone that the declaration in force does not have: most often its name is misspelt. An agent may come
+/// before its zone, so it is no error; and before the first plan nothing is known.
+fn undeclared<'a>(zone: &ZoneName, declared: impl Iterator<Item = &'a ZoneName>) -> Option<String> {
+    let declared: Vec<&str> = declared.map(ZoneName::as_str).collect();
+    if declared.is_empty() || declared.contains(&zone.as_str()) {
+        return None;
+    }
+    const NAMED: usize = 8;
+    let more = match declared.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Some(format!(
+        "warning: the declaration in force has no zone {zone}; its zones are {}{more}. An agent that joins with this token \
+         gets nothing to do until that zone is declared",
+        declared[..declared.len().min(NAMED)].join(", ")
+    ))
 }
 
 #[derive(Serialize)]
@@ -313,14 +351,14 @@ async fn revoke(of: Revoke) -> Result<(), Failure> {
     }
 }
 
-fn print(text: &str) -> Result<(), Failure> {
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())
         .and_then(|()| out.flush())
         .map_err(|error| Failure::new(format!("standard output cannot be written: {error}")))
 }
 
-fn print_json(value: &impl Serialize) -> Result<(), Failure> {
+pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value).map_err(Failure::new)?;
     print(&format!("{text}\n"))
 }

@@ -32,6 +32,8 @@ pub struct Config {
     pub stale: Duration,
     /// Life of an agent's certificate.
     pub certificate_life: Duration,
+    /// How long history is kept: events, decisions, proofs, and plans that nobody runs.
+    pub history: Duration,
     /// Whether `GET /v1/*` works without a token.
     pub anonymous_read: bool,
 }
@@ -224,6 +226,7 @@ struct RawConfig {
     sources: Spanned<Vec<RawSource>>,
     stale: Option<Spanned<Period>>,
     certificate_life: Option<Spanned<Period>>,
+    history: Option<Spanned<Period>>,
     #[serde(default)]
     api: RawApi,
 }
@@ -413,6 +416,12 @@ impl Check<'_> {
                 raw.certificate_life,
                 Duration::from_secs(86_400),
                 Duration::from_secs(10),
+            ),
+            history: self.within(
+                "history",
+                raw.history,
+                Duration::from_secs(90 * 86_400),
+                Duration::from_secs(3_600),
             ),
             anonymous_read: raw.api.anonymous_read,
         }

@@ -8,20 +8,11 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use weir_model::{
-    Code, CommitId, Declaration, Diagnostic, FederationName, Severity, SourceCommit, SourceFile, SourceName,
+    CommitId, Declaration, Diagnostic, FederationName, Severity, SourceCommit, SourceFile, SourceName, codes,
 };
-use weir_planner::{Finding, Generation, Inputs, Plan, Planned};
+use weir_planner::{Finding, Generation, Inputs, Plan, Planned, Refusal, prune};
 
 use crate::git::{Content, Head, Unusable, limits};
-
-/// The commit's `path` is not there.
-pub const NO_SUCH_PATH: Code = Code(901);
-/// The declaration is of another federation than the coordinator.
-pub const OTHER_FEDERATION: Code = Code(902);
-/// The planner refuses what the declaration's own checks let pass.
-pub const NOT_PLANNABLE: Code = Code(903);
-const FILE_TOO_LARGE: Code = Code(3);
-const TOO_MANY_FILES: Code = Code(5);
 
 /// One commit of each source.
 pub type Heads = BTreeMap<SourceName, Arc<Head>>;
@@ -122,6 +113,11 @@ pub fn decide(question: Question<'_>) -> Result<Decision, Unsound> {
     let mut base = question.in_force.clone();
     base.retain(|source, _| question.heads.contains_key(source));
     let mut waiting = pending;
+    if waiting.is_empty() {
+        // All of these are in force, and together they are refused all the same: a source is no longer read, or this version
+        // checks more than the one before. Somebody should hear of it.
+        waiting.extend(question.heads.keys());
+    }
     // Each round takes what stands beside what was taken before it; a round that takes nothing is the last.
     let mut progress = complete && question.heads.len() > 1;
     while progress {
@@ -212,19 +208,25 @@ fn attempt(question: Question<'_>, heads: &Heads) -> Result<Trial, Unsound> {
             commit: head.commit.clone(),
         })
         .collect();
-    let planned = weir_planner::plan(Inputs {
+    let mut planned = weir_planner::plan(Inputs {
         declaration: &parsed.declaration,
         commits: &commits,
         highest: question.highest,
         parent: question.parent,
         now: question.now,
     });
+    if let Planned::New(_) = planned {
+        let of_sources = prunes(question, &parsed.declaration);
+        if !of_sources.is_empty() {
+            planned = Planned::Refused(of_sources);
+        }
+    }
     let plan = match planned {
         Planned::Nothing => None,
         Planned::Refused(reasons) => {
             let mut why = parsed.diagnostics;
             why.extend(reasons.iter().map(|reason| Diagnostic {
-                code: NOT_PLANNABLE,
+                code: reason.code(),
                 severity: Severity::Error,
                 message: reason.to_string(),
                 labels: Vec::new(),
@@ -248,10 +250,32 @@ fn attempt(question: Question<'_>, heads: &Heads) -> Result<Trial, Unsound> {
     Ok(Trial::Accepted(Box::new(accepted), parsed.diagnostics))
 }
 
+/// The sources that would lose too much of what they declare. A plan does not say which source a split comes from; the
+/// commits in force do.
+fn prunes(question: Question<'_>, after: &Declaration) -> Vec<Refusal> {
+    let goes = |parent: &Plan| {
+        question.highest <= parent.generation
+            && parent.splits.keys().any(|name| !after.splits.contains_key(name))
+    };
+    if question.in_force.len() < 2 || !question.parent.is_some_and(goes) {
+        return Vec::new();
+    }
+    let files: Vec<SourceFile> = question
+        .in_force
+        .values()
+        .filter_map(|head| match &head.content {
+            Content::Files(of) => Some(of.iter().cloned()),
+            Content::Unusable(_) => None,
+        })
+        .flatten()
+        .collect();
+    prune::of_sources(&weir_model::parse(&files).declaration, after)
+}
+
 fn other_federation(ours: &FederationName, other: &weir_model::declaration::Federation) -> Diagnostic {
     let place = &other.place;
     Diagnostic {
-        code: OTHER_FEDERATION,
+        code: codes::OTHER_FEDERATION,
         severity: Severity::Error,
         message: format!(
             "this declares the federation `{}`, but the coordinator is of `{ours}`",
@@ -272,12 +296,12 @@ fn other_federation(ours: &FederationName, other: &weir_model::declaration::Fede
 fn unusable_diagnostic(source: &SourceName, why: &Unusable) -> Diagnostic {
     let (code, message, help) = match why {
         Unusable::NoSuchPath(path) => (
-            NO_SUCH_PATH,
+            codes::NO_SUCH_PATH,
             format!("source {source} has no directory `{path}` in this commit"),
             "put it back, or correct `path` of this source in the coordinator's configuration",
         ),
         Unusable::TooMany(files) => (
-            TOO_MANY_FILES,
+            codes::TOO_MANY_FILES,
             format!(
                 "source {source} holds {files} or more YAML files; at most {} are read",
                 limits::FILES
@@ -285,7 +309,7 @@ fn unusable_diagnostic(source: &SourceName, why: &Unusable) -> Diagnostic {
             "set `path` of this source to the directory that holds the declaration alone",
         ),
         Unusable::FileTooLarge(file, bytes) => (
-            FILE_TOO_LARGE,
+            codes::FILE_TOO_LARGE,
             format!(
                 "`{file}` of source {source} has {bytes} bytes; at most {} are read",
                 limits::FILE_BYTES
@@ -293,7 +317,7 @@ fn unusable_diagnostic(source: &SourceName, why: &Unusable) -> Diagnostic {
             "split the file, or set `path` of this source so that it is not read",
         ),
         Unusable::TooDeep(path) => (
-            TOO_MANY_FILES,
+            codes::TOO_MANY_FILES,
             format!(
                 "source {source} nests directories deeper than {}: `{path}`",
                 limits::DEPTH
@@ -301,7 +325,7 @@ fn unusable_diagnostic(source: &SourceName, why: &Unusable) -> Diagnostic {
             "set `path` of this source to the directory that holds the declaration alone",
         ),
         Unusable::TooWide(_) => (
-            TOO_MANY_FILES,
+            codes::TOO_MANY_FILES,
             format!(
                 "source {source} holds more than {} files and directories below its path",
                 limits::NAMES
@@ -309,7 +333,7 @@ fn unusable_diagnostic(source: &SourceName, why: &Unusable) -> Diagnostic {
             "set `path` of this source to the directory that holds the declaration alone",
         ),
         Unusable::TotalTooLarge(bytes) => (
-            FILE_TOO_LARGE,
+            codes::FILE_TOO_LARGE,
             format!(
                 "the YAML files of source {source} have {bytes} bytes or more; at most {} are read",
                 limits::TOTAL_BYTES

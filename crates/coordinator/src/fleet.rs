@@ -65,25 +65,23 @@ impl Fleet {
             .flat_map(|(zone, agents)| agents.iter().map(move |(name, agent)| (zone, name, agent)))
     }
 
+    /// Takes an agent out, and its zone with the last one.
+    pub fn forget(&mut self, zone: &ZoneName, name: &str) {
+        if let Some(agents) = self.zones.get_mut(zone) {
+            agents.remove(name);
+        }
+        self.zones.retain(|_, agents| !agents.is_empty());
+    }
+
     /// One agent.
     pub fn agent(&self, zone: &ZoneName, name: &str) -> Option<&Agent> {
         self.zones.get(zone)?.get(name)
     }
 
-    /// The agents of a zone that count at `now`: an agent without a session whose certificate has ended cannot come
-    /// back under it, so it was taken away, and nobody waits for it any more.
-    pub fn counting(&self, zone: &ZoneName, now: Timestamp) -> impl Iterator<Item = (&String, &Agent)> {
-        self.zones
-            .get(zone)
-            .into_iter()
-            .flatten()
-            .filter(move |(_, agent)| agent.counts(now))
-    }
-}
-
-impl Agent {
-    fn counts(&self, now: Timestamp) -> bool {
-        self.connected || self.certificate_expires.is_none_or(|end| end > now)
+    /// The agents of a zone. Each is waited for until somebody says that it may be forgotten: a host that is cut off for
+    /// however long still drives what it last heard.
+    pub fn of(&self, zone: &ZoneName) -> impl Iterator<Item = (&String, &Agent)> {
+        self.zones.get(zone).into_iter().flatten()
     }
 }
 

@@ -17,17 +17,21 @@ use tokio::sync::{Mutex, watch};
 mod agents;
 mod commits;
 mod events;
+mod forgets;
+mod history;
 mod plans;
 
 pub use agents::{AgentRow, ItemRow};
 pub use commits::{CommitRow, Taken, Verdict};
 pub use events::NewEvent;
+pub use forgets::{Forgotten, Question};
 pub use plans::PlanRow;
 
 /// The migrations, in order. Each stays as it was released.
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "ledger", include_str!("../migrations/0001_ledger.sql")),
     (2, "tokens", include_str!("../migrations/0002_tokens.sql")),
+    (3, "forgets", include_str!("../migrations/0003_forgets.sql")),
 ];
 
 /// The open ledger. Cheap to clone.

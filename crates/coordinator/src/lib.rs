@@ -1,6 +1,7 @@
 //! The coordinator: reads Git, plans, holds agents' sessions, answers people. It decides; it never touches traffic:
 //! without it, every zone stays as it is.
 
+mod agents;
 pub mod api;
 pub mod ca;
 pub mod commands;
@@ -9,6 +10,7 @@ pub mod decide;
 pub mod enrolment;
 pub mod fleet;
 pub mod git;
+mod keeping;
 pub mod ledger;
 mod metrics;
 pub mod observing;

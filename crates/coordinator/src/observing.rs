@@ -12,7 +12,7 @@ use weir_planner::{Generation, ItemFact};
 use weir_wire::api::Standing;
 
 use crate::fleet::{Agent, Fleet};
-use crate::ledger::{AgentRow, ItemRow, Ledger, LedgerError, NewEvent};
+use crate::ledger::{AgentRow, Forgotten, ItemRow, Ledger, LedgerError, NewEvent};
 use crate::sessions::{AgentView, Sessions};
 use crate::standing::{self, Sight};
 use crate::state::{InForce, Troubles, trouble};
@@ -45,6 +45,14 @@ struct Recorded {
     standings: BTreeMap<(ZoneName, SplitName), Standing>,
     silent: BTreeMap<ZoneName, bool>,
     proven: BTreeMap<ZoneName, Generation>,
+}
+
+impl Recorded {
+    fn forget(&mut self, zone: &ZoneName, agent: &str) {
+        let is = |of: &ZoneName, name: &str| of == zone && name == agent;
+        self.agents.retain(|(of, name), _| !is(of, name));
+        self.items.retain(|(of, name, _), _| !is(of, name));
+    }
 }
 
 /// Reads the fleet as it was when the ledger was last written: nobody is connected.
@@ -132,7 +140,36 @@ impl Observing {
         }
     }
 
+    /// Answers those who want an agent forgotten.
+    async fn forget(&mut self, now: Timestamp) -> Result<(), LedgerError> {
+        for asked in self.ledger.asked_to_forget().await? {
+            let (zone, agent) = (&asked.zone, &asked.agent);
+            let answer = if self.sessions.forget(zone, agent) {
+                let became = self.ledger.forget(now, zone, agent).await?;
+                tracing::info!(%zone, agent, ?became, "asked to forget an agent");
+                self.recorded.forget(zone, agent);
+                self.fleet.send_if_modified(|fleet| {
+                    fleet.agent(zone, agent).is_some() && {
+                        let mut next = Fleet::clone(fleet);
+                        next.forget(zone, agent);
+                        *fleet = Arc::new(next);
+                        true
+                    }
+                });
+                became
+            } else {
+                Forgotten::Connected
+            };
+            self.ledger.answer(&asked.id, answer).await?;
+        }
+        Ok(())
+    }
+
     async fn turn(&mut self, now: Timestamp) {
+        // Who asked waits for an answer and asks again without one; a ledger that takes no writes is told of below.
+        if let Err(error) = self.forget(now).await {
+            tracing::debug!(%error, "an agent could not be forgotten");
+        }
         let seen = self.sessions.snapshot();
         let in_force = self.in_force.borrow_and_update().clone();
         self.fleet.send_if_modified(|fleet| {

@@ -183,8 +183,15 @@ impl Planning {
                 Some((source.clone(), Arc::clone(head)))
             })
             .collect();
-        if heads.len() < states.len() {
-            // A source that was never read may declare anything: to plan without it would take its splits away.
+        let blind = self.blind(&states, &heads, known.as_ref());
+        let waits = blind.is_some();
+        trouble(
+            &self.troubles,
+            "sources",
+            |t| &mut t.blind,
+            blind.filter(|why| !why.is_empty()),
+        );
+        if waits {
             return Ok(());
         }
         let parent = known.as_ref().map(|known| Arc::clone(&known.plan));
@@ -203,6 +210,44 @@ impl Planning {
                 Ok(())
             }
         }
+    }
+
+    /// Why nothing can be planned without the sources of which there is no commit to read; empty while that is merely not
+    /// known yet. None if they do not matter: all that is in force is at hand, so they declare nothing of it, and what is
+    /// new in them comes when they can be read.
+    fn blind(&self, states: &SourceStates, heads: &Heads, known: Option<&InForce>) -> Option<String> {
+        let unread: Vec<&SourceName> = states
+            .keys()
+            .filter(|source| !heads.contains_key(*source))
+            .collect();
+        if unread.is_empty() {
+            return None;
+        }
+        let generation = self.generation();
+        let complete =
+            known.is_some_and(|known| known.commits.keys().all(|source| heads.contains_key(source)));
+        // What agents hold of a lost history may come from any source.
+        if complete && self.fleet.borrow().highest(generation) <= generation {
+            return None;
+        }
+        let failed = |source: &&&SourceName| {
+            states
+                .get(**source)
+                .is_some_and(|state| matches!(state.last, Some(Err(_))))
+        };
+        let names: Vec<String> = unread
+            .iter()
+            .filter(failed)
+            .map(|source| format!("`{source}`"))
+            .collect();
+        if names.is_empty() {
+            return Some(String::new());
+        }
+        Some(format!(
+            "no commit of any source is taken until {} can be read: what is declared there is not known here, and to plan \
+             without it would take its splits away",
+            names.join(", ")
+        ))
     }
 
     /// Parsing and planning a large declaration takes a while: not on a thread that answers others.

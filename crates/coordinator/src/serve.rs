@@ -21,6 +21,7 @@ use crate::api::{self, Access, Answering};
 use crate::ca::{Authority, AuthorityError};
 use crate::config::{Config, HostName};
 use crate::enrolment::Enrolment;
+use crate::keeping;
 use crate::ledger::{Ledger, LedgerError};
 use crate::observing::{self, Observing};
 use crate::parts::Parts;
@@ -79,7 +80,7 @@ pub enum ServeError {
 }
 
 /// Opens the data directory and holds it until dropped.
-fn lock(data: &Path) -> Result<File, ServeError> {
+pub(crate) fn lock(data: &Path) -> Result<File, ServeError> {
     let failed = |cause| ServeError::Data {
         path: data.to_owned(),
         cause,
@@ -178,6 +179,10 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<(), ServeE
         config.stale,
     );
     parts.spawn("observing", observing.run(stop.clone()));
+    parts.spawn(
+        "the keeping of history",
+        keeping::keep(ledger.clone(), in_force.clone(), config.history, stop.clone()),
+    );
     let sources = Sources::start(&config.sources, &data.join("git"), &commits, &parts, &stop);
     let planning = Planning::new(
         config.federation.clone(),

@@ -148,6 +148,18 @@ impl Sessions {
         view.connected.map(|_| view.address)
     }
 
+    /// Forgets an agent, unless it is connected: then false.
+    pub fn forget(&self, zone: &ZoneName, agent: &str) -> bool {
+        let key = (zone.clone(), agent.to_owned());
+        self.0.change(|known| {
+            let connected = known.seen.get(&key).is_some_and(|view| view.connected.is_some());
+            if !connected {
+                known.seen.remove(&key);
+            }
+            !connected
+        })
+    }
+
     /// An agent's certificate was renewed: its session may go on until then.
     pub fn renewed(&self, certificate: &PeerCertificate) {
         let Ok(zone) = ZoneName::new(certificate.identity.zone()) else {

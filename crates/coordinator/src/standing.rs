@@ -44,6 +44,11 @@ impl Sight<'_> {
             .unwrap_or(self.plan.created)
     }
 
+    /// Whether it cannot come back by itself: the certificate that it would show has ended.
+    fn lost(&self, agent: &Agent) -> bool {
+        !agent.connected && agent.certificate_expires.is_some_and(|end| end <= self.now)
+    }
+
     fn silent(&self, agent: &Agent) -> Option<(Standing, String)> {
         let Some(heard) = agent.heard_at else {
             let why = if agent.connected {
@@ -67,10 +72,16 @@ impl Sight<'_> {
             } else {
                 "not connected"
             };
-            (
-                Standing::Stale,
-                format!("{how} for {}; what is shown is old", span(silence)),
-            )
+            let since = span(silence);
+            let why = if self.lost(agent) {
+                format!(
+                    "{how} for {since}, and its certificate has ended: what its host runs is not known; let it join again, \
+                     or, if its host is gone, `weir-coordinator agent forget` it"
+                )
+            } else {
+                format!("{how} for {since}; what is shown is old")
+            };
+            (Standing::Stale, why)
         })
     }
 
@@ -260,7 +271,7 @@ fn counted<'a>(facts: &[&'a ItemFact]) -> Vec<&'a Counts> {
 
 /// One split in one zone: the agent with the worst word is shown, traffic is summed over all.
 pub fn split_in_zone(sight: Sight<'_>, zone: &ZoneName, item: &Item) -> SplitInZone {
-    let agents: Vec<(&String, &Agent)> = sight.fleet.counting(zone, sight.now).collect();
+    let agents: Vec<(&String, &Agent)> = sight.fleet.of(zone).collect();
     let mut shown = SplitInZone {
         zone: zone.to_string(),
         standing: Standing::Unknown,
@@ -384,16 +395,14 @@ pub fn zones(sight: Sight<'_>, platforms: &BTreeMap<ZoneName, String>) -> Vec<Zo
     names.dedup();
     names
         .into_iter()
-        .filter(|name| {
-            sight.plan.zones.contains_key(*name) || sight.fleet.counting(name, sight.now).next().is_some()
-        })
+        .filter(|name| sight.plan.zones.contains_key(*name) || sight.fleet.of(name).next().is_some())
         .map(|name| zone(sight, name, platforms))
         .collect()
 }
 
 /// One zone.
 pub fn zone(sight: Sight<'_>, name: &ZoneName, platforms: &BTreeMap<ZoneName, String>) -> ZoneStatus {
-    let agents: Vec<(&String, &Agent)> = sight.fleet.counting(name, sight.now).collect();
+    let agents: Vec<(&String, &Agent)> = sight.fleet.of(name).collect();
     let declared = sight.plan.zones.get(name);
     let (standing, reason) = if declared.is_none() {
         (
@@ -415,13 +424,8 @@ pub fn zone(sight: Sight<'_>, name: &ZoneName, platforms: &BTreeMap<ZoneName, St
         // What the zone as a whole holds: its slowest agent's.
         generation: agents.iter().map(|(_, a)| a.generation.0).min().unwrap_or(0),
         kuma: agents.iter().find_map(|(_, agent)| agent.kuma.clone()),
-        // Those as well that nobody waits for any more: what their hosts run is not known, and somebody should see that.
-        agents: sight
-            .fleet
-            .zones
-            .get(name)
-            .into_iter()
-            .flatten()
+        agents: agents
+            .iter()
             .map(|(name, agent)| agent_status(name, agent))
             .collect(),
     }
@@ -477,26 +481,8 @@ fn zone_standing(
         Some(worst) => worst,
         // Nothing is split here, so nothing was read back: what cannot be read is not known.
         None if nothing_is_split && unreadable.is_some() => (Standing::Unknown, unreadable),
-        None => (Standing::Converged, unreadable.or_else(|| lost(sight, name))),
+        None => (Standing::Converged, unreadable),
     }
-}
-
-/// An agent that nobody waits for any more, and that nobody has taken its host's traffic from, as far as is known.
-fn lost(sight: Sight<'_>, zone: &ZoneName) -> Option<String> {
-    let all = sight.fleet.zones.get(zone)?;
-    let counting: Vec<&String> = sight
-        .fleet
-        .counting(zone, sight.now)
-        .map(|(name, _)| name)
-        .collect();
-    let (name, agent) = all.iter().find(|(name, _)| !counting.contains(name))?;
-    let silence = agent.heard_at.map_or_else(
-        || "was never heard".to_owned(),
-        |at| format!("was not heard for {}", span(sight.now.duration_since(at))),
-    );
-    Some(format!(
-        "without agent {name}, which {silence} and whose certificate has ended: what its host runs is not known"
-    ))
 }
 
 /// What an agent says that stands in no split of the plan: that it holds another plan (and so may still drive splits
@@ -535,6 +521,11 @@ fn beside(
             let (standing, why) = match &fact.state {
                 ItemState::Failed(why) => (Standing::Failed, why.as_str()),
                 ItemState::Held(why) => (Standing::Held, why.as_str()),
+                ItemState::Applied => (
+                    Standing::Progressing,
+                    "no request goes by it any more; what is left keeps its backends known to the callers' Envoys, and \
+                     goes once their connections are drained, within a minute",
+                ),
                 _ => (Standing::Progressing, "it is still there"),
             };
             let split = &fact.split;
@@ -564,7 +555,7 @@ fn agent_status(name: &str, agent: &Agent) -> AgentStatus {
 /// When a zone had proven all of the plan: the newest proof of those that the plan's own generation brought. None while
 /// any item of the zone is not converged.
 pub fn proven_at(sight: Sight<'_>, zone: &ZoneName) -> Option<Timestamp> {
-    let agents: Vec<(&String, &Agent)> = sight.fleet.counting(zone, sight.now).collect();
+    let agents: Vec<(&String, &Agent)> = sight.fleet.of(zone).collect();
     if zone_standing(sight, zone, &agents).0 != Standing::Converged {
         return None;
     }

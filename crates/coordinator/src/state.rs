@@ -28,6 +28,8 @@ pub struct Troubles {
     pub ledger: Option<String>,
     /// Observations cannot be written; they are shown all the same.
     pub observations: Option<String>,
+    /// What a source declares is not known, so no commit of any is taken.
+    pub blind: Option<String>,
     /// A plan was made that its own linter refuses.
     pub unsound: Option<String>,
     /// Heads that are refused: the commit, and its first error.

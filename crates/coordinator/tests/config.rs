@@ -47,6 +47,7 @@ fn the_least_and_the_most_that_can_be_said() {
             }],
             stale: Duration::from_secs(15),
             certificate_life: Duration::from_secs(86_400),
+            history: Duration::from_secs(90 * 86_400),
             anonymous_read: false,
         }
     );
@@ -67,6 +68,7 @@ sources:
     auth: {sshKeyFile: key, sshProgram: ./ssh}
 stale: 1m
 certificateLife: 12h
+history: 30d
 api: {anonymousRead: true}
 ";
     let most = Config::parse(most, Path::new("/etc/weir")).unwrap();
@@ -119,6 +121,7 @@ api: {anonymousRead: true}
             ],
             stale: Duration::from_secs(60),
             certificate_life: Duration::from_secs(43_200),
+            history: Duration::from_secs(30 * 86_400),
             anonymous_read: true,
         }
     );

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use repository::{declaration, split};
 use weir_coordinator::decide::{Decision, Heads, Question, decide};
 use weir_coordinator::git::{Content, Head, Unusable};
-use weir_model::{CommitId, FederationName, SourceFile, SourceName};
+use weir_model::{CommitId, FederationName, SourceFile, SourceName, codes};
 use weir_planner::{Generation, Plan};
 
 fn name(source: &str) -> SourceName {
@@ -115,7 +115,7 @@ fn one_source_through_good_broken_same_and_reverted() {
     let comment = format!("# nothing changes\n{}", declaration("shop", "90", "10"));
     let same = story.tell([head("main", 4, &comment)]);
     assert_eq!((taken(&same), story.generation()), (vec!["main"], 2));
-    assert_eq!(story.in_force[&name("main")].commit.short(), "04040404");
+    assert_eq!(story.in_force[&name("main")].commit.short(), "040404040404");
 
     let reverted = story.tell([head("main", 5, &good)]);
     assert_eq!((taken(&reverted), story.generation()), (vec!["main"], 3));
@@ -155,6 +155,132 @@ fn another_federation_or_no_declaration_at_all_changes_nothing() {
     );
 }
 
+/// A declaration with so many splits, and what its Federation says.
+fn shop(splits: &[&str], federation_spec: &str) -> String {
+    let mut text = declaration("shop", "100", "0");
+    let (rest, _) = text
+        .split_once("---\napiVersion: weir.dev/v1alpha1\nkind: Split")
+        .unwrap();
+    text = rest.replace("spec: {mesh: default}", federation_spec);
+    for name in splits {
+        text.push_str("---\n");
+        text.push_str(&split(name, "100", "0"));
+    }
+    text
+}
+
+fn codes_of(decision: &Decision) -> Vec<String> {
+    let all = decision.refused.values().flatten();
+    all.map(|d| d.code.to_string()).collect()
+}
+
+/// What an accident takes away stays in force, whatever it looks like, until the Federation says that it is meant.
+#[test]
+fn splits_do_not_go_by_accident() {
+    const ALL: [&str; 5] = ["a", "b", "c", "d", "e"];
+    let mut story = Story::default();
+    story.tell([head("main", 1, &shop(&ALL, "spec: {}"))]);
+    for (commit, left) in [(2, &ALL[..0]), (3, &ALL[..1]), (4, &ALL[..2])] {
+        let decision = story.tell([head("main", commit, &shop(left, "spec: {}"))]);
+        assert_eq!(codes_of(&decision), ["WEIR0904"], "{left:?}");
+        assert_eq!((decision.accepted, story.splits().len()), (None, 5));
+    }
+    // What was put back is taken, and so is what is meant.
+    let back = story.tell([head("main", 5, &shop(&ALL, "spec: {}"))]);
+    assert_eq!((taken(&back), story.generation()), (vec!["main"], 1));
+    story.tell([head("main", 6, &shop(&ALL[..3], "spec: {}"))]);
+    assert_eq!(story.splits(), ["a", "b", "c"]);
+    story.tell([head("main", 7, &shop(&[], "spec: {prune: allow}"))]);
+    assert_eq!(story.splits(), [""; 0]);
+}
+
+/// A ledger from a backup knows splits that went long ago, with leave: to hold them would put them back where they were.
+#[test]
+fn what_a_lost_history_took_away_is_not_put_back() {
+    const ALL: [&str; 5] = ["a", "b", "c", "d", "e"];
+    for others in [vec![], vec![head("other", 1, &split("other", "100", "0"))]] {
+        let mut story = Story::default();
+        story.tell([vec![head("main", 1, &shop(&ALL, "spec: {}"))], others.clone()].concat());
+        story.highest = Generation(41);
+        let decision = story.tell([vec![head("main", 9, &shop(&ALL[..1], "spec: {}"))], others].concat());
+        assert_eq!((taken(&decision), story.generation()), (vec!["main"], 42));
+        assert_eq!(story.splits()[0], "a");
+        assert!(!story.splits().contains(&"b".to_owned()));
+    }
+}
+
+/// A small source beside a large one, and one that the configuration no longer names.
+#[test]
+fn no_source_loses_its_splits_by_accident() {
+    const ALL: [&str; 5] = ["a", "b", "c", "d", "e"];
+    let mut story = Story::default();
+    let base = shop(&ALL, "spec: {}");
+    let search = split("search", "100", "0");
+    story.tell([head("base", 1, &base), head("search", 1, &search)]);
+    let emptied = head("search", 2, "");
+    let moves = shop(&["a", "b", "c", "d", "f"], "spec: {}");
+    let decision = story.tell([head("base", 2, &moves), emptied.clone()]);
+    assert_eq!(
+        (taken(&decision), codes_of(&decision)),
+        (vec!["base"], vec!["WEIR0904".to_owned()])
+    );
+    let why = &refused(&decision)["search"][0];
+    assert!(
+        why.contains("takes away the only split that the source `search` has in force: `search`."),
+        "{why}"
+    );
+    assert_eq!(story.splits(), ["a", "b", "c", "d", "f", "search"]);
+    // To the other source it may go.
+    let both = format!("{moves}---\n{search}");
+    let moved = story.tell([head("base", 3, &both), emptied]);
+    assert_eq!(taken(&moved), ["base", "search"]);
+    assert_eq!(story.splits().len(), 6);
+
+    // The source is no longer read: the zones are declared elsewhere, so nothing else is wrong, and still nothing goes.
+    let mut story = Story::default();
+    let few = shop(&[], "spec: {}");
+    let five: Vec<String> = ALL.iter().map(|name| split(name, "100", "0")).collect();
+    story.tell([head("base", 1, &few), head("large", 1, &five.join("---\n"))]);
+    assert_eq!(story.splits(), ALL);
+    let decision = story.tell([head("base", 1, &few)]);
+    assert_eq!(
+        (decision.accepted.is_some(), codes_of(&decision)),
+        (false, vec!["WEIR0904".to_owned()])
+    );
+    assert_eq!(story.splits(), ALL);
+}
+
+/// Each code that is about a commit is given for it.
+#[test]
+fn each_code_of_a_commit_has_its_case() {
+    let mut found: Vec<String> = Vec::new();
+    let (source, good) = head("main", 1, &declaration("shop", "100", "0"));
+    let path = Head {
+        content: Content::Unusable(Unusable::NoSuchPath("traffic".to_owned())),
+        ..Head::clone(&good)
+    };
+    let mesh = declaration("shop", "100", "0").replace("{mesh: default}", "{mesh: other}");
+    for wrong in [
+        (source.clone(), Arc::new(path)),
+        head("main", 2, &declaration("bank", "100", "0")),
+        head("main", 3, &mesh),
+        head("main", 4, &shop(&[], "spec: {}")),
+    ] {
+        let mut story = Story::default();
+        story.tell([(source.clone(), Arc::clone(&good))]);
+        // Another commit than the good one.
+        let (_, mut of) = (wrong.0, Head::clone(&wrong.1));
+        of.commit = CommitId("ff".repeat(20));
+        found.extend(codes_of(&story.tell([(source.clone(), Arc::new(of))])));
+    }
+    let all: Vec<String> = codes::ALL
+        .iter()
+        .filter(|entry| entry.code > codes::OF_FILES)
+        .map(|entry| entry.code.to_string())
+        .collect();
+    assert_eq!(found, all);
+}
+
 #[test]
 fn a_broken_source_holds_up_nobody_else() {
     let mut story = Story::default();
@@ -179,7 +305,7 @@ fn a_broken_source_holds_up_nobody_else() {
         .values()
         .map(|head| head.commit.short().to_owned())
         .collect();
-    assert_eq!(commits, vec!["01010101", "02020202"]);
+    assert_eq!(commits, vec!["010101010101", "020202020202"]);
 
     // Nothing new: the broken one stays refused, nothing is planned.
     let again = story.tell([broken, head("search", 2, &split("search", "50", "50"))]);

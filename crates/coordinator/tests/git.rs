@@ -192,6 +192,32 @@ fn a_damaged_mirror_is_made_anew_and_that_is_said() {
     }
 }
 
+/// The damaged mirror may hold the commit in force, and the remote may be in no better state.
+#[test]
+fn a_damaged_mirror_is_kept_until_there_is_another() {
+    let dir = TempDir::new().unwrap();
+    let repo = Repository::with(&dir.path().join("repo"), &[("a.yaml", "a")]);
+    let mirror = Mirror::new(&dir.path().join("git"), local(&repo.dir));
+    let first = mirror.look().unwrap().head;
+    let objects = dir.path().join("git/main/objects");
+    let before = files_below(&objects);
+    let files: Vec<(&str, &str)> = vec![("a.yaml", "another")];
+    repo.commit("second", &files);
+    mirror.look().unwrap();
+    for file in files_below(&objects)
+        .into_iter()
+        .filter(|file| !before.contains(file))
+    {
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+        fs::write(file, "").unwrap();
+    }
+    for file in files_below(&repo.dir.join("objects")) {
+        fs::remove_file(file).unwrap();
+    }
+    mirror.look().unwrap_err();
+    assert_eq!(mirror.remembered(&first.commit), Some(first));
+}
+
 fn files_below(dir: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in fs::read_dir(dir).unwrap() {

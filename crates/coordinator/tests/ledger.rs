@@ -213,3 +213,87 @@ async fn a_decision_that_fails_halfway_leaves_nothing() {
         BTreeMap::from([(source(), CommitId("01".repeat(20)))])
     );
 }
+
+/// What is old goes, except what anything stands on; and what was given back is not given out again.
+#[tokio::test]
+async fn old_history_goes_and_what_is_needed_stays() {
+    let dir = TempDir::new().unwrap();
+    let ledger = Ledger::open(&dir.path().join("ledger.sqlite")).await.unwrap();
+    let mut plans: Vec<Plan> = Vec::new();
+    for commit in 1..=9_u32 {
+        let head = head(
+            &format!("{commit:02}"),
+            &(100 - commit).to_string(),
+            &commit.to_string(),
+        );
+        let plan = decide_and_record(&ledger, &head, plans.last()).await.unwrap();
+        plans.push(plan);
+    }
+    let made = plans[0].created;
+    // An agent that was cut off still runs plan 5, and once had 7. It said something, twice.
+    let agent = AgentRow {
+        zone: ZoneName::new("fra").unwrap(),
+        name: "fra-1".to_owned(),
+        version: "1.2.3".to_owned(),
+        generation: Generation(5),
+        highest: Generation(7),
+        kuma: None,
+        heard_at: Some(made),
+        certificate_expires: None,
+    };
+    let said = |state: ItemState| ItemRow {
+        zone: agent.zone.clone(),
+        agent: agent.name.clone(),
+        fact: ItemFact {
+            split: SplitName::new("checkout").unwrap(),
+            generation: Generation(5),
+            digest: Digest([0; 32]),
+            state,
+            proof: None,
+            counts: None,
+            second_writers: Vec::new(),
+        },
+    };
+    for state in [ItemState::Pending, ItemState::Applied] {
+        ledger
+            .observe(made, std::slice::from_ref(&agent), &[said(state)], &[], &[])
+            .await
+            .unwrap();
+    }
+    let generations =
+        async |ledger: &Ledger| -> Vec<u64> { ledger.created().await.unwrap().keys().map(|g| g.0).collect() };
+    let needed = std::collections::BTreeSet::from([Generation(2)]);
+    // Nothing is older than itself.
+    assert_eq!(ledger.forget_history(made, &needed).await.unwrap(), 0);
+    assert_eq!(generations(&ledger).await.len(), 9);
+    let later = made + jiff::SignedDuration::from_secs(1);
+    assert!(ledger.forget_history(later, &needed).await.unwrap() > 0);
+    // 2 is named; 5 and 7 an agent has, 9 is the newest; 4, 6 and 8 are what those were made from.
+    assert_eq!(generations(&ledger).await, [2, 4, 5, 6, 7, 8, 9]);
+    assert_eq!(
+        ledger.forget_history(later, &needed).await.unwrap(),
+        0,
+        "once is enough"
+    );
+    assert_eq!(ledger.newest_plan().await.unwrap(), plans.last().cloned());
+    assert_eq!(
+        ledger.parent_of(&plans[8]).await.unwrap().as_ref(),
+        Some(&plans[7])
+    );
+    let commits = ledger.commits(100).await.unwrap();
+    assert_eq!(
+        (commits.len(), commits[0].commit.as_str()),
+        (1, "09".repeat(20).as_str())
+    );
+    assert!(ledger.newest_decision(&source()).await.unwrap().is_some());
+    let facts = ledger.last_facts().await.unwrap();
+    assert_eq!(facts.len(), 1);
+    assert!(facts.values().all(|fact| fact.state == ItemState::Applied));
+    let events = ledger.events(0, 100).await.unwrap();
+    assert_eq!(events.iter().map(|event| event.id).collect::<Vec<_>>(), [9]);
+    ledger
+        .record(later, &[NewEvent::new("plan.made", "made")])
+        .await
+        .unwrap();
+    assert_eq!(ledger.events(9, 100).await.unwrap()[0].id, 10);
+}

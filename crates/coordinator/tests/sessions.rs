@@ -67,6 +67,30 @@ async fn an_agent_speaks_for_itself_only() {
 }
 
 #[tokio::test]
+async fn one_that_is_connected_is_not_forgotten() {
+    let coordinator = Coordinator::start().await;
+    let connector = coordinator.joined("fra", "fra-1").await;
+    let session = Agent::connects(&connector, &greeting("fra", "fra-1")).await;
+    until(&coordinator.sessions, |seen| {
+        seen.values().any(|agent| agent.connected.is_some())
+    })
+    .await;
+    assert!(!coordinator.sessions.forget(&zone("fra"), "fra-1"));
+    assert!(
+        coordinator.sessions.forget(&zone("ams"), "fra-1"),
+        "of another zone"
+    );
+    drop(session);
+    until(&coordinator.sessions, |seen| {
+        seen.values().all(|agent| agent.connected.is_none())
+    })
+    .await;
+    assert_eq!(coordinator.sessions.snapshot().len(), 1);
+    assert!(coordinator.sessions.forget(&zone("fra"), "fra-1"));
+    assert!(coordinator.sessions.snapshot().is_empty());
+}
+
+#[tokio::test]
 async fn each_agent_gets_its_zones_part_and_only_what_it_lacks() {
     let coordinator = Coordinator::start().await;
     let first = plan(90, None);

@@ -495,33 +495,46 @@ fn of_several_agents_the_worst_counts_and_traffic_is_summed() {
     );
     assert_eq!((shown.evidence, shown.seen, shown.of), (Evidence::Unknown, 2, 2));
 
-    // One that is silent makes the zone stale, until its certificate has ended: then nobody waits for it any more.
+    // One that is silent makes the zone stale, however long: what its host runs is not known.
     let mut gone = agent(fact(&plan));
     gone.connected = false;
     gone.heard_at = Some(at(0));
     let both = |gone: Agent| fleet([("fra-1", agent(fact(&plan))), ("fra-2", gone)]);
     assert_eq!(look(&plan, &both(gone.clone())).standing, Standing::Stale);
     gone.certificate_expires = Some(at(99));
-    assert_eq!(look(&plan, &both(gone.clone())).standing, Standing::Converged);
-    // It is still seen in its zone.
-    let shown = standing::zone(
-        Sight {
+    assert_eq!(look(&plan, &both(gone.clone())).standing, Standing::Stale);
+    let mut seen = both(gone);
+    let fra = |seen: &Fleet| {
+        let sight = Sight {
             plan: &plan,
             created: &BTreeMap::new(),
-            fleet: &both(gone),
+            fleet: seen,
             stale: STALE,
             now: now(),
-        },
-        &zone("fra"),
-        &BTreeMap::new(),
+        };
+        (
+            standing::zone(sight, &zone("fra"), &BTreeMap::new()),
+            standing::proven_at(sight, &zone("fra")),
+        )
+    };
+    let (shown, proven) = fra(&seen);
+    assert_eq!(
+        (shown.standing, shown.agents.len(), proven),
+        (Standing::Stale, 2, None)
     );
-    assert_eq!((shown.standing, shown.agents.len()), (Standing::Converged, 2));
     assert_eq!(
         shown.reason.as_deref(),
         Some(
-            "without agent fra-2, which was not heard for 100 s and whose certificate has ended: what its host runs is not \
-             known"
+            "agent fra-2: not connected for 100 s, and its certificate has ended: what its host runs is not known; let it \
+             join again, or, if its host is gone, `weir-coordinator agent forget` it"
         )
+    );
+    // Until somebody says that its host is gone.
+    seen.forget(&zone("fra"), "fra-2");
+    let (shown, _) = fra(&seen);
+    assert_eq!(
+        (shown.standing, shown.agents.len(), shown.reason),
+        (Standing::Converged, 1, None)
     );
 }
 

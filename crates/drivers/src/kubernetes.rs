@@ -24,13 +24,14 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use weir_model::{DnsLabel, FederationName, MeshName};
 use weir_planner::{Counts, Item, Proof};
-use weir_render::Step;
+use weir_render::{Object, Step};
 
+use crate::kuma::apply::{Work, of};
 use crate::kuma::observe::{is_own, root};
 use crate::kuma::rest::Rest;
 use crate::kuma::witness::Witness;
 use crate::kuma::{Sampled, Seen};
-use crate::{DriverError, Fault, Observed, Outcome, ZoneDriver};
+use crate::{DriverError, Fault, Observed, Outcome, Sighting, ZoneDriver};
 use access::Access;
 pub use access::Cluster;
 use apply::Writer;
@@ -377,16 +378,11 @@ impl ZoneDriver for KumaKubernetes {
 
     fn apply<'a>(&'a self, step: &'a Step) -> BoxFuture<'a, Result<Outcome, DriverError>> {
         async move {
-            match step {
-                Step::Put {
-                    object,
-                    split,
-                    generation,
-                    ..
-                } => self.writer.put(&self.server, object, split, *generation).await,
-                Step::Delete { kind, mesh, name, .. } => {
-                    let seen = self.seen.of(*kind, name);
-                    self.writer.delete(&self.server, *kind, mesh, name, seen).await
+            match of(step) {
+                Work::Write(write) => self.writer.put(&self.server, &write).await,
+                Work::Remove { kind, mesh, name } => {
+                    let seen = self.seen.of(kind, name);
+                    self.writer.delete(&self.server, kind, mesh, name, seen).await
                 }
             }
         }
@@ -395,6 +391,10 @@ impl ZoneDriver for KumaKubernetes {
 
     fn prove<'a>(&'a self, items: &'a [Arc<Item>]) -> BoxFuture<'a, Vec<Proof>> {
         self.witness.prove(items).boxed()
+    }
+
+    fn sight<'a>(&'a self, anchors: &'a [Object]) -> BoxFuture<'a, Vec<Sighting>> {
+        self.witness.sight(anchors).boxed()
     }
 
     fn count<'a>(&'a self, items: &'a [Arc<Item>]) -> BoxFuture<'a, Vec<Option<Counts>>> {

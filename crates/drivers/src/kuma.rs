@@ -28,7 +28,8 @@ use weir_model::{FederationName, MeshName};
 use weir_planner::{Counts, Generation, Item, Proof};
 use weir_render::{Kind, Object, Step};
 
-use crate::{DriverError, Observed, Outcome, ZoneDriver};
+use crate::{DriverError, Observed, Outcome, Sighting, ZoneDriver};
+use apply::Work;
 use rest::Rest;
 pub(crate) use rest::chain;
 use witness::Witness;
@@ -136,16 +137,11 @@ impl ZoneDriver for KumaUniversal {
 
     fn apply<'a>(&'a self, step: &'a Step) -> BoxFuture<'a, Result<Outcome, DriverError>> {
         async move {
-            match step {
-                Step::Put {
-                    object,
-                    split,
-                    generation,
-                    ..
-                } => apply::put(&self.rest, &self.federation, object, split, *generation).await,
-                Step::Delete { kind, mesh, name, .. } => {
-                    let seen = self.seen.of(*kind, name);
-                    apply::delete(&self.rest, &self.federation, *kind, mesh, name, seen).await
+            match apply::of(step) {
+                Work::Write(write) => apply::put(&self.rest, &self.federation, &write).await,
+                Work::Remove { kind, mesh, name } => {
+                    let seen = self.seen.of(kind, name);
+                    apply::delete(&self.rest, &self.federation, kind, mesh, name, seen).await
                 }
             }
         }
@@ -154,6 +150,10 @@ impl ZoneDriver for KumaUniversal {
 
     fn prove<'a>(&'a self, items: &'a [Arc<Item>]) -> BoxFuture<'a, Vec<Proof>> {
         self.witness.prove(items).boxed()
+    }
+
+    fn sight<'a>(&'a self, anchors: &'a [Object]) -> BoxFuture<'a, Vec<Sighting>> {
+        self.witness.sight(anchors).boxed()
     }
 
     fn count<'a>(&'a self, items: &'a [Arc<Item>]) -> BoxFuture<'a, Vec<Option<Counts>>> {

@@ -14,7 +14,7 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 use weir_model::{MeshName, SplitName};
 use weir_planner::{Counts, Generation, Item, Proof, SecondWriter, ServiceFact};
-use weir_render::{Form, Object, Step};
+use weir_render::{Form, Held, Object, Step};
 
 pub use kubernetes::{Cluster, KubernetesConfig, KumaKubernetes, KumaRest, Metrics};
 pub use kuma::{KumaConfig, KumaUniversal, Sampled};
@@ -87,6 +87,15 @@ pub enum Outcome {
     Yielded(String),
 }
 
+/// What proxies run of a policy that is an anchor alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sighting {
+    /// The least of what those run that could be looked at; none if nobody could be.
+    pub held: Option<Held>,
+    /// Whether all connected proxies that may call the service were looked at.
+    pub complete: bool,
+}
+
 /// A zone's control plane and proxies.
 pub trait ZoneDriver: Send + Sync {
     /// Which process of the control plane answers now: cheap, for noticing that it was restarted (and may have lost its
@@ -111,6 +120,9 @@ pub trait ZoneDriver: Send + Sync {
     /// Reads back what the proxies run, one proof for each item, in the order given. Never fails: not knowing is a proof
     /// with verdict unknown. Only active listeners count, never routes that are draining (`kuma.md` R3).
     fn prove<'a>(&'a self, items: &'a [Arc<Item>]) -> BoxFuture<'a, Vec<Proof>>;
+    /// Looks at what proxies run of policies that are an anchor alone, one sighting for each, in the order given. Never
+    /// fails: not knowing is a sighting of nobody.
+    fn sight<'a>(&'a self, anchors: &'a [Object]) -> BoxFuture<'a, Vec<Sighting>>;
     /// Counts requests for each item, in the order given; none where nothing can be counted.
     fn count<'a>(&'a self, items: &'a [Arc<Item>]) -> BoxFuture<'a, Vec<Option<Counts>>>;
     /// What a person should know and no proof says: dead admin sockets, proxies that cannot be read.

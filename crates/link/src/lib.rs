@@ -15,6 +15,7 @@ pub mod stop;
 pub mod tls;
 pub mod token;
 
+mod crowd;
 mod explained;
 mod pem;
 

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
+use crate::crowd::{Crowd, Place};
 use crate::identity::{Peer, PeerCertificate};
 use crate::tls::ServerTls;
 
@@ -43,6 +44,9 @@ pub struct Limits {
     pub handshaking: usize,
     /// Connections without a certificate.
     pub anonymous: usize,
+    /// Those of one address (of IPv6, one /64 network) that have shown no certificate, handshakes included: one caller
+    /// alone cannot take all the places of the others.
+    pub per_address: usize,
     /// Connections with one.
     pub agents: usize,
     /// HTTP/2 ping on a silent connection.
@@ -61,6 +65,7 @@ impl Default for Limits {
             handshake: Duration::from_secs(10),
             handshaking: 512,
             anonymous: 1024,
+            per_address: 128,
             agents: 8192,
             ping: Duration::from_secs(5),
             pong: Duration::from_secs(5),
@@ -90,6 +95,7 @@ pub async fn serve(listener: TcpListener, tls: ServerTls, app: App, limits: Limi
         stop: stop.clone(),
     });
     let handshaking = Arc::new(Semaphore::new(limits.handshaking));
+    let crowd = Crowd::new(limits.per_address);
     let connections = TaskTracker::new();
     let cut = CancellationToken::new();
     loop {
@@ -106,6 +112,10 @@ pub async fn serve(listener: TcpListener, tls: ServerTls, app: App, limits: Limi
                 continue;
             }
         };
+        let Some(place) = crowd.enter(address.ip()) else {
+            tracing::warn!(%address, limit = limits.per_address, "too many connections from this address: refused");
+            continue;
+        };
         let Ok(permit) = Arc::clone(&handshaking).try_acquire_owned() else {
             tracing::warn!(%address, limit = limits.handshaking, "too many handshakes at a time: connection refused");
             continue;
@@ -115,7 +125,7 @@ pub async fn serve(listener: TcpListener, tls: ServerTls, app: App, limits: Limi
         connections.spawn(async move {
             tokio::select! {
                 () = cut.cancelled() => {}
-                ended = connection(&shared, tcp, address, permit) => if let Err(why) = ended {
+                ended = connection(&shared, tcp, address, (permit, place)) => if let Err(why) = ended {
                     tracing::debug!(%address, why, "connection ended");
                 }
             }
@@ -136,7 +146,7 @@ async fn connection(
     shared: &Shared,
     tcp: TcpStream,
     address: SocketAddr,
-    handshaking: OwnedSemaphorePermit,
+    (handshaking, place): (OwnedSemaphorePermit, Place),
 ) -> Result<(), String> {
     let limits = shared.limits;
     let (mut tls, first, h2) = tokio::time::timeout(limits.handshake, begin(shared, tcp))
@@ -164,6 +174,8 @@ async fn connection(
         return Err("too many connections".to_owned());
     };
     drop(handshaking);
+    // Whoever has shown a certificate is known; all others keep their place to their end.
+    let _place = certificate.is_none().then_some(place);
     let peer = Peer { address, certificate };
     let app = shared.app.clone();
     let answer = hyper::service::service_fn(move |mut request: Request<Incoming>| {

@@ -475,6 +475,41 @@ async fn a_crowd_of_strangers_does_not_keep_agents_out() {
     );
 }
 
+/// Every test comes from one address, as an attacker with one machine does.
+#[tokio::test]
+async fn one_address_does_not_take_every_place() {
+    let limits = Limits {
+        per_address: 2,
+        ..Limits::default()
+    };
+    let port = Port::open(limits).await;
+    // An agent that has shown its certificate holds no place.
+    let connector = Connector::new(&port.url(), port.authority.agent(FRA)).unwrap();
+    let agent = connector.channel().await.unwrap();
+    assert_eq!(who(agent.clone()).await.unwrap(), "shop/fra/fra-1");
+    // One in its handshake, one past it.
+    let silent = TcpStream::connect(port.address).await.unwrap();
+    let mut asking = port.plain(b"http/1.1").await.unwrap();
+    asking
+        .write_all(b"GET /who HTTP/1.1\r\nhost: c\r\n\r\n")
+        .await
+        .unwrap();
+    asking.read_exact(&mut [0; 12]).await.unwrap();
+    hung_up(TcpStream::connect(port.address).await.unwrap()).await;
+    assert_eq!(who(agent).await.unwrap(), "shop/fra/fra-1");
+    // A place that is given back is there for the next.
+    drop(silent);
+    let began = std::time::Instant::now();
+    let connector = Connector::new(&port.url(), port.authority.agent(FRA)).unwrap();
+    loop {
+        match connector.channel().await {
+            Ok(channel) => break assert_eq!(who(channel).await.unwrap(), "shop/fra/fra-1"),
+            // That the other end is gone is noticed in a moment.
+            Err(error) => assert!(began.elapsed() < Duration::from_secs(10), "{error}"),
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_stop_lets_idle_connections_go_and_ends() {
     let port = Port::open(Limits::default()).await;

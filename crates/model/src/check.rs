@@ -98,6 +98,7 @@ impl Check<'_> {
         Some(Federation {
             name: first.name.as_ref()?.value.clone(),
             mesh: first.mesh.clone()?,
+            prune: first.prune?,
             place: first.place.clone(),
         })
     }

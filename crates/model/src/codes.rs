@@ -1,7 +1,7 @@
 //! Every code that a diagnostic can carry, with its page from `docs/errors` compiled in.
 //!
 //! Whoever adds a check adds a line here and a page there; a test holds that each page's wrong example triggers
-//! exactly its code and the corrected one none. A published code keeps its meaning for ever: never reuse a number.
+//! exactly its code and the corrected one none (of those about files; the coordinator's tests hold the others). A published code keeps its meaning for ever: never reuse a number.
 
 use crate::diagnostic::Code;
 
@@ -98,6 +98,8 @@ codes! {
     NOT_EXACTLY_ONE = "0211";
     /// A list or mapping that must not be empty is.
     EMPTY = "0212";
+    /// A field that is read and that nothing goes by yet.
+    NO_EFFECT_YET = "0213";
 
     /// A name that is not an RFC 1035 label.
     BAD_NAME = "0301";
@@ -153,7 +155,19 @@ codes! {
     ORDER = "0512";
     /// A method that does not exist.
     UNKNOWN_METHOD = "0513";
+
+    /// The commit has no directory at the source's path.
+    NO_SUCH_PATH = "0901";
+    /// The declaration is of another federation than the coordinator.
+    OTHER_FEDERATION = "0902";
+    /// The planner refuses what the declaration's own checks let pass.
+    NOT_PLANNABLE = "0903";
+    /// More splits go than one commit may take away.
+    PRUNES = "0904";
 }
+
+/// Codes above this one are about a commit and what is in force: [`crate::parse`], which sees files alone, never gives them.
+pub const OF_FILES: Code = Code(899);
 
 /// What there is about a code.
 pub fn entry(code: Code) -> Option<&'static Entry> {

@@ -33,9 +33,9 @@ impl fmt::Display for SourceName {
 pub struct CommitId(pub String);
 
 impl CommitId {
-    /// The first 8 digits, for people.
+    /// The first 12 digits, for people: enough in any repository.
     pub fn short(&self) -> &str {
-        self.0.get(..8).unwrap_or(&self.0)
+        self.0.get(..12).unwrap_or(&self.0)
     }
 }
 
@@ -94,8 +94,21 @@ pub struct Federation {
     pub name: FederationName,
     /// `spec.mesh`, the Kuma mesh whose services are split; default `default`.
     pub mesh: MeshName,
+    /// `spec.prune`; default [`Prune::Refuse`].
+    pub prune: Prune,
     /// Where it is declared.
     pub place: Place,
+}
+
+/// Whether one commit may take away all splits, or most of several. An empty directory is a declaration as well, and
+/// seldom what somebody meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Prune {
+    /// Such a commit is refused.
+    #[default]
+    Refuse,
+    /// It is taken like any other.
+    Allow,
 }
 
 /// What a zone runs on.

@@ -3,7 +3,7 @@
 //! A field that could not be read is `None` here and has been reported; checks over several fields skip it, so
 //! that one mistake is one diagnostic.
 
-use crate::declaration::{Match, Place, Platform, Protocol};
+use crate::declaration::{Match, Place, Platform, Protocol, Prune};
 use crate::names::{
     BackendName, DnsLabel, FederationName, MeshName, PortName, RouteName, ServiceName, SplitName, ZoneName,
 };
@@ -43,6 +43,8 @@ pub(crate) struct FederationDraft {
     pub(crate) name: Option<At<FederationName>>,
     /// `None`: given, but unreadable.
     pub(crate) mesh: Option<MeshName>,
+    /// `None`: given, but unreadable.
+    pub(crate) prune: Option<Prune>,
 }
 
 #[derive(Debug)]

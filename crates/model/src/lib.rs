@@ -27,7 +27,7 @@ mod yaml;
 pub use codes::page;
 pub use declaration::{
     Backend, CommitId, Declaration, Federation, HeaderMatch, Match, PathMatch, Place, Platform, Protocol,
-    QueryMatch, Route, SourceCommit, SourceFile, SourceName, Split, ValueMatch, Zone,
+    Prune, QueryMatch, Route, SourceCommit, SourceFile, SourceName, Split, ValueMatch, Zone,
 };
 pub use diagnostic::{Code, Diagnostic, Label, Severity, Span};
 pub use names::{

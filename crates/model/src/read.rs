@@ -3,7 +3,7 @@
 //! Changed together with the table in `shape.rs`.
 
 use crate::codes;
-use crate::declaration::{Place, Platform, Protocol};
+use crate::declaration::{Place, Platform, Protocol, Prune};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::draft::{
     BackendDraft, Backends, Drafts, FederationDraft, KumaZone, Matches, Namespace, RouteDraft, Routes,
@@ -164,10 +164,28 @@ fn federation(reader: &mut Reader<'_>, root: &Node, place: Place) -> FederationD
         (None, None) if given => None,
         (_, None) => MeshName::new("default").ok(),
     };
+    let prune = match spec.as_ref().and_then(|(spec, _)| spec.get("prune")) {
+        None => Some(Prune::default()),
+        Some(entry) => word(
+            reader,
+            entry,
+            "`spec.prune`",
+            codes::WRONG_TYPE,
+            shape::PRUNE,
+            |text| format!("`spec.prune` cannot be `{text}`"),
+            |text| match text {
+                "refuse" => Some(Prune::Refuse),
+                "allow" => Some(Prune::Allow),
+                _ => None,
+            },
+        )
+        .map(|at| at.value),
+    };
     FederationDraft {
         place: named_place(&place, name.as_ref()),
         name: name.map(|at| at.map(Into::into)),
         mesh,
+        prune,
     }
 }
 
@@ -243,7 +261,19 @@ fn zone(reader: &mut Reader<'_>, root: &Node, place: Place) -> ZoneDraft {
     };
     draft.wave = match spec.get("wave") {
         None => Some(1),
-        Some(entry) => reader.whole(&entry.value, "`spec.wave`", 1, 1000),
+        Some(entry) => {
+            let wave = reader.whole(&entry.value, "`spec.wave`", 1, 1000);
+            if wave.is_some() {
+                reader.warning(
+                    codes::NO_EFFECT_YET,
+                    &entry.key_span,
+                    "`spec.wave` has no effect yet: a change goes to all zones at once",
+                    "no zone waits for another",
+                    "leave it out, or keep it for a later version that goes by it",
+                );
+            }
+            wave
+        }
     };
     draft
 }

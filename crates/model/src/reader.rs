@@ -117,6 +117,20 @@ impl<'f> Reader<'f> {
             .push(Diagnostic::error(code, message, label).help(help));
     }
 
+    /// The same, for what is taken all the same.
+    pub(crate) fn warning(
+        &mut self,
+        code: Code,
+        span: &Span,
+        message: impl Into<String>,
+        label: &str,
+        help: impl Into<String>,
+    ) {
+        let label = self.place(span).label(label);
+        self.diagnostics
+            .push(Diagnostic::error(code, message, label).help(help).warning());
+    }
+
     fn wrong_type(&mut self, node: &Node, what: &str, wanted: &str, help: &str) {
         let found = match (&node.value, node.scalar()) {
             (Value::Unreadable, _) => return,

@@ -92,6 +92,8 @@ pub(crate) const API_VERSION: &str = "weir.dev/v1alpha1";
 pub(crate) const KINDS: &[&str] = &["Federation", "Zone", "Split"];
 /// The platforms of a zone.
 pub(crate) const PLATFORMS: &[&str] = &["eks", "eks-d", "kubernetes", "vm"];
+/// Whether a commit may take away all or most splits.
+pub(crate) const PRUNE: &[&str] = &["refuse", "allow"];
 /// The protocols that the mesh can split.
 pub(crate) const PROTOCOLS: &[&str] = &["http", "http2", "grpc", "tcp"];
 /// The methods that a match may name: those that Kuma and Gateway API know.
@@ -145,11 +147,18 @@ pub(crate) static FEDERATION: Shape = kind!(
 pub(crate) static FEDERATION_SPEC: Shape = shape(
     "the `spec` of a Federation",
     "The federation's settings.",
-    &[optional(
-        "mesh",
-        Form::Name,
-        "The Kuma mesh whose services are split; `default` if not given.",
-    )],
+    &[
+        optional(
+            "mesh",
+            Form::Name,
+            "The Kuma mesh whose services are split; `default` if not given.",
+        ),
+        optional(
+            "prune",
+            Form::Word(PRUNE),
+            "Whether one commit may take away all splits, or most of several: `refuse` if not given.",
+        ),
+    ],
 );
 
 /// A Zone document.
@@ -175,7 +184,7 @@ pub(crate) static ZONE_SPEC: Shape = shape(
         optional(
             "wave",
             Form::Whole(1, 1000),
-            "Which zones move together, lowest first; 1 if not given.",
+            "Which zones move together, lowest first; 1 if not given. Nothing goes by it yet.",
         ),
         optional(
             "gateways",

@@ -27,7 +27,7 @@ spec: {platform: vm}
 apiVersion: weir.dev/v1alpha1
 kind: Zone
 metadata: {name: use1}
-spec: {platform: eks, kumaZone: eks-use1, wave: 2}
+spec: {platform: eks, kumaZone: eks-use1}
 ---
 apiVersion: weir.dev/v1alpha1
 kind: Split

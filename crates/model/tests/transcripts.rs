@@ -29,7 +29,7 @@ spec: {platform: vm}
 apiVersion: weir.dev/v1alpha1
 kind: Zone
 metadata: {name: use1}
-spec: {platform: eks-d, wave: 2}
+spec: {platform: eks-d}
 ";
 
 /// A split with these routes over the backends `vm` and `eks`.

@@ -35,6 +35,7 @@ pub mod plan;
 pub mod planning;
 pub mod precedence;
 mod programmed;
+pub mod prune;
 pub mod refusal;
 mod retire;
 mod words;

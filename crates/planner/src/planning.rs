@@ -16,6 +16,7 @@ use crate::canonical;
 use crate::plan::{Destination, Digest, Generation, Item, ItemRoute, Plan, PlanId, SplitPlan};
 use crate::precedence;
 use crate::programmed::Programmed;
+use crate::prune;
 use crate::refusal::{Flaw, Refusal};
 use crate::retire::{self, Services};
 
@@ -191,6 +192,13 @@ impl<'a> Whole<'a> {
                 splits: parent.splits.len(),
             });
         }
+        reasons.extend(
+            inputs
+                .parent
+                // Agents run plans that came after this one and that are lost: what they took away is not taken away now.
+                .filter(|parent| inputs.highest <= parent.generation)
+                .and_then(|parent| prune::of_plan(parent, inputs.declaration)),
+        );
         let mut commits = BTreeMap::new();
         for of in inputs.commits {
             let other = commits.insert(&of.source, &of.commit);

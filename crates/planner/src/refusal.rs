@@ -5,7 +5,8 @@
 
 use thiserror::Error;
 use weir_model::{
-    BackendName, DnsLabel, FederationName, MeshName, RouteName, ServiceName, SourceName, SplitName, ZoneName,
+    BackendName, Code, DnsLabel, FederationName, MeshName, RouteName, ServiceName, SourceName, SplitName,
+    ZoneName, codes,
 };
 
 use crate::plan::Generation;
@@ -32,7 +33,7 @@ pub enum Refusal {
     #[error(
         "the mesh of the Federation was changed from `{was}` to `{is}` while there are {splits} splits: their policies would \
          stay behind in `{was}`, where nobody would see or remove them. Nothing moves. Take `{was}` back; or remove all \
-         splits first, wait until every zone has proven that, then change the mesh, then declare the splits again"
+         splits first (`prune: allow`), wait until every zone has proven that, then change the mesh, then declare the splits again"
     )]
     MeshChanged {
         /// In the parent plan.
@@ -41,6 +42,16 @@ pub enum Refusal {
         is: MeshName,
         /// How many splits the parent plan has; at least 1.
         splits: usize,
+    },
+    /// More goes than one commit may take away.
+    #[error("{}", crate::prune::told(source_name.as_ref(), gone, *of))]
+    Prunes {
+        /// The source whose splits they are; none for all sources together.
+        source_name: Option<SourceName>,
+        /// The splits that would go; at least 1.
+        gone: Vec<SplitName>,
+        /// How many there are.
+        of: usize,
     },
     /// Two commits for one source.
     #[error("two commits are given for the source `{0}`: a plan is made of exactly one of each source")]
@@ -93,6 +104,16 @@ pub enum Refusal {
         /// What.
         flaw: Flaw,
     },
+}
+
+impl Refusal {
+    /// The code that it has as a diagnostic.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Prunes { .. } => codes::PRUNES,
+            _ => codes::NOT_PLANNABLE,
+        }
+    }
 }
 
 /// What is wrong with one split.

@@ -33,6 +33,8 @@ pub fn weights(item: &Item, dump: &Value, services: &[ServiceFact]) -> Live {
     let mut agreed: Option<ProvenWeights> = None;
     let mut ours = BTreeSet::new();
     let mut unknown = Vec::new();
+    let number = item.port.to_string();
+    let is_port = |at: &str| at == number || item.port_names.iter().any(|name| name.as_str() == at);
     for listener in listeners {
         let name = listener
             .get("name")
@@ -41,7 +43,7 @@ pub fn weights(item: &Item, dump: &Value, services: &[ServiceFact]) -> Live {
         let Some(active) = listener.pointer("/active_state/listener") else {
             continue; // warming or draining: no request goes through it
         };
-        match called(item, active) {
+        match called(item.mesh.as_str(), item.service.as_str(), is_port, active) {
             Called::Other => continue,
             Called::Unclear => {
                 return Live::Unknown(format!("listener {name} does not say which service it is for"));
@@ -51,7 +53,7 @@ pub fn weights(item: &Item, dump: &Value, services: &[ServiceFact]) -> Live {
                 continue;
             }
             Called::This(kri) => {
-                if let Some(called) = kri.named(item, services) {
+                if let Some(called) = kri.named(item.port, services) {
                     return Live::Different(format!(
                         "its outbound names port {} of MeshService {} of Kuma zone {} by number, and Kuma lets a policy reach \
                          a port that is called {called} by that name alone; callers that name ports by number get a split by \
@@ -111,7 +113,7 @@ impl Live {
 }
 
 /// Dynamic listeners, whether they stand alone or in the dump's own list of them. An Envoy without any answers `{}`.
-fn listeners(dump: &Value) -> Option<Vec<&Value>> {
+pub(crate) fn listeners(dump: &Value) -> Option<Vec<&Value>> {
     let dump = dump.as_object()?;
     let configs = match dump.get("configs") {
         None => return dump.is_empty().then(Vec::new),
@@ -135,10 +137,10 @@ fn listeners(dump: &Value) -> Option<Vec<&Value>> {
     Some(found)
 }
 
-enum Called<'a> {
-    /// The item's service and port.
+pub(crate) enum Called<'a> {
+    /// The service and port.
     This(Kri<'a>),
-    /// The item's service, by a name of a port that the item does not have.
+    /// The service, by a name of a port that is not known to be the port's.
     Named(Kri<'a>),
     Other,
     Unclear,
@@ -146,7 +148,7 @@ enum Called<'a> {
 
 /// A Kuma resource identifier of a service's port.
 #[derive(Clone, Copy)]
-struct Kri<'a> {
+pub(crate) struct Kri<'a> {
     kind: &'a str,
     zone: &'a str,
     namespace: &'a str,
@@ -172,14 +174,14 @@ impl<'a> Kri<'a> {
             && namespace == self.namespace
     }
 
-    /// The name of the item's port, where this says its number all the same: as the outbounds do that are written into a
+    /// The name of a port, where this says its number all the same: as the outbounds do that are written into a
     /// Dataplane. Those that Kuma makes for virtual addresses go by the name.
-    fn named<'f>(self, item: &Item, services: &'f [ServiceFact]) -> Option<&'f str> {
-        if self.kind != "msvc" || self.port != item.port.to_string() {
+    pub(crate) fn named<'f>(self, port: u16, services: &'f [ServiceFact]) -> Option<&'f str> {
+        if self.kind != "msvc" || self.port != port.to_string() {
             return None;
         }
         let fact = services.iter().find(|fact| self.is_at(fact))?;
-        fact.port_names.get(&item.port).map(String::as_str)
+        fact.port_names.get(&port).map(String::as_str)
     }
 
     /// The number of the port that goes by this name. A MeshMultiZoneService gives ports names of its own, most likely
@@ -207,7 +209,13 @@ impl<'a> Kri<'a> {
 /// Two kinds of outbound listener are for no service that a plan names, and carry no such name: a transparent proxy's
 /// pass-through, which sends on to wherever a connection was meant for, and one for a legacy service, which says so in
 /// its tags.
-fn called<'a>(item: &Item, listener: &'a Value) -> Called<'a> {
+/// `ours` says whether a port's name, or its number, is that of the port.
+pub(crate) fn called<'a>(
+    mesh: &str,
+    service: &str,
+    ours: impl Fn(&str) -> bool,
+    listener: &'a Value,
+) -> Called<'a> {
     if listener.get("traffic_direction").and_then(Value::as_str) != Some("OUTBOUND") {
         return Called::Other;
     }
@@ -215,36 +223,40 @@ fn called<'a>(item: &Item, listener: &'a Value) -> Called<'a> {
         return Called::Other;
     }
     let tags = listener.pointer("/metadata/filter_metadata/io.kuma.tags");
-    let name = tags
-        .and_then(|tags| tags.get("kuma.io/unified-name"))
-        .and_then(Value::as_str)
-        .or_else(|| manager(listener)?.pointer("/route_config/name")?.as_str());
-    let Some(name) = name else {
+    let Some(name) = unified_name(listener) else {
         let legacy = tags.is_some_and(|tags| tags.get("kuma.io/service").is_some());
         return if legacy { Called::Other } else { Called::Unclear };
     };
     let parts: Vec<_> = name.split('_').collect();
-    let ["kri", kind, mesh, zone, namespace, service, port] = parts.as_slice() else {
+    let ["kri", kind, in_mesh, zone, namespace, called, port] = parts.as_slice() else {
         // Another kind of destination (a pass-through, a legacy service) has another kind of name.
         return Called::Other;
     };
-    if !["msvc", "mzsvc"].contains(kind) || *mesh != item.mesh.as_str() || *service != item.service.as_str() {
+    if !["msvc", "mzsvc"].contains(kind) || *in_mesh != mesh || *called != service {
         return Called::Other;
     }
     let kri = Kri {
         kind,
         zone,
         namespace,
-        service,
+        service: called,
         port,
     };
-    if *port == item.port.to_string() || item.port_names.iter().any(|name| name.as_str() == *port) {
+    if ours(port) {
         Called::This(kri)
     } else if port.parse::<u16>().is_ok() {
         Called::Other
     } else {
         Called::Named(kri)
     }
+}
+
+/// The name that says what an outbound listener is for.
+pub(crate) fn unified_name(listener: &Value) -> Option<&str> {
+    let tags = listener.pointer("/metadata/filter_metadata/io.kuma.tags");
+    tags.and_then(|tags| tags.get("kuma.io/unified-name"))
+        .and_then(Value::as_str)
+        .or_else(|| manager(listener)?.pointer("/route_config/name")?.as_str())
 }
 
 /// The network filters of all chains that are of this type.
@@ -270,7 +282,7 @@ fn filters<'a>(listener: &'a Value, kind: &str) -> Vec<&'a Value> {
         .collect()
 }
 
-fn manager(listener: &Value) -> Option<&Value> {
+pub(crate) fn manager(listener: &Value) -> Option<&Value> {
     filters(listener, ".HttpConnectionManager").first().copied()
 }
 
@@ -327,7 +339,7 @@ fn http(item: &Item, manager: &Value) -> Result<ProvenWeights, Live> {
     for route in routes.ok_or_else(|| unknown("its virtual host has no routes"))? {
         let conditions = conditions(route.get("match").unwrap_or(&Value::Null))
             .map_err(|why| Live::Unknown(format!("a route has a condition that cannot be read: {why}")))?;
-        if !conditions.is_anchor(item) {
+        if !conditions.is_anchor(&item.anchor) {
             live.push((conditions, route));
         }
     }
@@ -450,7 +462,7 @@ fn backend(item: &Item, at: &Destination) -> Option<BackendName> {
     found.next().map(|(name, _)| name.clone())
 }
 
-fn conditions(of: &Value) -> Result<Conditions, String> {
+pub(crate) fn conditions(of: &Value) -> Result<Conditions, String> {
     let of = of.as_object().ok_or("there is none")?;
     let mut path = None;
     let mut headers = BTreeSet::new();

@@ -27,8 +27,8 @@ pub(crate) struct Conditions {
 
 impl Conditions {
     /// Whether a request has to carry the anchor's value: then none ever takes this route.
-    pub(crate) fn is_anchor(&self, item: &Item) -> bool {
-        let wanted = (ANCHOR_HEADER.to_owned(), ValueMatch::Exact(item.anchor.clone()));
+    pub(crate) fn is_anchor(&self, value: &str) -> bool {
+        let wanted = (ANCHOR_HEADER.to_owned(), ValueMatch::Exact(value.to_owned()));
         self.headers.contains(&wanted)
     }
 }

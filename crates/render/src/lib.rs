@@ -1,8 +1,10 @@
 //! A zone's plan in Kuma's own terms, and back from live objects and Envoy dumps to weights.
 //!
 //! Pure. `object` is what is written and in which form; `policy` makes it from an item; `envoy` reads configuration
-//! dumps; `steps` compares live with wanted; `ready` decides I3; `rivals` tells whose policy touches the same service.
+//! dumps; `steps` compares live with wanted; `alone` is the form in which a split comes and goes; `ready` decides I3;
+//! `rivals` tells whose policy touches the same service.
 
+pub mod alone;
 pub mod document;
 pub mod envoy;
 mod expected;
@@ -12,10 +14,11 @@ pub mod ready;
 pub mod rivals;
 pub mod steps;
 
+pub use alone::{Anchored, Extent, Held, anchor_alone, extent, holds, withdrawn};
 pub use document::{Unreadable, from_document, to_document};
 pub use envoy::{Live, weights};
 pub use object::{Form, Kind, Object, Step};
 pub use policy::{ANCHOR_HEADER, Options, render, weights_of};
 pub use ready::ready;
 pub use rivals::touches;
-pub use steps::steps;
+pub use steps::{introduction, steps};

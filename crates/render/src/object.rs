@@ -94,6 +94,30 @@ pub enum Step {
         /// The item's digest.
         digest: Digest,
     },
+    /// Write the anchor alone, where no policy of ours is: callers' Envoys get the clusters of all backends, and no request
+    /// moves. Left undone if there is a whole policy of ours by then: nothing in force is taken back by it.
+    Introduce {
+        /// What to write.
+        object: Object,
+        /// Why.
+        reason: String,
+        /// The split.
+        split: SplitName,
+        /// The item's generation.
+        generation: Generation,
+    },
+    /// Write the anchor alone over a policy that no plan wants any more: requests go where they went before the split,
+    /// and every cluster stays. Left undone if the policy carries this generation or a newer one.
+    Withdraw {
+        /// What to write.
+        object: Object,
+        /// Why.
+        reason: String,
+        /// The split, as its label says.
+        split: String,
+        /// The plan's generation, which the object then carries.
+        generation: Generation,
+    },
     /// Remove an object that carries our mark, that the plan does not name, and that is not of a newer generation.
     Delete {
         /// Kind.
@@ -105,4 +129,16 @@ pub enum Step {
         /// Why.
         reason: String,
     },
+}
+
+impl Step {
+    /// Kind, mesh and name of the object that it writes or removes.
+    pub fn object(&self) -> (Kind, &MeshName, &str) {
+        match self {
+            Self::Put { object, .. } | Self::Introduce { object, .. } | Self::Withdraw { object, .. } => {
+                (object.kind, &object.mesh, &object.name)
+            }
+            Self::Delete { kind, mesh, name, .. } => (*kind, mesh, name),
+        }
+    }
 }

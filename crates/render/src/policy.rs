@@ -38,10 +38,6 @@ pub fn render(item: &Item, federation: &FederationName, form: &Form, options: Op
         Protocol::Http | Protocol::Http2 | Protocol::Grpc => Kind::MeshHttpRoute,
         Protocol::Tcp => Kind::MeshTcpRoute,
     };
-    let rules = match kind {
-        Kind::MeshHttpRoute => http_rules(item, options),
-        Kind::MeshTcpRoute => tcp_rules(item),
-    };
     // Kuma compares a section with a port's name, and with its number only where it has no name. Without a section the
     // policy takes all ports of the service and sends them to this one.
     let mut sections = vec![item.port.to_string()];
@@ -50,14 +46,17 @@ pub fn render(item: &Item, federation: &FederationName, form: &Form, options: Op
     let targets: Vec<Value> = sections
         .iter()
         .flat_map(|section| {
-            ["MeshService", "MeshMultiZoneService"].map(|to| {
+            [Target::Service, Target::MultiZone].map(|to| {
                 json!({
                     "targetRef": {
-                        "kind": to,
+                        "kind": to.kind(),
                         "labels": { "kuma.io/display-name": item.service },
                         "sectionName": section,
                     },
-                    "rules": rules,
+                    "rules": match kind {
+                        Kind::MeshHttpRoute => http_rules(item, to, options),
+                        Kind::MeshTcpRoute => tcp_rules(item),
+                    },
                 })
             })
         })
@@ -72,6 +71,24 @@ pub fn render(item: &Item, federation: &FederationName, form: &Form, options: Op
             "to": targets,
         }),
     }]
+}
+
+/// What callers address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Target {
+    /// One zone's service.
+    Service,
+    /// The service of all zones.
+    MultiZone,
+}
+
+impl Target {
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Service => "MeshService",
+            Self::MultiZone => "MeshMultiZoneService",
+        }
+    }
 }
 
 /// The name of a split's object. Kuma gives way to a policy whose name sorts earlier when both say the same matches.
@@ -101,7 +118,7 @@ fn labels(item: &Item, federation: &FederationName, form: &Form) -> BTreeMap<Str
     labels
 }
 
-fn http_rules(item: &Item, options: Options) -> Value {
+fn http_rules(item: &Item, to: Target, options: Options) -> Value {
     let mut rules: Vec<_> = item
         .routes
         .iter()
@@ -112,12 +129,22 @@ fn http_rules(item: &Item, options: Options) -> Value {
         .collect();
     if options.anchored {
         let every = item.destinations.keys().map(|backend| (backend, 1));
+        let mut kept = references(item, every);
+        // The cluster of what was called before the split, and is called after it, stays as well.
+        if to == Target::MultiZone {
+            kept.push(json!({
+                "kind": to.kind(),
+                "labels": { "kuma.io/display-name": item.service },
+                "port": item.port,
+                "weight": 1,
+            }));
+        }
         rules.push(json!({
             "matches": [{
                 "path": { "type": "PathPrefix", "value": "/" },
                 "headers": [{ "type": "Exact", "name": ANCHOR_HEADER, "value": item.anchor }],
             }],
-            "default": { "backendRefs": references(item, every) },
+            "default": { "backendRefs": kept },
         }));
     }
     Value::Array(rules)
@@ -135,7 +162,7 @@ fn tcp_rules(item: &Item) -> Value {
     Value::Array(rules.collect())
 }
 
-fn references<'a>(item: &Item, weighted: impl Iterator<Item = (&'a BackendName, u32)>) -> Value {
+fn references<'a>(item: &Item, weighted: impl Iterator<Item = (&'a BackendName, u32)>) -> Vec<Value> {
     let references = weighted.filter_map(|(backend, weight)| {
         let to = item.destinations.get(backend)?;
         Some(json!({
@@ -145,7 +172,7 @@ fn references<'a>(item: &Item, weighted: impl Iterator<Item = (&'a BackendName, 
             "weight": weight,
         }))
     });
-    Value::Array(references.collect())
+    references.collect()
 }
 
 /// The labels that choose exactly one MeshService.
@@ -226,7 +253,7 @@ pub fn weights_of(spec: &Value) -> Option<Vec<BTreeMap<BTreeMap<String, String>,
     all
 }
 
-fn is_anchor(rule: &Value) -> bool {
+pub(crate) fn is_anchor(rule: &Value) -> bool {
     let headers = rule.pointer("/matches/0/headers").and_then(Value::as_array);
     headers.is_some_and(|all| all.iter().any(|header| header["name"] == ANCHOR_HEADER))
 }

@@ -1,28 +1,43 @@
 //! What to do, from what is live and what is wanted. A set of steps that is empty means that the control plane holds the
-//! plan; it does not mean that any proxy runs it.
+//! plan, or that what comes next has to wait; it does not mean that any proxy runs it.
 
 use weir_planner::{Generation, Item};
 
+use crate::alone::{Extent, anchor_alone, extent, is_older_form, withdrawn};
 use crate::object::{Object, Step};
 
 /// Lists the steps, writes before removals.
 ///
 /// * An object that is the same in `spec` and in our labels is left alone: a write that changes nothing is still a write.
+///   So is one that only lacks what an older agent did not write yet.
 /// * An object that carries a newer generation than its item is left alone: another agent of this zone has a newer plan.
-/// * An object of ours that no item wants is removed, unless it is of a generation above `plan`.
+/// * A wanted object that is an anchor alone introduces its split; it takes the place of no whole one.
+/// * An object of ours that no item wants is withdrawn to its anchor, and removed once `may_go` says so of the anchor;
+///   one without an anchor is removed at once. None of it if it is of a generation above `plan`.
 ///
 /// `ours` must hold objects of our federation only; nobody else's is ever named in a step (I10).
-pub fn steps(wanted: &[(&Item, Vec<Object>)], ours: &[(Object, Generation)], plan: Generation) -> Vec<Step> {
+pub fn steps(
+    wanted: &[(&Item, Vec<Object>)],
+    ours: &[(Object, Generation)],
+    plan: Generation,
+    may_go: impl Fn(&Object) -> bool,
+) -> Vec<Step> {
     let mut steps = Vec::new();
     let live = |of: &Object| ours.iter().find(|(is, _)| same(is, of));
     for (item, object) in wanted
         .iter()
         .flat_map(|(item, objects)| objects.iter().map(move |o| (item, o)))
     {
+        let introduces = extent(object) == Extent::Anchor;
         let reason = match live(object) {
             None => "absent",
             Some((_, generation)) if *generation > item.generation => continue,
-            Some((is, _)) if is.spec != object.spec => "weights or routes differ",
+            Some((is, _)) if introduces && extent(is) == Extent::Whole => continue,
+            Some((is, _))
+                if is.spec != object.spec && (introduces || !is_older_form(&is.spec, &object.spec)) =>
+            {
+                "weights or routes differ"
+            }
             Some((is, _))
                 if object
                     .labels
@@ -33,12 +48,23 @@ pub fn steps(wanted: &[(&Item, Vec<Object>)], ours: &[(Object, Generation)], pla
             }
             Some(_) => continue,
         };
-        steps.push(Step::Put {
-            object: object.clone(),
-            reason: reason.to_owned(),
-            split: item.split.clone(),
-            generation: item.generation,
-            digest: item.digest,
+        let (object, split, generation) = (object.clone(), item.split.clone(), item.generation);
+        let reason = reason.to_owned();
+        steps.push(if introduces {
+            Step::Introduce {
+                object,
+                reason: format!("{reason}: its backends come before its weights"),
+                split,
+                generation,
+            }
+        } else {
+            Step::Put {
+                object,
+                reason,
+                split,
+                generation,
+                digest: item.digest,
+            }
         });
     }
     for (object, generation) in ours {
@@ -46,16 +72,48 @@ pub fn steps(wanted: &[(&Item, Vec<Object>)], ours: &[(Object, Generation)], pla
             .iter()
             .flat_map(|(_, objects)| objects)
             .any(|w| same(w, object));
-        if !is_wanted && *generation <= plan {
-            steps.push(Step::Delete {
+        if is_wanted || *generation > plan {
+            continue;
+        }
+        let split = object.labels.get("weir.dev/split");
+        // What takes its place: the split as another kind of policy, or another split of the same service. It is there by
+        // then, so requests do not go back to where they went before in between.
+        let mut successors = wanted
+            .iter()
+            .filter(|(item, _)| {
+                split.is_some_and(|split| split == item.split.as_str()) || object.is_for(item)
+            })
+            .flat_map(|(_, objects)| objects)
+            .peekable();
+        let replaced = successors.peek().is_some();
+        // Two kinds of policy for one service at once: one of them has no say.
+        let in_the_way = successors.any(|successor| successor.kind != object.kind);
+        let reason = format!("no split of plan {plan} wants it");
+        match (extent(object), withdrawn(object, plan)) {
+            (Extent::Anchor, Some(_)) if !in_the_way && !may_go(object) => {}
+            (Extent::Whole, Some(anchor)) if !replaced => steps.push(Step::Withdraw {
+                object: anchor,
+                reason,
+                split: split.cloned().unwrap_or_default(),
+                generation: plan,
+            }),
+            _ => steps.push(Step::Delete {
                 kind: object.kind,
                 mesh: object.mesh.clone(),
                 name: object.name.clone(),
-                reason: format!("no split of plan {plan} wants it"),
-            });
+                reason,
+            }),
         }
     }
     steps
+}
+
+/// An item's objects as they come first, where no policy of the split is in force.
+pub fn introduction(objects: &[Object]) -> Vec<Object> {
+    let alone = objects
+        .iter()
+        .map(|o| anchor_alone(o).unwrap_or_else(|| o.clone()));
+    alone.collect()
 }
 
 /// Whether two objects take the same place in a control plane.

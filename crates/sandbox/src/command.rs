@@ -14,7 +14,7 @@ use crate::process;
 ///
 /// Without a command: starts it and shows, in place, what is declared and what is counted, until Ctrl-C.
 #[derive(Debug, Parser)]
-#[command(name = "weir-sandbox", version)]
+#[command(name = "weir-sandbox", version, max_term_width = 80)]
 pub struct Line {
     /// Options of the live picture, which needs no command.
     #[command(flatten)]

@@ -313,7 +313,7 @@ fn percent(points: u32) -> String {
 }
 
 fn short(commit: &str) -> &str {
-    commit.get(..8).unwrap_or(commit)
+    commit.get(..12).unwrap_or(commit)
 }
 
 /// A line of at most 80 columns.

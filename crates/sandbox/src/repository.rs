@@ -126,6 +126,22 @@ impl Repository {
         self.record(&git, message)
     }
 
+    /// Removes a file and commits that, with the word that it is meant although it may be the last; the commit's id.
+    ///
+    /// # Errors
+    /// If Git or the disk refuses.
+    pub fn remove(&self, file: &str, message: &str) -> anyhow::Result<String> {
+        std::fs::remove_file(self.dir.join(file)).with_context(|| format!("cannot remove {file}"))?;
+        let git = Git::open(&self.dir)?;
+        let mut index = git.index()?;
+        index.remove_path(Path::new(file))?;
+        index.write()?;
+        self.commit(
+            &[("traffic/federation.yaml", &format!("{FEDERATION}{MEANT}"))],
+            message,
+        )
+    }
+
     /// `git revert` of the newest commit; the new commit's id.
     ///
     /// # Errors
@@ -165,6 +181,10 @@ kind: Federation
 metadata: {name: sandbox}
 spec:
   mesh: default              # the Kuma mesh whose services are split
+";
+
+/// What a commit says that takes the last split away.
+const MEANT: &str = "  prune: allow               # one commit may take away all splits
 ";
 
 fn zones_text(zones: &[String], ground: Ground) -> String {

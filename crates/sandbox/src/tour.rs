@@ -18,13 +18,13 @@ use weir_wire::api::CommitRecord;
 use crate::bound::{bounds, inside};
 use crate::command::{Place, Tour};
 use crate::coordinator::{SPLIT, declared, weights_word};
-use crate::play::{Play, Scene, Setup};
+use crate::play::{GENTLE, Play, Scene, Setup};
 use crate::repository::SPLIT as FILE;
 use crate::traffic::{Pace, Tally};
 
-/// Between two requests of one caller while a change is under way: some hundred a second and zone, as when the losses of
-/// bare policies were measured.
-const GENTLE: Pace = Pace::Gentle(Duration::from_millis(5));
+/// Within this time every Envoy has followed its control plane (2.0 s at most in 60 changes). Nobody proves to us that a
+/// policy is gone from them.
+const FOLLOWED: Duration = Duration::from_secs(3);
 
 /// One line of the tour.
 #[derive(Debug, Clone, Serialize)]
@@ -56,9 +56,9 @@ pub struct Zone {
     pub failed: u64,
     /// Who answered, of `requests`.
     pub counted: BTreeMap<String, u64>,
-    /// `exact`, `different`, `unknown`.
+    /// `exact`, `different`, `unknown`; `none` where nothing is declared.
     pub weights: String,
-    /// `live`, `sampled`, `acknowledged`, `unknown`.
+    /// `live`, `sampled`, `acknowledged`, `unknown`; `none` where nothing is declared.
     pub evidence: String,
 }
 
@@ -152,8 +152,11 @@ impl Story {
     async fn tell(&mut self) -> anyhow::Result<()> {
         self.commit.clone_from(&self.play.first_commit);
         self.play.pace(GENTLE);
-        let begin = self.tallies();
-        self.count("vm-100", begin, None, String::new()).await?;
+        // Everything since the first caller sent, so also what the first policy lost.
+        let callers = self.play.callers.keys();
+        let begin = callers.map(|zone| (zone.clone(), Tally::default())).collect();
+        self.count("vm-100", begin, None, "the split's first policy".to_owned())
+            .await?;
         self.shift("vm-90", 90, 10).await?;
         self.shift("half", 50, 50).await?;
         self.refused().await?;
@@ -162,6 +165,8 @@ impl Story {
         self.coordinator_killed().await?;
         self.agents_killed().await?;
         self.shift("vm-100-again", 100, 0).await?;
+        self.removed().await?;
+        self.shift("half-again", 50, 50).await?;
         if self.tour.pace > 0 {
             self.paced().await?;
         }
@@ -193,6 +198,19 @@ impl Story {
         let message = format!("Send {vm} % to the VMs and {cloud} % to the cloud");
         let commit = self.play.repository.commit(&[(FILE, &text)], &message)?;
         self.taken(step, begin, commit, message).await
+    }
+
+    /// The split is declared no more, and requests go where Kuma sends them without it.
+    async fn removed(&mut self) -> anyhow::Result<()> {
+        let begin = self.tallies();
+        let message = "Split nothing any more";
+        self.commit = self.play.repository.remove(FILE, message)?;
+        self.play.look();
+        let took = self.play.removed(&self.commit).await?;
+        // Requests go on meanwhile: what this loses belongs to this step.
+        tokio::time::sleep(FOLLOWED).await;
+        let note = format!("{message}; gone everywhere after {} ms", took.as_millis());
+        self.count("removed", begin, None, note).await
     }
 
     async fn reverted(&mut self) -> anyhow::Result<()> {
@@ -382,25 +400,27 @@ impl Story {
         note: String,
     ) -> anyhow::Result<()> {
         let list = self.play.viewer.splits().await?;
-        let split = list
-            .splits
-            .iter()
-            .find(|s| s.name == SPLIT)
-            .context("the split is gone")?;
-        self.in_force = declared(split);
+        let split = list.splits.iter().find(|s| s.name == SPLIT);
+        self.in_force = split.map(declared).unwrap_or_default();
         let mut zones = BTreeMap::new();
         for (name, tally) in &measured {
-            let status = split.zones.iter().find(|z| z.zone == *name);
+            let status = split.map(|split| (split, split.zones.iter().find(|z| z.zone == *name)));
             let during = &meanwhile[name];
-            let word = status.map_or("unknown", |z| weights_word(split, z));
-            let evidence = status.map_or_else(
-                || "unknown".into(),
-                |z| format!("{:?}", z.evidence).to_lowercase(),
-            );
+            let (word, evidence) = match status {
+                // Nothing is declared, so nothing is proven, and Kuma chooses who answers.
+                None => ("none", "none".to_owned()),
+                Some((_, None)) => ("unknown", "unknown".to_owned()),
+                Some((split, Some(zone))) => (
+                    weights_word(split, zone),
+                    format!("{:?}", zone.evidence).to_lowercase(),
+                ),
+            };
             let failed = tally.failures() + during.failures();
             self.failed += failed;
             self.sent += tally.requests + during.requests;
-            self.judge(step, name, tally, word);
+            if split.is_some() {
+                self.judge(step, name, tally, word);
+            }
             let zone = Zone {
                 requests: tally.requests,
                 failed,

@@ -254,7 +254,8 @@ pub struct Event {
     /// When.
     pub at: String,
     /// `commit.taken`, `commit.refused`, `source.unreachable`, `source.reachable`, `plan.made`, `agent.joined`,
-    /// `agent.connected`, `agent.gone`, `zone.proven`, `zone.held`, `zone.overridden`, `zone.failed`, `zone.different`.
+    /// `agent.connected`, `agent.gone`, `agent.forgotten`, `zone.proven`, `zone.held`, `zone.overridden`,
+    /// `zone.failed`, `zone.different`.
     pub kind: String,
     /// In one sentence.
     pub message: String,

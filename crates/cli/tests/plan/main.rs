@@ -51,7 +51,7 @@ spec:
     )
 }
 
-/// Commit by commit: 90/10, 50/50, no change of meaning, a broken sum, no split.
+/// Commit by commit: 90/10, 50/50, no change of meaning, a broken sum, no split, the same without leave.
 fn history() -> Repository {
     let repository = Repository::new();
     repository.commit(
@@ -65,19 +65,21 @@ fn history() -> Repository {
         &[("README.md", "# Traffic\n"), ("checkout.yaml", &moved)],
     );
     repository.commit("broken", &[("checkout.yaml", &checkout("50", "49"))]);
-    repository.commit("none", &[("checkout.yaml", "")]);
+    let allowed = zones().replace("mesh: default", "prune: allow");
+    repository.commit("none", &[("zones.yaml", &allowed), ("checkout.yaml", "")]);
+    repository.commit("none by accident", &[("zones.yaml", &zones())]);
     repository
 }
 
 #[test]
 fn a_weight_moves() {
-    let ran = history().weir(&["plan", "main~4", "main~3"]);
+    let ran = history().weir(&["plan", "main~5", "main~4"]);
     insta::assert_snapshot!(ran.transcript());
 }
 
 #[test]
 fn the_same_for_programs() {
-    let ran = history().weir(&["plan", "main~4", "main~3", "--json"]);
+    let ran = history().weir(&["plan", "main~5", "main~4", "--json"]);
     let told: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
     insta::assert_snapshot!(format!("{told:#}"));
     assert_eq!((ran.exit, ran.stderr.as_str()), (0, ""));
@@ -87,40 +89,52 @@ fn the_same_for_programs() {
 fn changes_have_an_exit_code_of_their_own_where_asked_for() {
     let repository = history();
     let exit = |flags: &[&str]| repository.weir(&[&["plan"], flags].concat()).exit;
-    assert_eq!(exit(&["main~4", "main~3"]), 0);
-    assert_eq!(exit(&["main~4", "main~3", "--detailed-exitcode"]), 3);
-    assert_eq!(exit(&["main~3", "main~2", "--detailed-exitcode"]), 0);
-    assert_eq!(exit(&["main~3", "main~1", "--detailed-exitcode"]), 1);
+    assert_eq!(exit(&["main~5", "main~4"]), 0);
+    assert_eq!(exit(&["main~5", "main~4", "--detailed-exitcode"]), 3);
+    assert_eq!(exit(&["main~4", "main~3", "--detailed-exitcode"]), 0);
+    assert_eq!(exit(&["main~4", "main~2", "--detailed-exitcode"]), 1);
 }
 
 #[test]
 fn other_words_change_nothing() {
-    let ran = history().weir(&["plan", "main~3", "main~2"]);
+    let ran = history().weir(&["plan", "main~4", "main~3"]);
     insta::assert_snapshot!(ran.transcript());
 }
 
 #[test]
 fn a_broken_declaration_is_refused_with_its_place() {
-    let ran = history().weir(&["plan", "main~3", "main~1"]);
+    let ran = history().weir(&["plan", "main~4", "main~2"]);
     insta::assert_snapshot!(ran.transcript());
-    let ran = history().weir(&["plan", "main~3", "main~1", "--json"]);
+    let ran = history().weir(&["plan", "main~4", "main~2", "--json"]);
     let told: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!(
         (&told["refused"], &told["revision"]),
-        (&true.into(), &"main~1".into())
+        (&true.into(), &"main~2".into())
     );
     assert_eq!(told["diagnostics"].as_array().map(Vec::len), Some(1));
 }
 
 #[test]
 fn what_is_in_force_must_be_sound_too() {
-    let ran = history().weir(&["plan", "main~1", "main~2"]);
+    let ran = history().weir(&["plan", "main~2", "main~3"]);
     insta::assert_snapshot!(ran.transcript());
 }
 
 #[test]
+fn the_last_split_does_not_go_by_accident() {
+    let ran = history().weir(&["plan", "main~3", "main"]);
+    assert_eq!((ran.exit, ran.stdout.as_str()), (1, ""));
+    let told = ran.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        told.starts_with("error: this takes away the only split in force: `checkout`.")
+            && told.ends_with("[WEIR0904] main cannot be planned: nothing would change"),
+        "{told}"
+    );
+}
+
+#[test]
 fn the_last_split_goes() {
-    let ran = history().weir(&["plan", "main~2", "main"]);
+    let ran = history().weir(&["plan", "main~3", "main~1"]);
     insta::assert_snapshot!(ran.transcript());
 }
 
@@ -143,12 +157,12 @@ fn the_first_declaration_begins_from_nothing() {
 #[test]
 fn the_work_tree_as_it_is_on_disk() {
     let repository = history();
-    repository.reset("main~3");
+    repository.reset("main~4");
     repository.write("checkout.yaml", &checkout("0", "100"));
     repository.write("ignored/broken.yaml", "kind: [");
     repository.write(".hidden/broken.yaml", "kind: [");
     repository.write(".gitignore", "ignored/\n");
-    let ran = repository.weir(&["plan", "main~4", "--worktree"]);
+    let ran = repository.weir(&["plan", "main~5", "--worktree"]);
     insta::assert_snapshot!(ran.transcript());
 }
 
@@ -157,27 +171,27 @@ fn wrong_questions_are_answered() {
     let repository = history();
     let mut told = Vec::new();
     for asked in [
-        &["plan", "main", "nowhere"][..],
-        &["plan", "main", "main", "--path", "../other"],
-        &["plan", "main", "main", "--path", "zones.yaml"],
-        &["plan", "main"],
-        &["plan", "main", "main", "--worktree"],
+        &["plan", "main~1", "nowhere"][..],
+        &["plan", "main~1", "main~1", "--path", "../other"],
+        &["plan", "main~1", "main~1", "--path", "zones.yaml"],
+        &["plan", "main~1"],
+        &["plan", "main~1", "main~1", "--worktree"],
     ] {
         told.push(repository.weir(asked).transcript());
     }
     let nowhere = tempfile::tempdir().unwrap();
-    told.push(run(nowhere.path(), &["plan", "main", "main"]).transcript());
+    told.push(run(nowhere.path(), &["plan", "main~1", "main~1"]).transcript());
     insta::assert_snapshot!(told.join("\n"));
 }
 
 #[test]
 fn no_colour_on_a_pipe_and_80_columns() {
     let repository = history();
-    let plain = repository.weir(&["plan", "main~4", "main~3"]);
+    let plain = repository.weir(&["plan", "main~5", "main~4"]);
     assert!(!plain.stdout.contains('\x1b'));
     let wide = plain.stdout.lines().filter(|line| line.chars().count() > 80);
     assert_eq!(wide.collect::<Vec<_>>(), [""; 0]);
-    let colored = repository.weir(&["plan", "main~4", "main~3", "--color", "always"]);
+    let colored = repository.weir(&["plan", "main~5", "main~4", "--color", "always"]);
     let lines = |color: &str| {
         colored
             .stdout

@@ -86,6 +86,15 @@ impl Coordinator {
         Self::listening("http", None)
     }
 
+    /// Begins to listen where nobody did before, with all that it will answer.
+    pub(crate) fn later(address: &str, path: &str, answer: Answer) -> Self {
+        let said = Said {
+            answers: BTreeMap::from([(path.to_owned(), vec![answer])]),
+            ..Said::default()
+        };
+        Self::on(address, "http", None, said)
+    }
+
     /// With a certificate for these names, by an authority whose certificate is `ca.pem` in the directory.
     pub(crate) fn with_tls(names: &[&str]) -> Self {
         let authority_key = rcgen::KeyPair::generate().unwrap();
@@ -114,9 +123,13 @@ impl Coordinator {
     }
 
     fn listening(scheme: &str, tls: Option<Arc<rustls::ServerConfig>>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::on("127.0.0.1:0", scheme, tls, Said::default())
+    }
+
+    fn on(address: &str, scheme: &str, tls: Option<Arc<rustls::ServerConfig>>, said: Said) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
         let url = format!("{scheme}://{}", listener.local_addr().unwrap());
-        let said = Arc::new(Mutex::new(Said::default()));
+        let said = Arc::new(Mutex::new(said));
         let shared = Arc::clone(&said);
         // Ends with the test's process.
         std::thread::spawn(move || {

@@ -279,6 +279,51 @@ fn waiting_ends_with_the_proof() {
     );
 }
 
+/// A pipeline that deploys the coordinator asks before it listens.
+#[test]
+fn waiting_outlasts_a_coordinator_that_does_not_listen_yet() {
+    let address = {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        free.local_addr().unwrap().to_string()
+    };
+    let url = format!("http://{address}");
+    let elsewhere = Coordinator::new();
+    let asks = |timeout: &str| {
+        let mut command = elsewhere.command(
+            &["status", "--wait", "--timeout", timeout],
+            &[("WEIR_COORDINATOR", &url)],
+        );
+        command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    // Nobody comes: it ends with the time and not before, and says what it waited for.
+    let began = std::time::Instant::now();
+    let ran = asks("2s").wait_with_output().unwrap();
+    let told = String::from_utf8(ran.stderr).unwrap();
+    assert_eq!(ran.status.code(), Some(1), "{told}");
+    assert!(began.elapsed() >= std::time::Duration::from_millis(900), "{told}");
+    assert!(
+        told.starts_with("waiting: the coordinator at http://127.0.0.1:") && told.contains("\nerror: "),
+        "{told}"
+    );
+    // It comes, after it was missed.
+    let mut weir = asks("60s");
+    let mut said = BufReader::new(weir.stderr.take().unwrap()).lines();
+    let missed = said.next().unwrap().unwrap();
+    assert!(missed.starts_with("waiting: "), "{missed}");
+    let _coordinator = Coordinator::later(&address, "/v1/splits", Answer::json(&proven()));
+    let ran = weir.wait_with_output().unwrap();
+    assert_eq!(
+        ran.status.code(),
+        Some(0),
+        "{}",
+        String::from_utf8_lossy(&ran.stdout)
+    );
+}
+
 #[test]
 fn waiting_ends_with_the_time() {
     let held = changed(zone("fra"), json!({"standing": "held", "reason": "not ready"}));

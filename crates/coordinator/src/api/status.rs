@@ -66,6 +66,7 @@ fn notice(troubles: &Troubles, sources: &[SourceStatus], has_plan: bool) -> Opti
         parts.push(format!("nothing new is published: {text}"));
     }
     parts.extend(troubles.unsound.clone());
+    parts.extend(troubles.blind.clone());
     for (source, (commit, why)) in &troubles.refused {
         parts.push(format!(
             "commit {} of source {source} is refused: {why}",
@@ -74,7 +75,14 @@ fn notice(troubles: &Troubles, sources: &[SourceStatus], has_plan: bool) -> Opti
     }
     for source in sources {
         if let Some(error) = &source.error {
-            parts.push(format!("source {} cannot be read: {error}", source.name));
+            let stands = match &source.in_force {
+                Some(commit) => format!(
+                    "; its commit {} stays in force",
+                    weir_model::CommitId(commit.clone()).short()
+                ),
+                None => String::new(),
+            };
+            parts.push(format!("source {} cannot be read: {error}{stands}", source.name));
         }
     }
     if !has_plan && parts.is_empty() {

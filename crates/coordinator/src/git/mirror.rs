@@ -48,27 +48,47 @@ impl Mirror {
         match self.attempt() {
             Ok(head) => Ok(Look { head, recloned: None }),
             Err(Trouble::Remote(error)) => Err(error),
-            Err(Trouble::Mirror(damage)) => {
-                fs::remove_dir_all(&self.dir).or_else(|error| match error.kind() {
-                    io::ErrorKind::NotFound => Ok(()),
-                    _ => Err(GitError::Local(format!(
-                        "the mirror {} is damaged ({damage}) and cannot be removed: {error}",
-                        self.dir.display()
-                    ))),
-                })?;
-                match self.attempt() {
-                    Ok(head) => Ok(Look {
-                        head,
-                        recloned: Some(damage),
-                    }),
-                    Err(Trouble::Remote(error)) => Err(error),
-                    Err(Trouble::Mirror(damage)) => Err(GitError::Local(format!(
-                        "the mirror {} cannot be made: {damage}",
-                        self.dir.display()
-                    ))),
-                }
-            }
+            Err(Trouble::Mirror(damage)) => self.anew(damage),
         }
+    }
+
+    /// Makes the mirror anew, beside the damaged one: that may still hold the commit in force, so it goes only when there
+    /// is another.
+    fn anew(&self, damage: String) -> Result<Look, GitError> {
+        let fresh = Self {
+            dir: self.dir.with_file_name(format!("{}.new", self.source.name)),
+            source: self.source.clone(),
+        };
+        let remove = |dir: &std::path::Path| match fs::remove_dir_all(dir) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(GitError::Local(format!(
+                "the mirror {} is damaged ({damage}) and cannot be made anew: {} cannot be removed: {error}",
+                self.dir.display(),
+                dir.display()
+            ))),
+            _ => Ok(()),
+        };
+        remove(&fresh.dir)?;
+        let head = match fresh.attempt() {
+            Ok(head) => head,
+            Err(Trouble::Remote(error)) => return Err(error),
+            Err(Trouble::Mirror(damage)) => {
+                return Err(GitError::Local(format!(
+                    "the mirror {} cannot be made: {damage}",
+                    self.dir.display()
+                )));
+            }
+        };
+        remove(&self.dir)?;
+        fs::rename(&fresh.dir, &self.dir).map_err(|error| {
+            GitError::Local(format!(
+                "the new mirror {} cannot be put in its place: {error}",
+                fresh.dir.display()
+            ))
+        })?;
+        Ok(Look {
+            head,
+            recloned: Some(damage),
+        })
     }
 
     /// Reads a commit that an earlier look fetched, without asking the remote.

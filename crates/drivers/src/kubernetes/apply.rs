@@ -13,15 +13,15 @@ use http::Method;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use weir_model::{DnsLabel, FederationName, MeshName, SplitName};
+use weir_model::{DnsLabel, FederationName, MeshName};
 use weir_planner::Generation;
-use weir_render::{Form, Kind, Object, to_document};
+use weir_render::{Form, Kind, to_document};
 
 use super::MANAGER;
 use super::call::{APPLY, ApiServer, JSON};
 use super::meaning::{self, Conflict, Refusal};
 use super::objects::{self, Manager};
-use crate::kuma::apply::{difference, done, foreign, newer, reason_to_leave};
+use crate::kuma::apply::{Write, difference, done, foreign, newer};
 use crate::kuma::policy::Owner;
 use crate::{DriverError, Fault, Outcome};
 
@@ -111,19 +111,14 @@ impl Writer {
     }
 
     /// Writes an object, unless somebody newer or somebody else holds its name or its fields.
-    pub(crate) async fn put(
-        &self,
-        server: &ApiServer,
-        object: &Object,
-        split: &SplitName,
-        generation: Generation,
-    ) -> Result<Outcome, DriverError> {
+    pub(crate) async fn put(&self, server: &ApiServer, write: &Write<'_>) -> Result<Outcome, DriverError> {
+        let object = write.object;
         let path = self.path(object.kind, &object.name);
         let live = self.live(server, &path, object.kind, &object.name).await?;
         let mut document = to_document(object, &self.form());
         match &live {
             Some(live) => {
-                if let Some(left) = reason_to_leave(&self.owner(live), &object.name, split, generation) {
+                if let Some(left) = write.reason_to_leave(&self.owner(live)) {
                     return Ok(left);
                 }
                 if live.pointer("/metadata/deletionTimestamp").is_some() {
@@ -171,7 +166,7 @@ impl Writer {
             }
         };
         let outcome = done();
-        if let Some(left) = reason_to_leave(&self.owner(&stored), &object.name, split, generation) {
+        if let Some(left) = write.reason_to_leave(&self.owner(&stored)) {
             return Ok(left);
         }
         let Some(at) = difference(object, &stored) else {

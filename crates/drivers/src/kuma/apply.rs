@@ -3,9 +3,9 @@
 
 use jiff::Timestamp;
 use serde_json::Value;
-use weir_model::{FederationName, MeshName, SplitName};
+use weir_model::{FederationName, MeshName};
 use weir_planner::Generation;
-use weir_render::{Form, Kind, Object, to_document};
+use weir_render::{Extent, Form, Kind, Object, Step, extent, to_document};
 
 use super::policy::{self, Owner};
 use super::rest::Rest;
@@ -29,18 +29,117 @@ pub(crate) fn foreign(name: &str, why: &str) -> Outcome {
     ))
 }
 
+/// What of ours a write may take the place of, besides what [`reason_to_leave`] says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Over {
+    /// Anything.
+    Anything,
+    /// Another anchor: what is in force is never taken back by the introduction of it.
+    Anchor,
+    /// Another anchor, or what is of an older generation.
+    Older,
+}
+
+/// An object to be written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Write<'a> {
+    pub(crate) object: &'a Object,
+    /// As its label says.
+    pub(crate) split: &'a str,
+    pub(crate) generation: Generation,
+    pub(crate) over: Over,
+}
+
+/// What a step comes to at a control plane.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Work<'a> {
+    Write(Write<'a>),
+    Remove {
+        kind: Kind,
+        mesh: &'a MeshName,
+        name: &'a str,
+    },
+}
+
+/// What a step comes to.
+pub(crate) fn of(step: &Step) -> Work<'_> {
+    let write = |object, split, generation, over| {
+        Work::Write(Write {
+            object,
+            split,
+            generation,
+            over,
+        })
+    };
+    match step {
+        Step::Put {
+            object,
+            split,
+            generation,
+            ..
+        } => write(object, split.as_str(), *generation, Over::Anything),
+        Step::Introduce {
+            object,
+            split,
+            generation,
+            ..
+        } => write(object, split.as_str(), *generation, Over::Anchor),
+        Step::Withdraw {
+            object,
+            split,
+            generation,
+            ..
+        } => write(object, split, *generation, Over::Older),
+        Step::Delete { kind, mesh, name, .. } => Work::Remove {
+            kind: *kind,
+            mesh,
+            name,
+        },
+    }
+}
+
+impl Write<'_> {
+    /// Why a live object is not to be written, if so.
+    pub(crate) fn reason_to_leave(&self, owner: &Owner) -> Option<Outcome> {
+        let name = &self.object.name;
+        let (split, generation, object) = match owner {
+            Owner::Foreign(why) => return Some(foreign(name, why)),
+            Owner::Ours {
+                split,
+                generation,
+                object,
+            } => (split, *generation, object),
+        };
+        if split != self.split {
+            return Some(foreign(name, &format!("it belongs to the split {split}")));
+        }
+        if generation > self.generation {
+            return Some(newer(name, generation, self.generation));
+        }
+        let leaves = match (self.over, extent(object)) {
+            (Over::Anything, _) | (_, Extent::Anchor) => false,
+            (Over::Anchor, Extent::Whole) => true,
+            (Over::Older, Extent::Whole) => generation >= self.generation,
+        };
+        leaves.then(|| {
+            Outcome::Yielded(format!(
+                "{name} is in force at generation {generation}: another agent of this zone wrote it meanwhile"
+            ))
+        })
+    }
+}
+
 /// Writes an object whole, unless somebody newer or somebody else holds its name.
 pub(crate) async fn put(
     rest: &Rest,
     federation: &FederationName,
-    object: &Object,
-    split: &SplitName,
-    generation: Generation,
+    write: &Write<'_>,
 ) -> Result<Outcome, DriverError> {
+    let object = write.object;
     let path = path(object.kind, &object.mesh, &object.name);
     let owner = |document: &Value| policy::owner(document, federation, &Form::Universal);
     if let Some(live) = rest.get(&path).await? {
-        if let Some(left) = reason_to_leave(&owner(&live), &object.name, split, generation) {
+        if let Some(left) = write.reason_to_leave(&owner(&live)) {
             return Ok(left);
         }
         // An identical PUT is not free: it moves times, and in a cluster it wakes every watcher.
@@ -58,7 +157,7 @@ pub(crate) async fn put(
                writes it again"
             .to_owned(),
     })?;
-    if let Some(left) = reason_to_leave(&owner(&stored), &object.name, split, generation) {
+    if let Some(left) = write.reason_to_leave(&owner(&stored)) {
         return Ok(left);
     }
     match difference(object, &stored) {
@@ -103,23 +202,6 @@ pub(crate) async fn delete(
 /// Done, now.
 pub(crate) fn done() -> Outcome {
     Outcome::Done { at: Timestamp::now() }
-}
-
-/// Why a live object is not to be written by this item, if so.
-pub(crate) fn reason_to_leave(
-    owner: &Owner,
-    name: &str,
-    wanted: &SplitName,
-    ours: Generation,
-) -> Option<Outcome> {
-    match owner {
-        Owner::Foreign(why) => Some(foreign(name, why)),
-        Owner::Ours { split, .. } if split != wanted.as_str() => {
-            Some(foreign(name, &format!("it belongs to the split {split}")))
-        }
-        Owner::Ours { generation, .. } if *generation > ours => Some(newer(name, *generation, ours)),
-        Owner::Ours { .. } => None,
-    }
 }
 
 /// Where the stored document differs from what we want in it, as a path; none if all of ours is there.

@@ -3,7 +3,6 @@
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
-use weir_planner::Item;
 
 /// One dataplane of this zone that is connected to its control plane.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,11 +75,10 @@ impl Dataplane {
         })
     }
 
-    /// Whether it may call the item's service, as far as its definition tells.
-    pub(crate) fn calls(&self, item: &Item) -> bool {
+    /// Whether it may call a service, as far as its definition tells.
+    pub(crate) fn calls(&self, service: &str, port: u16) -> bool {
         let named = self.outbounds.iter().any(|outbound| {
-            outbound.service == item.service.as_str()
-                && outbound.port.is_none_or(|port| port == u64::from(item.port))
+            outbound.service == service && outbound.port.is_none_or(|of| of == u64::from(port))
         });
         named || self.transparent
     }

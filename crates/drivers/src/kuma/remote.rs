@@ -93,19 +93,26 @@ impl Remote {
         }
     }
 
-    /// How many connected dataplanes may call the item's service, as far as the control plane tells; none if it does not.
-    pub(crate) async fn callers(&mut self, rest: &Rest, item: &Item, patient: bool) -> Option<u32> {
+    /// How many connected dataplanes may call a service, as far as the control plane tells; none if it does not.
+    pub(crate) async fn callers(
+        &mut self,
+        rest: &Rest,
+        mesh: &MeshName,
+        service: &str,
+        port: u16,
+        patient: bool,
+    ) -> Option<u32> {
         let all = self
-            .list(rest, &item.mesh, if patient { SETTLED } else { FRESH })
+            .list(rest, mesh, if patient { SETTLED } else { FRESH })
             .await?;
-        Some(number(all.iter().filter(|d| d.calls(item)).count()))
+        Some(number(all.iter().filter(|d| d.calls(service, port)).count()))
     }
 
     /// Those that may call any of these items' services; none if the control plane does not tell.
     pub(crate) async fn of_any(&mut self, rest: &Rest, items: &[Arc<Item>]) -> Option<Vec<Dataplane>> {
         let mesh = &items.first()?.mesh;
         let all = self.list(rest, mesh, SETTLED).await?;
-        let calls = |d: &&Dataplane| items.iter().any(|item| d.calls(item));
+        let calls = |d: &&Dataplane| items.iter().any(|item| d.calls(item.service.as_str(), item.port));
         Some(all.iter().filter(calls).cloned().collect())
     }
 
@@ -141,7 +148,11 @@ impl Remote {
         else {
             return proof::unknown(here, 0, now);
         };
-        let mut callers: Vec<Dataplane> = all.iter().filter(|d| d.calls(item)).cloned().collect();
+        let mut callers: Vec<Dataplane> = all
+            .iter()
+            .filter(|d| d.calls(item.service.as_str(), item.port))
+            .cloned()
+            .collect();
         if callers.is_empty() {
             return proof::unknown(format!("{here}, and no connected proxy of this zone"), 0, now);
         }

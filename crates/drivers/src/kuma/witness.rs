@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use weir_model::SplitName;
 use weir_planner::{CountScope, Counts, Evidence, Item, Proof, ServiceFact};
+use weir_render::{Anchored, Held, Object};
 
 use super::elsewhere::Dataplane;
 use super::envoys::{self, Admin, Mute, Place};
@@ -21,7 +22,7 @@ use super::remote::Remote;
 use super::rest::Rest;
 use super::tally::{self, Reading, Tally};
 use super::{ABREAST, Sampled};
-use crate::DriverError;
+use crate::{DriverError, Sighting};
 
 /// The active listeners of an Envoy, without the rest of its configuration.
 const LISTENERS: &str = "/config_dump?resource=dynamic_listeners";
@@ -157,7 +158,10 @@ impl Witness {
             if round.has_callers() {
                 let here = round.callers();
                 let all = match &self.rest {
-                    Some(rest) => remote.callers(rest, item, true).await.unwrap_or(here),
+                    Some(rest) => remote
+                        .callers(rest, &item.mesh, item.service.as_str(), item.port, true)
+                        .await
+                        .unwrap_or(here),
                     None => here,
                 };
                 round.elsewhere = all.saturating_sub(here);
@@ -183,6 +187,43 @@ impl Witness {
             }
         }
         proofs
+    }
+
+    /// One sighting for each anchor, in the order given: of the proxies of this host.
+    pub(crate) async fn sight(&self, anchors: &[Object]) -> Vec<Sighting> {
+        let dumps = self.ask_all(LISTENERS).await;
+        let services = Arc::clone(&self.memory().services);
+        let mut sightings = Vec::with_capacity(anchors.len());
+        for object in anchors {
+            let Some(anchored) = Anchored::of(object) else {
+                sightings.push(Sighting::default());
+                continue;
+            };
+            let held: Vec<Held> = dumps
+                .iter()
+                .map(|(_, dump)| match dump {
+                    Ok(dump) => weir_render::holds(&anchored, dump, &services),
+                    Err(_) => Held::No,
+                })
+                .collect();
+            let here = held.iter().filter(|held| **held != Held::NotCalling).count();
+            let all = match &self.rest {
+                Some(rest) => {
+                    let mut remote = self.remote.lock().await;
+                    remote
+                        .callers(rest, &object.mesh, &anchored.service, anchored.port, true)
+                        .await
+                }
+                None => None,
+            };
+            sightings.push(Sighting {
+                held: held.into_iter().max().filter(|_| here > 0),
+                // A control plane that just came back knows of no proxies: that is not to say that there are none.
+                complete: here > 0
+                    && all.is_some_and(|all| usize::try_from(all).is_ok_and(|all| all <= here)),
+            });
+        }
+        sightings
     }
 
     /// One count for each item, in the order given; with what was read elsewhere at the same time.

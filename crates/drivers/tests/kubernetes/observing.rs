@@ -91,7 +91,10 @@ async fn a_cluster_in_a_plans_terms() {
     // Written with time in whole seconds, cut off: steps that are decided from it compare what is there with what is
     // wanted, and find nothing to do.
     let wanted = [(&*items[0], vec![plan::object([9000, 1000], 7)])];
-    assert_eq!(weir_render::steps(&wanted, &observed.ours, Generation(7)), []);
+    assert_eq!(
+        weir_render::steps(&wanted, &observed.ours, Generation(7), |_| false),
+        []
+    );
     assert_eq!(driver.notes(), Vec::<String>::new());
     assert!(cluster.writes().is_empty());
 }

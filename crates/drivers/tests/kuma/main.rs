@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use stage::{Answer, Envoy, Stage, body, item, mesh, names, recorded};
-use weir_drivers::{DriverError, Fault, Outcome, ZoneDriver};
+use weir_drivers::{DriverError, Fault, Outcome, Sighting, ZoneDriver};
 use weir_model::{DnsLabel, Protocol, ServiceName};
 use weir_planner::{Coverage, Evidence, Generation, SecondWriter, ServiceFact, ServiceState, Verdict};
-use weir_render::{Form, Object, Options, Step, render, to_document};
+use weir_render::{Form, Held, Object, Options, Step, introduction, render, to_document};
 
 const LISTS: [&str; 2] = ["meshhttproutes", "meshtcproutes"];
 
@@ -260,6 +260,52 @@ async fn leaves_alone_what_is_newer_or_not_ours() {
     }
 }
 
+/// Agents hold no lease: another one may have written since this one looked.
+#[tokio::test]
+async fn an_anchor_alone_takes_nothing_back_that_is_in_force() {
+    let alone = |generation| introduction(&[object([9000, 1000], generation)]).remove(0);
+    let introduce = || Step::Introduce {
+        object: alone(7),
+        reason: String::new(),
+        split: item([9000, 1000], 7).split,
+        generation: Generation(7),
+    };
+    let withdraw = || Step::Withdraw {
+        object: alone(7),
+        reason: String::new(),
+        split: "checkout".to_owned(),
+        generation: Generation(7),
+    };
+    let anchor = |generation| to_document(&alone(generation), &Form::Universal);
+    for (step, live, done) in [
+        (introduce(), None, true),
+        (introduce(), Some(anchor(6)), true),
+        (introduce(), Some(document([5000, 5000], 6)), false),
+        (introduce(), Some(document([5000, 5000], 7)), false),
+        (introduce(), Some(anchor(8)), false),
+        (withdraw(), Some(document([5000, 5000], 6)), true),
+        (withdraw(), Some(anchor(6)), true),
+        (withdraw(), Some(document([5000, 5000], 7)), false),
+        (withdraw(), Some(document([5000, 5000], 8)), false),
+        (put([9000, 1000], 7), Some(anchor(7)), true),
+        (put([9000, 1000], 7), Some(anchor(8)), false),
+    ] {
+        let stage = Stage::new().await;
+        if let Some(live) = &live {
+            stage.store(OURS, live);
+        }
+        let outcome = stage.driver().apply(&step).await.unwrap();
+        assert_eq!(
+            matches!(outcome, Outcome::Done { .. }),
+            done,
+            "{step:?} over {live:?}: {outcome:?}"
+        );
+        if !done {
+            assert_eq!(stage.stored(OURS), live);
+        }
+    }
+}
+
 #[tokio::test]
 async fn says_when_the_control_plane_stores_something_else() {
     let stage = Stage::new().await;
@@ -420,6 +466,68 @@ async fn proves_from_the_envoys_of_this_host() {
         "{:?}",
         driver.notes()
     );
+}
+
+/// The recorded Envoy's listeners as they are when the policy is its anchor alone: Kuma's own route besides.
+fn recorded_alone() -> Value {
+    let Answer::Body(_, text) = recorded("listeners") else {
+        panic!("a body")
+    };
+    let mut dump: Value = serde_json::from_str(&text).unwrap();
+    for listener in dump["configs"].as_array_mut().unwrap() {
+        let active = &mut listener["active_state"]["listener"];
+        for chain in active["filter_chains"].as_array_mut().into_iter().flatten() {
+            for filter in chain["filters"].as_array_mut().unwrap() {
+                let config = &mut filter["typed_config"]["route_config"];
+                let name = config["name"].as_str().unwrap_or_default().to_owned();
+                let parts: Vec<_> = name.split('_').collect();
+                let ["kri", kind, mesh, zone, namespace, service, port] = parts[..] else {
+                    continue;
+                };
+                let home = format!("{mesh}_{service}_{namespace}_{zone}_{kind}_{port}");
+                let routes = config["virtual_hosts"][0]["routes"].as_array_mut().unwrap();
+                routes.retain(|route| route["match"].get("headers").is_some());
+                assert!(!routes.is_empty(), "the recorded policy has an anchor");
+                routes.push(json!({"match": {"prefix": "/"}, "route": {"cluster": home}}));
+            }
+        }
+    }
+    dump
+}
+
+#[tokio::test]
+async fn sees_which_envoys_have_an_anchor_and_nothing_else() {
+    let stage = Stage::new().await;
+    let driver = stage.driver();
+    let item = recorded_item();
+    let whole = render(&item, &stage::federation(), &Form::Universal, Options::default());
+    let anchors = introduction(&whole);
+    let sees = async || driver.sight(&anchors).await.remove(0);
+    assert_eq!(sees().await, Sighting::default(), "nobody was looked at");
+    let one = Envoy::start(&stage, "a").await;
+    one.listeners(body(200, &recorded_alone()));
+    assert_eq!(sees().await.held, Some(Held::Alone));
+    // The least of what is seen counts.
+    let two = Envoy::start(&stage, "b").await;
+    two.listeners(body(200, &json!({"configs": []})));
+    assert_eq!(
+        sees().await.held,
+        Some(Held::Alone),
+        "it does not call the service"
+    );
+    two.listeners(recorded("listeners"));
+    assert_eq!(sees().await.held, Some(Held::Besides), "it has the weights still");
+    let mut without = recorded_item();
+    Arc::make_mut(&mut without).anchor = "another".to_owned();
+    let other = introduction(&render(
+        &without,
+        &stage::federation(),
+        &Form::Universal,
+        Options::default(),
+    ));
+    assert_eq!(driver.sight(&other).await[0].held, Some(Held::No));
+    two.listeners(Answer::Body(500, "no".to_owned()));
+    assert_eq!(sees().await.held, Some(Held::No), "it may run anything");
 }
 
 #[tokio::test]

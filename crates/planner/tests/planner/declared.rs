@@ -6,8 +6,8 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use weir_model::{
     Backend, BackendName, BasisPoints, CommitId, Declaration, DnsLabel, Federation, FederationName, Match,
-    MeshName, Place, Platform, Protocol, Route, RouteName, ServiceName, SourceCommit, SourceName, Span,
-    Split, SplitName, Zone, ZoneName,
+    MeshName, Place, Platform, Protocol, Prune, Route, RouteName, ServiceName, SourceCommit, SourceName,
+    Span, Split, SplitName, Zone, ZoneName,
 };
 use weir_planner::{Finding, Generation, Inputs, Item, Plan, Planned, Work, lint_made, plan_with_work};
 
@@ -51,6 +51,8 @@ pub(crate) fn federation(zones: &[&str]) -> Declaration {
         federation: Some(Federation {
             name: FederationName::new("shop").unwrap(),
             mesh: MeshName::new("default").unwrap(),
+            // What histories are made of comes and goes; the tests of the rule take this back.
+            prune: Prune::Allow,
             place: place(2),
         }),
         zones: zones.iter().map(zone).collect(),

@@ -1,8 +1,8 @@
 //! A short history, told as people read it, and the refusals.
 
 use weir_model::{
-    DnsLabel, FederationName, HeaderMatch, Match, MeshName, PathMatch, Protocol, SourceCommit, SourceName,
-    Split, ValueMatch, ZoneName,
+    Declaration, DnsLabel, FederationName, HeaderMatch, Match, MeshName, PathMatch, Protocol, Prune,
+    SourceCommit, SourceName, Split, ValueMatch, ZoneName,
 };
 use weir_planner::{Flaw, Generation, Inputs, Plan, Planned, Refusal, diff, explain, plan};
 
@@ -406,6 +406,78 @@ fn another_mesh_is_refused_while_there_are_splits() {
     empty.federation = declaration.federation.clone();
     history.follow(&empty);
     assert_eq!(history.follow(&declaration).mesh.as_str(), "prod");
+}
+
+fn many(names: &[&str]) -> Declaration {
+    let mut declaration = with(
+        &ZONES,
+        names.iter().map(|name| split(name, &["vm@fra"], &[("vm", 100)])),
+    );
+    declaration.federation.as_mut().unwrap().prune = Prune::Refuse;
+    declaration
+}
+
+/// The planner's word on a declaration that follows `names`: none if it takes it.
+fn after(names: &[&str], next: &Declaration) -> Option<String> {
+    let mut history = History::default();
+    history.follow(&many(names));
+    match history.step(next).0 {
+        Planned::Refused(why) => {
+            let [Refusal::Prunes { .. }] = why.as_slice() else {
+                panic!("{why:?}")
+            };
+            assert_eq!(why[0].code().to_string(), "WEIR0904");
+            Some(why[0].to_string())
+        }
+        _ => None,
+    }
+}
+
+#[test]
+fn what_takes_too_much_away_is_refused_until_the_federation_allows_it() {
+    let all = ["a", "b", "c", "d", "e"];
+    // A federation whose files were moved away, and all between that and one split less.
+    assert_eq!(
+        after(&all, &many(&[])).unwrap(),
+        "this takes away all 5 splits in force: `a`, `b`, `c`, `d`, `e`. Files that were moved or deleted by accident look \
+         the same, so nothing moves. Put them back; or, if it is meant, write `prune: allow` into the `spec` of the \
+         Federation"
+    );
+    let three = after(&all, &many(&["a", "b"])).unwrap();
+    assert!(
+        three.starts_with("this takes away 3 of the 5 splits in force: `c`, `d`, `e`."),
+        "{three}"
+    );
+    assert_eq!(after(&all, &many(&["a", "b", "c"])), None);
+    assert!(
+        after(&["a"], &many(&[]))
+            .unwrap()
+            .starts_with("this takes away the only split in force: `a`.")
+    );
+    assert_eq!(after(&["a", "b", "c"], &many(&["a"])), None);
+    // Others in their place are no excuse.
+    assert!(after(&all, &many(&["f", "g", "h", "i", "j"])).is_some());
+
+    // Another name for the same service is the same split.
+    let mut renamed = many(&[]);
+    for name in all {
+        let mut split = split(name, &["vm@fra"], &[("vm", 100)]);
+        split.name = format!("{name}-too").parse().unwrap();
+        put(&mut renamed, split);
+    }
+    assert_eq!(after(&all, &renamed), None);
+    // On another port it is another.
+    for split in renamed.splits.values_mut() {
+        std::sync::Arc::make_mut(split).port = 9090;
+    }
+    assert!(after(&all, &renamed).is_some());
+
+    // It is said in the Federation, and holds for that commit.
+    let mut allowed = many(&["a"]);
+    allowed.federation.as_mut().unwrap().prune = Prune::Allow;
+    assert_eq!(after(&all, &allowed), None);
+    // Nothing was declared before: nothing is taken away.
+    assert_eq!(after(&[], &many(&[])), None);
 }
 
 /// What one split leaves and another takes over does not fall to Kuma.

@@ -123,6 +123,36 @@ impl Double {
         until(&format!("dataplane {name} of {zone}"), || answers(&url)).await
     }
 
+    async fn start_caller_proxy(
+        &mut self,
+        zone: &str,
+        name: &str,
+        targets: Vec<(String, Value)>,
+    ) -> anyhow::Result<Vec<Outbound>> {
+        let address = free_address(10001)?;
+        let mut outbounds = Vec::new();
+        let mut listed = Vec::new();
+        for ((target, reference), port) in targets.into_iter().zip(10001_u16..) {
+            listed.push(json!({"address": address, "port": port, "backendRef": reference}));
+            outbounds.push(Outbound {
+                address: SocketAddr::new(address, port),
+                target,
+            });
+        }
+        // With an inbound: without one no policy would match it.
+        let mut networking = json!({"address": address, "outbound": listed, "inbound": [{
+            "port": 7070, "servicePort": 7071, "serviceAddress": "127.0.0.1",
+            "tags": {"kuma.io/service": "caller", "kuma.io/protocol": "http"},
+        }]});
+        if self.stage.port_name.is_some() {
+            // A section of a policy does not reach a named port that an outbound names by number.
+            networking["transparentProxying"] = json!({});
+        }
+        self.start_dataplane(zone, &format!("{name}-{zone}"), networking)
+            .await?;
+        Ok(outbounds)
+    }
+
     /// The address of a zone's admin sockets, whatever the sandbox's directory is called.
     fn sockets(&self, zone: &str) -> Vec<String> {
         let dir = self.stage.dir.join("zones").join(zone);
@@ -319,36 +349,19 @@ impl Cast for Double {
     fn start_caller<'a>(&'a mut self, zone: &'a str) -> BoxFuture<'a, anyhow::Result<Vec<Outbound>>> {
         Box::pin(async move {
             let (service, port) = (self.stage.service.clone(), self.stage.port);
-            let address = free_address(10001)?;
             let display = "kuma.io/display-name";
             let everywhere =
                 json!({"kind": "MeshMultiZoneService", "labels": {display: service}, "port": port});
-            let mut targets = vec![(format!("MeshMultiZoneService {service}"), everywhere)];
-            for backend in &self.backends {
+            let all = vec![(format!("MeshMultiZoneService {service}"), everywhere)];
+            let each = self.backends.iter().map(|backend| {
                 let labels = json!({display: service, "kuma.io/zone": backend});
                 let one = json!({"kind": "MeshService", "labels": labels, "port": port});
-                targets.push((format!("MeshService {service} in {backend}"), one));
-            }
-            let mut outbounds = Vec::new();
-            let mut listed = Vec::new();
-            for ((target, reference), port) in targets.into_iter().zip(10001_u16..) {
-                listed.push(json!({"address": address, "port": port, "backendRef": reference}));
-                outbounds.push(Outbound {
-                    address: SocketAddr::new(address, port),
-                    target,
-                });
-            }
-            // With an inbound: without one no policy would match it.
-            let mut networking = json!({"address": address, "outbound": listed, "inbound": [{
-                "port": 7070, "servicePort": 7071, "serviceAddress": "127.0.0.1",
-                "tags": {"kuma.io/service": "caller", "kuma.io/protocol": "http"},
-            }]});
-            if self.stage.port_name.is_some() {
-                // A section of a policy does not reach a named port that an outbound names by number.
-                networking["transparentProxying"] = json!({});
-            }
-            self.start_dataplane(zone, &format!("caller-{zone}"), networking)
-                .await?;
+                (format!("MeshService {service} in {backend}"), one)
+            });
+            let each = each.collect();
+            // Two, as with the real parts: one that has both kinds would keep clusters for the one that the other loses.
+            let mut outbounds = self.start_caller_proxy(zone, "caller", all).await?;
+            outbounds.extend(self.start_caller_proxy(zone, "caller-direct", each).await?);
             self.zone_mut(zone)?.outbounds.clone_from(&outbounds);
             Ok(outbounds)
         })

@@ -365,16 +365,18 @@ async fn requests(proxy: &Arc<Proxy>, name: &str, born: Arc<Incarnation>, mut st
         };
         let length = request.head + request.length;
         add(&counters.rq_total);
+        // As with Envoy, the last answer on a connection that was open when its listener was replaced is still given by
+        // the routes of old, however late the request comes: until the drain time ends.
+        let drained = !Arc::ptr_eq(&active, &born);
         let answer = forward(
             proxy,
-            &active,
+            &born,
             &counters,
             &buffer[..length],
             request.head,
             &mut upstreams,
         )
         .await;
-        let drained = !Arc::ptr_eq(&active, &born);
         let (status, mut bytes) = answer;
         counters.count(status);
         if drained {

@@ -38,8 +38,8 @@ use rest::{Api, Awaited};
 
 /// The first port of a caller's outbounds, at the caller's own loopback address.
 const FIRST_OUTBOUND: u16 = 10_001;
-/// The proxy of a zone's callers.
-const CALLER: &str = "caller";
+/// The proxy of callers that address one zone's service.
+const DIRECT: &str = "caller-direct";
 
 /// Real Kuma and real Envoys.
 #[derive(Debug)]
@@ -283,7 +283,7 @@ impl Real {
                 kind,
                 what,
                 token,
-                binds_virtual_addresses: name == CALLER && self.calls_virtual_addresses(zone),
+                binds_virtual_addresses: name == DIRECT && self.calls_virtual_addresses(zone),
                 work,
                 readiness,
             },
@@ -330,59 +330,71 @@ impl Real {
         self.start_proxy_as(zone, name, ProxyType::Dataplane, what, token)
     }
 
-    /// Whether callers of a zone call services by their virtual addresses, as a transparent proxy does. Outbounds that are
+    /// Whether callers of a zone call MeshServices by their virtual addresses, as a transparent proxy does. Outbounds that are
     /// written into a Dataplane name a port by number, and then no policy reaches one that has a name.
     fn calls_virtual_addresses(&self, zone: &str) -> bool {
         self.stage.port_name.is_some() && self.cluster_of(zone).is_none()
     }
 
-    /// The virtual addresses that a zone gave to the service, once it has given them all.
+    /// The virtual addresses that a zone gave to the MeshServices, once it has given them all.
     async fn virtual_addresses(&mut self, zone: &str) -> anyhow::Result<Vec<Outbound>> {
         let (mesh, service) = (self.stage.mesh.clone(), self.stage.service.clone());
         let mut wait = Awaited::new(format!("zone {zone} gives {service} its virtual addresses"));
+        let path = format!("/meshes/{mesh}/meshservices?filter[labels.kuma.io/display-name]={service}");
         loop {
-            let api = self.plane_of(zone)?.api().clone();
-            let mut found = Vec::new();
-            for (kind, list) in [
-                ("MeshMultiZoneService", "meshmultizoneservices"),
-                ("MeshService", "meshservices"),
-            ] {
-                let path = format!("/meshes/{mesh}/{list}?filter[labels.kuma.io/display-name]={service}");
-                let answer = api.get(&path).await?;
-                for item in answer["items"].as_array().into_iter().flatten() {
-                    let address = item["status"]["vips"][0]["ip"]
-                        .as_str()
-                        .and_then(|ip| ip.parse().ok());
-                    let at = item["labels"]["kuma.io/zone"].as_str().unwrap_or("any zone");
-                    found.extend(address.map(|address| Outbound {
+            let answer = self.plane_of(zone)?.api().get(&path).await?;
+            let items = answer["items"].as_array().into_iter().flatten();
+            let found: Vec<Outbound> = items
+                .filter_map(|item| {
+                    let address = item["status"]["vips"][0]["ip"].as_str()?.parse().ok()?;
+                    let at = item["labels"]["kuma.io/zone"].as_str()?;
+                    Some(Outbound {
                         address: SocketAddr::new(address, self.stage.port),
-                        target: format!("{kind} {service} in {at}"),
-                    }));
-                }
-            }
-            if found.len() == 1 + self.backends.len() {
+                        target: format!("MeshService {service} in {at}"),
+                    })
+                })
+                .collect();
+            if found.len() == self.backends.len() {
                 return Ok(found);
             }
             wait.again(None).await?;
         }
     }
 
-    async fn start_caller_proxy(&mut self, zone: &str) -> anyhow::Result<Vec<Outbound>> {
-        let by_name_alone = self.stage.port_name.is_some();
-        let service = &self.stage.service;
-        let mut targets = vec![(
+    /// Two dataplanes: one whose only outbound is the MeshMultiZoneService, one that has a MeshService of each backend and
+    /// nothing else. An Envoy that has both would keep clusters for the one that the other loses.
+    async fn start_caller_proxies(&mut self, zone: &str) -> anyhow::Result<Vec<Outbound>> {
+        let service = self.stage.service.clone();
+        let port = self.stage.port;
+        let all = vec![(
             format!("MeshMultiZoneService {service}"),
-            json!({"kind": "MeshMultiZoneService", "labels": {"kuma.io/display-name": service}, "port": self.stage.port}),
+            json!({"kind": "MeshMultiZoneService", "labels": {"kuma.io/display-name": service}, "port": port}),
         )];
-        for backend in self.backends.iter().filter(|_| !by_name_alone) {
-            targets.push((
+        let each = self.backends.iter().map(|backend| {
+            (
                 format!("MeshService {service} in {backend}"),
                 json!({
-                    "kind": "MeshService", "port": self.stage.port,
+                    "kind": "MeshService", "port": port,
                     "labels": {"kuma.io/display-name": service, "kuma.io/zone": backend},
                 }),
-            ));
+            )
+        });
+        let each = each.collect();
+        let mut outbounds = self.start_caller_proxy(zone, "caller", all).await?;
+        // In a cluster nothing binds virtual addresses here.
+        if self.stage.port_name.is_none() || self.calls_virtual_addresses(zone) {
+            outbounds.extend(self.start_caller_proxy(zone, DIRECT, each).await?);
         }
+        self.outbounds.insert(zone.to_owned(), outbounds.clone());
+        Ok(outbounds)
+    }
+
+    async fn start_caller_proxy(
+        &mut self,
+        zone: &str,
+        name: &str,
+        targets: Vec<(String, Value)>,
+    ) -> anyhow::Result<Vec<Outbound>> {
         let address = self.place.address()?;
         let mut outbounds = Vec::new();
         let mut documents = Vec::new();
@@ -394,14 +406,13 @@ impl Real {
             });
         }
         if let Some(cluster) = self.cluster_of(zone) {
-            let pod = "caller-0";
-            let token = cluster.caller(&self.stage, pod, address, &documents).await?;
-            self.start_pod_proxy(zone, CALLER, pod, &token)?;
-            self.outbounds.insert(zone.to_owned(), outbounds.clone());
+            let pod = format!("{name}-0");
+            let token = cluster.caller(&self.stage, &pod, address, &documents).await?;
+            self.start_pod_proxy(zone, name, &pod, &token)?;
             return Ok(outbounds);
         }
         let document = json!({
-            "type": "Dataplane", "mesh": self.stage.mesh, "name": format!("caller-{zone}"),
+            "type": "Dataplane", "mesh": self.stage.mesh, "name": format!("{name}-{zone}"),
             "networking": {
                 "address": address.to_string(),
                 // Nothing listens there: a dataplane without an inbound is matched by no policy.
@@ -412,12 +423,11 @@ impl Real {
                 "outbound": documents,
             },
         });
-        self.start_proxy(zone, CALLER, ProxyType::Dataplane, &document)
+        self.start_proxy(zone, name, ProxyType::Dataplane, &document)
             .await?;
-        if self.calls_virtual_addresses(zone) {
-            outbounds = self.virtual_addresses(zone).await?;
+        if name == DIRECT && self.calls_virtual_addresses(zone) {
+            return self.virtual_addresses(zone).await;
         }
-        self.outbounds.insert(zone.to_owned(), outbounds.clone());
         Ok(outbounds)
     }
 
@@ -516,7 +526,7 @@ impl Cast for Real {
     }
 
     fn start_caller<'a>(&'a mut self, zone: &'a str) -> BoxFuture<'a, anyhow::Result<Vec<Outbound>>> {
-        self.start_caller_proxy(zone).boxed()
+        self.start_caller_proxies(zone).boxed()
     }
 
     fn settled<'a>(&'a mut self, backends: &'a [String]) -> BoxFuture<'a, anyhow::Result<()>> {

@@ -1,0 +1,121 @@
+//! The program: a Git source that cannot be read holds up nobody else, and nothing that it declares goes.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod program;
+mod repository;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use program::Coordinator;
+use repository::{Repository, declaration, split};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A configuration with these sources, each a repository of that name beside it.
+fn configure(dir: &Path, sources: &[&str]) -> PathBuf {
+    let file = dir.join("coordinator.yaml");
+    let mut text =
+        "federation: shop\nlisten: 127.0.0.1:0\ndata: data\napi: {anonymousRead: true}\nsources:\n"
+            .to_owned();
+    for source in sources {
+        text.push_str(&format!("  - {{name: {source}, url: {source}, poll: 200ms}}\n"));
+    }
+    fs::write(&file, text).unwrap();
+    file
+}
+
+fn splits(list: &Value) -> Vec<&str> {
+    let splits = list["splits"].as_array().unwrap();
+    splits
+        .iter()
+        .map(|split| split["name"].as_str().unwrap())
+        .collect()
+}
+
+fn notice(list: &Value) -> &str {
+    list["notice"].as_str().unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_source_that_is_away_holds_up_nobody_else_even_after_a_restart() {
+    let dir = TempDir::new().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let base = Repository::with(&at("base"), &[("a.yaml", &declaration("shop", "100", "0"))]);
+    let search = Repository::with(&at("search"), &[("b.yaml", &split("search", "100", "0"))]);
+    let commit = search.git.refname_to_id(repository::BRANCH).unwrap().to_string();
+    let file = configure(dir.path(), &["base", "search"]);
+    let coordinator = Coordinator::start(&file).await;
+    coordinator
+        .until("/v1/splits", |_, list| list["generation"] == 1)
+        .await;
+    drop(coordinator);
+
+    // Away since before the start: what it had declared stays, and a change and a revert elsewhere are taken.
+    fs::rename(at("search"), at("search-away")).unwrap();
+    let coordinator = Coordinator::start(&file).await;
+    base.commit("shift", &[("a.yaml", &declaration("shop", "50", "50"))]);
+    let list = coordinator
+        .until("/v1/splits", |_, list| {
+            list["generation"] == 2 && notice(list).contains("search")
+        })
+        .await;
+    assert_eq!(splits(&list), ["checkout", "search"]);
+    assert!(
+        notice(&list).contains("source search cannot be read: ")
+            && notice(&list).contains(&format!("its commit {} stays in force", &commit[..12])),
+        "{list}"
+    );
+    base.commit("revert", &[("a.yaml", &declaration("shop", "100", "0"))]);
+    coordinator
+        .until("/v1/splits", |_, list| list["generation"] == 3)
+        .await;
+    drop(coordinator);
+
+    // A source that is new in the configuration and was never read declares nothing in force.
+    let file = configure(dir.path(), &["base", "new", "search"]);
+    let coordinator = Coordinator::start(&file).await;
+    base.commit("shift again", &[("a.yaml", &declaration("shop", "70", "30"))]);
+    let list = coordinator
+        .until("/v1/splits", |_, list| list["generation"] == 4)
+        .await;
+    assert_eq!(splits(&list), ["checkout", "search"]);
+    Repository::with(&at("new"), &[("c.yaml", &split("new", "100", "0"))]);
+    let list = coordinator
+        .until("/v1/splits", |_, list| list["generation"] == 5)
+        .await;
+    assert_eq!(splits(&list), ["checkout", "new", "search"]);
+    drop(coordinator);
+
+    // Its copy is lost as well: what it declares is not known, so nothing is planned, and that is said.
+    fs::remove_dir_all(at("data").join("git/search")).unwrap();
+    let coordinator = Coordinator::start(&file).await;
+    base.commit("and again", &[("a.yaml", &declaration("shop", "60", "40"))]);
+    let list = coordinator
+        .until("/v1/splits", |_, list| {
+            notice(list).contains("no commit of any source is taken")
+        })
+        .await;
+    assert!(notice(&list).contains("until `search` can be read"), "{list}");
+    assert_eq!(splits(&list), ["checkout", "new", "search"]);
+    fs::rename(at("search-away"), at("search")).unwrap();
+    let list = coordinator
+        .until("/v1/splits", |_, list| {
+            list["generation"] == 6 && notice(list).is_empty()
+        })
+        .await;
+    assert_eq!(splits(&list), ["checkout", "new", "search"]);
+    drop(coordinator);
+
+    // Another name for a source is a source that is gone and one that was never read.
+    fs::rename(at("search"), at("found")).unwrap();
+    let file = configure(dir.path(), &["base", "found-soon", "new"]);
+    let coordinator = Coordinator::start(&file).await;
+    base.commit("once more", &[("a.yaml", &declaration("shop", "10", "90"))]);
+    let list = coordinator
+        .until("/v1/splits", |_, list| {
+            notice(list).contains("until `found-soon` can be read")
+        })
+        .await;
+    assert_eq!(splits(&list), ["checkout", "new", "search"]);
+}
