@@ -3,12 +3,13 @@
 //! All new heads together are tried first. If that is refused, each is tried alone beside what is in force, so that a
 //! broken commit in one repository holds up nobody else's. A commit is taken or refused as a whole.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use weir_model::{
-    CommitId, Declaration, Diagnostic, FederationName, Severity, SourceCommit, SourceFile, SourceName, codes,
+    CommitId, Declaration, Diagnostic, FederationName, Prune, Severity, SourceCommit, SourceFile, SourceName,
+    codes,
 };
 use weir_planner::{Finding, Generation, Inputs, Plan, Planned, Refusal, prune};
 
@@ -26,6 +27,8 @@ pub struct Question<'a> {
     pub in_force: &'a Heads,
     /// The newest commit of every source.
     pub heads: &'a Heads,
+    /// Those sources whose newest commit declares exactly what an earlier one did that was taken: a revert.
+    pub reverts: &'a BTreeSet<SourceName>,
     /// The newest plan.
     pub parent: Option<&'a Plan>,
     /// The highest generation that any agent reports.
@@ -187,9 +190,20 @@ fn attempt(question: Question<'_>, heads: &Heads) -> Result<Trial, Unsound> {
     if !unusable.is_empty() {
         return Ok(Trial::Refused(unusable));
     }
-    let parsed = weir_model::parse(&files);
+    let mut parsed = weir_model::parse(&files);
     if parsed.refused() {
         return Ok(Trial::Refused(parsed.diagnostics));
+    }
+    // Nobody goes back to what stood before by accident, and a revert wins (I8): it needs no leave to take splits away.
+    let mut news = heads.iter().filter(|(source, head)| {
+        let now = question.in_force.get(*source);
+        now.is_none_or(|now| now.commit != head.commit)
+    });
+    if news.all(|(source, _)| question.reverts.contains(source))
+        && let Some(federation) = &mut parsed.declaration.federation
+        && heads.keys().any(|source| question.reverts.contains(source))
+    {
+        federation.prune = Prune::Allow;
     }
     if let Some(other) = parsed
         .declaration

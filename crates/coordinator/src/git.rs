@@ -184,6 +184,8 @@ pub struct Head {
     pub subject: String,
     /// Its declaration files, sorted by path.
     pub content: Content,
+    /// Commits before it, newest first, that have exactly the same below the source's path: what a revert goes back to.
+    pub same_as: Vec<CommitId>,
 }
 
 /// What a commit holds below the source's path.

@@ -1,6 +1,6 @@
 //! The loop from commits to plans: decide, record, publish, in this order. What is not recorded is not published.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -250,9 +250,27 @@ impl Planning {
         ))
     }
 
+    /// The sources whose newest commit goes back to what one that was taken declared.
+    async fn reverts(&self, heads: &Heads) -> BTreeSet<SourceName> {
+        let mut reverts = BTreeSet::new();
+        for (source, head) in heads {
+            match self.ledger.was_taken(source, &head.same_as).await {
+                Ok(true) => {
+                    reverts.insert(source.clone());
+                }
+                Ok(false) => {}
+                // Without the history a revert is a commit like any other; that nothing can be recorded is told where
+                // it is recorded.
+                Err(error) => tracing::debug!(%error, "whether this is a revert cannot be told"),
+            }
+        }
+        reverts
+    }
+
     /// Parsing and planning a large declaration takes a while: not on a thread that answers others.
     async fn decision(&self, heads: Heads, parent: Option<Arc<Plan>>) -> Result<Decision, Unsound> {
         let in_force = self.heads.clone();
+        let reverts = self.reverts(&heads).await;
         let federation = self.federation.clone();
         let highest = self.fleet.borrow().highest(self.generation());
         let now = Timestamp::now();
@@ -261,6 +279,7 @@ impl Planning {
                 federation: &federation,
                 in_force: &in_force,
                 heads: &heads,
+                reverts: &reverts,
                 parent: parent.as_deref(),
                 highest,
                 now,

@@ -3,7 +3,7 @@
 
 mod repository;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -31,6 +31,7 @@ fn head(source: &str, commit: u8, text: &str) -> (SourceName, Arc<Head>) {
             authored_at: Timestamp::UNIX_EPOCH,
             subject: "a commit".to_owned(),
             content: Content::Files(Arc::from(vec![file])),
+            same_as: Vec::new(),
         }),
     )
 }
@@ -41,6 +42,7 @@ struct Story {
     in_force: Heads,
     plan: Option<Plan>,
     highest: Generation,
+    reverts: BTreeSet<SourceName>,
 }
 
 impl Story {
@@ -51,6 +53,7 @@ impl Story {
             federation: &federation,
             in_force: &self.in_force,
             heads: &heads,
+            reverts: &self.reverts,
             parent: self.plan.as_ref(),
             highest: self.highest,
             now: Timestamp::UNIX_EPOCH,
@@ -192,6 +195,28 @@ fn splits_do_not_go_by_accident() {
     assert_eq!(story.splits(), ["a", "b", "c"]);
     story.tell([head("main", 7, &shop(&[], "spec: {prune: allow}"))]);
     assert_eq!(story.splits(), [""; 0]);
+}
+
+/// A revert wins (I8), also over the rule about accidents; what else changes with it does not ride on its back.
+#[test]
+fn a_revert_takes_its_splits_away_without_leave() {
+    const ALL: [&str; 5] = ["a", "b", "c", "d", "e"];
+    let mut story = Story::default();
+    story.tell([
+        head("main", 1, &shop(&[], "spec: {}")),
+        head("other", 1, &split("search", "100", "0")),
+    ]);
+    story.tell([
+        head("main", 2, &shop(&ALL, "spec: {}")),
+        head("other", 1, &split("search", "100", "0")),
+    ]);
+    story.reverts = BTreeSet::from([name("main")]);
+    let both = story.tell([head("main", 3, &shop(&[], "spec: {}")), head("other", 2, "")]);
+    assert_eq!(refused(&both).keys().copied().collect::<Vec<_>>(), ["other"]);
+    assert_eq!(
+        (taken(&both), story.splits()),
+        (vec!["main"], vec!["search".to_owned()])
+    );
 }
 
 /// A ledger from a backup knows splits that went long ago, with leave: to hold them would put them back where they were.

@@ -4,7 +4,7 @@
 
 mod repository;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use tempfile::TempDir;
@@ -31,6 +31,7 @@ fn head(commit: &str, vm: &str, cloud: &str) -> Head {
         authored_at: Timestamp::UNIX_EPOCH,
         subject: format!("vm {vm}"),
         content: Content::Files(vec![file].into()),
+        same_as: Vec::new(),
     }
 }
 
@@ -40,6 +41,7 @@ fn decision(head: &Head, parent: Option<&Plan>) -> decide::Decision {
         federation: &FederationName::new("shop").unwrap(),
         in_force: &Heads::new(),
         heads: &heads,
+        reverts: &BTreeSet::new(),
         parent,
         highest: Generation(0),
         now: "2026-11-24T05:00:00.123456789Z".parse().unwrap(),

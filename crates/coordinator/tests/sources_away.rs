@@ -37,6 +37,33 @@ fn notice(list: &Value) -> &str {
     list["notice"].as_str().unwrap_or_default()
 }
 
+/// The commit that took a service under the split is taken back: the only split goes, and nobody has to say that it may.
+/// The same files gone in a commit that goes back to nothing are an accident.
+#[tokio::test]
+async fn a_revert_of_the_first_split_is_taken_and_an_accident_is_not() {
+    let dir = TempDir::new().unwrap();
+    let whole = declaration("shop", "100", "0");
+    let (zones, split) = whole.split_once("kind: Split").unwrap();
+    let zones = zones.rsplit_once("---").unwrap().0;
+    let split = format!("apiVersion: weir.dev/v1alpha1\nkind: Split{split}");
+    let repository = Repository::with(&dir.path().join("main"), &[("zones.yaml", zones)]);
+    let file = configure(dir.path(), &["main"]);
+    let coordinator = Coordinator::start(&file).await;
+    let generation = |g: u64| move |_: u16, list: &Value| list["generation"] == g;
+    coordinator.until("/v1/splits", generation(1)).await;
+    repository.commit("adopt", &[("zones.yaml", zones), ("split.yaml", &split)]);
+    let list = coordinator.until("/v1/splits", generation(2)).await;
+    assert_eq!(splits(&list), ["checkout"]);
+    repository.commit("an accident", &[("zones.yaml", &format!("{zones}\n# tidied\n"))]);
+    let list = coordinator
+        .until("/v1/splits", |_, list| notice(list).contains("WEIR0904"))
+        .await;
+    assert_eq!(splits(&list), ["checkout"]);
+    repository.commit("Revert \"adopt\"", &[("zones.yaml", zones)]);
+    let list = coordinator.until("/v1/splits", generation(3)).await;
+    assert_eq!(splits(&list), [""; 0]);
+}
+
 #[tokio::test]
 async fn a_source_that_is_away_holds_up_nobody_else_even_after_a_restart() {
     let dir = TempDir::new().unwrap();

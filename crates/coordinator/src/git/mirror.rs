@@ -15,6 +15,9 @@ use super::transport::{self, Access, Failure};
 use super::{Content, GitError, Head, Remote, Unusable, limits};
 use crate::config::Source;
 
+/// How many commits back a revert is looked for.
+const LOOKED_BACK: usize = 1_000;
+
 /// One source's mirror.
 #[derive(Debug, Clone)]
 pub struct Mirror {
@@ -228,7 +231,38 @@ impl Mirror {
             authored_at,
             subject: plain(message.trim_start().lines().next().unwrap_or_default().as_bytes()),
             content: self.content(mirror, &commit.tree()?)?,
+            same_as: self.same_as(mirror, &commit),
         })
+    }
+
+    /// Earlier commits with the same tree below the source's path. What cannot be read (a shallow copy has an end) is not
+    /// among them.
+    fn same_as(&self, mirror: &Repository, commit: &git2::Commit<'_>) -> Vec<CommitId> {
+        let Some(tree) = self.tree_of(commit) else {
+            return Vec::new();
+        };
+        let Ok(mut walk) = mirror.revwalk() else {
+            return Vec::new();
+        };
+        if walk.push(commit.id()).is_err() {
+            return Vec::new();
+        }
+        walk.skip(1)
+            .take(LOOKED_BACK)
+            .map_while(|id| mirror.find_commit(id.ok()?).ok())
+            .filter(|earlier| self.tree_of(earlier) == Some(tree))
+            .map(|earlier| CommitId(earlier.id().to_string()))
+            .collect()
+    }
+
+    /// The tree below the source's path; none if there is none.
+    fn tree_of(&self, commit: &git2::Commit<'_>) -> Option<Oid> {
+        let root = commit.tree().ok()?;
+        if self.source.path.is_empty() {
+            return Some(root.id());
+        }
+        let entry = root.get_path(std::path::Path::new(&self.source.path)).ok()?;
+        (entry.kind() == Some(ObjectType::Tree)).then(|| entry.id())
     }
 
     fn content(&self, mirror: &Repository, root: &git2::Tree<'_>) -> Result<Content, Trouble> {

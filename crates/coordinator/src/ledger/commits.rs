@@ -173,6 +173,26 @@ impl Ledger {
         .transpose()
     }
 
+    /// Whether one of these commits of a source was taken, at some time that the ledger remembers.
+    ///
+    /// # Errors
+    /// The ledger cannot be read.
+    pub async fn was_taken(&self, source: &SourceName, commits: &[CommitId]) -> Result<bool, LedgerError> {
+        for commit in commits {
+            let row = sqlx::query(
+                "SELECT 1 FROM commits WHERE source = $1 AND commit_id = $2 AND verdict = 'taken' LIMIT 1",
+            )
+            .bind(&source.0)
+            .bind(&commit.0)
+            .fetch_optional(&self.pool)
+            .await?;
+            if row.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Commits, newest first, at most `limit`, older than row `before` if given. With each row's number.
     ///
     /// # Errors
