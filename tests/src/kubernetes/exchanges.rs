@@ -228,7 +228,7 @@ fn script() -> Vec<Ask> {
         &ours,
         APPLY,
         Some(with(cart(30), |o| {
-            o["metadata"]["managedFields"] = json!([{"manager": "x", "operation": "Apply"}])
+            o["metadata"]["managedFields"] = json!([{"manager": "x", "operation": "Apply"}]);
         })),
     );
     ask(
@@ -400,7 +400,7 @@ fn script() -> Vec<Ask> {
         &of("argocd", "&force=true"),
         APPLY,
         Some(with(cart(60), |o| {
-            o["metadata"]["labels"]["weir.dev/split"] = json!("other")
+            o["metadata"]["labels"]["weir.dev/split"] = json!("other");
         })),
     );
     ask(
