@@ -99,6 +99,7 @@ pub fn stage(dir: &Path) -> anyhow::Result<Stage> {
         mesh: "default".into(),
         service: "checkout".into(),
         port: 8080,
+        port_name: None,
         keeper: Keeper::start()?,
     })
 }

@@ -33,6 +33,7 @@ async fn a_control_plane_goes_and_an_application_overrides_and_both_are_told() {
         dir: None,
         real: false,
         bare: false,
+        port_name: None,
     };
     let mut play = Play::start_on(Scene::WithDoubleCluster, setup, |_| {})
         .await

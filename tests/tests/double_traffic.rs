@@ -32,6 +32,7 @@ async fn here() -> Here {
         mesh: "default".into(),
         service: "checkout".into(),
         port: 8080,
+        port_name: None,
         keeper: Keeper::none(),
     };
     let mut double = Double::new(stage).unwrap();

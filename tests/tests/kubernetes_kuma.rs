@@ -24,7 +24,7 @@ use weir_sandbox::traffic::Pace;
 use weir_tests::kubernetes::binaries;
 use weir_tests::kubernetes::driven::OURS;
 use weir_tests::story::say;
-use weir_tests::{programs, real_kuma};
+use weir_tests::{programs, real_kuma, story};
 use weir_wire::api::{SplitInZone, SplitStatus, Standing};
 
 /// How long anything may take that is waited for: an Envoy that lost its control plane comes back within a minute.
@@ -47,6 +47,7 @@ async fn what_a_cluster_stands_on_fails_and_is_told_and_no_request_is_lost() {
         dir: None,
         real: true,
         bare: false,
+        port_name: None,
     };
     let play = Play::start_on(Scene::WithCluster(binaries), setup, |_| {})
         .await
@@ -61,6 +62,20 @@ async fn what_a_cluster_stands_on_fails_and_is_told_and_no_request_is_lost() {
         panic!("{:#}", story.play.failed(error).await);
     }
     story.play.stop().await;
+}
+
+/// Ports of Kubernetes Services are nearly always named; here those of both zones are.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_named_port_of_a_cluster_is_split_once_its_name_is_declared() {
+    let name = "kubernetes_kuma::a_named_port_of_a_cluster_is_split_once_its_name_is_declared";
+    let (Some(_), Some(binaries)) = (real_kuma(name), binaries(name).unwrap()) else {
+        return;
+    };
+    programs().unwrap();
+    let told = story::tell_of_a_named_port(Scene::WithCluster(binaries), true, 1_000).await;
+    if let Err(error) = told {
+        panic!("{error:#}");
+    }
 }
 
 impl Story {

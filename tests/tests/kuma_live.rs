@@ -12,6 +12,7 @@
 use std::path::Path;
 use std::process::Command;
 
+use weir_sandbox::play::Scene;
 use weir_tests::presence::{REQUIRE, required};
 use weir_tests::{programs, real_kuma, story};
 
@@ -26,7 +27,18 @@ async fn the_whole_story_on_real_kuma_loses_no_request() {
     }
 }
 
-/// Runs the test above in a process of its own, as `cargo test` does; whether it passed, and what people see of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_named_port_on_real_kuma_is_split_once_its_name_is_declared() {
+    if real_kuma("kuma_live::a_named_port_on_real_kuma_is_split_once_its_name_is_declared").is_none() {
+        return;
+    }
+    programs().unwrap();
+    if let Err(error) = story::tell_of_a_named_port(Scene::Vms, true, 1_000).await {
+        panic!("{error:#}");
+    }
+}
+
+/// Runs the first test above in a process of its own, as `cargo test` does; whether it passed, and what people see of it.
 fn told(kuma: &Path, require: Option<&str>) -> (bool, String) {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "the_whole_story_on_real_kuma_loses_no_request"]);

@@ -15,6 +15,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde::Deserialize;
 use weir_sandbox::bound::inside;
+use weir_sandbox::play::Scene;
 use weir_sandbox::repository::{SPLIT as FILE, split_text};
 use weir_tests::story::{Story, say};
 use weir_tests::{bare_programs, programs, story};
@@ -595,5 +596,13 @@ async fn wrong_configurations(bin: &Path, story: &mut Story) -> anyhow::Result<(
         }
         assert!(std::time::Instant::now() < end, "{split:#?}");
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_named_port_is_split_once_its_name_is_declared() {
+    programs().unwrap();
+    if let Err(error) = story::tell_of_a_named_port(Scene::Vms, false, 1_000).await {
+        panic!("{error:#}");
     }
 }

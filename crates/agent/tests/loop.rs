@@ -52,6 +52,7 @@ fn plan(generation: u64, to: &str) -> ZonePlan {
         mesh: MeshName::new("default").unwrap(),
         service: service.clone(),
         port: 8080,
+        port_names: [].into(),
         protocol: Protocol::Http,
         destinations: ["fra", "ams"]
             .map(|at| {
@@ -142,6 +143,7 @@ impl ZoneDriver for Driver {
             kuma_zone: DnsLabel::new(*zone).unwrap(),
             namespace: None,
             ports: BTreeMap::from([(8080, Some(Protocol::Http))]),
+            port_names: [].into(),
             state: ServiceState::Available,
         };
         let answer = if fake.away {

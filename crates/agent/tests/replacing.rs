@@ -39,6 +39,7 @@ fn plan(generation: u64, split: &str, protocol: Protocol) -> ZonePlan {
         mesh: MeshName::new("default").unwrap(),
         service: service.clone(),
         port: 8080,
+        port_names: [].into(),
         protocol,
         destinations: BTreeMap::from([(
             backend.clone(),
@@ -118,6 +119,7 @@ impl ZoneDriver for Zone {
             kuma_zone: DnsLabel::new("fra").unwrap(),
             namespace: None,
             ports: BTreeMap::from([(8080, Some(Protocol::Http))]),
+            port_names: [].into(),
             state: ServiceState::Available,
         };
         let generation = |object: &Object| Generation(object.labels["weir.dev/generation"].parse().unwrap());

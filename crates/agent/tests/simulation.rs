@@ -67,6 +67,7 @@ fn service_fact(split: &str, zone: &str) -> ServiceFact {
         kuma_zone: DnsLabel::new(zone).unwrap(),
         namespace: None,
         ports: BTreeMap::from([(8080, Some(Protocol::Http))]),
+        port_names: [].into(),
         state: ServiceState::Available,
     }
 }
@@ -81,6 +82,7 @@ fn item(split: &str, weights: [u32; 3], generation: u64) -> Item {
         mesh: MeshName::new("default").unwrap(),
         service: ServiceName::new(split).unwrap(),
         port: 8080,
+        port_names: [].into(),
         protocol: Protocol::Http,
         destinations: BACKENDS
             .iter()

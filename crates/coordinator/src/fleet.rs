@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use weir_model::{SplitName, ZoneName};
-use weir_planner::{Generation, ItemFact};
+use weir_planner::{Generation, ItemFact, ServiceFact};
 
 /// How far above the newest plan a generation may be and still be believed. A plan every millisecond for a month is less.
 const LEAP: u64 = 1 << 32;
@@ -41,6 +41,8 @@ pub struct Agent {
     pub refused: Option<String>,
     /// What it last said about each item.
     pub items: BTreeMap<SplitName, ItemFact>,
+    /// The MeshServices that its items name, as it last saw them; none are known before its first report.
+    pub services: Vec<ServiceFact>,
 }
 
 impl Fleet {
@@ -103,6 +105,7 @@ mod tests {
             unreadable: None,
             refused: None,
             items: BTreeMap::new(),
+            services: Vec::new(),
         };
         let agents = [("a", agent(12)), ("b", agent(u64::MAX)), ("c", agent(9))];
         let fleet = Fleet {

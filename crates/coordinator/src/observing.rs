@@ -74,6 +74,7 @@ pub async fn recall(ledger: &Ledger) -> Result<Fleet, LedgerError> {
             unreadable: None,
             refused: None,
             items: BTreeMap::new(),
+            services: Vec::new(),
         };
         fleet.zones.entry(row.zone).or_default().insert(row.name, agent);
     }
@@ -371,6 +372,11 @@ fn agent(view: &AgentView, before: Option<&Agent>) -> Agent {
         unreadable: facts.and_then(|facts| facts.unreadable.clone()),
         refused: view.refused.clone(),
         items,
+        services: match facts {
+            // A control plane that cannot be read says nothing of its services.
+            Some(facts) if facts.unreadable.is_none() => facts.services.clone(),
+            _ => before.map(|before| before.services.clone()).unwrap_or_default(),
+        },
     }
 }
 

@@ -286,6 +286,7 @@ pub fn split_in_zone(sight: Sight<'_>, zone: &ZoneName, item: &Item) -> SplitInZ
         failed: BTreeMap::new(),
         counted_since: None,
         second_writers: Vec::new(),
+        notes: Vec::new(),
         heard_at: agents
             .iter()
             .filter_map(|(_, agent)| agent.heard_at)
@@ -379,6 +380,11 @@ pub fn split_in_zone(sight: Sight<'_>, zone: &ZoneName, item: &Item) -> SplitInZ
     writers.sort();
     writers.dedup();
     shown.second_writers = writers;
+    let services = agents.iter().flat_map(|(_, agent)| &agent.services);
+    let mut notes: Vec<String> = services.filter_map(|fact| fact.unsplit(item)).collect();
+    notes.sort();
+    notes.dedup();
+    shown.notes = notes;
     shown
 }
 

@@ -14,7 +14,7 @@ use weir_model::{
 };
 use weir_planner::{
     CountScope, Counts, Coverage, Digest, Evidence, Generation, Inputs, ItemFact, ItemState, Plan, Planned,
-    Proof, ProvenWeights, SecondWriter, Verdict,
+    Proof, ProvenWeights, SecondWriter, ServiceFact, ServiceState, Verdict,
 };
 use weir_wire::api::{AgentStatus, Percent, SplitInZone, Standing, ZoneStatus};
 
@@ -102,6 +102,7 @@ fn agent(fact: ItemFact) -> Agent {
         unreadable: None,
         refused: None,
         items: BTreeMap::from([(fact.split.clone(), fact)]),
+        services: Vec::new(),
     }
 }
 
@@ -160,6 +161,7 @@ fn converged_is_shown_whole() {
             failed: BTreeMap::new(),
             counted_since: None,
             second_writers: Vec::new(),
+            notes: Vec::new(),
             heard_at: Some("2027-01-15T08:01:39Z".to_owned()),
         }
     );
@@ -616,4 +618,44 @@ fn zones_show_their_worst_and_agents_nobody_declared() {
         };
         assert_eq!(standing::proven_at(sight, &zone("fra")), Some(at(shown)));
     }
+}
+
+/// Kuma asks for a named port by its name alone. It keeps nothing from converging, but somebody must be told.
+#[test]
+fn a_port_name_that_is_not_declared_is_told_with_what_to_do() {
+    let plan = plan();
+    let seen = |namespace: Option<&str>, port: u16, name: &str| ServiceFact {
+        service: "checkout".parse().unwrap(),
+        kuma_zone: "use1".parse().unwrap(),
+        namespace: namespace.map(|name| name.parse().unwrap()),
+        ports: [(port, None)].into(),
+        port_names: [(port, name.to_owned())].into(),
+        state: ServiceState::Available,
+    };
+    let mut one = agent(fact(&plan));
+    one.services = vec![seen(Some("shop"), 8080, "http"), seen(None, 9090, "admin")];
+    let two = one.clone();
+    let shown = look(&plan, &fleet([("fra-1", one), ("fra-2", two)]));
+    assert_eq!(shown.standing, Standing::Converged);
+    assert_eq!(
+        shown.notes,
+        [
+            "callers by MeshService get no split: port 8080 of MeshService checkout of Kuma zone use1, namespace shop, is \
+             called http; add `portNames: [http]` to split checkout"
+        ]
+    );
+    let mut named = plan.clone();
+    let split = named
+        .splits
+        .get_mut(&SplitName::new("checkout").unwrap())
+        .unwrap();
+    let split = std::sync::Arc::make_mut(split);
+    let item = std::sync::Arc::make_mut(split.items.get_mut(&zone("fra")).unwrap());
+    item.port_names = ["web".parse().unwrap()].into();
+    let mut other = agent(fact(&plan));
+    other.services = vec![seen(None, 8080, "http"), seen(Some("shop"), 8080, "web")];
+    let shown = look(&named, &fleet([("fra-1", other)]));
+    let told = "callers by MeshService get no split: port 8080 of MeshService checkout of Kuma zone use1 is called http; \
+                add `portNames: [web, http]` to split checkout";
+    assert_eq!(shown.notes, [told]);
 }

@@ -294,7 +294,7 @@ impl KumaKubernetes {
                 "the cluster cannot be watched, and is listed each time: {error}"
             ));
         }
-        self.witness.observed(items, &written).await;
+        self.witness.observed(items, &written, &observed.services).await;
         self.seen.remember(&observed.ours);
         let mut memory = self.memory();
         for note in notes.iter().filter(|note| !memory.notes.contains(note)) {

@@ -128,7 +128,7 @@ impl ZoneDriver for KumaUniversal {
     ) -> BoxFuture<'a, Result<Observed, DriverError>> {
         async move {
             let (observed, written) = observe::observe(&self.rest, &self.federation, mesh, items).await?;
-            self.witness.observed(items, &written).await;
+            self.witness.observed(items, &written, &observed.services).await;
             self.seen.remember(&observed.ours);
             Ok(observed)
         }

@@ -163,6 +163,16 @@ impl Check<'_> {
     fn split_names(&mut self, drafts: &[SplitDraft]) {
         let mut names: BTreeMap<_, &Place> = BTreeMap::new();
         let mut ports: BTreeMap<(&ServiceName, u16), &At<ServiceName>> = BTreeMap::new();
+        let mut sections: Sections<'_> = drafts
+            .iter()
+            .filter_map(|draft| {
+                let (service, port) = (draft.service.as_ref()?, draft.port.as_ref()?);
+                Some((
+                    (&service.value, port.value.to_string()),
+                    (port.value, &port.place),
+                ))
+            })
+            .collect();
         for draft in drafts {
             if let Some(name) = &draft.name {
                 if let Some(first) = names.get(&name.value) {
@@ -192,6 +202,42 @@ impl Check<'_> {
                 continue;
             }
             ports.insert((&service.value, port.value), service);
+            self.port_names(draft, service, port.value, &mut sections);
+        }
+    }
+}
+
+/// What Kuma tells ports of a service apart by (the name, else the number), with the port that claims it.
+type Sections<'d> = BTreeMap<(&'d ServiceName, String), (u16, &'d Place)>;
+
+impl Check<'_> {
+    /// Names of ports that another split of the service claims as well: the mesh could not tell the two apart.
+    fn port_names<'d>(
+        &mut self,
+        draft: &'d SplitDraft,
+        service: &'d At<ServiceName>,
+        port: u16,
+        sections: &mut Sections<'d>,
+    ) {
+        for name in draft.port_names.iter().flatten() {
+            let key = (&service.value, name.value.to_string());
+            match sections.get(&key) {
+                Some((other, first)) if *other != port => {
+                    let message = format!(
+                        "two splits for the port `{}` of the service `{}`",
+                        name.value, service.value
+                    );
+                    self.diagnostics.push(
+                        Diagnostic::error(codes::TWO_SPLITS, message, name.place.label("this one"))
+                            .also(first.label("and this one"))
+                            .help("a port's name belongs to one port: keep it where that port is declared"),
+                    );
+                }
+                Some(_) => {}
+                None => {
+                    sections.insert(key, (port, &name.place));
+                }
+            }
         }
     }
 }

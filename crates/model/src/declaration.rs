@@ -4,7 +4,7 @@
 //! `docs/errors` (weights sum to 100, references resolve, the last route has no match, ...).
 //! Changed with the declaration language, together with `docs/errors` and the JSON Schema.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::diagnostic::Span;
 use crate::names::{
-    BackendName, DnsLabel, FederationName, MeshName, RouteName, ServiceName, SplitName, ZoneName,
+    BackendName, DnsLabel, FederationName, MeshName, PortName, RouteName, ServiceName, SplitName, ZoneName,
 };
 use crate::weight::BasisPoints;
 
@@ -174,6 +174,8 @@ pub struct Split {
     pub service: ServiceName,
     /// `spec.port`, 1 to 65535.
     pub port: u16,
+    /// `spec.portNames`: the names that this port has where it has one. Kuma asks for a named port by its name alone.
+    pub port_names: BTreeSet<PortName>,
     /// `spec.protocol`.
     pub protocol: Protocol,
     /// `spec.backends`, at least one.

@@ -5,7 +5,7 @@
 
 use crate::declaration::{Match, Place, Platform, Protocol, Prune};
 use crate::names::{
-    BackendName, DnsLabel, FederationName, MeshName, RouteName, ServiceName, SplitName, ZoneName,
+    BackendName, DnsLabel, FederationName, MeshName, PortName, RouteName, ServiceName, SplitName, ZoneName,
 };
 use crate::reader::At;
 use crate::weight::BasisPoints;
@@ -72,6 +72,8 @@ pub(crate) struct SplitDraft {
     pub(crate) name: Option<At<SplitName>>,
     pub(crate) service: Option<At<ServiceName>>,
     pub(crate) port: Option<At<u16>>,
+    /// `None`: given, but unreadable in part.
+    pub(crate) port_names: Option<Vec<At<PortName>>>,
     pub(crate) protocol: Option<At<Protocol>>,
     pub(crate) backends: Backends,
     pub(crate) routes: Routes,

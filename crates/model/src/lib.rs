@@ -31,7 +31,8 @@ pub use declaration::{
 };
 pub use diagnostic::{Code, Diagnostic, Label, Severity, Span};
 pub use names::{
-    BackendName, DnsLabel, FederationName, MeshName, NameError, RouteName, ServiceName, SplitName, ZoneName,
+    BackendName, DnsLabel, FederationName, MeshName, NameError, PortName, PortNameError, RouteName,
+    ServiceName, SplitName, ZoneName,
 };
 pub use parse::{Parsed, parse};
 pub use precedence::{Specificity, precedence};

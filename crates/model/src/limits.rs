@@ -14,6 +14,8 @@ pub const DEPTH: usize = 32;
 pub const ALIASED_VALUES: usize = 10_000;
 /// Routes in one split.
 pub const ROUTES: usize = 64;
+/// Names of one split's port.
+pub const PORT_NAMES: usize = 8;
 /// Backends in one split.
 pub const BACKENDS: usize = 64;
 /// Header matches, or query parameter matches, in one route.

@@ -173,3 +173,74 @@ named! {
     /// A route's name; unique in its split.
     RouteName;
 }
+
+/// The name of a service's port, as Kubernetes and Kuma have it: 1 to 63 characters, `a-z`, `0-9` and `-`, neither
+/// starting nor ending in `-` (RFC 1123). It may begin with a digit (`8080-tcp`), which no [`DnsLabel`] may.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PortName(String);
+
+/// A string is no [`PortName`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PortNameError;
+
+impl fmt::Display for PortNameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a port's name has 1 to 63 of a-z, 0-9 and `-`, no `-` first or last")
+    }
+}
+
+impl std::error::Error for PortNameError {}
+
+impl PortName {
+    /// Checks and wraps a name.
+    ///
+    /// # Errors
+    /// If the string is no RFC 1123 label.
+    pub fn new(text: impl Into<String>) -> Result<Self, PortNameError> {
+        let text = text.into();
+        let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        let sound = (1..=63).contains(&text.len())
+            && text.bytes().all(allowed)
+            && !text.starts_with('-')
+            && !text.ends_with('-');
+        if sound { Ok(Self(text)) } else { Err(PortNameError) }
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for PortName {
+    type Error = PortNameError;
+    fn try_from(text: String) -> Result<Self, PortNameError> {
+        Self::new(text)
+    }
+}
+
+impl FromStr for PortName {
+    type Err = PortNameError;
+    fn from_str(text: &str) -> Result<Self, PortNameError> {
+        Self::new(text)
+    }
+}
+
+impl From<PortName> for String {
+    fn from(name: PortName) -> Self {
+        name.0
+    }
+}
+
+impl fmt::Display for PortName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl fmt::Debug for PortName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}

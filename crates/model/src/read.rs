@@ -4,13 +4,13 @@
 
 use crate::codes;
 use crate::declaration::{Place, Platform, Protocol, Prune};
-use crate::diagnostic::Span;
+use crate::diagnostic::{Diagnostic, Span};
 use crate::draft::{
     BackendDraft, Backends, Drafts, FederationDraft, KumaZone, Matches, Namespace, RouteDraft, Routes,
     SplitDraft, Unreadable, Weights, ZoneDraft,
 };
 use crate::limits;
-use crate::names::{BackendName, DnsLabel, MeshName};
+use crate::names::{BackendName, DnsLabel, MeshName, PortName};
 use crate::nearest::nearest;
 use crate::read_match::read_match;
 use crate::reader::{At, Fields, Reader, shown};
@@ -285,6 +285,7 @@ fn split(reader: &mut Reader<'_>, root: &Node, place: Place) -> SplitDraft {
         name: name.map(|at| at.map(Into::into)),
         service: None,
         port: None,
+        port_names: Some(Vec::new()),
         protocol: None,
         backends: Backends::default(),
         routes: Routes::default(),
@@ -301,6 +302,9 @@ fn split(reader: &mut Reader<'_>, root: &Node, place: Place) -> SplitDraft {
         let port = u16::try_from(port).ok()?;
         Some(reader.at(port, &entry.value.span))
     });
+    if let Some(entry) = spec.get("portNames") {
+        draft.port_names = port_names(reader, entry);
+    }
     draft.protocol = spec.get("protocol").and_then(|entry| {
         let read = |text: &str| match text {
             "http" => Some(Protocol::Http),
@@ -327,6 +331,48 @@ fn split(reader: &mut Reader<'_>, root: &Node, place: Place) -> SplitDraft {
         draft.routes = routes(reader, entry);
     }
     draft
+}
+
+/// Names of the port, each once; none where one of them is no name.
+fn port_names(reader: &mut Reader<'_>, entry: &Entry) -> Option<Vec<At<PortName>>> {
+    let items = reader.list(&entry.value, "`spec.portNames`", limits::PORT_NAMES)?;
+    let mut sound = true;
+    let mut names: Vec<At<PortName>> = Vec::new();
+    for item in items {
+        let Some(text) = reader.text(item, "a port's name") else {
+            sound = false;
+            continue;
+        };
+        let name = match PortName::new(text) {
+            Ok(name) => reader.at(name, &item.span),
+            Err(error) => {
+                sound = false;
+                reader.error(
+                    codes::BAD_NAME,
+                    &item.span,
+                    format!("`{}` is not a port's name: {error}", shown(text)),
+                    "not an RFC 1123 label",
+                    "use the name that the port has in its Service or its inbound",
+                );
+                continue;
+            }
+        };
+        if let Some(first) = names.iter().find(|first| first.value == name.value) {
+            sound = false;
+            reader.diagnostics.push(
+                Diagnostic::error(
+                    codes::DUPLICATE_NAME,
+                    format!("the port's name `{}` stands twice", name.value),
+                    name.place.label("again here"),
+                )
+                .also(first.place.label("first here"))
+                .help("remove one of the two"),
+            );
+            continue;
+        }
+        names.push(name);
+    }
+    sound.then_some(names)
 }
 
 fn backends(reader: &mut Reader<'_>, entry: &Entry) -> Backends {

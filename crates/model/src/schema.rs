@@ -86,6 +86,16 @@ fn field(field: &Field) -> Value {
         Form::Word([word]) => json!({"const": word}),
         Form::Word(words) => json!({"enum": words}),
         Form::Whole(least, most) => json!({"type": "integer", "minimum": least, "maximum": most}),
+        Form::PortNames(most) => json!({
+            "type": "array",
+            "items": {
+                "type": "string",
+                "pattern": "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$",
+                "maxLength": 63,
+            },
+            "uniqueItems": true,
+            "maxItems": most,
+        }),
         Form::Object(shape) => object(shape),
         Form::List(shape, most) => json!({"type": "array", "items": object(shape), "maxItems": most}),
         Form::Names(shape, most) => json!({

@@ -34,6 +34,8 @@ pub(crate) enum Form {
     Word(&'static [&'static str]),
     /// A whole number between two others.
     Whole(u32, u32),
+    /// A list of names of ports (RFC 1123 labels), each once, at most so many.
+    PortNames(usize),
     /// A mapping with fields of its own.
     Object(&'static Shape),
     /// A list of such mappings, at most so many.
@@ -215,6 +217,11 @@ pub(crate) static SPLIT_SPEC: Shape = shape(
             "port",
             Form::Whole(1, 65535),
             "The service's port, the same in each zone.",
+        ),
+        optional(
+            "portNames",
+            Form::PortNames(crate::limits::PORT_NAMES),
+            "The names that this port has where it has one: a named port of a Kubernetes Service, an inbound with `name`.",
         ),
         required(
             "protocol",

@@ -72,6 +72,63 @@ fn a_sound_declaration_is_read_whole() {
 
 /// YAML takes a lone carriage return for the end of a line, and so for one before `---`: what stood above must not be lost
 /// without a word, or a split would be.
+/// A port's name is wider than other names, and one port's alone.
+#[test]
+fn names_of_a_port_are_read_once_each() {
+    let with = |names: &str, more: &str| {
+        let text = WHOLE.replace("  port: 8080\n", &format!("  port: 8080\n  portNames: {names}\n"));
+        parse(&[file("shop.yaml", &format!("{text}{more}"))])
+    };
+    let other = |names: &str| {
+        let split = WHOLE.rsplit("---\n").next().unwrap();
+        let split = split.replace("name: checkout}", "name: admin}");
+        format!(
+            "---\n{}",
+            split.replace("  port: 8080\n", &format!("  port: 9090\n  portNames: {names}\n"))
+        )
+    };
+    let sound = with("[web, http, 8080-tcp]", &other("[admin]"));
+    assert_eq!(sound.diagnostics, []);
+    let mut splits = sound.declaration.splits.values();
+    let names = |split: &weir_model::Split| -> Vec<String> {
+        split.port_names.iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(names(splits.next().unwrap()), ["admin"]);
+    assert_eq!(names(splits.next().unwrap()), ["8080-tcp", "http", "web"]);
+    for (names, more, code, told) in [
+        ("[Http]", String::new(), "WEIR0301", "is not a port's name"),
+        ("['-a']", String::new(), "WEIR0301", "is not a port's name"),
+        ("[http, http]", String::new(), "WEIR0302", "stands twice"),
+        (
+            "[a, b, c, d, e, f, g, h, i]",
+            String::new(),
+            "WEIR0210",
+            "may have 8",
+        ),
+        ("http", String::new(), "WEIR0202", "portNames"),
+        (
+            "[http]",
+            other("[http]"),
+            "WEIR0305",
+            "two splits for the port `http`",
+        ),
+        (
+            "['9090']",
+            other("[admin]"),
+            "WEIR0305",
+            "two splits for the port `9090`",
+        ),
+    ] {
+        let parsed = with(names, &more);
+        assert!(parsed.refused(), "{names}");
+        let [one] = parsed.diagnostics.as_slice() else {
+            panic!("{names}: {:?}", parsed.diagnostics);
+        };
+        assert_eq!(one.code.to_string(), code, "{one:?}");
+        assert!(format!("{one:?}").contains(told), "{one:?}");
+    }
+}
+
 #[test]
 fn no_document_is_lost_between_carriage_returns() {
     let (rest, split) = WHOLE.split_at(WHOLE.rfind("---").unwrap());

@@ -22,13 +22,13 @@
 //! its items' digests, generations and commits; a plan's [`id`](plan_id) covers the roots. What did not change is not
 //! read again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use weir_model::{
     Backend, BackendName, BasisPoints, CommitId, DnsLabel, FederationName, HeaderMatch, Match, MeshName,
-    PathMatch, Protocol, QueryMatch, RouteName, ServiceName, SourceCommit, SourceName, Split, SplitName,
-    ValueMatch, ZoneName,
+    PathMatch, PortName, Protocol, QueryMatch, RouteName, ServiceName, SourceCommit, SourceName, Split,
+    SplitName, ValueMatch, ZoneName,
 };
 
 use crate::plan::{Destination, Digest, Generation, Item, ItemRoute, Plan, PlanId, SplitPlan};
@@ -60,6 +60,7 @@ pub fn item_bytes(item: &Item) -> Vec<u8> {
     list(&mut to, item.retiring.iter());
     list(&mut to, item.routes.iter());
     item.anchor.as_str().put(&mut to);
+    port_names(&mut to, &item.port_names);
     to
 }
 
@@ -76,6 +77,7 @@ pub fn split_inputs(federation: &FederationName, mesh: &MeshName, zones: &Digest
     split.protocol.put(&mut to);
     split.backends.put(&mut to);
     list(&mut to, precedence::routes(split).iter());
+    port_names(&mut to, &split.port_names);
     Digest(hash(INPUTS, &to))
 }
 
@@ -138,6 +140,14 @@ fn hash(context: &str, bytes: &[u8]) -> [u8; 32] {
     blake3::derive_key(context, bytes)
 }
 
+/// Names of a port, where there are any: the one field that came later. It stands last, and nothing stands for none, so
+/// what has none keeps the bytes that it always had and no two values share theirs.
+fn port_names(to: &mut Vec<u8>, names: &BTreeSet<PortName>) {
+    if !names.is_empty() {
+        list(to, names.iter());
+    }
+}
+
 /// A value that has canonical bytes.
 trait Put {
     fn put(&self, to: &mut Vec<u8>);
@@ -172,7 +182,7 @@ macro_rules! put_names {
     )*};
 }
 
-put_names! { String DnsLabel FederationName MeshName ZoneName SplitName ServiceName BackendName RouteName }
+put_names! { String DnsLabel PortName FederationName MeshName ZoneName SplitName ServiceName BackendName RouteName }
 
 macro_rules! put_numbers {
     ($($number:ty)*) => {$(

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use weir_model::{
-    BackendName, BasisPoints, CommitId, DnsLabel, Match, MeshName, Protocol, RouteName, ServiceName,
-    SourceName, SplitName, ZoneName,
+    BackendName, BasisPoints, CommitId, DnsLabel, Match, MeshName, PortName, Protocol, RouteName,
+    ServiceName, SourceName, SplitName, ZoneName,
 };
 
 use crate::plan::{Destination, Generation, Item, ItemRoute, Plan};
@@ -151,6 +151,9 @@ pub struct ItemChange {
     /// What callers address, if that changes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<Change<Address>>,
+    /// Names of the port, if they change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port_names: Option<Change<BTreeSet<PortName>>>,
     /// Destinations that come, go or retire.
     pub destinations: BTreeMap<BackendName, Fate>,
     /// Routes in the order of precedence, then those that are gone.
@@ -260,11 +263,18 @@ impl ItemChange {
             presence,
             replaces_listener: was.map(Programmed::of) != is.map(Programmed::of),
             address: Change::between(was.map(address).as_ref(), is.map(address).as_ref()),
+            port_names: port_names(told, is),
             destinations: fates(told, is),
             routes: routes(told, is),
             reordered: reordered(was, is),
         })
     }
+}
+
+fn port_names(was: Option<&Item>, is: Option<&Item>) -> Option<Change<BTreeSet<PortName>>> {
+    let none = BTreeSet::new();
+    let names = |item: Option<&Item>| item.map_or_else(|| none.clone(), |item| item.port_names.clone());
+    Change::between(Some(&names(was)), Some(&names(is)))
 }
 
 fn fates(was: Option<&Item>, is: Option<&Item>) -> BTreeMap<BackendName, Fate> {

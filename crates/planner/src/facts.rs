@@ -6,9 +6,11 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use weir_model::{BackendName, BasisPoints, DnsLabel, Protocol, RouteName, ServiceName, SplitName, ZoneName};
+use weir_model::{
+    BackendName, BasisPoints, DnsLabel, PortName, Protocol, RouteName, ServiceName, SplitName, ZoneName,
+};
 
-use crate::plan::{Digest, Generation};
+use crate::plan::{Digest, Generation, Item};
 
 /// The class of evidence behind a share, best first. Every share shown anywhere carries its class, age and coverage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -163,8 +165,59 @@ pub struct ServiceFact {
     pub namespace: Option<DnsLabel>,
     /// Ports and what they speak; none where the protocol cannot be split.
     pub ports: BTreeMap<u16, Option<Protocol>>,
+    /// Names of those ports that have one. A port that is named by its own number has none.
+    #[serde(default)]
+    pub port_names: BTreeMap<u16, String>,
     /// State.
     pub state: ServiceState,
+}
+
+impl ServiceFact {
+    /// The name that the item's port has here, if the item does not know it: then callers that address this MeshService
+    /// are not split, for Kuma asks for a named port by its name alone.
+    pub fn unknown_port_name(&self, item: &Item) -> Option<&str> {
+        let name = self.port_names.get(&item.port)?;
+        let known = item.port_names.iter().any(|known| known.as_str() == name);
+        (self.service == item.service && !known).then_some(name)
+    }
+
+    /// Who is not split for want of a name, and what to do about it; none if the item knows the name, or there is none.
+    pub fn unsplit(&self, item: &Item) -> Option<String> {
+        let name = self.unknown_port_name(item)?;
+        let Self {
+            service, kuma_zone, ..
+        } = self;
+        let mut place = format!("Kuma zone {kuma_zone}");
+        if let Some(namespace) = &self.namespace {
+            place = format!("{place}, namespace {namespace},");
+        }
+        let what = format!(
+            "callers by MeshService get no split: port {} of MeshService {service} of {place} is called {name}",
+            item.port
+        );
+        let mut names: Vec<String> = item.port_names.iter().map(ToString::to_string).collect();
+        names.push(name.to_owned());
+        Some(if PortName::new(name).is_ok() {
+            format!(
+                "{what}; add `portNames: [{}]` to split {}",
+                names.join(", "),
+                item.split
+            )
+        } else {
+            format!("{what}; give the port a name that a Kubernetes Service could have")
+        })
+    }
+
+    /// A port of this MeshService that Kuma would take for the item's, with its name: another port that is called by the
+    /// item's number or by one of its names.
+    pub fn other_port_of_that_name(&self, item: &Item) -> Option<(u16, &str)> {
+        let ours = |name: &str| {
+            name == item.port.to_string() || item.port_names.iter().any(|known| known.as_str() == name)
+        };
+        let others = self.port_names.iter().filter(|(port, _)| **port != item.port);
+        let mut others = others.map(|(port, name)| (*port, name.as_str()));
+        others.find(|(_, name)| self.service == item.service && ours(name))
+    }
 }
 
 /// All that one agent saw in one activation.

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use weir_model::{
-    BackendName, BasisPoints, CommitId, DnsLabel, FederationName, Match, MeshName, Protocol, RouteName,
-    ServiceName, SourceCommit, SplitName, ZoneName,
+    BackendName, BasisPoints, CommitId, DnsLabel, FederationName, Match, MeshName, PortName, Protocol,
+    RouteName, ServiceName, SourceCommit, SplitName, ZoneName,
 };
 
 /// A plan's number, from 1, only ever rising (I7). 0 stands for "none yet".
@@ -132,6 +132,9 @@ pub struct Item {
     pub service: ServiceName,
     /// The port that callers use.
     pub port: u16,
+    /// The names that this port has where it has one: Kuma asks for a named port by its name alone.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub port_names: BTreeSet<PortName>,
     /// What the port speaks.
     pub protocol: Protocol,
     /// Where each backend is. Holds every declared backend, and those of `retiring`.

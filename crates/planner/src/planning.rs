@@ -294,6 +294,7 @@ impl<'a> Whole<'a> {
                 mesh: self.mesh.clone(),
                 service: split.service.clone(),
                 port: split.port,
+                port_names: split.port_names.clone(),
                 protocol: split.protocol,
                 destinations: destinations.clone(),
                 retiring: [].into(),

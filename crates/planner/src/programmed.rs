@@ -1,7 +1,9 @@
 //! What of an item reaches the callers' Envoys: no names of ours, no generation. Two items that are the same here replace no
 //! listener, whatever else is different in them (`kuma.md` R9).
 
-use weir_model::{BasisPoints, Match, MeshName, Protocol, ServiceName};
+use std::collections::BTreeSet;
+
+use weir_model::{BasisPoints, Match, MeshName, PortName, Protocol, ServiceName};
 
 use crate::plan::{Destination, InKuma, Item, ItemRoute};
 
@@ -11,6 +13,7 @@ pub(crate) struct Programmed<'a> {
     mesh: &'a MeshName,
     service: &'a ServiceName,
     port: u16,
+    port_names: &'a BTreeSet<PortName>,
     /// Which kind of policy: http, http2 and grpc are written alike.
     tcp: bool,
     destinations: Vec<InKuma<'a>>,
@@ -38,6 +41,7 @@ impl<'a> Programmed<'a> {
             mesh: &item.mesh,
             service: &item.service,
             port: item.port,
+            port_names: &item.port_names,
             tcp: item.protocol == Protocol::Tcp,
             destinations: item.destinations.values().map(Destination::in_kuma).collect(),
             routes: item.routes.iter().map(route).collect(),

@@ -5,8 +5,10 @@
 //! need are warm. So before the weights of a split come, and before they go, every cluster that either side of the change
 //! uses is held by the anchor.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
-use weir_planner::Generation;
+use weir_planner::{Generation, ServiceFact};
 
 use crate::envoy::{Called, called, conditions, listeners, manager, unified_name};
 use crate::object::Object;
@@ -108,6 +110,8 @@ pub struct Anchored {
     pub service: String,
     /// Its port.
     pub port: u16,
+    /// What else the policy calls the port.
+    port_names: BTreeSet<String>,
     /// The value that no request carries.
     value: String,
 }
@@ -115,13 +119,17 @@ pub struct Anchored {
 impl Anchored {
     /// Reads an object; none if it has no anchor or does not say for what.
     pub fn of(object: &Object) -> Option<Self> {
-        let to = object.spec.get("to")?.get(0)?;
+        let all = object.spec.get("to")?.as_array()?;
+        let section = |to: &Value| to.pointer("/targetRef/sectionName")?.as_str().map(str::to_owned);
+        // The number comes first.
+        let to = all.first()?;
         let rule = to.get("rules")?.as_array()?.iter().find(|rule| is_anchor(rule))?;
         let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
         Some(Self {
             mesh: object.mesh.to_string(),
             service: text(to.pointer("/targetRef/labels/kuma.io~1display-name"))?,
-            port: to.pointer("/targetRef/sectionName")?.as_str()?.parse().ok()?,
+            port: section(to)?.parse().ok()?,
+            port_names: all.iter().skip(1).filter_map(section).collect(),
             value: text(rule.pointer("/matches/0/headers/0/value"))?,
         })
     }
@@ -141,16 +149,22 @@ pub enum Held {
 }
 
 /// Reads a dump of listeners, as [`crate::weights`] does.
-pub fn holds(anchored: &Anchored, dump: &Value) -> Held {
+///
+/// A proxy that no section of a policy reaches is not waited for: it calls a named port of one of these services by number,
+/// or by a name that the policy does not have.
+pub fn holds(anchored: &Anchored, dump: &Value, services: &[ServiceFact]) -> Held {
     let Some(listeners) = listeners(dump) else {
         return Held::No;
     };
     let held = listeners.into_iter().filter_map(|listener| {
         let active = listener.pointer("/active_state/listener")?;
-        match called(&anchored.mesh, &anchored.service, anchored.port, active) {
-            Called::Other => None,
+        let number = anchored.port.to_string();
+        let is_port = |at: &str| at == number || anchored.port_names.contains(at);
+        match called(&anchored.mesh, &anchored.service, is_port, active) {
+            Called::Other | Called::Named(_) => None,
             Called::Unclear => Some(Held::No),
-            Called::This => Some(listener_holds(anchored, active)),
+            Called::This(kri) if kri.named(anchored.port, services).is_some() => None,
+            Called::This(_) => Some(listener_holds(anchored, active)),
         }
     });
     held.max().unwrap_or(Held::NotCalling)
@@ -169,7 +183,7 @@ fn listener_holds(anchored: &Anchored, listener: &Value) -> Held {
         let conditions = conditions(route.get("match").unwrap_or(&Value::Null));
         if conditions.is_ok_and(|conditions| conditions.is_anchor(&anchored.value)) {
             anchor = true;
-        } else if !leads_home(route, listener) {
+        } else if !leads_home(anchored, route, listener) {
             besides = true;
         }
     }
@@ -181,7 +195,7 @@ fn listener_holds(anchored: &Anchored, listener: &Value) -> Held {
 }
 
 /// Whether a route sends everything to what its listener is for: Kuma's own route where no policy has one.
-fn leads_home(route: &Value, listener: &Value) -> bool {
+fn leads_home(anchored: &Anchored, route: &Value, listener: &Value) -> bool {
     let (Some(cluster), Some(name)) = (
         route.pointer("/route/cluster").and_then(Value::as_str),
         unified_name(listener),
@@ -189,8 +203,8 @@ fn leads_home(route: &Value, listener: &Value) -> bool {
         return false;
     };
     let parts: Vec<_> = name.split('_').collect();
-    let ["kri", kind, mesh, zone, namespace, service, port] = parts.as_slice() else {
+    let ["kri", kind, mesh, zone, namespace, service, _] = parts.as_slice() else {
         return false;
     };
-    cluster == name || cluster == format!("{mesh}_{service}_{namespace}_{zone}_{kind}_{port}")
+    cluster == name || cluster == format!("{mesh}_{service}_{namespace}_{zone}_{kind}_{}", anchored.port)
 }

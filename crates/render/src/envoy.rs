@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
-use weir_model::{BackendName, BasisPoints, Protocol, ValueMatch};
-use weir_planner::{Destination, Item, ProvenWeights};
+use weir_model::{BackendName, BasisPoints, DnsLabel, Protocol, ValueMatch};
+use weir_planner::{Destination, Item, ProvenWeights, ServiceFact};
 
 use crate::expected::{self, Conditions, Path};
 
@@ -24,12 +24,17 @@ pub enum Live {
     Unknown(String),
 }
 
-/// Reads a dump: of `/config_dump?resource=dynamic_listeners`, or a whole one as control planes hand it out.
-pub fn weights(item: &Item, dump: &Value) -> Live {
+/// Reads a dump: of `/config_dump?resource=dynamic_listeners`, or a whole one as control planes hand it out. `services`
+/// are those of the zone: by them a port is known that goes by a name which the item does not have.
+pub fn weights(item: &Item, dump: &Value, services: &[ServiceFact]) -> Live {
     let Some(listeners) = listeners(dump) else {
         return Live::Unknown("the configuration dump has no list of listeners".to_owned());
     };
     let mut agreed: Option<ProvenWeights> = None;
+    let mut ours = BTreeSet::new();
+    let mut unknown = Vec::new();
+    let number = item.port.to_string();
+    let is_port = |at: &str| at == number || item.port_names.iter().any(|name| name.as_str() == at);
     for listener in listeners {
         let name = listener
             .get("name")
@@ -38,12 +43,27 @@ pub fn weights(item: &Item, dump: &Value) -> Live {
         let Some(active) = listener.pointer("/active_state/listener") else {
             continue; // warming or draining: no request goes through it
         };
-        match called(item.mesh.as_str(), item.service.as_str(), item.port, active) {
+        match called(item.mesh.as_str(), item.service.as_str(), is_port, active) {
             Called::Other => continue,
             Called::Unclear => {
                 return Live::Unknown(format!("listener {name} does not say which service it is for"));
             }
-            Called::This => {}
+            Called::Named(kri) => {
+                unknown.push((name, kri));
+                continue;
+            }
+            Called::This(kri) => {
+                if let Some(called) = kri.named(item.port, services) {
+                    return Live::Different(format!(
+                        "its outbound names port {} of MeshService {} of Kuma zone {} by number, and Kuma lets a policy reach \
+                         a port that is called {called} by that name alone; callers that name ports by number get a split by \
+                         the MeshMultiZoneService, or once the port has no name",
+                        item.port, item.service, kri.zone
+                    ))
+                    .at(name);
+                }
+                ours.insert(kri.destination());
+            }
         }
         let found = match read(item, active) {
             Ok(found) => found,
@@ -56,6 +76,27 @@ pub fn weights(item: &Item, dump: &Value) -> Live {
                 ));
             }
             _ => agreed = Some(found),
+        }
+    }
+    for (name, kri) in unknown {
+        match kri.number(services) {
+            // The callers of a port that Kuma knows by another name are not split.
+            Number::Of(port, fact) if port == item.port => {
+                let what = fact
+                    .unsplit(item)
+                    .unwrap_or_else(|| format!("its port is called {}", kri.port));
+                return Live::Different(what).at(name);
+            }
+            Number::Of(..) => {}
+            // Where this proxy calls the split's port of the same destination, this is another of its ports.
+            Number::Unknown if ours.contains(&kri.destination()) => {}
+            Number::Unknown => {
+                return Live::Unknown(format!(
+                    "which port of {} is called {} is not known; if it is {}, add it to portNames of split {}",
+                    item.service, kri.port, item.port, item.split
+                ))
+                .at(name);
+            }
         }
     }
     agreed.map_or(Live::NotCalling, Live::Weights)
@@ -96,19 +137,85 @@ pub(crate) fn listeners(dump: &Value) -> Option<Vec<&Value>> {
     Some(found)
 }
 
-pub(crate) enum Called {
-    This,
+pub(crate) enum Called<'a> {
+    /// The service and port.
+    This(Kri<'a>),
+    /// The service, by a name of a port that is not known to be the port's.
+    Named(Kri<'a>),
     Other,
     Unclear,
 }
 
+/// A Kuma resource identifier of a service's port.
+#[derive(Clone, Copy)]
+pub(crate) struct Kri<'a> {
+    kind: &'a str,
+    zone: &'a str,
+    namespace: &'a str,
+    service: &'a str,
+    port: &'a str,
+}
+
+enum Number<'a> {
+    Of(u16, &'a ServiceFact),
+    Unknown,
+}
+
+impl<'a> Kri<'a> {
+    /// Without the port.
+    fn destination(self) -> (&'a str, &'a str, &'a str) {
+        (self.kind, self.zone, self.namespace)
+    }
+
+    fn is_at(self, fact: &ServiceFact) -> bool {
+        let namespace = fact.namespace.as_ref().map_or("", DnsLabel::as_str);
+        fact.service.as_str() == self.service
+            && fact.kuma_zone.as_str() == self.zone
+            && namespace == self.namespace
+    }
+
+    /// The name of a port, where this says its number all the same: as the outbounds do that are written into a
+    /// Dataplane. Those that Kuma makes for virtual addresses go by the name.
+    pub(crate) fn named(self, port: u16, services: &[ServiceFact]) -> Option<&str> {
+        if self.kind != "msvc" || self.port != port.to_string() {
+            return None;
+        }
+        let fact = services.iter().find(|fact| self.is_at(fact))?;
+        fact.port_names.get(&port).map(String::as_str)
+    }
+
+    /// The number of the port that goes by this name. A MeshMultiZoneService gives ports names of its own, most likely
+    /// those that its MeshServices have.
+    fn number(self, services: &[ServiceFact]) -> Number<'_> {
+        let many = self.kind == "mzsvc";
+        for fact in services
+            .iter()
+            .filter(|fact| fact.service.as_str() == self.service)
+        {
+            let namespace = fact.namespace.as_ref().map_or("", DnsLabel::as_str);
+            let here = fact.kuma_zone.as_str() == self.zone && namespace == self.namespace;
+            let port = fact.port_names.iter().find(|(_, name)| *name == self.port);
+            if let Some((port, _)) = port.filter(|_| many || here) {
+                return Number::Of(*port, fact);
+            }
+        }
+        Number::Unknown
+    }
+}
+
 /// Which service an outbound listener is for. The name in its metadata has the parts of a Kuma resource identifier:
-/// `kri_<kind>_<mesh>_<zone>_<namespace>_<name>_<port>`.
+/// `kri_<kind>_<mesh>_<zone>_<namespace>_<name>_<port>`, where the port is its name if it has one, else its number.
 ///
 /// Two kinds of outbound listener are for no service that a plan names, and carry no such name: a transparent proxy's
 /// pass-through, which sends on to wherever a connection was meant for, and one for a legacy service, which says so in
 /// its tags.
-pub(crate) fn called(mesh: &str, service: &str, port: u16, listener: &Value) -> Called {
+/// `ours` says whether a port's name, or its number, is that of the port.
+pub(crate) fn called<'a>(
+    mesh: &str,
+    service: &str,
+    ours: impl Fn(&str) -> bool,
+    listener: &'a Value,
+) -> Called<'a> {
     if listener.get("traffic_direction").and_then(Value::as_str) != Some("OUTBOUND") {
         return Called::Other;
     }
@@ -121,13 +228,27 @@ pub(crate) fn called(mesh: &str, service: &str, port: u16, listener: &Value) -> 
         return if legacy { Called::Other } else { Called::Unclear };
     };
     let parts: Vec<_> = name.split('_').collect();
-    let ["kri", kind, in_mesh, _zone, _namespace, called, at] = parts.as_slice() else {
+    let ["kri", kind, in_mesh, zone, namespace, called, port] = parts.as_slice() else {
         // Another kind of destination (a pass-through, a legacy service) has another kind of name.
         return Called::Other;
     };
-    let ours =
-        ["msvc", "mzsvc"].contains(kind) && *in_mesh == mesh && *called == service && *at == port.to_string();
-    if ours { Called::This } else { Called::Other }
+    if !["msvc", "mzsvc"].contains(kind) || *in_mesh != mesh || *called != service {
+        return Called::Other;
+    }
+    let kri = Kri {
+        kind,
+        zone,
+        namespace,
+        service: called,
+        port,
+    };
+    if ours(port) {
+        Called::This(kri)
+    } else if port.parse::<u16>().is_ok() {
+        Called::Other
+    } else {
+        Called::Named(kri)
+    }
 }
 
 /// The name that says what an outbound listener is for.

@@ -38,20 +38,29 @@ pub fn render(item: &Item, federation: &FederationName, form: &Form, options: Op
         Protocol::Http | Protocol::Http2 | Protocol::Grpc => Kind::MeshHttpRoute,
         Protocol::Tcp => Kind::MeshTcpRoute,
     };
-    let target = |to: Target| {
-        json!({
-            "targetRef": {
-                "kind": to.kind(),
-                "labels": { "kuma.io/display-name": item.service },
-                // Without it the policy takes all ports of the service and sends them to this one.
-                "sectionName": item.port.to_string(),
-            },
-            "rules": match kind {
-                Kind::MeshHttpRoute => http_rules(item, to, options),
-                Kind::MeshTcpRoute => tcp_rules(item),
-            },
+    // Kuma compares a section with a port's name, and with its number only where it has no name. Without a section the
+    // policy takes all ports of the service and sends them to this one.
+    let mut sections = vec![item.port.to_string()];
+    let names = item.port_names.iter().map(ToString::to_string);
+    sections.extend(names.filter(|name| *name != item.port.to_string()));
+    let targets: Vec<Value> = sections
+        .iter()
+        .flat_map(|section| {
+            [Target::Service, Target::MultiZone].map(|to| {
+                json!({
+                    "targetRef": {
+                        "kind": to.kind(),
+                        "labels": { "kuma.io/display-name": item.service },
+                        "sectionName": section,
+                    },
+                    "rules": match kind {
+                        Kind::MeshHttpRoute => http_rules(item, to, options),
+                        Kind::MeshTcpRoute => tcp_rules(item),
+                    },
+                })
+            })
         })
-    };
+        .collect();
     vec![Object {
         kind,
         mesh: item.mesh.clone(),
@@ -59,7 +68,7 @@ pub fn render(item: &Item, federation: &FederationName, form: &Form, options: Op
         labels: labels(item, federation, form),
         spec: json!({
             "targetRef": { "kind": "Mesh" },
-            "to": [target(Target::Service), target(Target::MultiZone)],
+            "to": targets,
         }),
     }]
 }

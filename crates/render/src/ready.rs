@@ -12,6 +12,15 @@ use weir_planner::{Destination, Item, ServiceFact, ServiceState};
 /// # Errors
 /// One sentence for people.
 pub fn ready(item: &Item, services: &[ServiceFact]) -> Result<(), String> {
+    for fact in services {
+        if let Some((port, name)) = fact.other_port_of_that_name(item) {
+            return Err(format!(
+                "in Kuma zone {} port {port} of MeshService {} is named {name}, and Kuma would take it for port {} of this \
+                 split; remove {name} from the split's portNames, or give that port another name",
+                fact.kuma_zone, fact.service, item.port
+            ));
+        }
+    }
     for backend in item.weighted() {
         let Some(to) = item.destinations.get(backend) else {
             return Err(format!(

@@ -119,7 +119,7 @@ fn names(item: &Item, target: &Value) -> bool {
         .map(str::parse::<u16>)
     {
         Some(Ok(port)) => port == item.port,
-        Some(Err(_)) | None => true,
+        Some(Err(_)) | None => true, // a name may be this port's, declared or not
     };
     (by_label || by_name) && port
 }

@@ -21,6 +21,7 @@ async fn main() -> anyhow::Result<()> {
         mesh: "default".into(),
         service: "checkout".into(),
         port: 8080,
+        port_name: None,
         keeper: Keeper::none(),
     };
     let zones = vec!["fra".to_owned(), "ams".to_owned()];

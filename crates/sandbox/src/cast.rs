@@ -23,6 +23,8 @@ pub struct Stage {
     pub service: String,
     /// The port of that service.
     pub port: u16,
+    /// The name that this port has in the MeshServices, if it has one.
+    pub port_name: Option<String>,
     /// Starts processes so that none outlives the sandbox.
     pub keeper: Keeper,
 }

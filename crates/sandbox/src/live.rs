@@ -48,6 +48,7 @@ pub async fn run(place: Place) -> anyhow::Result<ExitCode> {
         dir: place.dir,
         real: place.real,
         bare: false,
+        port_name: None,
     };
     let mut say = |text: &str| {
         // Nobody is left to tell if this fails.
@@ -353,6 +354,7 @@ mod tests {
             failed: BTreeMap::new(),
             counted_since: None,
             second_writers: Vec::new(),
+            notes: Vec::new(),
             heard_at: None,
         };
         let split = SplitStatus {

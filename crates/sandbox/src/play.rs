@@ -42,6 +42,9 @@ pub struct Setup {
     pub real: bool,
     /// With agents that write bare policies.
     pub bare: bool,
+    /// The name of the service's port in its MeshServices, if it has one. The first commit does not declare it, and is
+    /// therefore not waited for: no zone can prove it.
+    pub port_name: Option<String>,
 }
 
 /// What the zones are, and what they take.
@@ -132,8 +135,8 @@ impl Play {
     /// # Errors
     /// Whatever did not start.
     pub async fn start_on(scene: Scene, setup: Setup, mut say: impl FnMut(&str)) -> anyhow::Result<Self> {
-        let (dir, temporary) = directory(setup.dir)?;
-        match Self::start_in(&dir, scene, setup.real, setup.bare, &mut say).await {
+        let (dir, temporary) = directory(setup.dir.clone())?;
+        match Self::start_in(&dir, scene, &setup, &mut say).await {
             Ok(mut play) => {
                 play.temporary = temporary;
                 Ok(play)
@@ -156,16 +159,17 @@ impl Play {
     async fn start_in(
         dir: &Path,
         scene: Scene,
-        real: bool,
-        bare: bool,
+        setup: &Setup,
         say: &mut impl FnMut(&str),
     ) -> anyhow::Result<Self> {
+        let Setup { real, bare, .. } = *setup;
         let keeper = Keeper::start()?;
         let stage = Stage {
             dir: dir.to_path_buf(),
             mesh: "default".into(),
             service: "checkout".into(),
             port: 8080,
+            port_name: setup.port_name.clone(),
             keeper: keeper.clone(),
         };
         let ground = scene.ground();
@@ -231,6 +235,9 @@ impl Play {
             if let Err(error) = joined {
                 return Err(play.failed(error).await);
             }
+        }
+        if setup.port_name.is_some() {
+            return Ok(play);
         }
         let first = play.first_commit.clone();
         if let Err(error) = play.proven(&first).await {

@@ -71,6 +71,7 @@ pub async fn run(place: Place, tour: Tour) -> anyhow::Result<ExitCode> {
         dir: place.dir,
         real: place.real,
         bare: tour.bare,
+        port_name: None,
     };
     let mut say = |text: &str| {
         // Nobody is left to tell if this fails.

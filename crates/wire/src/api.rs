@@ -131,6 +131,9 @@ pub struct SplitInZone {
     pub counted_since: Option<String>,
     /// Other people's policies on the same service, each in words.
     pub second_writers: Vec<String>,
+    /// What holds nothing up and should be known all the same, each in words with what to do.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// When the zone's newest report on this was made.
     pub heard_at: Option<String>,
 }

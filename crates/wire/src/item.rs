@@ -48,6 +48,7 @@ impl From<&Item> for v1::Item {
             generation: item.generation.0,
             commit: item.commit.0.clone(),
             digest: item.digest.0.to_vec(),
+            port_names: item.port_names.iter().map(ToString::to_string).collect(),
         }
     }
 }
@@ -71,6 +72,12 @@ impl TryFrom<&v1::Item> for Item {
                 return Err(twice("retiring", name));
             }
         }
+        let mut port_names = BTreeSet::new();
+        for name in &from.port_names {
+            if !port_names.insert(read("port_names", name)?) {
+                return Err(twice("port_names", name));
+            }
+        }
         let routes: Result<_, _> = from
             .routes
             .iter()
@@ -84,6 +91,7 @@ impl TryFrom<&v1::Item> for Item {
             mesh: read("mesh", &from.mesh)?,
             service: read("service", &from.service)?,
             port: port("port", from.port)?,
+            port_names,
             protocol: protocol("protocol", &from.protocol)?,
             destinations,
             retiring,

@@ -90,6 +90,7 @@ impl From<&ServiceFact> for v1::ServiceFact {
         let ports = fact.ports.iter().map(|(port, protocol)| v1::PortFact {
             port: (*port).into(),
             protocol: protocol.map(protocol_out).unwrap_or_default().to_owned(),
+            name: fact.port_names.get(port).cloned().unwrap_or_default(),
         });
         Self {
             service: fact.service.to_string(),
@@ -110,11 +111,15 @@ impl TryFrom<&v1::ServiceFact> for ServiceFact {
 
     fn try_from(from: &v1::ServiceFact) -> Result<Self, WireError> {
         let mut ports = BTreeMap::new();
+        let mut port_names = BTreeMap::new();
         for fact in &from.ports {
             // A protocol that we do not know is one that we cannot split.
             let protocol = crate::scalar::protocol("ports", &fact.protocol).ok();
             if ports.insert(port("ports", fact.port)?, protocol).is_some() {
                 return Err(twice("ports", &fact.port.to_string()));
+            }
+            if let Some(name) = text(&fact.name) {
+                port_names.insert(port("ports", fact.port)?, name);
             }
         }
         Ok(Self {
@@ -122,6 +127,7 @@ impl TryFrom<&v1::ServiceFact> for ServiceFact {
             kuma_zone: read("kuma_zone", &from.kuma_zone)?,
             namespace: label("namespace", &from.namespace)?,
             ports,
+            port_names,
             state: service_state(&from.state),
         })
     }

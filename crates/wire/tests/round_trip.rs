@@ -13,7 +13,8 @@ use proptest::sample::select;
 use prost::Message as _;
 use weir_model::{
     BackendName, BasisPoints, CommitId, DnsLabel, FederationName, HeaderMatch, Match, MeshName, PathMatch,
-    Protocol, QueryMatch, RouteName, ServiceName, SourceCommit, SourceName, SplitName, ValueMatch, ZoneName,
+    PortName, Protocol, QueryMatch, RouteName, ServiceName, SourceCommit, SourceName, SplitName, ValueMatch,
+    ZoneName,
 };
 use weir_planner::{
     CountScope, Counts, Coverage, Destination, Digest, Evidence, Generation, Item, ItemFact, ItemRef,
@@ -94,6 +95,10 @@ fn destination() -> impl Strategy<Value = Destination> {
     )
 }
 
+fn port_name() -> impl Strategy<Value = PortName> {
+    "[a-z0-9]([a-z0-9-]{0,4}[a-z0-9])?".prop_map(|name| PortName::new(name).unwrap())
+}
+
 /// An item for zone `fra` of mesh `default`, at a generation up to 9.
 fn item() -> impl Strategy<Value = Item> {
     let route = (named(), matches(), weights()).prop_map(|(name, matches, weights)| ItemRoute {
@@ -103,7 +108,12 @@ fn item() -> impl Strategy<Value = Item> {
     });
     (
         named::<SplitName>(),
-        (named::<ServiceName>(), 1_u16.., protocol()),
+        (
+            named::<ServiceName>(),
+            1_u16..,
+            protocol(),
+            btree_set(port_name(), 0..3),
+        ),
         btree_map(named::<BackendName>(), destination(), 0..4),
         btree_set(named::<BackendName>(), 0..3),
         vec(route, 0..4),
@@ -114,7 +124,7 @@ fn item() -> impl Strategy<Value = Item> {
         .prop_map(
             |(
                 split,
-                (service, port, protocol),
+                (service, port, protocol, port_names),
                 destinations,
                 retiring,
                 routes,
@@ -129,6 +139,7 @@ fn item() -> impl Strategy<Value = Item> {
                     mesh: MeshName::new("default").unwrap(),
                     service,
                     port,
+                    port_names,
                     protocol,
                     destinations,
                     retiring,
@@ -228,7 +239,7 @@ fn counts() -> impl Strategy<Value = Counts> {
 }
 
 fn report() -> impl Strategy<Value = AgentReport> {
-    let ports = btree_map(1_u16.., option::of(protocol()), 0..3);
+    let ports = btree_map(1_u16.., (option::of(protocol()), option::of("[a-z]{1,4}")), 0..3);
     let service_state = select(vec![
         ServiceState::Available,
         ServiceState::Unavailable,
@@ -239,7 +250,11 @@ fn report() -> impl Strategy<Value = AgentReport> {
             service,
             kuma_zone,
             namespace,
-            ports,
+            ports: ports.iter().map(|(port, (speaks, _))| (*port, *speaks)).collect(),
+            port_names: ports
+                .into_iter()
+                .filter_map(|(port, (_, name))| Some((port, name?)))
+                .collect(),
             state,
         },
     );

@@ -89,6 +89,7 @@ mod tests {
             failed: BTreeMap::new(),
             counted_since: None,
             second_writers: Vec::new(),
+            notes: Vec::new(),
             heard_at: None,
         }
     }

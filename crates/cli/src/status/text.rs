@@ -123,6 +123,9 @@ fn zone(page: &mut Page, split: &SplitStatus, zone: &SplitInZone, clock: Clock) 
     for writer in &zone.second_writers {
         page.words(4, 2, Paint::Yellow, &format!("also writes here: {writer}"));
     }
+    for note in &zone.notes {
+        page.words(4, 2, Paint::Yellow, &format!("note: {note}"));
+    }
     shares(page, split, zone);
     page.words(4, 2, Paint::Plain, &counted(zone, clock));
 }

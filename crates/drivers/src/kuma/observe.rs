@@ -243,21 +243,26 @@ async fn services(
 pub(crate) fn service(document: &Value, display_name: Option<&str>) -> Option<ServiceFact> {
     let dns = |key: &str| policy::label(document, key).and_then(|text| DnsLabel::new(text).ok());
     let spec = document.get("spec")?;
-    let ports = spec
-        .get("ports")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .filter_map(|port| {
-            let number = u16::try_from(port.get("port")?.as_u64()?).ok()?;
-            Some((number, protocol(port.get("appProtocol").and_then(Value::as_str))))
-        })
-        .collect();
+    let all = spec.get("ports").and_then(Value::as_array).into_iter().flatten();
+    let (mut ports, mut port_names) = (BTreeMap::new(), BTreeMap::new());
+    for port in all {
+        let number = port.get("port").and_then(Value::as_u64);
+        let Some(number) = number.and_then(|number| u16::try_from(number).ok()) else {
+            continue;
+        };
+        let text = |key: &str| port.get(key).and_then(Value::as_str);
+        ports.insert(number, protocol(text("appProtocol")));
+        // Kuma names a port that has no name by its number.
+        if let Some(name) = text("name").filter(|name| !name.is_empty() && *name != number.to_string()) {
+            port_names.insert(number, name.to_owned());
+        }
+    }
     Some(ServiceFact {
         service: DnsLabel::new(display_name?).ok()?.into(),
         kuma_zone: dns("kuma.io/zone")?,
         namespace: dns("k8s.kuma.io/namespace"),
         ports,
+        port_names,
         state: match spec.get("state").and_then(Value::as_str) {
             Some("Available") => ServiceState::Available,
             Some("Unavailable") => ServiceState::Unavailable,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde_json::Value;
 use weir_model::BasisPoints;
-use weir_planner::{Coverage, Evidence, Item, Proof, ProvenWeights, Verdict};
+use weir_planner::{Coverage, Evidence, Item, Proof, ProvenWeights, ServiceFact, Verdict};
 use weir_render::Live;
 
 /// What one proxy says about one item.
@@ -21,9 +21,9 @@ pub(crate) enum Reading {
     Unclear(String),
 }
 
-/// Reads one proxy's dump for one item.
-pub(crate) fn read(item: &Item, dump: &Value) -> Reading {
-    match weir_render::weights(item, dump) {
+/// Reads one proxy's dump for one item, with what the zone was seen to have.
+pub(crate) fn read(item: &Item, dump: &Value, services: &[ServiceFact]) -> Reading {
+    match weir_render::weights(item, dump, services) {
         Live::NotCalling => Reading::NotCaller,
         Live::Weights(weights) => Reading::Weights(weights),
         Live::Different(what) => Reading::Different(what),

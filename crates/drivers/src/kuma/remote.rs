@@ -9,7 +9,7 @@ use futures::StreamExt as _;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 use weir_model::{MeshName, SplitName};
-use weir_planner::{Coverage, Digest, Evidence, Item, Proof, Verdict};
+use weir_planner::{Coverage, Digest, Evidence, Item, Proof, ServiceFact, Verdict};
 
 use super::budget::Budget;
 use super::elsewhere::{Dataplane, as_dump};
@@ -132,7 +132,13 @@ impl Remote {
     }
 
     /// The best evidence on one item.
-    pub(crate) async fn prove(&mut self, rest: &Rest, item: &Item, here: String) -> Proof {
+    pub(crate) async fn prove(
+        &mut self,
+        rest: &Rest,
+        item: &Item,
+        services: &[ServiceFact],
+        here: String,
+    ) -> Proof {
         let now = Timestamp::now();
         self.expect(&item.split, item.digest);
         let patient = self.changes.get(&item.split).is_some_and(Change::is_settled);
@@ -164,7 +170,8 @@ impl Remote {
                 (proof.clone(), Vec::new())
             }
             _ => {
-                let (proof, computed, moved) = acknowledge(rest, item, &callers, change.written, now).await;
+                let (proof, computed, moved) =
+                    acknowledge(rest, item, services, &callers, change.written, now).await;
                 // The ground moved: what was read from a proxy while the control plane still computed the plan says
                 // nothing of what it sends now.
                 if moved {
@@ -176,7 +183,7 @@ impl Remote {
         };
         if let Some(next) = change.next_sample(&computed, item, self.per_change, now) {
             match self.budget.take(now) {
-                Ok(()) => change.sample(rest, item, next, now).await,
+                Ok(()) => change.sample(rest, item, services, next, now).await,
                 Err(why) => tracing::debug!(split = %item.split, why, "not sampled"),
             }
         }
@@ -217,12 +224,19 @@ impl Change {
             .cloned()
     }
 
-    async fn sample(&mut self, rest: &Rest, item: &Item, name: String, now: Timestamp) {
+    async fn sample(
+        &mut self,
+        rest: &Rest,
+        item: &Item,
+        services: &[ServiceFact],
+        name: String,
+        now: Timestamp,
+    ) {
         self.calls += 1;
         self.last_call = Some(now);
         let path = format!("meshes/{}/dataplanes/{name}/xds", item.mesh);
         let reading = match rest.get(&path).await {
-            Ok(Some(dump)) => proof::read(item, &dump),
+            Ok(Some(dump)) => proof::read(item, &dump, services),
             Ok(None) => return,
             Err(error) => Reading::Unclear(error.to_string()),
         };
@@ -236,6 +250,7 @@ impl Change {
 async fn acknowledge(
     rest: &Rest,
     item: &Item,
+    services: &[ServiceFact],
     callers: &[Dataplane],
     written: Option<Timestamp>,
     now: Timestamp,
@@ -244,7 +259,7 @@ async fn acknowledge(
     let asks: Vec<_> = callers
         .iter()
         .take(LOOKED_AT)
-        .map(|dataplane| computed_for(rest, item, &dataplane.name))
+        .map(|dataplane| computed_for(rest, item, services, &dataplane.name))
         .collect();
     let answers: Vec<_> = futures::stream::iter(asks).buffered(ABREAST).collect().await;
     let looked: Vec<(&Dataplane, Result<Reading, String>)> = callers.iter().zip(answers).collect();
@@ -275,7 +290,11 @@ async fn acknowledge(
                     None => "it is not known when the policy was written".to_owned(),
                 }
             }
-            Ok(Reading::Weights(_) | Reading::Different(_)) => {
+            Ok(Reading::Different(what)) => {
+                moved = true;
+                format!("as the control plane computes it for {}, {what}", dataplane.name)
+            }
+            Ok(Reading::Weights(_)) => {
                 moved = true;
                 format!(
                     "the control plane computes other weights than the planned ones for {}",
@@ -301,11 +320,16 @@ async fn acknowledge(
 }
 
 /// What the control plane would send to one dataplane, read for one item.
-async fn computed_for(rest: &Rest, item: &Item, name: &str) -> Result<Reading, String> {
+async fn computed_for(
+    rest: &Rest,
+    item: &Item,
+    services: &[ServiceFact],
+    name: &str,
+) -> Result<Reading, String> {
     let path = format!("meshes/{}/dataplanes/{name}/_config", item.mesh);
     match rest.get(&path).await {
         Ok(Some(config)) => as_dump(&config)
-            .map(|dump| proof::read(item, &dump))
+            .map(|dump| proof::read(item, &dump, services))
             .ok_or_else(|| format!("the configuration computed for {name} has no listeners")),
         Ok(None) => Err(format!("{name} is gone")),
         Err(error) => Err(error.to_string()),

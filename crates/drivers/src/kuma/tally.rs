@@ -249,6 +249,7 @@ mod tests {
             mesh: MeshName::new("default").unwrap(),
             service: service.clone(),
             port,
+            port_names: [].into(),
             protocol: Protocol::Http,
             destinations: BTreeMap::from([(
                 backend.clone(),

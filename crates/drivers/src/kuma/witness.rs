@@ -12,7 +12,7 @@ use futures::StreamExt as _;
 use jiff::Timestamp;
 use serde_json::Value;
 use weir_model::SplitName;
-use weir_planner::{CountScope, Counts, Evidence, Item, Proof};
+use weir_planner::{CountScope, Counts, Evidence, Item, Proof, ServiceFact};
 use weir_render::{Anchored, Held, Object};
 
 use super::elsewhere::Dataplane;
@@ -42,6 +42,8 @@ pub(crate) struct Witness {
 #[derive(Debug, Default)]
 struct Memory {
     tally: Tally,
+    /// MeshServices of the zone, as last observed.
+    services: Arc<[ServiceFact]>,
     /// What a person should know and no proof says: dead sockets, proxies that cannot be read.
     notes: Vec<String>,
 }
@@ -76,8 +78,14 @@ impl Witness {
         self.memory().notes.clone()
     }
 
-    /// Remembers what was observed: which items are driven, and when policies of ours were last written.
-    pub(crate) async fn observed(&self, items: &[Arc<Item>], written: &[(SplitName, Timestamp)]) {
+    /// Remembers what was observed: which items are driven, when policies of ours were last written, and the MeshServices.
+    pub(crate) async fn observed(
+        &self,
+        items: &[Arc<Item>],
+        written: &[(SplitName, Timestamp)],
+        services: &[ServiceFact],
+    ) {
+        self.memory().services = services.into();
         let mut remote = self.remote.lock().await;
         for item in items {
             remote.expect(&item.split, item.digest);
@@ -134,12 +142,15 @@ impl Witness {
     pub(crate) async fn prove(&self, items: &[Arc<Item>]) -> Vec<Proof> {
         let at = Timestamp::now();
         let dumps = self.ask_all(LISTENERS).await;
+        let services = Arc::clone(&self.memory().services);
         let mut proofs = Vec::with_capacity(items.len());
         for item in items {
             let mut round = Round::default();
             for (admin, dump) in &dumps {
                 match dump {
-                    Ok(dump) => round.seen.push((admin.to_string(), proof::read(item, dump))),
+                    Ok(dump) => round
+                        .seen
+                        .push((admin.to_string(), proof::read(item, dump, &services))),
                     Err(why) => round.mute.push(why.clone()),
                 }
             }
@@ -162,7 +173,7 @@ impl Witness {
                     n => format!("none of the {n} Envoys on this host calls {}", item.service),
                 };
                 proofs.push(match &self.rest {
-                    Some(rest) => remote.prove(rest, item, why).await,
+                    Some(rest) => remote.prove(rest, item, &services, why).await,
                     None => proof::unknown(
                         format!(
                             "{why}, and the agent is not told where the zone's control plane is (kuma.api)"
@@ -181,6 +192,7 @@ impl Witness {
     /// One sighting for each anchor, in the order given: of the proxies of this host.
     pub(crate) async fn sight(&self, anchors: &[Object]) -> Vec<Sighting> {
         let dumps = self.ask_all(LISTENERS).await;
+        let services = Arc::clone(&self.memory().services);
         let mut sightings = Vec::with_capacity(anchors.len());
         for object in anchors {
             let Some(anchored) = Anchored::of(object) else {
@@ -190,7 +202,7 @@ impl Witness {
             let held: Vec<Held> = dumps
                 .iter()
                 .map(|(_, dump)| match dump {
-                    Ok(dump) => weir_render::holds(&anchored, dump),
+                    Ok(dump) => weir_render::holds(&anchored, dump, &services),
                     Err(_) => Held::No,
                 })
                 .collect();

@@ -16,6 +16,8 @@ fn fact(zone: &str, namespace: Option<&str>) -> ServiceFact {
         kuma_zone: DnsLabel::new(zone).unwrap(),
         namespace: namespace.map(|name| DnsLabel::new(name).unwrap()),
         ports: [(8080, Some(Protocol::Http))].into(),
+        // Recorded: a Service's port has its own name in a cluster, one of a VM its number.
+        port_names: namespace.map(|_| (8080, "http".to_owned())).into_iter().collect(),
         state: ServiceState::Available,
     }
 }
@@ -39,7 +41,9 @@ fn route(namespace: &str, name: &str, role: &str) -> Value {
 async fn a_cluster_in_a_plans_terms() {
     let cluster = Cluster::new();
     cluster.put(plan::service("fra", None));
-    cluster.put(plan::service("use1", Some("shop")));
+    let mut named = plan::service("use1", Some("shop"));
+    named["spec"]["ports"][0]["name"] = json!("http");
+    cluster.put(named);
     let mut other_mesh = plan::service("ams", None);
     other_mesh["metadata"]["labels"]["kuma.io/mesh"] = json!("bank");
     cluster.put(other_mesh);

@@ -47,6 +47,7 @@ pub(crate) fn item(weights: [u32; 2], generation: u64) -> Item {
         mesh: mesh(),
         service: service.clone(),
         port: 8080,
+        port_names: [].into(),
         protocol: Protocol::Http,
         destinations: names()
             .into_iter()

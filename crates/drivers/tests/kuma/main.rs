@@ -78,6 +78,8 @@ async fn observes_what_the_zone_itself_sees() {
         kuma_zone: DnsLabel::new(zone).unwrap(),
         namespace: namespace.map(|n| DnsLabel::new(n).unwrap()),
         ports: BTreeMap::from([(8080, Some(Protocol::Http))]),
+        // Recorded: Kuma writes the number where a port has no name, and the name where it has one.
+        port_names: namespace.map(|_| (8080, "http".to_owned())).into_iter().collect(),
         state: ServiceState::Available,
     };
     assert_eq!(

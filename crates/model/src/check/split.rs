@@ -33,6 +33,12 @@ impl Check<'_> {
             name: draft.name.as_ref()?.value.clone(),
             service: draft.service.as_ref()?.value.clone(),
             port: draft.port.as_ref()?.value,
+            port_names: draft
+                .port_names
+                .as_ref()?
+                .iter()
+                .map(|at| at.value.clone())
+                .collect(),
             protocol: draft.protocol.as_ref()?.value,
             backends: backends?,
             routes: routes?,

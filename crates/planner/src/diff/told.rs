@@ -1,8 +1,9 @@
 //! What changes from one plan to the next, in words that fit 80 columns.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
-use weir_model::CommitId;
+use weir_model::{CommitId, PortName};
 
 use super::{Address, Change, Fate, ItemChange, PlanDiff, Presence, RouteChange};
 use crate::words::{self, Lines};
@@ -72,6 +73,16 @@ impl ItemChange {
                 None => format!("for {}", text(is)),
                 Some(was) => format!("for {} -> {}", text(was), text(is)),
             });
+        }
+        if let Some(Change { was, is }) = &self.port_names {
+            let text = |names: &Option<BTreeSet<PortName>>| {
+                let names: Vec<String> = names.iter().flatten().map(ToString::to_string).collect();
+                match names.is_empty() {
+                    true => "none".to_owned(),
+                    false => names.join(", "),
+                }
+            };
+            lines.push(format!("names of the port: {} -> {}", text(was), text(is)));
         }
         for (backend, fate) in &self.destinations {
             lines.push(match fate {

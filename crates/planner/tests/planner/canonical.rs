@@ -43,6 +43,50 @@ fn version_1_stays_as_it_is() {
     insta::assert_snapshot!("item_bytes", hex(&canonical::item_bytes(&item)));
 }
 
+/// What a port is called came later than version 1: it is in the bytes only where it is declared.
+#[test]
+fn names_of_the_port_are_in_the_bytes_only_where_there_are_any() {
+    let of = |names: &[&str]| {
+        let mut checkout = split("checkout", &["vm@fra"], &[("vm", 100)]);
+        checkout.port_names = names.iter().map(|name| name.parse().unwrap()).collect();
+        let mut history = History::default();
+        history.follow(&with(&["ams", "fra"], [checkout])).clone()
+    };
+    let bytes = |plan: &Plan| canonical::item_bytes(&item(plan, "checkout", "fra"));
+    let plans = [of(&[]), of(&["a"]), of(&["a", "b"]), of(&["ab"])];
+    assert!(
+        plans
+            .iter()
+            .all(|plan| bytes(plan).starts_with(&bytes(&plans[0])))
+    );
+    for (at, plan) in plans.iter().enumerate() {
+        for other in &plans[..at] {
+            assert_ne!(bytes(plan), bytes(other));
+            assert_ne!(
+                plan.splits.values().next().unwrap().digest,
+                other.splits.values().next().unwrap().digest
+            );
+        }
+    }
+    let mut history = History::default();
+    let mut checkout = split("checkout", &["vm@fra"], &[("vm", 100)]);
+    let before = history.follow(&with(&["fra"], [checkout.clone()])).clone();
+    checkout.port_names = ["http".parse().unwrap()].into();
+    let after = history.follow(&with(&["fra"], [checkout])).clone();
+    let change = weir_planner::diff(Some(&before), &after);
+    assert_eq!(
+        change.sentences(),
+        ["split checkout in fra: names of the port: none -> http"]
+    );
+    assert!(
+        change
+            .splits
+            .values()
+            .flatten()
+            .all(|part| part.change.replaces_listener)
+    );
+}
+
 fn hex(bytes: &[u8]) -> String {
     let row = |row: &[u8]| {
         let digits: Vec<String> = row.iter().map(|byte| format!("{byte:02x}")).collect();

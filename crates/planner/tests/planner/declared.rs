@@ -74,6 +74,7 @@ pub(crate) fn split(name: &str, backends: &[&str], weights: &[(&str, u32)]) -> S
         name: SplitName::new(name).unwrap(),
         service: ServiceName::new(name).unwrap(),
         port: 8080,
+        port_names: [].into(),
         protocol: Protocol::Http,
         backends: backends.iter().map(backend).collect(),
         routes: vec![route("default", Match::ANY, weights)],

@@ -3,6 +3,7 @@
 
 mod golden;
 mod kuma;
+mod port_names;
 mod proof;
 mod readiness;
 mod rivals;

@@ -32,7 +32,7 @@ fn what_kuma_makes_of_our_policy_is_exact() {
     for split in [PLAIN.to_owned(), RICH.to_owned(), PLAIN.replace("http", "tcp")] {
         let item = item(&split);
         assert_eq!(
-            weights(&item, &kuma::dump(&spec(&item))),
+            weights(&item, &kuma::dump(&spec(&item)), &[]),
             Live::Weights(planned(&item)),
             "{split}"
         );
@@ -52,7 +52,7 @@ fn a_recorded_listener_is_read() {
         .replace("0123456789abcdef0123456789abcdef", &item.anchor);
     let listener: Value = serde_json::from_str(&text).expect("JSON");
     assert_eq!(
-        weights(&item, &json!({ "configs": [listener] })),
+        weights(&item, &json!({ "configs": [listener] }), &[]),
         Live::Weights(planned(&item))
     );
     // The same through a control plane, where listeners stand in the dump's own list.
@@ -60,7 +60,7 @@ fn a_recorded_listener_is_read() {
         { "@type": "type.googleapis.com/envoy.admin.v3.BootstrapConfigDump" },
         { "@type": "type.googleapis.com/envoy.admin.v3.ListenersConfigDump", "dynamic_listeners": [listener] },
     ] });
-    assert_eq!(weights(&item, &whole), Live::Weights(planned(&item)));
+    assert_eq!(weights(&item, &whole, &[]), Live::Weights(planned(&item)));
 }
 
 /// R3: what drains or warms takes no request and says nothing.
@@ -76,14 +76,14 @@ fn only_active_listeners_count() {
         listener["draining_state"] = old.clone();
         listener["warming_state"] = old.clone();
     }
-    assert_eq!(weights(&item, &dump), Live::Weights(planned(&item)));
+    assert_eq!(weights(&item, &dump, &[]), Live::Weights(planned(&item)));
     for listener in dump["configs"].as_array_mut().expect("listeners") {
         listener
             .as_object_mut()
             .expect("a listener")
             .remove("active_state");
     }
-    assert_eq!(weights(&item, &dump), Live::NotCalling);
+    assert_eq!(weights(&item, &dump, &[]), Live::NotCalling);
 }
 
 #[test]
@@ -94,8 +94,8 @@ fn who_does_not_call_says_nothing() {
         .to_string()
         .replace(&format!("checkout_{other}\""), "checkout_9090\"");
     let dump: Value = serde_json::from_str(&dump).expect("JSON");
-    assert_eq!(weights(&item, &dump), Live::NotCalling);
-    assert_eq!(weights(&item, &json!({})), Live::NotCalling);
+    assert_eq!(weights(&item, &dump, &[]), Live::NotCalling);
+    assert_eq!(weights(&item, &json!({}), &[]), Live::NotCalling);
     for broken in [
         json!(null),
         json!({"configs": 3}),
@@ -103,7 +103,10 @@ fn who_does_not_call_says_nothing() {
         json!([]),
         json!({"configs": [{}]}),
     ] {
-        assert!(matches!(weights(&item, &broken), Live::Unknown(_)), "{broken}");
+        assert!(
+            matches!(weights(&item, &broken, &[]), Live::Unknown(_)),
+            "{broken}"
+        );
     }
 }
 
@@ -120,7 +123,7 @@ fn a_share_that_kuma_dropped_is_seen() {
             }
         }
     }
-    let Live::Weights(found) = weights(&item, &kuma::dump(&spec)) else {
+    let Live::Weights(found) = weights(&item, &kuma::dump(&spec), &[]) else {
         panic!("readable")
     };
     assert_ne!(found, planned(&item));
@@ -141,7 +144,7 @@ fn a_foreign_route_is_no_exactness() {
     foreign["match"] =
         json!({ "prefix": "/", "headers": [{ "name": "x-canary", "string_match": { "exact": "1" } }] });
     routes.insert(0, foreign);
-    assert!(matches!(weights(&item, &dump), Live::Different(_)));
+    assert!(matches!(weights(&item, &dump, &[]), Live::Different(_)));
 }
 
 /// The HTTP connection manager in a listener of `kuma::dump`.
@@ -173,7 +176,7 @@ fn nothing_that_is_added_passes_for_exact() {
         (&shared, json!({ "runtime_key_prefix": "shift" })),
         ("/active_state/listener", json!({ "default_filter_chain": chain })),
     ] {
-        let found = weights(&item, &with(&dump, at, &add));
+        let found = weights(&item, &with(&dump, at, &add), &[]);
         assert!(matches!(found, Live::Unknown(_)), "{add} at {at}: {found:?}");
     }
 }
@@ -200,7 +203,7 @@ fn weights_beyond_what_an_envoy_can_have_are_not_added_up() {
         again["weight"] = json!(1);
         clusters.push(again);
     }
-    assert!(matches!(weights(&item, &dump), Live::Unknown(_)));
+    assert!(matches!(weights(&item, &dump, &[]), Live::Unknown(_)));
 }
 
 /// A transparent proxy's pass-through and a legacy service have outbound listeners of their own, with no name of a
@@ -229,11 +232,11 @@ fn listeners_for_no_service_of_a_plan_are_passed_over() {
     let all = dump["configs"].as_array_mut().expect("listeners");
     all.insert(0, listener(json!({ "use_original_dst": true })));
     all.insert(1, listener(legacy));
-    assert_eq!(weights(&item, &dump), Live::Weights(planned(&item)));
+    assert_eq!(weights(&item, &dump, &[]), Live::Weights(planned(&item)));
     let all = dump["configs"].as_array_mut().expect("listeners");
     all.insert(0, listener(json!({})));
     assert!(
-        matches!(weights(&item, &dump), Live::Unknown(_)),
+        matches!(weights(&item, &dump, &[]), Live::Unknown(_)),
         "it may be ours"
     );
 }
@@ -279,7 +282,7 @@ proptest! {
             &format!("vm: {}, other: {}, cloud: {}", percent(first), percent(middle), percent(last)),
         );
         let item = item(&split);
-        prop_assert_eq!(weights(&item, &kuma::dump(&spec(&item))), Live::Weights(planned(&item)));
+        prop_assert_eq!(weights(&item, &kuma::dump(&spec(&item)), &[]), Live::Weights(planned(&item)));
         let back = weir_render::weights_of(&spec(&item)).expect("what we write we can read");
         let default: BTreeMap<_, _> = back[4].iter().map(|(to, weight)| (to["kuma.io/zone"].clone(), weight.get())).collect();
         let wanted = [("fra", first), ("ams", middle), ("use1", last)];
@@ -319,7 +322,7 @@ proptest! {
             }
         }
         prop_assume!(struck != dump);
-        match weights(&item, &struck) {
+        match weights(&item, &struck, &[]) {
             // Struck so that the listener is another service's: the other way of calling is still exact, and is all there is.
             Live::Weights(found) if found == planned(&item) => {
                 let identity = at.ends_with("unified-name") || at.ends_with("traffic_direction");
@@ -333,10 +336,10 @@ proptest! {
     fn nothing_in_a_dump_makes_it_panic(text in "\\PC{0,200}") {
         let item = item(PLAIN);
         if let Ok(value) = serde_json::from_str::<Value>(&text) {
-            let _ = weights(&item, &value);
+            let _ = weights(&item, &value, &[]);
         }
         let mut dump = kuma::dump(&spec(&item));
         dump["configs"][1]["active_state"]["listener"]["filter_chains"] = json!(text);
-        prop_assert!(!matches!(weights(&item, &dump), Live::Weights(w) if w != planned(&item)));
+        prop_assert!(!matches!(weights(&item, &dump, &[]), Live::Weights(w) if w != planned(&item)));
     }
 }

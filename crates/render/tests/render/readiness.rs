@@ -14,6 +14,7 @@ fn fact(zone: &str, namespace: Option<&str>) -> ServiceFact {
         kuma_zone: zone.parse().expect("a name"),
         namespace: namespace.map(|name| name.parse().expect("a name")),
         ports: BTreeMap::from([(8080, Some(Protocol::Http))]),
+        port_names: BTreeMap::new(),
         state: ServiceState::Available,
     }
 }

@@ -174,10 +174,14 @@ impl Double {
             return Ok(outbounds);
         }
         // With an inbound: without one no policy would match it.
-        let networking = json!({"address": address, "outbound": listed, "inbound": [{
+        let mut networking = json!({"address": address, "outbound": listed, "inbound": [{
             "port": 7070, "servicePort": 7071, "serviceAddress": "127.0.0.1",
             "tags": {"kuma.io/service": "caller", "kuma.io/protocol": "http"},
         }]});
+        if self.stage.port_name.is_some() {
+            // A section of a policy does not reach a named port that an outbound names by number.
+            networking["transparentProxying"] = json!({});
+        }
         self.start_dataplane(zone, &format!("{name}-{zone}"), networking)
             .await?;
         Ok(outbounds)
@@ -378,10 +382,14 @@ impl Cast for Double {
                 self.backends.push(zone.to_owned());
                 return Ok(());
             }
-            let networking = json!({"address": free_address(port)?, "inbound": [{
+            let name = self.stage.port_name.clone();
+            let mut networking = json!({"address": free_address(port)?, "inbound": [{
                 "port": port, "servicePort": app.port(), "serviceAddress": app.ip(),
                 "tags": {"kuma.io/service": service, "kuma.io/protocol": "http"},
             }]});
+            if let Some(name) = name {
+                networking["inbound"][0]["name"] = name.into();
+            }
             self.start_dataplane(zone, &format!("{service}-{zone}"), networking)
                 .await?;
             self.backends.push(zone.to_owned());

@@ -36,6 +36,8 @@ pub fn compute(store: &Store, dataplane: &Object) -> ProxyConfig {
                 .insert(format!("inbound:{address}"), Listener { address, kind });
         }
     }
+    // Outbounds that Kuma makes for virtual addresses go by a port's name; those that a Dataplane names, by what it says.
+    let virtual_addresses = networking.get("transparentProxying").is_some();
     for outbound in list(networking, "outbound") {
         let address = outbound.get("address").zip(outbound.get("port"));
         let Some(address) = address.and_then(|(a, p)| socket(a, p)) else {
@@ -44,7 +46,20 @@ pub fn compute(store: &Store, dataplane: &Object) -> ProxyConfig {
         let reference = &outbound["backendRef"];
         // A destination that does not resolve: the outbound is silently absent.
         if let Some((target, port)) = resolve(store, dataplane, reference)
-            && let Some(kind) = outbound_listener(store, dataplane, target, port, &mut config.clusters)
+            && let Some(kind) = outbound_listener(
+                store,
+                dataplane,
+                &Called {
+                    target,
+                    port,
+                    section: if virtual_addresses {
+                        section(target, port)
+                    } else {
+                        port.to_string()
+                    },
+                },
+                &mut config.clusters,
+            )
         {
             config
                 .listeners
@@ -54,16 +69,24 @@ pub fn compute(store: &Store, dataplane: &Object) -> ProxyConfig {
     config
 }
 
+/// What an outbound calls.
+struct Called<'a> {
+    target: &'a Object,
+    port: u64,
+    /// What policies know the port by.
+    section: String,
+}
+
 fn outbound_listener(
     store: &Store,
     dataplane: &Object,
-    target: &Object,
-    port: u64,
+    called: &Called<'_>,
     clusters: &mut BTreeMap<String, Cluster>,
 ) -> Option<ListenerKind> {
+    let (target, port) = (called.target, called.port);
     let own = || vec![(target, port, 1)];
     if splits_requests(target, port) {
-        let rules = rules(store, dataplane, target, Kind::MeshHTTPRoute);
+        let rules = rules(store, dataplane, called, Kind::MeshHTTPRoute);
         let mut catch_all = false;
         let mut routes = Vec::new();
         for rule in &rules {
@@ -86,19 +109,19 @@ fn outbound_listener(
             clusters: take(store, dataplane, parts, clusters),
         });
         Some(ListenerKind::Http {
-            route_config: target.kri(&port.to_string()),
+            route_config: target.kri(&called.section),
             virtual_host: target.cluster(port),
             routes: routes.collect(),
         })
     } else {
-        let rules = rules(store, dataplane, target, Kind::MeshTCPRoute);
+        let rules = rules(store, dataplane, called, Kind::MeshTCPRoute);
         let parts = match rules.first().map(|r| split(store, dataplane, &r.refs, false)) {
             None => own(),
             Some(Split::To(parts)) => parts,
             Some(Split::Original | Split::Nothing) => return None,
         };
         Some(ListenerKind::Tcp {
-            destination: target.kri(&port.to_string()),
+            destination: target.kri(&called.section),
             stat_prefix: target.cluster(port),
             clusters: take(store, dataplane, parts, clusters),
         })
@@ -113,14 +136,14 @@ struct Rule {
 }
 
 /// The rules that hold for this target, in the order in which Envoy tries them.
-fn rules(store: &Store, dataplane: &Object, target: &Object, kind: Kind) -> Vec<Rule> {
+fn rules(store: &Store, dataplane: &Object, called: &Called<'_>, kind: Kind) -> Vec<Rule> {
     let policies = store
         .all(kind)
         .filter(|p| p.mesh == dataplane.mesh && p.label("kuma.io/effect") != Some("shadow"))
         .filter(|p| selects(p, dataplane));
     let mut all: Vec<(&Object, &Value)> = policies
         .flat_map(|policy| list(policy.spec(), "to").iter().map(move |to| (policy, to)))
-        .filter(|(_, to)| names(&to["targetRef"], target))
+        .filter(|(_, to)| names(&to["targetRef"], called))
         .collect();
     // Highest first: a dataplane's own before the mesh's, the zone's before global's, a consumer's before a producer's before
     // the system's, one that names the port's section before one that names none, then by name.
@@ -134,7 +157,7 @@ fn rules(store: &Store, dataplane: &Object, target: &Object, kind: Kind) -> Vec<
                 Some("producer") => 1,
                 _ => 2,
             },
-            !has_section(target, &to["targetRef"]),
+            !has_section(called.target, &to["targetRef"]),
             policy.display_name().to_owned(),
         )
     });
@@ -205,9 +228,27 @@ fn selects(policy: &Object, dataplane: &Object) -> bool {
     }
 }
 
-/// Whether a `to` names this target. Labels name all that match.
-fn names(reference: &Value, target: &Object) -> bool {
-    reference["kind"].as_str() == Some(target.kind.name())
+/// What Kuma calls a port: its name if it has one, else its number.
+fn section(target: &Object, port: u64) -> String {
+    let ports = list(target.spec(), "ports");
+    let entry = ports.iter().find(|entry| entry["port"].as_u64() == Some(port));
+    let name = entry.and_then(|entry| entry["name"].as_str());
+    name.map_or_else(|| port.to_string(), str::to_owned)
+}
+
+/// Whether a `to` names this port of this target. Labels name all that match. A section is compared with ports' names, and
+/// what it finds with what the outbound says: one that says the number of a named port is found by no section.
+fn names(
+    reference: &Value,
+    Called {
+        target,
+        port,
+        section: said,
+    }: &Called<'_>,
+) -> bool {
+    let wanted = reference["sectionName"].as_str();
+    wanted.is_none_or(|wanted| wanted == section(target, *port) && wanted == said)
+        && reference["kind"].as_str() == Some(target.kind.name())
         && match (reference["labels"].as_object(), reference["name"].as_str()) {
             (Some(labels), _) => target.has_labels(labels),
             (None, Some(name)) => target.name == name || is_called(target, name),

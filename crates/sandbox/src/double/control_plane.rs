@@ -280,7 +280,7 @@ fn generate_services(store: &mut Store, alive: &BTreeMap<(String, String), u64>,
                 continue;
             };
             let port_entry = json!({
-                "name": port.to_string(), "port": port, "targetPort": port,
+                "name": inbound["name"].as_str().map_or_else(|| port.to_string(), str::to_owned), "port": port, "targetPort": port,
                 "appProtocol": tags["kuma.io/protocol"].as_str().unwrap_or("tcp"),
             });
             let address = format!("{}:{port}", networking["address"].as_str().unwrap_or_default());

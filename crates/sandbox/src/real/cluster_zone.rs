@@ -133,6 +133,7 @@ impl ClusterZone {
                 webhooks,
                 certificates,
             }),
+            virtual_addresses: None,
         };
         let mut plane = ControlPlane::start(stage, parts, place, role)?;
         plane.answers().await?;
@@ -262,13 +263,14 @@ impl ClusterZone {
         app: SocketAddr,
     ) -> anyhow::Result<String> {
         let service = &stage.service;
+        let mut port = json!({"port": stage.port, "targetPort": stage.port, "appProtocol": "http"});
+        if let Some(name) = &stage.port_name {
+            port["name"] = json!(name);
+        }
         self.apply(&json!({
             "apiVersion": "v1", "kind": "Service",
             "metadata": {"name": service, "namespace": SHOP},
-            "spec": {
-                "selector": {"app": service},
-                "ports": [{"port": stage.port, "targetPort": stage.port, "appProtocol": "http"}],
-            },
+            "spec": {"selector": {"app": service}, "ports": [port]},
         }))
         .await?;
         let inbound = json!({

@@ -27,6 +27,8 @@ pub(crate) enum Role {
         global: String,
         /// The cluster that the zone is; none for VMs.
         cluster: Option<InCluster>,
+        /// The loopback network `127.x.y.0/24` of its virtual addresses; none for Kuma's own, which are on no machine.
+        virtual_addresses: Option<[u8; 3]>,
     },
 }
 
@@ -193,6 +195,19 @@ impl ControlPlane {
                 // The global one made its certificate itself, a moment ago, on this machine.
                 ("KUMA_MULTIZONE_ZONE_KDS_TLS_SKIP_VERIFY", "true".into()),
             ]),
+        }
+        if let Role::Zone {
+            virtual_addresses: Some([a, b, c]),
+            ..
+        } = self.role
+        {
+            settings.extend([
+                ("KUMA_IPAM_MESH_SERVICE_CIDR", format!("{a}.{b}.{c}.0/25").into()),
+                (
+                    "KUMA_IPAM_MESH_MULTI_ZONE_SERVICE_CIDR",
+                    format!("{a}.{b}.{c}.128/25").into(),
+                ),
+            ]);
         }
         settings.into_iter().map(|(k, v)| (k.to_owned(), v)).collect()
     }

@@ -38,6 +38,8 @@ use rest::{Api, Awaited};
 
 /// The first port of a caller's outbounds, at the caller's own loopback address.
 const FIRST_OUTBOUND: u16 = 10_001;
+/// The proxy of callers that address one zone's service.
+const DIRECT: &str = "caller-direct";
 
 /// Real Kuma and real Envoys.
 #[derive(Debug)]
@@ -186,6 +188,7 @@ impl Real {
             name: zone.to_owned(),
             global: self.global()?.sync_address()?,
             cluster: None,
+            virtual_addresses: self.stage.port_name.is_some().then(|| self.place.network()),
         };
         let mut plane = ControlPlane::start(&self.stage, &self.parts, &mut self.place, role)?;
         plane.answers().await?;
@@ -280,6 +283,7 @@ impl Real {
                 kind,
                 what,
                 token,
+                binds_virtual_addresses: name == DIRECT && self.calls_virtual_addresses(zone),
                 work,
                 readiness,
             },
@@ -297,7 +301,7 @@ impl Real {
             self.backends.push(zone.to_owned());
             return Ok(());
         }
-        let document = json!({
+        let mut document = json!({
             "type": "Dataplane", "mesh": self.stage.mesh, "name": format!("{}-{zone}", self.stage.service),
             "networking": {
                 "address": self.place.address()?.to_string(),
@@ -307,6 +311,9 @@ impl Real {
                 }],
             },
         });
+        if let Some(name) = &self.stage.port_name {
+            document["networking"]["inbound"][0]["name"] = json!(name);
+        }
         self.start_proxy(zone, "backend", ProxyType::Dataplane, &document)
             .await?;
         self.backends.push(zone.to_owned());
@@ -321,6 +328,37 @@ impl Real {
             mesh: Some(&mesh),
         };
         self.start_proxy_as(zone, name, ProxyType::Dataplane, what, token)
+    }
+
+    /// Whether callers of a zone call MeshServices by their virtual addresses, as a transparent proxy does. Outbounds that are
+    /// written into a Dataplane name a port by number, and then no policy reaches one that has a name.
+    fn calls_virtual_addresses(&self, zone: &str) -> bool {
+        self.stage.port_name.is_some() && self.cluster_of(zone).is_none()
+    }
+
+    /// The virtual addresses that a zone gave to the MeshServices, once it has given them all.
+    async fn virtual_addresses(&mut self, zone: &str) -> anyhow::Result<Vec<Outbound>> {
+        let (mesh, service) = (self.stage.mesh.clone(), self.stage.service.clone());
+        let mut wait = Awaited::new(format!("zone {zone} gives {service} its virtual addresses"));
+        let path = format!("/meshes/{mesh}/meshservices?filter[labels.kuma.io/display-name]={service}");
+        loop {
+            let answer = self.plane_of(zone)?.api().get(&path).await?;
+            let items = answer["items"].as_array().into_iter().flatten();
+            let found: Vec<Outbound> = items
+                .filter_map(|item| {
+                    let address = item["status"]["vips"][0]["ip"].as_str()?.parse().ok()?;
+                    let at = item["labels"]["kuma.io/zone"].as_str()?;
+                    Some(Outbound {
+                        address: SocketAddr::new(address, self.stage.port),
+                        target: format!("MeshService {service} in {at}"),
+                    })
+                })
+                .collect();
+            if found.len() == self.backends.len() {
+                return Ok(found);
+            }
+            wait.again(None).await?;
+        }
     }
 
     /// Two dataplanes: one whose only outbound is the MeshMultiZoneService, one that has a MeshService of each backend and
@@ -343,7 +381,10 @@ impl Real {
         });
         let each = each.collect();
         let mut outbounds = self.start_caller_proxy(zone, "caller", all).await?;
-        outbounds.extend(self.start_caller_proxy(zone, "caller-direct", each).await?);
+        // In a cluster nothing binds virtual addresses here.
+        if self.stage.port_name.is_none() || self.calls_virtual_addresses(zone) {
+            outbounds.extend(self.start_caller_proxy(zone, DIRECT, each).await?);
+        }
         self.outbounds.insert(zone.to_owned(), outbounds.clone());
         Ok(outbounds)
     }
@@ -384,6 +425,9 @@ impl Real {
         });
         self.start_proxy(zone, name, ProxyType::Dataplane, &document)
             .await?;
+        if name == DIRECT && self.calls_virtual_addresses(zone) {
+            return self.virtual_addresses(zone).await;
+        }
         Ok(outbounds)
     }
 

@@ -16,6 +16,8 @@ pub(crate) struct Place {
     network: [u8; 3],
     next_host: u8,
     next_port: u16,
+    /// Networks that were given away, beside its own.
+    networks: u8,
 }
 
 impl Place {
@@ -29,6 +31,7 @@ impl Place {
             let place = Self {
                 network,
                 next_host: 2,
+                networks: 0,
                 next_port: PORTS.start + start,
             };
             if TcpListener::bind(SocketAddrV4::new(place.host(2), port)).is_ok() {
@@ -43,6 +46,13 @@ impl Place {
     fn host(&self, last: u8) -> Ipv4Addr {
         let [a, b, c] = self.network;
         Ipv4Addr::new(a, b, c, last)
+    }
+
+    /// A loopback network of its own, `127.x.y.0/24`.
+    pub(crate) fn network(&mut self) -> [u8; 3] {
+        self.networks += 1;
+        let [a, b, c] = self.network;
+        [a, b, c.wrapping_add(100 + self.networks)]
     }
 
     /// A loopback address that no proxy has yet.

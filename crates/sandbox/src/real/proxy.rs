@@ -28,6 +28,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) kind: ProxyType,
     pub(crate) what: What<'a>,
     pub(crate) token: &'a str,
+    /// Whether it listens on the virtual addresses of all services, instead of where its document says.
+    pub(crate) binds_virtual_addresses: bool,
     /// Its own directory; the admin socket will be there.
     pub(crate) work: PathBuf,
     /// A port on 127.0.0.1 for `/ready`, its own.
@@ -96,6 +98,9 @@ impl Proxy {
             arg.push(value);
             arg
         }));
+        if wanted.binds_virtual_addresses {
+            args.push("--bind-outbounds".into());
+        }
         let env = [
             ("KUMA_READINESS_PORT", wanted.readiness.to_string()),
             ("KUMA_APPLICATION_PROBE_PROXY_PORT", "0".to_owned()),
