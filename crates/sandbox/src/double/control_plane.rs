@@ -176,12 +176,18 @@ async fn refresh(plane: Arc<ControlPlane>) {
 async fn live_in_cluster(plane: Arc<ControlPlane>, url: String) {
     let Some(cluster) = &plane.cluster else { return };
     let client = crate::http_client();
+    let begin = Instant::now();
     let mut ticks = every(Duration::from_secs(1));
     loop {
         ticks.tick().await;
         let before = locked(&plane.store).clone();
         let turn = async {
             let mut read = cluster.way.read(&before).await?;
+            // First: what global is told of this zone's services says also where they are.
+            let alive = plane.alive();
+            let names: BTreeSet<String> = alive.keys().map(|(_, name)| name.clone()).collect();
+            let just_started = begin.elapsed() < GONE;
+            cluster.way.services(&mut read, &names, just_started).await?;
             let asked = client.post(&url).json(&read.store.upward()).timeout(GLOBAL);
             let told = async {
                 asked
@@ -202,9 +208,6 @@ async fn live_in_cluster(plane: Arc<ControlPlane>, url: String) {
                     false
                 }
             };
-            let alive = plane.alive();
-            let names: BTreeSet<String> = alive.keys().map(|(_, name)| name.clone()).collect();
-            cluster.way.services(&mut read, &names).await?;
             let now = Timestamp::now();
             let dataplanes: Vec<Object> = read.store.all(Kind::Dataplane).cloned().collect();
             for mut dataplane in dataplanes {

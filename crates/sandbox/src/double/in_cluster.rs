@@ -134,9 +134,15 @@ impl InCluster {
         Ok(())
     }
 
-    /// Makes a MeshService of each Service whose proxies are known, and says where they are. `alive` are connected
-    /// dataplanes.
-    pub(super) async fn services(&self, read: &mut Read, alive: &BTreeSet<String>) -> anyhow::Result<()> {
+    /// Makes a MeshService of each Service, and says where its dataplanes are: connected or not, for a control plane that
+    /// starts again knows from the cluster what it knew. `alive` are connected ones; while it `just_started` those that it
+    /// does not see yet are taken for connected if they were before.
+    pub(super) async fn services(
+        &self,
+        read: &mut Read,
+        alive: &BTreeSet<String>,
+        just_started: bool,
+    ) -> anyhow::Result<()> {
         let dataplanes: Vec<Object> = read.store.all(Kind::Dataplane).cloned().collect();
         for service in &read.services {
             let Some(mut made) = mesh_service(service, &self.zone) else {
@@ -146,10 +152,13 @@ impl InCluster {
                 continue;
             }
             let selector = made.spec()["selector"]["dataplaneTags"].clone();
+            let known = read.store.get(Kind::MeshService, &made.mesh, &made.name);
+            let was_there = known.is_some_and(|k| k.spec()["state"] == "Available");
             let mut proxies = 0;
-            for dataplane in dataplanes.iter().filter(|d| alive.contains(&d.name)) {
+            for dataplane in &dataplanes {
                 let found = endpoints(dataplane, &selector);
-                proxies += usize::from(!found.is_empty());
+                let counts = alive.contains(&dataplane.name) || (just_started && was_there);
+                proxies += usize::from(!found.is_empty() && counts);
                 made.endpoints.extend(found);
             }
             let state = if proxies > 0 { "Available" } else { "Unavailable" };
