@@ -36,8 +36,11 @@ pub async fn activate(
                 anchors.note(&alone.into_iter().zip(sightings).collect::<Vec<_>>(), now);
                 decide(plan, memory, observed, options, anchors, now)
             }
-            // What cannot be seen is not touched.
-            Err(_) => Decision::default(),
+            // What cannot be seen is not touched; and while the control plane is away, no Envoy hears of an anchor.
+            Err(_) => {
+                anchors.interrupted(now);
+                Decision::default()
+            }
         };
         (observed, decision)
     };

@@ -91,6 +91,15 @@ impl Anchors {
         !self.gone.contains_key(&(object.kind, object.name.clone()))
     }
 
+    /// The control plane was away: all waits begin again, for nothing of what was written may have reached anybody.
+    pub fn interrupted(&mut self, now: Instant) {
+        for seen in self.seen.values_mut() {
+            seen.since = now;
+            seen.held = None;
+            seen.alone = None;
+        }
+    }
+
     /// Whether the whole policy may follow this anchor: every caller's Envoy has the clusters that it needs.
     pub fn held(&self, object: &Object) -> bool {
         self.seen(object).is_some_and(|seen| seen.held.is_some())

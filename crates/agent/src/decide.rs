@@ -71,7 +71,7 @@ pub fn decide(
             continue;
         }
         if !applied(item, memory, observed)
-            && let Err(why) = weir_render::ready(item, &observed.services)
+            && let Err(why) = ready(item, memory, observed)
         {
             held.insert(item.split.clone(), why);
             // Until then the zone runs what it ran before, and gets that back should it be lost.
@@ -141,6 +141,15 @@ pub fn decide(
         held,
         introduced,
         withdrawing,
+    }
+}
+
+/// I3. Whose ports' names are as they are in force is not held for what somebody else's port is called.
+fn ready(item: &Item, memory: &Memory, observed: &Observed) -> Result<(), String> {
+    let named = |of: &Item| (of.service.clone(), of.port, of.port_names.clone());
+    match memory.applied.get(&item.split) {
+        Some(before) if named(before) == named(item) => weir_render::backends_ready(item, &observed.services),
+        _ => weir_render::ready(item, &observed.services),
     }
 }
 
@@ -380,7 +389,11 @@ fn left_behind(plan: &ZonePlan, happened: &Happened) -> Vec<ItemFact> {
             // Withdrawn now, or before and its anchor alone waits.
             Some((_, Some(Ok(Outcome::Done { .. })))) => ItemState::Applied,
             None if happened.decision.withdrawing.contains(&object.name) => ItemState::Applied,
-            None => continue,
+            None => ItemState::Held(format!(
+                "{} carries generation {generation}, above the plan's {}: no plan wrote that. Correct the label or remove \
+                 the object",
+                object.name, plan.generation
+            )),
         };
         left.entry(split.clone()).or_insert(ItemFact {
             split,
@@ -409,11 +422,14 @@ fn state(
     if let Some(Some(obstacle)) = writes.get(&item.split) {
         return obstacle.clone();
     }
+    // What proxies say live speaks for itself; a sample from before stands only while it is seen that nobody wrote.
+    let live = proof.is_some_and(|proof| proof.evidence == Evidence::Live);
     if let Err(error) = &happened.observed
-        && memory
-            .applied
-            .get(&item.split)
-            .is_none_or(|was| was.digest != item.digest)
+        && (!live
+            || memory
+                .applied
+                .get(&item.split)
+                .is_none_or(|was| was.digest != item.digest))
     {
         return ItemState::Failed(error.to_string());
     }

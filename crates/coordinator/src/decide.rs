@@ -27,7 +27,7 @@ pub struct Question<'a> {
     pub in_force: &'a Heads,
     /// The newest commit of every source.
     pub heads: &'a Heads,
-    /// Those sources whose newest commit declares exactly what an earlier one did that was taken: a revert.
+    /// Those sources whose newest commit declares exactly what they did directly before what is in force: a revert.
     pub reverts: &'a BTreeSet<SourceName>,
     /// The newest plan.
     pub parent: Option<&'a Plan>,
@@ -194,14 +194,18 @@ fn attempt(question: Question<'_>, heads: &Heads) -> Result<Trial, Unsound> {
     if parsed.refused() {
         return Ok(Trial::Refused(parsed.diagnostics));
     }
-    // Nobody goes back to what stood before by accident, and a revert wins (I8): it needs no leave to take splits away.
-    let mut news = heads.iter().filter(|(source, head)| {
-        let now = question.in_force.get(*source);
-        now.is_none_or(|now| now.commit != head.commit)
-    });
-    if news.all(|(source, _)| question.reverts.contains(source))
+    // A revert wins (I8): who takes the last change back needs no leave for the splits that go with it.
+    let news: Vec<&SourceName> = heads
+        .iter()
+        .filter(|(source, head)| {
+            let now = question.in_force.get(*source);
+            now.is_none_or(|now| now.commit != head.commit)
+        })
+        .map(|(source, _)| source)
+        .collect();
+    if !news.is_empty()
+        && news.iter().all(|source| question.reverts.contains(*source))
         && let Some(federation) = &mut parsed.declaration.federation
-        && heads.keys().any(|source| question.reverts.contains(source))
     {
         federation.prune = Prune::Allow;
     }

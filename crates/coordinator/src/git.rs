@@ -184,8 +184,8 @@ pub struct Head {
     pub subject: String,
     /// Its declaration files, sorted by path.
     pub content: Content,
-    /// Commits before it, newest first, that have exactly the same below the source's path: what a revert goes back to.
-    pub same_as: Vec<CommitId>,
+    /// Git's id of all that lies below the source's path; none if nothing does.
+    pub tree: Option<String>,
 }
 
 /// What a commit holds below the source's path.

@@ -32,6 +32,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "ledger", include_str!("../migrations/0001_ledger.sql")),
     (2, "tokens", include_str!("../migrations/0002_tokens.sql")),
     (3, "forgets", include_str!("../migrations/0003_forgets.sql")),
+    (4, "trees", include_str!("../migrations/0004_trees.sql")),
 ];
 
 /// The open ledger. Cheap to clone.

@@ -250,15 +250,16 @@ impl Planning {
         ))
     }
 
-    /// The sources whose newest commit goes back to what one that was taken declared.
+    /// The sources whose newest commit goes back to what was declared directly before what is in force.
     async fn reverts(&self, heads: &Heads) -> BTreeSet<SourceName> {
         let mut reverts = BTreeSet::new();
         for (source, head) in heads {
-            match self.ledger.was_taken(source, &head.same_as).await {
-                Ok(true) => {
+            let Some(tree) = &head.tree else { continue };
+            match self.ledger.tree_before(source).await {
+                Ok(Some(before)) if before == *tree => {
                     reverts.insert(source.clone());
                 }
-                Ok(false) => {}
+                Ok(_) => {}
                 // Without the history a revert is a commit like any other; that nothing can be recorded is told where
                 // it is recorded.
                 Err(error) => tracing::debug!(%error, "whether this is a revert cannot be told"),

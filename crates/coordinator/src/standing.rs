@@ -523,8 +523,8 @@ fn beside(
                 ItemState::Held(why) => (Standing::Held, why.as_str()),
                 ItemState::Applied => (
                     Standing::Progressing,
-                    "no request goes by it any more; what is left keeps its backends known to the callers' Envoys, and \
-                     goes once their connections are drained, within a minute",
+                    "it was withdrawn to its anchor: requests leave it as the callers' Envoys take that, and what is left \
+                     goes half a minute after they have",
                 ),
                 _ => (Standing::Progressing, "it is still there"),
             };

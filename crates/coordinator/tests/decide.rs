@@ -31,7 +31,7 @@ fn head(source: &str, commit: u8, text: &str) -> (SourceName, Arc<Head>) {
             authored_at: Timestamp::UNIX_EPOCH,
             subject: "a commit".to_owned(),
             content: Content::Files(Arc::from(vec![file])),
-            same_as: Vec::new(),
+            tree: None,
         }),
     )
 }
@@ -217,6 +217,10 @@ fn a_revert_takes_its_splits_away_without_leave() {
         (taken(&both), story.splits()),
         (vec!["main"], vec!["search".to_owned()])
     );
+    // A source that is no longer read goes with nothing new, and is no revert though the last commit was one.
+    let alone = story.tell([head("main", 3, &shop(&[], "spec: {}"))]);
+    assert_eq!(codes_of(&alone), ["WEIR0904"]);
+    assert_eq!(story.splits(), ["search"]);
 }
 
 /// A ledger from a backup knows splits that went long ago, with leave: to hold them would put them back where they were.

@@ -31,7 +31,7 @@ fn head(commit: &str, vm: &str, cloud: &str) -> Head {
         authored_at: Timestamp::UNIX_EPOCH,
         subject: format!("vm {vm}"),
         content: Content::Files(vec![file].into()),
-        same_as: Vec::new(),
+        tree: None,
     }
 }
 

@@ -38,7 +38,7 @@ fn notice(list: &Value) -> &str {
 }
 
 /// The commit that took a service under the split is taken back: the only split goes, and nobody has to say that it may.
-/// The same files gone in a commit that goes back to nothing are an accident.
+/// The same file gone in another commit is an accident.
 #[tokio::test]
 async fn a_revert_of_the_first_split_is_taken_and_an_accident_is_not() {
     let dir = TempDir::new().unwrap();

@@ -19,6 +19,6 @@ pub use document::{Unreadable, from_document, to_document};
 pub use envoy::{Live, weights};
 pub use object::{Form, Kind, Object, Step};
 pub use policy::{ANCHOR_HEADER, Options, render, weights_of};
-pub use ready::ready;
+pub use ready::{backends_ready, ready};
 pub use rivals::touches;
 pub use steps::{introduction, steps};

@@ -21,6 +21,15 @@ pub fn ready(item: &Item, services: &[ServiceFact]) -> Result<(), String> {
             ));
         }
     }
+    backends_ready(item, services)
+}
+
+/// The same of the backends alone: for an item whose ports' names are in force already. To hold it for a name would undo
+/// nothing, and could keep a revert from its zone.
+///
+/// # Errors
+/// One sentence for people.
+pub fn backends_ready(item: &Item, services: &[ServiceFact]) -> Result<(), String> {
     for backend in item.weighted() {
         let Some(to) = item.destinations.get(backend) else {
             return Err(format!(

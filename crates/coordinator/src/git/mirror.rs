@@ -15,9 +15,6 @@ use super::transport::{self, Access, Failure};
 use super::{Content, GitError, Head, Remote, Unusable, limits};
 use crate::config::Source;
 
-/// How many commits back a revert is looked for.
-const LOOKED_BACK: usize = 1_000;
-
 /// One source's mirror.
 #[derive(Debug, Clone)]
 pub struct Mirror {
@@ -231,28 +228,8 @@ impl Mirror {
             authored_at,
             subject: plain(message.trim_start().lines().next().unwrap_or_default().as_bytes()),
             content: self.content(mirror, &commit.tree()?)?,
-            same_as: self.same_as(mirror, &commit),
+            tree: self.tree_of(&commit).map(|id| id.to_string()),
         })
-    }
-
-    /// Earlier commits with the same tree below the source's path. What cannot be read (a shallow copy has an end) is not
-    /// among them.
-    fn same_as(&self, mirror: &Repository, commit: &git2::Commit<'_>) -> Vec<CommitId> {
-        let Some(tree) = self.tree_of(commit) else {
-            return Vec::new();
-        };
-        let Ok(mut walk) = mirror.revwalk() else {
-            return Vec::new();
-        };
-        if walk.push(commit.id()).is_err() {
-            return Vec::new();
-        }
-        walk.skip(1)
-            .take(LOOKED_BACK)
-            .map_while(|id| mirror.find_commit(id.ok()?).ok())
-            .filter(|earlier| self.tree_of(earlier) == Some(tree))
-            .map(|earlier| CommitId(earlier.id().to_string()))
-            .collect()
     }
 
     /// The tree below the source's path; none if there is none.

@@ -89,6 +89,16 @@ impl Ledger {
             .bind(diagnostics)
             .execute(&mut *tx)
             .await?;
+            if let (Verdict::Taken, Some(tree)) = (row.verdict, &row.head.tree) {
+                sqlx::query(
+                    "INSERT INTO trees (source, now) VALUES ($1, $2) ON CONFLICT (source) DO UPDATE SET \
+                     before = CASE WHEN trees.now = excluded.now THEN trees.before ELSE trees.now END, now = excluded.now",
+                )
+                .bind(&row.source.0)
+                .bind(tree)
+                .execute(&mut *tx)
+                .await?;
+            }
         }
         if let Some((commits, declaration)) = taken.in_force {
             sqlx::query("DELETE FROM in_force").execute(&mut *tx).await?;
@@ -173,24 +183,16 @@ impl Ledger {
         .transpose()
     }
 
-    /// Whether one of these commits of a source was taken, at some time that the ledger remembers.
+    /// The tree that a source declared directly before the one that was taken last; none if there was no other.
     ///
     /// # Errors
     /// The ledger cannot be read.
-    pub async fn was_taken(&self, source: &SourceName, commits: &[CommitId]) -> Result<bool, LedgerError> {
-        for commit in commits {
-            let row = sqlx::query(
-                "SELECT 1 FROM commits WHERE source = $1 AND commit_id = $2 AND verdict = 'taken' LIMIT 1",
-            )
+    pub async fn tree_before(&self, source: &SourceName) -> Result<Option<String>, LedgerError> {
+        let row = sqlx::query("SELECT before FROM trees WHERE source = $1")
             .bind(&source.0)
-            .bind(&commit.0)
             .fetch_optional(&self.pool)
             .await?;
-            if row.is_some() {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        Ok(row.map(|row| row.try_get(0)).transpose()?.flatten())
     }
 
     /// Commits, newest first, at most `limit`, older than row `before` if given. With each row's number.

@@ -162,7 +162,9 @@ impl Writer {
                 );
                 // With the very resourceVersion at which the other was named: whoever came since is not written over.
                 let forced = self.send(server, &path, &document, true).await?;
-                forced.map_err(|refusal| refusal.meaning(&what, server.name()))?
+                let stored = forced.map_err(|refusal| refusal.meaning(&what, server.name()))?;
+                self.fought(&object.name, &conflicts);
+                stored
             }
         };
         let outcome = done();
@@ -228,10 +230,15 @@ impl Writer {
                 FIGHT.as_secs() / 60
             )));
         }
+        None
+    }
+
+    /// Fields were taken back from these: a write that failed is no fight.
+    fn fought(&self, name: &str, conflicts: &[Conflict]) {
+        let mut fights = self.fights.lock().unwrap_or_else(PoisonError::into_inner);
         for conflict in conflicts {
             fights.insert((name.to_owned(), conflict.manager.clone()), Instant::now());
         }
-        None
     }
 
     /// Removes an object that is ours and that nobody wrote since it was looked at.
@@ -261,7 +268,14 @@ impl Writer {
             }
         }
         if live.pointer("/metadata/deletionTimestamp").is_some() {
-            return Ok(done());
+            return Err(DriverError {
+                what: format!("DELETE {path}"),
+                why:
+                    "the object is being removed, and something keeps it: until it is gone, requests go by it"
+                        .to_owned(),
+                fault: Fault::NotYet,
+                help: "what keeps it is in its metadata.finalizers".to_owned(),
+            });
         }
         let (uid, version) = guards(&live).ok_or_else(|| {
             let why = "the object has no uid or no resourceVersion";

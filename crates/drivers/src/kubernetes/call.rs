@@ -66,8 +66,9 @@ impl ApiServer {
         limit: Duration,
     ) -> Result<Result<Value, Refusal>, DriverError> {
         let what = format!("{method} {path}");
+        let token = self.token().await?;
         let within = async {
-            let answer = match self.send(&what, method, path, content).await? {
+            let answer = match self.send(&what, method, path, content, token).await? {
                 Ok(body) => body,
                 Err(refusal) => return Ok(Err(refusal)),
             };
@@ -100,12 +101,22 @@ impl ApiServer {
         limit: Duration,
     ) -> Result<Result<Lines, Refusal>, DriverError> {
         let what = format!("GET {path}");
-        match tokio::time::timeout(limit, self.send(&what, Method::GET, path, None)).await {
+        let token = self.token().await?;
+        match tokio::time::timeout(limit, self.send(&what, Method::GET, path, None, token)).await {
             Ok(Ok(Ok(body))) => Ok(Ok(Lines::of(body))),
             Ok(Ok(Err(refusal))) => Ok(Err(refusal)),
             Ok(Err(error)) => Err(error),
             Err(_) => Err(meaning::too_late(&what, &self.server, limit)),
         }
+    }
+
+    /// Who we are. Not within the limit of a request: a program that makes tokens has a longer one, and what is wrong with
+    /// it is not the API server's.
+    async fn token(&self) -> Result<Option<String>, DriverError> {
+        if let Some(error) = self.resting() {
+            return Err(error);
+        }
+        self.credential.token().await
     }
 
     async fn send(
@@ -114,16 +125,14 @@ impl ApiServer {
         method: Method,
         path: &str,
         content: Option<(&'static str, &Value)>,
+        token: Option<String>,
     ) -> Result<Result<Body, Refusal>, DriverError> {
-        if let Some(error) = self.resting() {
-            return Err(error);
-        }
         let mut request = Request::builder()
             .method(method)
             .uri(path)
             .header(ACCEPT, JSON)
             .header(USER_AGENT, concat!("weir-agent/", env!("CARGO_PKG_VERSION")));
-        if let Some(token) = self.credential.token().await? {
+        if let Some(token) = token {
             let mut bearer = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| {
                 meaning::strange(
                     what,

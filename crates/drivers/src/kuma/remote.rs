@@ -67,7 +67,7 @@ impl Remote {
             && change.written.is_none_or(|before| before < at)
         {
             change.written = Some(at);
-            change.sampled.clear();
+            change.begin_anew();
             change.acknowledged = None;
         }
     }
@@ -165,6 +165,15 @@ impl Remote {
         let Some(change) = self.changes.get_mut(&item.split) else {
             return proof::unknown(here, number(callers.len()), now);
         };
+        // A pod that is gone proves nothing.
+        let before = change.sampled.len();
+        change
+            .sampled
+            .retain(|name, _| callers.iter().any(|d| d.name == *name));
+        if change.sampled.is_empty() && before > 0 {
+            change.begin_anew();
+            change.acknowledged = None;
+        }
         let (acknowledged, computed) = match &change.acknowledged {
             Some((at, proof)) if at.elapsed() < if patient { SETTLED } else { FRESH } => {
                 (proof.clone(), Vec::new())
@@ -175,7 +184,7 @@ impl Remote {
                 // The ground moved: what was read from a proxy while the control plane still computed the plan says
                 // nothing of what it sends now.
                 if moved {
-                    change.sampled.clear();
+                    change.begin_anew();
                 }
                 change.acknowledged = Some((Instant::now(), proof.clone()));
                 (proof, computed)
@@ -204,6 +213,12 @@ impl Remote {
 }
 
 impl Change {
+    /// What was sampled says nothing any more; as many may be sampled again as after a change, inside the hourly budget.
+    fn begin_anew(&mut self) {
+        self.sampled.clear();
+        self.calls = 0;
+    }
+
     /// Nothing more will be learned by asking often.
     fn is_settled(&self) -> bool {
         matches!(&self.acknowledged, Some((_, proof)) if proof.verdict == Verdict::Exact)

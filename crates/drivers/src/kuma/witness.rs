@@ -220,14 +220,13 @@ impl Witness {
                 held: held.into_iter().max().filter(|_| here > 0),
                 // A control plane that just came back knows of no proxies: that is not to say that there are none.
                 complete: here > 0
-                    && all.is_some_and(|all| usize::try_from(all).is_ok_and(|all| all <= here)),
+                    && all.is_some_and(|all| usize::try_from(all).is_ok_and(|all| all == here)),
             });
         }
         sightings
     }
 
-    /// One count for each item, in the order given; with what was read elsewhere at the same time.
-    /// By the admin interfaces on this host.
+    /// One count for each item, in the order given, by the admin interfaces on this host.
     pub(crate) async fn count(&self, items: &[Arc<Item>]) -> Vec<Option<Counts>> {
         let stats = self.ask_all(tally::STATS).await;
         let at = Timestamp::now();

@@ -259,6 +259,24 @@ async fn what_another_manager_wrote_is_taken_back_once_if_so_configured() {
     does(&driver, &put([9000, 1000], 7)).await;
 }
 
+/// Conflicts come before webhooks: with Kuma's control plane down the other is named, and nothing could be taken back. The
+/// next activation tries again, and not after ten minutes.
+#[tokio::test]
+async fn a_taking_back_that_failed_is_no_fight() {
+    let cluster = Cluster::new();
+    cluster.put(edited());
+    let driver = cluster.driver_that_takes_back();
+    let down = body(
+        500,
+        &json!({"kind": "Status", "status": "Failure", "code": 500, "reason": "InternalError", "message":
+            "Internal error occurred: failed calling webhook \"validator.kuma-admission.kuma.io\": connection refused"}),
+    );
+    cluster.once("PATCH", OURS, vec![conflict(), down, conflict()]);
+    driver.apply(&put([9000, 1000], 7)).await.unwrap_err();
+    does(&driver, &put([9000, 1000], 7)).await;
+    assert_eq!(cluster.writes().len(), 4);
+}
+
 #[tokio::test]
 async fn what_was_stored_is_looked_at() {
     let step = put([9000, 1000], 7);

@@ -33,7 +33,7 @@ pub(crate) const INGRESS_PORT: u16 = 10_001;
 const SET_UP: &str = "sandbox";
 
 /// ServiceAccount and rights of the zone's agent.
-pub const AGENT_RIGHTS: &str = include_str!("agent-rights.yaml");
+pub const AGENT_RIGHTS: &str = include_str!("../../../../deploy/kubernetes/rbac.yaml");
 
 /// Kuma's own user.
 pub(crate) fn kuma() -> User {
