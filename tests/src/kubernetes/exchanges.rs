@@ -652,6 +652,7 @@ pub async fn exchange(
     }
     let mut rights = weir_sandbox::cluster::documents(AGENT_RIGHTS)?;
     rights.extend(weir_sandbox::cluster::documents(HALF_A_RIGHT)?);
+    rights.extend(weir_sandbox::cluster::documents(ONE_BY_ONE)?);
     for object in &rights {
         admin.apply(&types, "set-up", object).await?;
     }
@@ -717,6 +718,22 @@ pub async fn exchange(
     }
     Ok(all)
 }
+
+/// More than an agent has or needs: what a server answers to who reads one object is told by reading one.
+const ONE_BY_ONE: &str = "\
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: one-by-one}
+rules:
+  - {apiGroups: [kuma.io], resources: [meshservices], verbs: [get]}
+  - {apiGroups: [''], resources: [namespaces], verbs: [get]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: one-by-one}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: one-by-one}
+subjects: [{kind: ServiceAccount, name: weir-agent, namespace: weir-system}]
+";
 
 /// May change policies, and make none.
 const HALF_A_RIGHT: &str = "\
