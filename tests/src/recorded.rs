@@ -1,8 +1,9 @@
 //! What real Kuma answers, recorded: exchanges as files, made by `record-kuma`, against which the double is held.
 //!
-//! `script` is what is asked, `normal` takes away what differs from run to run. Both casts are set up alike, asked the
+//! `script` is what is asked, `normal` takes away what differs from run to run, `differences` compares. Both casts are set up alike, asked the
 //! same, and their answers go through the same `normal`: what is left must be equal.
 
+pub mod differences;
 pub mod normal;
 pub mod script;
 

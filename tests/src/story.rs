@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use weir_planner::Evidence;
 use weir_sandbox::bound::{bounds, inside};
-use weir_sandbox::cluster::ApiServer;
 use weir_sandbox::coordinator::{SPLIT, proven, weights_word};
 use weir_sandbox::play::{Play, Scene, Setup};
 use weir_sandbox::real::rest::Api;
@@ -393,11 +392,7 @@ impl Story {
         let commit = remove()?;
         let took = self.play.removed(&commit).await?;
         for zone in &self.play.zones {
-            let left = match self.play.cast.cluster_admin().filter(|_| zone == CLUSTER) {
-                // Kuma's own answers are up to a second old there.
-                Some(cluster) => ours_in(&cluster).await?,
-                None => our_objects(&self.api(zone)?).await?,
-            };
+            let left = self.ours(zone).await?;
             ensure!(left.is_empty(), "{zone} is called converged and has {left:?}");
         }
         self.unharmed("the split was removed")?;
@@ -412,7 +407,7 @@ impl Story {
         self.shares("declared again", |_| [30, 70]).await?;
         self.unharmed("the split was declared again")?;
         remove()?;
-        tokio::time::sleep(Duration::from_secs(3)).await;
+        self.withdrawn().await?;
         let commit = self.commit(70, 30)?;
         self.play
             .proven(&commit)
@@ -420,6 +415,47 @@ impl Story {
             .context("declared again at once")?;
         self.shares("declared again at once", |_| [70, 30]).await?;
         self.unharmed("the split was declared again while it was on its way out")
+    }
+
+    /// Until every zone's policy is its anchor alone: that says no digest, for it gives no weights.
+    async fn withdrawn(&self) -> anyhow::Result<()> {
+        let begin = Instant::now();
+        for zone in &self.play.zones {
+            loop {
+                let ours = self.ours(zone).await?;
+                ensure!(!ours.is_empty(), "{zone}: it is gone before it was withdrawn");
+                if ours
+                    .values()
+                    .all(|labels| labels.get("weir.dev/digest").is_none())
+                {
+                    break;
+                }
+                ensure!(
+                    begin.elapsed() < PATIENCE,
+                    "{zone}: it is not withdrawn: {ours:?}"
+                );
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Our objects in a zone, each with its labels.
+    async fn ours(&self, zone: &str) -> anyhow::Result<BTreeMap<String, Value>> {
+        let Some(cluster) = self.play.cast.cluster_admin().filter(|_| zone == CLUSTER) else {
+            return ours_of(&self.api(zone)?).await;
+        };
+        // Kuma's own answers are up to a second old there.
+        let mut ours = BTreeMap::new();
+        for plural in ["meshhttproutes", "meshtcproutes"] {
+            for object in cluster.list(&format!("/apis/kuma.io/v1alpha1/{plural}")).await? {
+                let labels = &object["metadata"]["labels"];
+                if is_ours(labels) {
+                    ours.insert(format!("{plural} {}", object["metadata"]["name"]), labels.clone());
+                }
+            }
+        }
+        Ok(ours)
     }
 
     /// Commits these weights and tells the coordinator.
@@ -561,35 +597,27 @@ fn is_proven(split: &SplitStatus, zone: &str) -> bool {
 
 /// The paths of the objects in a control plane that carry our mark.
 async fn our_objects(api: &Api) -> anyhow::Result<Vec<String>> {
-    let mut paths = Vec::new();
+    Ok(ours_of(api).await?.into_keys().collect())
+}
+
+/// The same, each with its labels.
+async fn ours_of(api: &Api) -> anyhow::Result<BTreeMap<String, Value>> {
+    let mut ours = BTreeMap::new();
     for plural in ["meshhttproutes", "meshtcproutes"] {
         let list = api.get(&format!("/meshes/default/{plural}")).await?;
         for item in list["items"].as_array().into_iter().flatten() {
-            let labels = item["labels"].as_object().into_iter().flatten();
-            if labels
-                .into_iter()
-                .any(|(label, _)| label.starts_with("weir.dev/"))
-            {
+            if is_ours(&item["labels"]) {
                 let name = item["name"].as_str().context("an object without a name")?;
-                paths.push(format!("/meshes/default/{plural}/{name}"));
+                ours.insert(format!("/meshes/default/{plural}/{name}"), item["labels"].clone());
             }
         }
     }
-    Ok(paths)
+    Ok(ours)
 }
 
-/// The same, where the zone is a cluster.
-async fn ours_in(cluster: &ApiServer) -> anyhow::Result<Vec<String>> {
-    let mut paths = Vec::new();
-    for plural in ["meshhttproutes", "meshtcproutes"] {
-        for object in cluster.list(&format!("/apis/kuma.io/v1alpha1/{plural}")).await? {
-            let mut labels = object["metadata"]["labels"].as_object().into_iter().flatten();
-            if labels.any(|(label, _)| label.starts_with("weir.dev/")) {
-                paths.push(format!("{plural} {}", object["metadata"]["name"]));
-            }
-        }
-    }
-    Ok(paths)
+fn is_ours(labels: &Value) -> bool {
+    let mut labels = labels.as_object().into_iter().flatten();
+    labels.any(|(label, _)| label.starts_with("weir.dev/"))
 }
 
 /// What somebody writes who wants everything on the VMs and has never heard of Weir.

@@ -9,7 +9,6 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
 use weir_sandbox::cluster::{Definitions, User};
 use weir_sandbox::double::cluster_zone::Cluster;
 use weir_sandbox::process::Keeper;
@@ -17,6 +16,7 @@ use weir_sandbox::real::cluster_zone;
 use weir_tests::kubernetes::binaries;
 use weir_tests::kubernetes::exchanges::{Exchange, exchange, recorded, users};
 use weir_tests::programs;
+use weir_tests::recorded::differences::{Difference, differences};
 
 /// A difference that the double is allowed: what the exchange shows (`*` for all), a path in the answer (`*` is any one
 /// step, and what is below the path is not looked at), why.
@@ -38,41 +38,10 @@ const ALLOWED: &[(&str, &str, &str)] = &[
     ),
 ];
 
-/// Where two answers differ: path, the first's, the second's.
-fn differences(path: &str, a: &Value, b: &Value, found: &mut Vec<(String, String, String)>) {
-    let show = |value: Option<&Value>| value.map_or_else(|| "nothing".to_owned(), Value::to_string);
-    match (a, b) {
-        (Value::Object(a), Value::Object(b)) => {
-            for key in a.keys().chain(b.keys()).collect::<BTreeSet<_>>() {
-                let at = format!("{path}/{}", key.replace('/', "~1"));
-                match (a.get(key), b.get(key)) {
-                    (Some(a), Some(b)) => differences(&at, a, b, found),
-                    (a, b) => found.push((at, show(a), show(b))),
-                }
-            }
-        }
-        (Value::Array(a), Value::Array(b)) => {
-            for at in 0..a.len().max(b.len()) {
-                let path = format!("{path}/{at}");
-                match (a.get(at), b.get(at)) {
-                    (Some(a), Some(b)) => differences(&path, a, b, found),
-                    (a, b) => found.push((path, show(a), show(b))),
-                }
-            }
-        }
-        (a, b) if a == b => {}
-        (a, b) => found.push((path.to_owned(), a.to_string(), b.to_string())),
-    }
-}
-
-fn allowed(what: &str, path: &str) -> Option<usize> {
-    let fits = |pattern: &str| {
-        let (mut wanted, mut given) = (pattern.split('/'), path.split('/'));
-        wanted.all(|step| given.next().is_some_and(|here| step == "*" || step == here))
-    };
+fn allowed(what: &str, difference: &Difference) -> Option<usize> {
     ALLOWED
         .iter()
-        .position(|(of, pattern, _)| (*of == "*" || *of == what) && fits(pattern))
+        .position(|(of, pattern, _)| (*of == "*" || *of == what) && difference.is_at(pattern))
 }
 
 /// All differences but the allowed ones, of which `used` remembers which were there.
@@ -89,16 +58,14 @@ fn compare(recorded: &[Exchange], answers: &[Exchange], used: &mut BTreeSet<usiz
     );
     let mut wrong = Vec::new();
     for (was, is) in recorded.iter().zip(answers) {
-        let mut found = Vec::new();
-        differences("", &was.response, &is.response, &mut found);
-        for (path, was, now) in found {
-            match allowed(&is.what, &path) {
+        for found in differences(&was.response, &is.response) {
+            match allowed(&is.what, &found) {
                 Some(at) => {
                     used.insert(at);
                 }
                 None => wrong.push(format!(
-                    "{} {path}\n  recorded: {was}\n  now:      {now}",
-                    is.what
+                    "{} {}\n  recorded: {}\n  now:      {}",
+                    is.what, found.path, found.first, found.second
                 )),
             }
         }

@@ -9,9 +9,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::Value;
 use weir_sandbox::double::cast::Double;
 use weir_tests::programs;
+use weir_tests::recorded::differences::{Difference, differences};
 use weir_tests::recorded::script::{Ask, script};
 use weir_tests::recorded::{Exchange, Stand, all, stage};
 
@@ -50,42 +50,10 @@ const ALLOWED: &[(&str, &str, &str)] = &[
     ),
 ];
 
-fn allowed(name: &str, path: &str) -> Option<usize> {
-    let fits = |pattern: &str| {
-        let (mut wanted, mut given) = (pattern.split('/'), path.split('/'));
-        // `""` is the whole answer.
-        pattern.is_empty() || wanted.all(|step| given.next().is_some_and(|here| step == "*" || step == here))
-    };
+fn allowed(name: &str, difference: &Difference) -> Option<usize> {
     ALLOWED
         .iter()
-        .position(|(end, pattern, _)| name.ends_with(end) && fits(pattern))
-}
-
-/// Where two values differ: path, Kuma's, the double's.
-fn differences(path: &str, kuma: &Value, double: &Value, found: &mut Vec<(String, String, String)>) {
-    let show = |value: Option<&Value>| value.map_or_else(|| "nothing".to_owned(), Value::to_string);
-    match (kuma, double) {
-        (Value::Object(a), Value::Object(b)) => {
-            for key in a.keys().chain(b.keys()).collect::<BTreeSet<_>>() {
-                let at = format!("{path}/{}", key.replace('/', "~1"));
-                match (a.get(key), b.get(key)) {
-                    (Some(a), Some(b)) => differences(&at, a, b, found),
-                    (a, b) => found.push((at, show(a), show(b))),
-                }
-            }
-        }
-        (Value::Array(a), Value::Array(b)) => {
-            for at in 0..a.len().max(b.len()) {
-                let path = format!("{path}/{at}");
-                match (a.get(at), b.get(at)) {
-                    (Some(a), Some(b)) => differences(&path, a, b, found),
-                    (a, b) => found.push((path, show(a), show(b))),
-                }
-            }
-        }
-        (a, b) if a == b => {}
-        (a, b) => found.push((path.to_owned(), a.to_string(), b.to_string())),
-    }
+        .position(|(end, pattern, _)| name.ends_with(end) && difference.is_at(pattern))
 }
 
 async fn ask_the_double(asks: &[Ask]) -> anyhow::Result<BTreeMap<String, Exchange>> {
@@ -119,14 +87,15 @@ async fn the_double_answers_as_kuma_was_recorded_to() {
             (&double.what, &double.request),
             "{name}: run record-kuma"
         );
-        let mut found = Vec::new();
-        differences("", &kuma.response, &double.response, &mut found);
-        for (path, kuma, double) in found {
-            match allowed(name, &path) {
+        for found in differences(&kuma.response, &double.response) {
+            match allowed(name, &found) {
                 Some(at) => {
                     used.insert(at);
                 }
-                None => wrong.push(format!("{name} {path}\n  kuma:   {kuma}\n  double: {double}")),
+                None => wrong.push(format!(
+                    "{name} {}\n  kuma:   {}\n  double: {}",
+                    found.path, found.first, found.second
+                )),
             }
         }
     }

@@ -146,9 +146,11 @@ pub fn decide(
 
 /// I3. Whose ports' names are as they are in force is not held for what somebody else's port is called.
 fn ready(item: &Item, memory: &Memory, observed: &Observed) -> Result<(), String> {
-    let named = |of: &Item| (of.service.clone(), of.port, of.port_names.clone());
+    let same_names = |before: &Item| {
+        (&before.service, before.port, &before.port_names) == (&item.service, item.port, &item.port_names)
+    };
     match memory.applied.get(&item.split) {
-        Some(before) if named(before) == named(item) => weir_render::backends_ready(item, &observed.services),
+        Some(before) if same_names(before) => weir_render::backends_ready(item, &observed.services),
         _ => weir_render::ready(item, &observed.services),
     }
 }
@@ -390,8 +392,8 @@ fn left_behind(plan: &ZonePlan, happened: &Happened) -> Vec<ItemFact> {
             Some((_, Some(Ok(Outcome::Done { .. })))) => ItemState::Applied,
             None if happened.decision.withdrawing.contains(&object.name) => ItemState::Applied,
             None => ItemState::Held(format!(
-                "{} carries generation {generation}, above the plan's {}: no plan wrote that. Correct the label or remove \
-                 the object",
+                "{} carries generation {generation}, above {} here: another agent of this zone has a newer plan, or \
+                 somebody wrote that label",
                 object.name, plan.generation
             )),
         };

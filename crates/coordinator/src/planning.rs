@@ -254,7 +254,10 @@ impl Planning {
     async fn reverts(&self, heads: &Heads) -> BTreeSet<SourceName> {
         let mut reverts = BTreeSet::new();
         for (source, head) in heads {
-            let Some(tree) = &head.tree else { continue };
+            let news = self.heads.get(source).is_none_or(|at| at.commit != head.commit);
+            let Some(tree) = head.tree.as_ref().filter(|_| news) else {
+                continue;
+            };
             match self.ledger.tree_before(source).await {
                 Ok(Some(before)) if before == *tree => {
                     reverts.insert(source.clone());

@@ -260,13 +260,20 @@ fn declared(item: &Item) -> RouteWeights {
 }
 
 /// The counts that may be added up, so that no request is in them twice: those of the agent that has counted the whole zone
-/// for longest, or those of all hosts.
-fn counted<'a>(facts: &[&'a ItemFact]) -> Vec<&'a Counts> {
-    let all = || facts.iter().filter_map(|fact| fact.counts.as_ref());
+/// for longest, of those that still speak if one does, or those of all hosts.
+fn counted<'a>(sight: Sight<'_>, facts: &[(&'a Agent, &'a ItemFact)]) -> Vec<&'a Counts> {
+    let all = || {
+        facts
+            .iter()
+            .filter_map(|(agent, fact)| Some((*agent, fact.counts.as_ref()?)))
+    };
     let zone = all()
-        .filter(|counts| counts.scope == CountScope::Zone)
-        .min_by_key(|counts| counts.since);
-    zone.map_or_else(|| all().collect(), |only| vec![only])
+        .filter(|(_, counts)| counts.scope == CountScope::Zone)
+        .min_by_key(|(agent, counts)| (sight.silent(agent).is_some(), counts.since));
+    zone.map_or_else(
+        || all().map(|(_, counts)| counts).collect(),
+        |(_, only)| vec![only],
+    )
 }
 
 /// One split in one zone: the agent with the worst word is shown, traffic is summed over all.
@@ -331,10 +338,11 @@ pub fn split_in_zone(sight: Sight<'_>, zone: &ZoneName, item: &Item) -> SplitInZ
             }
         }
     }
-    let facts: Vec<&ItemFact> = agents
+    let said: Vec<(&Agent, &ItemFact)> = agents
         .iter()
-        .filter_map(|(_, agent)| agent.items.get(&item.split))
+        .filter_map(|(_, agent)| Some((*agent, agent.items.get(&item.split)?)))
         .collect();
+    let facts: Vec<&ItemFact> = said.iter().map(|(_, fact)| *fact).collect();
     // Every agent sees proxies of its own host, or samples those of the whole zone: the latter may be the same ones, so that
     // what was seen for certain is the larger of the two.
     let (mut here, mut sampled) = (0_u32, 0_u32);
@@ -349,7 +357,7 @@ pub fn split_in_zone(sight: Sight<'_>, zone: &ZoneName, item: &Item) -> SplitInZ
     shown.seen = here.max(sampled);
     shown.of = shown.of.max(shown.seen);
     let mut since: Option<Timestamp> = None;
-    for counts in counted(&facts) {
+    for counts in counted(sight, &said) {
         for (into, from) in [
             (&mut shown.counted, &counts.requests),
             (&mut shown.failed, &counts.failed),

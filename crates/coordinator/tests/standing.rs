@@ -452,6 +452,18 @@ fn a_request_that_two_agents_of_a_cluster_counted_is_one_request() {
             2
         )
     );
+    // One that is gone does not hide what another has counted since.
+    let mut gone = seen(40, 500, whole, Evidence::Sampled);
+    gone.heard_at = Some(at(20));
+    gone.connected = false;
+    let shown = look(
+        &plan,
+        &fleet([
+            ("fra-0", gone),
+            ("fra-2", seen(55, 140, whole, Evidence::Sampled)),
+        ]),
+    );
+    assert_eq!(shown.counted, BTreeMap::from([("vm".to_owned(), 140)]));
 }
 
 #[test]

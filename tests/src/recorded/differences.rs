@@ -1,0 +1,67 @@
+//! Where two answers differ, and which differences a list allows.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+/// A place where two values differ.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// As a JSON pointer.
+    pub path: String,
+    /// What is there in the first, or `nothing`.
+    pub first: String,
+    /// And in the second.
+    pub second: String,
+}
+
+impl Difference {
+    /// Whether its path begins as the pattern does, in which `*` is any one step. `""` is the whole answer.
+    pub fn is_at(&self, pattern: &str) -> bool {
+        let (mut wanted, mut given) = (pattern.split('/'), self.path.split('/'));
+        wanted.all(|step| given.next().is_some_and(|here| step == "*" || step == here))
+    }
+}
+
+/// All differences, in order.
+pub fn differences(first: &Value, second: &Value) -> Vec<Difference> {
+    let mut found = Vec::new();
+    collect("", first, second, &mut found);
+    found
+}
+
+fn collect(path: &str, first: &Value, second: &Value, found: &mut Vec<Difference>) {
+    let mut at = |path: String, a: Option<&Value>, b: Option<&Value>| match (a, b) {
+        (Some(a), Some(b)) => collect(&path, a, b, found),
+        (a, b) => {
+            let show = |value: Option<&Value>| value.map_or_else(|| "nothing".to_owned(), Value::to_string);
+            found.push(Difference {
+                path,
+                first: show(a),
+                second: show(b),
+            });
+        }
+    };
+    match (first, second) {
+        (Value::Object(a), Value::Object(b)) => {
+            for key in a.keys().chain(b.keys()).collect::<BTreeSet<_>>() {
+                at(
+                    format!("{path}/{}", key.replace('/', "~1")),
+                    a.get(key),
+                    b.get(key),
+                );
+            }
+        }
+        (Value::Array(a), Value::Array(b)) => {
+            for n in 0..a.len().max(b.len()) {
+                at(format!("{path}/{n}"), a.get(n), b.get(n));
+            }
+        }
+        (a, b) if a == b => {}
+        (a, b) => found.push(Difference {
+            path: path.to_owned(),
+            first: a.to_string(),
+            second: b.to_string(),
+        }),
+    }
+}
