@@ -340,7 +340,7 @@ impl News {
 
 /// An agent as its session shows it. A session that has just opened has not reported yet: what was known stays until it
 /// does, and its age shows.
-fn agent(view: &AgentView, before: Option<&Agent>) -> Agent {
+pub fn agent(view: &AgentView, before: Option<&Agent>) -> Agent {
     let facts = view.facts.as_deref();
     let items = match (facts, before) {
         (Some(facts), _) => facts

@@ -30,6 +30,7 @@ use weir_render::{Kind, Object, Step};
 
 use crate::{DriverError, Observed, Outcome, Sighting, ZoneDriver};
 use apply::Work;
+pub use apply::{left_alone, ours};
 use rest::Rest;
 pub(crate) use rest::chain;
 use witness::Witness;

@@ -20,6 +20,7 @@ mod read;
 mod read_match;
 mod reader;
 pub mod report;
+mod sabotage;
 mod schema;
 mod shape;
 mod yaml;
@@ -38,5 +39,8 @@ pub use parse::{Parsed, parse};
 pub use precedence::{Specificity, precedence};
 pub use read_match::ANCHOR_HEADER;
 pub use report::{Style, render_diagnostics};
+#[cfg(feature = "sabotage")]
+pub use sabotage::sabotage;
+pub use sabotage::sabotaged;
 pub use schema::json_schema;
 pub use weight::{BasisPoints, WeightError};

@@ -174,6 +174,42 @@ pub(crate) async fn put(
     }
 }
 
+/// Why a live object is not to be removed, if so. `seen` is the generation that it carried when it was observed.
+fn reason_to_keep(owner: &Owner, name: &str, seen: Option<Generation>) -> Option<Outcome> {
+    match owner {
+        Owner::Foreign(why) => Some(foreign(name, why)),
+        Owner::Ours { generation, .. } => seen
+            .filter(|seen| generation > seen)
+            .map(|seen| newer(name, *generation, seen)),
+    }
+}
+
+/// Why a step is left undone in view of what is there under its object's name, as the control plane serves it; none if it
+/// may be done. `seen` is the generation that the object carried when it was observed. Pure: the rule by which
+/// [`KumaUniversal`](super::KumaUniversal) applies steps, for whoever stands in for a control plane.
+pub fn left_alone(
+    step: &Step,
+    live: &Value,
+    federation: &FederationName,
+    seen: Option<Generation>,
+) -> Option<Outcome> {
+    let owner = policy::owner(live, federation, &Form::Universal);
+    match of(step) {
+        Work::Write(write) => write.reason_to_leave(&owner),
+        Work::Remove { name, .. } => reason_to_keep(&owner, name, seen),
+    }
+}
+
+/// An object of ours with its generation, from what the control plane serves; none if it is somebody else's.
+pub fn ours(document: &Value, federation: &FederationName) -> Option<(Object, Generation)> {
+    match policy::owner(document, federation, &Form::Universal) {
+        Owner::Ours {
+            object, generation, ..
+        } => Some((object, generation)),
+        Owner::Foreign(_) => None,
+    }
+}
+
 /// Removes an object that is ours and that nobody wrote since it was observed.
 pub(crate) async fn delete(
     rest: &Rest,
@@ -187,13 +223,8 @@ pub(crate) async fn delete(
     let Some(live) = rest.get(&path).await? else {
         return Ok(done());
     };
-    match policy::owner(&live, federation, &Form::Universal) {
-        Owner::Foreign(why) => return Ok(foreign(name, &why)),
-        Owner::Ours { generation, .. } => {
-            if let Some(seen) = seen.filter(|seen| generation > *seen) {
-                return Ok(newer(name, generation, seen));
-            }
-        }
+    if let Some(left) = reason_to_keep(&policy::owner(&live, federation, &Form::Universal), name, seen) {
+        return Ok(left);
     }
     rest.delete(&path).await?;
     Ok(done())

@@ -1,0 +1,734 @@
+//! An agent: its disk, its loop, and its activations, which run as futures that the world polls, so that anything may
+//! happen between any two of their calls, their end included.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use weir_agent::activation::activate;
+use weir_agent::anchors::Anchors;
+use weir_agent::decide::{Conclusion, not_seen};
+use weir_agent::take::{Memory, Offer, judge};
+use weir_drivers::{DriverError, Observed, Outcome, Sighting, ZoneDriver};
+use weir_model::MeshName;
+use weir_planner::{Counts, Generation, Item, ItemState, Proof, ZoneFacts, ZonePlan};
+use weir_render::{Extent, Object, Options, Step};
+
+use super::Ms;
+use super::world::{Event, World, federation, stamp};
+use super::zone::{Answer, Call, Door, Place};
+
+const OPTIONS: Options = Options { anchored: true };
+
+// As in the agent's own loop.
+const QUICK: Ms = 150;
+const HASTE: Ms = 10_000;
+const SOON: Ms = 1_000;
+const CALM: Ms = 5_000;
+
+/// What outlives the process.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Disk {
+    pub(crate) plan: Option<Arc<ZonePlan>>,
+    pub(crate) memory: Memory,
+    pub(crate) full: bool,
+}
+
+/// Where an activation's call and its answer lie.
+#[derive(Debug, Default)]
+struct Desk {
+    call: Option<Call>,
+    answer: Option<Answer>,
+}
+
+/// The driver of a simulated zone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Hands(Arc<Mutex<Desk>>);
+
+impl Hands {
+    fn with<T>(&self, act: impl FnOnce(&mut Desk) -> T) -> T {
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn ask<'a, T: 'a>(&self, call: Call, take: fn(Answer) -> Option<T>, otherwise: T) -> BoxFuture<'a, T>
+    where
+        T: Send + Unpin,
+    {
+        Asked {
+            hands: self.clone(),
+            call: Some(call),
+            take,
+            otherwise: Some(otherwise),
+        }
+        .boxed()
+    }
+}
+
+struct Asked<T> {
+    hands: Hands,
+    call: Option<Call>,
+    take: fn(Answer) -> Option<T>,
+    otherwise: Option<T>,
+}
+
+impl<T: Unpin> Future for Asked<T> {
+    type Output = T;
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<T> {
+        let this = self.get_mut();
+        if let Some(call) = this.call.take() {
+            this.hands.with(|desk| desk.call = Some(call));
+            return Poll::Pending;
+        }
+        let Some(answer) = this.hands.with(|desk| desk.answer.take()) else {
+            return Poll::Pending;
+        };
+        match (this.take)(answer).or_else(|| this.otherwise.take()) {
+            Some(value) => Poll::Ready(value),
+            None => Poll::Pending,
+        }
+    }
+}
+
+fn lost(what: &str) -> DriverError {
+    super::zone::away(what, "the answer is for another question", weir_drivers::Fault::Unknown)
+}
+
+impl ZoneDriver for Hands {
+    fn pulse(&self) -> BoxFuture<'_, Result<String, DriverError>> {
+        let take = |answer| match answer {
+            Answer::Pulse(of) => Some(of),
+            _ => None,
+        };
+        self.ask(Call::Pulse, take, Err(lost("GET /")))
+    }
+
+    fn observe<'a>(
+        &'a self,
+        _: &'a MeshName,
+        _: &'a [Arc<Item>],
+    ) -> BoxFuture<'a, Result<Observed, DriverError>> {
+        let take = |answer| match answer {
+            Answer::Observed(of) => Some(of),
+            _ => None,
+        };
+        self.ask(Call::Observe, take, Err(lost("GET meshes")))
+    }
+
+    fn apply<'a>(&'a self, step: &'a Step) -> BoxFuture<'a, Result<Outcome, DriverError>> {
+        let take = |answer| match answer {
+            Answer::Applied(of) => Some(of),
+            _ => None,
+        };
+        self.ask(Call::Apply(Box::new(step.clone())), take, Err(lost("PUT")))
+    }
+
+    fn prove<'a>(&'a self, items: &'a [Arc<Item>]) -> BoxFuture<'a, Vec<Proof>> {
+        let take = |answer| match answer {
+            Answer::Proofs(of) => Some(of),
+            _ => None,
+        };
+        self.ask(Call::Prove(items.to_vec()), take, Vec::new())
+    }
+
+    fn sight<'a>(&'a self, anchors: &'a [Object]) -> BoxFuture<'a, Vec<Sighting>> {
+        let take = |answer| match answer {
+            Answer::Sightings(of) => Some(of),
+            _ => None,
+        };
+        self.ask(Call::Sight(anchors.to_vec()), take, Vec::new())
+    }
+
+    fn count<'a>(&'a self, items: &'a [Arc<Item>]) -> BoxFuture<'a, Vec<Option<Counts>>> {
+        let take = |answer| match answer {
+            Answer::Counts(n) => Some(vec![None; n]),
+            _ => None,
+        };
+        self.ask(Call::Count(items.len()), take, Vec::new())
+    }
+}
+
+/// An activation under way.
+pub(crate) struct Running {
+    future: BoxFuture<'static, (Conclusion, Anchors)>,
+    hands: Hands,
+    began: Ms,
+    /// All of it in one instant; otherwise every call takes its time.
+    instant: bool,
+    /// Calls made.
+    calls: u32,
+    /// The agent ends at this call: before it is done, or after.
+    dies: Option<(u32, bool)>,
+    /// A call failed: what was seen is not the whole.
+    failed: bool,
+    /// What the zone's control plane resolved when this activation looked.
+    pub(crate) resolved: Arc<std::collections::BTreeSet<(String, Place)>>,
+    /// What it saw of each object's generation.
+    seen: std::collections::BTreeMap<super::zone::Key, Generation>,
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Running").field("began", &self.began).finish_non_exhaustive()
+    }
+}
+
+/// One agent.
+#[derive(Debug)]
+pub(crate) struct Agent {
+    pub(crate) zone: Place,
+    pub(crate) name: String,
+    pub(crate) up: bool,
+    /// Rises with each start, so that what was meant for the process before finds nobody.
+    pub(crate) epoch: u32,
+    pub(crate) disk: Disk,
+    pub(crate) plan: Option<Arc<ZonePlan>>,
+    pub(crate) memory: Memory,
+    pub(crate) facts: Option<ZoneFacts>,
+    pub(crate) refused: Option<String>,
+    anchors: Anchors,
+    waiting: Option<ZonePlan>,
+    away: bool,
+    changed: Ms,
+    pub(crate) unsettled: bool,
+    pub(crate) running: Option<Running>,
+    /// Something asks for another activation while one runs.
+    again: bool,
+    /// Number of the timer that counts.
+    timer: u64,
+    /// The zone as the last activation left it, if another look would show the very same.
+    calm: Option<u64>,
+    /// The next activation ends the agent at this call.
+    pub(crate) doomed: Option<(u32, bool)>,
+    /// The highest generation that was ever on its disk: what it must never go behind.
+    pub(crate) took: Generation,
+}
+
+impl Agent {
+    pub(crate) fn new(zone: Place, number: usize) -> Self {
+        Self {
+            zone,
+            name: format!("{}-{}", super::world::ZONES[zone], number + 1),
+            up: true,
+            epoch: 0,
+            disk: Disk::default(),
+            plan: None,
+            memory: Memory::default(),
+            facts: None,
+            refused: None,
+            anchors: Anchors::default(),
+            waiting: None,
+            away: false,
+            changed: 0,
+            unsettled: false,
+            running: None,
+            again: false,
+            timer: 0,
+            calm: None,
+            doomed: None,
+            took: Generation(0),
+        }
+    }
+
+    pub(crate) fn generation(&self) -> Generation {
+        self.plan.as_ref().map(|plan| plan.generation).unwrap_or_default()
+    }
+}
+
+impl World {
+    /// A process starts, from what is on its disk.
+    pub(crate) fn start_agent(&mut self, a: usize) {
+        let now = self.now;
+        let agent = &mut self.agents[a];
+        if agent.up && agent.epoch > 0 {
+            return;
+        }
+        agent.up = true;
+        agent.epoch += 1;
+        agent.plan = agent.disk.plan.clone();
+        agent.memory = agent.disk.memory.clone();
+        if let Some(plan) = &agent.plan {
+            agent.memory.highest = agent.memory.highest.max(plan.generation);
+        }
+        agent.facts = None;
+        agent.refused = None;
+        agent.anchors = Anchors::default();
+        agent.waiting = None;
+        agent.away = false;
+        agent.changed = now;
+        agent.running = None;
+        agent.again = false;
+        agent.calm = None;
+        agent.doomed = None;
+        let (name, generation) = (agent.name.clone(), agent.generation());
+        self.story.tell(now, || {
+            format!("agent {name} starts, with plan {generation} on its disk")
+        });
+        self.wake(a, 1);
+        self.at(10, Event::Dial(a));
+    }
+
+    /// The process is gone, at once.
+    pub(crate) fn kill_agent(&mut self, a: usize, back_in: Ms) {
+        let now = self.now;
+        let agent = &mut self.agents[a];
+        if !agent.up {
+            return;
+        }
+        agent.up = false;
+        agent.running = None;
+        agent.timer += 1;
+        let name = agent.name.clone();
+        self.story.tell(now, || format!("agent {name} is killed"));
+        self.drop_session(a);
+        self.at(back_in, Event::AgentStarts(a));
+    }
+
+    /// Another activation, so much later at the latest.
+    pub(crate) fn wake(&mut self, a: usize, after: Ms) {
+        self.agents[a].timer += 1;
+        let timer = self.agents[a].timer;
+        self.at(after, Event::Wake(a, timer));
+    }
+
+    pub(crate) fn woken(&mut self, a: usize, timer: u64) {
+        if self.agents[a].timer == timer && self.agents[a].up {
+            self.activate(a);
+        }
+    }
+
+    /// Begins an activation, unless one is under way: then that is followed by another.
+    pub(crate) fn activate(&mut self, a: usize) {
+        let now = self.now;
+        let agent = &mut self.agents[a];
+        if !agent.up {
+            return;
+        }
+        if agent.running.is_some() {
+            agent.again = true;
+            return;
+        }
+        if let Some(plan) = agent.waiting.take() {
+            self.take(a, plan);
+        }
+        let version = self.zones[self.agents[a].zone].version;
+        let agent = &mut self.agents[a];
+        if !agent.up {
+            return;
+        }
+        let Some(plan) = agent.plan.clone() else {
+            let zone = &self.zones[agent.zone];
+            let unreadable = (zone.door == Door::Closed).then(|| "connection refused".to_owned());
+            agent.facts = Some(not_seen(&zone.name, None, &agent.memory, unreadable, stamp(now)));
+            self.report(a, false);
+            self.wake(a, CALM);
+            return;
+        };
+        // The same plan, memory and zone: it would see, do and say the same again.
+        if agent.calm == Some(version)
+            && agent.doomed.is_none()
+            && let Some(facts) = &mut agent.facts
+        {
+            facts.at = stamp(now);
+            for proof in facts.items.iter_mut().filter_map(|item| item.proof.as_mut()) {
+                proof.at = stamp(now);
+            }
+            self.report(a, false);
+            let wait = self.wait(a, now);
+            self.wake(a, wait);
+            return;
+        }
+        self.activations += 1;
+        let hands = Hands::default();
+        let agent = &mut self.agents[a];
+        let future = {
+            let hands = hands.clone();
+            let memory = agent.memory.clone();
+            let before = agent.facts.clone();
+            let mut anchors = agent.anchors.clone();
+            let at = self.begin + Duration::from_millis(now);
+            async move {
+                let done = activate(&hands, &plan, &memory, OPTIONS, before.as_ref(), &mut anchors, at).await;
+                (done, anchors)
+            }
+            .boxed()
+        };
+        let dies = agent.doomed.take();
+        let slow = if self.quiet { 10 } else { 35 };
+        let running = Running {
+            future,
+            hands,
+            began: now,
+            instant: !self.dice.chance(slow),
+            calls: 0,
+            dies,
+            failed: false,
+            resolved: Arc::default(),
+            seen: [].into(),
+        };
+        self.agents[a].running = Some(running);
+        self.go_on(a);
+    }
+
+    /// Polls an activation until it waits for the zone, or is done.
+    fn go_on(&mut self, a: usize) {
+        loop {
+            let now = self.now;
+            let agent = &mut self.agents[a];
+            let Some(running) = &mut agent.running else {
+                return;
+            };
+            let polled = running.future.poll_unpin(&mut Context::from_waker(Waker::noop()));
+            if let Poll::Ready((done, anchors)) = polled {
+                self.concluded(a, done, anchors);
+                return;
+            }
+            let Some(call) = running.hands.with(|desk| desk.call.take()) else {
+                return;
+            };
+            running.calls += 1;
+            if let Some((at, after)) = running.dies
+                && at == running.calls
+            {
+                let name = agent.name.clone();
+                let when = if after { "after" } else { "before" };
+                let what = told(&call);
+                self.story
+                    .tell(now, || format!("agent {name} ends {when} it could {what}"));
+                if after {
+                    drop(self.execute(a, &call));
+                }
+                let back = self.dice.between(200, 15_000);
+                self.kill_agent(a, back);
+                return;
+            }
+            if running.instant {
+                let answer = self.execute(a, &call);
+                if let Some(running) = &mut self.agents[a].running {
+                    running.hands.with(|desk| desk.answer = Some(answer));
+                }
+                continue;
+            }
+            let epoch = agent.epoch;
+            let travels = self.dice.between(1, 400);
+            self.at(travels, Event::CallArrives(a, epoch, Box::new(call)));
+            return;
+        }
+    }
+
+    /// A call that took its time is at the zone.
+    pub(crate) fn call_arrives(&mut self, a: usize, epoch: u32, call: &Call) {
+        if self.agents[a].epoch != epoch {
+            // The agent is gone; what it asked for is done all the same, or is not.
+            if self.dice.chance(50) && matches!(call, Call::Apply(_)) {
+                drop(self.execute(a, call));
+            }
+            return;
+        }
+        let answer = self.execute(a, call);
+        let travels = self.dice.between(1, 200);
+        self.at(travels, Event::AnswerArrives(a, epoch, Box::new(answer)));
+    }
+
+    pub(crate) fn answer_arrives(&mut self, a: usize, epoch: u32, answer: Answer) {
+        let agent = &mut self.agents[a];
+        if agent.epoch != epoch || !agent.up {
+            return;
+        }
+        if let Some(running) = &mut agent.running {
+            running.hands.with(|desk| desk.answer = Some(answer));
+            self.go_on(a);
+        }
+    }
+
+    /// A call meets its zone.
+    fn execute(&mut self, a: usize, call: &Call) -> Answer {
+        let now = self.now;
+        let z = self.agents[a].zone;
+        if let Call::Apply(step) = call {
+            return Answer::Applied(self.write(a, step));
+        }
+        let answer = self.zones[z].answer(call, &mut self.dice, now);
+        if let Some(running) = &mut self.agents[a].running {
+            running.failed |= match &answer {
+                Answer::Observed(Err(_)) | Answer::Pulse(Err(_)) => true,
+                Answer::Proofs(proofs) => proofs.iter().any(|proof| proof.coverage.seen == 0),
+                Answer::Sightings(all) => all.iter().any(|one| !one.complete),
+                _ => false,
+            };
+            if let Answer::Observed(Ok(observed)) = &answer {
+                let zone = &self.zones[z];
+                let resolved = zone.services.keys().filter(|(service, of)| {
+                    let fact = &zone.services[&(service.clone(), *of)];
+                    let speaks = fact.ports.values().next().copied().flatten();
+                    fact.state == weir_planner::ServiceState::Available
+                        && speaks != Some(weir_model::Protocol::Tcp)
+                });
+                running.resolved = Arc::new(resolved.cloned().collect());
+                running.seen = observed
+                    .ours
+                    .iter()
+                    .map(|(object, generation)| ((object.kind, object.name.clone()), *generation))
+                    .collect();
+            }
+        }
+        answer
+    }
+
+    /// A step meets its control plane.
+    fn write(&mut self, a: usize, step: &Step) -> Result<Outcome, DriverError> {
+        let now = self.now;
+        let z = self.agents[a].zone;
+        let flaky = self.zones[z].flaky;
+        let fails = |world: &mut Self| flaky > 0 && world.dice.chance(flaky);
+        if let Some(error) = self.zones[z].refuses_writes() {
+            return Err(error);
+        }
+        let timeout = || super::zone::away("PUT", "timeout", weir_drivers::Fault::Away);
+        if fails(self) {
+            self.failed_call(a);
+            return Err(timeout());
+        }
+        let (kind, _, name) = step.object();
+        let key = (kind, name.to_owned());
+        let seen = self.agents[a]
+            .running
+            .as_ref()
+            .and_then(|running| running.seen.get(&key).copied());
+        if let Some(left) = self.zones[z].leaves(step, seen) {
+            return Ok(left);
+        }
+        let object = match step {
+            Step::Put { object, .. } | Step::Introduce { object, .. } | Step::Withdraw { object, .. } => {
+                Some(object)
+            }
+            Step::Delete { .. } => None,
+        };
+        let agent = self.agents[a].name.clone();
+        let before = self.zones[z].store.get(&key).cloned();
+        if object.is_none() && before.is_none() {
+            return Ok(Outcome::Done { at: stamp(now) });
+        }
+        self.zones[z].store(key.clone(), object);
+        self.writes += 1;
+        self.story.tell(now, || format!("agent {agent} {}", did(step)));
+        self.check_write(a, step, before.as_ref());
+        self.envoys_look(z);
+        if fails(self) {
+            self.failed_call(a);
+            return Err(timeout());
+        }
+        Ok(Outcome::Done { at: stamp(now) })
+    }
+
+    fn failed_call(&mut self, a: usize) {
+        if let Some(running) = &mut self.agents[a].running {
+            running.failed = true;
+        }
+    }
+
+    fn concluded(&mut self, a: usize, done: Conclusion, anchors: Anchors) {
+        let now = self.now;
+        let agent = &mut self.agents[a];
+        let Some(running) = agent.running.take() else {
+            return;
+        };
+        agent.anchors = anchors;
+        if done.wrote {
+            agent.changed = now;
+        }
+        let same_memory = agent.memory == done.memory;
+        agent.memory = done.memory;
+        let mut facts = done.facts;
+        facts.at = stamp(now);
+        for proof in facts.items.iter_mut().filter_map(|item| item.proof.as_mut()) {
+            // Real clocks are in what was not read from the zone.
+            if proof.coverage.of == 0 || proof.at > stamp(now) {
+                proof.at = stamp(now);
+            }
+        }
+        agent.unsettled = done.unsettled;
+        let away = facts.unreadable.is_some();
+        if agent.away != away {
+            let (name, what) = (
+                agent.name.clone(),
+                if away { "cannot read" } else { "can read" },
+            );
+            self.story
+                .tell(now, || format!("agent {name} {what} its control plane"));
+        }
+        let agent = &mut self.agents[a];
+        agent.away = away;
+        let zone = &self.zones[agent.zone];
+        let waits = zone
+            .store
+            .values()
+            .filter_map(|stored| stored.ours.as_ref())
+            .any(|(object, _)| weir_render::extent(object) == Extent::Anchor);
+        // A look that took its time may be older than what is there now.
+        agent.calm = (!running.failed
+            && running.instant
+            && !done.wrote
+            && !waits
+            && same_memory
+            && zone.flaky == 0)
+            .then_some(zone.version);
+        let news = facts.items.iter().filter(|item| {
+            let before = agent
+                .facts
+                .as_ref()
+                .and_then(|facts| facts.items.iter().find(|fact| fact.split == item.split));
+            before.is_none_or(|before| {
+                (before.generation, std::mem::discriminant(&before.state))
+                    != (item.generation, std::mem::discriminant(&item.state))
+            })
+        });
+        for item in news {
+            let name = &agent.name;
+            self.story.tell(now, || {
+                let state = match &item.state {
+                    ItemState::Pending => "has not begun with it".to_owned(),
+                    ItemState::Held(why) => format!("holds it: {why}"),
+                    ItemState::Applied => "has applied it".to_owned(),
+                    ItemState::Proven => "has proof of it".to_owned(),
+                    ItemState::Overridden(why) => format!("is overridden: {why}"),
+                    ItemState::Failed(why) => format!("failed: {why}"),
+                };
+                format!("agent {name}, {} of generation {}: {state}", item.split, item.generation)
+            });
+        }
+        agent.facts = Some(facts);
+        self.remember(a);
+        self.report(a, false);
+        if self.agents[a].again {
+            self.agents[a].again = false;
+            self.wake(a, 1);
+            return;
+        }
+        let wait = self.wait(a, running.began);
+        self.wake(a, wait);
+    }
+
+    /// How long until the next activation.
+    fn wait(&self, a: usize, began: Ms) -> Ms {
+        let agent = &self.agents[a];
+        let wait = match agent.unsettled {
+            _ if agent.away && self.zones[agent.zone].door == Door::Closed => CALM,
+            _ if agent.away => SOON,
+            true if self.now.saturating_sub(agent.changed) < HASTE => QUICK,
+            true => SOON,
+            false => CALM,
+        };
+        (began + wait).saturating_sub(self.now).max(1)
+    }
+
+    fn remember(&mut self, a: usize) {
+        let agent = &mut self.agents[a];
+        if !agent.disk.full {
+            agent.disk.memory = agent.memory.clone();
+        }
+    }
+
+    /// A plan is offered, as the session hands it on.
+    pub(crate) fn offer(&mut self, a: usize, plan: ZonePlan) {
+        if self.agents[a].up && self.take(a, plan) {
+            self.activate(a);
+        }
+    }
+
+    fn take(&mut self, a: usize, plan: ZonePlan) -> bool {
+        let now = self.now;
+        let z = self.agents[a].zone;
+        let zone = self.zones[z].name.clone();
+        let agent = &mut self.agents[a];
+        match judge(&federation(), &zone, agent.plan.as_deref(), &agent.memory, &plan) {
+            Ok(Offer::Held) => {
+                agent.refused = None;
+                agent.waiting = None;
+                false
+            }
+            Ok(Offer::Newer) => {
+                let before = agent.took;
+                agent.memory.highest = agent.memory.highest.max(plan.generation);
+                self.remember(a);
+                let agent = &mut self.agents[a];
+                if agent.disk.full {
+                    agent.refused = Some("the plan cannot be kept on disk".to_owned());
+                    agent.waiting = Some(plan);
+                    return false;
+                }
+                let plan = Arc::new(plan);
+                agent.disk.plan = Some(Arc::clone(&plan));
+                agent.plan = Some(Arc::clone(&plan));
+                agent.refused = None;
+                agent.waiting = None;
+                agent.changed = now;
+                agent.calm = None;
+                agent.took = agent.took.max(plan.generation);
+                let name = agent.name.clone();
+                self.story
+                    .tell(now, || format!("agent {name} takes plan {}", plan.generation));
+                self.check_taken(a, before, &plan);
+                true
+            }
+            Err(why) => {
+                let name = agent.name.clone();
+                agent.refused = Some(why.to_string());
+                self.story
+                    .tell(now, || format!("agent {name} does not take a plan: {why}"));
+                false
+            }
+        }
+    }
+}
+
+fn told(call: &Call) -> String {
+    match call {
+        Call::Pulse => "ask for the control plane's name".to_owned(),
+        Call::Observe => "read the control plane".to_owned(),
+        Call::Apply(step) => format!("write {}", step.object().2),
+        Call::Prove(_) => "read back".to_owned(),
+        Call::Sight(_) => "look at anchors".to_owned(),
+        Call::Count(_) => "count".to_owned(),
+    }
+}
+
+fn did(step: &Step) -> String {
+    match step {
+        Step::Put {
+            object,
+            generation,
+            reason,
+            ..
+        } => {
+            let weights = weir_render::weights_of(&object.spec).unwrap_or_default();
+            let shares: Vec<String> = weights
+                .iter()
+                .map(|route| {
+                    let all: Vec<String> = route
+                        .iter()
+                        .map(|(to, weight)| {
+                            format!("{} {weight}", to.get("kuma.io/zone").map_or("?", String::as_str))
+                        })
+                        .collect();
+                    all.join(", ")
+                })
+                .collect();
+            format!(
+                "writes {} of generation {generation} ({}): {reason}",
+                object.name,
+                shares.join(" | ")
+            )
+        }
+        Step::Introduce {
+            object, generation, ..
+        } => format!("introduces {} of generation {generation}", object.name),
+        Step::Withdraw {
+            object, generation, ..
+        } => format!("withdraws {} by plan {generation}", object.name),
+        Step::Delete { name, reason, .. } => format!("removes {name}: {reason}"),
+    }
+}

@@ -1,0 +1,716 @@
+//! The invariants I1 to I11, as code of their own. Each is checked by what simulated control planes and Envoys really hold
+//! and by this module's own record of what was declared, accepted and planned; nothing that Weir reports is believed, but
+//! where the invariant is about what it reports.
+//!
+//! *Anytime* checks run at every write, at every change in an Envoy, at every plan that is taken and whatever is shown;
+//! *eventually* checks run once a second, and at the end of the quiet time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use weir_coordinator::decide::Heads;
+use weir_model::{CommitId, Protocol};
+use weir_planner::{Generation, Item, ItemState, Plan, ZonePlan};
+use weir_render::{Kind, Step};
+
+use super::Ms;
+use super::human::BACKENDS;
+use super::world::{SPLITS, World, ZONES};
+use super::zone::{Door, Key, Meaning, Place, Runs, Shares, Stored, key_of, wanted};
+
+/// For so long connections stay on replaced routes (`kuma.md` R9).
+const DRAIN: Ms = 30_000;
+/// A revert is in force so long after everything that it needs works: an agent may wait 20 s before it calls again.
+const FAST: Ms = 50_000;
+/// What is shown as converged was true within this time: the silence that is allowed, the longest look, and the longest
+/// that a message is on its way before its session ends.
+const FRESH: Ms = 15_000 + 30_000 + 30_000;
+
+/// One of the invariants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Invariant {
+    /// Provenance.
+    I1,
+    /// Exactness.
+    I2,
+    /// Ready before weight.
+    I3,
+    /// Drain before break.
+    I4,
+    /// In step.
+    I5,
+    /// Fail static.
+    I6,
+    /// Monotone.
+    I7,
+    /// Revert wins.
+    I8,
+    /// Honest status.
+    I9,
+    /// Only ours.
+    I10,
+    /// Convergence.
+    I11,
+}
+
+impl Invariant {
+    /// All, in their order.
+    pub const ALL: [Self; 11] = [
+        Self::I1,
+        Self::I2,
+        Self::I3,
+        Self::I4,
+        Self::I5,
+        Self::I6,
+        Self::I7,
+        Self::I8,
+        Self::I9,
+        Self::I10,
+        Self::I11,
+    ];
+}
+
+impl fmt::Display for Invariant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
+/// What did not hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// Which invariant.
+    pub invariant: Invariant,
+    /// When.
+    pub at: Ms,
+    /// What was found.
+    pub what: String,
+}
+
+/// A revert that is to be in force soon.
+#[derive(Debug)]
+struct Revert {
+    commit: CommitId,
+    /// Since when all that it needs works, by zone.
+    good: Vec<Option<Ms>>,
+}
+
+/// The record by which is judged.
+#[derive(Debug, Default)]
+pub(crate) struct Checks {
+    pub(crate) counts: [u64; Invariant::ALL.len()],
+    pub(crate) violation: Option<Violation>,
+    /// Every item of every plan that was recorded, by zone, first half of its digest, and generation.
+    planned: BTreeMap<(Place, String, u64), Arc<Item>>,
+    /// Every plan that was recorded: its generation, and the policies that each zone has by it.
+    plans: BTreeMap<u64, Vec<BTreeSet<(Place, Key)>>>,
+    accepted: BTreeSet<CommitId>,
+    /// What agents of a zone were given.
+    delivered: BTreeSet<(Place, String, u64)>,
+    /// The item whose weights a zone's control plane took last, by digest.
+    last: BTreeMap<(Place, Key), String>,
+    /// The same of one agent's writes.
+    last_of: BTreeMap<(usize, Key), String>,
+    /// What was removed, by which plan, where something of ours stayed.
+    removed: BTreeMap<(Place, Key), u64>,
+    /// What all Envoys of a zone ran of a policy, since when.
+    truth: BTreeMap<(Place, Key), Vec<(Ms, Option<Shares>)>>,
+    revert: Option<Revert>,
+    /// Policies of strangers, as those wrote them.
+    pub(crate) strangers: BTreeMap<(Place, Key), serde_json::Value>,
+    /// Policies that somebody wrote over.
+    pub(crate) tampered: BTreeSet<(Place, Key)>,
+}
+
+impl Checks {
+    fn hold(&mut self, invariant: Invariant, at: Ms, holds: bool, what: impl FnOnce() -> String) {
+        self.counts[invariant as usize] += 1;
+        if !holds && self.violation.is_none() {
+            self.violation = Some(Violation {
+                invariant,
+                at,
+                what: what(),
+            });
+        }
+    }
+
+    pub(crate) fn store_lost(&mut self, zone: Place) {
+        self.removed.retain(|(of, _), _| *of != zone);
+        self.tampered.retain(|(of, _)| *of != zone);
+    }
+}
+
+/// The routes that an item asks for, zeros included.
+fn asked(item: &Item) -> Shares {
+    let place = |backend: &weir_model::BackendName| {
+        let to = item.destinations.get(backend)?;
+        ZONES.iter().position(|name| *name == to.kuma_zone.as_str())
+    };
+    let route = |route: &weir_planner::ItemRoute| {
+        let shares = route.weights.iter();
+        shares
+            .filter_map(|(backend, weight)| Some((place(backend)?, weight.get())))
+            .collect()
+    };
+    item.routes.iter().map(route).collect()
+}
+
+fn of_split(split: &str) -> usize {
+    SPLITS.iter().position(|name| *name == split).unwrap_or(SPLITS.len())
+}
+
+impl World {
+    /// The coordinator has recorded what it decided.
+    pub(crate) fn record_accepted(&mut self, heads: &Heads, plan: Option<&Plan>) {
+        let now = self.now;
+        for head in heads.values() {
+            let sound = self
+                .repository
+                .tree_of(&head.commit)
+                .is_some_and(|tree| !tree.broken);
+            let commit = head.commit.clone();
+            self.checks.hold(Invariant::I1, now, sound, || {
+                format!("commit {} is accepted, and cannot be read", commit.short())
+            });
+            self.checks.accepted.insert(head.commit.clone());
+        }
+        let Some(plan) = plan else { return };
+        let mut policies = BTreeSet::new();
+        for split in plan.splits.values() {
+            for (zone, item) in &split.items {
+                let Some(place) = ZONES.iter().position(|name| *name == zone.as_str()) else {
+                    continue;
+                };
+                let half = item.digest.to_string()[..32].to_owned();
+                let key = (place, half, item.generation.0);
+                self.checks.planned.insert(key, Arc::clone(item));
+                policies.insert((place, key_of(item)));
+            }
+        }
+        self.checks.plans.entry(plan.generation.0).or_default().push(policies);
+    }
+
+    /// Planning went wrong.
+    pub(crate) fn unsound(&mut self, why: &str) {
+        let now = self.now;
+        self.checks
+            .hold(Invariant::I1, now, false, || format!("no plan can be made: {why}"));
+    }
+
+    /// I7: an agent took a plan.
+    pub(crate) fn check_taken(&mut self, a: usize, before: Generation, plan: &ZonePlan) {
+        let now = self.now;
+        let name = self.agents[a].name.clone();
+        let is = plan.generation;
+        self.checks.hold(Invariant::I7, now, is >= before, || {
+            format!("agent {name} took plan {is} after plan {before}")
+        });
+        let place = self.agents[a].zone;
+        for item in plan.items.values() {
+            let half = item.digest.to_string()[..32].to_owned();
+            self.checks.delivered.insert((place, half, item.generation.0));
+        }
+    }
+
+    /// I3, I6, I7, I10: an agent wrote or removed something.
+    pub(crate) fn check_write(&mut self, a: usize, step: &Step, before: Option<&Stored>) {
+        let now = self.now;
+        let z = self.agents[a].zone;
+        let name = self.agents[a].name.clone();
+        let (kind, _, object_name) = step.object();
+        let key: Key = (kind, object_name.to_owned());
+        self.checks.hold(
+            Invariant::I10,
+            now,
+            before.is_none_or(|before| before.ours.is_some()),
+            || format!("agent {name} writes over {object_name} in {}, which is not Weir's", ZONES[z]),
+        );
+        let stored = self.zones[z].store.get(&key).cloned();
+        if let Some(stored) = &stored {
+            let (is, was) = (stored.meaning.generation, before.map(|b| b.meaning.generation));
+            self.checks.hold(Invariant::I7, now, was.is_none_or(|was| is >= was), || {
+                format!(
+                    "agent {name} writes generation {is} of {object_name} in {} over generation {}",
+                    ZONES[z],
+                    was.unwrap_or_default()
+                )
+            });
+            if before.is_none()
+                && let Some(by) = self.checks.removed.remove(&(z, key.clone()))
+            {
+                self.checks.hold(Invariant::I7, now, is >= by, || {
+                    format!(
+                        "agent {name} brings {object_name} of generation {is} back in {}, which plan {by} removed",
+                        ZONES[z]
+                    )
+                });
+            }
+            // A stranger's hand is off it again.
+            if stored.meaning.whole {
+                self.checks.tampered.remove(&(z, key.clone()));
+            }
+        }
+        match step {
+            Step::Put { digest, .. } => self.check_put(a, &key, &digest.to_string()[..32], stored.as_ref()),
+            Step::Withdraw { generation, .. } => {
+                let so = self.taken_away(z, &key, generation.0);
+                self.checks.hold(Invariant::I6, now, so, || {
+                    format!(
+                        "agent {name} withdraws {object_name} in {}, which plan {generation} has not taken away",
+                        ZONES[z]
+                    )
+                });
+            }
+            Step::Delete { .. } => {
+                let plan = self.agents[a].generation();
+                let so = self.taken_away(z, &key, plan.0);
+                self.checks.hold(Invariant::I6, now, so, || {
+                    format!(
+                        "agent {name} removes {object_name} in {}, which plan {plan} has not taken away",
+                        ZONES[z]
+                    )
+                });
+                let others = self.zones[z].store.values().any(|other| other.ours.is_some());
+                if others {
+                    self.checks.removed.insert((z, key), plan.0);
+                } else {
+                    // Nothing is left that could tell of it.
+                    self.checks.removed.retain(|(of, _), _| *of != z);
+                }
+            }
+            Step::Introduce { .. } => {}
+        }
+    }
+
+    fn taken_away(&self, z: Place, key: &Key, generation: u64) -> bool {
+        self.checks
+            .plans
+            .get(&generation)
+            .is_some_and(|plans| plans.iter().any(|policies| !policies.contains(&(z, key.clone()))))
+    }
+
+    fn check_put(&mut self, a: usize, key: &Key, digest: &str, stored: Option<&Stored>) {
+        let now = self.now;
+        let z = self.agents[a].zone;
+        let name = self.agents[a].name.clone();
+        let generation = stored.map_or(0, |stored| stored.meaning.generation);
+        let given = (z, digest.to_owned(), generation);
+        let known = self.checks.delivered.contains(&given);
+        self.checks.hold(Invariant::I6, now, known, || {
+            format!(
+                "agent {name} writes {} of generation {generation}, which nobody gave it",
+                key.1
+            )
+        });
+        let again = self.checks.last.get(&(z, key.clone())).is_some_and(|last| last == digest)
+            || self.checks.last_of.get(&(a, key.clone())).is_some_and(|last| last == digest);
+        if !again
+            && let Some(item) = self.checks.planned.get(&given).cloned()
+        {
+            let resolved = self.agents[a]
+                .running
+                .as_ref()
+                .map(|running| Arc::clone(&running.resolved));
+            let service = item.service.to_string();
+            let protocol = item.protocol;
+            let places: BTreeSet<Place> = wanted(&item).iter().flat_map(|route| route.keys().copied()).collect();
+            for place in places {
+                let ready = self.zones[z].resolves(&service, place, protocol)
+                    || resolved
+                        .as_ref()
+                        .is_some_and(|all| all.contains(&(service.clone(), place)));
+                self.checks.hold(Invariant::I3, now, ready, || {
+                    format!(
+                        "agent {name} gives weight to {service} of {} in {}, where that does not resolve",
+                        ZONES[place], ZONES[z]
+                    )
+                });
+            }
+        }
+        self.checks.last.insert((z, key.clone()), digest.to_owned());
+        self.checks.last_of.insert((a, key.clone()), digest.to_owned());
+    }
+
+    /// I1, I2, I4: an Envoy runs something else than before.
+    pub(crate) fn check_followed(
+        &mut self,
+        z: Place,
+        key: &Key,
+        before: Option<&Runs>,
+        after: Option<&Runs>,
+        disturbed: bool,
+    ) {
+        let now = self.now;
+        let tampered = self.checks.tampered.contains(&(z, key.clone()));
+        if let Some(runs) = after
+            && runs.meaning.whole
+            && !tampered
+        {
+            self.check_provenance(z, key, &runs.meaning);
+        }
+        if !disturbed && !tampered && key.0 == Kind::MeshHttpRoute && self.zones[z].agents == 1 {
+            let lost = lost(before, after, now);
+            self.checks.hold(Invariant::I4, now, lost.is_none(), || {
+                format!("requests are lost in {}: {} {}", ZONES[z], key.1, lost.unwrap_or_default())
+            });
+        }
+        self.note_truth(z, key);
+    }
+
+    fn check_provenance(&mut self, z: Place, key: &Key, meaning: &Meaning) {
+        let now = self.now;
+        let planned = (z, meaning.digest.clone(), meaning.generation);
+        let item = self.checks.planned.get(&planned).cloned();
+        let sound = item.as_ref().is_some_and(|item| {
+            item.commit.to_string() == meaning.commit && self.checks.accepted.contains(&item.commit)
+        });
+        let place = ZONES[z];
+        self.checks.hold(Invariant::I1, now, sound, || {
+            format!(
+                "{place} runs {} of generation {} and commit {}, which no recorded plan has",
+                key.1, meaning.generation, meaning.commit
+            )
+        });
+        let Some(item) = item else { return };
+        let declared = self
+            .repository
+            .tree_of(&item.commit)
+            .and_then(|tree| tree.splits.get(&of_split(&meaning.split)))
+            .map(|declared| declared.routes.clone());
+        let exact = meaning.routes == asked(&item)
+            && declared.as_ref() == Some(&meaning.routes)
+            && meaning.routes.iter().all(|route| route.values().sum::<u32>() == 10_000);
+        self.checks.hold(Invariant::I2, now, exact, || {
+            format!(
+                "{place} runs {:?} of {}, commit {} declares {declared:?}",
+                meaning.routes, key.1, meaning.commit
+            )
+        });
+    }
+
+    /// Remembers what a zone runs from now on.
+    pub(crate) fn note_truth(&mut self, z: Place, key: &Key) {
+        let now = self.now;
+        let zone = &self.zones[z];
+        let split = key.1.strip_prefix("weir-").unwrap_or_default();
+        let overridden = zone
+            .rival
+            .as_ref()
+            .is_some_and(|rival| rival.outranks && rival.split == split);
+        let is = zone.truth(key).filter(|_| !overridden).cloned();
+        let history = self.checks.truth.entry((z, key.clone())).or_default();
+        if history.last().is_none_or(|(_, was)| *was != is) {
+            history.push((now, is));
+        }
+    }
+
+    /// I9: what is shown as converged was so, lately, when somebody looked.
+    pub(crate) fn check_shown(&mut self) {
+        let now = self.now;
+        if !self.coordinator.up {
+            return;
+        }
+        let Some(plan) = self.coordinator.plan.clone() else {
+            return;
+        };
+        let mut shown: Vec<(Place, Arc<Item>)> = Vec::new();
+        self.coordinator.sight(&plan, now, |zone, item| {
+            if let Some(place) = ZONES.iter().position(|name| *name == zone.as_str()) {
+                shown.push((place, Arc::new(item.clone())));
+            }
+        });
+        for (z, item) in shown {
+            let key = key_of(&item);
+            let want = wanted(&item);
+            let history = self.checks.truth.get(&(z, key.clone()));
+            // From `from` on: whether it was ever so since then.
+            let from = now.saturating_sub(FRESH);
+            let so = history.is_some_and(|history| {
+                history.iter().enumerate().any(|(n, (since, is))| {
+                    let until = history.get(n + 1).map_or(Ms::MAX, |(next, _)| *next);
+                    is.as_ref() == Some(&want) && until >= from && *since <= now
+                })
+            });
+            let place = ZONES[z];
+            self.checks.hold(Invariant::I9, now, so, || {
+                format!(
+                    "{} of generation {} is shown as converged in {place}, which has not run it for {} s",
+                    item.split,
+                    item.generation,
+                    FRESH / 1000
+                )
+            });
+            // And each agent's own word: true at the instant of its proof.
+            let agents: Vec<usize> = (0..self.agents.len()).filter(|a| self.agents[*a].zone == z).collect();
+            for a in agents {
+                let name = &self.agents[a].name;
+                let zone = &self.zones[z].name;
+                let fact = self.coordinator.fleet.agent(zone, name).and_then(|agent| agent.items.get(&item.split));
+                let proof = fact.and_then(|fact| fact.proof.as_ref());
+                let at = proof.map(|proof| {
+                    let ms = proof.at.duration_since(super::world::stamp(0)).as_millis();
+                    u64::try_from(ms).unwrap_or_default()
+                });
+                let so = at.is_some_and(|at| self.was(z, &key, at, &want));
+                let (name, place) = (name.clone(), ZONES[z]);
+                self.checks.hold(Invariant::I9, now, so, || {
+                    format!(
+                        "{} of generation {} is shown as converged in {place} by the word of {name}, whose proof of {at:?} \
+                         ms was not so",
+                        item.split, item.generation
+                    )
+                });
+            }
+        }
+    }
+
+    fn was(&self, z: Place, key: &Key, at: Ms, want: &Shares) -> bool {
+        self.checks.truth.get(&(z, key.clone())).is_some_and(|history| {
+            history.iter().enumerate().any(|(n, (since, is))| {
+                let until = history.get(n + 1).map_or(Ms::MAX, |(next, _)| *next);
+                is.as_ref() == Some(want) && *since <= at && at <= until
+            })
+        })
+    }
+
+    /// I5, I10: after every event.
+    pub(crate) fn anytime(&mut self) {
+        let now = self.now;
+        let strangers: Vec<(Place, Key)> = self.checks.strangers.keys().cloned().collect();
+        for (z, key) in strangers {
+            let so = self.checks.strangers.get(&(z, key.clone()))
+                == self.zones[z].store.get(&key).map(|stored| &stored.document);
+            let place = ZONES[z];
+            self.checks.hold(Invariant::I10, now, so, || {
+                format!("{} in {place} is a stranger's, and was changed", key.1)
+            });
+        }
+    }
+
+    pub(crate) fn note_revert(&mut self, commit: usize) {
+        self.checks.revert = Some(Revert {
+            commit: self.repository.commits[commit].head.commit.clone(),
+            good: vec![None; self.zones.len()],
+        });
+    }
+
+    pub(crate) fn forget_revert(&mut self) {
+        self.checks.revert = None;
+    }
+
+    /// Whether everything works that a zone needs to follow.
+    fn works(&self, z: Place) -> bool {
+        let zone = &self.zones[z];
+        let c = &self.coordinator;
+        let mine = |a: &usize| self.agents[*a].zone == z;
+        let agents: Vec<usize> = (0..self.agents.len()).filter(mine).collect();
+        c.up
+            && c.git
+            && !c.full
+            && zone.door == Door::Open
+            && zone.flaky == 0
+            && zone.rival.is_none()
+            && !self.checks.strangers.keys().any(|(of, _)| *of == z)
+            && !self.checks.tampered.iter().any(|(of, _)| *of == z)
+            && zone.envoys.iter().all(|envoy| !envoy.stuck)
+            && agents.iter().all(|a| {
+                let (agent, link) = (&self.agents[*a], &self.links[*a]);
+                agent.up && !agent.disk.full && !link.up_cut && !link.down_cut && link.slow == 0
+            })
+    }
+
+    /// I8: once a second.
+    pub(crate) fn eventually(&mut self) {
+        let now = self.now;
+        let Some(revert) = &self.checks.revert else {
+            return;
+        };
+        let commit = revert.commit.clone();
+        let Some(tree) = self.repository.tree_of(&commit).cloned() else {
+            return;
+        };
+        if tree.broken || tree.splits.is_empty() {
+            return;
+        }
+        for z in 0..self.zones.len() {
+            let resolves = tree.splits.iter().all(|(n, declared)| {
+                let weighted = declared.routes.iter().flat_map(|route| {
+                    route.iter().filter(|(_, weight)| **weight > 0).map(|(place, _)| *place)
+                });
+                let mut weighted = weighted;
+                weighted.all(|place| self.zones[z].resolves(SPLITS[*n], place, declared.protocol))
+            });
+            let good = self.works(z) && resolves;
+            let since = self.checks.revert.as_mut().and_then(|revert| {
+                let slot = revert.good.get_mut(z)?;
+                *slot = if good { slot.or(Some(now)) } else { None };
+                *slot
+            });
+            let Some(since) = since.filter(|since| now - since >= FAST) else {
+                continue;
+            };
+            for (n, declared) in &tree.splits {
+                let kind = if declared.protocol == Protocol::Tcp {
+                    Kind::MeshTcpRoute
+                } else {
+                    Kind::MeshHttpRoute
+                };
+                let key = (kind, format!("weir-{}", SPLITS[*n]));
+                let want: Shares = declared
+                    .routes
+                    .iter()
+                    .map(|route| {
+                        let all = route.iter().filter(|(_, weight)| **weight > 0);
+                        all.map(|(place, weight)| (*place, *weight)).collect()
+                    })
+                    .collect();
+                let runs = self.zones[z].truth(&key).cloned();
+                let place = ZONES[z];
+                self.checks.hold(Invariant::I8, now, runs.as_ref() == Some(&want), || {
+                    format!(
+                        "{place} runs {runs:?} of {}, {} s after all works that the revert {} needs, which declares {want:?}",
+                        key.1,
+                        (now - since) / 1000,
+                        commit.short()
+                    )
+                });
+            }
+        }
+    }
+
+    /// I11: what is still missing, when all faults are over; none if all is as declared and shown so.
+    pub(crate) fn unsettled(&self) -> Option<String> {
+        let c = &self.coordinator;
+        let newest = self.repository.newest();
+        let tree = &self.repository.commits[self.repository.branch].tree;
+        let in_force = c.ledger.commits.values().next();
+        let Some(plan) = &c.plan else {
+            return Some("there is no plan".to_owned());
+        };
+        let may_be_refused = tree.broken || {
+            let has = |n: &usize| plan.splits.keys().any(|name| name.as_str() == SPLITS[*n]);
+            !tree.splits.keys().any(has)
+        };
+        if in_force != Some(&newest.commit) && !may_be_refused {
+            return Some(format!("commit {} is not in force", newest.commit.short()));
+        }
+        // What is in force is what was declared there, whoever made the plan.
+        let declared = in_force.and_then(|commit| self.repository.tree_of(commit));
+        let Some(declared) = declared else {
+            return Some("nothing is in force".to_owned());
+        };
+        let names: BTreeSet<&str> = declared.splits.keys().map(|n| SPLITS[*n]).collect();
+        let planned: BTreeSet<&str> = plan.splits.keys().map(|name| name.as_str()).collect();
+        if names != planned {
+            return Some(format!("plan {} has {planned:?}, declared are {names:?}", plan.generation));
+        }
+        for agent in &self.agents {
+            if agent.generation() != plan.generation {
+                return Some(format!(
+                    "agent {} holds plan {}, not {} ({:?})",
+                    agent.name,
+                    agent.generation(),
+                    plan.generation,
+                    agent.refused
+                ));
+            }
+        }
+        let mut converged = BTreeSet::new();
+        c.sight(plan, self.now, |zone, item| {
+            converged.insert((zone.clone(), item.split.clone()));
+        });
+        for zone in &self.zones {
+            for split in plan.splits.values() {
+                let Some(item) = split.items.get(&zone.name) else {
+                    continue;
+                };
+                let want = declared.splits.get(&of_split(item.split.as_str()));
+                if want.map(|want| &want.routes) != Some(&asked(item)) {
+                    return Some(format!("{} of {} is not as declared", item.split, zone.name));
+                }
+                let key = key_of(item);
+                if zone.store.get(&key).is_some_and(|stored| stored.ours.is_none()) {
+                    // A stranger has its name: it must say so.
+                    let says = self.agents.iter().filter(|agent| agent.zone == zone.place).all(|agent| {
+                        let facts = agent.facts.iter().flat_map(|facts| &facts.items);
+                        let mut ours = facts.filter(|fact| fact.split == item.split);
+                        ours.all(|fact| matches!(fact.state, ItemState::Held(_)))
+                    });
+                    if says {
+                        continue;
+                    }
+                    return Some(format!("{} of {} does not say that it is held", item.split, zone.name));
+                }
+                if !zone.runs_exactly(item) {
+                    let state = self
+                        .agents
+                        .iter()
+                        .filter(|agent| agent.zone == zone.place)
+                        .filter_map(|agent| agent.facts.as_ref())
+                        .flat_map(|facts| &facts.items)
+                        .find(|fact| fact.split == item.split)
+                        .map(|fact| format!("{:?}", fact.state));
+                    return Some(format!(
+                        "{} does not run {}: {}",
+                        zone.name,
+                        item.split,
+                        state.unwrap_or_default()
+                    ));
+                }
+                if !converged.contains(&(zone.name.clone(), item.split.clone())) {
+                    return Some(format!("{} of {} is not shown as converged", item.split, zone.name));
+                }
+            }
+            let orphan = zone
+                .store
+                .iter()
+                .filter(|(_, stored)| stored.ours.is_some())
+                .find(|(_, stored)| !names.contains(stored.meaning.split.as_str()));
+            if let Some((key, _)) = orphan {
+                return Some(format!("{} is still in {}", key.1, zone.name));
+            }
+        }
+        None
+    }
+
+    pub(crate) fn check_settled(&mut self, missing: Option<String>) {
+        let now = self.now;
+        self.checks.hold(Invariant::I11, now, missing.is_none(), || {
+            format!("all faults are over, and {}", missing.unwrap_or_default())
+        });
+    }
+}
+
+/// What is lost when an Envoy goes from one to the other: Kuma takes clusters before the routes that use them, and gives
+/// routes before their clusters.
+fn lost(before: Option<&Runs>, after: Option<&Runs>, now: Ms) -> Option<String> {
+    match (before, after) {
+        (None, None) => None,
+        (None, Some(after)) => after
+            .meaning
+            .whole
+            .then(|| "comes with its weights, without its anchor before".to_owned()),
+        (Some(before), None) if before.meaning.whole => Some("goes with its weights".to_owned()),
+        (Some(before), None) => {
+            let age = now - before.since;
+            (age < DRAIN).then(|| format!("goes {age} ms after its weights, while connections drain"))
+        }
+        (Some(before), Some(after)) => {
+            let gone = before.meaning.names.difference(&after.meaning.names);
+            let mut gone = gone.filter_map(|place| {
+                let last = before.last.get(place)?;
+                let sends = before.shares.iter().any(|route| route.contains_key(place));
+                let backend = BACKENDS[*place];
+                if sends {
+                    Some(format!("drops the cluster of {backend} with its weight"))
+                } else if now - last < DRAIN {
+                    Some(format!("drops the cluster of {backend} {} ms after its weight", now - last))
+                } else {
+                    None
+                }
+            });
+            gone.next()
+        }
+    }
+}

@@ -1,0 +1,450 @@
+//! The coordinator: its ledger, what it remembers, its loop from commits to plans, and its ends of the sessions. What it
+//! decides and shows is decided and shown by the coordinator's own code.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use weir_coordinator::decide::{Heads, Question, commits, decide};
+use weir_coordinator::fleet::{Agent, Fleet};
+use weir_coordinator::git::Head;
+use weir_coordinator::observing;
+use weir_coordinator::sessions::AgentView;
+use weir_coordinator::standing::{self, Sight};
+use weir_model::{CommitId, SourceName, ZoneName};
+use weir_planner::{Generation, ItemRef, Plan, PlanId};
+use weir_wire::api::Standing;
+use weir_wire::{AgentReport, Greeting, agent_report, plan_update, v1};
+
+use super::Ms;
+use super::link::{Message, holds};
+use super::world::{Event, World, federation, stamp};
+
+/// A zone that was not heard from for so long is shown as stale.
+pub(crate) const STALE: Duration = Duration::from_secs(15);
+
+/// What outlives the process, if its disk does.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ledger {
+    pub(crate) plan: Option<Arc<Plan>>,
+    pub(crate) created: BTreeMap<Generation, Timestamp>,
+    pub(crate) commits: BTreeMap<SourceName, CommitId>,
+    /// What was declared last, and directly before that.
+    trees: (Option<String>, Option<String>),
+    fleet: Fleet,
+    refused: BTreeSet<CommitId>,
+}
+
+/// The coordinator.
+#[derive(Debug)]
+pub(crate) struct Coordinator {
+    pub(crate) up: bool,
+    pub(crate) ledger: Ledger,
+    /// A copy of it from before.
+    pub(crate) backup: Ledger,
+    /// How wrong its clock is, in milliseconds.
+    pub(crate) skew: i64,
+    /// The ledger takes no writes.
+    pub(crate) full: bool,
+    /// Whether Git answers.
+    pub(crate) git: bool,
+    heads: Heads,
+    head: Option<Arc<Head>>,
+    pub(crate) plan: Option<Arc<Plan>>,
+    pub(crate) fleet: Fleet,
+    seen: BTreeMap<usize, AgentView>,
+    /// Sessions that it believes to have.
+    pub(crate) open: BTreeMap<usize, u64>,
+    sent: BTreeMap<usize, (BTreeSet<ItemRef>, Option<PlanId>)>,
+    /// It ends in the middle of the next decision: before it is recorded, or after.
+    pub(crate) doomed: Option<bool>,
+}
+
+impl Coordinator {
+    pub(crate) fn new() -> Self {
+        Self {
+            up: true,
+            ledger: Ledger::default(),
+            backup: Ledger::default(),
+            skew: 0,
+            full: false,
+            git: true,
+            heads: Heads::new(),
+            head: None,
+            plan: None,
+            fleet: Fleet::default(),
+            seen: BTreeMap::new(),
+            open: BTreeMap::new(),
+            sent: BTreeMap::new(),
+            doomed: None,
+        }
+    }
+
+    pub(crate) fn clock(&self, now: Ms) -> Timestamp {
+        let skew = SignedDuration::from_millis(self.skew);
+        stamp(now).checked_add(skew).unwrap_or(stamp(now))
+    }
+
+    pub(crate) fn generation(&self) -> Generation {
+        self.plan.as_ref().map(|plan| plan.generation).unwrap_or_default()
+    }
+
+    /// A session ended, as far as the coordinator knows.
+    pub(crate) fn close(&mut self, name: &str, zone: &ZoneName, a: usize) {
+        self.open.remove(&a);
+        self.sent.remove(&a);
+        if let Some(view) = self.seen.get_mut(&a) {
+            view.connected = None;
+        }
+        self.merge(name, zone, a);
+    }
+
+    /// From what an agent said to the fleet.
+    fn merge(&mut self, name: &str, zone: &ZoneName, a: usize) {
+        let Some(view) = self.seen.get(&a) else {
+            return;
+        };
+        let agents = self.fleet.zones.entry(zone.clone()).or_default();
+        let agent = observing::agent(view, agents.get(name));
+        agents.insert(name.to_owned(), agent);
+        if !self.full {
+            self.ledger.fleet = self.fleet.clone();
+        }
+    }
+
+    /// As `sessions`: below or at which no new plan may be, as far as this agent is concerned.
+    fn spoken_for(&self, highest: Generation, plan: Option<PlanId>, generation: Generation) -> Generation {
+        let forked = self.plan.as_ref().is_some_and(|newest| {
+            newest.generation == generation && plan.is_some_and(|held| held != newest.id)
+        });
+        if forked {
+            highest.max(Generation(generation.0.saturating_add(1)))
+        } else {
+            highest
+        }
+    }
+
+    /// What it shows now of every split in every zone that is converged.
+    pub(crate) fn sight(&self, plan: &Plan, now: Ms, mut shown: impl FnMut(&ZoneName, &weir_planner::Item)) {
+        let sight = Sight {
+            plan,
+            created: &self.ledger.created,
+            fleet: &self.fleet,
+            stale: STALE,
+            now: self.clock(now),
+        };
+        for split in plan.splits.values() {
+            for (zone, item) in &split.items {
+                if standing::split_in_zone(sight, zone, item).standing == Standing::Converged {
+                    shown(zone, item);
+                }
+            }
+        }
+    }
+}
+
+/// As the ledger keeps agents: nobody is connected, and what they last said is there.
+fn recalled(fleet: &Fleet) -> Fleet {
+    let mut fleet = fleet.clone();
+    for agents in fleet.zones.values_mut() {
+        for agent in agents.values_mut() {
+            *agent = Agent {
+                connected: false,
+                looked_at: agent.heard_at,
+                unreadable: None,
+                refused: None,
+                services: Vec::new(),
+                ..agent.clone()
+            };
+        }
+    }
+    fleet
+}
+
+impl World {
+    /// The process ends; all its sessions with it.
+    pub(crate) fn kill_coordinator(&mut self, back_in: Ms) {
+        if !self.coordinator.up {
+            return;
+        }
+        let now = self.now;
+        self.story.tell(now, || "the coordinator is killed".to_owned());
+        self.coordinator.up = false;
+        self.coordinator.open.clear();
+        self.coordinator.sent.clear();
+        self.coordinator.seen.clear();
+        self.coordinator.doomed = None;
+        for a in 0..self.agents.len() {
+            if let Some((number, _)) = self.links[a].session {
+                if self.links[a].down_cut || self.dice.chance(30) {
+                    let notices = self.dice.between(10_000, 25_000);
+                    self.at(notices, Event::CoordinatorGone(a, number));
+                } else {
+                    self.hang_up(a);
+                }
+            }
+        }
+        self.at(back_in, Event::CoordinatorStarts);
+    }
+
+    pub(crate) fn coordinator_gone(&mut self, a: usize, number: u64) {
+        let open = self.links[a].session.is_some_and(|(open, _)| open == number);
+        if open && self.coordinator.open.get(&a) != Some(&number) {
+            self.hang_up(a);
+        }
+    }
+
+    pub(crate) fn start_coordinator(&mut self) {
+        if self.coordinator.up {
+            return;
+        }
+        let now = self.now;
+        let c = &mut self.coordinator;
+        c.up = true;
+        c.plan = c.ledger.plan.clone();
+        c.fleet = recalled(&c.ledger.fleet);
+        c.seen.clear();
+        c.head = None;
+        c.heads = Heads::new();
+        let generation = c.generation();
+        self.story.tell(now, || {
+            format!("the coordinator starts, with plan {generation} in its ledger")
+        });
+        // What was in force is in the mirror.
+        let commits = self.coordinator.ledger.commits.clone();
+        for (source, commit) in commits {
+            if let Some(head) = self.repository.head_of(&commit) {
+                self.coordinator.heads.insert(source, head);
+            }
+        }
+        self.fetch();
+    }
+
+    /// Looks at Git.
+    pub(crate) fn fetch(&mut self) {
+        let now = self.now;
+        if !self.coordinator.up || !self.coordinator.git {
+            return;
+        }
+        let head = self.repository.newest();
+        let news = self
+            .coordinator
+            .head
+            .as_ref()
+            .is_none_or(|known| known.commit != head.commit);
+        if news {
+            self.story
+                .tell(now, || format!("the coordinator fetches commit {}", head.commit.short()));
+            self.coordinator.head = Some(head);
+            self.turn();
+        }
+    }
+
+    /// One pass over everything that is known now, as the coordinator's planning loop does it.
+    pub(crate) fn turn(&mut self) {
+        let now = self.now;
+        let c = &self.coordinator;
+        if !c.up {
+            return;
+        }
+        let source = SourceName("main".to_owned());
+        let mut heads = Heads::new();
+        if let Some(head) = c.head.as_ref().or_else(|| c.heads.get(&source)) {
+            heads.insert(source.clone(), Arc::clone(head));
+        } else {
+            return;
+        }
+        let mut reverts = BTreeSet::new();
+        for (source, head) in &heads {
+            let news = c.heads.get(source).is_none_or(|at| at.commit != head.commit);
+            if news && head.tree.is_some() && c.ledger.trees.1 == head.tree {
+                reverts.insert(source.clone());
+            }
+        }
+        let federation = federation();
+        let decided = decide(Question {
+            federation: &federation,
+            in_force: &c.heads,
+            heads: &heads,
+            reverts: &reverts,
+            parent: c.plan.as_deref(),
+            highest: c.fleet.highest(c.generation()),
+            now: c.clock(now),
+        });
+        let decision = match decided {
+            Ok(decision) => decision,
+            Err(unsound) => {
+                self.unsound(&unsound.to_string());
+                return;
+            }
+        };
+        if self.coordinator.full {
+            // What cannot be recorded is not published; it is tried again.
+            self.at(1_000, Event::Turn);
+            return;
+        }
+        let doomed = self.coordinator.doomed.take();
+        if doomed == Some(false) {
+            let back = self.dice.between(300, 20_000);
+            self.kill_coordinator(back);
+            return;
+        }
+        for (source, why) in &decision.refused {
+            let Some(head) = heads.get(source) else { continue };
+            if self.coordinator.ledger.refused.insert(head.commit.clone()) {
+                let why = why.first().map(|first| first.message.clone()).unwrap_or_default();
+                let commit = head.commit.clone();
+                self.story
+                    .tell(now, || format!("the coordinator refuses commit {}: {why}", commit.short()));
+            }
+        }
+        let Some(accepted) = decision.accepted else {
+            return;
+        };
+        let ledger = &mut self.coordinator.ledger;
+        ledger.commits = commits(&accepted.in_force);
+        if let Some(head) = accepted.in_force.get(&source)
+            && ledger.trees.0 != head.tree
+        {
+            ledger.trees = (head.tree.clone(), ledger.trees.0.take());
+        }
+        let plan = accepted.plan.map(Arc::new);
+        if let Some(plan) = &plan {
+            ledger.created.insert(plan.generation, plan.created);
+            ledger.plan = Some(Arc::clone(plan));
+            self.plans += 1;
+            let generation = plan.generation;
+            let commit = plan.commits.first().map(|of| of.commit.short().to_owned());
+            self.story.tell(now, || {
+                format!(
+                    "the coordinator makes plan {generation} of commit {}",
+                    commit.unwrap_or_default()
+                )
+            });
+        }
+        self.record_accepted(&accepted.in_force, plan.as_deref());
+        if doomed == Some(true) {
+            let back = self.dice.between(300, 20_000);
+            self.kill_coordinator(back);
+            return;
+        }
+        self.coordinator.heads = accepted.in_force;
+        if let Some(plan) = plan {
+            self.coordinator.plan = Some(plan);
+            for a in 0..self.agents.len() {
+                self.send_plan(a);
+            }
+        }
+    }
+
+    /// What to send of the newest plan to an agent, as a session does it.
+    fn send_plan(&mut self, a: usize) {
+        let Some(plan) = self.coordinator.plan.clone() else {
+            return;
+        };
+        let zone = self.zones[self.agents[a].zone].name.clone();
+        let highest = self
+            .coordinator
+            .seen
+            .get(&a)
+            .map(|view| view.highest)
+            .unwrap_or_default();
+        if plan.generation < highest {
+            return;
+        }
+        let (Some(part), Some((holds, held))) = (plan.zone_plan(&zone), self.coordinator.sent.get_mut(&a))
+        else {
+            return;
+        };
+        let wanted: BTreeSet<ItemRef> = part.items.values().map(|item| item.reference()).collect();
+        if *held == Some(part.plan) && wanted.is_subset(holds) {
+            return;
+        }
+        let update = plan_update(&part, holds);
+        *holds = wanted;
+        *held = Some(part.plan);
+        self.say_down(a, Message::Plan(Box::new(update)));
+    }
+
+    /// An agent says something.
+    pub(crate) fn up(&mut self, a: usize, number: u64, message: Message) {
+        if !self.coordinator.up {
+            return;
+        }
+        match message {
+            Message::Hello(greeting) => self.greeted(a, number, &greeting),
+            // A session that was replaced is heard no more.
+            Message::Report(report) if self.coordinator.open.get(&a) == Some(&number) => self.heard(a, &report),
+            Message::Report(_) | Message::Welcome | Message::Plan(_) => {}
+        }
+    }
+
+    fn greeted(&mut self, a: usize, number: u64, greeting: &Greeting) {
+        let zone = self.zones[self.agents[a].zone].name.clone();
+        let name = self.agents[a].name.clone();
+        let c = &mut self.coordinator;
+        let now = c.clock(self.now);
+        let before = c.seen.remove(&a);
+        let view = AgentView {
+            connected: Some(now),
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
+            version: greeting.version.clone(),
+            heard: now,
+            certificate_expires: Timestamp::MAX,
+            highest: c.spoken_for(greeting.highest, greeting.plan, greeting.generation),
+            plan: greeting.plan,
+            generation: greeting.generation,
+            facts: None,
+            looked: before.and_then(|view| view.looked),
+            refused: None,
+        };
+        c.seen.insert(a, view);
+        c.open.insert(a, number);
+        c.sent.insert(a, (holds(greeting), greeting.plan));
+        c.merge(&name, &zone, a);
+        self.say_down(a, Message::Welcome);
+        self.send_plan(a);
+        self.outgrown();
+    }
+
+    fn heard(&mut self, a: usize, report: &v1::Report) {
+        let zone = self.zones[self.agents[a].zone].name.clone();
+        let name = self.agents[a].name.clone();
+        let Ok(AgentReport {
+            facts,
+            plan,
+            generation,
+            refused,
+        }) = agent_report(&zone, report)
+        else {
+            return;
+        };
+        let c = &mut self.coordinator;
+        let now = c.clock(self.now);
+        let highest = c.spoken_for(facts.highest, plan, generation);
+        if let Some(view) = c.seen.get_mut(&a) {
+            view.heard = now;
+            view.highest = view.highest.max(highest);
+            view.plan = plan;
+            view.generation = generation;
+            view.refused = refused;
+            if view.looked.is_none_or(|(look, _)| look != facts.at) {
+                view.looked = Some((facts.at, now));
+            }
+            view.facts = Some(Arc::new(facts));
+        }
+        c.merge(&name, &zone, a);
+        self.outgrown();
+        self.check_shown();
+    }
+
+    /// Plans anew if an agent knows of a generation above the newest plan.
+    fn outgrown(&mut self) {
+        let known = self.coordinator.generation();
+        if known > Generation(0) && self.coordinator.fleet.highest(known) > known {
+            self.turn();
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! People: what they declare in Git, and how they change it, at good moments and bad ones.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use weir_coordinator::git::{Content, Head};
+use weir_model::{CommitId, Protocol, SourceFile, SourceName};
+
+use super::world::{SPLITS, World, ZONES, stamp};
+use super::zone::{Place, Shares};
+use super::{Dice, Ms};
+
+/// The names of the backends in each zone.
+pub(crate) const BACKENDS: [&str; 3] = ["vm", "cloud", "lab"];
+
+/// What one split declares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Declared {
+    pub(crate) protocol: Protocol,
+    pub(crate) backends: BTreeSet<Place>,
+    /// By route, in the order of precedence; shares in basis points that sum to 10,000, zeros included.
+    pub(crate) routes: Shares,
+}
+
+/// What one commit declares.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Tree {
+    pub(crate) splits: BTreeMap<usize, Declared>,
+    /// Something in it is wrong, so that nobody may take it.
+    pub(crate) broken: bool,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Commit {
+    pub(crate) tree: Tree,
+    pub(crate) head: Arc<Head>,
+    pub(crate) parent: Option<usize>,
+}
+
+/// The repository: all commits that ever were, and where the branch is.
+#[derive(Debug)]
+pub(crate) struct Repository {
+    pub(crate) commits: Vec<Commit>,
+    pub(crate) branch: usize,
+    pub(crate) zones: usize,
+}
+
+fn text(tree: &Tree, zones: usize) -> String {
+    let mut text = String::from(
+        "apiVersion: weir.dev/v1alpha1\nkind: Federation\nmetadata: {name: shop}\nspec: {}\n",
+    );
+    for zone in ZONES.iter().take(zones) {
+        let _ = write!(
+            text,
+            "---\napiVersion: weir.dev/v1alpha1\nkind: Zone\nmetadata: {{name: {zone}}}\nspec: {{platform: vm}}\n"
+        );
+    }
+    for (split, declared) in &tree.splits {
+        let name = SPLITS[*split];
+        let backends: Vec<String> = declared
+            .backends
+            .iter()
+            .map(|place| format!("{}: {{zone: {}}}", BACKENDS[*place], ZONES[*place]))
+            .collect();
+        let _ = write!(
+            text,
+            "---\napiVersion: weir.dev/v1alpha1\nkind: Split\nmetadata: {{name: {name}}}\nspec:\n  service: {name}\n  port: \
+             8080\n  protocol: {}\n  backends: {{{}}}\n  routes:\n",
+            declared.protocol,
+            backends.join(", ")
+        );
+        let last = declared.routes.len() - 1;
+        for (number, route) in declared.routes.iter().enumerate() {
+            let weights: Vec<String> = route
+                .iter()
+                .map(|(place, weight)| {
+                    format!("{}: {}.{:02}", BACKENDS[*place], weight / 100, weight % 100)
+                })
+                .collect();
+            let matches = if number == last {
+                ""
+            } else {
+                "match: {headers: [{name: x-beta, exact: \"true\"}]}, "
+            };
+            let name = if number == last { "default" } else { "beta" };
+            let _ = writeln!(
+                text,
+                "    - {{name: {name}, {matches}weights: {{{}}}}}",
+                weights.join(", ")
+            );
+        }
+    }
+    if tree.broken {
+        text.push_str("---\napiVersion: weir.dev/v1alpha1\nkind: Split\nmetadata: {name: oops\n");
+    }
+    text
+}
+
+impl Repository {
+    pub(crate) fn new(first: Tree, zones: usize) -> Self {
+        let mut repository = Self {
+            commits: Vec::new(),
+            branch: 0,
+            zones,
+        };
+        repository.commit(first, None, "the first", 0);
+        repository
+    }
+
+    /// Commits on top of the branch.
+    pub(crate) fn commit(&mut self, tree: Tree, parent: Option<usize>, subject: &str, now: Ms) -> usize {
+        let bytes = text(&tree, self.zones).into_bytes();
+        let of_tree = blake3::hash(&bytes).to_hex();
+        let number = self.commits.len();
+        let id = blake3::hash(format!("{number} {of_tree}").as_bytes()).to_hex();
+        let head = Head {
+            commit: CommitId(id[..40].to_owned()),
+            author: "Ada <ada@example.com>".to_owned(),
+            authored_at: stamp(now),
+            subject: subject.to_owned(),
+            content: Content::Files(Arc::new([SourceFile {
+                source: SourceName("main".to_owned()),
+                path: "all.yaml".to_owned(),
+                bytes: bytes.into(),
+            }])),
+            tree: Some(of_tree[..40].to_owned()),
+        };
+        self.commits.push(Commit {
+            tree,
+            head: Arc::new(head),
+            parent,
+        });
+        self.branch = number;
+        number
+    }
+
+    pub(crate) fn newest(&self) -> Arc<Head> {
+        Arc::clone(&self.commits[self.branch].head)
+    }
+
+    pub(crate) fn head_of(&self, id: &CommitId) -> Option<Arc<Head>> {
+        let found = self.commits.iter().find(|commit| commit.head.commit == *id);
+        found.map(|commit| Arc::clone(&commit.head))
+    }
+
+    pub(crate) fn tree_of(&self, id: &CommitId) -> Option<&Tree> {
+        let found = self.commits.iter().find(|commit| commit.head.commit == *id);
+        found.map(|commit| &commit.tree)
+    }
+}
+
+/// Shares of one route.
+fn route(dice: &mut Dice, backends: &BTreeSet<Place>) -> BTreeMap<Place, u32> {
+    let all: Vec<Place> = backends.iter().copied().collect();
+    let mut left = 10_000;
+    let mut shares: BTreeMap<Place, u32> = all.iter().map(|place| (*place, 0)).collect();
+    let first = dice.index(all.len());
+    for n in 0..all.len() {
+        let place = all[(first + n) % all.len()];
+        let last = n + 1 == all.len();
+        let share = match dice.below(10) {
+            _ if last => left,
+            0..4 => left,
+            4 => 0,
+            5 => left.min(1),
+            _ => u32::try_from(dice.below(u64::from(left) / 100 + 1)).unwrap_or_default() * 100,
+        };
+        shares.insert(place, share);
+        left -= share;
+    }
+    shares
+}
+
+fn split(dice: &mut Dice, zones: usize, protocol: Protocol) -> Declared {
+    let mut backends: BTreeSet<Place> = (0..zones).filter(|_| dice.chance(75)).collect();
+    if backends.is_empty() {
+        backends.insert(dice.index(zones));
+    }
+    let mut routes = Vec::new();
+    if protocol != Protocol::Tcp && dice.chance(20) {
+        routes.push(route(dice, &backends));
+    }
+    routes.push(route(dice, &backends));
+    Declared {
+        protocol,
+        backends,
+        routes,
+    }
+}
+
+/// What a federation begins with.
+pub(crate) fn first_tree(dice: &mut Dice, zones: usize) -> Tree {
+    let mut tree = Tree::default();
+    for n in 0..SPLITS.len() {
+        if n == 0 || dice.chance(45) {
+            let protocol = protocol(n);
+            tree.splits.insert(n, split(dice, zones, protocol));
+        }
+    }
+    tree
+}
+
+/// The last one is TCP.
+fn protocol(split: usize) -> Protocol {
+    if split + 1 == SPLITS.len() {
+        Protocol::Tcp
+    } else {
+        Protocol::Http
+    }
+}
+
+impl World {
+    /// Somebody does something in Git.
+    pub(crate) fn people(&mut self) {
+        let now = self.now;
+        let at = self.repository.branch;
+        let zones = self.repository.zones;
+        let mut tree = self.repository.commits[at].tree.clone();
+        tree.broken = false;
+        let (subject, parent) = match self.dice.below(100) {
+            0..48 => {
+                let names: Vec<usize> = tree.splits.keys().copied().collect();
+                if let Some(n) = names.get(self.dice.index(names.len().max(1)))
+                    && let Some(declared) = tree.splits.get_mut(n)
+                {
+                    let r = self.dice.index(declared.routes.len());
+                    declared.routes[r] = route(&mut self.dice, &declared.backends);
+                }
+                ("moves weights", Some(at))
+            }
+            48..58 => {
+                let n = self.dice.index(SPLITS.len());
+                if tree.splits.remove(&n).is_none() {
+                    tree.splits.insert(n, split(&mut self.dice, zones, protocol(n)));
+                }
+                ("adds or removes a split", Some(at))
+            }
+            58..66 => {
+                let n = self.dice.index(SPLITS.len());
+                if let Some(declared) = tree.splits.get_mut(&n) {
+                    *declared = split(&mut self.dice, zones, protocol(n));
+                }
+                ("changes backends", Some(at))
+            }
+            66..84 => {
+                // A revert of the last commit.
+                let Some(before) = self.repository.commits[at].parent else {
+                    return;
+                };
+                tree = self.repository.commits[before].tree.clone();
+                ("reverts", Some(at))
+            }
+            84..90 => {
+                tree.broken = true;
+                ("breaks the file", Some(at))
+            }
+            90..93 => {
+                tree.splits.clear();
+                ("removes all files", Some(at))
+            }
+            _ => {
+                // History is rewritten: the branch goes back to a commit from before.
+                let back = self.dice.index(self.repository.commits.len());
+                self.repository.branch = back;
+                let commit = self.repository.commits[back].head.commit.clone();
+                self.story
+                    .tell(now, || format!("somebody forces the branch back to {}", commit.short()));
+                self.forget_revert();
+                return;
+            }
+        };
+        if subject != "reverts" && tree == self.repository.commits[at].tree {
+            return;
+        }
+        let number = self.repository.commit(tree, parent, subject, now);
+        let commit = self.repository.commits[number].head.commit.clone();
+        let tree = self.repository.commits[number].tree.clone();
+        self.story.tell(now, || {
+            format!("somebody {subject}: commit {} {}", commit.short(), shown(&tree))
+        });
+        if subject == "reverts" {
+            self.note_revert(number);
+        } else {
+            self.forget_revert();
+        }
+    }
+}
+
+fn shown(tree: &Tree) -> String {
+    let splits: Vec<String> = tree
+        .splits
+        .iter()
+        .map(|(n, declared)| {
+            let routes: Vec<String> = declared
+                .routes
+                .iter()
+                .map(|route| {
+                    let all: Vec<String> = route
+                        .iter()
+                        .map(|(place, weight)| format!("{} {weight}", ZONES[*place]))
+                        .collect();
+                    all.join(", ")
+                })
+                .collect();
+            format!("{}: {}", SPLITS[*n], routes.join(" | "))
+        })
+        .collect();
+    format!("({})", splits.join("; "))
+}
