@@ -102,7 +102,7 @@ pub(crate) struct Checks {
     pub(crate) counts: [u64; Invariant::ALL.len()],
     pub(crate) violation: Option<Violation>,
     /// Every item of every plan that was recorded, by zone, first half of its digest, and generation.
-    planned: BTreeMap<(Place, String, u64), Arc<Item>>,
+    planned: BTreeMap<(Place, String, u64), Vec<Arc<Item>>>,
     /// Every plan that was recorded: its generation, and the policies that each zone has by it.
     plans: BTreeMap<u64, Vec<BTreeSet<(Place, Key)>>>,
     accepted: BTreeSet<CommitId>,
@@ -184,7 +184,11 @@ impl World {
                 };
                 let half = item.digest.to_string()[..32].to_owned();
                 let key = (place, half, item.generation.0);
-                self.checks.planned.insert(key, Arc::clone(item));
+                let same = self.checks.planned.entry(key).or_default();
+                // Two histories may have it of two commits.
+                if same.iter().all(|other| other.commit != item.commit) {
+                    same.push(Arc::clone(item));
+                }
                 policies.insert((place, key_of(item)));
             }
         }
@@ -306,7 +310,7 @@ impl World {
         let again = self.checks.last.get(&(z, key.clone())).is_some_and(|last| last == digest)
             || self.checks.last_of.get(&(a, key.clone())).is_some_and(|last| last == digest);
         if !again
-            && let Some(item) = self.checks.planned.get(&given).cloned()
+            && let Some(item) = self.checks.planned.get(&given).and_then(|all| all.first()).cloned()
         {
             let resolved = self.agents[a]
                 .running
@@ -361,10 +365,13 @@ impl World {
     fn check_provenance(&mut self, z: Place, key: &Key, meaning: &Meaning) {
         let now = self.now;
         let planned = (z, meaning.digest.clone(), meaning.generation);
-        let item = self.checks.planned.get(&planned).cloned();
-        let sound = item.as_ref().is_some_and(|item| {
-            item.commit.to_string() == meaning.commit && self.checks.accepted.contains(&item.commit)
-        });
+        let all = self.checks.planned.get(&planned);
+        let item = all
+            .and_then(|all| all.iter().find(|item| item.commit.to_string() == meaning.commit))
+            .cloned();
+        let sound = item
+            .as_ref()
+            .is_some_and(|item| self.checks.accepted.contains(&item.commit));
         let place = ZONES[z];
         self.checks.hold(Invariant::I1, now, sound, || {
             format!(
@@ -446,7 +453,10 @@ impl World {
             for a in agents {
                 let name = &self.agents[a].name;
                 let zone = &self.zones[z].name;
-                let fact = self.coordinator.fleet.agent(zone, name).and_then(|agent| agent.items.get(&item.split));
+                let Some(agent) = self.coordinator.fleet.agent(zone, name) else {
+                    continue;
+                };
+                let fact = agent.items.get(&item.split);
                 let proof = fact.and_then(|fact| fact.proof.as_ref());
                 let at = proof.map(|proof| {
                     let ms = proof.at.duration_since(super::world::stamp(0)).as_millis();

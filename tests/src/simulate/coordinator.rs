@@ -377,7 +377,9 @@ impl World {
             Message::Hello(greeting) => self.greeted(a, number, &greeting),
             // A session that was replaced is heard no more.
             Message::Report(report) if self.coordinator.open.get(&a) == Some(&number) => self.heard(a, &report),
-            Message::Report(_) | Message::Welcome | Message::Plan(_) => {}
+            // To whoever speaks in a session that is no more, its end is told.
+            Message::Report(_) => self.told_of_the_end(a, number),
+            Message::Welcome | Message::Plan(_) => {}
         }
     }
 

@@ -176,6 +176,13 @@ impl World {
         }
     }
 
+    /// The coordinator has no such session any more, and says so if it can.
+    pub(crate) fn told_of_the_end(&mut self, a: usize, number: u64) {
+        if !self.links[a].down_cut && self.links[a].session.is_some_and(|(open, _)| open == number) {
+            self.hang_up(a);
+        }
+    }
+
     /// What waited in a direction that works again is on its way.
     pub(crate) fn mended(&mut self, a: usize) {
         let link = &mut self.links[a];

@@ -445,7 +445,11 @@ impl Zone {
                     .collect(),
             ),
             Call::Sight(anchors) => {
-                Answer::Sightings(anchors.iter().map(|object| self.sighting(object, fails(dice))).collect())
+                // Who cannot look at its proxies waits as long as Kuma takes at most; so a proxy that does not follow for
+                // longer can be looked at, or nobody could know.
+                let stuck = self.envoys.iter().any(|envoy| envoy.stuck);
+                let sightings = anchors.iter().map(|object| self.sighting(object, !stuck && fails(dice)));
+                Answer::Sightings(sightings.collect())
             }
             Call::Count(n) => Answer::Counts(*n),
         }
