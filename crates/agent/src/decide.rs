@@ -84,7 +84,10 @@ pub fn decide(
         let first = weir_render::introduction(&whole);
         if first != whole && comes_first(item, &first, memory, observed, anchors) {
             introduced.insert(item.split.clone());
-            if first.iter().all(|anchor| anchors.may_come(anchor)) {
+            if first
+                .iter()
+                .all(|anchor| anchors.may_come(anchor) && takes_nothing(anchor, observed))
+            {
                 wanted.push((item, first));
             }
         } else {
@@ -179,6 +182,16 @@ fn comes_first(
                 == (anchor.kind, &anchor.mesh, &anchor.name, &anchor.spec)
                 && anchors.held(live)
         })
+    })
+}
+
+/// Whether an anchor may take the place of what is there now. A split that was withdrawn and comes back with fewer backends
+/// waits until its old anchor may go: until then requests may flow to what only that one keeps.
+fn takes_nothing(anchor: &Object, observed: &Observed) -> bool {
+    let mut there = observed.ours.iter().map(|(object, _)| object);
+    there.all(|live| {
+        (live.kind, &live.mesh, &live.name) != (anchor.kind, &anchor.mesh, &anchor.name)
+            || weir_render::keeps(anchor, live)
     })
 }
 

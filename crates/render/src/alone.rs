@@ -62,6 +62,29 @@ pub fn anchor_alone(object: &Object) -> Option<Object> {
     Some(object)
 }
 
+/// Whether an anchor keeps every cluster that another one keeps, for every caller that has it. If not, it may not take that
+/// one's place before nothing flows to what it leaves out.
+pub fn keeps(anchor: &Object, other: &Object) -> bool {
+    let targets = |object: &Object| {
+        let to = object.spec.get("to").and_then(Value::as_array);
+        let to = to.into_iter().flatten();
+        to.map(|to| (to.get("targetRef").cloned(), to.clone())).collect::<Vec<_>>()
+    };
+    let references = |to: &Value| {
+        let rules = to.get("rules").and_then(Value::as_array);
+        let of = |rule: &Value| rule.pointer("/default/backendRefs").and_then(Value::as_array).cloned();
+        rules.into_iter().flatten().filter_map(of).flatten().collect::<Vec<_>>()
+    };
+    let ours = targets(anchor);
+    targets(other).iter().all(|(target, to)| {
+        let same = ours.iter().find(|(ours, _)| ours == target);
+        same.is_some_and(|(_, ours)| {
+            let kept = references(ours);
+            references(to).iter().all(|reference| kept.contains(reference))
+        })
+    })
+}
+
 /// What keeps the cluster of a target that a policy is to, where it is the service of all zones: the cluster of one zone's
 /// service is that of a backend.
 fn own_reference(to: &Value) -> Option<Value> {

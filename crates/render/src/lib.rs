@@ -14,7 +14,7 @@ pub mod ready;
 pub mod rivals;
 pub mod steps;
 
-pub use alone::{Anchored, Extent, Held, anchor_alone, extent, holds, withdrawn};
+pub use alone::{Anchored, Extent, Held, anchor_alone, extent, holds, keeps, withdrawn};
 pub use document::{Unreadable, from_document, to_document};
 pub use envoy::{Live, weights};
 pub use object::{Form, Kind, Object, Step};
