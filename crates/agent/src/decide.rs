@@ -84,10 +84,19 @@ pub fn decide(
         let first = weir_render::introduction(&whole);
         if first != whole && comes_first(item, &first, memory, observed, anchors) {
             introduced.insert(item.split.clone());
-            if first
-                .iter()
-                .all(|anchor| anchors.may_come(anchor) && takes_nothing(anchor, observed))
+            if let Some(old) = first.iter().find_map(|anchor| in_the_way(anchor, observed))
+                && !anchors.may_go(old, now)
             {
+                introduced.remove(&item.split);
+                held.insert(
+                    item.split.clone(),
+                    format!(
+                        "{} was withdrawn a moment ago and keeps backends that this split does not have any more, to which \
+                         requests may still be on their way: the split comes back within half a minute",
+                        old.name
+                    ),
+                );
+            } else if first.iter().all(|anchor| anchors.may_come(anchor)) {
                 wanted.push((item, first));
             }
         } else {
@@ -185,13 +194,13 @@ fn comes_first(
     })
 }
 
-/// Whether an anchor may take the place of what is there now. A split that was withdrawn and comes back with fewer backends
-/// waits until its old anchor may go: until then requests may flow to what only that one keeps.
-fn takes_nothing(anchor: &Object, observed: &Observed) -> bool {
+/// The live object whose place an anchor would take, if that keeps more: a split that was withdrawn and comes back with
+/// fewer backends.
+fn in_the_way<'a>(anchor: &Object, observed: &'a Observed) -> Option<&'a Object> {
     let mut there = observed.ours.iter().map(|(object, _)| object);
-    there.all(|live| {
-        (live.kind, &live.mesh, &live.name) != (anchor.kind, &anchor.mesh, &anchor.name)
-            || weir_render::keeps(anchor, live)
+    there.find(|live| {
+        (live.kind, &live.mesh, &live.name) == (anchor.kind, &anchor.mesh, &anchor.name)
+            && !weir_render::keeps(anchor, live)
     })
 }
 

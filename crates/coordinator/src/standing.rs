@@ -62,6 +62,17 @@ impl Sight<'_> {
         let bound = SignedDuration::try_from(self.stale).unwrap_or(SignedDuration::MAX);
         let looked = agent.looked_at.unwrap_or(heard);
         let blind = self.now.duration_since(looked);
+        // A clock that was set back must not make old words young: how old they are is then not known.
+        if silence < -bound || blind < -bound {
+            let ahead = span(-silence.min(blind));
+            return Some((
+                Standing::Stale,
+                format!(
+                    "was last heard {ahead} after what this coordinator's clock says now: it was set back, and how old what \
+                     is shown is cannot be told before the agent reports again"
+                ),
+            ));
+        }
         if silence <= bound && blind > bound.saturating_add(LOOK) {
             let how = format!("reports, but has not looked at its zone for {}", span(blind));
             return Some((Standing::Stale, format!("{how}; what is shown is old")));

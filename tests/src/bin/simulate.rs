@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
-use weir_tests::simulate::{self, Life, Report, sabotage};
+use weir_tests::simulate::{self, Life, Report};
 
 /// Lives many small federations through hostile schedules, and checks Weir's invariants in each.
 #[derive(Debug, Parser)]

@@ -13,11 +13,12 @@ use weir_agent::anchors::Anchors;
 use weir_agent::decide::{Conclusion, not_seen};
 use weir_agent::take::{Memory, Offer, judge};
 use weir_drivers::{DriverError, Observed, Outcome, Sighting, ZoneDriver};
-use weir_model::MeshName;
+use weir_model::{MeshName, Protocol};
 use weir_planner::{Counts, Generation, Item, ItemState, Proof, ZoneFacts, ZonePlan};
 use weir_render::{Extent, Object, Options, Step};
 
 use super::Ms;
+use super::human::protocol_of;
 use super::world::{Event, World, federation, stamp};
 use super::zone::{Answer, Call, Door, Place};
 
@@ -155,7 +156,7 @@ impl ZoneDriver for Hands {
 pub(crate) struct Running {
     future: BoxFuture<'static, (Conclusion, Anchors)>,
     hands: Hands,
-    began: Ms,
+    pub(crate) began: Ms,
     /// All of it in one instant; otherwise every call takes its time.
     instant: bool,
     /// Calls made.
@@ -165,7 +166,7 @@ pub(crate) struct Running {
     /// A call failed: what was seen is not the whole.
     failed: bool,
     /// What the zone's control plane resolved when this activation looked.
-    pub(crate) resolved: Arc<std::collections::BTreeSet<(String, Place)>>,
+    pub(crate) resolved: Arc<std::collections::BTreeSet<(String, Place, Protocol)>>,
     /// What it saw of each object's generation.
     seen: std::collections::BTreeMap<super::zone::Key, Generation>,
 }
@@ -191,6 +192,8 @@ pub(crate) struct Agent {
     pub(crate) refused: Option<String>,
     anchors: Anchors,
     waiting: Option<ZonePlan>,
+    /// Plans that came while an activation runs.
+    offers: std::collections::VecDeque<ZonePlan>,
     away: bool,
     changed: Ms,
     pub(crate) unsettled: bool,
@@ -221,6 +224,7 @@ impl Agent {
             refused: None,
             anchors: Anchors::default(),
             waiting: None,
+            offers: std::collections::VecDeque::new(),
             away: false,
             changed: 0,
             unsettled: false,
@@ -257,6 +261,7 @@ impl World {
         agent.refused = None;
         agent.anchors = Anchors::default();
         agent.waiting = None;
+        agent.offers.clear();
         agent.away = false;
         agent.changed = now;
         agent.running = None;
@@ -461,13 +466,12 @@ impl World {
             };
             if let Answer::Observed(Ok(observed)) = &answer {
                 let zone = &self.zones[z];
-                let resolved = zone.services.keys().filter(|(service, of)| {
-                    let fact = &zone.services[&(service.clone(), *of)];
-                    let speaks = fact.ports.values().next().copied().flatten();
-                    fact.state == weir_planner::ServiceState::Available
-                        && speaks != Some(weir_model::Protocol::Tcp)
+                let resolved = zone.services.keys().filter_map(|(service, of)| {
+                    let protocol = protocol_of(service);
+                    let so = zone.resolves(service, *of, protocol);
+                    so.then(|| (service.clone(), *of, protocol))
                 });
-                running.resolved = Arc::new(resolved.cloned().collect());
+                running.resolved = Arc::new(resolved.collect());
                 running.seen = observed
                     .ours
                     .iter()
@@ -569,6 +573,13 @@ impl World {
             .filter_map(|stored| stored.ours.as_ref())
             .any(|(object, _)| weir_render::extent(object) == Extent::Anchor);
         // A look that took its time may be older than what is there now.
+        let waits = waits
+            || facts.items.iter().any(|item| {
+                matches!(
+                    item.state,
+                    ItemState::Applied | ItemState::Pending | ItemState::Failed(_)
+                )
+            });
         agent.calm = (!running.failed
             && running.instant
             && !done.wrote
@@ -601,10 +612,14 @@ impl World {
             });
         }
         agent.facts = Some(facts);
+        self.note_in_force(a);
         self.remember(a);
         self.report(a, false);
-        if self.agents[a].again {
-            self.agents[a].again = false;
+        let mut again = std::mem::take(&mut self.agents[a].again);
+        while let Some(plan) = self.agents[a].offers.pop_front() {
+            again |= self.take(a, plan);
+        }
+        if again {
             self.wake(a, 1);
             return;
         }
@@ -634,7 +649,12 @@ impl World {
 
     /// A plan is offered, as the session hands it on.
     pub(crate) fn offer(&mut self, a: usize, plan: ZonePlan) {
-        if self.agents[a].up && self.take(a, plan) {
+        if !self.agents[a].up {
+            return;
+        }
+        if self.agents[a].running.is_some() {
+            self.agents[a].offers.push_back(plan);
+        } else if self.take(a, plan) {
             self.activate(a);
         }
     }

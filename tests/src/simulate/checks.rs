@@ -112,10 +112,13 @@ pub(crate) struct Checks {
     delivered: BTreeSet<(Place, String, u64)>,
     /// The item whose weights a zone's control plane took last, by digest.
     last: BTreeMap<(Place, Key), String>,
-    /// The same of one agent's writes.
-    last_of: BTreeMap<(usize, Key), String>,
-    /// What was removed, by which plan, where something of ours stayed.
-    removed: BTreeMap<(Place, Key), u64>,
+    /// What one agent wrote, or saw to be in force. An agent whose zone another one drives further puts back what itself
+    /// had last.
+    had: BTreeSet<(usize, Key, String)>,
+    /// What was removed, by which plan and when, where something of ours stayed.
+    removed: BTreeMap<(Place, Key), (u64, Ms)>,
+    /// For each planned item, the one before it and when it was planned.
+    before: BTreeMap<(Place, String, u64), (String, Ms)>,
     /// What all Envoys of a zone ran of a policy, since when.
     truth: BTreeMap<(Place, Key), Vec<(Ms, Option<Shares>)>>,
     revert: Option<Revert>,
@@ -178,6 +181,7 @@ impl World {
             self.checks.accepted.insert(head.commit.clone());
         }
         let Some(plan) = plan else { return };
+        let parent = self.coordinator.plan.clone();
         let mut policies = BTreeSet::new();
         for split in plan.splits.values() {
             for (zone, item) in &split.items {
@@ -186,6 +190,12 @@ impl World {
                 };
                 let half = item.digest.to_string()[..32].to_owned();
                 let key = (place, half, item.generation.0);
+                let earlier = parent
+                    .as_ref()
+                    .and_then(|parent| parent.splits.get(&item.split)?.items.get(zone));
+                let earlier = earlier.map(|item| item.digest.to_string()[..32].to_owned());
+                let followed = (earlier.unwrap_or_default(), now);
+                self.checks.before.entry(key.clone()).or_insert(followed);
                 let same = self.checks.planned.entry(key).or_default();
                 // Two histories may have it of two commits.
                 if same.iter().all(|other| other.commit != item.commit) {
@@ -243,7 +253,9 @@ impl World {
                 )
             });
             if before.is_none()
-                && let Some(by) = self.checks.removed.remove(&(z, key.clone()))
+                && let Some((by, when)) = self.checks.removed.remove(&(z, key.clone()))
+                // Who looked before that cannot know: Kuma has no compare-and-set.
+                && self.agents[a].running.as_ref().is_some_and(|running| running.began > when)
             {
                 self.checks.hold(Invariant::I7, now, is >= by, || {
                     format!(
@@ -279,7 +291,7 @@ impl World {
                 });
                 let others = self.zones[z].store.values().any(|other| other.ours.is_some());
                 if others {
-                    self.checks.removed.insert((z, key), plan.0);
+                    self.checks.removed.insert((z, key), (plan.0, now));
                 } else {
                     // Nothing is left that could tell of it.
                     self.checks.removed.retain(|(of, _), _| *of != z);
@@ -310,7 +322,7 @@ impl World {
             )
         });
         let again = self.checks.last.get(&(z, key.clone())).is_some_and(|last| last == digest)
-            || self.checks.last_of.get(&(a, key.clone())).is_some_and(|last| last == digest);
+            || (self.zones[z].agents > 1 && self.checks.had.contains(&(a, key.clone(), digest.to_owned())));
         if !again
             && let Some(item) = self.checks.planned.get(&given).and_then(|all| all.first()).cloned()
         {
@@ -325,7 +337,7 @@ impl World {
                 let ready = self.zones[z].resolves(&service, place, protocol)
                     || resolved
                         .as_ref()
-                        .is_some_and(|all| all.contains(&(service.clone(), place)));
+                        .is_some_and(|all| all.contains(&(service.clone(), place, protocol)));
                 self.checks.hold(Invariant::I3, now, ready, || {
                     format!(
                         "agent {name} gives weight to {service} of {} in {}, where that does not resolve",
@@ -335,7 +347,7 @@ impl World {
             }
         }
         self.checks.last.insert((z, key.clone()), digest.to_owned());
-        self.checks.last_of.insert((a, key.clone()), digest.to_owned());
+        self.checks.had.insert((a, key.clone(), digest.to_owned()));
     }
 
     /// I1, I2, I4: an Envoy runs something else than before.
@@ -356,12 +368,39 @@ impl World {
             self.check_provenance(z, key, &runs.meaning);
         }
         if !disturbed && !tampered && key.0 == Kind::MeshHttpRoute && self.zones[z].agents == 1 {
-            let lost = lost(before, after, now);
+            let lost = lost(before, after, now).filter(|_| self.follows(z, before, after));
             self.checks.hold(Invariant::I4, now, lost.is_none(), || {
                 format!("requests are lost in {}: {} {}", ZONES[z], key.1, lost.unwrap_or_default())
             });
         }
         self.note_truth(z, key);
+    }
+
+    /// What is planned is planned for who has followed the plan before, for as long as connections drain. A zone that was
+    /// away for longer goes over several plans at once (docs/architecture.md, I4).
+    fn follows(&self, z: Place, before: Option<&Runs>, after: Option<&Runs>) -> bool {
+        let (Some(before), Some(after)) = (before, after) else {
+            return true;
+        };
+        if !before.meaning.whole || !after.meaning.whole {
+            return true;
+        }
+        let planned = (z, after.meaning.digest.clone(), after.meaning.generation);
+        self.checks.before.get(&planned).is_some_and(|(earlier, made)| {
+            *earlier == before.meaning.digest && before.since + DRAIN <= *made
+        })
+    }
+
+    /// What an agent saw to be in force when it was done.
+    pub(crate) fn note_in_force(&mut self, a: usize) {
+        let z = self.agents[a].zone;
+        if self.zones[z].agents < 2 {
+            return;
+        }
+        let whole = self.zones[z].store.iter().filter(|(_, stored)| stored.meaning.whole);
+        for (key, stored) in whole {
+            self.checks.had.insert((a, key.clone(), stored.meaning.digest.clone()));
+        }
     }
 
     fn check_provenance(&mut self, z: Place, key: &Key, meaning: &Meaning) {
@@ -609,7 +648,8 @@ impl World {
         let tree = &self.repository.commits[self.repository.branch].tree;
         let in_force = c.ledger.commits.values().next();
         let Some(plan) = &c.plan else {
-            return Some("there is no plan".to_owned());
+            // Its ledger is lost and what is in Git cannot be read: it says so, and all stays as it is.
+            return (!tree.broken).then(|| "there is no plan".to_owned());
         };
         let may_be_refused = tree.broken || {
             let has = |n: &usize| plan.splits.keys().any(|name| name.as_str() == SPLITS[*n]);

@@ -267,6 +267,7 @@ impl World {
     fn outrank(&mut self, z: Place, long: u64) {
         let split = SPLITS[self.dice.index(2)].to_owned();
         let outranks = self.dice.chance(70);
+        self.ends(&Fault::Rival(z));
         self.zones[z].rival = Some(Rival {
             split: split.clone(),
             outranks,

@@ -210,6 +210,11 @@ fn protocol(split: usize) -> Protocol {
     }
 }
 
+/// What a service speaks when it is well.
+pub(crate) fn protocol_of(service: &str) -> Protocol {
+    protocol(SPLITS.iter().position(|name| *name == service).unwrap_or_default())
+}
+
 impl World {
     /// Somebody does something in Git.
     pub(crate) fn people(&mut self) {

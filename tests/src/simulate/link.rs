@@ -119,6 +119,8 @@ impl World {
         let Some((number, _)) = self.links[a].session.take() else {
             return;
         };
+        let (now, name) = (self.now, self.agents[a].name.clone());
+        self.story.tell(now, || format!("session {number} of agent {name} ends"));
         self.links[a].waiting_down.clear();
         self.links[a].waiting_up.clear();
         // The other end is told, if that can be heard.
@@ -245,6 +247,9 @@ impl World {
             Message::Welcome => {
                 self.links[a].session = Some((number, true));
                 self.links[a].tries = 0;
+                let (now, name) = (self.now, self.agents[a].name.clone());
+                self.story
+                    .tell(now, || format!("agent {name} has session {number} with the coordinator"));
                 self.report(a, true);
             }
             Message::Plan(update) => {
