@@ -389,7 +389,10 @@ pub fn split_in_zone(sight: Sight<'_>, zone: &ZoneName, item: &Item) -> SplitInZ
     writers.dedup();
     shown.second_writers = writers;
     let services = agents.iter().flat_map(|(_, agent)| &agent.services);
-    let mut notes: Vec<String> = services.filter_map(|fact| fact.unsplit(item)).collect();
+    let mut notes: Vec<String> = services
+        .flat_map(|fact| [fact.unsplit(item), fact.taken_along(item)])
+        .flatten()
+        .collect();
     notes.sort();
     notes.dedup();
     shown.notes = notes;
