@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::Instant;
 use weir_drivers::Sighting;
+use weir_model::sabotaged;
 use weir_render::{Extent, Held, Kind, Object, extent};
 
 /// Where not every caller can be looked at: after so long the anchor is in all of them. From a write to an Envoy it took
@@ -44,6 +45,8 @@ pub struct Anchors {
     seen: BTreeMap<(Kind, String), Seen>,
     /// Those that are gone, and when that was noted.
     gone: BTreeMap<(Kind, String), Instant>,
+    /// The control plane did not answer when it was last asked.
+    away: bool,
 }
 
 impl Anchors {
@@ -51,6 +54,11 @@ impl Anchors {
     /// how long.
     pub fn note(&mut self, objects: &[(Object, Sighting)], now: Instant) {
         let mut before = std::mem::take(&mut self.seen);
+        if std::mem::take(&mut self.away) {
+            for seen in before.values_mut() {
+                seen.since = now;
+            }
+        }
         for (object, sighting) in objects {
             let key = (object.kind, object.name.clone());
             let mut seen = match before.remove(&key) {
@@ -91,10 +99,11 @@ impl Anchors {
         !self.gone.contains_key(&(object.kind, object.name.clone()))
     }
 
-    /// The control plane was away: all waits begin again, for nothing of what was written may have reached anybody.
-    pub fn interrupted(&mut self, now: Instant) {
+    /// The control plane is away: all waits begin again once it is back, for until then nothing that was written may reach
+    /// anybody.
+    pub fn interrupted(&mut self) {
+        self.away = true;
         for seen in self.seen.values_mut() {
-            seen.since = now;
             seen.held = None;
             seen.alone = None;
         }
@@ -102,11 +111,14 @@ impl Anchors {
 
     /// Whether the whole policy may follow this anchor: every caller's Envoy has the clusters that it needs.
     pub fn held(&self, object: &Object) -> bool {
-        self.seen(object).is_some_and(|seen| seen.held.is_some())
+        sabotaged("weights-before-clusters") || self.seen(object).is_some_and(|seen| seen.held.is_some())
     }
 
     /// Whether this anchor may go: nothing has been sent to a backend because of it for longer than a connection lives on.
     pub fn may_go(&self, object: &Object, now: Instant) -> bool {
+        if sabotaged("settle-before-drain") {
+            return true;
+        }
         let alone = self.seen(object).and_then(|seen| seen.alone);
         alone.is_some_and(|since| now.duration_since(since) >= DRAIN)
     }

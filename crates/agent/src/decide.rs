@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::time::Instant;
 use weir_drivers::{DriverError, Observed, Outcome};
-use weir_model::{SplitName, ZoneName};
+use weir_model::{SplitName, ZoneName, sabotaged};
 use weir_planner::{
     Counts, Coverage, Digest, Evidence, Generation, Item, ItemFact, ItemState, Proof, SecondWriter, Verdict,
     ZoneFacts, ZonePlan,
@@ -117,9 +117,11 @@ pub fn decide(
     let stays = |object: &Object| {
         let held = held.keys().filter_map(|name| plan.items.get(name));
         let mut held = held.map(Arc::as_ref);
-        held.any(|item| {
-            object.labels.get(SPLIT).map(String::as_str) == Some(item.split.as_str()) || object.is_for(item)
-        })
+        !sabotaged("remove-what-is-held")
+            && held.any(|item| {
+                object.labels.get(SPLIT).map(String::as_str) == Some(item.split.as_str())
+                    || object.is_for(item)
+            })
     };
     let ours: Vec<_> = observed
         .ours
@@ -156,15 +158,26 @@ pub fn decide(
     }
 }
 
-/// I3. Whose ports' names are as they are in force is not held for what somebody else's port is called.
+/// I3; and what is not in force takes along no callers of others. Whose ports' names are as they are in force is not held for what somebody else's port is called.
 fn ready(item: &Item, memory: &Memory, observed: &Observed) -> Result<(), String> {
     let same_names = |before: &Item| {
         (&before.service, before.port, &before.port_names) == (&item.service, item.port, &item.port_names)
     };
     match memory.applied.get(&item.split) {
-        Some(before) if same_names(before) => weir_render::backends_ready(item, &observed.services),
-        _ => weir_render::ready(item, &observed.services),
+        Some(before) if same_names(before) => weir_render::backends_ready(item, &observed.services)?,
+        _ => weir_render::ready(item, &observed.services)?,
     }
+    // Whose callers are split already stay so: to hold a change, or a revert, would give nobody anything back.
+    let same_service = |before: &Item| (&before.service, before.port) == (&item.service, item.port);
+    let remembered = memory
+        .applied
+        .get(&item.split)
+        .is_some_and(|before| same_service(before));
+    let mut live = observed.ours.iter().map(|(object, _)| object);
+    if remembered || live.any(|object| object.is_for(item)) {
+        return Ok(());
+    }
+    weir_render::may_come(item, &observed.services)
 }
 
 /// Whether only the anchor of this item may be there now: nothing is in force for its service, of this split or of another
@@ -182,13 +195,13 @@ fn comes_first(
                 || object.is_for(item))
     };
     let live = || observed.ours.iter().map(|(object, _)| object);
-    if memory.applied.contains_key(&item.split) || live().any(in_force) {
+    if memory.applied.contains_key(&item.split) || live().any(in_force) || sabotaged("skip-introduction") {
         return false;
     }
     !first.iter().all(|anchor| {
         live().any(|live| {
-            (live.kind, &live.mesh, &live.name, &live.spec)
-                == (anchor.kind, &anchor.mesh, &anchor.name, &anchor.spec)
+            (live.kind, &live.mesh, &live.name) == (anchor.kind, &anchor.mesh, &anchor.name)
+                && weir_render::difference(&anchor.spec, &live.spec, "spec").is_none()
                 && anchors.held(live)
         })
     })
@@ -199,7 +212,8 @@ fn comes_first(
 fn in_the_way<'a>(anchor: &Object, observed: &'a Observed) -> Option<&'a Object> {
     let mut there = observed.ours.iter().map(|(object, _)| object);
     there.find(|live| {
-        (live.kind, &live.mesh, &live.name) == (anchor.kind, &anchor.mesh, &anchor.name)
+        !sabotaged("forget-old-anchor")
+            && (live.kind, &live.mesh, &live.name) == (anchor.kind, &anchor.mesh, &anchor.name)
             && !weir_render::keeps(anchor, live)
     })
 }
@@ -286,16 +300,29 @@ pub fn conclude(
         for item in plan.items.values() {
             let failed = matches!(writes.get(&item.split), Some(Some(_)));
             let decision = &happened.decision;
-            let whole =
-                !decision.held.contains_key(&item.split) && !decision.introduced.contains(&item.split);
+            let whole = sabotaged("held-is-applied")
+                || !decision.held.contains_key(&item.split) && !decision.introduced.contains(&item.split);
             if !failed && whole {
                 memory.applied.insert(item.split.clone(), Arc::clone(item));
             }
         }
         memory.applied.retain(|split, _| plan.items.contains_key(split));
     }
-    let proofs = happened.proofs.iter().map(Some).chain(std::iter::repeat(None));
     let counts = happened.counts.iter().chain(std::iter::repeat(&None));
+    let proofs: Vec<Proof> = match sabotaged("prove-without-reading") {
+        true => happened
+            .proofs
+            .iter()
+            .zip(plan.items.values())
+            .map(believed)
+            .collect(),
+        false => Vec::new(),
+    };
+    let proofs = proofs
+        .iter()
+        .map(Some)
+        .chain(happened.proofs.iter().map(Some).skip(proofs.len()));
+    let proofs = proofs.chain(std::iter::repeat(None));
     let mut items: Vec<ItemFact> = plan
         .items
         .values()
@@ -345,6 +372,22 @@ pub fn conclude(
             items,
         },
         memory,
+    }
+}
+
+/// What the sabotage `prove-without-reading` takes for proof: that it was written.
+fn believed((proof, item): (&Proof, &Arc<Item>)) -> Proof {
+    Proof {
+        verdict: Verdict::Exact,
+        evidence: Evidence::Live,
+        coverage: Coverage { seen: 1, of: 1 },
+        weights: Some(
+            item.routes
+                .iter()
+                .map(|route| (route.name.clone(), route.weights.clone()))
+                .collect(),
+        ),
+        ..proof.clone()
     }
 }
 

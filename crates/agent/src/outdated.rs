@@ -6,6 +6,7 @@
 //! and who finds a generation above its own plan's creates nothing.
 
 use weir_drivers::Observed;
+use weir_model::sabotaged;
 use weir_planner::{Generation, Item, ZonePlan};
 use weir_render::{Object, Step};
 
@@ -50,7 +51,7 @@ fn newest_of<'a>(
 /// Why nothing may be created now; none if this plan is the newest that the zone knows of.
 pub(crate) fn by(plan: &ZonePlan, memory: &Memory, observed: &Observed) -> Option<String> {
     let (name, newest) = newest(plan, memory, observed)?;
-    (newest > plan.generation).then(|| {
+    (newest > plan.generation && !sabotaged("forget-removals")).then(|| {
         format!(
             "its policy is not there, and {name} tells of plan {newest}: another agent of this zone has a newer plan than {} \
              here, which may have removed it; it is created again only by that plan. Look why this agent is without it \

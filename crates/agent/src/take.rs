@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use weir_model::{FederationName, SplitName, ZoneName};
+use weir_model::{FederationName, SplitName, ZoneName, sabotaged};
 use weir_planner::{Generation, Item, ZonePlan};
 
 /// What outlives a restart, besides the plan itself.
@@ -88,6 +88,9 @@ pub fn judge(
         };
     }
     // Without the plan that had the highest generation (its file was damaged), the same one may come again.
+    if sabotaged("take-older") {
+        return Ok(Offer::Newer);
+    }
     if offered.generation < memory.highest || held.is_some_and(|held| offered.generation < held.generation) {
         return Err(NotTaken::Older {
             offered: offered.generation,

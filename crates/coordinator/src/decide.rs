@@ -9,7 +9,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use weir_model::{
     CommitId, Declaration, Diagnostic, FederationName, Prune, Severity, SourceCommit, SourceFile, SourceName,
-    codes,
+    codes, sabotaged,
 };
 use weir_planner::{Finding, Generation, Inputs, Plan, Planned, Refusal, prune};
 
@@ -191,7 +191,7 @@ fn attempt(question: Question<'_>, heads: &Heads) -> Result<Trial, Unsound> {
         return Ok(Trial::Refused(unusable));
     }
     let mut parsed = weir_model::parse(&files);
-    if parsed.refused() {
+    if parsed.refused() && !sabotaged("take-broken-commits") {
         return Ok(Trial::Refused(parsed.diagnostics));
     }
     // A revert wins (I8): who takes the last change back needs no leave for the splits that go with it.

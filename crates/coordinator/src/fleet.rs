@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use weir_model::{SplitName, ZoneName};
+use weir_model::{SplitName, ZoneName, sabotaged};
 use weir_planner::{Generation, ItemFact, ServiceFact};
 
 /// How far above the newest plan a generation may be and still be believed. A plan every millisecond for a month is less.
@@ -39,6 +39,8 @@ pub struct Agent {
     pub unreadable: Option<String>,
     /// Why it does not take the newest plan that it was sent, if so.
     pub refused: Option<String>,
+    /// What a person should know of its zone and no proof says, as it last said.
+    pub notes: Vec<String>,
     /// What it last said about each item.
     pub items: BTreeMap<SplitName, ItemFact>,
     /// The MeshServices that its items name, as it last saw them; none are known before its first report.
@@ -50,6 +52,9 @@ impl Fleet {
     /// agent that says more (a label that somebody wrote by hand, a lie) waits alone: it must not use up the numbers of
     /// the whole federation.
     pub fn highest(&self, known: Generation) -> Generation {
+        if sabotaged("forget-highest") {
+            return Generation(0);
+        }
         let most = known.0.saturating_add(LEAP);
         self.agents()
             .map(|(_, _, agent)| agent.highest)
@@ -104,6 +109,7 @@ mod tests {
             kuma: None,
             unreadable: None,
             refused: None,
+            notes: Vec::new(),
             items: BTreeMap::new(),
             services: Vec::new(),
         };

@@ -17,8 +17,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use weir_link::{MAX_FROM_AGENT, MAX_FROM_COORDINATOR, Peer, PeerCertificate};
-use weir_model::{FederationName, ZoneName};
-use weir_planner::{Generation, Plan, PlanId, ZoneFacts};
+use weir_model::{FederationName, SplitName, ZoneName, sabotaged};
+use weir_planner::{Digest, Generation, Plan, PlanId, ZoneFacts};
 use weir_wire::v1::agents_server::{Agents, AgentsServer};
 use weir_wire::v1::{FromAgent, FromCoordinator};
 
@@ -72,6 +72,8 @@ pub struct AgentView {
     pub looked: Option<(Timestamp, Timestamp)>,
     /// Why it does not take the newest plan that it was sent, if so.
     pub refused: Option<String>,
+    /// What a person should know of its zone and no proof says, as it last reported.
+    pub notes: Vec<String>,
 }
 
 /// Agents by zone and name.
@@ -187,23 +189,63 @@ impl Shared {
         self.agents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Below or at which no new plan may be, as far as this agent is concerned.
-    fn spoken_for(&self, highest: Generation, plan: Option<PlanId>, generation: Generation) -> Generation {
-        let newest = self.plan.borrow();
-        let forked = newest.as_ref().is_some_and(|newest| {
-            newest.generation == generation && plan.is_some_and(|held| held != newest.id)
-        });
-        if forked {
-            highest.max(Generation(generation.0.saturating_add(1)))
-        } else {
-            highest
-        }
+    /// [`spoken_for`] by the newest plan.
+    fn spoken_for<'a>(
+        &self,
+        zone: &ZoneName,
+        highest: Generation,
+        (plan, generation): (Option<PlanId>, Generation),
+        held: impl Iterator<Item = Held<'a>>,
+    ) -> Generation {
+        spoken_for(
+            self.plan.borrow().as_deref(),
+            zone,
+            highest,
+            (plan, generation),
+            held,
+        )
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut Known) -> T) -> T {
         let result = change(&mut self.known());
         self.changes.send_modify(|n| *n += 1);
         result
+    }
+}
+
+/// An item that an agent has: split, generation and content.
+pub type Held<'a> = (&'a SplitName, Generation, Digest);
+
+/// Below or at which no new plan may be, as far as an agent is concerned that took plans up to `highest`, holds this plan
+/// of this generation, and these items.
+///
+/// More than it took, if it has to do with two histories of one federation, as after a ledger was lost: it holds another
+/// plan under the newest one's number, or has something else under the number that an item of the newest plan has. It
+/// refuses such a plan, and takes one whose items are all newer.
+pub fn spoken_for<'a>(
+    newest: Option<&Plan>,
+    zone: &ZoneName,
+    highest: Generation,
+    (plan, generation): (Option<PlanId>, Generation),
+    held: impl Iterator<Item = Held<'a>>,
+) -> Generation {
+    let Some(newest) = newest else {
+        return highest;
+    };
+    let mut held = held;
+    let forked = (newest.generation == generation && plan.is_some_and(|held| held != newest.id))
+        || held.any(|(split, generation, digest)| {
+            let item = newest.splits.get(split).and_then(|split| split.items.get(zone));
+            item.is_some_and(|item| {
+                generation <= newest.generation
+                    && (generation > item.generation
+                        || (generation == item.generation && digest != item.digest))
+            })
+        });
+    if forked && !sabotaged("one-history") {
+        highest.max(Generation(newest.generation.0.saturating_add(1)))
+    } else {
+        highest
     }
 }
 

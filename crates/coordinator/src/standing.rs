@@ -7,11 +7,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use weir_model::{SplitName, ZoneName};
+use weir_model::{SplitName, ZoneName, sabotaged};
 use weir_planner::{
     CountScope, Counts, Evidence, Generation, Item, ItemFact, ItemState, Plan, Proof, Verdict,
 };
-use weir_wire::api::{AgentStatus, Percent, RouteWeights, SplitInZone, SplitStatus, Standing, ZoneStatus};
+use weir_wire::api::{
+    AgentNote, AgentStatus, Percent, RouteWeights, SplitInZone, SplitStatus, Standing, ZoneStatus,
+};
 
 use crate::fleet::{Agent, Fleet};
 
@@ -50,6 +52,9 @@ impl Sight<'_> {
     }
 
     fn silent(&self, agent: &Agent) -> Option<(Standing, String)> {
+        if sabotaged("trust-online") && agent.connected && agent.heard_at.is_some() {
+            return None;
+        }
         let Some(heard) = agent.heard_at else {
             let why = if agent.connected {
                 "is connected and has not reported yet"
@@ -63,7 +68,7 @@ impl Sight<'_> {
         let looked = agent.looked_at.unwrap_or(heard);
         let blind = self.now.duration_since(looked);
         // A clock that was set back must not make old words young: how old they are is then not known.
-        if silence < -bound || blind < -bound {
+        if (silence < -bound || blind < -bound) && !sabotaged("believe-the-future") {
             let ahead = span(-silence.min(blind));
             return Some((
                 Standing::Stale,
@@ -320,6 +325,9 @@ pub fn split_in_zone(sight: Sight<'_>, zone: &ZoneName, item: &Item) -> SplitInZ
         .collect();
     // Worst first; among equals the first by name, so that two looks show the same.
     words.sort_by(|a, b| b.0.cmp(&a.0).then(a.2.cmp(b.2)));
+    if sabotaged("best-word-counts") {
+        words.reverse();
+    }
     if let Some((standing, why, name, worst)) = words.first() {
         shown.standing = *standing;
         shown.reason = why.as_ref().map(|why| {
@@ -400,7 +408,10 @@ pub fn split_in_zone(sight: Sight<'_>, zone: &ZoneName, item: &Item) -> SplitInZ
     writers.dedup();
     shown.second_writers = writers;
     let services = agents.iter().flat_map(|(_, agent)| &agent.services);
-    let mut notes: Vec<String> = services.filter_map(|fact| fact.unsplit(item)).collect();
+    let mut notes: Vec<String> = services
+        .flat_map(|fact| [fact.unsplit(item), fact.taken_along(item)])
+        .flatten()
+        .collect();
     notes.sort();
     notes.dedup();
     shown.notes = notes;
@@ -568,7 +579,25 @@ fn agent_status(name: &str, agent: &Agent) -> AgentStatus {
         version: agent.version.clone(),
         generation: agent.generation.0,
         certificate_expires: agent.certificate_expires.map(|at| at.to_string()),
+        notes: agent.notes.clone(),
     }
+}
+
+/// What agents say of their zones that no proof says, with whose word it is; of agents that are silent nothing, for what
+/// they said is old.
+pub fn notes(sight: Sight<'_>) -> Vec<AgentNote> {
+    let agents = sight
+        .fleet
+        .agents()
+        .filter(|(_, _, agent)| sight.silent(agent).is_none());
+    let notes = agents.flat_map(|(zone, name, agent)| {
+        agent.notes.iter().map(move |note| AgentNote {
+            zone: zone.to_string(),
+            agent: name.clone(),
+            note: note.clone(),
+        })
+    });
+    notes.collect()
 }
 
 /// When a zone had proven all of the plan: the newest proof of those that the plan's own generation brought. None while

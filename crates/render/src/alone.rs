@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 use weir_planner::{Generation, ServiceFact};
 
+use crate::difference::difference;
 use crate::envoy::{Called, called, conditions, listeners, manager, unified_name};
 use crate::object::Object;
 use crate::policy::is_anchor;
@@ -68,12 +69,22 @@ pub fn keeps(anchor: &Object, other: &Object) -> bool {
     let targets = |object: &Object| {
         let to = object.spec.get("to").and_then(Value::as_array);
         let to = to.into_iter().flatten();
-        to.map(|to| (to.get("targetRef").cloned(), to.clone())).collect::<Vec<_>>()
+        to.map(|to| (to.get("targetRef").cloned(), to.clone()))
+            .collect::<Vec<_>>()
     };
     let references = |to: &Value| {
         let rules = to.get("rules").and_then(Value::as_array);
-        let of = |rule: &Value| rule.pointer("/default/backendRefs").and_then(Value::as_array).cloned();
-        rules.into_iter().flatten().filter_map(of).flatten().collect::<Vec<_>>()
+        let of = |rule: &Value| {
+            rule.pointer("/default/backendRefs")
+                .and_then(Value::as_array)
+                .cloned()
+        };
+        rules
+            .into_iter()
+            .flatten()
+            .filter_map(of)
+            .flatten()
+            .collect::<Vec<_>>()
     };
     let ours = targets(anchor);
     targets(other).iter().all(|(target, to)| {
@@ -111,7 +122,7 @@ pub(crate) fn is_older_form(live: &Value, wanted: &Value) -> bool {
             }
         }
     }
-    older == *live
+    difference(&older, live, "spec").is_none()
 }
 
 /// [`anchor_alone`] for a policy that no plan wants any more. It carries the plan's generation, so that an agent with an

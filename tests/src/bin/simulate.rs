@@ -1,25 +1,33 @@
 //! Runs the simulation: so many lives, each with its own seed. The last line of `--json` sums them up.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for people and their scripts")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program for people and their scripts"
+)]
 
-#[global_allocator]
-static A: mimalloc::MiMalloc = mimalloc::MiMalloc;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use clap::Parser;
+use serde_json::json;
+use weir_tests::simulate::sabotage::{self, Sabotage};
 use weir_tests::simulate::{self, Life, Report};
+
+/// A life is a hundred thousand small allocations; with the system's allocator it takes more than twice the time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Lives many small federations through hostile schedules, and checks Weir's invariants in each.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// How many lives, with the seeds from 0 on, or from `--seed` on.
-    #[arg(long, default_value_t = 1)]
-    seeds: u64,
-    /// The first seed. With one life alone, its story is told.
+    /// How many lives, with the seeds from 0 on, or from `--seed` on. With a sabotage: at most so many, until it is found.
+    #[arg(long)]
+    seeds: Option<u64>,
+    /// The first seed. One life alone tells its story.
     #[arg(long)]
     seed: Option<u64>,
-    /// Break Weir in this way; `list` shows all, `all` tries each until it is found.
+    /// Break Weir in this way, and see that it is found; `list` shows all ways, `all` tries each.
     #[arg(long)]
     sabotage: Option<String>,
     /// The last line is JSON.
@@ -29,44 +37,161 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let first = arguments.seed.unwrap_or(0);
-    let began = Instant::now();
-    let mut report = Report::default();
-    let alone = arguments.seeds == 1 && arguments.seed.is_some();
-    for seed in first..first.saturating_add(arguments.seeds) {
-        let life = simulate::live(seed, alone);
-        report.add(&life);
-        if alone {
-            for line in &life.story {
-                println!("{line}");
+    match arguments.sabotage.as_deref() {
+        Some("list") => list(),
+        None => lives(&arguments, None),
+        // The switches are compiled into this program alone, and only for this.
+        Some(_) if !sabotage::turn_on(Some("")) => build_with_switches(),
+        Some("all") => all(&arguments),
+        Some(name) => match sabotage::ALL.iter().find(|sabotage| sabotage.name == name) {
+            Some(sabotage) => lives(&arguments, Some(sabotage)),
+            None => {
+                eprintln!("there is no sabotage `{name}`; `--sabotage list` shows all");
+                ExitCode::FAILURE
             }
-        }
-        if let Some(violation) = &life.violation {
-            if !alone && report.failed <= 3 {
-                tell(&simulate::live(seed, true));
-            }
-            if report.failed <= 50 {
-                println!("seed {seed}: {}: {}", violation.invariant, violation.what);
-            }
+        },
+    }
+}
+
+fn list() -> ExitCode {
+    for sabotage in sabotage::ALL {
+        println!(
+            "{:<26} {:<4} within {:>5} seeds: {}",
+            sabotage.name, sabotage.breaks, sabotage.within, sabotage.does
+        );
+    }
+    ExitCode::SUCCESS
+}
+
+/// Runs the same command in a program that has the switches.
+fn build_with_switches() -> ExitCode {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args([
+        "run",
+        "--quiet",
+        "--locked",
+        "-p",
+        "weir-tests",
+        "--bin",
+        "simulate",
+    ]);
+    command.args(["--features", "sabotage"]);
+    if !cfg!(debug_assertions) {
+        command.arg("--release");
+    }
+    let status = command.arg("--").args(std::env::args_os().skip(1)).status();
+    match status {
+        Ok(status) if status.success() => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!(
+                "sabotages need a program that is built with them, and cargo cannot be started: {error}"
+            );
+            ExitCode::FAILURE
         }
     }
+}
+
+/// With a sabotage: until it is found. A life that fails is told, the first of each invariant.
+fn run(arguments: &Arguments, sabotage: Option<&Sabotage>) -> Report {
+    sabotage::turn_on(sabotage.map(|sabotage| sabotage.name));
+    let mut report = Report::default();
+    let first = arguments.seed.unwrap_or(0);
+    let seeds = arguments
+        .seeds
+        .unwrap_or(sabotage.map_or(1, |sabotage| sabotage.within));
+    for seed in first..first.saturating_add(seeds) {
+        let life = simulate::live(seed, seeds == 1);
+        report.add(&life);
+        if seeds == 1 {
+            tell(&life);
+        }
+        let Some(violation) = &life.violation else {
+            continue;
+        };
+        let invariant = violation.invariant.to_string();
+        let news = report.caught.get(&invariant) == Some(&seed);
+        if seeds > 1 && sabotage.is_none() && news {
+            tell(&simulate::live(seed, true));
+        }
+        if news || (sabotage.is_none() && report.failed <= 20) {
+            let with = sabotage.map_or_else(String::new, |sabotage| format!(" --sabotage {}", sabotage.name));
+            println!(
+                "{invariant} does not hold: {}\n  again: cargo run --release -p weir-tests --bin simulate -- --seeds 1 --seed \
+                 {seed}{with}",
+                violation.what
+            );
+        }
+        if sabotage.is_some_and(|sabotage| sabotage.breaks == violation.invariant) {
+            break;
+        }
+    }
+    report
+}
+
+fn lives(arguments: &Arguments, sabotage: Option<&Sabotage>) -> ExitCode {
+    let began = Instant::now();
+    let report = run(arguments, sabotage);
     let seconds = began.elapsed().as_secs_f64();
+    #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+    let (lives, events) = (report.seeds as f64 / seconds, report.events as f64 / seconds);
     eprintln!(
-        "{} lives, {} failed, in {seconds:.1} s: {:.0} a second; {} events, {} activations, {} plans, {} writes",
-        report.seeds,
-        report.failed,
-        report.seeds as f64 / seconds,
-        report.events,
-        report.activations,
-        report.plans,
-        report.writes
+        "{} lives, {} failed, in {seconds:.1} s: {lives:.0} lives and {events:.0} events a second; {} events, {} activations, \
+         {} plans, {} writes",
+        report.seeds, report.failed, report.events, report.activations, report.plans, report.writes
     );
-    println!("{:?} {:?}", report.checks, report.caught);
-    if report.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let found = sabotage.is_none_or(|sabotage| report.caught.contains_key(&sabotage.breaks.to_string()));
+    if arguments.json {
+        println!(
+            "{}",
+            json!({
+                "seeds": report.seeds,
+                "failed": report.failed,
+                "checks": report.checks,
+                "sabotage": sabotage.map(|sabotage| sabotage.name),
+                "caught": report.caught,
+            })
+        );
+    }
+    if found && (sabotage.is_some() || report.failed == 0) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn all(arguments: &Arguments) -> ExitCode {
+    let mut missed = Vec::new();
+    let mut found = serde_json::Map::new();
+    for sabotage in sabotage::ALL {
+        let report = run(arguments, Some(sabotage));
+        let breaks = sabotage.breaks.to_string();
+        if report.caught.contains_key(&breaks) {
+            eprintln!("{}: {breaks} after {} seeds", sabotage.name, report.seeds);
+        } else {
+            eprintln!(
+                "{}: NOT FOUND within {} seeds: {:?}",
+                sabotage.name, report.seeds, report.caught
+            );
+            missed.push(sabotage.name);
+        }
+        found.insert(
+            sabotage.name.to_owned(),
+            json!({ "breaks": breaks, "seeds": report.seeds, "caught": report.caught }),
+        );
+    }
+    if arguments.json {
+        println!("{}", json!({ "sabotages": found, "missed": missed }));
+    }
+    if missed.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 fn tell(life: &Life) {
     for line in &life.story {
-        println!("  {line}");
+        println!("{line}");
     }
 }

@@ -95,7 +95,11 @@ impl<T: Unpin> Future for Asked<T> {
 }
 
 fn lost(what: &str) -> DriverError {
-    super::zone::away(what, "the answer is for another question", weir_drivers::Fault::Unknown)
+    super::zone::away(
+        what,
+        "the answer is for another question",
+        weir_drivers::Fault::Unknown,
+    )
 }
 
 impl ZoneDriver for Hands {
@@ -173,7 +177,9 @@ pub(crate) struct Running {
 
 impl std::fmt::Debug for Running {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Running").field("began", &self.began).finish_non_exhaustive()
+        f.debug_struct("Running")
+            .field("began", &self.began)
+            .finish_non_exhaustive()
     }
 }
 
@@ -557,10 +563,7 @@ impl World {
         agent.unsettled = done.unsettled;
         let away = facts.unreadable.is_some();
         if agent.away != away {
-            let (name, what) = (
-                agent.name.clone(),
-                if away { "cannot read" } else { "can read" },
-            );
+            let (name, what) = (agent.name.clone(), if away { "cannot read" } else { "can read" });
             self.story
                 .tell(now, || format!("agent {name} {what} its control plane"));
         }
@@ -580,13 +583,9 @@ impl World {
                     ItemState::Applied | ItemState::Pending | ItemState::Failed(_)
                 )
             });
-        agent.calm = (!running.failed
-            && running.instant
-            && !done.wrote
-            && !waits
-            && same_memory
-            && zone.flaky == 0)
-            .then_some(zone.version);
+        agent.calm =
+            (!running.failed && running.instant && !done.wrote && !waits && same_memory && zone.flaky == 0)
+                .then_some(zone.version);
         let news = facts.items.iter().filter(|item| {
             let before = agent
                 .facts
@@ -608,7 +607,10 @@ impl World {
                     ItemState::Overridden(why) => format!("is overridden: {why}"),
                     ItemState::Failed(why) => format!("failed: {why}"),
                 };
-                format!("agent {name}, {} of generation {}: {state}", item.split, item.generation)
+                format!(
+                    "agent {name}, {} of generation {}: {state}",
+                    item.split, item.generation
+                )
             });
         }
         agent.facts = Some(facts);

@@ -162,7 +162,10 @@ fn asked(item: &Item) -> Shares {
 }
 
 fn of_split(split: &str) -> usize {
-    SPLITS.iter().position(|name| *name == split).unwrap_or(SPLITS.len())
+    SPLITS
+        .iter()
+        .position(|name| *name == split)
+        .unwrap_or(SPLITS.len())
 }
 
 impl World {
@@ -204,14 +207,19 @@ impl World {
                 policies.insert((place, key_of(item)));
             }
         }
-        self.checks.plans.entry(plan.generation.0).or_default().push(policies);
+        self.checks
+            .plans
+            .entry(plan.generation.0)
+            .or_default()
+            .push(policies);
     }
 
     /// Planning went wrong.
     pub(crate) fn unsound(&mut self, why: &str) {
         let now = self.now;
-        self.checks
-            .hold(Invariant::I1, now, false, || format!("no plan can be made: {why}"));
+        self.checks.hold(Invariant::I1, now, false, || {
+            format!("no plan can be made: {why}")
+        });
     }
 
     /// I7: an agent took a plan.
@@ -240,20 +248,28 @@ impl World {
             Invariant::I10,
             now,
             before.is_none_or(|before| before.ours.is_some()),
-            || format!("agent {name} writes over {object_name} in {}, which is not Weir's", ZONES[z]),
+            || {
+                format!(
+                    "agent {name} writes over {object_name} in {}, which is not Weir's",
+                    ZONES[z]
+                )
+            },
         );
         let stored = self.zones[z].store.get(&key).cloned();
         if let Some(stored) = &stored {
             let (is, was) = (stored.meaning.generation, before.map(|b| b.meaning.generation));
-            self.checks.hold(Invariant::I7, now, was.is_none_or(|was| is >= was), || {
-                format!(
-                    "agent {name} writes generation {is} of {object_name} in {} over generation {}",
-                    ZONES[z],
-                    was.unwrap_or_default()
-                )
-            });
+            self.checks
+                .hold(Invariant::I7, now, was.is_none_or(|was| is >= was), || {
+                    format!(
+                        "agent {name} writes generation {is} of {object_name} in {} over generation {}",
+                        ZONES[z],
+                        was.unwrap_or_default()
+                    )
+                });
             if before.is_none()
                 && let Some((by, when)) = self.checks.removed.remove(&(z, key.clone()))
+                // An agent beside others that missed a plan, and holds its split, puts back what itself had last.
+                && (self.zones[z].agents == 1 || self.holds_newest(a, step))
                 // Who looked before that cannot know: Kuma has no compare-and-set.
                 && self.agents[a].running.as_ref().is_some_and(|running| running.began > when)
             {
@@ -301,6 +317,19 @@ impl World {
         }
     }
 
+    /// Whether a step is of the very item that the agent's plan has.
+    fn holds_newest(&self, a: usize, step: &Step) -> bool {
+        let Step::Put {
+            split, generation, ..
+        } = step
+        else {
+            return true;
+        };
+        let plan = self.agents[a].plan.as_ref();
+        let item = plan.and_then(|plan| plan.items.get(split));
+        item.is_some_and(|item| item.generation == *generation)
+    }
+
     fn taken_away(&self, z: Place, key: &Key, generation: u64) -> bool {
         self.checks
             .plans
@@ -321,10 +350,19 @@ impl World {
                 key.1
             )
         });
-        let again = self.checks.last.get(&(z, key.clone())).is_some_and(|last| last == digest)
+        let again = self
+            .checks
+            .last
+            .get(&(z, key.clone()))
+            .is_some_and(|last| last == digest)
             || (self.zones[z].agents > 1 && self.checks.had.contains(&(a, key.clone(), digest.to_owned())));
         if !again
-            && let Some(item) = self.checks.planned.get(&given).and_then(|all| all.first()).cloned()
+            && let Some(item) = self
+                .checks
+                .planned
+                .get(&given)
+                .and_then(|all| all.first())
+                .cloned()
         {
             let resolved = self.agents[a]
                 .running
@@ -332,7 +370,10 @@ impl World {
                 .map(|running| Arc::clone(&running.resolved));
             let service = item.service.to_string();
             let protocol = item.protocol;
-            let places: BTreeSet<Place> = wanted(&item).iter().flat_map(|route| route.keys().copied()).collect();
+            let places: BTreeSet<Place> = wanted(&item)
+                .iter()
+                .flat_map(|route| route.keys().copied())
+                .collect();
             for place in places {
                 let ready = self.zones[z].resolves(&service, place, protocol)
                     || resolved
@@ -370,7 +411,12 @@ impl World {
         if !disturbed && !tampered && key.0 == Kind::MeshHttpRoute && self.zones[z].agents == 1 {
             let lost = lost(before, after, now).filter(|_| self.follows(z, before, after));
             self.checks.hold(Invariant::I4, now, lost.is_none(), || {
-                format!("requests are lost in {}: {} {}", ZONES[z], key.1, lost.unwrap_or_default())
+                format!(
+                    "requests are lost in {}: {} {}",
+                    ZONES[z],
+                    key.1,
+                    lost.unwrap_or_default()
+                )
             });
         }
         self.note_truth(z, key);
@@ -386,9 +432,10 @@ impl World {
             return true;
         }
         let planned = (z, after.meaning.digest.clone(), after.meaning.generation);
-        self.checks.before.get(&planned).is_some_and(|(earlier, made)| {
-            *earlier == before.meaning.digest && before.since + DRAIN <= *made
-        })
+        self.checks
+            .before
+            .get(&planned)
+            .is_some_and(|(earlier, made)| *earlier == before.meaning.digest && before.since + DRAIN <= *made)
     }
 
     /// What an agent saw to be in force when it was done.
@@ -397,9 +444,14 @@ impl World {
         if self.zones[z].agents < 2 {
             return;
         }
-        let whole = self.zones[z].store.iter().filter(|(_, stored)| stored.meaning.whole);
+        let whole = self.zones[z]
+            .store
+            .iter()
+            .filter(|(_, stored)| stored.meaning.whole);
         for (key, stored) in whole {
-            self.checks.had.insert((a, key.clone(), stored.meaning.digest.clone()));
+            self.checks
+                .had
+                .insert((a, key.clone(), stored.meaning.digest.clone()));
         }
     }
 
@@ -428,7 +480,10 @@ impl World {
             .map(|declared| declared.routes.clone());
         let exact = meaning.routes == asked(&item)
             && declared.as_ref() == Some(&meaning.routes)
-            && meaning.routes.iter().all(|route| route.values().sum::<u32>() == 10_000);
+            && meaning
+                .routes
+                .iter()
+                .all(|route| route.values().sum::<u32>() == 10_000);
         self.checks.hold(Invariant::I2, now, exact, || {
             format!(
                 "{place} runs {:?} of {}, commit {} declares {declared:?}",
@@ -490,7 +545,9 @@ impl World {
                 )
             });
             // And each agent's own word: true at the instant of its proof.
-            let agents: Vec<usize> = (0..self.agents.len()).filter(|a| self.agents[*a].zone == z).collect();
+            let agents: Vec<usize> = (0..self.agents.len())
+                .filter(|a| self.agents[*a].zone == z)
+                .collect();
             for a in agents {
                 let name = &self.agents[a].name;
                 let zone = &self.zones[z].name;
@@ -557,8 +614,7 @@ impl World {
         let c = &self.coordinator;
         let mine = |a: &usize| self.agents[*a].zone == z;
         let agents: Vec<usize> = (0..self.agents.len()).filter(mine).collect();
-        c.up
-            && c.git
+        c.up && c.git
             && !c.full
             && zone.door == Door::Open
             && zone.flaky == 0
@@ -588,7 +644,10 @@ impl World {
         for z in 0..self.zones.len() {
             let resolves = tree.splits.iter().all(|(n, declared)| {
                 let weighted = declared.routes.iter().flat_map(|route| {
-                    route.iter().filter(|(_, weight)| **weight > 0).map(|(place, _)| *place)
+                    route
+                        .iter()
+                        .filter(|(_, weight)| **weight > 0)
+                        .map(|(place, _)| *place)
                 });
                 let mut weighted = weighted;
                 weighted.all(|place| self.zones[z].resolves(SPLITS[*n], place, declared.protocol))
@@ -603,6 +662,10 @@ impl World {
             let late = now - since >= FAST;
             let mut missing = None;
             for (n, declared) in &tree.splits {
+                // Where the service runs and is no backend, a first policy is held.
+                if declared.backends.len() < self.zones.len() {
+                    continue;
+                }
                 let kind = if declared.protocol == Protocol::Tcp {
                     Kind::MeshTcpRoute
                 } else {
@@ -666,7 +729,10 @@ impl World {
         let names: BTreeSet<&str> = declared.splits.keys().map(|n| SPLITS[*n]).collect();
         let planned: BTreeSet<&str> = plan.splits.keys().map(|name| name.as_str()).collect();
         if names != planned {
-            return Some(format!("plan {} has {planned:?}, declared are {names:?}", plan.generation));
+            return Some(format!(
+                "plan {} has {planned:?}, declared are {names:?}",
+                plan.generation
+            ));
         }
         for agent in &self.agents {
             if agent.generation() != plan.generation {
@@ -693,17 +759,28 @@ impl World {
                     return Some(format!("{} of {} is not as declared", item.split, zone.name));
                 }
                 let key = key_of(item);
-                if zone.store.get(&key).is_some_and(|stored| stored.ours.is_none()) {
-                    // A stranger has its name: it must say so.
-                    let says = self.agents.iter().filter(|agent| agent.zone == zone.place).all(|agent| {
-                        let facts = agent.facts.iter().flat_map(|facts| &facts.items);
-                        let mut ours = facts.filter(|fact| fact.split == item.split);
-                        ours.all(|fact| matches!(fact.state, ItemState::Held(_)))
-                    });
+                // Its service runs where it has no backend: then it may be held, for it would take callers along.
+                let takes_along = want.is_some_and(|want| want.backends.len() < self.zones.len());
+                if zone.store.get(&key).is_some_and(|stored| stored.ours.is_none())
+                    || (takes_along && zone.truth(&key).is_none())
+                {
+                    // A stranger has its name, or it would take callers along: it must say so.
+                    let says = self
+                        .agents
+                        .iter()
+                        .filter(|agent| agent.zone == zone.place)
+                        .all(|agent| {
+                            let facts = agent.facts.iter().flat_map(|facts| &facts.items);
+                            let mut ours = facts.filter(|fact| fact.split == item.split);
+                            ours.all(|fact| matches!(fact.state, ItemState::Held(_)))
+                        });
                     if says {
                         continue;
                     }
-                    return Some(format!("{} of {} does not say that it is held", item.split, zone.name));
+                    return Some(format!(
+                        "{} of {} does not say that it is held",
+                        item.split, zone.name
+                    ));
                 }
                 if !zone.runs_exactly(item) {
                     let state = self
@@ -722,7 +799,10 @@ impl World {
                     ));
                 }
                 if !converged.contains(&(zone.name.clone(), item.split.clone())) {
-                    return Some(format!("{} of {} is not shown as converged", item.split, zone.name));
+                    return Some(format!(
+                        "{} of {} is not shown as converged",
+                        item.split, zone.name
+                    ));
                 }
             }
             let orphan = zone
@@ -768,7 +848,10 @@ fn lost(before: Option<&Runs>, after: Option<&Runs>, now: Ms) -> Option<String> 
                 if sends {
                     Some(format!("drops the cluster of {backend} with its weight"))
                 } else if now - last < DRAIN {
-                    Some(format!("drops the cluster of {backend} {} ms after its weight", now - last))
+                    Some(format!(
+                        "drops the cluster of {backend} {} ms after its weight",
+                        now - last
+                    ))
                 } else {
                     None
                 }

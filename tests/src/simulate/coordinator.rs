@@ -11,7 +11,7 @@ use weir_coordinator::decide::{Heads, Question, commits, decide};
 use weir_coordinator::fleet::{Agent, Fleet};
 use weir_coordinator::git::Head;
 use weir_coordinator::observing;
-use weir_coordinator::sessions::AgentView;
+use weir_coordinator::sessions::{AgentView, spoken_for};
 use weir_coordinator::standing::{self, Sight};
 use weir_model::{CommitId, SourceName, ZoneName};
 use weir_planner::{Generation, ItemRef, Plan, PlanId};
@@ -111,18 +111,6 @@ impl Coordinator {
         agents.insert(name.to_owned(), agent);
         if !self.full {
             self.ledger.fleet = self.fleet.clone();
-        }
-    }
-
-    /// As `sessions`: below or at which no new plan may be, as far as this agent is concerned.
-    fn spoken_for(&self, highest: Generation, plan: Option<PlanId>, generation: Generation) -> Generation {
-        let forked = self.plan.as_ref().is_some_and(|newest| {
-            newest.generation == generation && plan.is_some_and(|held| held != newest.id)
-        });
-        if forked {
-            highest.max(Generation(generation.0.saturating_add(1)))
-        } else {
-            highest
         }
     }
 
@@ -235,8 +223,9 @@ impl World {
             .as_ref()
             .is_none_or(|known| known.commit != head.commit);
         if news {
-            self.story
-                .tell(now, || format!("the coordinator fetches commit {}", head.commit.short()));
+            self.story.tell(now, || {
+                format!("the coordinator fetches commit {}", head.commit.short())
+            });
             self.coordinator.head = Some(head);
             self.turn();
         }
@@ -296,8 +285,9 @@ impl World {
             if self.coordinator.ledger.refused.insert(head.commit.clone()) {
                 let why = why.first().map(|first| first.message.clone()).unwrap_or_default();
                 let commit = head.commit.clone();
-                self.story
-                    .tell(now, || format!("the coordinator refuses commit {}: {why}", commit.short()));
+                self.story.tell(now, || {
+                    format!("the coordinator refuses commit {}: {why}", commit.short())
+                });
             }
         }
         let Some(accepted) = decision.accepted else {
@@ -376,7 +366,9 @@ impl World {
         match message {
             Message::Hello(greeting) => self.greeted(a, number, &greeting),
             // A session that was replaced is heard no more.
-            Message::Report(report) if self.coordinator.open.get(&a) == Some(&number) => self.heard(a, &report),
+            Message::Report(report) if self.coordinator.open.get(&a) == Some(&number) => {
+                self.heard(a, &report)
+            }
             // To whoever speaks in a session that is no more, its end is told.
             Message::Report(_) => self.told_of_the_end(a, number),
             Message::Welcome | Message::Plan(_) => {}
@@ -395,12 +387,22 @@ impl World {
             version: greeting.version.clone(),
             heard: now,
             certificate_expires: Timestamp::MAX,
-            highest: c.spoken_for(greeting.highest, greeting.plan, greeting.generation),
+            highest: spoken_for(
+                c.plan.as_deref(),
+                &zone,
+                greeting.highest,
+                (greeting.plan, greeting.generation),
+                greeting
+                    .holds
+                    .iter()
+                    .map(|item| (&item.split, item.generation, item.digest)),
+            ),
             plan: greeting.plan,
             generation: greeting.generation,
             facts: None,
             looked: before.and_then(|view| view.looked),
             refused: None,
+            notes: Vec::new(),
         };
         c.seen.insert(a, view);
         c.open.insert(a, number);
@@ -419,19 +421,28 @@ impl World {
             plan,
             generation,
             refused,
+            notes,
         }) = agent_report(&zone, report)
         else {
             return;
         };
         let c = &mut self.coordinator;
         let now = c.clock(self.now);
-        let highest = c.spoken_for(facts.highest, plan, generation);
+        let items = facts.items.iter();
+        let highest = spoken_for(
+            c.plan.as_deref(),
+            &zone,
+            facts.highest,
+            (plan, generation),
+            items.map(|item| (&item.split, item.generation, item.digest)),
+        );
         if let Some(view) = c.seen.get_mut(&a) {
             view.heard = now;
             view.highest = view.highest.max(highest);
             view.plan = plan;
             view.generation = generation;
             view.refused = refused;
+            view.notes = notes;
             if view.looked.is_none_or(|(look, _)| look != facts.at) {
                 view.looked = Some((facts.at, now));
             }

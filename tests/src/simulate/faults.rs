@@ -140,6 +140,10 @@ impl World {
             }
             _ => {}
         }
+        let disk = &self.agents[a].disk;
+        if disk.plan.is_none() && disk.memory.highest == Generation(0) {
+            self.agents[a].took = Generation(0);
+        }
     }
 
     fn lose_coordinator(&mut self, long: u64) {
@@ -254,7 +258,12 @@ impl World {
             self.tell(|| format!("somebody removes {} in {}", key.1, ZONES[z]));
         } else {
             let weights = object.spec.pointer_mut("/to/0/rules/0/default/backendRefs");
-            for (n, reference) in weights.and_then(|all| all.as_array_mut()).into_iter().flatten().enumerate() {
+            for (n, reference) in weights
+                .and_then(|all| all.as_array_mut())
+                .into_iter()
+                .flatten()
+                .enumerate()
+            {
                 reference["weight"] = serde_json::json!(if n == 0 { 7_777 } else { 1 });
             }
             self.zones[z].store(key.clone(), Some(&object));
@@ -274,7 +283,12 @@ impl World {
         });
         self.zones[z].version += 1;
         self.note_truth(z, &(Kind::MeshHttpRoute, format!("weir-{split}")));
-        self.tell(|| format!("somebody has a policy for {split} in {}, which outranks ours: {outranks}", ZONES[z]));
+        self.tell(|| {
+            format!(
+                "somebody has a policy for {split} in {}, which outranks ours: {outranks}",
+                ZONES[z]
+            )
+        });
         self.at(long, Event::Ends(Fault::Rival(z)));
     }
 

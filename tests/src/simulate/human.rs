@@ -47,9 +47,8 @@ pub(crate) struct Repository {
 }
 
 fn text(tree: &Tree, zones: usize) -> String {
-    let mut text = String::from(
-        "apiVersion: weir.dev/v1alpha1\nkind: Federation\nmetadata: {name: shop}\nspec: {}\n",
-    );
+    let mut text =
+        String::from("apiVersion: weir.dev/v1alpha1\nkind: Federation\nmetadata: {name: shop}\nspec: {}\n");
     for zone in ZONES.iter().take(zones) {
         let _ = write!(
             text,
@@ -74,9 +73,7 @@ fn text(tree: &Tree, zones: usize) -> String {
         for (number, route) in declared.routes.iter().enumerate() {
             let weights: Vec<String> = route
                 .iter()
-                .map(|(place, weight)| {
-                    format!("{}: {}.{:02}", BACKENDS[*place], weight / 100, weight % 100)
-                })
+                .map(|(place, weight)| format!("{}: {}.{:02}", BACKENDS[*place], weight / 100, weight % 100))
                 .collect();
             let matches = if number == last {
                 ""
@@ -173,7 +170,8 @@ fn route(dice: &mut Dice, backends: &BTreeSet<Place>) -> BTreeMap<Place, u32> {
 }
 
 fn split(dice: &mut Dice, zones: usize, protocol: Protocol) -> Declared {
-    let mut backends: BTreeSet<Place> = (0..zones).filter(|_| dice.chance(75)).collect();
+    let all = dice.chance(70);
+    let mut backends: BTreeSet<Place> = (0..zones).filter(|_| all || dice.chance(70)).collect();
     if backends.is_empty() {
         backends.insert(dice.index(zones));
     }
@@ -212,7 +210,12 @@ fn protocol(split: usize) -> Protocol {
 
 /// What a service speaks when it is well.
 pub(crate) fn protocol_of(service: &str) -> Protocol {
-    protocol(SPLITS.iter().position(|name| *name == service).unwrap_or_default())
+    protocol(
+        SPLITS
+            .iter()
+            .position(|name| *name == service)
+            .unwrap_or_default(),
+    )
 }
 
 impl World {
@@ -269,8 +272,9 @@ impl World {
                 let back = self.dice.index(self.repository.commits.len());
                 self.repository.branch = back;
                 let commit = self.repository.commits[back].head.commit.clone();
-                self.story
-                    .tell(now, || format!("somebody forces the branch back to {}", commit.short()));
+                self.story.tell(now, || {
+                    format!("somebody forces the branch back to {}", commit.short())
+                });
                 self.forget_revert();
                 return;
             }

@@ -79,7 +79,11 @@ impl World {
         let Ok(name) = DnsLabel::new(agent.name.as_str()) else {
             return;
         };
-        let told = agent.facts.as_ref().map(|facts| facts.highest).unwrap_or_default();
+        let told = agent
+            .facts
+            .as_ref()
+            .map(|facts| facts.highest)
+            .unwrap_or_default();
         let greeting = Greeting {
             federation: federation(),
             zone: self.zones[agent.zone].name.clone(),
@@ -120,12 +124,17 @@ impl World {
             return;
         };
         let (now, name) = (self.now, self.agents[a].name.clone());
-        self.story.tell(now, || format!("session {number} of agent {name} ends"));
+        self.story
+            .tell(now, || format!("session {number} of agent {name} ends"));
         self.links[a].waiting_down.clear();
         self.links[a].waiting_up.clear();
         // The other end is told, if that can be heard.
         if !self.links[a].up_cut && self.coordinator.open.get(&a) == Some(&number) {
-            self.coordinator.close(&self.agents[a].name.clone(), &self.zones[self.agents[a].zone].name.clone(), a);
+            self.coordinator.close(
+                &self.agents[a].name.clone(),
+                &self.zones[self.agents[a].zone].name.clone(),
+                a,
+            );
         }
         self.dial_later(a);
     }
@@ -140,7 +149,10 @@ impl World {
             // A process that ends closes its connections; a host that ends does not.
             if !self.links[a].up_cut && self.dice.chance(70) {
                 if self.coordinator.open.get(&a) == Some(&number) {
-                    let (name, zone) = (self.agents[a].name.clone(), self.zones[self.agents[a].zone].name.clone());
+                    let (name, zone) = (
+                        self.agents[a].name.clone(),
+                        self.zones[self.agents[a].zone].name.clone(),
+                    );
                     self.coordinator.close(&name, &zone, a);
                 }
             } else {
@@ -152,7 +164,10 @@ impl World {
     /// A direction was cut: each end notices for itself.
     pub(crate) fn cut(&mut self, a: usize) {
         if let Some((number, _)) = self.links[a].session {
-            let (one, other) = (self.dice.between(10_000, 25_000), self.dice.between(10_000, 25_000));
+            let (one, other) = (
+                self.dice.between(10_000, 25_000),
+                self.dice.between(10_000, 25_000),
+            );
             self.at(one, Event::AgentGivesUp(a, number));
             self.at(other, Event::CoordinatorGivesUp(a, number));
         }
@@ -169,7 +184,10 @@ impl World {
         let link = &self.links[a];
         let gone = link.session.is_none_or(|(open, _)| open != number);
         if (link.up_cut || link.down_cut || gone) && self.coordinator.open.get(&a) == Some(&number) {
-            let (name, zone) = (self.agents[a].name.clone(), self.zones[self.agents[a].zone].name.clone());
+            let (name, zone) = (
+                self.agents[a].name.clone(),
+                self.zones[self.agents[a].zone].name.clone(),
+            );
             self.coordinator.close(&name, &zone, a);
             // What it had sent is lost, and the agent hears of the end if it can.
             if !self.links[a].down_cut && !gone {
@@ -188,8 +206,16 @@ impl World {
     /// What waited in a direction that works again is on its way.
     pub(crate) fn mended(&mut self, a: usize) {
         let link = &mut self.links[a];
-        let up = if link.up_cut { Vec::new() } else { std::mem::take(&mut link.waiting_up) };
-        let down = if link.down_cut { Vec::new() } else { std::mem::take(&mut link.waiting_down) };
+        let up = if link.up_cut {
+            Vec::new()
+        } else {
+            std::mem::take(&mut link.waiting_up)
+        };
+        let down = if link.down_cut {
+            Vec::new()
+        } else {
+            std::mem::take(&mut link.waiting_down)
+        };
         let open = link.session.map(|(number, _)| number);
         for (number, message) in up {
             if open == Some(number) {
@@ -206,7 +232,11 @@ impl World {
     fn travel(&mut self, a: usize) -> Ms {
         let slow = self.links[a].slow;
         let usual = self.dice.between(1, 60);
-        if slow > 0 { usual + self.dice.below(slow) } else { usual }
+        if slow > 0 {
+            usual + self.dice.below(slow)
+        } else {
+            usual
+        }
     }
 
     fn say_up(&mut self, a: usize, message: Message) {
@@ -248,8 +278,9 @@ impl World {
                 self.links[a].session = Some((number, true));
                 self.links[a].tries = 0;
                 let (now, name) = (self.now, self.agents[a].name.clone());
-                self.story
-                    .tell(now, || format!("agent {name} has session {number} with the coordinator"));
+                self.story.tell(now, || {
+                    format!("agent {name} has session {number} with the coordinator")
+                });
                 self.report(a, true);
             }
             Message::Plan(update) => {
@@ -310,6 +341,7 @@ impl World {
             plan: agent.plan.as_ref().map(|plan| plan.plan),
             generation: agent.generation(),
             refused: agent.refused.clone(),
+            notes: Vec::new(),
         };
         self.say_up(a, Message::Report(Box::new((&report).into())));
     }

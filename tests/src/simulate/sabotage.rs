@@ -17,7 +17,146 @@ pub struct Sabotage {
 }
 
 /// All of them.
-pub const ALL: &[Sabotage] = &[];
+pub const ALL: &[Sabotage] = &[
+    Sabotage {
+        name: "skip-prepare",
+        does: "an agent asks no control plane whether backends resolve",
+        breaks: Invariant::I3,
+        within: 2_000,
+    },
+    Sabotage {
+        name: "trust-unavailable",
+        does: "a backend that is not available counts as ready",
+        breaks: Invariant::I3,
+        within: 2_000,
+    },
+    Sabotage {
+        name: "held-is-applied",
+        does: "what is held counts as applied",
+        breaks: Invariant::I3,
+        within: 2_000,
+    },
+    Sabotage {
+        name: "take-older",
+        does: "an agent takes any plan that is offered",
+        breaks: Invariant::I7,
+        within: 2_000,
+    },
+    Sabotage {
+        name: "overwrite-newer",
+        does: "an agent writes over a policy of a newer generation",
+        breaks: Invariant::I7,
+        within: 2_000,
+    },
+    Sabotage {
+        name: "forget-removals",
+        does: "an agent with an old plan creates what a newer one removed",
+        breaks: Invariant::I7,
+        within: 2_000,
+    },
+    Sabotage {
+        name: "skip-introduction",
+        does: "a split comes with its weights at once",
+        breaks: Invariant::I4,
+        within: 2_000,
+    },
+    Sabotage {
+        name: "weights-before-clusters",
+        does: "weights follow the anchor before every caller has its clusters",
+        breaks: Invariant::I4,
+        within: 2_000,
+    },
+    Sabotage {
+        name: "settle-before-drain",
+        does: "a withdrawn split goes before its connections have drained",
+        breaks: Invariant::I4,
+        within: 2_000,
+    },
+    Sabotage {
+        name: "drop-at-once",
+        does: "a backend that is declared no more leaves with its weight",
+        breaks: Invariant::I4,
+        within: 2_000,
+    },
+    Sabotage {
+        name: "no-anchor",
+        does: "policies carry no anchor",
+        breaks: Invariant::I4,
+        within: 2_000,
+    },
+    Sabotage {
+        name: "forget-old-anchor",
+        does: "a split comes back with fewer backends while its old anchor is needed",
+        breaks: Invariant::I4,
+        within: 2_000,
+    },
+    Sabotage {
+        name: "shave-weights",
+        does: "the weights of a route are not those that are declared",
+        breaks: Invariant::I2,
+        within: 2_000,
+    },
+    Sabotage {
+        name: "take-broken-commits",
+        does: "a commit with an error is taken",
+        breaks: Invariant::I1,
+        within: 2_000,
+    },
+    Sabotage {
+        name: "remove-what-is-held",
+        does: "what a held split has in place is taken away",
+        breaks: Invariant::I6,
+        within: 2_000,
+    },
+    Sabotage {
+        name: "prove-without-reading",
+        does: "what was written counts as proven",
+        breaks: Invariant::I9,
+        within: 2_000,
+    },
+    Sabotage {
+        name: "trust-online",
+        does: "an agent that is connected is never stale",
+        breaks: Invariant::I9,
+        within: 2_000,
+    },
+    Sabotage {
+        name: "best-word-counts",
+        does: "of several agents the best word is shown",
+        breaks: Invariant::I9,
+        within: 2_000,
+    },
+    Sabotage {
+        name: "believe-the-future",
+        does: "words from before the clock was set back count as new",
+        breaks: Invariant::I9,
+        within: 2_000,
+    },
+    Sabotage {
+        name: "overwrite-strangers",
+        does: "a policy of somebody else is written over",
+        breaks: Invariant::I10,
+        within: 2_000,
+    },
+    Sabotage {
+        name: "forget-highest",
+        does: "the coordinator does not ask what generations agents have seen",
+        breaks: Invariant::I11,
+        within: 2_000,
+    },
+    Sabotage {
+        name: "one-history",
+        does: "agents with another history of plans are taken for followers of this one",
+        breaks: Invariant::I11,
+        within: 2_000,
+    },
+    Sabotage {
+        name: "keep-old-items",
+        does: "an item is never made anew",
+        breaks: Invariant::I11,
+        within: 2_000,
+    },
+];
 
 /// Turns one on in this thread, or all off. False if this program was built without them.
 pub fn turn_on(name: Option<&str>) -> bool {

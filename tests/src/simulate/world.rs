@@ -217,7 +217,10 @@ impl World {
         }
         let violation = self.checks.violation.take();
         if let Some(violation) = &violation {
-            let (at, text) = (violation.at, format!("{}: {}", violation.invariant, violation.what));
+            let (at, text) = (
+                violation.at,
+                format!("{}: {}", violation.invariant, violation.what),
+            );
             self.story.tell(at, || text);
         }
         Life {

@@ -211,7 +211,12 @@ pub(crate) fn wanted(item: &Item) -> Shares {
 }
 
 impl Zone {
-    pub(crate) fn new(place: Place, envoys: usize, agents: usize, federation: FederationName) -> Option<Self> {
+    pub(crate) fn new(
+        place: Place,
+        envoys: usize,
+        agents: usize,
+        federation: FederationName,
+    ) -> Option<Self> {
         Some(Self {
             name: ZoneName::new(ZONES[place]).ok()?,
             place,
@@ -258,13 +263,11 @@ impl Zone {
 
     /// Whether this control plane resolves the service of a place to one usable destination.
     pub(crate) fn resolves(&self, service: &str, of: Place, protocol: Protocol) -> bool {
-        self.services
-            .get(&(service.to_owned(), of))
-            .is_some_and(|fact| {
-                let speaks = fact.ports.get(&8080).copied().flatten();
-                let fits = speaks.is_some_and(|speaks| protocol == Protocol::Tcp || speaks != Protocol::Tcp);
-                fact.state == ServiceState::Available && fits
-            })
+        self.services.get(&(service.to_owned(), of)).is_some_and(|fact| {
+            let speaks = fact.ports.get(&8080).copied().flatten();
+            let fits = speaks.is_some_and(|speaks| protocol == Protocol::Tcp || speaks != Protocol::Tcp);
+            fact.state == ServiceState::Available && fits
+        })
     }
 
     /// Writes or removes without asking whose it is.
@@ -324,7 +327,9 @@ impl Zone {
             speaks.is_some_and(|speaks| protocol == Protocol::Tcp || speaks != Protocol::Tcp)
         };
         let route = |route: &BTreeMap<Place, u32>| {
-            let all = route.iter().filter(|(place, weight)| **weight > 0 && known(**place));
+            let all = route
+                .iter()
+                .filter(|(place, weight)| **weight > 0 && known(**place));
             all.map(|(place, weight)| (*place, *weight)).collect()
         };
         meaning.routes.iter().map(route).collect()
@@ -420,7 +425,11 @@ impl Zone {
             Door::Open => None,
             Door::Closed => Some(away(what, "connection refused", Fault::Away)),
             Door::Broken => Some(away(what, "500 Internal Server Error", Fault::Away)),
-            Door::NoMesh => Some(away(what, "404: mesh of name default is not found", Fault::NotYet)),
+            Door::NoMesh => Some(away(
+                what,
+                "404: mesh of name default is not found",
+                Fault::NotYet,
+            )),
         }
     }
 
@@ -448,7 +457,9 @@ impl Zone {
                 // Who cannot look at its proxies waits as long as Kuma takes at most; so a proxy that does not follow for
                 // longer can be looked at, or nobody could know.
                 let stuck = self.envoys.iter().any(|envoy| envoy.stuck);
-                let sightings = anchors.iter().map(|object| self.sighting(object, !stuck && fails(dice)));
+                let sightings = anchors
+                    .iter()
+                    .map(|object| self.sighting(object, !stuck && fails(dice)));
                 Answer::Sightings(sightings.collect())
             }
             Call::Count(n) => Answer::Counts(*n),

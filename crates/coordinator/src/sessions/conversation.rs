@@ -130,13 +130,22 @@ fn open(
             certificate_expires: before.as_ref().map_or(certificate.expires, |view| {
                 view.certificate_expires.max(certificate.expires)
             }),
-            highest: shared.spoken_for(greeting.highest, greeting.plan, greeting.generation),
+            highest: shared.spoken_for(
+                &key.0,
+                greeting.highest,
+                (greeting.plan, greeting.generation),
+                greeting
+                    .holds
+                    .iter()
+                    .map(|item| (&item.split, item.generation, item.digest)),
+            ),
             plan: greeting.plan,
             generation: greeting.generation,
             // A greeting says nothing of the zone: what was said before must not look as if it had been said now.
             facts: None,
             looked: before.and_then(|view| view.looked),
             refused: None,
+            notes: Vec::new(),
         };
         known.seen.insert(key.clone(), view);
         Ok((number, replaced))
@@ -281,9 +290,16 @@ impl Session<'_> {
             plan,
             generation,
             refused,
+            notes,
         } = agent_report(&self.key.0, &report).map_err(|e| Status::invalid_argument(e.to_string()))?;
         let now = Timestamp::now();
-        let highest = self.shared.spoken_for(facts.highest, plan, generation);
+        let items = facts.items.iter();
+        let highest = self.shared.spoken_for(
+            &self.key.0,
+            facts.highest,
+            (plan, generation),
+            items.map(|item| (&item.split, item.generation, item.digest)),
+        );
         self.shared.change(|known| {
             if let Some(view) = known.seen.get_mut(self.key) {
                 view.heard = now;
@@ -291,6 +307,7 @@ impl Session<'_> {
                 view.plan = plan;
                 view.generation = generation;
                 view.refused = refused;
+                view.notes = notes;
                 // A report that repeats an old look says that the session lives, and nothing of the zone.
                 if view.looked.is_none_or(|(look, _)| look != facts.at) {
                     view.looked = Some((facts.at, now));
