@@ -50,6 +50,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "weir-tests",
         &[
+            "weir-agent",
+            "weir-coordinator",
             "weir-model",
             "weir-planner",
             "weir-render",
@@ -293,6 +295,41 @@ fn a_room_links_nothing_that_it_must_not() {
         }
     }
     assert_eq!(wrong, Vec::<String>::new());
+}
+
+/// The simulation breaks Weir on purpose by switches in the code. No program that people install has them: only the
+/// tests' package can turn them on, and does so for nothing by default.
+#[test]
+fn no_product_can_be_sabotaged() {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--locked", "--no-deps"])
+        .current_dir(root())
+        .output()
+        .expect("cargo runs, for it runs this test");
+    let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo metadata is JSON");
+    let mut named = Vec::new();
+    for package in metadata["packages"].as_array().expect("packages") {
+        let name = package["name"].as_str().expect("a name");
+        for (feature, turns_on) in package["features"].as_object().expect("features") {
+            if format!("{feature} {turns_on}").contains("sabotage") {
+                named.push(format!("{name}: {feature} = {turns_on}"));
+            }
+        }
+        for dependency in package["dependencies"].as_array().expect("dependencies") {
+            if dependency["features"].to_string().contains("sabotage") {
+                named.push(format!("{name} turns it on in {}", dependency["name"]));
+            }
+        }
+    }
+    assert_eq!(
+        named,
+        [
+            "weir-model: sabotage = []",
+            "weir-tests: sabotage = [\"weir-model/sabotage\"]"
+        ]
+    );
+    // In this very test nothing is on, whatever is asked for.
+    assert!(!weir_model::sabotaged("skip-prepare"));
 }
 
 #[test]

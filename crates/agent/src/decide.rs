@@ -212,8 +212,7 @@ fn comes_first(
 fn in_the_way<'a>(anchor: &Object, observed: &'a Observed) -> Option<&'a Object> {
     let mut there = observed.ours.iter().map(|(object, _)| object);
     there.find(|live| {
-        !sabotaged("forget-old-anchor")
-            && (live.kind, &live.mesh, &live.name) == (anchor.kind, &anchor.mesh, &anchor.name)
+        (live.kind, &live.mesh, &live.name) == (anchor.kind, &anchor.mesh, &anchor.name)
             && !weir_render::keeps(anchor, live)
     })
 }

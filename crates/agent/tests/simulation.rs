@@ -889,3 +889,48 @@ fn a_removed_split_stays_removed_beside_an_agent_that_is_cut_off() {
     agents[1].activate(&driver, begin);
     assert_eq!(stored(&shared), ["weir-cart", "weir-search"]);
 }
+
+/// A split that is taken away and comes back at once with fewer backends: requests may still flow to the one that it lost,
+/// so the anchor that keeps that one stays until they cannot.
+#[test]
+fn a_split_comes_back_with_fewer_backends_when_its_old_anchor_may_go() {
+    let (shared, driver, mut agents, begin) = two(&["cart", "checkout"], &["cart"]);
+    let agent = &mut agents[1];
+    agent.activate(&driver, begin);
+    assert_eq!(stored(&shared), ["weir-cart", "(weir-checkout)"]);
+    let mut less = item("checkout", [10_000, 0, 0], 3);
+    less.destinations.remove(&BackendName::new("lab").unwrap());
+    less.routes[0].weights.remove(&BackendName::new("lab").unwrap());
+    less.digest = item_digest(&less);
+    let less = Arc::new(less);
+    shared
+        .lock()
+        .unwrap()
+        .planned
+        .insert(less.digest, Arc::clone(&less));
+    let items = agent.plan.as_ref().unwrap().items.values().cloned();
+    let back = plan(3, items.chain([less]));
+    agent.offer(&back);
+    let anchor = |shared: &Arc<Mutex<Zone>>| {
+        let zone = shared.lock().unwrap();
+        let (object, _) = &zone.store[&(Kind::MeshHttpRoute, "weir-checkout".to_owned())];
+        (extent(object), object.spec.to_string().contains("par"))
+    };
+    for _ in 0..10 {
+        agent.activate(&driver, begin);
+        assert_eq!(anchor(&shared), (Extent::Anchor, true), "it is still needed");
+        let facts = agent.facts.as_ref().unwrap();
+        let told = facts.items.iter().find(|fact| fact.split.as_str() == "checkout");
+        let state = told.map(|fact| fact.state.clone());
+        assert!(
+            matches!(&state, Some(ItemState::Held(why)) if why.contains("keeps backends")),
+            "{state:?}"
+        );
+        pass(&shared, 3);
+    }
+    for _ in 0..10 {
+        pass(&shared, 3);
+        agent.activate(&driver, begin);
+    }
+    assert_eq!(anchor(&shared), (Extent::Whole, false));
+}

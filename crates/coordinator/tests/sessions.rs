@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use weir_coordinator::sessions::SessionLimits;
-use weir_planner::{Generation, PlanId, ZoneFacts};
+use weir_coordinator::sessions::{Held, SessionLimits, spoken_for};
+use weir_model::SplitName;
+use weir_planner::{Digest, Generation, PlanId, ZoneFacts};
 use weir_wire::{AgentReport, assemble, v1};
 
 mod federation;
@@ -387,4 +388,48 @@ async fn neither_a_greeting_nor_a_repeated_report_makes_old_facts_new() {
     })
     .await;
     assert!(view().looked.unwrap().1 > told);
+}
+
+/// After a ledger was lost there may be two histories: who has something else under a number that is used up is told of
+/// plans that are all newer.
+#[test]
+fn whoever_has_another_history_is_planned_above() {
+    let newest = plan(90, None);
+    let (fra, highest) = (zone("fra"), Generation(1));
+    let none = || std::iter::empty::<Held<'_>>();
+    let held = (Some(newest.id), newest.generation);
+    assert_eq!(spoken_for(None, &fra, highest, held, none()), highest);
+    assert_eq!(spoken_for(Some(&newest), &fra, highest, held, none()), highest);
+    let other = (Some(PlanId([7; 32])), newest.generation);
+    let above = Generation(newest.generation.0 + 1);
+    assert_eq!(spoken_for(Some(&newest), &fra, highest, other, none()), above);
+
+    // Another plan that is older, and an item of it.
+    let newer = plan(80, Some(&newest));
+    let above = Generation(newer.generation.0 + 1);
+    let (checkout, cart) = (
+        SplitName::new("checkout").unwrap(),
+        SplitName::new("cart").unwrap(),
+    );
+    let item = |split: &SplitName| Arc::clone(&newer.splits[split].items[&fra]);
+    let ask = |split: &SplitName, generation: Generation, digest: Digest| {
+        let held = [(split, generation, digest)];
+        spoken_for(Some(&newer), &fra, highest, other, held.into_iter())
+    };
+    let is = item(&cart);
+    assert_eq!(ask(&cart, is.generation, is.digest), highest, "the same");
+    assert_eq!(ask(&cart, is.generation, Digest([7; 32])), above, "forked");
+    let is = item(&checkout);
+    assert_eq!(is.generation, newer.generation);
+    assert_eq!(
+        ask(&checkout, newest.generation, Digest([7; 32])),
+        highest,
+        "it is overtaken"
+    );
+    let gone = SplitName::new("search").unwrap();
+    assert_eq!(
+        ask(&gone, newer.generation, Digest([7; 32])),
+        highest,
+        "it is taken away"
+    );
 }

@@ -10,7 +10,7 @@
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
-use weir_model::{BackendName, Protocol, ServiceName, SplitName, sabotaged};
+use weir_model::{BackendName, Protocol, ServiceName, SplitName};
 
 use crate::plan::{Destination, Item, Plan, SplitPlan};
 
@@ -63,7 +63,7 @@ pub(crate) fn releasing_drained(wanted: Item, before: &Item) -> Item {
 }
 
 fn with(mut wanted: Item, before: &Item, stays: impl Fn(&BackendName) -> bool) -> Item {
-    if wanted.protocol == Protocol::Tcp || sabotaged("drop-at-once") {
+    if wanted.protocol == Protocol::Tcp {
         return wanted; // no anchor could name it
     }
     let declared = |gone: &Destination| {

@@ -23,6 +23,8 @@ use super::zone::{Door, Key, Meaning, Place, Runs, Shares, Stored, key_of, wante
 const DRAIN: Ms = 30_000;
 /// A revert is in force so long after everything that it needs works: an agent may wait 20 s before it calls again.
 const FAST: Ms = 50_000;
+/// Silence of an agent after which nothing of its zone is converged any more.
+const SILENCE: Ms = 15_000;
 /// What is shown as converged was true within this time: the silence that is allowed, the longest look, and the longest
 /// that a message is on its way before its session ends.
 const FRESH: Ms = 15_000 + 30_000 + 30_000;
@@ -110,8 +112,8 @@ pub(crate) struct Checks {
     accepted: BTreeSet<CommitId>,
     /// What agents of a zone were given.
     delivered: BTreeSet<(Place, String, u64)>,
-    /// The item whose weights a zone's control plane took last, by digest.
-    last: BTreeMap<(Place, Key), String>,
+    /// The items whose weights a zone's control plane took last and before that, by digest.
+    last: BTreeMap<(Place, Key), [String; 2]>,
     /// What one agent wrote, or saw to be in force. An agent whose zone another one drives further puts back what itself
     /// had last.
     had: BTreeSet<(usize, Key, String)>,
@@ -350,11 +352,13 @@ impl World {
                 key.1
             )
         });
+        // What was in force is put back as it was. An agent that ended between its write and its memory of it puts back
+        // what was there before.
         let again = self
             .checks
             .last
             .get(&(z, key.clone()))
-            .is_some_and(|last| last == digest)
+            .is_some_and(|last| last.iter().any(|last| last == digest))
             || (self.zones[z].agents > 1 && self.checks.had.contains(&(a, key.clone(), digest.to_owned())));
         if !again
             && let Some(item) = self
@@ -387,7 +391,11 @@ impl World {
                 });
             }
         }
-        self.checks.last.insert((z, key.clone()), digest.to_owned());
+        let last = self.checks.last.entry((z, key.clone())).or_default();
+        if last[0] != digest {
+            last.swap(0, 1);
+            last[0] = digest.to_owned();
+        }
         self.checks.had.insert((a, key.clone(), digest.to_owned()));
     }
 
@@ -554,6 +562,19 @@ impl World {
                 let Some(agent) = self.coordinator.fleet.agent(zone, name) else {
                     continue;
                 };
+                // Silence is shown as what it is. A clock that is set by less than the bound may hide as much.
+                let heard = self.coordinator.heard.get(&a).copied().unwrap_or_default();
+                let set = self.coordinator.clock_set > heard;
+                let bound = if set { 2 * SILENCE } else { SILENCE };
+                let (spoke, who) = (now - heard <= bound, name.clone());
+                self.checks.hold(Invariant::I9, now, spoke, || {
+                    format!(
+                        "{} is shown as converged in {}, where {who} was last heard {} s ago",
+                        item.split,
+                        ZONES[z],
+                        (now - heard) / 1000
+                    )
+                });
                 let fact = agent.items.get(&item.split);
                 let proof = fact.and_then(|fact| fact.proof.as_ref());
                 let at = proof.map(|proof| {

@@ -58,6 +58,9 @@ pub(crate) struct Coordinator {
     /// Sessions that it believes to have.
     pub(crate) open: BTreeMap<usize, u64>,
     sent: BTreeMap<usize, (BTreeSet<ItemRef>, Option<PlanId>)>,
+    /// When it really heard each agent's last report, and when its clock was last set.
+    pub(crate) heard: BTreeMap<usize, Ms>,
+    pub(crate) clock_set: Ms,
     /// It ends in the middle of the next decision: before it is recorded, or after.
     pub(crate) doomed: Option<bool>,
 }
@@ -78,6 +81,8 @@ impl Coordinator {
             seen: BTreeMap::new(),
             open: BTreeMap::new(),
             sent: BTreeMap::new(),
+            heard: BTreeMap::new(),
+            clock_set: 0,
             doomed: None,
         }
     }
@@ -427,6 +432,7 @@ impl World {
             return;
         };
         let c = &mut self.coordinator;
+        c.heard.insert(a, self.now);
         let now = c.clock(self.now);
         let items = facts.items.iter();
         let highest = spoken_for(

@@ -73,20 +73,8 @@ pub const ALL: &[Sabotage] = &[
         within: 2_000,
     },
     Sabotage {
-        name: "drop-at-once",
-        does: "a backend that is declared no more leaves with its weight",
-        breaks: Invariant::I4,
-        within: 2_000,
-    },
-    Sabotage {
         name: "no-anchor",
         does: "policies carry no anchor",
-        breaks: Invariant::I4,
-        within: 2_000,
-    },
-    Sabotage {
-        name: "forget-old-anchor",
-        does: "a split comes back with fewer backends while its old anchor is needed",
         breaks: Invariant::I4,
         within: 2_000,
     },
