@@ -307,7 +307,7 @@ fn state(reader: &mut Reader<'_>, entry: &Entry) -> ZoneState {
     match detached {
         None => ZoneState::Unreadable,
         Some(At { value: false, .. }) => ZoneState::Attached,
-        Some(At { value: true, .. }) => ZoneState::Detached,
+        Some(At { value: true, place }) => ZoneState::Detached(place),
     }
 }
 
