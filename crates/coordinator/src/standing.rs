@@ -20,6 +20,9 @@ use crate::fleet::{Agent, Fleet};
 /// How long live may differ from a new plan before that is called a difference and not a change on its way.
 pub const SETTLE: SignedDuration = SignedDuration::from_secs(15);
 
+/// Clocks are corrected by so much now and then; by more they are set.
+const CORRECTED: SignedDuration = SignedDuration::from_secs(1);
+
 /// How long an agent's look at its zone may take, beyond the silence that is allowed: every call of it has an end.
 const LOOK: SignedDuration = SignedDuration::from_secs(30);
 
@@ -68,7 +71,7 @@ impl Sight<'_> {
         let looked = agent.looked_at.unwrap_or(heard);
         let blind = self.now.duration_since(looked);
         // A clock that was set back must not make old words young: how old they are is then not known.
-        if (silence < -bound || blind < -bound) && !sabotaged("believe-the-future") {
+        if silence.min(blind) < -CORRECTED && !sabotaged("believe-the-future") {
             let ahead = span(-silence.min(blind));
             return Some((
                 Standing::Stale,

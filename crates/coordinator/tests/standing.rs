@@ -730,18 +730,15 @@ fn notes_of_agents_are_shown_while_they_are_heard() {
 fn a_clock_that_was_set_back_makes_no_old_word_young() {
     let plan = plan();
     let mut agent = agent(fact(&plan));
-    let a_little = at(100 + 14);
+    let a_little = at(100 + 1);
     (agent.heard_at, agent.looked_at) = (Some(a_little), Some(a_little));
     let shown = look(&plan, &fleet([("fra-1", agent.clone())]));
     assert_eq!(shown.standing, Standing::Converged, "clocks are corrected");
-    for (heard, looked) in [(3_600, 3_600), (99, 3_600)] {
+    for (heard, looked) in [(3_600, 3_600), (99, 3_600), (102, 102)] {
         (agent.heard_at, agent.looked_at) = (Some(at(heard)), Some(at(looked)));
         let shown = look(&plan, &fleet([("fra-1", agent.clone())]));
         let (standing, why) = short(&shown);
         assert_eq!(standing, Standing::Stale);
-        assert!(
-            why.contains("58 min after what this coordinator's clock says"),
-            "{why}"
-        );
+        assert!(why.contains("after what this coordinator's clock says"), "{why}");
     }
 }

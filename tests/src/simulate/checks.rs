@@ -24,7 +24,7 @@ const DRAIN: Ms = 30_000;
 /// A revert is in force so long after everything that it needs works: an agent may wait 20 s before it calls again.
 const FAST: Ms = 50_000;
 /// Silence of an agent after which nothing of its zone is converged any more.
-const SILENCE: Ms = 15_000;
+const SILENCE: i128 = 15_000;
 /// What is shown as converged was true within this time: the silence that is allowed, the longest look, and the longest
 /// that a message is on its way before its session ends.
 const FRESH: Ms = 15_000 + 30_000 + 30_000;
@@ -562,12 +562,13 @@ impl World {
                 let Some(agent) = self.coordinator.fleet.agent(zone, name) else {
                     continue;
                 };
-                // Silence is shown as what it is. A clock that is set by less than the bound may hide as much.
-                let heard = self.coordinator.heard.get(&a).copied().unwrap_or_default();
-                let set = self.coordinator.clock_set > heard;
-                let bound = if set { 2 * SILENCE } else { SILENCE };
-                let (spoke, who) = (now - heard <= bound, name.clone());
-                self.checks.hold(Invariant::I9, now, spoke, || {
+                // Silence is shown as what it is, as far as its own clock can tell.
+                let c = &self.coordinator;
+                let heard = c.heard.get(&a).copied();
+                let age = heard.map(|(_, at)| c.clock(now).duration_since(at).as_millis());
+                let fresh = age.is_some_and(|age| (-1_000..=SILENCE).contains(&age));
+                let (heard, who) = (heard.map_or(0, |(at, _)| at), name.clone());
+                self.checks.hold(Invariant::I9, now, fresh, || {
                     format!(
                         "{} is shown as converged in {}, where {who} was last heard {} s ago",
                         item.split,

@@ -58,9 +58,8 @@ pub(crate) struct Coordinator {
     /// Sessions that it believes to have.
     pub(crate) open: BTreeMap<usize, u64>,
     sent: BTreeMap<usize, (BTreeSet<ItemRef>, Option<PlanId>)>,
-    /// When it really heard each agent's last report, and when its clock was last set.
-    pub(crate) heard: BTreeMap<usize, Ms>,
-    pub(crate) clock_set: Ms,
+    /// When it heard each agent's last report: really, and by its own clock.
+    pub(crate) heard: BTreeMap<usize, (Ms, Timestamp)>,
     /// It ends in the middle of the next decision: before it is recorded, or after.
     pub(crate) doomed: Option<bool>,
 }
@@ -82,7 +81,6 @@ impl Coordinator {
             open: BTreeMap::new(),
             sent: BTreeMap::new(),
             heard: BTreeMap::new(),
-            clock_set: 0,
             doomed: None,
         }
     }
@@ -432,8 +430,8 @@ impl World {
             return;
         };
         let c = &mut self.coordinator;
-        c.heard.insert(a, self.now);
         let now = c.clock(self.now);
+        c.heard.insert(a, (self.now, now));
         let items = facts.items.iter();
         let highest = spoken_for(
             c.plan.as_deref(),

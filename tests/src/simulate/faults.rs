@@ -85,7 +85,6 @@ impl World {
                 let hour = 3_600_000;
                 self.coordinator.skew = i64::try_from(self.dice.below(2 * hour)).unwrap_or_default()
                     - i64::try_from(hour).unwrap_or_default();
-                self.coordinator.clock_set = self.now;
                 let skew = self.coordinator.skew;
                 self.tell(|| format!("the coordinator's clock is set, {skew} ms from the right time"));
             }
