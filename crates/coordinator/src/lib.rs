@@ -16,6 +16,7 @@ mod metrics;
 pub mod observing;
 pub mod parts;
 pub mod planning;
+pub mod senses;
 pub mod serve;
 pub mod sessions;
 pub mod sources;

@@ -59,7 +59,7 @@ impl Sight<'_> {
             return Some((Standing::Unknown, why.to_owned()));
         };
         let silence = self.now.duration_since(heard);
-        let bound = SignedDuration::try_from(self.stale).unwrap_or(SignedDuration::MAX);
+        let bound = bound(self.stale);
         let looked = agent.looked_at.unwrap_or(heard);
         let blind = self.now.duration_since(looked);
         if silence <= bound && blind > bound.saturating_add(LOOK) {
@@ -85,11 +85,41 @@ impl Sight<'_> {
         })
     }
 
+    /// Why what an agent said is not to be trusted any more: it is silent.
+    pub fn silence(&self, agent: &Agent) -> Option<String> {
+        self.silent(agent).map(|(_, why)| why)
+    }
+
+    /// Whether an agent's zone runs an item, by the last that it said, however long ago: it was read back, or nobody there
+    /// calls the service.
+    ///
+    /// # Errors
+    /// What it said instead.
+    pub fn last_word(&self, agent: &Agent, item: &Item) -> Result<(), String> {
+        let (standing, why) = self.word(agent, item);
+        let fact = agent.items.get(&item.split);
+        let idle = fact.is_some_and(|fact| {
+            let told = fact.generation == item.generation && fact.digest == item.digest;
+            let applied = matches!(fact.state, ItemState::Applied | ItemState::Proven);
+            told && applied && fact.proof.as_ref().is_some_and(Proof::nobody_calls)
+        });
+        if standing == Standing::Converged || idle {
+            Ok(())
+        } else {
+            Err(why.unwrap_or_else(|| "has not proven it yet".to_owned()))
+        }
+    }
+
     /// Where an item stands by the word of one agent.
     fn by(&self, agent: &Agent, item: &Item) -> (Standing, Option<String>) {
         if let Some((standing, why)) = self.silent(agent) {
             return (standing, Some(why));
         }
+        self.word(agent, item)
+    }
+
+    /// The same, without asking how old that is.
+    fn word(&self, agent: &Agent, item: &Item) -> (Standing, Option<String>) {
         let Some(fact) = agent.items.get(&item.split) else {
             return (
                 Standing::Progressing,
@@ -173,6 +203,11 @@ impl Sight<'_> {
             },
         }
     }
+}
+
+/// Silence that is allowed.
+pub(crate) fn bound(stale: Duration) -> SignedDuration {
+    SignedDuration::try_from(stale).unwrap_or(SignedDuration::MAX)
 }
 
 /// Why an agent does not take the plan, as an end of a sentence.
@@ -259,20 +294,23 @@ fn declared(item: &Item) -> RouteWeights {
         .collect()
 }
 
-/// The counts that may be added up, so that no request is in them twice: those of the agent that has counted the whole zone
-/// for longest, of those that still speak if one does, or those of all hosts.
-fn counted<'a>(sight: Sight<'_>, facts: &[(&'a Agent, &'a ItemFact)]) -> Vec<&'a Counts> {
+/// The counts that may be added up, so that no request is in them twice, with whose they are: those of the agent that has
+/// counted the whole zone for longest, of those that still speak if one does, or those of all hosts.
+pub(crate) fn countable<'a>(
+    sight: Sight<'a>,
+    zone: &ZoneName,
+    split: &SplitName,
+) -> Vec<(&'a String, &'a Counts)> {
     let all = || {
-        facts
-            .iter()
-            .filter_map(|(agent, fact)| Some((*agent, fact.counts.as_ref()?)))
+        let agents = sight.fleet.of(zone);
+        agents.filter_map(|(name, agent)| Some((name, agent, agent.items.get(split)?.counts.as_ref()?)))
     };
-    let zone = all()
-        .filter(|(_, counts)| counts.scope == CountScope::Zone)
-        .min_by_key(|(agent, counts)| (sight.silent(agent).is_some(), counts.since));
-    zone.map_or_else(
-        || all().map(|(_, counts)| counts).collect(),
-        |(_, only)| vec![only],
+    let whole = all()
+        .filter(|(_, _, counts)| counts.scope == CountScope::Zone)
+        .min_by_key(|(_, agent, counts)| (sight.silent(agent).is_some(), counts.since));
+    whole.map_or_else(
+        || all().map(|(name, _, counts)| (name, counts)).collect(),
+        |(name, _, counts)| vec![(name, counts)],
     )
 }
 
@@ -338,11 +376,10 @@ pub fn split_in_zone(sight: Sight<'_>, zone: &ZoneName, item: &Item) -> SplitInZ
             }
         }
     }
-    let said: Vec<(&Agent, &ItemFact)> = agents
+    let facts: Vec<&ItemFact> = agents
         .iter()
-        .filter_map(|(_, agent)| Some((*agent, agent.items.get(&item.split)?)))
+        .filter_map(|(_, agent)| agent.items.get(&item.split))
         .collect();
-    let facts: Vec<&ItemFact> = said.iter().map(|(_, fact)| *fact).collect();
     // Every agent sees proxies of its own host, or samples those of the whole zone: the latter may be the same ones, so that
     // what was seen for certain is the larger of the two.
     let (mut here, mut sampled) = (0_u32, 0_u32);
@@ -357,7 +394,7 @@ pub fn split_in_zone(sight: Sight<'_>, zone: &ZoneName, item: &Item) -> SplitInZ
     shown.seen = here.max(sampled);
     shown.of = shown.of.max(shown.seen);
     let mut since: Option<Timestamp> = None;
-    for counts in counted(sight, &said) {
+    for (_, counts) in countable(sight, zone, &item.split) {
         for (into, from) in [
             (&mut shown.counted, &counts.requests),
             (&mut shown.failed, &counts.failed),

@@ -10,7 +10,6 @@ pub mod envoy;
 mod expected;
 pub mod object;
 pub mod policy;
-pub mod ready;
 pub mod rivals;
 pub mod steps;
 
@@ -19,6 +18,6 @@ pub use document::{Unreadable, from_document, to_document};
 pub use envoy::{Live, weights};
 pub use object::{Form, Kind, Object, Step};
 pub use policy::{ANCHOR_HEADER, Options, render, weights_of};
-pub use ready::{backends_ready, ready};
+pub use weir_planner::ready::{backends_ready, ready};
 pub use rivals::touches;
 pub use steps::{introduction, steps};

@@ -321,7 +321,10 @@ async fn acknowledge(
         obstacle.get_or_insert(why);
     }
     let proof = match (obstacle, of) {
-        (_, 0) => proof::unknown("no proxy of this zone calls the service".to_owned(), 0, now),
+        (_, 0) => Proof {
+            evidence: Evidence::Acknowledged,
+            ..proof::unknown("no proxy of this zone calls the service".to_owned(), 0, now)
+        },
         (Some(why), of) => proof::unknown(why, of, now),
         (None, of) => Proof {
             verdict: Verdict::Exact,
