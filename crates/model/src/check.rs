@@ -1,10 +1,11 @@
 //! Drafts to a [`Declaration`]: all that can only be seen from several places at once. What concerns one split is in
-//! `check/split.rs`.
+//! `check/split.rs`, how its weights move in `check/transition.rs`.
 //!
 //! Whatever was unreadable has been reported; a check that would need it is left out, so that one mistake is one
 //! diagnostic.
 
 mod split;
+mod transition;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use crate::codes;
 use crate::declaration::{Declaration, Federation, Place, Platform, Zone};
 use crate::diagnostic::{Diagnostic, Label};
-use crate::draft::{Drafts, KumaZone, SplitDraft, ZoneDraft};
+use crate::draft::{Drafts, KumaZone, SplitDraft, ZoneDraft, ZoneState};
 use crate::names::{DnsLabel, ServiceName, ZoneName};
 use crate::reader::At;
 
@@ -99,6 +100,7 @@ impl Check<'_> {
             name: first.name.as_ref()?.value.clone(),
             mesh: first.mesh.clone()?,
             prune: first.prune?,
+            freeze: first.freeze.clone()?,
             place: first.place.clone(),
         })
     }
@@ -142,7 +144,14 @@ impl Check<'_> {
                 continue;
             }
             kuma.insert(kuma_zone.clone(), (name, shown));
-            if let (Some(platform), Some(wave)) = (draft.platform, draft.wave) {
+            let detached = match draft.state {
+                ZoneState::Unreadable => continue,
+                ZoneState::Attached => false,
+                ZoneState::Detached => true,
+            };
+            if let (Some(platform), Some(wave), Some(freeze)) =
+                (draft.platform, draft.wave, draft.freeze.clone())
+            {
                 zones.insert(
                     name.clone(),
                     Zone {
@@ -150,6 +159,8 @@ impl Check<'_> {
                         platform,
                         kuma_zone,
                         wave,
+                        detached,
+                        freeze,
                         place: draft.place.clone(),
                     },
                 );

@@ -98,8 +98,7 @@ codes! {
     NOT_EXACTLY_ONE = "0211";
     /// A list or mapping that must not be empty is.
     EMPTY = "0212";
-    /// A field that is read and that nothing goes by yet.
-    NO_EFFECT_YET = "0213";
+    // 0213 was a field that nothing went by yet.
 
     /// A name that is not an RFC 1035 label.
     BAD_NAME = "0301";
@@ -155,6 +154,17 @@ codes! {
     ORDER = "0512";
     /// A method that does not exist.
     UNKNOWN_METHOD = "0513";
+
+    /// A duration that is not written as one.
+    BAD_DURATION = "0601";
+    /// A duration outside its bounds.
+    DURATION_RANGE = "0602";
+    /// A share that is not per cent of the whole.
+    BAD_SHARE = "0603";
+    /// A window that is none.
+    BAD_WINDOW = "0604";
+    /// A time zone that does not exist.
+    UNKNOWN_TIME_ZONE = "0605";
 
     /// The commit has no directory at the source's path.
     NO_SUCH_PATH = "0901";

@@ -11,9 +11,11 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::diagnostic::Span;
+use crate::freeze::Freeze;
 use crate::names::{
     BackendName, DnsLabel, FederationName, MeshName, PortName, RouteName, ServiceName, SplitName, ZoneName,
 };
+use crate::transition::{Fallback, Transition};
 use crate::weight::BasisPoints;
 
 /// The name of a Git source in the coordinator's configuration (or `local` for files given by hand).
@@ -96,6 +98,8 @@ pub struct Federation {
     pub mesh: MeshName,
     /// `spec.prune`; default [`Prune::Refuse`].
     pub prune: Prune,
+    /// `spec.freeze`, of all splits; default [`Freeze::Never`].
+    pub freeze: Freeze,
     /// Where it is declared.
     pub place: Place,
 }
@@ -134,8 +138,12 @@ pub struct Zone {
     pub platform: Platform,
     /// `spec.kumaZone`, the zone's name in Kuma; default: the zone's own name.
     pub kuma_zone: DnsLabel,
-    /// `spec.wave`, which zones move together; default 1.
+    /// `spec.wave`: zones of a lower wave shift first, those of one wave together; default 1.
     pub wave: u32,
+    /// `spec.state` is `detached`: nobody waits for the zone, and its backends have no weight above 0 anywhere.
+    pub detached: bool,
+    /// `spec.freeze`, of every split whose weights the zone runs; default [`Freeze::Never`].
+    pub freeze: Freeze,
     /// Where it is declared.
     pub place: Place,
 }
@@ -182,6 +190,14 @@ pub struct Split {
     pub backends: BTreeMap<BackendName, Backend>,
     /// `spec.routes` in the order of their precedence *as written*; the last has no match.
     pub routes: Vec<Route>,
+    /// `spec.transition`, over that of the Federation.
+    pub transition: Transition,
+    /// `spec.streaming`: its requests are long-lived, so that each step closes some; default false.
+    pub streaming: bool,
+    /// `spec.freeze`; default [`Freeze::Never`].
+    pub freeze: Freeze,
+    /// `spec.fallback`: by the backend that is down.
+    pub fallback: BTreeMap<BackendName, Fallback>,
     /// Where it is declared.
     pub place: Place,
 }
@@ -193,6 +209,9 @@ pub struct Backend {
     pub zone: ZoneName,
     /// `namespace`: required where the zone is a cluster, refused where it is VMs.
     pub namespace: Option<DnsLabel>,
+    /// `capacity`: the share of the service's requests that it is built for. No default route gives it more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<BasisPoints>,
 }
 
 /// A match and its weights.

@@ -3,11 +3,15 @@
 //! A field that could not be read is `None` here and has been reported; checks over several fields skip it, so
 //! that one mistake is one diagnostic.
 
+use jiff::SignedDuration;
+
 use crate::declaration::{Match, Place, Platform, Protocol, Prune};
+use crate::freeze::Freeze;
 use crate::names::{
     BackendName, DnsLabel, FederationName, MeshName, PortName, RouteName, ServiceName, SplitName, ZoneName,
 };
 use crate::reader::At;
+use crate::transition::Insufficient;
 use crate::weight::BasisPoints;
 
 /// All drafts of all files, in the order of sources, files and lines.
@@ -45,6 +49,9 @@ pub(crate) struct FederationDraft {
     pub(crate) mesh: Option<MeshName>,
     /// `None`: given, but unreadable.
     pub(crate) prune: Option<Prune>,
+    pub(crate) transition: TransitionDraft,
+    /// `None`: given, but unreadable.
+    pub(crate) freeze: Option<Freeze>,
 }
 
 #[derive(Debug)]
@@ -56,6 +63,17 @@ pub(crate) struct ZoneDraft {
     pub(crate) kuma_zone: Option<KumaZone>,
     /// `None`: given, but unreadable.
     pub(crate) wave: Option<u32>,
+    pub(crate) state: ZoneState,
+    /// `None`: given, but unreadable.
+    pub(crate) freeze: Option<Freeze>,
+}
+
+/// Whether the zone takes part.
+#[derive(Debug)]
+pub(crate) enum ZoneState {
+    Unreadable,
+    Attached,
+    Detached,
 }
 
 /// The zone's name in Kuma.
@@ -77,6 +95,40 @@ pub(crate) struct SplitDraft {
     pub(crate) protocol: Option<At<Protocol>>,
     pub(crate) backends: Backends,
     pub(crate) routes: Routes,
+    pub(crate) transition: TransitionDraft,
+    /// `None`: given, but unreadable. The inner one: not given.
+    pub(crate) streaming: Option<Option<At<bool>>>,
+    /// `None`: given, but unreadable.
+    pub(crate) freeze: Option<Freeze>,
+    pub(crate) fallbacks: Fallbacks,
+}
+
+/// What is given of a transition; `None` is not given, or not readable.
+#[derive(Debug, Default)]
+pub(crate) struct TransitionDraft {
+    pub(crate) max_step: Option<At<BasisPoints>>,
+    pub(crate) bake: Option<SignedDuration>,
+    pub(crate) requests: Option<u64>,
+    pub(crate) within: Option<SignedDuration>,
+    pub(crate) insufficient: Option<Insufficient>,
+    /// Some of it could not be read.
+    pub(crate) unreadable: bool,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Fallbacks {
+    pub(crate) found: Vec<FallbackDraft>,
+    /// Some of them could not be read.
+    pub(crate) unreadable: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct FallbackDraft {
+    /// The backend that is down.
+    pub(crate) from: At<BackendName>,
+    pub(crate) to: Vec<At<BackendName>>,
+    pub(crate) after: SignedDuration,
+    pub(crate) recover: SignedDuration,
 }
 
 #[derive(Debug, Default)]
@@ -91,6 +143,8 @@ pub(crate) struct BackendDraft {
     pub(crate) name: At<BackendName>,
     pub(crate) zone: Option<At<ZoneName>>,
     pub(crate) namespace: Namespace,
+    /// `None`: given, but unreadable. The inner one: not given.
+    pub(crate) capacity: Option<Option<At<BasisPoints>>>,
 }
 
 #[derive(Debug)]

@@ -6,8 +6,11 @@
 pub mod codes;
 pub mod declaration;
 pub mod diagnostic;
+pub mod duration;
+pub mod freeze;
 pub mod limits;
 pub mod names;
+pub mod transition;
 pub mod weight;
 
 mod check;
@@ -30,6 +33,7 @@ pub use declaration::{
     Prune, QueryMatch, Route, SourceCommit, SourceFile, SourceName, Split, ValueMatch, Zone,
 };
 pub use diagnostic::{Code, Diagnostic, Label, Severity, Span};
+pub use freeze::{Day, Freeze, Frozen, TimeOfDay, Window, WindowZone};
 pub use names::{
     BackendName, DnsLabel, FederationName, MeshName, NameError, PortName, PortNameError, RouteName,
     ServiceName, SplitName, ZoneName,
@@ -39,4 +43,5 @@ pub use precedence::{Specificity, precedence};
 pub use read_match::ANCHOR_HEADER;
 pub use report::{Style, render_diagnostics};
 pub use schema::json_schema;
+pub use transition::{Fallback, Insufficient, Transition, Verify};
 pub use weight::{BasisPoints, WeightError};

@@ -18,6 +18,8 @@ pub const ROUTES: usize = 64;
 pub const PORT_NAMES: usize = 8;
 /// Backends in one split.
 pub const BACKENDS: usize = 64;
+/// Windows in one freeze.
+pub const WINDOWS: usize = 16;
 /// Header matches, or query parameter matches, in one route.
 pub const MATCHES: usize = 16;
 /// Characters in a path, a header value or a regular expression.

@@ -2,13 +2,17 @@
 //!
 //! Changed together with the table in `shape.rs`.
 
+mod freeze;
+mod transition;
+
 use crate::codes;
 use crate::declaration::{Place, Platform, Protocol, Prune};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::draft::{
-    BackendDraft, Backends, Drafts, FederationDraft, KumaZone, Matches, Namespace, RouteDraft, Routes,
-    SplitDraft, Unreadable, Weights, ZoneDraft,
+    BackendDraft, Backends, Drafts, Fallbacks, FederationDraft, KumaZone, Matches, Namespace, RouteDraft,
+    Routes, SplitDraft, TransitionDraft, Unreadable, Weights, ZoneDraft, ZoneState,
 };
+use crate::freeze::Freeze;
 use crate::limits;
 use crate::names::{BackendName, DnsLabel, MeshName, PortName};
 use crate::nearest::nearest;
@@ -181,11 +185,21 @@ fn federation(reader: &mut Reader<'_>, root: &Node, place: Place) -> FederationD
         )
         .map(|at| at.value),
     };
+    let field = |name| spec.as_ref().and_then(|(spec, _)| spec.get(name));
+    let transition = field("transition").map_or_else(TransitionDraft::default, |entry| {
+        transition::transition(reader, entry)
+    });
+    let freeze = match field("freeze") {
+        None => Some(Freeze::Never),
+        Some(entry) => freeze::freeze(reader, entry),
+    };
     FederationDraft {
         place: named_place(&place, name.as_ref()),
         name: name.map(|at| at.map(Into::into)),
         mesh,
         prune,
+        transition,
+        freeze,
     }
 }
 
@@ -230,6 +244,8 @@ fn zone(reader: &mut Reader<'_>, root: &Node, place: Place) -> ZoneDraft {
         platform: None,
         kuma_zone: None,
         wave: None,
+        state: ZoneState::Unreadable,
+        freeze: None,
     };
     let Some((spec, _)) = spec else {
         return draft;
@@ -261,21 +277,38 @@ fn zone(reader: &mut Reader<'_>, root: &Node, place: Place) -> ZoneDraft {
     };
     draft.wave = match spec.get("wave") {
         None => Some(1),
-        Some(entry) => {
-            let wave = reader.whole(&entry.value, "`spec.wave`", 1, 1000);
-            if wave.is_some() {
-                reader.warning(
-                    codes::NO_EFFECT_YET,
-                    &entry.key_span,
-                    "`spec.wave` has no effect yet: a change goes to all zones at once",
-                    "no zone waits for another",
-                    "leave it out, or keep it for a later version that goes by it",
-                );
-            }
-            wave
-        }
+        Some(entry) => reader.whole(&entry.value, "`spec.wave`", 1, 1000),
+    };
+    draft.state = match spec.get("state") {
+        None => ZoneState::Attached,
+        Some(entry) => state(reader, entry),
+    };
+    draft.freeze = match spec.get("freeze") {
+        None => Some(Freeze::Never),
+        Some(entry) => freeze::freeze(reader, entry),
     };
     draft
+}
+
+fn state(reader: &mut Reader<'_>, entry: &Entry) -> ZoneState {
+    let detached = word(
+        reader,
+        entry,
+        "`spec.state`",
+        codes::WRONG_TYPE,
+        shape::STATES,
+        |text| format!("`spec.state` cannot be `{text}`"),
+        |text| match text {
+            "attached" => Some(false),
+            "detached" => Some(true),
+            _ => None,
+        },
+    );
+    match detached {
+        None => ZoneState::Unreadable,
+        Some(At { value: false, .. }) => ZoneState::Attached,
+        Some(At { value: true, .. }) => ZoneState::Detached,
+    }
 }
 
 fn split(reader: &mut Reader<'_>, root: &Node, place: Place) -> SplitDraft {
@@ -289,6 +322,10 @@ fn split(reader: &mut Reader<'_>, root: &Node, place: Place) -> SplitDraft {
         protocol: None,
         backends: Backends::default(),
         routes: Routes::default(),
+        transition: TransitionDraft::default(),
+        streaming: Some(None),
+        freeze: Some(Freeze::Never),
+        fallbacks: Fallbacks::default(),
     };
     let Some((spec, _)) = spec else {
         return draft;
@@ -329,6 +366,18 @@ fn split(reader: &mut Reader<'_>, root: &Node, place: Place) -> SplitDraft {
     }
     if let Some(entry) = spec.get("routes") {
         draft.routes = routes(reader, entry);
+    }
+    if let Some(entry) = spec.get("transition") {
+        draft.transition = transition::transition(reader, entry);
+    }
+    if let Some(entry) = spec.get("streaming") {
+        draft.streaming = reader.flag(&entry.value, "`spec.streaming`").map(Some);
+    }
+    if let Some(entry) = spec.get("freeze") {
+        draft.freeze = freeze::freeze(reader, entry);
+    }
+    if let Some(entry) = spec.get("fallback") {
+        draft.fallbacks = transition::fallbacks(reader, entry);
     }
     draft
 }
@@ -411,12 +460,17 @@ fn backends(reader: &mut Reader<'_>, entry: &Entry) -> Backends {
                 }
             },
         };
+        let capacity = match fields.as_ref().and_then(|fields| fields.get("capacity")) {
+            None => Some(None),
+            Some(entry) => transition::share(reader, &entry.value, "`capacity`", true).map(Some),
+        };
         match name {
             None => backends.complete = false,
             Some(name) => backends.found.push(BackendDraft {
                 name: name.map(BackendName::from),
                 zone: zone.map(|at| at.map(Into::into)),
                 namespace,
+                capacity,
             }),
         }
     }
@@ -496,20 +550,24 @@ fn weights(reader: &mut Reader<'_>, entry: &Entry) -> Weights {
     weights
 }
 
-fn weight(reader: &mut Reader<'_>, node: &Node) -> Option<At<BasisPoints>> {
-    let text = match (node.scalar(), &node.value) {
+/// The number that a share is, or what is there instead; `None` where that has been reported.
+fn weight_text(node: &Node) -> Option<Result<&str, String>> {
+    Some(match (node.scalar(), &node.value) {
         (_, Value::Unreadable) => return None,
         (Some(Scalar::Number(text)), _) => Ok(text),
         (Some(Scalar::Text(text)), Value::Scalar { plain: false, .. }) => {
             Err(format!("`\"{}\"`", shown(text)))
         }
         (Some(Scalar::Text(text)), _) => Err(format!("`{}`", shown(text))),
-        (Some(Scalar::Bool), _) => Err("true or false".to_owned()),
+        (Some(Scalar::Bool(_)), _) => Err("true or false".to_owned()),
         (Some(Scalar::Null), _) => Err("nothing".to_owned()),
         (None, Value::Sequence(_)) => Err("a list".to_owned()),
         (None, _) => Err("a mapping".to_owned()),
-    };
-    let (error, found) = match text {
+    })
+}
+
+fn weight(reader: &mut Reader<'_>, node: &Node) -> Option<At<BasisPoints>> {
+    let (error, found) = match weight_text(node)? {
         Err(found) => (WeightError::NotANumber, found),
         Ok(text) => match BasisPoints::from_percent_text(text) {
             Ok(weight) => return Some(reader.at(weight, &node.span)),

@@ -117,27 +117,13 @@ impl<'f> Reader<'f> {
             .push(Diagnostic::error(code, message, label).help(help));
     }
 
-    /// The same, for what is taken all the same.
-    pub(crate) fn warning(
-        &mut self,
-        code: Code,
-        span: &Span,
-        message: impl Into<String>,
-        label: &str,
-        help: impl Into<String>,
-    ) {
-        let label = self.place(span).label(label);
-        self.diagnostics
-            .push(Diagnostic::error(code, message, label).help(help).warning());
-    }
-
-    fn wrong_type(&mut self, node: &Node, what: &str, wanted: &str, help: &str) {
+    pub(crate) fn wrong_type(&mut self, node: &Node, what: &str, wanted: &str, help: &str) {
         let found = match (&node.value, node.scalar()) {
             (Value::Unreadable, _) => return,
             (Value::Sequence(_), _) => "a list",
             (Value::Mapping(_), _) => "a mapping",
             (_, Some(Scalar::Null)) => "nothing",
-            (_, Some(Scalar::Bool)) => "true or false",
+            (_, Some(Scalar::Bool(_))) => "true or false",
             (_, Some(Scalar::Number(_))) => "a number",
             (_, Some(Scalar::Text(_)) | None) => "text",
         };
@@ -310,11 +296,25 @@ impl<'f> Reader<'f> {
     pub(crate) fn text<'n>(&mut self, node: &'n Node, what: &str) -> Option<&'n str> {
         match node.scalar() {
             Some(Scalar::Text(text)) => return Some(text),
-            Some(Scalar::Number(_) | Scalar::Bool) => {
+            Some(Scalar::Number(_) | Scalar::Bool(_)) => {
                 self.wrong_type(node, what, "text", "put the value in quotes: \"...\"");
             }
             _ => self.wrong_type(node, what, "text", "write text after the colon"),
         }
+        None
+    }
+
+    /// `true` or `false`, without quotes.
+    pub(crate) fn flag(&mut self, node: &Node, what: &str) -> Option<At<bool>> {
+        if let Some(Scalar::Bool(value)) = node.scalar() {
+            return Some(self.at(value, &node.span));
+        }
+        self.wrong_type(
+            node,
+            what,
+            "true or false",
+            "write `true` or `false`, without quotes",
+        );
         None
     }
 

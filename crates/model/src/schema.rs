@@ -4,10 +4,14 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::freeze::Day;
 use crate::shape::{self, Field, Form, Shape};
 
 /// Where the schema says it lives.
 const ID: &str = "https://weir.dev/schema/v1alpha1/weir.schema.json";
+
+/// A duration: the longer unit first, each once, at least one.
+const DURATION: &str = "^(?=.)([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$";
 
 /// The schema of one document of any kind (JSON Schema 2020-12).
 pub fn json_schema() -> Value {
@@ -49,6 +53,10 @@ fn name() -> Value {
         "pattern": "^[a-z]([a-z0-9-]*[a-z0-9])?$",
         "maxLength": 63,
     })
+}
+
+fn backends() -> Value {
+    json!({"type": "array", "items": {"$ref": "#/$defs/name"}, "uniqueItems": true, "minItems": 1})
 }
 
 fn object(shape: &Shape) -> Value {
@@ -110,6 +118,24 @@ fn field(field: &Field) -> Value {
             "propertyNames": {"$ref": "#/$defs/name"},
             "additionalProperties": {"type": "number", "minimum": 0, "maximum": 100},
             "minProperties": 1,
+        }),
+        Form::Flag => json!({"type": "boolean"}),
+        Form::PerCent { zero: true } => json!({"type": "number", "minimum": 0, "maximum": 100}),
+        Form::PerCent { zero: false } => json!({"type": "number", "exclusiveMinimum": 0, "maximum": 100}),
+        Form::Duration(_, _) => json!({"type": "string", "pattern": DURATION}),
+        Form::Freeze(shape) => json!({"oneOf": [{"type": "boolean"}, object(shape)]}),
+        Form::Days => json!({
+            "type": "array",
+            "items": {"enum": Day::ALL.map(Day::as_str)},
+            "uniqueItems": true,
+            "minItems": 1,
+        }),
+        Form::TimeOfDay => json!({"type": "string", "pattern": "^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$"}),
+        Form::Backends => backends(),
+        Form::Fallbacks(shape) => json!({
+            "type": "object",
+            "propertyNames": {"$ref": "#/$defs/name"},
+            "additionalProperties": {"oneOf": [{"$ref": "#/$defs/name"}, backends(), object(shape)]},
         }),
         Form::Later(_) | Form::Refused => json!(false),
     };

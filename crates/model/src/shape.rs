@@ -44,6 +44,22 @@ pub(crate) enum Form {
     Names(&'static Shape, usize),
     /// Names of backends to weights.
     Weights,
+    /// `true` or `false`.
+    Flag,
+    /// Per cent of the whole, at most two decimals; 0 only where it says so.
+    PerCent { zero: bool },
+    /// A duration with its unit, between two others.
+    Duration(&'static str, &'static str),
+    /// `true`, `false` or a mapping with the windows.
+    Freeze(&'static Shape),
+    /// Days of the week, each once.
+    Days,
+    /// A time of day.
+    TimeOfDay,
+    /// Names of backends to a name, a list of names or such a mapping.
+    Fallbacks(&'static Shape),
+    /// Names of backends, at least one, each once.
+    Backends,
     /// Designed, and refused until it works: what it will be for.
     Later(&'static str),
     /// Expected by people who know Gateway API, and refused with its own explanation where it is read.
@@ -94,6 +110,10 @@ pub(crate) const KINDS: &[&str] = &["Federation", "Zone", "Split"];
 pub(crate) const PLATFORMS: &[&str] = &["eks", "eks-d", "kubernetes", "vm"];
 /// Whether a commit may take away all or most splits.
 pub(crate) const PRUNE: &[&str] = &["refuse", "allow"];
+/// Whether a zone takes part.
+pub(crate) const STATES: &[&str] = &["attached", "detached"];
+/// What follows from too few requests.
+pub(crate) const INSUFFICIENT: &[&str] = &["proceed", "hold"];
 /// The protocols that the mesh can split.
 pub(crate) const PROTOCOLS: &[&str] = &["http", "http2", "grpc", "tcp"];
 /// The methods that a match may name: those that Kuma and Gateway API know.
@@ -158,6 +178,97 @@ pub(crate) static FEDERATION_SPEC: Shape = shape(
             Form::Word(PRUNE),
             "Whether one commit may take away all splits, or most of several: `refuse` if not given.",
         ),
+        optional(
+            "transition",
+            Form::Object(&TRANSITION),
+            "How weights move, for every split that does not say otherwise, field by field.",
+        ),
+        optional(
+            "freeze",
+            Form::Freeze(&FREEZE),
+            "When no weight shifts anywhere, but for reverts and aborts: `true`, or weekly windows.",
+        ),
+    ],
+);
+
+/// `transition`.
+pub(crate) static TRANSITION: Shape = shape(
+    "a transition",
+    "How weights move from what is in force to what is declared.",
+    &[
+        optional(
+            "maxStep",
+            Form::PerCent { zero: false },
+            "By how many percentage points a weight may change in one step; all at once if not given.",
+        ),
+        optional(
+            "bake",
+            Form::Duration("0s", "7d"),
+            "How long a proven step rests before the next begins; `0s` if not given.",
+        ),
+        optional(
+            "verify",
+            Form::Object(&VERIFY),
+            "What has to be seen of each step before it counts as good.",
+        ),
+    ],
+);
+
+/// `verify`.
+pub(crate) static VERIFY: Shape = shape(
+    "`verify`",
+    "What has to be seen of each step before it counts as good.",
+    &[
+        optional(
+            "requests",
+            Form::Whole(1, 1_000_000_000),
+            "How many requests a verdict needs, for each step; 100 if not given.",
+        ),
+        optional(
+            "within",
+            Form::Duration("1s", "24h"),
+            "How long to wait for that many; `30s` if not given.",
+        ),
+        optional(
+            "insufficient",
+            Form::Word(INSUFFICIENT),
+            "What to do when there were fewer: `proceed` if not given.",
+        ),
+    ],
+);
+
+/// `freeze` with windows.
+pub(crate) static FREEZE: Shape = shape(
+    "a freeze",
+    "When no weight shifts.",
+    &[required(
+        "windows",
+        Form::List(&WINDOW, crate::limits::WINDOWS),
+        "Times of the week.",
+    )],
+);
+
+/// A window.
+pub(crate) static WINDOW: Shape = shape(
+    "a window",
+    "A time that comes back every week.",
+    &[
+        optional(
+            "days",
+            Form::Days,
+            "The days on which it begins; all if not given.",
+        ),
+        required("from", Form::TimeOfDay, "When it begins: \"22:00\"."),
+        required(
+            "to",
+            Form::TimeOfDay,
+            "When it ends, on the next day unless it is later than `from`: \"06:00\", at most \"24:00\".",
+        ),
+        optional(
+            "timeZone",
+            Form::Text,
+            "The IANA time zone of both, such as Europe/Berlin; UTC if not given.",
+        ),
     ],
 );
 
@@ -184,7 +295,17 @@ pub(crate) static ZONE_SPEC: Shape = shape(
         optional(
             "wave",
             Form::Whole(1, 1000),
-            "Which zones move together, lowest first; 1 if not given. Nothing goes by it yet.",
+            "Zones of a lower wave shift first, those of one wave together; 1 if not given.",
+        ),
+        optional(
+            "state",
+            Form::Word(STATES),
+            "`detached` takes the zone out: nobody waits for it, and its backends have no weight; `attached` if not given.",
+        ),
+        optional(
+            "freeze",
+            Form::Freeze(&FREEZE),
+            "When no weight shifts in this zone, but for reverts and aborts: `true`, or weekly windows.",
         ),
         optional(
             "gateways",
@@ -239,6 +360,26 @@ pub(crate) static SPLIT_SPEC: Shape = shape(
             "Matches and their weights. The most specific match wins, of equals the first written; the last route has no match.",
         ),
         optional(
+            "transition",
+            Form::Object(&TRANSITION),
+            "How its weights move; each field that is not given is the Federation's.",
+        ),
+        optional(
+            "streaming",
+            Form::Flag,
+            "Its requests are long-lived, so that each step closes some of them; `false` if not given.",
+        ),
+        optional(
+            "freeze",
+            Form::Freeze(&FREEZE),
+            "When its weights do not shift, but for reverts and aborts: `true`, or weekly windows.",
+        ),
+        optional(
+            "fallback",
+            Form::Fallbacks(&FALLBACK),
+            "Where a backend's share goes while the backend is down: `{eks: vm}`.",
+        ),
+        optional(
             "gateways",
             Form::Later(GATEWAYS_LATER),
             "Kong gateways that carry these weights (not supported yet).",
@@ -256,6 +397,34 @@ pub(crate) static BACKEND: Shape = shape(
             "namespace",
             Form::Name,
             "The Kubernetes namespace: required in a cluster, refused on VMs.",
+        ),
+        optional(
+            "capacity",
+            Form::PerCent { zero: true },
+            "Per cent of the service's requests that it is built for: no default route may give it more.",
+        ),
+    ],
+);
+
+/// A fallback.
+pub(crate) static FALLBACK: Shape = shape(
+    "a fallback",
+    "Where a backend's share goes while the backend is down.",
+    &[
+        required(
+            "to",
+            Form::Backends,
+            "Backends in the order in which they are tried.",
+        ),
+        optional(
+            "after",
+            Form::Duration("1s", "1h"),
+            "For how long it must have been down; `1s` if not given.",
+        ),
+        optional(
+            "recover",
+            Form::Duration("10s", "24h"),
+            "For how long it must have been well again; `60s` if not given.",
         ),
     ],
 );

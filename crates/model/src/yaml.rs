@@ -47,7 +47,7 @@ pub(crate) struct Entry {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scalar<'a> {
     Null,
-    Bool,
+    Bool(bool),
     /// Any number, also hexadecimal, infinite or with an exponent.
     Number(&'a str),
     Text(&'a str),
@@ -63,11 +63,10 @@ impl Node {
             Scalar::Text(text)
         } else if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL") {
             Scalar::Null
-        } else if matches!(
-            text.as_str(),
-            "true" | "True" | "TRUE" | "false" | "False" | "FALSE"
-        ) {
-            Scalar::Bool
+        } else if matches!(text.as_str(), "true" | "True" | "TRUE") {
+            Scalar::Bool(true)
+        } else if matches!(text.as_str(), "false" | "False" | "FALSE") {
+            Scalar::Bool(false)
         } else if is_number(text) {
             Scalar::Number(text)
         } else {

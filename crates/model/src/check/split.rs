@@ -29,6 +29,8 @@ impl Check<'_> {
     pub(super) fn split(&mut self, draft: &SplitDraft) -> Option<Split> {
         let backends = self.backends(draft);
         let routes = self.routes(draft);
+        let transition = self.transition(draft);
+        let fallback = self.fallbacks(draft);
         let split = Split {
             name: draft.name.as_ref()?.value.clone(),
             service: draft.service.as_ref()?.value.clone(),
@@ -42,6 +44,10 @@ impl Check<'_> {
             protocol: draft.protocol.as_ref()?.value,
             backends: backends?,
             routes: routes?,
+            transition: transition?,
+            streaming: draft.streaming.as_ref()?.as_ref().is_some_and(|at| at.value),
+            freeze: draft.freeze.clone()?,
+            fallback: fallback?,
             place: draft.place.clone(),
         };
         Some(split)
@@ -50,13 +56,14 @@ impl Check<'_> {
     fn backends(&mut self, draft: &SplitDraft) -> Option<BTreeMap<BackendName, Backend>> {
         let mut sound = draft.backends.complete;
         let mut backends = BTreeMap::new();
-        let mut destinations: BTreeMap<Backend, &At<BackendName>> = BTreeMap::new();
+        let mut destinations: BTreeMap<_, &At<BackendName>> = BTreeMap::new();
         for found in &draft.backends.found {
             let Some(backend) = self.backend(found) else {
                 sound = false;
                 continue;
             };
-            if let Some(first) = destinations.get(&backend) {
+            let destination = (backend.zone.clone(), backend.namespace.clone());
+            if let Some(first) = destinations.get(&destination) {
                 sound = false;
                 let message = format!(
                     "the backends `{}` and `{}` are the same destination",
@@ -73,7 +80,7 @@ impl Check<'_> {
                 );
                 continue;
             }
-            destinations.insert(backend.clone(), &found.name);
+            destinations.insert(destination, &found.name);
             backends.insert(found.name.value.clone(), backend);
         }
         self.unused_backends(draft);
@@ -118,6 +125,7 @@ impl Check<'_> {
         Some(Backend {
             zone: zone.value.clone(),
             namespace,
+            capacity: found.capacity.as_ref()?.as_ref().map(|at| at.value),
         })
     }
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use weir_model::{
-    Backend, BackendName, BasisPoints, CommitId, Declaration, DnsLabel, Federation, FederationName, Match,
-    MeshName, Place, Platform, Protocol, Prune, Route, RouteName, ServiceName, SourceCommit, SourceName,
-    Span, Split, SplitName, Zone, ZoneName,
+    Backend, BackendName, BasisPoints, CommitId, Declaration, DnsLabel, Federation, FederationName, Freeze,
+    Match, MeshName, Place, Platform, Protocol, Prune, Route, RouteName, ServiceName, SourceCommit,
+    SourceName, Span, Split, SplitName, Transition, Zone, ZoneName,
 };
 use weir_planner::{Finding, Generation, Inputs, Item, Plan, Planned, Work, lint_made, plan_with_work};
 
@@ -43,6 +43,8 @@ pub(crate) fn federation(zones: &[&str]) -> Declaration {
             platform: Platform::Vm,
             kuma_zone: DnsLabel::new(*name).unwrap(),
             wave: 1,
+            detached: false,
+            freeze: Freeze::Never,
             place: place(1),
         };
         (zone.name.clone(), zone)
@@ -53,6 +55,7 @@ pub(crate) fn federation(zones: &[&str]) -> Declaration {
             mesh: MeshName::new("default").unwrap(),
             // What histories are made of comes and goes; the tests of the rule take this back.
             prune: Prune::Allow,
+            freeze: Freeze::Never,
             place: place(2),
         }),
         zones: zones.iter().map(zone).collect(),
@@ -67,6 +70,7 @@ pub(crate) fn split(name: &str, backends: &[&str], weights: &[(&str, u32)]) -> S
         let backend = Backend {
             zone: ZoneName::new(zone).unwrap(),
             namespace: None,
+            capacity: None,
         };
         (BackendName::new(name).unwrap(), backend)
     };
@@ -78,6 +82,10 @@ pub(crate) fn split(name: &str, backends: &[&str], weights: &[(&str, u32)]) -> S
         protocol: Protocol::Http,
         backends: backends.iter().map(backend).collect(),
         routes: vec![route("default", Match::ANY, weights)],
+        transition: Transition::default(),
+        streaming: false,
+        freeze: Freeze::Never,
+        fallback: BTreeMap::new(),
         place: place(3),
     }
 }

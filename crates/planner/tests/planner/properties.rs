@@ -110,7 +110,7 @@ fn one_split(name: &'static str) -> impl Strategy<Value = Split> {
 /// What one commit does.
 #[derive(Debug, Clone)]
 enum Edit {
-    Put(Split),
+    Put(Box<Split>),
     Remove(&'static str),
     Rename(&'static str, &'static str),
     /// Two zones change names in Kuma.
@@ -125,7 +125,7 @@ enum Edit {
 fn edit() -> impl Strategy<Value = Edit> {
     let put = prop_oneof![one_split(SPLITS[0]), one_split(SPLITS[1]), one_split(SPLITS[2])];
     prop_oneof![
-        6 => put.prop_map(Edit::Put),
+        6 => put.prop_map(|split| Edit::Put(Box::new(split))),
         1 => prop::sample::select(&SPLITS[..]).prop_map(Edit::Remove),
         1 => (prop::sample::select(&ZONES[..]), prop::sample::select(vec!["k1", "k2"]))
             .prop_map(|(zone, kuma)| Edit::Rename(zone, kuma)),
@@ -140,7 +140,7 @@ fn edit() -> impl Strategy<Value = Edit> {
 fn apply(edit: &Edit, past: &[Declaration], history: &mut History) -> Declaration {
     let mut declaration = past.last().cloned().unwrap_or_else(|| federation(&ZONES));
     match edit {
-        Edit::Put(split) => put(&mut declaration, split.clone()),
+        Edit::Put(split) => put(&mut declaration, Split::clone(split)),
         Edit::Remove(name) => drop(declaration.splits.remove(&name.parse().unwrap())),
         Edit::Rename(zone, kuma) => {
             let zone = declaration.zones.get_mut(&ZoneName::new(*zone).unwrap()).unwrap();
