@@ -86,7 +86,7 @@ pub struct Accepted {
 pub struct Unsound(pub String);
 
 impl Unsound {
-    fn of(findings: &[Finding]) -> Self {
+    pub(crate) fn of(findings: &[Finding]) -> Self {
         let all: Vec<String> = findings.iter().map(ToString::to_string).collect();
         Self(format!("the plan breaks its own rules: {}", all.join("; ")))
     }
@@ -403,6 +403,20 @@ fn unusable_diagnostic(source: &SourceName, why: &Unusable) -> Diagnostic {
         labels: Vec::new(),
         help: Some(help.to_owned()),
     }
+}
+
+/// What commits that were taken once declare; none if this version would not take them.
+pub fn declaration(heads: &Heads) -> Option<Declaration> {
+    let files: Option<Vec<&Arc<[SourceFile]>>> = heads
+        .values()
+        .map(|head| match &head.content {
+            Content::Files(of) => Some(of),
+            Content::Unusable(_) => None,
+        })
+        .collect();
+    let files: Vec<SourceFile> = files?.into_iter().flat_map(|of| of.iter().cloned()).collect();
+    let parsed = weir_model::parse(&files);
+    (!parsed.refused()).then_some(parsed.declaration)
 }
 
 /// The commits of heads, as the ledger keeps them.

@@ -280,6 +280,7 @@ impl Planning {
             Ok(decision) => {
                 trouble(&self.troubles, "plan", |t| &mut t.unsound, None);
                 self.enact(decision, &heads, known).await?;
+                self.read_in_force().await;
                 self.considered = Some(newest);
                 self.answer(&moving.waiting).await
             }
@@ -352,6 +353,18 @@ impl Planning {
             }
         }
         reverts
+    }
+
+    /// What is in force is known from its plan and its commits. Where nothing new was taken since the start, what these
+    /// declare was not read yet: what is under way goes on by it, whatever is wrong with the newest commit.
+    async fn read_in_force(&mut self) {
+        let known = self.in_force.borrow().as_ref().map(|known| Arc::clone(&known.commits));
+        if self.declared.is_some() || known.is_none_or(|commits| *commits != decide::commits(&self.heads)) {
+            return;
+        }
+        let heads = self.heads.clone();
+        let read = tokio::task::spawn_blocking(move || decide::declaration(&heads)).await;
+        self.declared = read.ok().flatten().map(Arc::new);
     }
 
     /// Parsing and planning a large declaration takes a while: not on a thread that answers others.

@@ -38,7 +38,6 @@ fn head(commit: &str, vm: &str, cloud: &str) -> Head {
 fn decision(head: &Head, parent: Option<&Plan>) -> decide::Decision {
     let heads: Heads = BTreeMap::from([(source(), head.clone().into())]);
     decide::decide(Question {
-       transit: None,
         transit: None,
         federation: &FederationName::new("shop").unwrap(),
         in_force: &Heads::new(),

@@ -393,8 +393,14 @@ impl Lint<'_> {
         let split = self.plan.splits.get(at.0);
         let motion = split.and_then(|split| split.course.as_ref()?.motion.as_ref());
         let origin = motion.and_then(|motion| motion.origin.get(at.1));
-        let before = self.parent.and_then(|parent| parent.splits.get(at.0)?.items.get(at.1));
-        let mut earlier = [origin, before].into_iter().flatten();
+        let Some(parent) = self.parent else {
+            return origin.is_some_and(|origin| origin.commit == item.commit);
+        };
+        // what another zone of the split runs is as good: all go where some are
+        let before = parent.splits.get(at.0).into_iter().flat_map(|split| split.items.values());
+        let leap = self.plan.generation.0 > parent.generation.0.saturating_add(1);
+        let before = before.filter(|_| leap || motion.is_some());
+        let mut earlier = before.chain(origin);
         earlier.any(|earlier| earlier.commit == item.commit && earlier.routes == item.routes)
     }
 

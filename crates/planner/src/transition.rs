@@ -159,6 +159,9 @@ impl Turn<'_> {
             }
             return self.sealed(next, returning(why, Vec::new()));
         }
+        if let Some(shared) = self.shared(course, make) {
+            return shared;
+        }
         let bites = finals
             .iter()
             .filter_map(|(zone, item)| {
@@ -207,6 +210,40 @@ impl Turn<'_> {
         }
     }
 
+    /// Another commit while the waves of a bite are under way: zones are one bite apart, and one more step of some would make
+    /// it two (I5). So first all go where the later waves still are, which every zone has proven before. None if all
+    /// are told the same already.
+    fn shared(&self, course: &Course, make: &mut Make<'_>) -> Option<Next> {
+        let motion = course.motion.as_ref()?;
+        let Leg::Shift { wave, .. } = &motion.leg else {
+            return None;
+        };
+        let items = &self.before.items;
+        let mut later = items.iter().filter(|(zone, _)| self.wave(zone) > *wave);
+        let (_, behind) = later.next()?;
+        if !items.values().any(|item| between::shifts(item, behind)) {
+            return None;
+        }
+        let why = "another commit came while zones were apart: all go where the later waves still are, and on from there";
+        let known = self.wanted.iter().filter(|(zone, _)| items.contains_key(*zone));
+        let items = known
+            .map(|(zone, wanted)| {
+                let item = make(Item {
+                    destinations: behind.destinations.clone(),
+                    retiring: behind.retiring.clone(),
+                    routes: behind.routes.clone(),
+                    commit: behind.commit.clone(),
+                    ..wanted.clone()
+                });
+                (zone.clone(), item)
+            })
+            .collect();
+        let mut next = self.moved(course, items, Leg::Return { why: why.to_owned() });
+        // of no declaration: whatever is declared is news after this
+        next.digest = Digest([0; 32]);
+        Some(self.sealed(next, returning(why, Vec::new())))
+    }
+
     /// No share changes, so there is nothing to be careful about: what stands ready for requests, names of ports, ...
     fn at_once(&self, course: &Course, items: Items) -> Next {
         let before = self.before;
@@ -216,10 +253,13 @@ impl Turn<'_> {
             origin: motion.origin.clone(),
             from: items.clone(),
             // in mid-way, and that is what is declared now: it rests here as soon as every zone proves it
-            leg: Leg::Shift {
-                bites: 1,
-                bite: 1,
-                wave: u32::MAX,
+            leg: match &motion.leg {
+                Leg::Return { why } => Leg::Return { why: why.clone() },
+                Leg::Shift { .. } => Leg::Shift {
+                    bites: 1,
+                    bite: 1,
+                    wave: u32::MAX,
+                },
             },
             since: self.now,
             counted: self.transit.senses.counts(&self.split.name),
@@ -328,7 +368,10 @@ impl Turn<'_> {
             waves.clone()
         };
         match self.step(&motion.from, (next_bite, bites), next_wave, &moving, make) {
-            Err(waits) => stay(Phase::Held, waits, what_next, None),
+            Err(waits) => {
+                let next = "the next step is taken when every zone can follow".to_owned();
+                stay(Phase::Held, waits, next, None)
+            }
             Ok(Step { bite, wave, items }) => {
                 let mut next = self.moved(course, items, Leg::Shift { bites, bite, wave });
                 if let Some(to) = next.course.as_mut().and_then(|course| course.motion.as_mut()) {
