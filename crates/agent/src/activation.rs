@@ -38,7 +38,7 @@ pub async fn activate(
             }
             // What cannot be seen is not touched; and while the control plane is away, no Envoy hears of an anchor.
             Err(_) => {
-                anchors.interrupted(now);
+                anchors.interrupted();
                 Decision::default()
             }
         };

@@ -44,6 +44,8 @@ pub struct Anchors {
     seen: BTreeMap<(Kind, String), Seen>,
     /// Those that are gone, and when that was noted.
     gone: BTreeMap<(Kind, String), Instant>,
+    /// The control plane did not answer when it was last asked.
+    away: bool,
 }
 
 impl Anchors {
@@ -51,6 +53,11 @@ impl Anchors {
     /// how long.
     pub fn note(&mut self, objects: &[(Object, Sighting)], now: Instant) {
         let mut before = std::mem::take(&mut self.seen);
+        if std::mem::take(&mut self.away) {
+            for seen in before.values_mut() {
+                seen.since = now;
+            }
+        }
         for (object, sighting) in objects {
             let key = (object.kind, object.name.clone());
             let mut seen = match before.remove(&key) {
@@ -91,10 +98,11 @@ impl Anchors {
         !self.gone.contains_key(&(object.kind, object.name.clone()))
     }
 
-    /// The control plane was away: all waits begin again, for nothing of what was written may have reached anybody.
-    pub fn interrupted(&mut self, now: Instant) {
+    /// The control plane is away: all waits begin again once it is back, for until then nothing that was written may reach
+    /// anybody.
+    pub fn interrupted(&mut self) {
+        self.away = true;
         for seen in self.seen.values_mut() {
-            seen.since = now;
             seen.held = None;
             seen.alone = None;
         }

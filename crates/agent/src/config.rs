@@ -123,7 +123,7 @@ struct Raw {
 struct RawKuma {
     api: Option<Spanned<String>>,
     kubernetes: Option<Spanned<RawKubernetes>>,
-    token_file: Option<PathBuf>,
+    token_file: Option<Spanned<PathBuf>>,
     #[serde(default)]
     envoy_admin: Vec<Spanned<String>>,
     #[serde(default)]
@@ -138,7 +138,7 @@ struct RawKubernetes {
     system_namespace: Option<DnsLabel>,
     #[serde(default)]
     take_back: bool,
-    metrics: Option<RawMetrics>,
+    metrics: Option<Spanned<RawMetrics>>,
 }
 
 #[derive(Deserialize)]
@@ -234,6 +234,13 @@ impl Config {
                 "give the REST address of the zone's own control plane, such as http://127.0.0.1:5681",
             );
         }
+        if let (Some(file), None) = (&raw.kuma.token_file, &raw.kuma.api) {
+            fault(
+                file.referenced,
+                "`kuma.tokenFile` without `kuma.api`".to_owned(),
+                "the token is for the REST address of the zone's control plane: give kuma.api as well, or leave the file out",
+            );
+        }
         if let Some(Spanned { value: cluster, .. }) = &raw.kuma.kubernetes {
             if let (None, Some(context)) = (&cluster.kubeconfig, &cluster.context) {
                 fault(
@@ -242,7 +249,18 @@ impl Config {
                     "name the file with kuma.kubernetes.kubeconfig, or leave both out for an agent inside the cluster",
                 );
             }
-            if let Some(path) = cluster.metrics.as_ref().and_then(|metrics| metrics.path.as_ref())
+            if let (Some(metrics), None) = (&cluster.metrics, &raw.kuma.api) {
+                fault(
+                    metrics.referenced,
+                    "`kuma.kubernetes.metrics` without `kuma.api`".to_owned(),
+                    "give kuma.api as well: only the zone's control plane tells which pods call a service, and without it \
+                     nothing is counted; or leave the metrics out",
+                );
+            }
+            if let Some(path) = cluster
+                .metrics
+                .as_ref()
+                .and_then(|metrics| metrics.value.path.as_ref())
                 && !path.value.starts_with('/')
             {
                 fault(
@@ -296,7 +314,7 @@ impl Config {
         });
         let rest = raw.kuma.api.map(|api| KumaRest {
             api: api.value,
-            token_file: raw.kuma.token_file.map(|file| base.join(file)),
+            token_file: raw.kuma.token_file.map(|file| base.join(file.value)),
         });
         let plane = match (raw.kuma.kubernetes, rest) {
             (Some(cluster), rest) => Some(Plane::Kubernetes(cluster.value.checked(base, rest))),
@@ -364,8 +382,8 @@ impl RawKubernetes {
                 .unwrap_or_else(weir_drivers::kubernetes::system_namespace),
             take_back: self.take_back,
             metrics: self.metrics.map(|given| Metrics {
-                port: given.port.unwrap_or(standard.port),
-                path: given.path.map_or(standard.path, |path| path.value),
+                port: given.value.port.unwrap_or(standard.port),
+                path: given.value.path.map_or(standard.path, |path| path.value),
             }),
             rest,
         }
@@ -516,11 +534,19 @@ report: 500ms
         error: `kuma.kubernetes.context` without a kubeconfig that has it
           --> agent.yaml:7:14
            = help: name the file with kuma.kubernetes.kubeconfig, or leave both out for an agent inside the cluster
+        error: `kuma.kubernetes.metrics` without `kuma.api`
+          --> agent.yaml:8:14
+           = help: give kuma.api as well: only the zone's control plane tells which pods call a service, and without it nothing is counted; or leave the metrics out
         error: `kuma.kubernetes.metrics.path` is `metrics`, not a path
           --> agent.yaml:8:21
            = help: give what the zone's MeshMetric says, such as /metrics
         "
         );
+        insta::assert_snapshot!(faults("  kubernetes: {}\n  tokenFile: token\n"), @r"
+        error: `kuma.tokenFile` without `kuma.api`
+          --> agent.yaml:7:14
+           = help: the token is for the REST address of the zone's control plane: give kuma.api as well, or leave the file out
+        ");
         insta::assert_snapshot!(faults("  sampled: {callsPerHour: 0}\n"), @r"
         error: `kuma` names no control plane
           --> agent.yaml

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 use weir_planner::{ZoneFacts, ZonePlan};
 use weir_wire::AgentReport;
 
+/// More notes than this are for `weir-agent status` alone: a host with a thousand dead sockets is told once.
+const NOTES: usize = 20;
+
 /// The newest state of the loop.
 #[derive(Debug, Clone)]
 pub struct Current {
@@ -38,6 +41,7 @@ impl Current {
             plan: self.plan.as_ref().map(|plan| plan.plan),
             generation: self.plan.as_ref().map(|plan| plan.generation).unwrap_or_default(),
             refused: self.refused.clone(),
+            notes: self.notes.iter().take(NOTES).cloned().collect(),
         }
     }
 
@@ -55,6 +59,7 @@ impl Current {
             facts
         }
         self.refused != before.refused
+            || self.notes != before.notes
             || self.plan.as_ref().map(|p| p.plan) != before.plan.as_ref().map(|p| p.plan)
             || bare(&self.facts) != bare(&before.facts)
     }

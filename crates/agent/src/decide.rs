@@ -144,15 +144,26 @@ pub fn decide(
     }
 }
 
-/// I3. Whose ports' names are as they are in force is not held for what somebody else's port is called.
+/// I3; and what is not in force takes along no callers of others. Whose ports' names are as they are in force is not held for what somebody else's port is called.
 fn ready(item: &Item, memory: &Memory, observed: &Observed) -> Result<(), String> {
     let same_names = |before: &Item| {
         (&before.service, before.port, &before.port_names) == (&item.service, item.port, &item.port_names)
     };
     match memory.applied.get(&item.split) {
-        Some(before) if same_names(before) => weir_render::backends_ready(item, &observed.services),
-        _ => weir_render::ready(item, &observed.services),
+        Some(before) if same_names(before) => weir_render::backends_ready(item, &observed.services)?,
+        _ => weir_render::ready(item, &observed.services)?,
     }
+    // Whose callers are split already stay so: to hold a change, or a revert, would give nobody anything back.
+    let same_service = |before: &Item| (&before.service, before.port) == (&item.service, item.port);
+    let remembered = memory
+        .applied
+        .get(&item.split)
+        .is_some_and(|before| same_service(before));
+    let mut live = observed.ours.iter().map(|(object, _)| object);
+    if remembered || live.any(|object| object.is_for(item)) {
+        return Ok(());
+    }
+    weir_render::may_come(item, &observed.services)
 }
 
 /// Whether only the anchor of this item may be there now: nothing is in force for its service, of this split or of another
@@ -175,8 +186,8 @@ fn comes_first(
     }
     !first.iter().all(|anchor| {
         live().any(|live| {
-            (live.kind, &live.mesh, &live.name, &live.spec)
-                == (anchor.kind, &anchor.mesh, &anchor.name, &anchor.spec)
+            (live.kind, &live.mesh, &live.name) == (anchor.kind, &anchor.mesh, &anchor.name)
+                && weir_render::difference(&anchor.spec, &live.spec, "spec").is_none()
                 && anchors.held(live)
         })
     })

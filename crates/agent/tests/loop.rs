@@ -587,6 +587,77 @@ fn a_rival_is_outdone_by_the_proof_of_all_proxies_and_not_by_that_of_some() {
     assert!(matches!(state(1, vec![rival]), ItemState::Overridden(_)));
 }
 
+/// A sample is of before, and whether somebody wrote since is not seen: an item with nothing new to write is not called
+/// proven by it while the zone cannot be read. What proxies of this host say now is.
+#[test]
+fn what_was_sampled_proves_nothing_of_a_zone_that_cannot_be_read() {
+    let plan = plan(3, "fra");
+    let applied = plan.items.clone();
+    let state = |evidence, applied: BTreeMap<SplitName, Arc<Item>>| {
+        let happened = Happened {
+            observed: Err(away()),
+            decision: Decision::default(),
+            outcomes: Vec::new(),
+            proofs: vec![Proof {
+                verdict: Verdict::Exact,
+                evidence,
+                at: Timestamp::now(),
+                coverage: Coverage { seen: 1, of: 1 },
+                weights: None,
+            }],
+            counts: vec![None],
+        };
+        let memory = Memory {
+            highest: Generation(3),
+            applied,
+        };
+        let concluded = conclude(&plan, &memory, &happened, None, Timestamp::now());
+        assert!(concluded.facts.unreadable.is_some() && concluded.unsettled);
+        concluded.facts.items[0].state.clone()
+    };
+    assert_eq!(state(Evidence::Live, applied.clone()), ItemState::Proven);
+    for (evidence, applied) in [
+        (Evidence::Sampled, applied.clone()),
+        (Evidence::Acknowledged, applied),
+        (Evidence::Live, BTreeMap::new()),
+    ] {
+        let state = state(evidence, applied);
+        assert!(
+            matches!(&state, ItemState::Failed(why) if why.contains("connection refused")),
+            "{state:?}"
+        );
+    }
+}
+
+/// While the control plane is away no Envoy hears of an anchor: what was waited before counts for nothing.
+#[tokio::test(start_paused = true)]
+async fn the_waits_for_an_anchor_begin_again_after_an_outage() {
+    let (dir, fake) = (tempfile::tempdir().unwrap(), fake());
+    fake.lock().unwrap().sighting = Sighting::default();
+    let agent = Running::start(&dir, &fake);
+    agent.offers.send(plan(1, "fra")).await.unwrap();
+    agent.pass(Duration::from_secs(4)).await;
+    assert_eq!(agent.steps(), ["introduce"]);
+    fake.lock().unwrap().away = true;
+    agent.pass(Duration::from_secs(30)).await;
+    fake.lock().unwrap().away = false;
+    agent.pass(Duration::from_secs(4)).await;
+    assert_eq!(agent.steps(), ["introduce"], "nobody may have it yet");
+    agent.pass(Duration::from_secs(3)).await;
+    assert_eq!(agent.steps(), ["introduce", "put"]);
+    // The same on the way out.
+    agent.offers.send(empty_plan(2)).await.unwrap();
+    agent.pass(Duration::from_secs(30)).await;
+    fake.lock().unwrap().away = true;
+    agent.pass(Duration::from_secs(60)).await;
+    fake.lock().unwrap().away = false;
+    agent.pass(Duration::from_secs(34)).await;
+    assert_eq!(agent.steps(), ["introduce", "put", "withdraw"]);
+    agent.pass(Duration::from_secs(5)).await;
+    assert_eq!(agent.steps(), ["introduce", "put", "withdraw", "delete"]);
+    agent.stop().await;
+}
+
 /// The first policy of a split and its removal, by what proxies show of the anchor.
 #[tokio::test(start_paused = true)]
 async fn a_split_comes_and_goes_by_way_of_its_anchor() {

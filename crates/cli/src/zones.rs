@@ -74,6 +74,9 @@ fn zone(page: &mut Page, zone: &ZoneStatus, clock: Clock) {
     }
     for agent in &zone.agents {
         page.words(2, 2, Paint::Plain, &self::agent(agent, clock));
+        for note in &agent.notes {
+            page.words(4, 2, Paint::Yellow, &format!("note: {note}"));
+        }
     }
 }
 

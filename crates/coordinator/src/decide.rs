@@ -52,7 +52,9 @@ pub struct Transiting<'a> {
 
 impl std::fmt::Debug for Transiting<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Transiting").field("orders", self.orders).finish_non_exhaustive()
+        f.debug_struct("Transiting")
+            .field("orders", self.orders)
+            .finish_non_exhaustive()
     }
 }
 
@@ -225,9 +227,7 @@ fn attempt(question: Question<'_>, heads: &Heads) -> Result<Trial, Unsound> {
         .map(|(source, _)| source)
         .collect();
     let reverts = !news.is_empty() && news.iter().all(|source| question.reverts.contains(*source));
-    if reverts
-        && let Some(federation) = &mut parsed.declaration.federation
-    {
+    if reverts && let Some(federation) = &mut parsed.declaration.federation {
         federation.prune = Prune::Allow;
     }
     if let Some(other) = parsed

@@ -39,6 +39,8 @@ pub struct Agent {
     pub unreadable: Option<String>,
     /// Why it does not take the newest plan that it was sent, if so.
     pub refused: Option<String>,
+    /// What a person should know of its zone and no proof says, as it last said.
+    pub notes: Vec<String>,
     /// What it last said about each item.
     pub items: BTreeMap<SplitName, ItemFact>,
     /// The MeshServices that its items name, as it last saw them; none are known before its first report.
@@ -104,6 +106,7 @@ mod tests {
             kuma: None,
             unreadable: None,
             refused: None,
+            notes: Vec::new(),
             items: BTreeMap::new(),
             services: Vec::new(),
         };

@@ -73,6 +73,7 @@ pub async fn recall(ledger: &Ledger) -> Result<Fleet, LedgerError> {
             kuma: row.kuma,
             unreadable: None,
             refused: None,
+            notes: Vec::new(),
             items: BTreeMap::new(),
             services: Vec::new(),
         };
@@ -371,6 +372,10 @@ fn agent(view: &AgentView, before: Option<&Agent>) -> Agent {
         },
         unreadable: facts.and_then(|facts| facts.unreadable.clone()),
         refused: view.refused.clone(),
+        notes: match facts {
+            Some(_) => view.notes.clone(),
+            None => before.map(|before| before.notes.clone()).unwrap_or_default(),
+        },
         items,
         services: match facts {
             // A control plane that cannot be read says nothing of its services.

@@ -195,7 +195,12 @@ impl Planning {
             loop {
                 tokio::time::sleep(ORDERS).await;
                 // One that cannot be read is told where it is written.
-                if self.ledger.orders_waiting().await.is_ok_and(|orders| !orders.is_empty()) {
+                if self
+                    .ledger
+                    .orders_waiting()
+                    .await
+                    .is_ok_and(|orders| !orders.is_empty())
+                {
                     break;
                 }
             }
@@ -276,7 +281,10 @@ impl Planning {
             return self.answer(&moving.waiting).await;
         }
         let parent = known.as_ref().map(|known| Arc::clone(&known.plan));
-        match self.decision(heads.clone(), parent.clone(), seen, moving.orders).await {
+        match self
+            .decision(heads.clone(), parent.clone(), seen, moving.orders)
+            .await
+        {
             Ok(decision) => {
                 trouble(&self.troubles, "plan", |t| &mut t.unsound, None);
                 self.enact(decision, &heads, known).await?;
@@ -358,7 +366,11 @@ impl Planning {
     /// What is in force is known from its plan and its commits. Where nothing new was taken since the start, what these
     /// declare was not read yet: what is under way goes on by it, whatever is wrong with the newest commit.
     async fn read_in_force(&mut self) {
-        let known = self.in_force.borrow().as_ref().map(|known| Arc::clone(&known.commits));
+        let known = self
+            .in_force
+            .borrow()
+            .as_ref()
+            .map(|known| Arc::clone(&known.commits));
         if self.declared.is_some() || known.is_none_or(|commits| *commits != decide::commits(&self.heads)) {
             return;
         }
@@ -442,7 +454,10 @@ impl Planning {
         let mut events: Vec<NewEvent> = rows.iter().map(commit_event).collect();
         events.extend(plan.map(|plan| plan_event(parent, plan)));
         if let Some(accepted) = accepted {
-            let before = known.as_ref().map(|known| Arc::clone(&known.outlook)).unwrap_or_default();
+            let before = known
+                .as_ref()
+                .map(|known| Arc::clone(&known.outlook))
+                .unwrap_or_default();
             events.extend(moving::turns(&before, &accepted.outlook));
         }
         let same = commits.is_none()

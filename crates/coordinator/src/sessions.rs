@@ -72,6 +72,8 @@ pub struct AgentView {
     pub looked: Option<(Timestamp, Timestamp)>,
     /// Why it does not take the newest plan that it was sent, if so.
     pub refused: Option<String>,
+    /// What a person should know of its zone and no proof says, as it last reported.
+    pub notes: Vec<String>,
 }
 
 /// Agents by zone and name.

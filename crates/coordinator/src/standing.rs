@@ -11,7 +11,9 @@ use weir_model::{SplitName, ZoneName};
 use weir_planner::{
     CountScope, Counts, Evidence, Generation, Item, ItemFact, ItemState, Plan, Proof, Verdict,
 };
-use weir_wire::api::{AgentStatus, Percent, RouteWeights, SplitInZone, SplitStatus, Standing, ZoneStatus};
+use weir_wire::api::{
+    AgentNote, AgentStatus, Percent, RouteWeights, SplitInZone, SplitStatus, Standing, ZoneStatus,
+};
 
 use crate::fleet::{Agent, Fleet};
 
@@ -426,7 +428,10 @@ pub fn split_in_zone(sight: Sight<'_>, zone: &ZoneName, item: &Item) -> SplitInZ
     writers.dedup();
     shown.second_writers = writers;
     let services = agents.iter().flat_map(|(_, agent)| &agent.services);
-    let mut notes: Vec<String> = services.filter_map(|fact| fact.unsplit(item)).collect();
+    let mut notes: Vec<String> = services
+        .flat_map(|fact| [fact.unsplit(item), fact.taken_along(item)])
+        .flatten()
+        .collect();
     notes.sort();
     notes.dedup();
     shown.notes = notes;
@@ -594,7 +599,25 @@ fn agent_status(name: &str, agent: &Agent) -> AgentStatus {
         version: agent.version.clone(),
         generation: agent.generation.0,
         certificate_expires: agent.certificate_expires.map(|at| at.to_string()),
+        notes: agent.notes.clone(),
     }
+}
+
+/// What agents say of their zones that no proof says, with whose word it is; of agents that are silent nothing, for what
+/// they said is old.
+pub fn notes(sight: Sight<'_>) -> Vec<AgentNote> {
+    let agents = sight
+        .fleet
+        .agents()
+        .filter(|(_, _, agent)| sight.silent(agent).is_none());
+    let notes = agents.flat_map(|(zone, name, agent)| {
+        agent.notes.iter().map(move |note| AgentNote {
+            zone: zone.to_string(),
+            agent: name.clone(),
+            note: note.clone(),
+        })
+    });
+    notes.collect()
 }
 
 /// When a zone had proven all of the plan: the newest proof of those that the plan's own generation brought. None while

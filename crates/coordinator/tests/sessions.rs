@@ -28,6 +28,7 @@ fn report(zone_name: &str, highest: u64, plan: Option<PlanId>) -> v1::Report {
         plan,
         generation: Generation(highest),
         refused: None,
+        notes: Vec::new(),
     })
 }
 

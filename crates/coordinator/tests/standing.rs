@@ -101,6 +101,7 @@ fn agent(fact: ItemFact) -> Agent {
         kuma: Some("2.14.3".to_owned()),
         unreadable: None,
         refused: None,
+        notes: Vec::new(),
         items: BTreeMap::from([(fact.split.clone(), fact)]),
         services: Vec::new(),
     }
@@ -574,6 +575,7 @@ fn zones_show_their_worst_and_agents_nobody_declared() {
             version: "0.1.0".to_owned(),
             generation: 5,
             certificate_expires: Some("2027-01-15T09:00:00Z".to_owned()),
+            notes: Vec::new(),
         }]
     };
     assert_eq!(
@@ -670,4 +672,55 @@ fn a_port_name_that_is_not_declared_is_told_with_what_to_do() {
     let told = "callers by MeshService get no split: port 8080 of MeshService checkout of Kuma zone use1 is called http; \
                 add `portNames: [web, http]` to split checkout";
     assert_eq!(shown.notes, [told]);
+}
+
+/// It keeps nothing from converging, and callers of somebody who is no backend are split: somebody must be told.
+#[test]
+fn whose_callers_are_taken_along_is_told_beside_converged() {
+    let plan = plan();
+    let seen = |zone: &str, namespace: Option<&str>| ServiceFact {
+        service: "checkout".parse().unwrap(),
+        kuma_zone: zone.parse().unwrap(),
+        namespace: namespace.map(|name| name.parse().unwrap()),
+        ports: [(8080, Some(weir_model::Protocol::Http))].into(),
+        port_names: BTreeMap::new(),
+        state: ServiceState::Available,
+    };
+    let mut one = agent(fact(&plan));
+    one.services = vec![seen("use1", Some("staging"))];
+    let shown = look(&plan, &fleet([("fra-1", one)]));
+    assert_eq!(shown.standing, Standing::Converged);
+    let [note] = shown.notes.as_slice() else {
+        panic!("{:?}", shown.notes)
+    };
+    assert!(
+        note.contains("takes along callers of MeshService checkout of Kuma zone use1, namespace staging,"),
+        "{note}"
+    );
+}
+
+/// What an agent says of its zone reaches whoever asks, as long as it speaks.
+#[test]
+fn notes_of_agents_are_shown_while_they_are_heard() {
+    let plan = plan();
+    let mut one = agent(fact(&plan));
+    one.notes = vec!["the cluster cannot be watched".to_owned()];
+    let mut silent = one.clone();
+    silent.heard_at = Some(at(0));
+    let seen = fleet([("fra-1", one), ("fra-2", silent)]);
+    let sight = Sight {
+        plan: &plan,
+        created: &BTreeMap::new(),
+        fleet: &seen,
+        stale: STALE,
+        now: now(),
+    };
+    let told: Vec<_> = standing::notes(sight)
+        .into_iter()
+        .map(|note| [note.zone, note.agent, note.note])
+        .collect();
+    assert_eq!(told, [["fra", "fra-1", "the cluster cannot be watched"]]);
+    let zones = standing::zones(sight, &BTreeMap::new());
+    let fra = zones.iter().find(|shown| shown.name == "fra").unwrap();
+    assert_eq!(fra.agents[0].notes, ["the cluster cannot be watched"]);
 }

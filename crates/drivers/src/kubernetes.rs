@@ -15,6 +15,7 @@ mod objects;
 mod observe;
 mod watch;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use tokio::time::Instant;
 use weir_model::{DnsLabel, FederationName, MeshName};
 use weir_planner::{Counts, Item, Proof};
 use weir_render::{Object, Step};
@@ -46,6 +48,9 @@ use watch::{Bell, Watched};
 const CONNECT: Duration = Duration::from_secs(3);
 /// So long is waited for more changes after the first.
 const SWARM: Duration = Duration::from_millis(100);
+
+/// A process of Kuma's control plane that did not answer for so long is forgotten.
+const REPLICA: Duration = Duration::from_secs(3600);
 
 /// Under this name Weir owns fields. It never changes: another name would conflict with all that was written under it.
 pub const MANAGER: &str = "weir";
@@ -133,18 +138,47 @@ struct Watches {
     namespaces: Watched<Namespace>,
 }
 
+/// A process of a control plane.
+#[derive(Debug, Clone, Copy)]
+struct Instance {
+    heard: Instant,
+    /// Whether it is known to be this zone's.
+    own: bool,
+}
+
 #[derive(Default)]
 struct Memory {
     /// What a person should know of the cluster, as of the last observation.
     notes: Vec<String>,
     /// And of what is counted.
     uncounted: Option<String>,
-    /// Which process of Kuma's control plane answered last.
+    /// The newest process of Kuma's control plane, as far as any answered.
     instance: String,
-    /// The process of a control plane that is known to be this zone's.
-    own: Option<String>,
+    /// The processes that answered lately: several replicas may be behind one address.
+    instances: BTreeMap<String, Instance>,
     /// How far the bell had rung when the cluster was last observed.
     heard: u64,
+}
+
+impl Memory {
+    /// Takes note of who answered. One that answers for the first time may be a control plane that was restarted; another
+    /// replica behind the same address is that once, and not each time that it has its turn.
+    fn heard(&mut self, instance: &str) {
+        let now = Instant::now();
+        self.instances
+            .retain(|_, known| now.duration_since(known.heard) < REPLICA);
+        let is_new = !self.instances.contains_key(instance);
+        let known = self.instances.entry(instance.to_owned());
+        known
+            .or_insert(Instance {
+                heard: now,
+                own: false,
+            })
+            .heard = now;
+        if is_new {
+            instance.clone_into(&mut self.instance);
+        }
+    }
 }
 
 impl KumaKubernetes {
@@ -239,7 +273,7 @@ impl KumaKubernetes {
             && let Ok(root) = root(rest).await
         {
             // While it is away its last name stands: what counts is whether another process comes back.
-            self.memory().instance = root.instance;
+            self.memory().heard(&root.instance);
         }
         Ok(self.memory().instance.clone())
     }
@@ -314,11 +348,22 @@ impl KumaKubernetes {
         instance: &str,
     ) -> Result<(), DriverError> {
         let Some(rest) = &self.rest else { return Ok(()) };
-        if self.memory().own.as_deref() == Some(instance) {
+        if self
+            .memory()
+            .instances
+            .get(instance)
+            .is_some_and(|known| known.own)
+        {
             return Ok(());
         }
         match is_own(rest, mesh, zone).await {
-            Ok(true) => self.memory().own = Some(instance.to_owned()),
+            Ok(true) => {
+                let mut memory = self.memory();
+                memory.heard(instance);
+                if let Some(known) = memory.instances.get_mut(instance) {
+                    known.own = true;
+                }
+            }
             Ok(false) => {}
             Err(error) if error.fault == Fault::Setup => return Err(error),
             // It went away meanwhile; so will its evidence.

@@ -194,16 +194,12 @@ impl ServiceFact {
     /// Who is not split for want of a name, and what to do about it; none if the item knows the name, or there is none.
     pub fn unsplit(&self, item: &Item) -> Option<String> {
         let name = self.unknown_port_name(item)?;
-        let Self {
-            service, kuma_zone, ..
-        } = self;
-        let mut place = format!("Kuma zone {kuma_zone}");
-        if let Some(namespace) = &self.namespace {
-            place = format!("{place}, namespace {namespace},");
-        }
         let what = format!(
-            "callers by MeshService get no split: port {} of MeshService {service} of {place} is called {name}",
-            item.port
+            "callers by MeshService get no split: port {} of MeshService {} of {}{} is called {name}",
+            item.port,
+            self.service,
+            self.place(),
+            if self.namespace.is_some() { "," } else { "" },
         );
         let mut names: Vec<String> = item.port_names.iter().map(ToString::to_string).collect();
         names.push(name.to_owned());
@@ -216,6 +212,42 @@ impl ServiceFact {
         } else {
             format!("{what}; give the port a name that a Kubernetes Service could have")
         })
+    }
+
+    /// Whether callers of this MeshService are split although no backend of the item is it: the split is for all that
+    /// have the service's name, in whatever zone and namespace, and this one has it too, with the item's port.
+    pub fn is_taken_along(&self, item: &Item) -> bool {
+        let is_backend = item.destinations.values().any(|to| {
+            (&to.service, &to.kuma_zone, &to.namespace) == (&self.service, &self.kuma_zone, &self.namespace)
+        });
+        // A MeshHTTPRoute is for listeners that speak HTTP; a MeshTCPRoute is for all that no MeshHTTPRoute is for.
+        let http = |protocol: Protocol| match protocol {
+            Protocol::Http | Protocol::Http2 | Protocol::Grpc => true,
+            Protocol::Tcp => false,
+        };
+        let speaks = self.ports.get(&item.port);
+        let reached = speaks.is_some_and(|speaks| !http(item.protocol) || speaks.is_some_and(http));
+        self.service == item.service && reached && !is_backend && self.unknown_port_name(item).is_none()
+    }
+
+    /// Whose callers are taken along, and what to do about it; none if nobody's are.
+    pub fn taken_along(&self, item: &Item) -> Option<String> {
+        self.is_taken_along(item).then(|| {
+            format!(
+                "this split takes along callers of MeshService {} of {}, which has the split's service name and port and is \
+                 no backend of it; right where that service moved away, else give it another name; to say that it is meant, \
+                 declare it as a backend, with weight 0 if it shall get nothing",
+                self.service,
+                self.place()
+            )
+        })
+    }
+
+    fn place(&self) -> String {
+        match &self.namespace {
+            Some(namespace) => format!("Kuma zone {}, namespace {namespace}", self.kuma_zone),
+            None => format!("Kuma zone {}", self.kuma_zone),
+        }
     }
 
     /// A port of this MeshService that Kuma would take for the item's, with its name: another port that is called by the

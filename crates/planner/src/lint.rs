@@ -110,13 +110,21 @@ pub fn lint(plan: &Plan, parent: Option<&Plan>) -> Vec<Finding> {
         }
         let known = |zone: &ZoneName| plan.zones.contains_key(zone);
         if split.items.keys().any(|zone| !known(zone)) {
-            lint.at_split(Rule::Complete, name, "it has an item for a zone that takes no part");
+            lint.at_split(
+                Rule::Complete,
+                name,
+                "it has an item for a zone that takes no part",
+            );
         }
         // A zone that came while the split was under way, or had to wait, has none until that is over.
         let before = parent.and_then(|parent| parent.splits.get(name));
         let waits = |zone: &ZoneName| {
-            split.course.as_ref().is_some_and(|course| course.motion.is_some())
-                || before.is_some_and(|before| before.digest == split.digest && !before.items.contains_key(zone))
+            split
+                .course
+                .as_ref()
+                .is_some_and(|course| course.motion.is_some())
+                || before
+                    .is_some_and(|before| before.digest == split.digest && !before.items.contains_key(zone))
         };
         let missing = |zone: &&ZoneName| !split.items.contains_key(*zone) && !waits(zone);
         if let Some(zone) = plan.zones.keys().find(missing) {
@@ -264,7 +272,9 @@ impl Lint<'_> {
             let what = format!("it is for mesh {}, the plan for {}", item.mesh, plan.mesh);
             self.at(Rule::Ours, at, what);
         }
-        let before = self.parent.and_then(|parent| parent.splits.get(at.0)?.items.get(at.1));
+        let before = self
+            .parent
+            .and_then(|parent| parent.splits.get(at.0)?.items.get(at.1));
         // What has to wait is as it was, under names that were right then.
         let waits = before.is_some_and(|before| before.reference() == item.reference());
         if !waits && plan.zones.get(at.1) != Some(&item.kuma_zone) {
@@ -379,7 +389,9 @@ impl Lint<'_> {
         }
         // Every share lies between where this leg began and where it goes, which only the last bite shows.
         for (zone, item) in &split.items {
-            let Some(from) = motion.from.get(zone) else { continue };
+            let Some(from) = motion.from.get(zone) else {
+                continue;
+            };
             let moved = from.reference() != item.reference();
             if moved && item.generation < from.generation {
                 self.at(Rule::InStep, (name, zone), "it is older than where its leg began");
@@ -397,7 +409,11 @@ impl Lint<'_> {
             return origin.is_some_and(|origin| origin.commit == item.commit);
         };
         // what another zone of the split runs is as good: all go where some are
-        let before = parent.splits.get(at.0).into_iter().flat_map(|split| split.items.values());
+        let before = parent
+            .splits
+            .get(at.0)
+            .into_iter()
+            .flat_map(|split| split.items.values());
         let leap = self.plan.generation.0 > parent.generation.0.saturating_add(1);
         let before = before.filter(|_| leap || motion.is_some());
         let mut earlier = before.chain(origin);

@@ -124,7 +124,9 @@ fn make(
     let whole = Whole::new(inputs)?;
     let mut reasons = Vec::new();
     // What is looked at again is all that may change: the rest is the parent's.
-    let only = transit.and_then(|transit| transit.only).filter(|_| !whole.unknown_history);
+    let only = transit
+        .and_then(|transit| transit.only)
+        .filter(|_| !whole.unknown_history);
     let mut splits = match (only, whole.parent) {
         (Some(_), Some(parent)) => parent.splits.clone(),
         _ => BTreeMap::new(),
@@ -182,7 +184,8 @@ fn make(
                     frozen: frozen.clone(),
                     now: inputs.now,
                 };
-                let (next, stands) = transition::advance(&turn, &mut |item| whole.item_after(item, past, work));
+                let (next, stands) =
+                    transition::advance(&turn, &mut |item| whole.item_after(item, past, work));
                 if let Some(stands) = stands {
                     outlook.insert(name.clone(), stands);
                 }
@@ -210,7 +213,11 @@ fn make(
     if let Some(parent) = whole.parent
         && only.is_none()
     {
-        for (name, before) in parent.splits.iter().filter(|(name, _)| !inputs.declaration.splits.contains_key(*name)) {
+        for (name, before) in parent
+            .splits
+            .iter()
+            .filter(|(name, _)| !inputs.declaration.splits.contains_key(*name))
+        {
             match &frozen {
                 Some((why, until)) if !transit.is_some_and(|transit| transit.reverts) => {
                     splits.insert(name.clone(), whole.within_zones(before));
@@ -483,7 +490,10 @@ impl<'a> Whole<'a> {
         if transit.reverts {
             return false;
         }
-        outlook.insert(split.name.clone(), waiting(&why, until, "it comes into force after that"));
+        outlook.insert(
+            split.name.clone(),
+            waiting(&why, until, "it comes into force after that"),
+        );
         true
     }
 

@@ -26,7 +26,21 @@ pub fn ready(item: &Item, services: &[ServiceFact]) -> Result<(), String> {
     backends_ready(item, services)
 }
 
-/// The same of the backends alone: for an item whose ports' names are in force already. To hold it for a name would undo
+/// Whether a split may come that is not in force: it takes along nobody's callers that it does not name.
+///
+/// To Kuma a split is for all MeshServices of its service's name. One more of them, in another namespace or a zone that the
+/// declaration does not mention, would lose its callers to the split's backends without a word.
+///
+/// # Errors
+/// One sentence for people.
+pub fn may_come(item: &Item, services: &[ServiceFact]) -> Result<(), String> {
+    match services.iter().find_map(|fact| fact.taken_along(item)) {
+        Some(what) => Err(format!("not in force yet, for {what}")),
+        None => Ok(()),
+    }
+}
+
+/// [`ready`] of the backends alone: for an item whose ports' names are in force already. To hold it for a name would undo
 /// nothing, and could keep a revert from its zone.
 ///
 /// # Errors

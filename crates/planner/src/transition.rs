@@ -190,7 +190,11 @@ impl Turn<'_> {
             return self.at_once(course, finals);
         };
         if let Some((why, until)) = self.frozen_for(first) {
-            let mut frozen = outlook(Phase::Frozen, vec![wait(why)], "the first step is taken after that");
+            let mut frozen = outlook(
+                Phase::Frozen,
+                vec![wait(why)],
+                "the first step is taken after that",
+            );
             frozen.until = until;
             return (None, Some(frozen));
         }
@@ -201,7 +205,11 @@ impl Turn<'_> {
             }
             Ok(Step { bite, wave, items }) => {
                 let next = self.moved(course, items, Leg::Shift { bites, bite, wave });
-                let mut outlook = outlook(Phase::Shift, Vec::new(), &self.what_next(bite, bites, wave, &waves));
+                let mut outlook = outlook(
+                    Phase::Shift,
+                    Vec::new(),
+                    &self.what_next(bite, bites, wave, &waves),
+                );
                 outlook.bite = bite;
                 outlook.wave = Some(wave);
                 outlook.since = Some(self.now);
@@ -338,7 +346,8 @@ impl Turn<'_> {
                 };
                 if let Traffic::Little { seen, of } = traffic {
                     let until = later(since, verify.within);
-                    let why = format!("insufficient data: {seen} of {of} requests to what gained weight so far");
+                    let why =
+                        format!("insufficient data: {seen} of {of} requests to what gained weight so far");
                     if self.now < until {
                         return stay(Phase::Verify, vec![wait(why)], what_next, Some(until));
                     }
@@ -487,7 +496,10 @@ impl Turn<'_> {
 
     /// Back to where the split last rested, everywhere at once; what is declared is not gone towards any more.
     fn go_back(&self, course: &Course, why: &str, make: &mut Make<'_>) -> Next {
-        let origin = course.motion.as_ref().map_or(&self.before.items, |motion| &motion.origin);
+        let origin = course
+            .motion
+            .as_ref()
+            .map_or(&self.before.items, |motion| &motion.origin);
         let items: Items = self
             .wanted
             .keys()
@@ -603,7 +615,9 @@ impl Turn<'_> {
             if self.detached(zone) || !self.wanted.contains_key(zone) {
                 continue;
             }
-            let Some(excuse) = waited(zone, item) else { continue };
+            let Some(excuse) = waited(zone, item) else {
+                continue;
+            };
             match self.transit.senses.runs(item) {
                 Runs::Proven { since: at } => since = since.max(at),
                 Runs::Not(why) => waits.push(Wait {
@@ -676,7 +690,10 @@ impl Turn<'_> {
             None if bite < bites => {
                 let bake = self.split.transition.bake;
                 if bake.is_zero() {
-                    format!("bite {} of {bites} follows when every zone proves this one", bite + 1)
+                    format!(
+                        "bite {} of {bites} follows when every zone proves this one",
+                        bite + 1
+                    )
                 } else {
                     format!(
                         "bite {} of {bites} follows {bake:#} after every zone has proven this one",
@@ -736,7 +753,8 @@ fn quarantined(quarantine: &Quarantine) -> Outlook {
         wave: None,
         waves: Vec::new(),
         waits: vec![wait(quarantine.why.clone())],
-        next: "what is declared is not gone towards until a commit changes this split, or it is resumed".to_owned(),
+        next: "what is declared is not gone towards until a commit changes this split, or it is resumed"
+            .to_owned(),
         since: Some(quarantine.at),
         until: None,
     }

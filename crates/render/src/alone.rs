@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 use weir_planner::{Generation, ServiceFact};
 
+use crate::difference::difference;
 use crate::envoy::{Called, called, conditions, listeners, manager, unified_name};
 use crate::object::Object;
 use crate::policy::is_anchor;
@@ -88,7 +89,7 @@ pub(crate) fn is_older_form(live: &Value, wanted: &Value) -> bool {
             }
         }
     }
-    older == *live
+    difference(&older, live, "spec").is_none()
 }
 
 /// [`anchor_alone`] for a policy that no plan wants any more. It carries the plan's generation, so that an agent with an

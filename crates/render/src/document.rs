@@ -34,8 +34,8 @@ pub fn to_document(object: &Object, form: &Form) -> Value {
     }
 }
 
-/// What came back. Only labels that Weir writes are taken over: Kuma adds some of its own. In a cluster the mesh is one of
-/// them.
+/// What came back. Only labels that Weir writes are taken over: Kuma adds some of its own. In a cluster mesh and zone are
+/// among them.
 ///
 /// # Errors
 /// Something without which it cannot be compared is missing or of another type; which.
@@ -60,7 +60,7 @@ pub fn from_document(document: &Value, form: &Form) -> Result<Object, Unreadable
         .filter(|(key, _)| {
             key.starts_with("weir.dev/")
                 || *key == "kuma.io/origin"
-                || (*key == "kuma.io/mesh" && *form != Form::Universal)
+                || (matches!(key.as_str(), "kuma.io/mesh" | "kuma.io/zone") && *form != Form::Universal)
         })
         .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
         .collect();

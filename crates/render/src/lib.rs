@@ -1,10 +1,11 @@
 //! A zone's plan in Kuma's own terms, and back from live objects and Envoy dumps to weights.
 //!
 //! Pure. `object` is what is written and in which form; `policy` makes it from an item; `envoy` reads configuration
-//! dumps; `steps` compares live with wanted; `alone` is the form in which a split comes and goes; `ready` decides I3;
+//! dumps; `steps` compares live with wanted, by `difference`; `alone` is the form in which a split comes and goes; `ready` decides I3;
 //! `rivals` tells whose policy touches the same service.
 
 pub mod alone;
+pub mod difference;
 pub mod document;
 pub mod envoy;
 mod expected;
@@ -14,10 +15,11 @@ pub mod rivals;
 pub mod steps;
 
 pub use alone::{Anchored, Extent, Held, anchor_alone, extent, holds, withdrawn};
+pub use difference::difference;
 pub use document::{Unreadable, from_document, to_document};
 pub use envoy::{Live, weights};
 pub use object::{Form, Kind, Object, Step};
 pub use policy::{ANCHOR_HEADER, Options, render, weights_of};
-pub use weir_planner::ready::{backends_ready, ready};
 pub use rivals::touches;
 pub use steps::{introduction, steps};
+pub use weir_planner::ready::{backends_ready, may_come, ready};

@@ -114,6 +114,8 @@ fn labels(item: &Item, federation: &FederationName, form: &Form) -> BTreeMap<Str
     ]);
     if let Form::Kubernetes { .. } = form {
         labels.insert("kuma.io/mesh".to_owned(), item.mesh.to_string());
+        // A cluster of another zone refuses the policy for it, also where nothing that it holds tells whose it is.
+        labels.insert("kuma.io/zone".to_owned(), item.kuma_zone.to_string());
     }
     labels
 }

@@ -4,11 +4,13 @@
 use weir_planner::{Generation, Item};
 
 use crate::alone::{Extent, anchor_alone, extent, is_older_form, withdrawn};
+use crate::difference::difference;
 use crate::object::{Object, Step};
 
 /// Lists the steps, writes before removals.
 ///
-/// * An object that is the same in `spec` and in our labels is left alone: a write that changes nothing is still a write.
+/// * An object that says the same in `spec` ([`difference`]) and in our labels is left alone: a write that changes nothing
+///   is still a write.
 ///   So is one that only lacks what an older agent did not write yet.
 /// * An object that carries a newer generation than its item is left alone: another agent of this zone has a newer plan.
 /// * A wanted object that is an anchor alone introduces its split; it takes the place of no whole one.
@@ -34,7 +36,8 @@ pub fn steps(
             Some((_, generation)) if *generation > item.generation => continue,
             Some((is, _)) if introduces && extent(is) == Extent::Whole => continue,
             Some((is, _))
-                if is.spec != object.spec && (introduces || !is_older_form(&is.spec, &object.spec)) =>
+                if difference(&object.spec, &is.spec, "spec").is_some()
+                    && (introduces || !is_older_form(&is.spec, &object.spec)) =>
             {
                 "weights or routes differ"
             }

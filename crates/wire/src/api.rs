@@ -68,8 +68,23 @@ pub struct SplitList {
     pub commits: BTreeMap<String, String>,
     /// Set when a newer commit was refused or Git cannot be read: what, in one sentence.
     pub notice: Option<String>,
+    /// What agents say of their zones that no proof says and a person should know.
+    #[serde(default)]
+    pub notes: Vec<AgentNote>,
     /// The splits, by name.
     pub splits: Vec<SplitStatus>,
+}
+
+/// What one agent says of its zone.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentNote {
+    /// Zone.
+    pub zone: String,
+    /// Agent.
+    pub agent: String,
+    /// In words, with what to do where there is something to do.
+    pub note: String,
 }
 
 /// `GET /v1/splits/{name}`
@@ -184,6 +199,9 @@ pub struct AgentStatus {
     pub generation: u64,
     /// When its certificate ends.
     pub certificate_expires: Option<String>,
+    /// What it says of its zone that no proof says and a person should know.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// `GET /v1/commits`, newest first.

@@ -29,6 +29,8 @@ pub struct AgentReport {
     pub generation: Generation,
     /// Why the last plan that was offered is not taken, if so.
     pub refused: Option<String>,
+    /// What a person should know of the zone and no proof says, a sentence each.
+    pub notes: Vec<String>,
 }
 
 impl From<&AgentReport> for v1::Report {
@@ -44,6 +46,7 @@ impl From<&AgentReport> for v1::Report {
             plan_id: plan_out(report.plan),
             generation: report.generation.0,
             refused: report.refused.clone().unwrap_or_default(),
+            notes: report.notes.clone(),
         }
     }
 }
@@ -78,6 +81,7 @@ pub fn agent_report(zone: &ZoneName, message: &v1::Report) -> Result<AgentReport
         plan: plan("report.plan_id", &message.plan_id)?,
         generation: Generation(message.generation),
         refused: text(&message.refused),
+        notes: message.notes.clone(),
     })
 }
 

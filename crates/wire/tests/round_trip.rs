@@ -292,22 +292,25 @@ fn report() -> impl Strategy<Value = AgentReport> {
         vec(fact, 0..3),
         option::of(any::<[u8; 32]>()),
         any::<u64>(),
-        option::of(".{1,8}"),
+        (option::of(".{1,8}"), vec(".{0,8}", 0..3)),
     )
         .prop_map(
-            |(at, highest, kuma, unreadable, services, items, plan, generation, refused)| AgentReport {
-                facts: ZoneFacts {
-                    zone: ZoneName::new("fra").unwrap(),
-                    at,
-                    highest: Generation(highest),
-                    kuma,
-                    unreadable,
-                    services,
-                    items,
-                },
-                plan: plan.map(PlanId),
-                generation: Generation(generation),
-                refused,
+            |(at, highest, kuma, unreadable, services, items, plan, generation, (refused, notes))| {
+                AgentReport {
+                    facts: ZoneFacts {
+                        zone: ZoneName::new("fra").unwrap(),
+                        at,
+                        highest: Generation(highest),
+                        kuma,
+                        unreadable,
+                        services,
+                        items,
+                    },
+                    plan: plan.map(PlanId),
+                    generation: Generation(generation),
+                    refused,
+                    notes,
+                }
             },
         )
 }

@@ -99,6 +99,7 @@ mod tests {
             generation: 1,
             commits: BTreeMap::new(),
             notice: None,
+            notes: Vec::new(),
             splits: vec![SplitStatus {
                 name: "checkout".to_owned(),
                 service: "checkout".to_owned(),

@@ -30,6 +30,7 @@ impl Scope {
                 split.standing = zones.unwrap_or(Standing::Unknown);
             }
             list.splits.retain(|split| !split.zones.is_empty());
+            list.notes.retain(|note| note.zone == *asked);
         }
         Ok(())
     }
@@ -37,6 +38,10 @@ impl Scope {
     /// The same cut from the answer as it came, with the standings as they are believed: one split by itself if one is asked
     /// for, else the list.
     pub(super) fn cut_value(&self, mut value: Value, list: &SplitList) -> Value {
+        if let (Some(asked), Some(notes)) = (&self.zone, value.get_mut("notes").and_then(Value::as_array_mut))
+        {
+            notes.retain(|note| note["zone"] == **asked);
+        }
         if let Some(splits) = value.get_mut("splits").and_then(Value::as_array_mut) {
             splits.retain_mut(|split| {
                 let Some(kept) = list.splits.iter().find(|kept| split["name"] == *kept.name) else {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use weir_model::BasisPoints;
 use weir_planner::Evidence;
-use weir_wire::api::{Percent, SplitInZone, SplitList, SplitStatus, Standing};
+use weir_wire::api::{AgentNote, Percent, SplitInZone, SplitList, SplitStatus, Standing};
 
 use crate::clock::Clock;
 use crate::layout::{COLUMNS, Page, Paint, clean, short, thousands, width};
@@ -28,6 +28,10 @@ pub(super) fn page(list: &SplitList, clock: Clock) -> String {
     }
     if let Some(notice) = &list.notice {
         page.words(0, 2, Paint::Red, &format!("! {notice}"));
+    }
+    for AgentNote { zone, agent, note } in &list.notes {
+        let text = format!("note: zone {zone}, agent {agent}: {note}");
+        page.words(0, 2, Paint::Yellow, &text);
     }
     if list.generation > 0 && list.splits.is_empty() {
         page.gap();

@@ -208,6 +208,21 @@ fn the_exit_code_is_the_worst_of_what_is_shown() {
         "{}",
         ran.stdout
     );
+    let noted = changed(
+        proven(),
+        json!({"notes": [{"zone": "fra", "agent": "fra-1", "note": "nobody answers at /tmp/a.sock: its Envoy is gone"}]}),
+    );
+    let noted = of(&noted);
+    let told = "\nnote: zone fra, agent fra-1: nobody answers at /tmp/a.sock";
+    for (arguments, shown) in [(&["status"][..], true), (&["status", "--zone", "ams"], false)] {
+        let ran = noted.weir(arguments);
+        assert_eq!(
+            (ran.exit, ran.stdout.contains(told)),
+            (0, shown),
+            "{}",
+            ran.stdout
+        );
+    }
     let none = json!({"generation": 0, "commits": {}, "notice": "there is no plan yet", "splits": []});
     insta::assert_snapshot!(of(&none).weir(&["status"]).transcript(), @"
     $ weir status

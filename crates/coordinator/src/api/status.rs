@@ -102,14 +102,16 @@ pub(super) async fn splits(State(answering): State<Answering>) -> Json<SplitList
             .iter()
             .map(|(source, commit)| (source.to_string(), commit.to_string()))
             .collect();
-        (in_force.plan.generation.0, commits, standing::splits(sight))
+        let (notes, splits) = (standing::notes(sight), standing::splits(sight));
+        (in_force.plan.generation.0, commits, notes, splits)
     });
     let notice = notice(&troubles, &sources, seen.is_some());
-    let (generation, commits, splits) = seen.unwrap_or_default();
+    let (generation, commits, notes, splits) = seen.unwrap_or_default();
     Json(SplitList {
         generation,
         commits,
         notice,
+        notes,
         splits,
     })
 }

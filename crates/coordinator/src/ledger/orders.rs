@@ -78,7 +78,10 @@ impl Order {
             .split
             .as_ref()
             .map_or_else(|| "all splits".to_owned(), |split| format!("split {split}"));
-        let event = NewEvent::new(kind, format!("{what} of {of}: {}; {}", self.told(), answer.message));
+        let event = NewEvent::new(
+            kind,
+            format!("{what} of {of}: {}; {}", self.told(), answer.message),
+        );
         match &self.split {
             Some(split) => event.split(split),
             None => event,
@@ -107,15 +110,17 @@ impl Ledger {
     /// # Errors
     /// The ledger cannot be written.
     pub async fn order(&self, at: Timestamp, order: &Order) -> Result<(), LedgerError> {
-        sqlx::query("INSERT INTO orders (id, kind, split, reason, who, asked_at) VALUES ($1, $2, $3, $4, $5, $6)")
-            .bind(&order.id)
-            .bind(order.kind.word())
-            .bind(order.split.as_ref().map(SplitName::as_str))
-            .bind(&order.reason)
-            .bind(&order.who)
-            .bind(time(at))
-            .execute(&self.pool)
-            .await?;
+        sqlx::query(
+            "INSERT INTO orders (id, kind, split, reason, who, asked_at) VALUES ($1, $2, $3, $4, $5, $6)",
+        )
+        .bind(&order.id)
+        .bind(order.kind.word())
+        .bind(order.split.as_ref().map(SplitName::as_str))
+        .bind(&order.reason)
+        .bind(&order.who)
+        .bind(time(at))
+        .execute(&self.pool)
+        .await?;
         Ok(())
     }
 

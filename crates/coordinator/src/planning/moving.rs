@@ -253,10 +253,7 @@ fn answer(order: &Order, known: Option<&InForce>) -> Answer {
         done: true,
         message: message.to_owned(),
     };
-    let refused = |message: String| Answer {
-        done: false,
-        message,
-    };
+    let refused = |message: String| Answer { done: false, message };
     let Some(known) = known else {
         return refused("there is no plan yet".to_owned());
     };

@@ -137,6 +137,7 @@ fn open(
             facts: None,
             looked: before.and_then(|view| view.looked),
             refused: None,
+            notes: Vec::new(),
         };
         known.seen.insert(key.clone(), view);
         Ok((number, replaced))
@@ -281,6 +282,7 @@ impl Session<'_> {
             plan,
             generation,
             refused,
+            notes,
         } = agent_report(&self.key.0, &report).map_err(|e| Status::invalid_argument(e.to_string()))?;
         let now = Timestamp::now();
         let highest = self.shared.spoken_for(facts.highest, plan, generation);
@@ -291,6 +293,7 @@ impl Session<'_> {
                 view.plan = plan;
                 view.generation = generation;
                 view.refused = refused;
+                view.notes = notes;
                 // A report that repeats an old look says that the session lives, and nothing of the zone.
                 if view.looked.is_none_or(|(look, _)| look != facts.at) {
                     view.looked = Some((facts.at, now));

@@ -1,10 +1,12 @@
 //! Who we are to an API server: a token, a file that holds one, or a program that makes one (`aws eks get-token`).
 //!
 //! A program gets a time limit, runs once at a time, and its failure is remembered for some seconds: four watches that
-//! need a token do not start four programs, and one that hangs costs its time limit and no more.
+//! need a token do not start four programs, and one that hangs costs its time limit and no more. A token that is refused is
+//! made anew, and not more often than twice a minute: who has no access gets none by asking more often.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -19,6 +21,8 @@ use crate::{DriverError, Fault};
 const PLUGIN: Duration = Duration::from_secs(10);
 /// For so long a failure is not tried again.
 const SORE: Duration = Duration::from_secs(5);
+/// For so long after a refused token was forgotten, the one that came in its place is used, refused or not.
+const OBSTINATE: Duration = Duration::from_secs(30);
 /// A token is made anew so long before its end.
 const EARLY: SignedDuration = SignedDuration::from_secs(60);
 /// The longest that a token of a plugin that names no end is used.
@@ -77,6 +81,8 @@ pub(crate) struct Plugin {
     info: String,
     limit: Duration,
     last: tokio::sync::Mutex<Last>,
+    /// When a refused token was last forgotten.
+    forgotten: std::sync::Mutex<Option<Instant>>,
 }
 
 #[derive(Debug)]
@@ -122,13 +128,17 @@ impl Plugin {
             info: json!({"apiVersion": version, "kind": "ExecCredential", "spec": spec}).to_string(),
             limit: PLUGIN,
             last: tokio::sync::Mutex::new(Last::Nothing),
+            forgotten: std::sync::Mutex::default(),
         })
     }
 
     async fn forget(&self) {
         let mut last = self.last.lock().await;
-        if matches!(*last, Last::Token { .. }) {
+        let mut forgotten = self.forgotten.lock().unwrap_or_else(PoisonError::into_inner);
+        let lately = forgotten.is_some_and(|at| at.elapsed() < OBSTINATE);
+        if !lately && matches!(*last, Last::Token { .. }) {
             *last = Last::Nothing;
+            *forgotten = Some(Instant::now());
         }
     }
 
@@ -297,6 +307,22 @@ mod tests {
         credential.refused().await;
         credential.token().await.unwrap();
         assert_eq!(runs(&dir), 2);
+        // Refused for ever: four watches and every look would start a program each.
+        for _ in 0..20 {
+            credential.refused().await;
+            credential.token().await.unwrap();
+        }
+        assert_eq!(
+            runs(&dir),
+            2,
+            "the new one is no better, and is not made over and over"
+        );
+        tokio::time::pause();
+        tokio::time::advance(OBSTINATE + Duration::from_secs(1)).await;
+        tokio::time::resume();
+        credential.refused().await;
+        credential.token().await.unwrap();
+        assert_eq!(runs(&dir), 3);
     }
 
     #[tokio::test]

@@ -213,47 +213,5 @@ pub(crate) fn difference(wanted: &Object, stored: &Value) -> Option<String> {
     {
         return Some(format!("labels.{key}"));
     }
-    first_difference(&wanted.spec, stored.get("spec").unwrap_or(&Value::Null), "spec")
-}
-
-/// Where two values first differ, as a path.
-pub(crate) fn first_difference(a: &Value, b: &Value, at: &str) -> Option<String> {
-    match (a, b) {
-        (Value::Object(x), Value::Object(y)) => {
-            x.keys()
-                .chain(y.keys())
-                .find_map(|key| match (x.get(key), y.get(key)) {
-                    (Some(p), Some(q)) => first_difference(p, q, &format!("{at}.{key}")),
-                    _ => Some(format!("{at}.{key}")),
-                })
-        }
-        (Value::Array(x), Value::Array(y)) if x.len() == y.len() => x
-            .iter()
-            .zip(y)
-            .enumerate()
-            .find_map(|(i, (p, q))| first_difference(p, q, &format!("{at}[{i}]"))),
-        _ => (a != b).then(|| at.to_owned()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_difference_is_named_by_its_path() {
-        let a = json!({"to": [{"rules": [{"weight": 90}]}], "targetRef": {"kind": "Mesh"}});
-        let mut b = a.clone();
-        assert_eq!(first_difference(&a, &b, "spec"), None);
-        b["to"][0]["rules"][0]["weight"] = json!(80);
-        assert_eq!(
-            first_difference(&a, &b, "spec").unwrap(),
-            "spec.to[0].rules[0].weight"
-        );
-        b = a.clone();
-        b["to"][0]["extra"] = json!(1);
-        assert_eq!(first_difference(&a, &b, "spec").unwrap(), "spec.to[0].extra");
-    }
+    weir_render::difference(&wanted.spec, stored.get("spec").unwrap_or(&Value::Null), "spec")
 }

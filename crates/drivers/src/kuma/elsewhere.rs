@@ -25,10 +25,19 @@ struct Outbound {
 /// What it said last about listeners.
 #[derive(Debug, Clone, PartialEq, Default)]
 struct Insight {
+    stream: String,
     updated: Option<Timestamp>,
     sent: u64,
     acknowledged: u64,
     rejected: u64,
+}
+
+/// What one proxy had rejected at a moment: how often, on which connection to its control plane. Numbers begin again with
+/// each connection.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Rejections {
+    stream: String,
+    times: u64,
 }
 
 impl Dataplane {
@@ -64,6 +73,11 @@ impl Dataplane {
                 .get("transparentProxying")
                 .is_some_and(|t| !t.is_null()),
             insight: Insight {
+                stream: ["id", "connectTime"]
+                    .iter()
+                    .find_map(|key| last.get(*key)?.as_str())
+                    .unwrap_or_default()
+                    .to_owned(),
                 updated: last
                     .pointer("/status/lastUpdateTime")
                     .and_then(Value::as_str)
@@ -83,20 +97,41 @@ impl Dataplane {
         named || self.transparent
     }
 
-    /// Whether it took something newer than what was written then, and nothing is under way or was refused.
+    /// What it has rejected so far.
+    pub(crate) fn rejections(&self) -> Rejections {
+        Rejections {
+            stream: self.insight.stream.clone(),
+            times: self.insight.rejected,
+        }
+    }
+
+    /// That it rejected something since then, in words; none if it did not. Without a then, all that it ever rejected on
+    /// its connection counts.
+    pub(crate) fn rejected_since(&self, then: Option<&Rejections>) -> Option<String> {
+        let known = then.filter(|then| then.stream == self.insight.stream);
+        let times = self
+            .insight
+            .rejected
+            .saturating_sub(known.map_or(0, |then| then.times));
+        (times > 0).then(|| {
+            format!(
+                "{} rejected what the control plane sent ({times} times) and keeps what it had; its log and the control \
+                 plane's say why",
+                self.name
+            )
+        })
+    }
+
+    /// Whether it took something newer than what was written then, and nothing is under way.
     pub(crate) fn took_since(&self, written: Timestamp) -> Result<(), String> {
         let Insight {
             updated,
             sent,
             acknowledged,
             rejected,
+            ..
         } = self.insight;
-        if rejected > 0 {
-            Err(format!(
-                "{} rejected what the control plane sent ({rejected} times)",
-                self.name
-            ))
-        } else if sent != acknowledged {
+        if sent != acknowledged.saturating_add(rejected) {
             Err(format!("{} has not answered what was sent last", self.name))
         } else if updated.is_none_or(|updated| updated <= written) {
             Err(format!("{} has taken nothing newer (told every 10 s)", self.name))
@@ -211,6 +246,28 @@ mod tests {
         assert!(took(json!({"lastUpdateTime": "2026-11-23T15:58:47Z", "lds": lds("76", "75")})).is_err());
         assert!(took(json!({"lastUpdateTime": "2026-11-23T15:58:46Z", "lds": lds("76", "76")})).is_err());
         assert!(took(json!({})).is_err());
+        // A refusal of long ago is answered for; whether it counts is for whoever knows when it was.
+        let refused = |stream: &str, rejected: u64| {
+            let mut lds = lds("76", "74");
+            lds["responsesRejected"] = json!(rejected.to_string());
+            let mut overview = overview(json!({"lastUpdateTime": "2026-11-23T15:58:47Z", "lds": lds}));
+            overview["dataplaneInsight"]["subscriptions"][1]["id"] = json!(stream);
+            Dataplane::read(&overview).unwrap()
+        };
+        let before = refused("a", 2);
+        assert_eq!(before.took_since("2026-11-23T15:58:46Z".parse().unwrap()), Ok(()));
+        assert!(before.rejected_since(None).is_some(), "nobody knows since when");
+        let then = before.rejections();
+        assert_eq!(refused("a", 2).rejected_since(Some(&then)), None);
+        assert!(
+            refused("a", 3)
+                .rejected_since(Some(&then))
+                .is_some_and(|why| why.contains("1 times"))
+        );
+        assert!(
+            refused("b", 1).rejected_since(Some(&then)).is_some(),
+            "it counts anew"
+        );
         let gone = json!({"name": "web", "dataplane": {"networking": {}}, "dataplaneInsight": {"subscriptions": [
             {"disconnectTime": "2026-01-01T00:00:00Z"}]}});
         assert_eq!(Dataplane::read(&gone), None);

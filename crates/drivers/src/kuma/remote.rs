@@ -1,7 +1,7 @@
 //! Evidence on proxies of other hosts, through the zone's control plane: sampled (live, a few, inside a hard budget) and
 //! acknowledged (computed and taken, no proof). Asked only where no proxy of this host calls the service.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use weir_model::{MeshName, SplitName};
 use weir_planner::{Coverage, Digest, Evidence, Item, Proof, ServiceFact, Verdict};
 
 use super::budget::Budget;
-use super::elsewhere::{Dataplane, as_dump};
+use super::elsewhere::{Dataplane, Rejections, as_dump};
 use super::proof::{self, Reading, Round};
 use super::rest::Rest;
 use super::{ABREAST, Sampled};
@@ -33,8 +33,8 @@ const AGAIN: SignedDuration = SignedDuration::from_secs(5);
 pub(crate) struct Remote {
     budget: Budget,
     per_change: u32,
-    /// Connected dataplanes of the mesh, and when they were listed; none if that failed.
-    dataplanes: Option<(Instant, MeshName, Option<Vec<Dataplane>>)>,
+    /// Connected dataplanes of the mesh, and when they were listed; or why they could not be.
+    dataplanes: Option<(Instant, MeshName, Result<Vec<Dataplane>, String>)>,
     changes: BTreeMap<SplitName, Change>,
 }
 
@@ -49,6 +49,11 @@ struct Change {
     /// Read from the proxies themselves, since the change.
     sampled: BTreeMap<String, Reading>,
     acknowledged: Option<(Instant, Proof)>,
+    /// What each proxy had rejected when the policy was written, or when it was last read and right: none of that was what
+    /// is to be proven.
+    rejected: BTreeMap<String, Rejections>,
+    /// Proxies that may call the service, as far as their definition tells, and do not.
+    strangers: BTreeSet<String>,
 }
 
 impl Remote {
@@ -63,12 +68,19 @@ impl Remote {
 
     /// A split's policy was written, or was found written then: what was sampled before says nothing any more.
     pub(crate) fn written(&mut self, split: &SplitName, at: Timestamp) {
+        let listed = self
+            .dataplanes
+            .as_ref()
+            .and_then(|(_, _, list)| list.as_ref().ok());
         if let Some(change) = self.changes.get_mut(split)
             && change.written.is_none_or(|before| before < at)
         {
             change.written = Some(at);
             change.begin_anew();
             change.acknowledged = None;
+            // Insights lag: what they told until now was before this.
+            let all = listed.into_iter().flatten();
+            change.rejected = all.map(|d| (d.name.clone(), d.rejections())).collect();
         }
     }
 
@@ -88,6 +100,8 @@ impl Remote {
                     last_call: None,
                     sampled: BTreeMap::new(),
                     acknowledged: None,
+                    rejected: BTreeMap::new(),
+                    strangers: BTreeSet::new(),
                 },
             );
         }
@@ -104,31 +118,42 @@ impl Remote {
     ) -> Option<u32> {
         let all = self
             .list(rest, mesh, if patient { SETTLED } else { FRESH })
-            .await?;
+            .await
+            .ok()?;
         Some(number(all.iter().filter(|d| d.calls(service, port)).count()))
     }
 
     /// Those that may call any of these items' services; none if the control plane does not tell.
     pub(crate) async fn of_any(&mut self, rest: &Rest, items: &[Arc<Item>]) -> Option<Vec<Dataplane>> {
         let mesh = &items.first()?.mesh;
-        let all = self.list(rest, mesh, SETTLED).await?;
+        let all = self.list(rest, mesh, SETTLED).await.ok()?;
         let calls = |d: &&Dataplane| items.iter().any(|item| d.calls(item.service.as_str(), item.port));
         Some(all.iter().filter(calls).cloned().collect())
     }
 
-    async fn list(&mut self, rest: &Rest, mesh: &MeshName, fresh: Duration) -> Option<&[Dataplane]> {
+    /// Connected dataplanes of the mesh, or why they are not known.
+    async fn list(&mut self, rest: &Rest, mesh: &MeshName, fresh: Duration) -> Result<&[Dataplane], String> {
         let stale = self
             .dataplanes
             .as_ref()
             .is_none_or(|(at, of, _)| of != mesh || at.elapsed() > fresh);
         if stale {
             let path = format!("meshes/{mesh}/dataplanes/_overview");
-            let list = rest.list(&path, "").await.ok().flatten();
-            let list = list.map(|list| list.iter().filter_map(Dataplane::read).collect());
+            let list = match rest.list(&path, "").await {
+                Ok(Some(list)) => Ok(list.iter().filter_map(Dataplane::read).collect()),
+                Ok(None) => Err(format!(
+                    "GET {path}: this control plane does not know such a list"
+                )),
+                Err(error) => Err(error.to_string()),
+            };
             // A failure serves as long: a control plane that hangs is not waited for once for every item.
             self.dataplanes = Some((Instant::now(), mesh.clone(), list));
         }
-        self.dataplanes.as_ref()?.2.as_deref()
+        match &self.dataplanes {
+            Some((_, _, Ok(list))) => Ok(list),
+            Some((_, _, Err(why))) => Err(why.clone()),
+            None => Err("they were not listed".to_owned()),
+        }
     }
 
     /// The best evidence on one item.
@@ -142,11 +167,15 @@ impl Remote {
         let now = Timestamp::now();
         self.expect(&item.split, item.digest);
         let patient = self.changes.get(&item.split).is_some_and(Change::is_settled);
-        let Some(all) = self
+        let all = match self
             .list(rest, &item.mesh, if patient { SETTLED } else { FRESH })
             .await
-        else {
-            return proof::unknown(here, 0, now);
+        {
+            Ok(all) => all,
+            Err(why) => {
+                let why = format!("{here}, and the zone's control plane does not tell of others: {why}");
+                return proof::unknown(why, 0, now);
+            }
         };
         let mut callers: Vec<Dataplane> = all
             .iter()
@@ -174,25 +203,59 @@ impl Remote {
             change.begin_anew();
             change.acknowledged = None;
         }
+        // What a proxy rejected may be what is to be proven, and then it runs on with what it had: until it was read itself,
+        // others do not speak for it.
+        let doubts: BTreeMap<&str, String> = callers
+            .iter()
+            .filter(|d| !change.strangers.contains(&d.name))
+            .filter_map(|d| Some((d.name.as_str(), d.rejected_since(change.rejected.get(&d.name))?)))
+            .collect();
+        let doubted = doubts
+            .keys()
+            .filter(|name| change.sampled.contains_key(**name))
+            .count();
+        if doubted > 0 {
+            change
+                .sampled
+                .retain(|name, _| !doubts.contains_key(name.as_str()));
+            change.calls = change.calls.saturating_sub(number(doubted));
+        }
+        if doubted > 0 || (!doubts.is_empty() && change.is_settled()) {
+            change.acknowledged = None;
+        }
         let (acknowledged, computed) = match &change.acknowledged {
             Some((at, proof)) if at.elapsed() < if patient { SETTLED } else { FRESH } => {
                 (proof.clone(), Vec::new())
             }
             _ => {
-                let (proof, computed, moved) =
-                    acknowledge(rest, item, services, &callers, change.written, now).await;
+                // Those that are in doubt first: they are to be looked at, whatever else is not.
+                let mut order: Vec<&Dataplane> = callers.iter().collect();
+                order.sort_by_key(|d| !doubts.contains_key(d.name.as_str()));
+                let found = acknowledge(rest, item, services, &order, change.written, &doubts, now).await;
                 // The ground moved: what was read from a proxy while the control plane still computed the plan says
                 // nothing of what it sends now.
-                if moved {
+                if found.moved {
                     change.begin_anew();
                 }
-                change.acknowledged = Some((Instant::now(), proof.clone()));
-                (proof, computed)
+                change.acknowledged = Some((Instant::now(), found.proof.clone()));
+                change.strangers = found.strangers;
+                (found.proof, found.computed)
             }
         };
-        if let Some(next) = change.next_sample(&computed, item, self.per_change, now) {
+        let most = self.per_change.saturating_add(number(doubts.len()));
+        if let Some(next) = change.next_sample(&computed, item, most, now) {
             match self.budget.take(now) {
-                Ok(()) => change.sample(rest, item, services, next, now).await,
+                Ok(()) => {
+                    change.sample(rest, item, services, &next, now).await;
+                    if change
+                        .sampled
+                        .get(&next)
+                        .is_some_and(|reading| is_right(item, reading))
+                        && let Some(dataplane) = callers.iter().find(|d| d.name == next)
+                    {
+                        change.rejected.insert(next, dataplane.rejections());
+                    }
+                }
                 Err(why) => tracing::debug!(split = %item.split, why, "not sampled"),
             }
         }
@@ -208,7 +271,18 @@ impl Remote {
             mute: Vec::new(),
             elsewhere: number(callers.len().saturating_sub(change.sampled.len())),
         };
-        round.verdict(item, Evidence::Sampled, change.last_call.unwrap_or(now))
+        let mut proof = round.verdict(item, Evidence::Sampled, change.last_call.unwrap_or(now));
+        let open = doubts.into_iter().find(|(name, _)| {
+            let read = change.sampled.get(*name);
+            !change.strangers.contains(*name) && !read.is_some_and(|reading| is_right(item, reading))
+        });
+        if let Some((_, why)) = open
+            && proof.verdict == Verdict::Exact
+        {
+            proof.verdict = Verdict::Unknown(why);
+            proof.evidence = Evidence::Unknown;
+        }
+        proof
     }
 }
 
@@ -227,15 +301,14 @@ impl Change {
     /// The next proxy that is worth a call: its computed configuration is right, it was not seen right yet.
     fn next_sample(&self, computed: &[String], item: &Item, most: u32, now: Timestamp) -> Option<String> {
         let early = self.written.is_some_and(|at| now.duration_since(at) < SETTLE);
-        let is_right = |r: &Reading| matches!(r, Reading::Weights(w) if proof::is_exact(item, w));
-        let wrong = self.sampled.values().any(|r| !is_right(r));
+        let wrong = self.sampled.values().any(|r| !is_right(item, r));
         let soon = self.last_call.is_some_and(|at| now.duration_since(at) < AGAIN);
         if early || self.calls >= most || (wrong && soon) {
             return None;
         }
         computed
             .iter()
-            .find(|name| self.sampled.get(*name).is_none_or(|r| !is_right(r)))
+            .find(|name| self.sampled.get(*name).is_none_or(|r| !is_right(item, r)))
             .cloned()
     }
 
@@ -244,7 +317,7 @@ impl Change {
         rest: &Rest,
         item: &Item,
         services: &[ServiceFact],
-        name: String,
+        name: &str,
         now: Timestamp,
     ) {
         self.calls += 1;
@@ -256,20 +329,37 @@ impl Change {
             Err(error) => Reading::Unclear(error.to_string()),
         };
         tracing::info!(split = %item.split, dataplane = name, call = self.calls, "sampled through the control plane");
-        self.sampled.insert(name, reading);
+        self.sampled.insert(name.to_owned(), reading);
     }
 }
 
-/// What the control plane computed for the callers, and whether they took something since: the proof, those whose computed
-/// configuration is the planned one, and whether anybody's is another.
+/// Whether a proxy runs the planned weights.
+fn is_right(item: &Item, reading: &Reading) -> bool {
+    matches!(reading, Reading::Weights(weights) if proof::is_exact(item, weights))
+}
+
+/// What was found out without asking a proxy.
+struct Acknowledged {
+    proof: Proof,
+    /// Those whose computed configuration is the planned one.
+    computed: Vec<String>,
+    /// Those that do not call the service.
+    strangers: BTreeSet<String>,
+    /// Whether anybody's computed configuration is another than the planned one.
+    moved: bool,
+}
+
+/// What the control plane computed for the callers, and whether they took something since. `doubts` are those that rejected
+/// something since, with why.
 async fn acknowledge(
     rest: &Rest,
     item: &Item,
     services: &[ServiceFact],
-    callers: &[Dataplane],
+    callers: &[&Dataplane],
     written: Option<Timestamp>,
+    doubts: &BTreeMap<&str, String>,
     now: Timestamp,
-) -> (Proof, Vec<String>, bool) {
+) -> Acknowledged {
     // Made first and driven then: a stream that borrows what its closure borrows cannot be sent.
     let asks: Vec<_> = callers
         .iter()
@@ -277,32 +367,32 @@ async fn acknowledge(
         .map(|dataplane| computed_for(rest, item, services, &dataplane.name))
         .collect();
     let answers: Vec<_> = futures::stream::iter(asks).buffered(ABREAST).collect().await;
-    let looked: Vec<(&Dataplane, Result<Reading, String>)> = callers.iter().zip(answers).collect();
-    let of = number(
-        callers.len()
-            - looked
-                .iter()
-                .filter(|(_, r)| matches!(r, Ok(Reading::NotCaller)))
-                .count(),
-    );
     let mut computed = Vec::new();
+    let mut strangers = BTreeSet::new();
     let mut moved = false;
     let mut taken = 0;
     let mut weights = None;
     let mut obstacle = None;
-    for (dataplane, reading) in looked {
+    for (dataplane, reading) in callers.iter().zip(answers) {
         let why = match reading {
-            Ok(Reading::NotCaller) => continue,
+            Ok(Reading::NotCaller) => {
+                strangers.insert(dataplane.name.clone());
+                continue;
+            }
             Ok(Reading::Weights(w)) if proof::is_exact(item, &w) => {
                 computed.push(dataplane.name.clone());
-                match written.map(|written| dataplane.took_since(written)) {
-                    Some(Ok(())) => {
+                let took = match written {
+                    Some(written) => dataplane.took_since(written),
+                    None => Err("it is not known when the policy was written".to_owned()),
+                };
+                match (doubts.get(dataplane.name.as_str()), took) {
+                    (Some(why), _) => why.clone(),
+                    (None, Err(why)) => why,
+                    (None, Ok(())) => {
                         taken += 1;
                         weights.get_or_insert(w);
                         continue;
                     }
-                    Some(Err(why)) => why,
-                    None => "it is not known when the policy was written".to_owned(),
                 }
             }
             Ok(Reading::Different(what)) => {
@@ -320,6 +410,7 @@ async fn acknowledge(
         };
         obstacle.get_or_insert(why);
     }
+    let of = number(callers.len() - strangers.len());
     let proof = match (obstacle, of) {
         (_, 0) => Proof {
             evidence: Evidence::Acknowledged,
@@ -334,7 +425,12 @@ async fn acknowledge(
             weights,
         },
     };
-    (proof, computed, moved)
+    Acknowledged {
+        proof,
+        computed,
+        strangers,
+        moved,
+    }
 }
 
 /// What the control plane would send to one dataplane, read for one item.

@@ -13,6 +13,9 @@ use weir_planner::{CountScope, Counts, Destination, Item};
 /// How much an Envoy's start may seem to move between two readings of its uptime, which counts whole seconds.
 const JITTER: SignedDuration = SignedDuration::from_secs(3);
 
+/// An Envoy that was not read for so long is forgotten: pods come and go under new names for ever.
+const FORGOTTEN: SignedDuration = SignedDuration::from_hours(1);
+
 /// The query that gives all counters that [`Reading`] needs, and the uptime.
 pub(crate) const STATS: &str = "/stats?format=json&usedonly&filter=\
     (%5Eserver%5C.uptime$%7C%5C.upstream_(rq_completed%7Crq_total%7Crq_5xx%7Ccx_total%7Ccx_connect_fail)$)";
@@ -131,8 +134,17 @@ type Stood = BTreeMap<(String, Destination), Pair>;
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     splits: BTreeMap<SplitName, Split>,
-    /// When each Envoy started, as last read.
-    started: BTreeMap<String, Timestamp>,
+    /// Each Envoy as last read.
+    envoys: BTreeMap<String, Envoy>,
+    /// When the last of those that are forgotten was read: one that started before may be one of them.
+    forgotten: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Envoy {
+    /// When it started, if it says so.
+    started: Option<Timestamp>,
+    read: Timestamp,
 }
 
 #[derive(Debug)]
@@ -155,7 +167,11 @@ impl Tally {
         // Splits that nobody asks for are forgotten: should one come back, it counts anew with a new `since`.
         self.splits
             .retain(|name, _| items.iter().any(|item| item.as_ref().split == *name));
-        let restarted: Vec<bool> = readings.iter().map(|reading| self.restarted(reading)).collect();
+        let restarted: Vec<bool> = readings
+            .iter()
+            .map(|reading| self.restarted(reading, at))
+            .collect();
+        self.forget(at);
         items
             .iter()
             .map(|item| self.one(item.as_ref(), readings, &restarted, scope, at))
@@ -163,13 +179,35 @@ impl Tally {
     }
 
     /// Whether this Envoy is another process than when it was last read.
-    fn restarted(&mut self, reading: &Reading) -> bool {
-        let Some(started) = reading.started else {
-            return false;
+    fn restarted(&mut self, reading: &Reading, at: Timestamp) -> bool {
+        let before = self.envoys.get(&reading.envoy).and_then(|envoy| envoy.started);
+        let envoy = Envoy {
+            started: reading.started.or(before),
+            read: at,
         };
-        match self.started.insert(reading.envoy.clone(), started) {
-            Some(before) => started.duration_since(before) > JITTER,
-            None => false,
+        self.envoys.insert(reading.envoy.clone(), envoy);
+        match (before, reading.started) {
+            (Some(before), Some(started)) => started.duration_since(before) > JITTER,
+            _ => false,
+        }
+    }
+
+    /// Forgets Envoys that nobody read for long; what they counted stays in the sums.
+    fn forget(&mut self, at: Timestamp) {
+        let gone = |envoy: &Envoy| at.duration_since(envoy.read) > FORGOTTEN;
+        let last = self
+            .envoys
+            .values()
+            .filter(|envoy| gone(envoy))
+            .map(|envoy| envoy.read)
+            .max();
+        let Some(last) = last else { return };
+        self.envoys.retain(|_, envoy| !gone(envoy));
+        self.forgotten = self.forgotten.max(Some(last));
+        for split in self.splits.values_mut() {
+            split
+                .stood
+                .retain(|(envoy, _), _| self.envoys.contains_key(envoy));
         }
     }
 
@@ -184,6 +222,7 @@ impl Tally {
         if readings.is_empty() && !self.splits.contains_key(&item.split) {
             return None;
         }
+        let forgotten = self.forgotten;
         let split = self.splits.entry(item.split.clone()).or_insert_with(|| Split {
             since: at,
             at,
@@ -198,8 +237,14 @@ impl Tally {
                 let fresh = match split.stood.insert(key, now) {
                     Some(_) if *restarted => now,
                     Some(before) => now.since(before),
-                    // Seen for the first time: all of it is ours if the Envoy is younger than our counting.
-                    None if reading.started.is_some_and(|s| s > split.since) => now,
+                    // Seen for the first time: all of it is ours if the Envoy is younger than our counting, and than the last
+                    // word of any that is forgotten, which it may be.
+                    None if reading
+                        .started
+                        .is_some_and(|s| s > split.since && forgotten.is_none_or(|last| s > last)) =>
+                    {
+                        now
+                    }
                     None => Pair::default(),
                 };
                 let sum = split.sums.entry(backend.clone()).or_default();
@@ -321,6 +366,43 @@ mod tests {
         }
         let vm = BackendName::new("vm").unwrap();
         assert_eq!(last.unwrap().requests[&vm], u64::MAX);
+    }
+
+    /// One that comes back after it was forgotten is counted from where it then stands, and never twice.
+    #[test]
+    fn an_envoy_that_nobody_read_for_long_is_forgotten_and_not_counted_twice() {
+        let mut tally = Tally::default();
+        let items = [item(8080)];
+        let reading = |name: &str, now: i64, started: i64, n: u64| {
+            let stats = json!({"stats": [
+                {"name": "server.uptime", "value": now - started},
+                {"name": "cluster.default_checkout__fra_msvc_8080.upstream_rq_completed", "value": n},
+            ]});
+            Reading::of(name.to_owned(), &stats, at(now)).unwrap()
+        };
+        let mut counted = |now: i64, readings: &[Reading]| {
+            let counts = tally.take(&items, readings, CountScope::Zone, at(now)).remove(0);
+            let vm = BackendName::new("vm").unwrap();
+            (
+                counts.unwrap().requests[&vm],
+                tally.envoys.len(),
+                tally.splits.values().next().unwrap().stood.len(),
+            )
+        };
+        assert_eq!(counted(0, &[reading("first", 0, -100, 5)]), (0, 1, 1));
+        assert_eq!(
+            counted(
+                100,
+                &[reading("first", 100, -100, 6), reading("pod", 100, 50, 10)]
+            ),
+            (11, 2, 2)
+        );
+        assert_eq!(counted(3_650, &[reading("first", 3_650, -100, 6)]), (11, 2, 2));
+        assert_eq!(counted(3_800, &[reading("first", 3_800, -100, 7)]), (12, 1, 1));
+        // The same process again, and a new one under its name.
+        assert_eq!(counted(3_900, &[reading("pod", 3_900, 50, 30)]).0, 12);
+        assert_eq!(counted(3_950, &[reading("pod", 3_950, 50, 31)]).0, 13);
+        assert_eq!(counted(4_000, &[reading("new", 4_000, 3_990, 4)]).0, 17);
     }
 
     proptest! {

@@ -139,3 +139,48 @@ async fn callers_are_counted_by_their_own_metrics() {
     let proof = driver.prove(&items).await.remove(0);
     assert_eq!((proof.evidence, proof.coverage.of), (Evidence::Unknown, 2));
 }
+
+/// Two replicas behind one address answer in turn: that is no restart, and whose they are is asked once of each.
+#[tokio::test]
+async fn replicas_of_a_control_plane_are_no_restarts() {
+    let _first = tokio_rustls::rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let turn = Arc::new(Mutex::new((0_usize, vec!["cp-1", "cp-2"], 0_usize)));
+    let (who, asked) = (Arc::clone(&turn), Arc::clone(&turn));
+    let root = move || async move {
+        let mut turn = who.lock().unwrap();
+        turn.0 += 1;
+        let name = turn.1[turn.0 % turn.1.len()];
+        json!({"version": "2.14.3", "instanceId": name}).to_string()
+    };
+    let services = move || async move {
+        asked.lock().unwrap().2 += 1;
+        own("use1")
+    };
+    let control_plane = Router::new()
+        .route("/", get(root))
+        .route("/meshes/default/meshservices", get(services))
+        .route("/meshes/default/meshhttproutes", get(|| async { NOTHING }))
+        .route("/meshes/default/meshtcproutes", get(|| async { NOTHING }));
+    let control_plane = serve(control_plane).await;
+    let driver = Cluster::new().driver_with_rest(&format!("http://{control_plane}"), None);
+    let items = [Arc::new(item([9000, 1000], 7))];
+    for _ in 0..4 {
+        driver.observe(&mesh(), &items).await.unwrap();
+    }
+    assert_eq!(turn.lock().unwrap().2, 2, "once of each");
+    let all = async |n: usize| {
+        let mut all = std::collections::BTreeSet::new();
+        for _ in 0..n {
+            all.insert(driver.pulse().await.unwrap());
+        }
+        all
+    };
+    all(2).await;
+    assert_eq!(all(6).await.len(), 1, "both were heard of");
+    let before = driver.pulse().await.unwrap();
+    turn.lock().unwrap().1 = vec!["cp-1", "cp-3"];
+    all(2).await;
+    let after = all(4).await;
+    assert_eq!(after.len(), 1);
+    assert!(!after.contains(&before), "one of them was restarted");
+}

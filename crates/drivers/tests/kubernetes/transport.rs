@@ -202,6 +202,29 @@ async fn nobody_somebody_else_and_nobody_we_trust() {
     );
 }
 
+/// Four watches and a look need a token at once: the program is started once, ends with its time limit, and what is told is
+/// that it hangs, and not that the cluster does not answer.
+#[tokio::test(start_paused = true)]
+async fn a_plugin_that_hangs_is_named_and_started_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = format!("echo run >> {}/runs; exec sleep 600", dir.path().display());
+    let user = json!({"exec": {
+        "apiVersion": "client.authentication.k8s.io/v1", "command": "sh", "args": ["-c", script], "interactiveMode": "Never",
+    }});
+    let driver = open(kubeconfig(dir.path(), "https://127.0.0.1:1", None, user)).unwrap();
+    let began = tokio::time::Instant::now();
+    let look = driver.observe(&mesh(), &[Arc::new(item([1, 9999], 1))]).await;
+    let pulse = driver.pulse().await;
+    for error in [look.unwrap_err(), pulse.unwrap_err()] {
+        assert!(error.what.contains("credential plugin sh"), "{error}");
+        assert!(error.why.contains("did not end within 10 s"), "{error}");
+        assert_eq!(error.fault, Fault::Away, "it may pass");
+    }
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    let runs = std::fs::read_to_string(dir.path().join("runs")).unwrap_or_default();
+    assert!(runs.lines().count() <= 1, "{runs}");
+}
+
 fn refused(cluster: Access) -> String {
     match open(cluster) {
         Ok(_) => panic!("it can be used"),

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test: what is not there ends it")]
 
+mod elsewhere;
 mod stage;
 
 use std::collections::BTreeMap;

@@ -57,7 +57,10 @@ pub(super) fn judge(
         let grown = |now: &BTreeMap<BackendName, u64>, base: Option<&BTreeMap<BackendName, u64>>| -> u64 {
             let of = |name: &BackendName| now.get(name).copied().unwrap_or(0);
             let was = |name: &BackendName| base.and_then(|base| base.get(name).copied()).unwrap_or(0);
-            gaining.iter().map(|name| of(name).saturating_sub(was(name))).sum()
+            gaining
+                .iter()
+                .map(|name| of(name).saturating_sub(was(name)))
+                .sum()
         };
         let here = (
             grown(&counts.requests, base.map(|base| &base.requests)),

@@ -45,7 +45,11 @@ fn from_vm_to_eks_in_two_bites_and_two_waves() {
     let bake = |split: &mut Split| split.transition.bake = SignedDuration::from_secs(60);
     world.commit(declared(&[("eks", 100)], bake));
     world.dead.insert(backend("eks"));
-    look(&mut world, &mut story, "100 % to eks is committed while eks is not up anywhere");
+    look(
+        &mut world,
+        &mut story,
+        "100 % to eks is committed while eks is not up anywhere",
+    );
     world.dead.clear();
     world.pass(5);
     look(&mut world, &mut story, "eks is up");
@@ -69,7 +73,11 @@ fn from_vm_to_eks_in_two_bites_and_two_waves() {
     world.cut.clear();
     world.follow(&zone("par"));
     world.count("fra/a", "eks", 5_000, 2);
-    look(&mut world, &mut story, "par is back and proves it; 5000 requests, 2 failed");
+    look(
+        &mut world,
+        &mut story,
+        "par is back and proves it; 5000 requests, 2 failed",
+    );
     insta::assert_snapshot!(story);
 }
 
@@ -82,7 +90,11 @@ fn a_revert_wins_in_mid_way() {
     world.follow(&zone("fra"));
     world.cut.insert(zone("par"));
     world.dead.insert(backend("eks"));
-    look(&mut world, &mut story, "eks dies, fra runs half, par was cut off before");
+    look(
+        &mut world,
+        &mut story,
+        "eks dies, fra runs half, par was cut off before",
+    );
     world.commit(plain(&[("vm", 100)]));
     look(&mut world, &mut story, "git revert");
     world.follow(&zone("fra"));
@@ -104,7 +116,11 @@ fn a_bad_verdict_and_an_abort_go_back_and_stay_back() {
     world.all_follow();
     world.count("fra/a", "eks", 900, 180);
     world.count("fra/a", "vm", 900, 1);
-    look(&mut world, &mut story, "wave 1 proves it, 180 of 900 requests to eks fail");
+    look(
+        &mut world,
+        &mut story,
+        "wave 1 proves it, 180 of 900 requests to eks fail",
+    );
     world.all_follow();
     look(&mut world, &mut story, "all zones prove that they are back");
     look(&mut world, &mut story, "nothing new is committed");
@@ -112,7 +128,10 @@ fn a_bad_verdict_and_an_abort_go_back_and_stay_back() {
     world.counts.clear();
     look(&mut world, &mut story, "20 % is committed");
     world.all_follow();
-    world.orders.aborts.insert(checkout(), "it was aborted: \"too slow\", says ada".to_owned());
+    world
+        .orders
+        .aborts
+        .insert(checkout(), "it was aborted: \"too slow\", says ada".to_owned());
     look(&mut world, &mut story, "abort");
     world.orders.aborts.clear();
     world.all_follow();
@@ -127,7 +146,11 @@ fn what_is_frozen_waits_but_for_reverts() {
     let mut world = World::new(plain(&[("vm", 100)]));
     let mut story = String::new();
     world.commit(declared(&[("eks", 100)], |split| split.freeze = Freeze::Always));
-    look(&mut world, &mut story, "100 % to eks and `freeze: true` are committed");
+    look(
+        &mut world,
+        &mut story,
+        "100 % to eks and `freeze: true` are committed",
+    );
     world.commit(plain(&[("eks", 100)]));
     look(&mut world, &mut story, "without the freeze");
     world.all_follow();
@@ -176,7 +199,14 @@ fn what_is_dead_is_left_at_once() {
 }
 
 /// What a transition may depend on.
-type Key = (u64, Vec<String>, BTreeSet<ZoneName>, BTreeSet<BackendName>, String, bool);
+type Key = (
+    u64,
+    Vec<String>,
+    BTreeSet<ZoneName>,
+    BTreeSet<BackendName>,
+    String,
+    bool,
+);
 
 fn key(world: &World, target: u64) -> Key {
     let zones = world.declaration.zones.keys().map(|zone| {
@@ -193,8 +223,17 @@ fn key(world: &World, target: u64) -> Key {
         let from: Vec<_> = motion.from.values().map(|item| weights(item)).collect();
         format!("{:?} {origin:?} {from:?}", motion.leg)
     });
-    let rested = course.map(|course| (course.settled, course.previous.clone(), course.quarantine.is_some()));
-    let long = world.runs.values().all(|(_, since)| world.now.duration_since(*since).as_secs() > 30);
+    let rested = course.map(|course| {
+        (
+            course.settled,
+            course.previous.clone(),
+            course.quarantine.is_some(),
+        )
+    });
+    let long = world
+        .runs
+        .values()
+        .all(|(_, since)| world.now.duration_since(*since).as_secs() > 30);
     (
         target,
         zones.collect(),
@@ -300,14 +339,20 @@ fn every_order_of_facts_in_a_small_world() {
             push(target, format!("{zone} follows"), &|world| {
                 world.follow(&zone);
             });
-            push(target, format!("cut {zone}"), &|world| toggle(&mut world.cut, &zone));
+            push(target, format!("cut {zone}"), &|world| {
+                toggle(&mut world.cut, &zone);
+            });
         }
         for name in ["eks", "vm"] {
-            push(target, format!("dead {name}"), &|world| toggle(&mut world.dead, &backend(name)));
+            push(target, format!("dead {name}"), &|world| {
+                toggle(&mut world.dead, &backend(name));
+            });
         }
         push(target, "31 s".to_owned(), &|world| world.pass(31));
         for other in (0..3).filter(|other| *other != target) {
-            push(other, format!("commit {other}"), &|world| world.commit(plain(targets[usize::try_from(other).unwrap()])));
+            push(other, format!("commit {other}"), &|world| {
+                world.commit(plain(targets[usize::try_from(other).unwrap()]));
+            });
         }
         push(target, "abort".to_owned(), &|world| {
             world.orders.aborts.insert(checkout(), "aborted".to_owned());
@@ -327,7 +372,6 @@ fn every_order_of_facts_in_a_small_world() {
         }
     }
     assert!(states > 2_000 && plans > 1_000, "{states} states, {plans} plans");
-    println!("{states} states, {plans} plans");
 }
 
 fn toggle<T: Ord + Clone>(set: &mut BTreeSet<T>, value: &T) {

@@ -41,7 +41,9 @@ impl Senses for World {
 
     fn runs(&self, item: &Item) -> Runs {
         match self.runs.get(&item.zone) {
-            Some((running, since)) if running.digest == item.digest && running.generation == item.generation => {
+            Some((running, since))
+                if running.digest == item.digest && running.generation == item.generation =>
+            {
                 Runs::Proven { since: *since }
             }
             Some((running, _)) => Runs::Not(format!("still drives generation {}", running.generation)),
@@ -50,7 +52,11 @@ impl Senses for World {
     }
 
     fn resolves(&self, item: &Item) -> Result<(), String> {
-        match item.weighted().into_iter().find(|backend| self.dead.contains(*backend)) {
+        match item
+            .weighted()
+            .into_iter()
+            .find(|backend| self.dead.contains(*backend))
+        {
             Some(dead) => Err(format!("backend {dead} is not ready for zone {}", item.zone)),
             None => Ok(()),
         }
@@ -173,7 +179,10 @@ impl World {
 
     /// The zone's running weights of the default route.
     pub(crate) fn weights(&self, zone: &ZoneName) -> BTreeMap<BackendName, u32> {
-        self.runs.get(zone).map(|(item, _)| weights(item)).unwrap_or_default()
+        self.runs
+            .get(zone)
+            .map(|(item, _)| weights(item))
+            .unwrap_or_default()
     }
 
     pub(crate) fn leg(&self) -> Option<Leg> {
@@ -207,7 +216,10 @@ impl World {
             .zones
             .keys()
             .map(|zone| {
-                let planned = self.item(zone).map(|item| percent(&weights(&item))).unwrap_or_default();
+                let planned = self
+                    .item(zone)
+                    .map(|item| percent(&weights(&item)))
+                    .unwrap_or_default();
                 let runs = percent(&self.weights(zone));
                 if planned == runs {
                     format!("{zone} {runs}")
@@ -229,7 +241,11 @@ impl World {
                 line.push_str(&format!(", wave {wave}"));
             }
             for wait in &stands.waits {
-                let zone = wait.zone.as_ref().map(|zone| format!("zone {zone}: ")).unwrap_or_default();
+                let zone = wait
+                    .zone
+                    .as_ref()
+                    .map(|zone| format!("zone {zone}: "))
+                    .unwrap_or_default();
                 line.push_str(&format!("\n         waits: {zone}{}", wait.why));
             }
             line.push_str(&format!("\n         next: {}", stands.next));

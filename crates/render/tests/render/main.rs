@@ -1,6 +1,7 @@
 //! The render room from outside: a declaration as people write it, planned, rendered, and read back from what a control
 //! plane and an Envoy would make of it. `kuma` is the test's own, independent idea of what Kuma does with a policy.
 
+mod difference;
 mod golden;
 mod kuma;
 mod port_names;
