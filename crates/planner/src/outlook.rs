@@ -1,8 +1,12 @@
 //! Where a transition stands, for people: what it waits for, and what happens next. Made with each look at it, kept nowhere.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use weir_model::ZoneName;
+
+use crate::facts::ProvenWeights;
 
 /// What a split that is not at rest is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -30,6 +34,9 @@ pub enum Phase {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Outlook {
+    /// What is declared, and not everywhere yet: weights by route, then backend.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub declared: ProvenWeights,
     /// What it does.
     pub phase: Phase,
     /// The bite that was taken last; 0 before the first.

@@ -14,6 +14,7 @@ use weir_model::{
 
 use crate::canonical;
 use crate::course::Items;
+use crate::facts::ProvenWeights;
 use crate::outlook::{Outlook, Phase, Wait};
 use crate::plan::{Destination, Digest, Generation, Item, ItemRoute, Plan, PlanId, SplitPlan};
 use crate::precedence;
@@ -186,7 +187,8 @@ fn make(
                 };
                 let (next, stands) =
                     transition::advance(&turn, &mut |item| whole.item_after(item, past, work));
-                if let Some(stands) = stands {
+                if let Some(mut stands) = stands {
+                    stands.declared = weights(&turn.wanted);
                     outlook.insert(name.clone(), stands);
                 }
                 if next.is_some() {
@@ -245,9 +247,18 @@ fn make(
     Ok(Some(plan))
 }
 
+/// The declared weights, which are the same for every zone.
+fn weights(wanted: &BTreeMap<ZoneName, Item>) -> ProvenWeights {
+    let routes = wanted.values().next().into_iter().flat_map(|item| &item.routes);
+    routes
+        .map(|route| (route.name.clone(), route.weights.clone()))
+        .collect()
+}
+
 /// What may not come or go now.
 fn waiting(why: &str, until: Option<Timestamp>, next: &str) -> Outlook {
     Outlook {
+        declared: BTreeMap::new(),
         phase: Phase::Frozen,
         bite: 0,
         bites: 1,

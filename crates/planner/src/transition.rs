@@ -172,6 +172,7 @@ impl Turn<'_> {
             .unwrap_or(1);
         let waves = self.waves(&before.items);
         let outlook = |phase, waits, next: &str| Outlook {
+            declared: BTreeMap::new(),
             phase,
             bite: 0,
             bites,
@@ -296,6 +297,7 @@ impl Turn<'_> {
         let items = &self.before.items;
         let waves = self.waves(&motion.from);
         let outlook = |phase, waits, next: String, until| Outlook {
+            declared: BTreeMap::new(),
             phase,
             bite,
             bites,
@@ -733,6 +735,7 @@ fn wait(why: String) -> Wait {
 
 fn returning(why: &str, waits: Vec<Wait>) -> Outlook {
     Outlook {
+        declared: BTreeMap::new(),
         phase: Phase::Return,
         bite: 0,
         bites: 0,
@@ -747,6 +750,7 @@ fn returning(why: &str, waits: Vec<Wait>) -> Outlook {
 
 fn quarantined(quarantine: &Quarantine) -> Outlook {
     Outlook {
+        declared: BTreeMap::new(),
         phase: Phase::Quarantined,
         bite: 0,
         bites: 0,
