@@ -475,6 +475,7 @@ impl Planning {
                         commits: &rows,
                         in_force,
                         plan,
+                        first_of: &[],
                         events: &events,
                     },
                 )
