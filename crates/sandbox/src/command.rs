@@ -214,7 +214,7 @@ pub fn run(line: Line) -> anyhow::Result<ExitCode> {
                         })
                         .await?;
                     }
-                    Command::Keeper | Command::Tour(_) => {}
+                    Command::Keeper | Command::Tour(_) | Command::Soak(_) => {}
                 }
                 Ok(ExitCode::SUCCESS)
             }
