@@ -21,6 +21,7 @@ use crate::reader::At;
 pub(crate) fn declaration(drafts: &Drafts, diagnostics: &mut Vec<Diagnostic>) -> Declaration {
     let mut check = Check {
         zones: BTreeMap::new(),
+        detached: BTreeMap::new(),
         drafts,
         diagnostics,
     };
@@ -45,11 +46,13 @@ pub(crate) fn declaration(drafts: &Drafts, diagnostics: &mut Vec<Diagnostic>) ->
 struct Check<'d> {
     /// Every zone with a name, however broken; the platform where it is known.
     zones: BTreeMap<ZoneName, Option<Platform>>,
+    /// The detached ones, and where each says so.
+    detached: BTreeMap<ZoneName, &'d Place>,
     drafts: &'d Drafts,
     diagnostics: &'d mut Vec<Diagnostic>,
 }
 
-impl Check<'_> {
+impl<'d> Check<'d> {
     fn push(&mut self, diagnostic: Diagnostic) {
         self.diagnostics.push(diagnostic);
     }
@@ -105,7 +108,7 @@ impl Check<'_> {
         })
     }
 
-    fn zones(&mut self, drafts: &[ZoneDraft]) -> BTreeMap<ZoneName, Zone> {
+    fn zones(&mut self, drafts: &'d [ZoneDraft]) -> BTreeMap<ZoneName, Zone> {
         let mut zones = BTreeMap::new();
         let mut first: BTreeMap<&ZoneName, &Place> = BTreeMap::new();
         let mut kuma: BTreeMap<DnsLabel, (&ZoneName, &Place)> = BTreeMap::new();
@@ -123,6 +126,9 @@ impl Check<'_> {
             }
             first.insert(name, place);
             self.zones.insert(name.clone(), draft.platform);
+            if let ZoneState::Detached(at) = &draft.state {
+                self.detached.insert(name.clone(), at);
+            }
             let (kuma_zone, shown) = match &draft.kuma_zone {
                 None => continue,
                 Some(KumaZone::Own) => match DnsLabel::new(name.as_str()) {
@@ -147,7 +153,7 @@ impl Check<'_> {
             let detached = match draft.state {
                 ZoneState::Unreadable => continue,
                 ZoneState::Attached => false,
-                ZoneState::Detached => true,
+                ZoneState::Detached(_) => true,
             };
             if let (Some(platform), Some(wave), Some(freeze)) =
                 (draft.platform, draft.wave, draft.freeze.clone())

@@ -165,6 +165,18 @@ codes! {
     BAD_WINDOW = "0604";
     /// A time zone that does not exist.
     UNKNOWN_TIME_ZONE = "0605";
+    /// Weight on a backend of a detached zone.
+    DETACHED_WEIGHT = "0606";
+    /// More weight than the backend has capacity for.
+    OVER_CAPACITY = "0607";
+    /// A fallback to the backend that is down, or to one twice.
+    BAD_FALLBACK = "0608";
+    /// A fallback to a backend that has no capacity for it.
+    FALLBACK_CAPACITY = "0609";
+    /// A fallback to a backend of a detached zone.
+    FALLBACK_DETACHED = "0610";
+    /// Steps that each close connections.
+    STEPS_CLOSE = "0611";
 
     /// The commit has no directory at the source's path.
     NO_SUCH_PATH = "0901";

@@ -73,7 +73,8 @@ pub(crate) struct ZoneDraft {
 pub(crate) enum ZoneState {
     Unreadable,
     Attached,
-    Detached,
+    /// Where it says so.
+    Detached(Place),
 }
 
 /// The zone's name in Kuma.
@@ -147,6 +148,13 @@ pub(crate) struct BackendDraft {
     pub(crate) capacity: Option<Option<At<BasisPoints>>>,
 }
 
+impl BackendDraft {
+    /// The capacity, where it is given and could be read.
+    pub(crate) fn capacity(&self) -> Option<&At<BasisPoints>> {
+        self.capacity.as_ref()?.as_ref()
+    }
+}
+
 #[derive(Debug)]
 pub(crate) enum Namespace {
     Absent,
@@ -170,6 +178,23 @@ pub(crate) struct RouteDraft {
     pub(crate) name: Option<At<RouteName>>,
     pub(crate) matches: Matches,
     pub(crate) weights: Weights,
+}
+
+impl RouteDraft {
+    /// Takes what no other route takes.
+    pub(crate) fn is_default(&self) -> bool {
+        match &self.matches {
+            Matches::Absent => true,
+            Matches::Given(at) => at.value.is_any(),
+            Matches::Unreadable(_) => false,
+        }
+    }
+
+    /// A backend's weight here, where it could be read.
+    pub(crate) fn weight(&self, backend: &BackendName) -> Option<&At<BasisPoints>> {
+        let mut found = self.weights.found.iter();
+        found.find(|(name, _)| name.value == *backend)?.1.as_ref()
+    }
 }
 
 #[derive(Debug)]

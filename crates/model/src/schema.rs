@@ -10,8 +10,8 @@ use crate::shape::{self, Field, Form, Shape};
 /// Where the schema says it lives.
 const ID: &str = "https://weir.dev/schema/v1alpha1/weir.schema.json";
 
-/// A duration: the longer unit first, each once, at least one.
-const DURATION: &str = "^(?=.)([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$";
+/// A duration: the longer unit first, each once. That there is one at all is for the length.
+const DURATION: &str = "^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$";
 
 /// The schema of one document of any kind (JSON Schema 2020-12).
 pub fn json_schema() -> Value {
@@ -122,7 +122,7 @@ fn field(field: &Field) -> Value {
         Form::Flag => json!({"type": "boolean"}),
         Form::PerCent { zero: true } => json!({"type": "number", "minimum": 0, "maximum": 100}),
         Form::PerCent { zero: false } => json!({"type": "number", "exclusiveMinimum": 0, "maximum": 100}),
-        Form::Duration(_, _) => json!({"type": "string", "pattern": DURATION}),
+        Form::Duration(_, _) => json!({"type": "string", "pattern": DURATION, "minLength": 2}),
         Form::Freeze(shape) => json!({"oneOf": [{"type": "boolean"}, object(shape)]}),
         Form::Days => json!({
             "type": "array",

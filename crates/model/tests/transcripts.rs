@@ -209,3 +209,86 @@ fn protocols_have_their_own_rules() {
             .join("\n")
     );
 }
+
+/// All that can be wrong with how weights move, each told once where it stands; one mistake is one diagnostic.
+#[test]
+fn transitions_are_checked_whole() {
+    let base = format!(
+        "{BASE}---
+apiVersion: weir.dev/v1alpha1
+kind: Zone
+metadata: {{name: old}}
+spec: {{platform: vm, state: detached, freeze: on}}
+"
+    )
+    .replace(
+        "metadata: {name: shop}\n",
+        "metadata: {name: shop}\nspec:\n  transition: {maxStep: 25, bake: 8d, verify: {requests: 0, insufficient: wait}}\n",
+    );
+    let split = "\
+apiVersion: weir.dev/v1alpha1
+kind: Split
+metadata: {name: checkout}
+spec:
+  service: checkout
+  port: 8080
+  protocol: http
+  backends:
+    vm: {zone: fra, capacity: 50.5}
+    eks: {zone: use1, namespace: shop, capacity: 101}
+    lab: {zone: use1, namespace: lab, capacity: 60}
+    old: {zone: old}
+  routes:
+    - name: beta
+      match: {path: {prefix: /beta}}
+      weights: {old: 5, vm: 95}
+    - name: default
+      weights: {vm: 50.51, eks: 30, lab: 19.49}
+  transition: {maxStep: 0, bake: 90, verify: {within: 1.5h}}
+  streaming: \"true\"
+  freeze:
+    windows:
+      - {days: [Friday, sat, sat], from: 9:00, to: \"25:00\"}
+      - {from: \"24:00\", to: \"06:00\", timeZone: Berlin}
+      - {from: \"06:00\", to: \"06:00\"}
+      - {days: [], from: \"06:00\"}
+  fallback:
+    eks: [lab, old, lab, ek]
+    lab: {to: [], after: 2h, recover: 1s}
+    vm: {after: 1s}
+    old: 7
+    gone: vm
+";
+    insta::assert_snapshot!(rendered(&[
+        file("main", "base.yaml", base),
+        file("main", "checkout.yaml", split),
+    ]));
+}
+
+/// The Federation's steps are every split's, and their price is told where connections are long-lived.
+#[test]
+fn steps_have_a_price_for_long_connections() {
+    let base = BASE.replace(
+        "metadata: {name: shop}\n",
+        "metadata: {name: shop}\nspec: {transition: {maxStep: 30}}\n",
+    );
+    let with = |protocol: &str, more: &str| {
+        let plain = split(protocol, "");
+        let text = String::from_utf8(plain.bytes.to_vec()).unwrap();
+        let files = [
+            file("main", "base.yaml", base.clone()),
+            file("main", "checkout.yaml", format!("{text}{more}")),
+        ];
+        rendered(&files)
+    };
+    assert_eq!(with("http", ""), "");
+    assert_eq!(with("tcp", "  transition: {maxStep: 100}\n"), "");
+    assert_eq!(with("grpc", "  streaming: false\n"), "");
+    insta::assert_snapshot!(
+        [
+            with("tcp", "  streaming: true\n"),
+            with("grpc", "  streaming: true\n")
+        ]
+        .join("\n")
+    );
+}

@@ -201,3 +201,49 @@ fn fallbacks_are_a_name_a_list_or_a_mapping() {
         [entry("eks", "lab,vm", 3, 300), entry("vm", "eks", 1, 60)]
     );
 }
+
+/// A detached zone's backends take nothing, also not as a fallback, and detaching it is one line and a weight.
+#[test]
+fn fallbacks_pass_over_detached_zones() {
+    let fallback = "  fallback: {eks: [vm, lab], lab: {to: vm}, vm: eks}";
+    let mut files = files("", "  state: detached", "", fallback);
+    let text = String::from_utf8(files[0].bytes.to_vec()).unwrap();
+    files[0].bytes = Arc::from(
+        text.replace("{vm: 90, eks: 10, lab: 0}", "{vm: 0, eks: 90, lab: 10}")
+            .as_bytes(),
+    );
+    let parsed = parse(&files);
+    let codes: Vec<String> = parsed.diagnostics.iter().map(|d| d.code.to_string()).collect();
+    assert_eq!(codes, ["WEIR0610", "WEIR0610"]);
+    assert!(!parsed.refused());
+    assert!(parsed.declaration.zones.values().next().unwrap().detached);
+    let left: Vec<(&str, Vec<&str>)> = only_split(&parsed)
+        .fallback
+        .iter()
+        .map(|(from, fallback)| (from.as_str(), fallback.to.iter().map(|to| to.as_str()).collect()))
+        .collect();
+    assert_eq!(left, [("eks", vec!["lab"]), ("vm", vec!["eks"])]);
+}
+
+/// What a fallback would have to take is what both have in the default route.
+#[test]
+fn capacity_counts_both_shares() {
+    let told = |capacity: &str, fallback: &str| -> Vec<String> {
+        let files = files(
+            "",
+            "",
+            &format!(", capacity: {capacity}"),
+            &format!("  fallback: {fallback}"),
+        );
+        parse(&files)
+            .diagnostics
+            .iter()
+            .map(|d| d.code.to_string())
+            .collect()
+    };
+    assert_eq!(told("99.99", "{eks: vm}"), ["WEIR0609"]);
+    assert_eq!(told("100", "{eks: vm}"), [] as [&str; 0]);
+    // Nothing falls back on it, or from what has nothing.
+    assert_eq!(told("90", "{vm: eks, lab: vm}"), [] as [&str; 0]);
+    assert_eq!(told("89.99", "{vm: eks}"), ["WEIR0607"]);
+}

@@ -31,6 +31,7 @@ impl Check<'_> {
         let routes = self.routes(draft);
         let transition = self.transition(draft);
         let fallback = self.fallbacks(draft);
+        self.takes(draft);
         let split = Split {
             name: draft.name.as_ref()?.value.clone(),
             service: draft.service.as_ref()?.value.clone(),
@@ -220,12 +221,7 @@ impl Check<'_> {
     /// Exactly one route without a match, and it is the last.
     fn defaults(&mut self, draft: &SplitDraft) -> bool {
         let routes = &draft.routes;
-        let is_default = |route: &&RouteDraft| match &route.matches {
-            Matches::Absent => true,
-            Matches::Given(at) => at.value.is_any(),
-            Matches::Unreadable(_) => false,
-        };
-        let defaults: Vec<&RouteDraft> = routes.found.iter().filter(is_default).collect();
+        let defaults: Vec<&RouteDraft> = routes.found.iter().filter(|route| route.is_default()).collect();
         let Some(first) = defaults.first() else {
             let Some(place) = routes.place.as_ref().filter(|_| routes.complete) else {
                 return false;
@@ -251,7 +247,7 @@ impl Check<'_> {
                 .help("keep one: it takes all requests that no other route takes"),
             );
         }
-        let last = routes.found.last().is_some_and(|last| is_default(&last));
+        let last = routes.found.last().is_some_and(RouteDraft::is_default);
         if !last && defaults.len() == 1 && routes.complete {
             self.push(
                 Diagnostic::error(
@@ -374,21 +370,7 @@ impl Check<'_> {
                 continue;
             }
             sound = false;
-            let known: Vec<&str> = draft
-                .backends
-                .found
-                .iter()
-                .map(|b| b.name.value.as_str())
-                .collect();
-            let help = match nearest(name.value.as_str(), known.iter().copied()) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("add it to `backends`; there are: {}", listed(known)),
-            };
-            let message = format!("this split has no backend `{}`", name.value);
-            self.push(
-                Diagnostic::error(codes::UNKNOWN_BACKEND, message, name.place.label("not a backend"))
-                    .help(help),
-            );
+            self.unknown_backend(draft, name);
         }
         if !weights.complete {
             return None;
@@ -406,6 +388,19 @@ impl Check<'_> {
             return None;
         }
         sound.then_some(values)
+    }
+
+    pub(super) fn unknown_backend(&mut self, draft: &SplitDraft, name: &At<BackendName>) {
+        let found = draft.backends.found.iter();
+        let known: Vec<&str> = found.map(|b| b.name.value.as_str()).collect();
+        let help = match nearest(name.value.as_str(), known.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("add it to `backends`; there are: {}", listed(known)),
+        };
+        let message = format!("this split has no backend `{}`", name.value);
+        self.push(
+            Diagnostic::error(codes::UNKNOWN_BACKEND, message, name.place.label("not a backend")).help(help),
+        );
     }
 
     fn sum(&mut self, route: &RouteDraft, sum: u32) {

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 
+use super::heading;
 use crate::codes;
 use crate::diagnostic::Diagnostic;
 use crate::freeze::{Day, Freeze, TimeOfDay, Window, WindowZone};
@@ -42,7 +43,7 @@ pub(super) fn freeze(reader: &mut Reader<'_>, entry: &Entry) -> Option<Freeze> {
     let mut sound = true;
     let mut windows = Vec::new();
     for item in items {
-        match window(reader, item, &entry.key_span) {
+        match window(reader, item) {
             Some(window) => windows.push(window),
             None => sound = false,
         }
@@ -50,8 +51,8 @@ pub(super) fn freeze(reader: &mut Reader<'_>, entry: &Entry) -> Option<Freeze> {
     sound.then_some(Freeze::Windows(windows))
 }
 
-fn window(reader: &mut Reader<'_>, node: &Node, owner: &crate::diagnostic::Span) -> Option<Window> {
-    let fields = reader.fields(node, &shape::WINDOW, owner)?;
+fn window(reader: &mut Reader<'_>, node: &Node) -> Option<Window> {
+    let fields = reader.fields(node, &shape::WINDOW, &heading(node))?;
     let days = match fields.get("days") {
         None => Some(Day::ALL.into()),
         Some(entry) => days(reader, entry),

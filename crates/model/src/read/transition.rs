@@ -4,7 +4,8 @@
 
 use jiff::SignedDuration;
 
-use super::{weight_text, word};
+use super::split::weight_text;
+use super::word;
 use crate::codes;
 use crate::diagnostic::Diagnostic;
 use crate::draft::{FallbackDraft, Fallbacks, TransitionDraft};
