@@ -108,6 +108,7 @@ pub async fn recall(ledger: &Ledger, federation: &FederationName) -> Result<Opti
         platforms: Arc::new(ledger.platforms().await?),
         commits: Arc::new(ledger.in_force().await?),
         outlook: Arc::default(),
+        looked: false,
     }))
 }
 
@@ -522,6 +523,7 @@ impl Planning {
             platforms: Arc::new(platforms),
             commits,
             outlook: Arc::new(accepted.outlook),
+            looked: true,
         };
         self.in_force.send_if_modified(|now| {
             let changes = now.as_ref() != Some(&next);

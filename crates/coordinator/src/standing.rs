@@ -3,17 +3,19 @@
 //! This is where I9 is kept: converged is only what was read back from the live configuration, for exactly the item in the
 //! plan, by every agent of the zone, each heard from lately. Silence is stale, not agreement.
 
+mod transition;
+
+pub(crate) use transition::told;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use weir_model::{SplitName, ZoneName};
 use weir_planner::{
-    CountScope, Counts, Evidence, Generation, Item, ItemFact, ItemState, Plan, Proof, Verdict,
+    CountScope, Counts, Evidence, Generation, Item, ItemFact, ItemState, Outlook, Plan, Proof, Verdict,
 };
-use weir_wire::api::{
-    AgentNote, AgentStatus, Percent, RouteWeights, SplitInZone, SplitStatus, Standing, ZoneStatus,
-};
+use weir_wire::api::{AgentNote, AgentStatus, SplitInZone, SplitStatus, Standing, ZoneStatus};
 
 use crate::fleet::{Agent, Fleet};
 
@@ -245,8 +247,12 @@ fn disagreement(item: &Item, proof: &Proof) -> Option<(Standing, String)> {
     None
 }
 
-/// One split.
-pub fn split(sight: Sight<'_>, name: &SplitName) -> Option<SplitStatus> {
+/// What planning last saw of splits that are not at rest; none while it has not looked since the start.
+pub type Outlooks<'a> = Option<&'a BTreeMap<SplitName, Outlook>>;
+
+/// One split. Converged is one that is where Git declares it: zones that prove what they were told are not enough while
+/// that is another thing.
+pub fn split(sight: Sight<'_>, outlooks: Outlooks<'_>, name: &SplitName) -> Option<SplitStatus> {
     let split = sight.plan.splits.get(name)?;
     let newest = split.items.values().max_by_key(|item| item.generation)?;
     let zones: Vec<SplitInZone> = split
@@ -254,45 +260,40 @@ pub fn split(sight: Sight<'_>, name: &SplitName) -> Option<SplitStatus> {
         .iter()
         .map(|(zone, item)| split_in_zone(sight, zone, item))
         .collect();
+    let outlook = outlooks.and_then(|all| all.get(name));
+    let declared = transition::declared(newest, outlook);
+    let worst = zones.iter().map(|z| z.standing).max();
+    let whole = transition::stands(
+        outlooks.is_some(),
+        outlook,
+        split.course.as_ref(),
+        &declared,
+        &zones,
+    );
+    let standing = worst.unwrap_or(Standing::Unknown);
     Some(SplitStatus {
         name: name.to_string(),
         service: newest.service.to_string(),
         port: newest.port,
         protocol: crate::words::protocol(newest.protocol).to_owned(),
-        declared: declared(newest),
+        declared,
         commit: newest.commit.to_string(),
         generation: newest.generation.0,
-        standing: zones
-            .iter()
-            .map(|z| z.standing)
-            .max()
-            .unwrap_or(Standing::Unknown),
+        standing: whole.as_ref().map_or(standing, |(floor, _)| standing.max(*floor)),
+        reason: whole.map(|(_, why)| why),
         since: sight.made(newest.generation).to_string(),
+        transition: outlook.map(transition::shown),
         zones,
     })
 }
 
 /// All splits, by name.
-pub fn splits(sight: Sight<'_>) -> Vec<SplitStatus> {
+pub fn splits(sight: Sight<'_>, outlooks: Outlooks<'_>) -> Vec<SplitStatus> {
     sight
         .plan
         .splits
         .keys()
-        .filter_map(|name| split(sight, name))
-        .collect()
-}
-
-fn declared(item: &Item) -> RouteWeights {
-    item.routes
-        .iter()
-        .map(|route| {
-            let weights = route
-                .weights
-                .iter()
-                .map(|(backend, weight)| (backend.to_string(), Percent(*weight)))
-                .collect();
-            (route.name.to_string(), weights)
-        })
+        .filter_map(|name| split(sight, outlooks, name))
         .collect()
 }
 
@@ -328,6 +329,7 @@ pub fn split_in_zone(sight: Sight<'_>, zone: &ZoneName, item: &Item) -> SplitInZ
         proven_at: None,
         seen: 0,
         of: 0,
+        told: transition::told(item),
         weights: None,
         counted: BTreeMap::new(),
         failed: BTreeMap::new(),
@@ -363,18 +365,7 @@ pub fn split_in_zone(sight: Sight<'_>, zone: &ZoneName, item: &Item) -> SplitInZ
             if let Some(proof) = &fact.proof {
                 shown.evidence = proof.evidence;
                 shown.proven_at = Some(proof.at.to_string());
-                shown.weights = proof.weights.as_ref().map(|routes| {
-                    routes
-                        .iter()
-                        .map(|(route, weights)| {
-                            let weights = weights
-                                .iter()
-                                .map(|(backend, weight)| (backend.to_string(), Percent(*weight)))
-                                .collect();
-                            (route.to_string(), weights)
-                        })
-                        .collect()
-                });
+                shown.weights = proof.weights.as_ref().map(|of| transition::shares(of.iter()));
             }
         }
     }

@@ -21,6 +21,15 @@ pub struct InForce {
     pub commits: Arc<BTreeMap<SourceName, CommitId>>,
     /// Splits that are not at rest where they are declared, as planning last saw them.
     pub outlook: Arc<BTreeMap<SplitName, Outlook>>,
+    /// Whether planning has looked at what is declared since the start. Before that `outlook` says nothing.
+    pub looked: bool,
+}
+
+impl InForce {
+    /// What planning last saw of splits that are not at rest; none before it looked.
+    pub fn outlook(&self) -> Option<&BTreeMap<SplitName, Outlook>> {
+        self.looked.then_some(self.outlook.as_ref())
+    }
 }
 
 /// What is wrong right now. None of it touches traffic.

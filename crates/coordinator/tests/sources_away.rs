@@ -103,18 +103,14 @@ async fn a_source_that_is_away_holds_up_nobody_else_even_after_a_restart() {
         "{list}"
     );
     base.commit("revert", &[("a.yaml", &declaration("shop", "100", "0"))]);
-    coordinator
-        .until("/v1/splits", vm_has(100))
-        .await;
+    coordinator.until("/v1/splits", vm_has(100)).await;
     drop(coordinator);
 
     // A source that is new in the configuration and was never read declares nothing in force.
     let file = configure(dir.path(), &["base", "new", "search"]);
     let coordinator = Coordinator::start(&file).await;
     base.commit("shift again", &[("a.yaml", &declaration("shop", "70", "30"))]);
-    let list = coordinator
-        .until("/v1/splits", vm_has(70))
-        .await;
+    let list = coordinator.until("/v1/splits", vm_has(70)).await;
     assert_eq!(splits(&list), ["checkout", "search"]);
     Repository::with(&at("new"), &[("c.yaml", &split("new", "100", "0"))]);
     let list = coordinator

@@ -207,6 +207,19 @@ impl Ledger {
         Ok(row.map(|row| row.try_get(0)).transpose()?.flatten())
     }
 
+    /// Author and subject of a commit; none if it is not known any more.
+    ///
+    /// # Errors
+    /// The ledger cannot be read.
+    pub async fn authored(&self, commit: &CommitId) -> Result<Option<(String, String)>, LedgerError> {
+        let row =
+            sqlx::query("SELECT author, subject FROM commits WHERE commit_id = $1 ORDER BY id DESC LIMIT 1")
+                .bind(&commit.0)
+                .fetch_optional(&self.pool)
+                .await?;
+        row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
+    }
+
     /// Commits, newest first, at most `limit`, older than row `before` if given. With each row's number.
     ///
     /// # Errors

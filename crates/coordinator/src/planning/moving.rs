@@ -134,7 +134,9 @@ impl Planning {
         let mut only = unsettled(&known);
         let orders = &moving.orders;
         only.extend(orders.aborts.keys().chain(&orders.resumes).cloned());
-        if only.is_empty() {
+        // The first look after a start is at all: what waits without having moved stands in no plan.
+        let all = !known.looked;
+        if only.is_empty() && !all {
             return Ok(());
         }
         let commits: Vec<SourceCommit> = known
@@ -160,7 +162,7 @@ impl Planning {
                 senses: &senses,
                 orders: &orders,
                 reverts: false,
-                only: Some(&only),
+                only: Some(&only).filter(|_| !all),
             };
             let look = weir_planner::step(inputs, transit);
             let findings = match &look.planned {
@@ -227,6 +229,7 @@ impl Planning {
             next.plan = Arc::new(plan);
         }
         next.outlook = Arc::new(look.outlook);
+        next.looked = true;
         self.in_force.send_if_modified(|now| {
             let changes = now.as_ref() != Some(&next);
             *now = Some(next);
@@ -245,7 +248,9 @@ impl Planning {
     /// Whether anything is under way.
     pub(super) fn in_motion(&self) -> bool {
         let known = self.in_force.borrow();
-        known.as_ref().is_some_and(|known| !unsettled(known).is_empty())
+        known
+            .as_ref()
+            .is_some_and(|known| !known.looked || !unsettled(known).is_empty())
     }
 }
 
