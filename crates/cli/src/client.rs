@@ -1,4 +1,4 @@
-//! The client of the read API: asks, checks who answers, and turns every failure into words.
+//! The client of the API: asks and orders, checks who answers, and turns every failure into words.
 
 use std::error::Error as _;
 use std::path::{Path, PathBuf};
@@ -7,8 +7,9 @@ use std::time::Duration;
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderValue};
 use reqwest::{Response, StatusCode, Url};
 use rustls::CertificateError;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use weir_link::ViewerToken;
+use weir_link::PersonToken;
 use weir_wire::api::Problem;
 
 use crate::clock::Clock;
@@ -17,6 +18,22 @@ use crate::trouble::{Kind, Trouble};
 const CONNECT: Duration = Duration::from_secs(10);
 /// Silence after which a connection counts as lost: three of the coordinator's heartbeats.
 const SILENCE: Duration = Duration::from_secs(30);
+
+/// What was to be done, for whoever is not let in.
+#[derive(Debug, Clone, Copy)]
+struct Wanted {
+    verb: &'static str,
+    flag: &'static str,
+}
+
+const READING: Wanted = Wanted {
+    verb: "read",
+    flag: "--viewer",
+};
+const ORDERING: Wanted = Wanted {
+    verb: "order",
+    flag: "--operator",
+};
 
 /// A coordinator that can be asked.
 #[derive(Debug, Clone)]
@@ -56,7 +73,7 @@ impl Answer {
 impl Client {
     pub(crate) fn new(
         base: Url,
-        token: Option<ViewerToken>,
+        token: Option<PersonToken>,
         ca: Option<(&Path, Vec<reqwest::Certificate>)>,
     ) -> Result<Self, Trouble> {
         let mut http = reqwest::Client::builder()
@@ -101,6 +118,30 @@ impl Client {
     /// In words, whatever went wrong.
     pub async fn get(&self, path: &str) -> Result<Answer, Trouble> {
         let response = self.send(path, None, "application/json").await?;
+        self.answer(response).await
+    }
+
+    /// Orders something by a path of the API, such as `v1/freeze`.
+    ///
+    /// # Errors
+    /// In words, whatever went wrong, a refusal included.
+    pub async fn post(&self, path: &str, body: &impl Serialize) -> Result<Answer, Trouble> {
+        let mut request = self
+            .http
+            .post(self.at(path))
+            .header(ACCEPT, "application/json")
+            .json(body);
+        if let Some(token) = &self.token {
+            request = request.header(AUTHORIZATION, token.clone());
+        }
+        let response = request.send().await.map_err(|error| self.trouble(&error))?;
+        if response.status().is_success() {
+            return self.answer(response).await;
+        }
+        Err(self.refusal(response, ORDERING).await)
+    }
+
+    async fn answer(&self, response: Response) -> Result<Answer, Trouble> {
         let date = response.headers().get("date").and_then(|date| date.to_str().ok());
         let clock = Clock::of(date);
         let body = response.bytes().await.map_err(|error| self.trouble(&error))?;
@@ -122,13 +163,7 @@ impl Client {
     }
 
     async fn send(&self, path: &str, after: Option<u64>, accept: &'static str) -> Result<Response, Trouble> {
-        let mut url = self.base.clone();
-        let (path, query) = path
-            .split_once('?')
-            .map_or((path, None), |(path, query)| (path, Some(query)));
-        url.set_path(&format!("{}/{path}", self.base.path().trim_end_matches('/')));
-        url.set_query(query);
-        let mut request = self.http.get(url).header(ACCEPT, accept);
+        let mut request = self.http.get(self.at(path)).header(ACCEPT, accept);
         if let Some(token) = &self.token {
             request = request.header(AUTHORIZATION, token.clone());
         }
@@ -139,11 +174,21 @@ impl Client {
         if response.status().is_success() {
             return Ok(response);
         }
-        Err(self.refusal(response).await)
+        Err(self.refusal(response, READING).await)
+    }
+
+    fn at(&self, path: &str) -> Url {
+        let mut url = self.base.clone();
+        let (path, query) = path
+            .split_once('?')
+            .map_or((path, None), |(path, query)| (path, Some(query)));
+        url.set_path(&format!("{}/{path}", self.base.path().trim_end_matches('/')));
+        url.set_query(query);
+        url
     }
 
     /// What an answer says that is no answer to the question.
-    async fn refusal(&self, response: Response) -> Trouble {
+    async fn refusal(&self, response: Response, wanted: Wanted) -> Trouble {
         let status = response.status();
         let problem: Option<Problem> = match response.bytes().await {
             Ok(body) => serde_json::from_slice(&body).ok(),
@@ -157,16 +202,12 @@ impl Client {
             false => Kind::Refused,
         };
         if status == StatusCode::UNAUTHORIZED {
-            let what = format!("the coordinator at {} does not let you read", self.address());
+            let Wanted { verb, flag } = wanted;
+            let what = format!("the coordinator at {} does not let you {verb}", self.address());
+            let make = format!("`weir-coordinator token create --config F {flag} NAME`");
             let help = match self.token {
-                Some(_) => {
-                    "have a new token made by `weir-coordinator token create --config F --viewer NAME`, and give its \
-                     file as --token-file"
-                }
-                None => {
-                    "give --token-file FILE or set WEIR_TOKEN; `weir-coordinator token create --config F --viewer NAME` \
-                     makes a token"
-                }
+                Some(_) => format!("have a new token made by {make}, and give its file as --token-file"),
+                None => format!("give --token-file FILE or set WEIR_TOKEN; {make} makes a token"),
             };
             return Trouble::new(Kind::Refused, what, help).because(problem.message);
         }

@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::output::{Color, Exit, Output};
-use crate::{check, completions, events, explain, history, plan, status, zones};
+use crate::{check, completions, events, explain, history, plan, status, steer, zones};
 
 const CODES: &str = "\
 Exit codes:
@@ -14,7 +14,8 @@ Exit codes:
   4  status: stale or unknown
 
 status, zones, history and events ask the coordinator that --coordinator or
-WEIR_COORDINATOR names; the others work on files and open no connection.";
+WEIR_COORDINATOR names, and abort, freeze and resume order there; the others
+work on files and open no connection.";
 
 /// Declared traffic splits across Kuma zones: check them, plan them, see what runs.
 #[derive(Debug, Parser)]
@@ -44,8 +45,14 @@ pub enum Command {
     Status(status::Args),
     /// Show zones and their agents.
     Zones(zones::Args),
-    /// Show commits, what became of them and when each zone followed.
+    /// Show commits, or the steps of a split, and when each zone followed.
     History(history::Args),
+    /// Break off the transition of a split: back to where it last rested, at once.
+    Abort(steer::Abort),
+    /// Keep a split, or all, where they are; reverts and aborts pass.
+    Freeze(steer::Args),
+    /// End a freeze, or the quarantine of a split.
+    Resume(steer::Args),
     /// Show what happened, and with --follow what happens.
     Events(events::Args),
     /// Print a completion script for a shell.
@@ -63,6 +70,9 @@ impl Weir {
             Command::Status(args) => status::run(args, &output),
             Command::Zones(args) => zones::run(args, &output),
             Command::History(args) => history::run(args, &output),
+            Command::Abort(args) => steer::abort(args, &output),
+            Command::Freeze(args) => steer::freeze(args, &output),
+            Command::Resume(args) => steer::resume(args, &output),
             Command::Events(args) => events::run(args, &output),
             Command::Completions(args) => completions::run(args, &output),
         }

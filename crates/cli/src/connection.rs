@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use reqwest::Url;
-use weir_link::ViewerToken;
+use weir_link::PersonToken;
 
 use crate::client::Client;
 use crate::output::{Exit, Output};
@@ -17,7 +17,7 @@ pub struct Connection {
     /// The coordinator's address, https://HOST:PORT.
     #[arg(long, env = "WEIR_COORDINATOR", value_name = "URL")]
     pub coordinator: Option<String>,
-    /// File that holds a viewer token. [WEIR_TOKEN may hold the token itself]
+    /// File that holds a viewer's or an operator's token. [WEIR_TOKEN may hold the token itself]
     #[arg(long, env = "WEIR_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<OsString>,
     /// File that holds the coordinator's CA certificate, PEM; without it the system's authorities are trusted.
@@ -97,7 +97,7 @@ impl Connection {
     }
 
     /// The file counts before the variable.
-    fn token(&self) -> Result<Option<ViewerToken>, Trouble> {
+    fn token(&self) -> Result<Option<PersonToken>, Trouble> {
         let help = "make one with `weir-coordinator token create --config F --viewer NAME`";
         let (text, place) = match file(self.token_file.as_ref()) {
             Some(file) => {
@@ -105,7 +105,7 @@ impl Connection {
                     Trouble::new(
                         Kind::Asked,
                         format!("the token file {} cannot be read", file.display()),
-                        "give --token-file the file that holds your viewer token",
+                        "give --token-file the file that holds your token",
                     )
                     .because(error.to_string())
                 })?;
@@ -120,8 +120,13 @@ impl Connection {
                 }
             },
         };
-        let token = text.parse::<ViewerToken>().map_err(|why| {
-            Trouble::new(Kind::Asked, format!("{place} holds no viewer token"), help).because(why.to_string())
+        let token = text.parse::<PersonToken>().map_err(|why| {
+            Trouble::new(
+                Kind::Asked,
+                format!("{place} holds no token that can read or order"),
+                help,
+            )
+            .because(why.to_string())
         })?;
         Ok(Some(token))
     }

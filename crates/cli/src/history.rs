@@ -1,19 +1,22 @@
-//! `weir history`: commits and what became of them.
+//! `weir history`: commits and what became of them; of one split, the steps that it took.
 
 use jiff::Timestamp;
-use weir_model::{Diagnostic, Severity};
-use weir_wire::api::{CommitList, CommitRecord, SourceStatus};
+use weir_model::{Diagnostic, Severity, SplitName};
+use weir_wire::api::{CommitList, CommitRecord, RouteWeights, SourceStatus, SplitHistory, SplitStep};
 
 use crate::clock::Clock;
 use crate::connection::Connection;
-use crate::layout::{Page, Paint, short};
+use crate::layout::{Page, Paint, short, wrapped};
 use crate::output::{Exit, Output};
 
 /// Flags of `weir history`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit codes: 0 answered, 1 the coordinator cannot be asked, 2 asked wrongly.")]
 pub struct Args {
-    /// How many commits to show, newest first.
+    /// Show the steps of this split instead of commits.
+    #[arg(value_name = "SPLIT")]
+    pub split: Option<String>,
+    /// How many commits or steps to show, newest first (of a split 200 at the most).
     #[arg(short = 'n', long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub limit: u32,
     /// Where to ask.
@@ -23,6 +26,9 @@ pub struct Args {
 
 /// Runs it.
 pub fn run(args: &Args, output: &Output) -> Exit {
+    if let Some(split) = &args.split {
+        return steps(args, split, output);
+    }
     args.connection.run(output, async |client| {
         let answer = client.get(&format!("v1/commits?limit={}", args.limit)).await?;
         let list: CommitList = answer.read()?;
@@ -33,6 +39,101 @@ pub fn run(args: &Args, output: &Output) -> Exit {
         }
         Ok(Exit::Fine)
     })
+}
+
+fn steps(args: &Args, split: &str, output: &Output) -> Exit {
+    if let Err(wrong) = SplitName::new(split) {
+        output.complain(wrapped(&format!(
+            "error: `{split}` is no name of a split: {wrong}"
+        )));
+        return Exit::Usage;
+    }
+    args.connection.run(output, async |client| {
+        let path = format!("v1/splits/{split}/history?limit={}", args.limit.min(200));
+        let answer = client.get(&path).await?;
+        let history: SplitHistory = answer.read()?;
+        if output.json {
+            output.print_json(&answer.value);
+        } else {
+            output.print(told(&history, answer.clock));
+        }
+        Ok(Exit::Fine)
+    })
+}
+
+fn told(history: &SplitHistory, clock: Clock) -> String {
+    let mut page = Page::new();
+    page.words(0, 2, Paint::Bold, &history.name);
+    for step in &history.steps {
+        page.gap();
+        self::step(&mut page, step, clock);
+    }
+    page.text()
+}
+
+fn step(page: &mut Page, step: &SplitStep, clock: Clock) {
+    let paint = match step.step.starts_with("return") || step.step.contains("quarantined") {
+        true => Paint::Yellow,
+        false => Paint::Green,
+    };
+    let head = format!("generation {}: {}", step.generation, step.step);
+    page.words(0, 2, paint, &head);
+    let told = shares(&step.told);
+    if !told.is_empty() {
+        page.words(2, 2, Paint::Plain, &format!("told {told}"));
+    }
+    let mut of = format!("commit {}", short(&step.commit));
+    if let Some(subject) = &step.subject {
+        of.push_str(&format!(" \"{subject}\""));
+    }
+    if let Some(author) = &step.author {
+        of.push_str(&format!(" by {author}"));
+    }
+    if !step.commit.is_empty() {
+        page.words(2, 2, Paint::Dim, &of);
+    }
+    let mut made = format!("{}, {}", moment(&step.created), clock.ago(&step.created));
+    let proven: Vec<String> = step
+        .proven
+        .iter()
+        .map(|(zone, at)| format!("{zone} {}", after(&step.created, at)))
+        .collect();
+    if !proven.is_empty() {
+        made.push_str(&format!("; proven in {}", proven.join(", ")));
+    }
+    page.words(2, 2, Paint::Plain, &made);
+}
+
+/// `eks 50 %, vm 50 %`; by zone where zones are told different things.
+fn shares(told: &std::collections::BTreeMap<String, RouteWeights>) -> String {
+    let words = |routes: &RouteWeights| -> String {
+        let several = routes.len() > 1;
+        let routes = routes.iter().map(|(route, weights)| {
+            let weights: Vec<String> = weights
+                .iter()
+                .map(|(name, w)| format!("{name} {} %", w.0))
+                .collect();
+            match several {
+                true => format!("{route}: {}", weights.join(", ")),
+                false => weights.join(", "),
+            }
+        });
+        routes.collect::<Vec<_>>().join("; ")
+    };
+    let mut places: Vec<(String, Vec<&str>)> = Vec::new();
+    for (zone, routes) in told {
+        let text = words(routes);
+        match places.iter_mut().find(|(known, _)| *known == text) {
+            Some((_, zones)) => zones.push(zone),
+            None => places.push((text, vec![zone])),
+        }
+    }
+    let alone = places.len() == 1;
+    let parts = places.into_iter().map(|(text, zones)| match alone {
+        true => text,
+        false => format!("{text} in {}", zones.join(", ")),
+    });
+    parts.collect::<Vec<_>>().join("; ")
 }
 
 fn text(list: &CommitList, clock: Clock) -> String {

@@ -1,6 +1,7 @@
 //! What people type: `weir`. One file per command; `output` and `layout` hold what all of them share.
 //!
-//! `check`, `plan` and `explain` work on files and open no connection; the others read the coordinator's API.
+//! `check`, `plan` and `explain` work on files and open no connection; the others ask the coordinator's API, and `abort`, `freeze`
+//! and `resume` order by it.
 
 pub mod check;
 pub mod client;
@@ -16,5 +17,6 @@ pub mod output;
 pub mod plan;
 pub mod sse;
 pub mod status;
+pub mod steer;
 pub mod trouble;
 pub mod zones;

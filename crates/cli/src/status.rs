@@ -4,6 +4,7 @@ mod belief;
 mod picture;
 mod scope;
 mod text;
+mod transition;
 
 use std::time::Duration;
 
@@ -24,7 +25,8 @@ pub(crate) use text::{paint, word};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 A share counts as converged only when it was read back from the live proxies
-after the change.
+after the change. A split on its way to what Git declares is not converged,
+whatever its zones have proven: it shows where it is and what it waits for.
 
 Exit codes:
   0  all that is shown is proven

@@ -1,4 +1,4 @@
-//! The HTTP API: routes, who may read, errors, and the OpenAPI document that is made of them.
+//! The HTTP API: routes, who may read and order, errors, and the OpenAPI document that is made of them.
 //!
 //! Shapes are in `weir_wire::api`; everything shown is computed from the newest values at the time of the request.
 
@@ -28,6 +28,7 @@ mod events;
 mod health;
 mod history;
 mod hooks;
+mod orders;
 pub mod problem;
 mod status;
 
@@ -60,7 +61,8 @@ pub struct Answering {
 #[openapi(info(
     title = "Weir coordinator",
     description = "What is declared, what each zone runs by proof, and who changed what. Reading needs a viewer token \
-                   (`Authorization: Bearer weir-v-...`) unless the coordinator allows anonymous reading. \
+                   (`Authorization: Bearer weir-v-...`) unless the coordinator allows anonymous reading; orders always need \
+                   an operator token (`weir-o-...`), which also reads. \
                    Weights are per cent; times are RFC 3339 UTC; fields are only ever added.",
     license(name = "Apache-2.0", identifier = "Apache-2.0"),
     contact()
@@ -75,8 +77,19 @@ fn routes_with_document() -> OpenApiRouter<Answering> {
         .routes(routes!(status::sources))
         .routes(routes!(history::commits))
         .routes(routes!(history::plan))
+        .routes(routes!(history::split))
         .routes(routes!(events::events))
         .routes(routes!(health::metrics))
+}
+
+/// Each asks for its token itself.
+fn order_routes() -> OpenApiRouter<Answering> {
+    OpenApiRouter::new()
+        .routes(routes!(orders::abort))
+        .routes(routes!(orders::freeze))
+        .routes(routes!(orders::resume))
+        .routes(routes!(orders::freeze_all))
+        .routes(routes!(orders::resume_all))
 }
 
 fn open_routes() -> OpenApiRouter<Answering> {
@@ -91,7 +104,8 @@ fn open_routes() -> OpenApiRouter<Answering> {
 /// # Errors
 /// Never in practice: the document is made of our own types.
 pub fn document() -> Result<String, serde_json::Error> {
-    let (_, api) = routes_with_document().merge(open_routes()).split_for_parts();
+    let all = routes_with_document().merge(order_routes()).merge(open_routes());
+    let (_, api) = all.split_for_parts();
     let mut text = api.to_pretty_json()?;
     text.push('\n');
     Ok(text)
@@ -102,7 +116,9 @@ pub fn router(answering: Answering) -> Router {
     let (read, _) = routes_with_document().split_for_parts();
     let read = read.layer(middleware::from_fn_with_state(answering.clone(), access::demand));
     let (open, _) = open_routes().split_for_parts();
-    read.merge(open)
+    let (order, _) = order_routes().split_for_parts();
+    read.merge(order)
+        .merge(open)
         .route("/v1/openapi.json", axum::routing::get(health::openapi))
         .fallback(problem::no_such_path)
         .method_not_allowed_fallback(problem::no_such_method)

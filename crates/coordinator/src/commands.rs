@@ -17,6 +17,7 @@ use crate::ca::Authority;
 use crate::config::{self, Config};
 use crate::ledger::Ledger;
 use crate::serve;
+use crate::splits::{self, Split};
 use crate::tokens::{Purpose, Revoked, State, TokenRecord, Tokens};
 
 /// Reads declarations from Git, plans, holds agents' sessions, and answers what is declared and what runs.
@@ -40,6 +41,9 @@ enum Command {
     /// Lists agents, and forgets those whose hosts are gone; works beside a coordinator that serves.
     #[command(subcommand)]
     Agent(Agent),
+    /// Orders about splits: abort, freeze, resume; works beside a coordinator that serves.
+    #[command(subcommand)]
+    Split(Split),
     /// Checks the configuration and does nothing else.
     CheckConfig(Configured),
 }
@@ -62,7 +66,7 @@ enum Token {
 }
 
 #[derive(Debug, Args)]
-#[command(group(clap::ArgGroup::new("purpose").required(true).args(["zone", "viewer"])))]
+#[command(group(clap::ArgGroup::new("purpose").required(true).args(["zone", "viewer", "operator"])))]
 struct Create {
     #[command(flatten)]
     configured: Configured,
@@ -72,7 +76,10 @@ struct Create {
     /// For reading the API; the name is for people.
     #[arg(long, value_name = "NAME")]
     viewer: Option<String>,
-    /// How long it may be used (default: 1h for a zone, 90d for a viewer).
+    /// For orders over the API (abort, freeze, resume) and for reading it; orders are recorded under this name.
+    #[arg(long, value_name = "NAME", value_parser = person)]
+    operator: Option<String>,
+    /// How long it may be used (default: 1h for a zone, 90d for a viewer or an operator).
     #[arg(long, value_name = "PERIOD", value_parser = config::period)]
     ttl: Option<Duration>,
     /// Prints id, token and expiry as JSON.
@@ -156,6 +163,7 @@ pub async fn run(line: Line) -> Result<(), Failure> {
             ))
         }
         Command::Agent(of) => agents::run(of).await,
+        Command::Split(of) => splits::run(of).await,
         Command::Token(Token::Create(of)) => create(of).await,
         Command::Token(Token::List(of)) => list(of).await,
         Command::Token(Token::Revoke(of)) => revoke(of).await,
@@ -200,8 +208,8 @@ async fn create(of: Create) -> Result<(), Failure> {
     let tokens = Tokens::new(ledger.pool().clone());
     let now = Timestamp::now();
     let days = |n: u64| Duration::from_secs(n * 86_400);
-    let created = match (&of.zone, &of.viewer) {
-        (Some(zone), _) => {
+    let created = match (&of.zone, &of.viewer, &of.operator) {
+        (Some(zone), _, _) => {
             let authority =
                 Authority::open(&config.data.join("ca"), &config.federation).map_err(Failure::new)?;
             let life = of.ttl.unwrap_or(Duration::from_secs(3_600));
@@ -215,7 +223,7 @@ async fn create(of: Create) -> Result<(), Failure> {
                 expires: new.expires.to_string(),
             }
         }
-        (None, Some(viewer)) => {
+        (None, Some(viewer), _) => {
             let life = of.ttl.unwrap_or(days(90));
             let new = tokens
                 .create_viewer(viewer, life, now)
@@ -227,12 +235,37 @@ async fn create(of: Create) -> Result<(), Failure> {
                 expires: new.expires.to_string(),
             }
         }
-        (None, None) => return Err(Failure::new("say what the token is for: --zone or --viewer")),
+        (None, None, Some(operator)) => {
+            let life = of.ttl.unwrap_or(days(90));
+            let new = tokens
+                .create_operator(operator, life, now)
+                .await
+                .map_err(Failure::new)?;
+            Created {
+                id: new.token.id().to_owned(),
+                token: new.token.to_string(),
+                expires: new.expires.to_string(),
+            }
+        }
+        (None, None, None) => {
+            return Err(Failure::new(
+                "say what the token is for: --zone, --viewer or --operator",
+            ));
+        }
     };
     if of.json {
         print_json(&created)
     } else {
         print(&format!("{}\n", created.token))
+    }
+}
+
+/// A name that orders are recorded under: whoever reads them must be able to tell whose they are.
+fn person(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    match text.chars().count() {
+        1..=100 if !text.chars().any(char::is_control) => Ok(text.to_owned()),
+        _ => Err("a name has 1 to 100 characters, none of them a control character".to_owned()),
     }
 }
 
@@ -273,6 +306,7 @@ fn listed(record: TokenRecord) -> Listed {
     let (kind, subject) = match record.purpose {
         Purpose::Join(zone) => ("zone", zone.to_string()),
         Purpose::Read(name) => ("viewer", name),
+        Purpose::Operate(name) => ("operator", name),
     };
     let (state, spent_by) = match record.state {
         State::Open => ("open", None),
@@ -311,7 +345,7 @@ async fn list(of: List) -> Result<(), Failure> {
             .split_once('.')
             .map_or(record.expires.as_str(), |(s, _)| s);
         text.push_str(&format!(
-            "{}  {:<6}  {:<20}  {:<8}  until {}Z{by}\n",
+            "{}  {:<8}  {:<20}  {:<8}  until {}Z{by}\n",
             record.id,
             record.kind,
             record.subject,

@@ -9,9 +9,11 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use weir_model::{
     CommitId, Declaration, Diagnostic, FederationName, Prune, Severity, SourceCommit, SourceFile, SourceName,
-    codes, sabotaged,
+    SplitName, codes, sabotaged,
 };
-use weir_planner::{Finding, Generation, Inputs, Plan, Planned, Refusal, prune};
+use weir_planner::{
+    Finding, Generation, Inputs, Orders, Outlook, Plan, Planned, Refusal, Senses, Transit, prune,
+};
 
 use crate::git::{Content, Head, Unusable, limits};
 
@@ -35,6 +37,25 @@ pub struct Question<'a> {
     pub highest: Generation,
     /// The time.
     pub now: Timestamp,
+    /// The zones and the orders, for a coordinator that moves splits step by step. None plans everything at once.
+    pub transit: Option<Transiting<'a>>,
+}
+
+/// What transitions go by.
+#[derive(Clone, Copy)]
+pub struct Transiting<'a> {
+    /// The zones.
+    pub senses: &'a dyn Senses,
+    /// What people ordered.
+    pub orders: &'a Orders,
+}
+
+impl std::fmt::Debug for Transiting<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Transiting")
+            .field("orders", self.orders)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What is to be done.
@@ -55,8 +76,10 @@ pub struct Accepted {
     pub in_force: Heads,
     /// What they declare.
     pub declaration: Declaration,
-    /// The plan made of it; none if it changes nothing.
+    /// The plan made of it; none if it changes nothing now.
     pub plan: Option<Plan>,
+    /// Splits that are not at rest where they are declared: what they wait for.
+    pub outlook: BTreeMap<SplitName, Outlook>,
 }
 
 /// Planning itself went wrong: a defect of this program. Nothing is recorded or published.
@@ -65,7 +88,7 @@ pub struct Accepted {
 pub struct Unsound(pub String);
 
 impl Unsound {
-    fn of(findings: &[Finding]) -> Self {
+    pub(crate) fn of(findings: &[Finding]) -> Self {
         let all: Vec<String> = findings.iter().map(ToString::to_string).collect();
         Self(format!("the plan breaks its own rules: {}", all.join("; ")))
     }
@@ -194,7 +217,7 @@ fn attempt(question: Question<'_>, heads: &Heads) -> Result<Trial, Unsound> {
     if parsed.refused() && !sabotaged("take-broken-commits") {
         return Ok(Trial::Refused(parsed.diagnostics));
     }
-    // A revert wins (I8): who takes the last change back needs no leave for the splits that go with it.
+    // A revert wins (I8): who takes the last change back needs no leave for the splits that go with it, and waits for no wave.
     let news: Vec<&SourceName> = heads
         .iter()
         .filter(|(source, head)| {
@@ -203,10 +226,8 @@ fn attempt(question: Question<'_>, heads: &Heads) -> Result<Trial, Unsound> {
         })
         .map(|(source, _)| source)
         .collect();
-    if !news.is_empty()
-        && news.iter().all(|source| question.reverts.contains(*source))
-        && let Some(federation) = &mut parsed.declaration.federation
-    {
+    let reverts = !news.is_empty() && news.iter().all(|source| question.reverts.contains(*source));
+    if reverts && let Some(federation) = &mut parsed.declaration.federation {
         federation.prune = Prune::Allow;
     }
     if let Some(other) = parsed
@@ -226,13 +247,28 @@ fn attempt(question: Question<'_>, heads: &Heads) -> Result<Trial, Unsound> {
             commit: head.commit.clone(),
         })
         .collect();
-    let mut planned = weir_planner::plan(Inputs {
+    let inputs = Inputs {
         declaration: &parsed.declaration,
         commits: &commits,
         highest: question.highest,
         parent: question.parent,
         now: question.now,
-    });
+    };
+    let (mut planned, mut outlook) = match question.transit {
+        None => (weir_planner::plan(inputs), BTreeMap::new()),
+        Some(Transiting { senses, orders }) => {
+            let look = weir_planner::step(
+                inputs,
+                Transit {
+                    senses,
+                    orders,
+                    reverts,
+                    only: None,
+                },
+            );
+            (look.planned, look.outlook)
+        }
+    };
     if let Planned::New(_) = planned {
         let of_sources = prunes(question, &parsed.declaration);
         if !of_sources.is_empty() {
@@ -264,6 +300,7 @@ fn attempt(question: Question<'_>, heads: &Heads) -> Result<Trial, Unsound> {
         in_force: heads.clone(),
         declaration: parsed.declaration,
         plan,
+        outlook: std::mem::take(&mut outlook),
     };
     Ok(Trial::Accepted(Box::new(accepted), parsed.diagnostics))
 }
@@ -377,6 +414,20 @@ fn unusable_diagnostic(source: &SourceName, why: &Unusable) -> Diagnostic {
         labels: Vec::new(),
         help: Some(help.to_owned()),
     }
+}
+
+/// What commits that were taken once declare; none if this version would not take them.
+pub fn declaration(heads: &Heads) -> Option<Declaration> {
+    let files: Option<Vec<&Arc<[SourceFile]>>> = heads
+        .values()
+        .map(|head| match &head.content {
+            Content::Files(of) => Some(of),
+            Content::Unusable(_) => None,
+        })
+        .collect();
+    let files: Vec<SourceFile> = files?.into_iter().flat_map(|of| of.iter().cloned()).collect();
+    let parsed = weir_model::parse(&files);
+    (!parsed.refused()).then_some(parsed.declaration)
 }
 
 /// The commits of heads, as the ledger keeps them.

@@ -19,12 +19,14 @@ mod commits;
 mod events;
 mod forgets;
 mod history;
+mod orders;
 mod plans;
 
 pub use agents::{AgentRow, ItemRow};
 pub use commits::{CommitRow, Taken, Verdict};
 pub use events::NewEvent;
 pub use forgets::{Forgotten, Question};
+pub use orders::{Answer, Order, OrderKind};
 pub use plans::PlanRow;
 
 /// The migrations, in order. Each stays as it was released.
@@ -33,6 +35,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (2, "tokens", include_str!("../migrations/0002_tokens.sql")),
     (3, "forgets", include_str!("../migrations/0003_forgets.sql")),
     (4, "trees", include_str!("../migrations/0004_trees.sql")),
+    (5, "orders", include_str!("../migrations/0005_orders.sql")),
 ];
 
 /// The open ledger. Cheap to clone.

@@ -1,5 +1,7 @@
 //! The loop from commits to plans: decide, record, publish, in this order. What is not recorded is not published.
 
+mod moving;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,17 +9,24 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use weir_model::{CommitId, Diagnostic, FederationName, Severity, SourceName};
-use weir_planner::{Finding, Generation, Plan};
+use weir_model::{CommitId, Declaration, Diagnostic, FederationName, Severity, SourceName};
+use weir_planner::{Finding, Generation, Orders, Plan};
 
-use crate::decide::{self, Decision, Heads, Question, Unsound};
+use crate::decide::{self, Decision, Heads, Question, Transiting, Unsound};
 use crate::fleet::Fleet;
 use crate::git::Head;
 use crate::ledger::{CommitRow, Ledger, LedgerError, NewEvent, Taken, Verdict};
+use crate::senses::Proven;
 use crate::sources::SourceStates;
 use crate::state::{InForce, Troubles, trouble};
 use crate::words;
+use moving::Seen;
 
+/// While something is under way, what zones tell is looked at no more often than this: a look costs a parent's worth of
+/// shared pointers, and proof takes a second.
+const PACE: Duration = Duration::from_millis(50);
+/// How often orders are looked for: whoever gives one waits for the answer.
+const ORDERS: Duration = Duration::from_secs(1);
 /// After a failed write, how long until the next try: the trouble is on the disk, and disks are mended by people.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -37,6 +46,16 @@ pub struct Planning {
     decided: Decided,
     /// Sources that were last told to be away.
     away: BTreeMap<SourceName, String>,
+    /// Silence after which an agent is stale.
+    stale: Duration,
+    /// When this began.
+    began: Timestamp,
+    /// Since when what is under way is proven.
+    proven: Arc<Proven>,
+    /// What the commits in force declare, once they were read.
+    declared: Option<Arc<Declaration>>,
+    /// The heads that were last decided on: they are not read again before one of them changes.
+    considered: Option<BTreeMap<SourceName, CommitId>>,
 }
 
 /// Why planning cannot start.
@@ -88,6 +107,8 @@ pub async fn recall(ledger: &Ledger, federation: &FederationName) -> Result<Opti
         created: Arc::new(ledger.created().await?),
         platforms: Arc::new(ledger.platforms().await?),
         commits: Arc::new(ledger.in_force().await?),
+        outlook: Arc::default(),
+        looked: false,
     }))
 }
 
@@ -103,6 +124,7 @@ impl Planning {
         fleet: watch::Receiver<Arc<Fleet>>,
         in_force: watch::Sender<Option<InForce>>,
         troubles: Arc<watch::Sender<Troubles>>,
+        stale: Duration,
     ) -> Result<Self, LedgerError> {
         let names: Vec<SourceName> = sources.borrow().keys().cloned().collect();
         let mut decided = Decided::new();
@@ -121,6 +143,11 @@ impl Planning {
             heads: Heads::new(),
             decided,
             away: BTreeMap::new(),
+            stale,
+            began: Timestamp::now(),
+            proven: Arc::default(),
+            declared: None,
+            considered: None,
         })
     }
 
@@ -142,13 +169,51 @@ impl Planning {
                     Some(RETRY)
                 }
             };
-            let generation = self.generation();
-            tokio::select! {
-                () = stop.cancelled() => return,
-                changed = self.sources.changed() => if changed.is_err() { return },
-                () = outgrown(&mut self.fleet, generation) => {}
-                () = after(again) => {}
+            if !self.rest(again, &stop).await {
+                return;
             }
+        }
+    }
+
+    /// Waits for a reason to look again; false for the stop.
+    async fn rest(&mut self, again: Option<Duration>, stop: &CancellationToken) -> bool {
+        let generation = self.generation();
+        let moving = self.in_motion();
+        let due = self.wakes().map(|at| {
+            let left = at.duration_since(Timestamp::now());
+            // a hair later, so that it is past then
+            Duration::try_from(left).unwrap_or(Duration::ZERO) + PACE
+        });
+        let mut fleet = self.fleet.clone();
+        fleet.mark_unchanged();
+        let told = async {
+            tokio::time::sleep(PACE).await;
+            if !moving || fleet.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        let ordered = async {
+            loop {
+                tokio::time::sleep(ORDERS).await;
+                // One that cannot be read is told where it is written.
+                if self
+                    .ledger
+                    .orders_waiting()
+                    .await
+                    .is_ok_and(|orders| !orders.is_empty())
+                {
+                    break;
+                }
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => false,
+            changed = self.sources.changed() => changed.is_ok(),
+            () = outgrown(&mut self.fleet, generation) => true,
+            () = told => true,
+            () = ordered => true,
+            () = after(due) => true,
+            () = after(again) => true,
         }
     }
 
@@ -194,11 +259,39 @@ impl Planning {
         if waits {
             return Ok(());
         }
+        let moving = self.orders().await?;
+        let mut seen = Seen {
+            known: known.clone(),
+            fleet: Arc::clone(&self.fleet.borrow()),
+            stale: self.stale,
+            now: Timestamp::now(),
+            proven: Arc::clone(&self.proven),
+            began: self.began,
+        };
+        if let Some(known) = &known {
+            self.note_proven(known, &seen);
+            seen.proven = Arc::clone(&self.proven);
+        }
+        let newest = decide::commits(&heads);
+        let outgrown = seen.fleet.highest(self.generation()) > self.generation();
+        if let (Some(known), Some(declared)) = (&known, &self.declared.clone())
+            && self.considered.as_ref() == Some(&newest)
+            && !outgrown
+        {
+            self.advance(known.clone(), declared, &moving, seen).await?;
+            return self.answer(&moving.waiting).await;
+        }
         let parent = known.as_ref().map(|known| Arc::clone(&known.plan));
-        match self.decision(heads.clone(), parent.clone()).await {
+        match self
+            .decision(heads.clone(), parent.clone(), seen, moving.orders)
+            .await
+        {
             Ok(decision) => {
                 trouble(&self.troubles, "plan", |t| &mut t.unsound, None);
-                self.enact(decision, &heads, known).await
+                self.enact(decision, &heads, known).await?;
+                self.read_in_force().await;
+                self.considered = Some(newest);
+                self.answer(&moving.waiting).await
             }
             Err(unsound) => {
                 trouble(
@@ -271,15 +364,43 @@ impl Planning {
         reverts
     }
 
+    /// What is in force is known from its plan and its commits. Where nothing new was taken since the start, what these
+    /// declare was not read yet: what is under way goes on by it, whatever is wrong with the newest commit.
+    async fn read_in_force(&mut self) {
+        let known = self
+            .in_force
+            .borrow()
+            .as_ref()
+            .map(|known| Arc::clone(&known.commits));
+        if self.declared.is_some() || known.is_none_or(|commits| *commits != decide::commits(&self.heads)) {
+            return;
+        }
+        let heads = self.heads.clone();
+        let read = tokio::task::spawn_blocking(move || decide::declaration(&heads)).await;
+        self.declared = read.ok().flatten().map(Arc::new);
+    }
+
     /// Parsing and planning a large declaration takes a while: not on a thread that answers others.
-    async fn decision(&self, heads: Heads, parent: Option<Arc<Plan>>) -> Result<Decision, Unsound> {
+    async fn decision(
+        &self,
+        heads: Heads,
+        parent: Option<Arc<Plan>>,
+        seen: Seen,
+        orders: Orders,
+    ) -> Result<Decision, Unsound> {
         let in_force = self.heads.clone();
         let reverts = self.reverts(&heads).await;
         let federation = self.federation.clone();
-        let highest = self.fleet.borrow().highest(self.generation());
-        let now = Timestamp::now();
+        let highest = seen.fleet.highest(self.generation());
+        let now = seen.now;
         let thought = tokio::task::spawn_blocking(move || {
+            let senses = seen.senses();
+            let transit = senses.as_ref().map(|senses| Transiting {
+                senses,
+                orders: &orders,
+            });
             decide::decide(Question {
+                transit,
                 federation: &federation,
                 in_force: &in_force,
                 heads: &heads,
@@ -333,6 +454,13 @@ impl Planning {
         let parent = known.as_ref().map(|known| known.plan.as_ref());
         let mut events: Vec<NewEvent> = rows.iter().map(commit_event).collect();
         events.extend(plan.map(|plan| plan_event(parent, plan)));
+        if let Some(accepted) = accepted {
+            let before = known
+                .as_ref()
+                .map(|known| Arc::clone(&known.outlook))
+                .unwrap_or_default();
+            events.extend(moving::turns(&before, &accepted.outlook));
+        }
         let same = commits.is_none()
             || known
                 .as_ref()
@@ -348,6 +476,7 @@ impl Planning {
                         commits: &rows,
                         in_force,
                         plan,
+                        first_of: &[],
                         events: &events,
                     },
                 )
@@ -376,6 +505,7 @@ impl Planning {
             .values()
             .map(|zone| (zone.name.clone(), words::platform(zone.platform).to_owned()))
             .collect();
+        self.declared = Some(Arc::new(accepted.declaration));
         let (plan, created) = match (accepted.plan, known) {
             (Some(plan), known) => {
                 let mut created = known.map(|known| (*known.created).clone()).unwrap_or_default();
@@ -392,6 +522,8 @@ impl Planning {
             created,
             platforms: Arc::new(platforms),
             commits,
+            outlook: Arc::new(accepted.outlook),
+            looked: true,
         };
         self.in_force.send_if_modified(|now| {
             let changes = now.as_ref() != Some(&next);

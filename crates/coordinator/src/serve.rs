@@ -191,6 +191,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<(), ServeE
         fleet.clone(),
         in_force_tx,
         troubles_tx,
+        config.stale,
     )
     .await?;
     parts.spawn("planning", planning.run(stop.clone()));

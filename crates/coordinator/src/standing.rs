@@ -3,17 +3,19 @@
 //! This is where I9 is kept: converged is only what was read back from the live configuration, for exactly the item in the
 //! plan, by every agent of the zone, each heard from lately. Silence is stale, not agreement.
 
+mod transition;
+
+pub(crate) use transition::told;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use weir_model::{SplitName, ZoneName, sabotaged};
 use weir_planner::{
-    CountScope, Counts, Evidence, Generation, Item, ItemFact, ItemState, Plan, Proof, Verdict,
+    CountScope, Counts, Evidence, Generation, Item, ItemFact, ItemState, Outlook, Plan, Proof, Verdict,
 };
-use weir_wire::api::{
-    AgentNote, AgentStatus, Percent, RouteWeights, SplitInZone, SplitStatus, Standing, ZoneStatus,
-};
+use weir_wire::api::{AgentNote, AgentStatus, SplitInZone, SplitStatus, Standing, ZoneStatus};
 
 use crate::fleet::{Agent, Fleet};
 
@@ -67,7 +69,7 @@ impl Sight<'_> {
             return Some((Standing::Unknown, why.to_owned()));
         };
         let silence = self.now.duration_since(heard);
-        let bound = SignedDuration::try_from(self.stale).unwrap_or(SignedDuration::MAX);
+        let bound = bound(self.stale);
         let looked = agent.looked_at.unwrap_or(heard);
         let blind = self.now.duration_since(looked);
         // A clock that was set back must not make old words young: how old they are is then not known.
@@ -104,11 +106,41 @@ impl Sight<'_> {
         })
     }
 
+    /// Why what an agent said is not to be trusted any more: it is silent.
+    pub fn silence(&self, agent: &Agent) -> Option<String> {
+        self.silent(agent).map(|(_, why)| why)
+    }
+
+    /// Whether an agent's zone runs an item, by the last that it said, however long ago: it was read back, or nobody there
+    /// calls the service.
+    ///
+    /// # Errors
+    /// What it said instead.
+    pub fn last_word(&self, agent: &Agent, item: &Item) -> Result<(), String> {
+        let (standing, why) = self.word(agent, item);
+        let fact = agent.items.get(&item.split);
+        let idle = fact.is_some_and(|fact| {
+            let told = fact.generation == item.generation && fact.digest == item.digest;
+            let applied = matches!(fact.state, ItemState::Applied | ItemState::Proven);
+            told && applied && fact.proof.as_ref().is_some_and(Proof::nobody_calls)
+        });
+        if standing == Standing::Converged || idle {
+            Ok(())
+        } else {
+            Err(why.unwrap_or_else(|| "has not proven it yet".to_owned()))
+        }
+    }
+
     /// Where an item stands by the word of one agent.
     fn by(&self, agent: &Agent, item: &Item) -> (Standing, Option<String>) {
         if let Some((standing, why)) = self.silent(agent) {
             return (standing, Some(why));
         }
+        self.word(agent, item)
+    }
+
+    /// The same, without asking how old that is.
+    fn word(&self, agent: &Agent, item: &Item) -> (Standing, Option<String>) {
         let Some(fact) = agent.items.get(&item.split) else {
             return (
                 Standing::Progressing,
@@ -194,6 +226,11 @@ impl Sight<'_> {
     }
 }
 
+/// Silence that is allowed.
+pub(crate) fn bound(stale: Duration) -> SignedDuration {
+    SignedDuration::try_from(stale).unwrap_or(SignedDuration::MAX)
+}
+
 /// Why an agent does not take the plan, as an end of a sentence.
 fn because(agent: &Agent) -> String {
     let why = agent.refused.as_ref();
@@ -227,8 +264,12 @@ fn disagreement(item: &Item, proof: &Proof) -> Option<(Standing, String)> {
     None
 }
 
-/// One split.
-pub fn split(sight: Sight<'_>, name: &SplitName) -> Option<SplitStatus> {
+/// What planning last saw of splits that are not at rest; none while it has not looked since the start.
+pub type Outlooks<'a> = Option<&'a BTreeMap<SplitName, Outlook>>;
+
+/// One split. Converged is one that is where Git declares it: zones that prove what they were told are not enough while
+/// that is another thing.
+pub fn split(sight: Sight<'_>, outlooks: Outlooks<'_>, name: &SplitName) -> Option<SplitStatus> {
     let split = sight.plan.splits.get(name)?;
     let newest = split.items.values().max_by_key(|item| item.generation)?;
     let zones: Vec<SplitInZone> = split
@@ -236,62 +277,60 @@ pub fn split(sight: Sight<'_>, name: &SplitName) -> Option<SplitStatus> {
         .iter()
         .map(|(zone, item)| split_in_zone(sight, zone, item))
         .collect();
+    let outlook = outlooks.and_then(|all| all.get(name));
+    let declared = transition::declared(newest, outlook);
+    let worst = zones.iter().map(|z| z.standing).max();
+    let whole = transition::stands(
+        outlooks.is_some(),
+        outlook,
+        split.course.as_ref(),
+        &declared,
+        &zones,
+    );
+    let standing = worst.unwrap_or(Standing::Unknown);
     Some(SplitStatus {
         name: name.to_string(),
         service: newest.service.to_string(),
         port: newest.port,
         protocol: crate::words::protocol(newest.protocol).to_owned(),
-        declared: declared(newest),
+        declared,
         commit: newest.commit.to_string(),
         generation: newest.generation.0,
-        standing: zones
-            .iter()
-            .map(|z| z.standing)
-            .max()
-            .unwrap_or(Standing::Unknown),
+        standing: whole.as_ref().map_or(standing, |(floor, _)| standing.max(*floor)),
+        reason: whole.map(|(_, why)| why),
         since: sight.made(newest.generation).to_string(),
+        transition: outlook.map(transition::shown),
         zones,
     })
 }
 
 /// All splits, by name.
-pub fn splits(sight: Sight<'_>) -> Vec<SplitStatus> {
+pub fn splits(sight: Sight<'_>, outlooks: Outlooks<'_>) -> Vec<SplitStatus> {
     sight
         .plan
         .splits
         .keys()
-        .filter_map(|name| split(sight, name))
+        .filter_map(|name| split(sight, outlooks, name))
         .collect()
 }
 
-fn declared(item: &Item) -> RouteWeights {
-    item.routes
-        .iter()
-        .map(|route| {
-            let weights = route
-                .weights
-                .iter()
-                .map(|(backend, weight)| (backend.to_string(), Percent(*weight)))
-                .collect();
-            (route.name.to_string(), weights)
-        })
-        .collect()
-}
-
-/// The counts that may be added up, so that no request is in them twice: those of the agent that has counted the whole zone
-/// for longest, of those that still speak if one does, or those of all hosts.
-fn counted<'a>(sight: Sight<'_>, facts: &[(&'a Agent, &'a ItemFact)]) -> Vec<&'a Counts> {
+/// The counts that may be added up, so that no request is in them twice, with whose they are: those of the agent that has
+/// counted the whole zone for longest, of those that still speak if one does, or those of all hosts.
+pub(crate) fn countable<'a>(
+    sight: Sight<'a>,
+    zone: &ZoneName,
+    split: &SplitName,
+) -> Vec<(&'a String, &'a Counts)> {
     let all = || {
-        facts
-            .iter()
-            .filter_map(|(agent, fact)| Some((*agent, fact.counts.as_ref()?)))
+        let agents = sight.fleet.of(zone);
+        agents.filter_map(|(name, agent)| Some((name, agent, agent.items.get(split)?.counts.as_ref()?)))
     };
-    let zone = all()
-        .filter(|(_, counts)| counts.scope == CountScope::Zone)
-        .min_by_key(|(agent, counts)| (sight.silent(agent).is_some(), counts.since));
-    zone.map_or_else(
-        || all().map(|(_, counts)| counts).collect(),
-        |(_, only)| vec![only],
+    let whole = all()
+        .filter(|(_, _, counts)| counts.scope == CountScope::Zone)
+        .min_by_key(|(_, agent, counts)| (sight.silent(agent).is_some(), counts.since));
+    whole.map_or_else(
+        || all().map(|(name, _, counts)| (name, counts)).collect(),
+        |(name, _, counts)| vec![(name, counts)],
     )
 }
 
@@ -307,6 +346,7 @@ pub fn split_in_zone(sight: Sight<'_>, zone: &ZoneName, item: &Item) -> SplitInZ
         proven_at: None,
         seen: 0,
         of: 0,
+        told: transition::told(item),
         weights: None,
         counted: BTreeMap::new(),
         failed: BTreeMap::new(),
@@ -345,26 +385,14 @@ pub fn split_in_zone(sight: Sight<'_>, zone: &ZoneName, item: &Item) -> SplitInZ
             if let Some(proof) = &fact.proof {
                 shown.evidence = proof.evidence;
                 shown.proven_at = Some(proof.at.to_string());
-                shown.weights = proof.weights.as_ref().map(|routes| {
-                    routes
-                        .iter()
-                        .map(|(route, weights)| {
-                            let weights = weights
-                                .iter()
-                                .map(|(backend, weight)| (backend.to_string(), Percent(*weight)))
-                                .collect();
-                            (route.to_string(), weights)
-                        })
-                        .collect()
-                });
+                shown.weights = proof.weights.as_ref().map(|of| transition::shares(of.iter()));
             }
         }
     }
-    let said: Vec<(&Agent, &ItemFact)> = agents
+    let facts: Vec<&ItemFact> = agents
         .iter()
-        .filter_map(|(_, agent)| Some((*agent, agent.items.get(&item.split)?)))
+        .filter_map(|(_, agent)| agent.items.get(&item.split))
         .collect();
-    let facts: Vec<&ItemFact> = said.iter().map(|(_, fact)| *fact).collect();
     // Every agent sees proxies of its own host, or samples those of the whole zone: the latter may be the same ones, so that
     // what was seen for certain is the larger of the two.
     let (mut here, mut sampled) = (0_u32, 0_u32);
@@ -379,7 +407,7 @@ pub fn split_in_zone(sight: Sight<'_>, zone: &ZoneName, item: &Item) -> SplitInZ
     shown.seen = here.max(sampled);
     shown.of = shown.of.max(shown.seen);
     let mut since: Option<Timestamp> = None;
-    for counts in counted(sight, &said) {
+    for (_, counts) in countable(sight, zone, &item.split) {
         for (into, from) in [
             (&mut shown.counted, &counts.requests),
             (&mut shown.failed, &counts.failed),

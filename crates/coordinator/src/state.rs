@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use tokio::sync::watch;
-use weir_model::{CommitId, SourceName, ZoneName};
-use weir_planner::{Generation, Plan};
+use weir_model::{CommitId, SourceName, SplitName, ZoneName};
+use weir_planner::{Generation, Outlook, Plan};
 
 /// The plan in force, and what people want to know with it. Written by planning.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +19,17 @@ pub struct InForce {
     pub platforms: Arc<BTreeMap<ZoneName, String>>,
     /// The commits in force: newer than the plan's own where a commit changed nothing.
     pub commits: Arc<BTreeMap<SourceName, CommitId>>,
+    /// Splits that are not at rest where they are declared, as planning last saw them.
+    pub outlook: Arc<BTreeMap<SplitName, Outlook>>,
+    /// Whether planning has looked at what is declared since the start. Before that `outlook` says nothing.
+    pub looked: bool,
+}
+
+impl InForce {
+    /// What planning last saw of splits that are not at rest; none before it looked.
+    pub fn outlook(&self) -> Option<&BTreeMap<SplitName, Outlook>> {
+        self.looked.then_some(self.outlook.as_ref())
+    }
 }
 
 /// What is wrong right now. None of it touches traffic.

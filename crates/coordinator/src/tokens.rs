@@ -1,4 +1,5 @@
-//! Tokens: what lets an agent join one zone, once, and what lets a person read. The ledger keeps only hashes.
+//! Tokens: what lets an agent join one zone, once, and what lets a person read, or read and order. The ledger keeps only
+//! hashes.
 //!
 //! Every change is one SQL statement, so that of two agents that come with one token exactly one wins, and so that
 //! `weir-coordinator token ...` may work beside a coordinator that serves.
@@ -8,7 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqlitePool};
-use weir_link::{AgentToken, Fingerprint, ViewerToken};
+use weir_link::{AgentToken, Fingerprint, OperatorToken, PersonToken, ViewerToken};
 use weir_model::ZoneName;
 
 use crate::ledger::time;
@@ -38,6 +39,17 @@ pub enum Purpose {
     Join(ZoneName),
     /// Whoever has it may read; its name is for people.
     Read(String),
+    /// Whoever has it may order and read; its name is who ordered.
+    Operate(String),
+}
+
+/// Who shows a token to the API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Person {
+    /// The token's name.
+    pub name: String,
+    /// Whether they may order.
+    pub operator: bool,
 }
 
 /// How a token stands.
@@ -74,7 +86,7 @@ pub struct TokenRecord {
     pub created: Timestamp,
     /// When it ends.
     pub expires: Timestamp,
-    /// When a viewer last used it, to the minute.
+    /// When a person last used it, to the minute.
     pub used: Option<Timestamp>,
 }
 
@@ -191,6 +203,22 @@ impl Tokens {
         Ok(NewToken { token, expires })
     }
 
+    /// Makes a token with which one may order over the HTTP API, and read it.
+    ///
+    /// # Errors
+    /// If the ledger cannot be written.
+    pub async fn create_operator(
+        &self,
+        name: &str,
+        life: Duration,
+        now: Timestamp,
+    ) -> Result<NewToken<OperatorToken>, Refused> {
+        let expires = end(now, life)?;
+        let (id, secret) = self.insert("operator", name, now, expires).await?;
+        let token = OperatorToken::new(&id, &secret).map_err(|e| Refused::Ledger(e.to_string()))?;
+        Ok(NewToken { token, expires })
+    }
+
     async fn insert(
         &self,
         kind: &str,
@@ -282,20 +310,44 @@ impl Tokens {
     /// # Errors
     /// Why it does not do.
     pub async fn viewer(&self, token: &ViewerToken, now: Timestamp) -> Result<String, Refused> {
-        let stored = self.find(token.id(), now).await?.ok_or(Refused::Unknown)?;
-        if stored.hash != hash(token.secret()) {
+        let person = self.person(&PersonToken::Viewer(token.clone()), now).await?;
+        Ok(person.name)
+    }
+
+    /// Whose token this is. Notes that it was used.
+    ///
+    /// # Errors
+    /// Why it does not do.
+    pub async fn person(&self, token: &PersonToken, now: Timestamp) -> Result<Person, Refused> {
+        let (id, secret) = match token {
+            PersonToken::Viewer(token) => (token.id(), token.secret()),
+            PersonToken::Operator(token) => (token.id(), token.secret()),
+        };
+        let stored = self.find(id, now).await?.ok_or(Refused::Unknown)?;
+        if stored.hash != hash(secret) {
             return Err(Refused::Unknown);
         }
         let record = stored.record;
-        let Purpose::Read(name) = record.purpose else {
-            return Err(Refused::Unknown);
+        // What the ledger says counts; a text that calls itself otherwise was made by somebody else.
+        let (person, flag) = match (record.purpose, token) {
+            (Purpose::Read(name), PersonToken::Viewer(_)) => (
+                Person {
+                    name,
+                    operator: false,
+                },
+                "--viewer",
+            ),
+            (Purpose::Operate(name), PersonToken::Operator(_)) => {
+                (Person { name, operator: true }, "--operator")
+            }
+            _ => return Err(Refused::Unknown),
         };
         match record.state {
             State::Open | State::Spent { .. } => {}
             State::Expired => {
                 return Err(Refused::Expired {
                     at: record.expires,
-                    what: format!("--viewer {name}"),
+                    what: format!("{flag} {}", person.name),
                 });
             }
             State::Revoked { at } => return Err(Refused::Revoked { at }),
@@ -304,15 +356,15 @@ impl Tokens {
         if record.used.is_none_or(|used| used + minute <= now) {
             let noted = sqlx::query("UPDATE tokens SET used_at = $1 WHERE id = $2")
                 .bind(time(now))
-                .bind(token.id())
+                .bind(id)
                 .execute(&self.pool)
                 .await;
             // A ledger that takes no writes is when people need to read most.
             if let Err(error) = noted {
-                tracing::warn!(%error, token = token.id(), "that a viewer's token was used cannot be noted");
+                tracing::warn!(%error, token = id, "that a person's token was used cannot be noted");
             }
         }
-        Ok(name)
+        Ok(person)
     }
 
     /// All tokens, newest first.
@@ -388,6 +440,7 @@ fn stored(row: &SqliteRow, now: Timestamp) -> Result<Stored, Refused> {
         purpose: match row.try_get::<String, _>("kind")?.as_str() {
             "agent" => Purpose::Join(ZoneName::new(subject).map_err(|_| damaged("zone"))?),
             "viewer" => Purpose::Read(subject),
+            "operator" => Purpose::Operate(subject),
             _ => return Err(damaged("kind")),
         },
         state,
@@ -407,6 +460,17 @@ fn end(now: Timestamp, life: Duration) -> Result<Timestamp, Refused> {
 /// The secret is long and random, so a plain keyed hash is enough: there is nothing to guess.
 fn hash(secret: &str) -> blake3::Hash {
     blake3::Hash::from_bytes(blake3::derive_key(HASHING, secret.as_bytes()))
+}
+
+/// A fresh id: 32 hex digits, of which no two are alike.
+///
+/// # Errors
+/// The system has no randomness to give.
+pub(crate) fn fresh_id() -> Result<String, Refused> {
+    let mut id = [0; 16];
+    aws_lc_rs::rand::fill(&mut id)
+        .map_err(|_| Refused::Ledger("the system has no randomness to give".to_owned()))?;
+    Ok(id.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// A fresh id and secret.

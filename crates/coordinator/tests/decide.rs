@@ -50,6 +50,7 @@ impl Story {
         let federation = FederationName::new("shop").unwrap();
         let heads: Heads = heads.into_iter().collect();
         let decision = decide(Question {
+            transit: None,
             federation: &federation,
             in_force: &self.in_force,
             heads: &heads,

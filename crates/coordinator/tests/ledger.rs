@@ -38,6 +38,7 @@ fn head(commit: &str, vm: &str, cloud: &str) -> Head {
 fn decision(head: &Head, parent: Option<&Plan>) -> decide::Decision {
     let heads: Heads = BTreeMap::from([(source(), head.clone().into())]);
     decide::decide(Question {
+        transit: None,
         federation: &FederationName::new("shop").unwrap(),
         in_force: &Heads::new(),
         heads: &heads,
@@ -63,6 +64,7 @@ async fn decide_and_record(ledger: &Ledger, head: &Head, parent: Option<&Plan>) 
         commits: &[row],
         in_force: Some((&commits, &accepted.declaration)),
         plan: Some(&plan),
+        first_of: &[],
         events: &[NewEvent::new("plan.made", "made").generation(plan.generation)],
     };
     ledger.decide(plan.created, taken).await.map(|()| plan)
@@ -94,6 +96,7 @@ async fn what_was_written_is_there_after_it_was_opened_again() {
         commits: &[row],
         in_force: None,
         plan: None,
+        first_of: &[],
         events: &[],
     };
     ledger.decide(second.created, taken).await.unwrap();

@@ -27,7 +27,7 @@ pub use join::{Ask, Issued, JoinError, join, keep_fresh, renew};
 pub use logs::LogFormat;
 pub use server::{App, Limits, serve};
 pub use tls::{Fingerprint, ServerTls, TlsError};
-pub use token::{AgentToken, TokenError, ViewerToken};
+pub use token::{AgentToken, OperatorToken, PersonToken, TokenError, ViewerToken};
 
 /// The largest message that a coordinator takes from an agent: a report on thousands of splits, with room.
 pub const MAX_FROM_AGENT: usize = 8 << 20;

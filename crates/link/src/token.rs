@@ -2,6 +2,7 @@
 //!
 //! Agent: `weir-a-<id>-<secret>-<fingerprint>`, spent once to join one zone; its last part is the first half of the
 //! SHA-256 of the certificate authority, so that a joining agent knows whom it talks to. Viewer: `weir-v-<id>-<secret>`.
+//! Operator: `weir-o-<id>-<secret>`; who has it may order as well as read.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,7 +16,9 @@ pub enum TokenError {
     #[error("the token is empty")]
     Empty,
     /// Another beginning.
-    #[error("this is not a Weir token: one begins with `weir-a-` (to join) or `weir-v-` (to read)")]
+    #[error(
+        "this is not a Weir token: one begins with `weir-a-` (to join), `weir-v-` (to read) or `weir-o-` (to order)"
+    )]
     Foreign,
     /// A viewer's token where an agent's belongs.
     #[error(
@@ -27,6 +30,11 @@ pub enum TokenError {
         "this is an agent's token (`weir-a-`), which cannot read: `weir-coordinator token create --viewer <name>` makes one that can"
     )]
     Agent,
+    /// An operator's token where an agent's belongs.
+    #[error(
+        "this is an operator's token (`weir-o-`), which cannot join a zone: `weir-coordinator token create --zone <zone>` makes one that can"
+    )]
+    Operator,
     /// Cut off, or mixed up.
     #[error(
         "the token is damaged (a part is missing, or holds characters that no token has): copy it again, whole"
@@ -96,6 +104,9 @@ impl FromStr for AgentToken {
         }
         if text.starts_with("weir-v-") {
             return Err(TokenError::Viewer);
+        }
+        if text.starts_with("weir-o-") {
+            return Err(TokenError::Operator);
         }
         let rest = text.strip_prefix("weir-a-").ok_or(TokenError::Foreign)?;
         let parts: Vec<&str> = rest.split('-').collect();
@@ -184,6 +195,83 @@ impl fmt::Debug for ViewerToken {
     }
 }
 
+/// What a person or a script shows to the HTTP API. `Display` shows the secret, `Debug` does not.
+#[derive(Clone, PartialEq, Eq)]
+pub enum PersonToken {
+    /// It may read.
+    Viewer(ViewerToken),
+    /// It may read and order.
+    Operator(OperatorToken),
+}
+
+/// Lets a person or a script order over the HTTP API, and read it. `Display` shows the secret, `Debug` does not.
+#[derive(Clone, PartialEq, Eq)]
+pub struct OperatorToken(ViewerToken);
+
+impl OperatorToken {
+    /// Puts the parts together.
+    ///
+    /// # Errors
+    /// [`TokenError::Damaged`] if a part breaks its form.
+    pub fn new(id: &str, secret: &str) -> Result<Self, TokenError> {
+        ViewerToken::new(id, secret).map(Self)
+    }
+
+    /// Its id; no secret.
+    pub fn id(&self) -> &str {
+        self.0.id()
+    }
+
+    /// Its secret.
+    pub fn secret(&self) -> &str {
+        self.0.secret()
+    }
+}
+
+impl fmt::Display for OperatorToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "weir-o-{}-{}", self.id(), self.secret())
+    }
+}
+
+impl fmt::Debug for OperatorToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "weir-o-{}-…", self.id())
+    }
+}
+
+impl FromStr for PersonToken {
+    type Err = TokenError;
+
+    fn from_str(text: &str) -> Result<Self, TokenError> {
+        let Some(rest) = text.trim().strip_prefix("weir-o-") else {
+            return text.parse().map(Self::Viewer);
+        };
+        match rest.split_once('-') {
+            Some((id, secret)) => OperatorToken::new(id, secret).map(Self::Operator),
+            None => Err(TokenError::Damaged),
+        }
+    }
+}
+
+impl fmt::Display for PersonToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Viewer(token) => token.fmt(f),
+            Self::Operator(token) => token.fmt(f),
+        }
+    }
+}
+
+impl fmt::Debug for PersonToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Viewer(token) => token.fmt(f),
+            Self::Operator(token) => token.fmt(f),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -199,6 +287,18 @@ mod tests {
             .parse()
             .unwrap();
         assert_eq!(format!("{viewer:?}"), "weir-v-0123abcd-…");
+        for text in [
+            "weir-v-0123abcd-abcdefghijklmnopqrstuvwxyz012345",
+            "weir-o-0123abcd-abcdefghijklmnopqrstuvwxyz012345",
+        ] {
+            let person: PersonToken = format!(" {text}\n").parse().unwrap();
+            assert_eq!(person.to_string(), text);
+            assert_eq!(format!("{person:?}"), format!("{}-…", &text[..15]));
+            assert_eq!(
+                matches!(person, PersonToken::Operator(_)),
+                text.starts_with("weir-o")
+            );
+        }
     }
 
     #[test]
@@ -213,5 +313,21 @@ mod tests {
             TokenError::Damaged
         );
         assert_eq!(AGENT.parse::<ViewerToken>().unwrap_err(), TokenError::Agent);
+        assert_eq!(AGENT.parse::<PersonToken>().unwrap_err(), TokenError::Agent);
+        assert_eq!(agent("weir-o-0123abcd-x"), TokenError::Operator);
+        let operator = "weir-o-0123abcd-abcdefghijklmnopqrstuvwxyz012345";
+        assert_eq!(operator.parse::<ViewerToken>().unwrap_err(), TokenError::Foreign);
+        for damaged in [
+            "weir-o-",
+            "weir-o-0123abcd",
+            "weir-o-0123abcd-short",
+            "weir-o-0123ABCD-abcdefghijklmnopqrstuvwxyz012345",
+        ] {
+            assert_eq!(
+                damaged.parse::<PersonToken>().unwrap_err(),
+                TokenError::Damaged,
+                "{damaged}"
+            );
+        }
     }
 }

@@ -31,6 +31,8 @@ use weir_model::{
     SplitName, ValueMatch, ZoneName,
 };
 
+use crate::course::{Course, Items, Leg};
+use crate::facts::CountScope;
 use crate::plan::{Destination, Digest, Generation, Item, ItemRoute, Plan, PlanId, SplitPlan};
 use crate::precedence;
 
@@ -99,6 +101,9 @@ pub fn split_root(split: &SplitPlan) -> Digest {
         item.generation.put(&mut to);
         item.commit.put(&mut to);
     }
+    if let Some(at) = &split.course {
+        course(&mut to, at);
+    }
     Digest(hash(ROOT, &to))
 }
 
@@ -145,6 +150,66 @@ fn hash(context: &str, bytes: &[u8]) -> [u8; 32] {
 fn port_names(to: &mut Vec<u8>, names: &BTreeSet<PortName>) {
     if !names.is_empty() {
         list(to, names.iter());
+    }
+}
+
+/// Where a split is on its way, where it is: last, and nothing stands for none, for it came later.
+fn course(to: &mut Vec<u8>, course: &Course) {
+    to.extend(b"course");
+    course.settled.put(to);
+    list(to, course.previous.iter());
+    match &course.motion {
+        None => to.push(0),
+        Some(motion) => {
+            to.push(1);
+            items(to, &motion.origin);
+            items(to, &motion.from);
+            match &motion.leg {
+                Leg::Shift { bites, bite, wave } => {
+                    to.push(1);
+                    bites.put(to);
+                    bite.put(to);
+                    wave.put(to);
+                }
+                Leg::Return { why } => {
+                    to.push(2);
+                    why.as_str().put(to);
+                }
+            }
+            motion.since.put(to);
+            count(to, motion.counted.len());
+            for (counter, counts) in &motion.counted {
+                counter.as_str().put(to);
+                counts.since.put(to);
+                counts.at.put(to);
+                counts.requests.put(to);
+                counts.failed.put(to);
+                to.push(match counts.scope {
+                    CountScope::Host => 1,
+                    CountScope::Zone => 2,
+                });
+            }
+        }
+    }
+    match &course.quarantine {
+        None => to.push(0),
+        Some(quarantine) => {
+            to.push(1);
+            quarantine.inputs.put(to);
+            quarantine.why.as_str().put(to);
+            quarantine.at.put(to);
+        }
+    }
+}
+
+/// Items by what they say, when they said it first, and by which commit.
+fn items(to: &mut Vec<u8>, items: &Items) {
+    count(to, items.len());
+    for (zone, item) in items {
+        zone.put(to);
+        to.extend(item.digest.0);
+        item.generation.put(to);
+        item.commit.put(to);
     }
 }
 
@@ -240,6 +305,12 @@ impl Put for SourceCommit {
 impl Put for Generation {
     fn put(&self, to: &mut Vec<u8>) {
         self.0.put(to);
+    }
+}
+
+impl Put for Digest {
+    fn put(&self, to: &mut Vec<u8>) {
+        to.extend(self.0);
     }
 }
 

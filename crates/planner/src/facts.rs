@@ -65,6 +65,16 @@ pub struct Proof {
     pub weights: Option<ProvenWeights>,
 }
 
+impl Proof {
+    /// Nobody calls the service there, by this class of evidence: there is nothing to prove, and whoever comes gets what
+    /// the control plane holds.
+    pub fn nobody_calls(&self) -> bool {
+        matches!(self.verdict, Verdict::Unknown(_))
+            && self.evidence != Evidence::Unknown
+            && self.coverage == Coverage::default()
+    }
+}
+
 /// A policy that Weir did not write and that touches the same service.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SecondWriter {

@@ -27,20 +27,26 @@
 //! first; a declaration that still names them is refused.
 
 pub mod canonical;
+pub mod course;
 pub mod diff;
 pub mod explain;
 pub mod facts;
 pub mod lint;
+pub mod outlook;
 pub mod plan;
 pub mod planning;
 pub mod precedence;
 mod programmed;
 pub mod prune;
+pub mod ready;
 pub mod refusal;
 mod retire;
+pub mod senses;
+pub mod transition;
 mod words;
 
 pub use canonical::{anchor, item_digest, plan_id};
+pub use course::{Course, Leg, Motion, Quarantine};
 pub use diff::{PlanDiff, diff};
 pub use explain::{Explanation, explain};
 pub use facts::{
@@ -48,8 +54,11 @@ pub use facts::{
     ServiceFact, ServiceState, Verdict, ZoneFacts,
 };
 pub use lint::{Finding, Rule, lint, lint_made};
+pub use outlook::{Outlook, Phase, Wait};
 pub use plan::{
     Destination, Digest, Generation, InKuma, Item, ItemRef, ItemRoute, Plan, PlanId, SplitPlan, ZonePlan,
 };
-pub use planning::{DRAIN, Inputs, Planned, Work, plan, plan_with_work};
+pub use planning::{DRAIN, Inputs, Look, Planned, Work, plan, plan_with_work, step};
 pub use refusal::{Flaw, Refusal};
+pub use senses::{Reach, Runs, Senses};
+pub use transition::{Orders, Transit};

@@ -11,7 +11,8 @@ use serde::Serialize;
 use weir_model::{BackendName, BasisPoints, DnsLabel, Protocol, ServiceName, SplitName, ZoneName};
 
 use crate::canonical;
-use crate::plan::{Destination, Generation, InKuma, Item, Plan};
+use crate::course::Leg;
+use crate::plan::{Destination, Generation, InKuma, Item, Plan, SplitPlan};
 use crate::retire::Services;
 
 /// The rule that a plan breaks.
@@ -24,6 +25,8 @@ pub enum Rule {
     Exactness,
     /// I4: what had weight in the parent is still a destination; nothing but the anchor names what retires.
     Drain,
+    /// I5: a transition is at a position that there is, and says from where it came.
+    InStep,
     /// I7: generations only rise, and exactly what changed has the new one.
     Monotone,
     /// I10: every name on an object is made of ours.
@@ -48,6 +51,7 @@ impl fmt::Display for Rule {
             Self::Provenance => "I1 provenance",
             Self::Exactness => "I2 exactness",
             Self::Drain => "I4 drain before break",
+            Self::InStep => "I5 in step",
             Self::Monotone => "I7 monotone",
             Self::Ours => "I10 only ours",
             Self::Complete => "complete",
@@ -104,9 +108,30 @@ pub fn lint(plan: &Plan, parent: Option<&Plan>) -> Vec<Finding> {
         if split.root != canonical::split_root(split) {
             lint.at_split(Rule::Digest, name, "its root is not that of its items");
         }
-        if split.items.keys().ne(plan.zones.keys()) {
-            lint.at_split(Rule::Complete, name, "it has not one item for each zone");
+        let known = |zone: &ZoneName| plan.zones.contains_key(zone);
+        if split.items.keys().any(|zone| !known(zone)) {
+            lint.at_split(
+                Rule::Complete,
+                name,
+                "it has an item for a zone that takes no part",
+            );
         }
+        // A zone that came while the split was under way, or had to wait, has none until that is over.
+        let before = parent.and_then(|parent| parent.splits.get(name));
+        let waits = |zone: &ZoneName| {
+            split
+                .course
+                .as_ref()
+                .is_some_and(|course| course.motion.is_some())
+                || before
+                    .is_some_and(|before| before.digest == split.digest && !before.items.contains_key(zone))
+        };
+        let missing = |zone: &&ZoneName| !split.items.contains_key(*zone) && !waits(zone);
+        if let Some(zone) = plan.zones.keys().find(missing) {
+            let what = format!("it has no item for zone {zone}");
+            lint.at_split(Rule::Complete, name, what);
+        }
+        lint.course(name, split);
         for (zone, item) in &split.items {
             if item.split != *name || item.zone != *zone {
                 let what = format!("the item there says split {} in zone {}", item.split, item.zone);
@@ -247,7 +272,12 @@ impl Lint<'_> {
             let what = format!("it is for mesh {}, the plan for {}", item.mesh, plan.mesh);
             self.at(Rule::Ours, at, what);
         }
-        if plan.zones.get(at.1) != Some(&item.kuma_zone) {
+        let before = self
+            .parent
+            .and_then(|parent| parent.splits.get(at.0)?.items.get(at.1));
+        // What has to wait is as it was, under names that were right then.
+        let waits = before.is_some_and(|before| before.reference() == item.reference());
+        if !waits && plan.zones.get(at.1) != Some(&item.kuma_zone) {
             let what = format!("the zone is not {} in Kuma", item.kuma_zone);
             self.at(Rule::Reference, at, what);
         }
@@ -255,19 +285,19 @@ impl Lint<'_> {
             let what = format!("generation {} in a plan of {}", item.generation, plan.generation);
             self.at(Rule::Monotone, at, what);
         }
-        self.destinations(at, item);
+        self.destinations(at, item, waits);
         self.routes(at, item);
         self.history(at, item);
     }
 
-    fn destinations(&mut self, at: (&SplitName, &ZoneName), item: &Item) {
+    fn destinations(&mut self, at: (&SplitName, &ZoneName), item: &Item, waits: bool) {
         let mut places: BTreeSet<InKuma<'_>> = BTreeSet::new();
         for (backend, destination) in &item.destinations {
             if !places.insert(destination.in_kuma()) {
                 let what = format!("backend {backend} is where another backend is");
                 self.at(Rule::Reference, at, what);
             }
-            if item.retiring.contains(backend) {
+            if item.retiring.contains(backend) || waits {
                 continue; // where it was, which may be declared no more
             }
             if self.plan.zones.get(&destination.zone) != Some(&destination.kuma_zone) {
@@ -343,11 +373,59 @@ impl Lint<'_> {
         }
     }
 
+    /// A position must be one that there is.
+    fn course(&mut self, name: &SplitName, split: &SplitPlan) {
+        let Some(course) = &split.course else { return };
+        let Some(motion) = &course.motion else { return };
+        if course.settled.is_none() {
+            self.at_split(Rule::InStep, name, "it is under way, and does not say from where");
+        }
+        let Leg::Shift { bites, bite, .. } = &motion.leg else {
+            return;
+        };
+        if *bite == 0 || bite > bites {
+            let what = format!("it is at bite {bite} of {bites}");
+            self.at_split(Rule::InStep, name, what);
+        }
+        // Every share lies between where this leg began and where it goes, which only the last bite shows.
+        for (zone, item) in &split.items {
+            let Some(from) = motion.from.get(zone) else {
+                continue;
+            };
+            let moved = from.reference() != item.reference();
+            if moved && item.generation < from.generation {
+                self.at(Rule::InStep, (name, zone), "it is older than where its leg began");
+            }
+        }
+    }
+
+    /// Whether what an item says was derived from an earlier commit, to which its split goes back: an abort, a verdict, or
+    /// items that are written anew as they were.
+    fn goes_back(&self, at: (&SplitName, &ZoneName), item: &Item) -> bool {
+        let split = self.plan.splits.get(at.0);
+        let motion = split.and_then(|split| split.course.as_ref()?.motion.as_ref());
+        let origin = motion.and_then(|motion| motion.origin.get(at.1));
+        let Some(parent) = self.parent else {
+            return origin.is_some_and(|origin| origin.commit == item.commit);
+        };
+        // what another zone of the split runs is as good: all go where some are
+        let before = parent
+            .splits
+            .get(at.0)
+            .into_iter()
+            .flat_map(|split| split.items.values());
+        let leap = self.plan.generation.0 > parent.generation.0.saturating_add(1);
+        let before = before.filter(|_| leap || motion.is_some());
+        let mut earlier = before.chain(origin);
+        earlier.any(|earlier| earlier.commit == item.commit && earlier.routes == item.routes)
+    }
+
     /// What an item may be, given the item before it.
     fn history(&mut self, at: (&SplitName, &ZoneName), item: &Item) {
         let plan = self.plan;
         let is_new = item.generation == plan.generation;
-        if is_new && !plan.commits.iter().any(|of| of.commit == item.commit) {
+        let of_plan = plan.commits.iter().any(|of| of.commit == item.commit);
+        if is_new && !of_plan && !self.goes_back(at, item) {
             let what = format!(
                 "it changed by commit {}, which is none of the plan's",
                 item.commit

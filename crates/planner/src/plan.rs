@@ -27,6 +27,8 @@ impl fmt::Display for Generation {
     }
 }
 
+use crate::course::Course;
+
 macro_rules! hash32 {
     ($($(#[$doc:meta])* $name:ident;)*) => {$(
         $(#[$doc])*
@@ -113,8 +115,12 @@ pub struct SplitPlan {
     pub digest: Digest,
     /// BLAKE3 over `digest` and each item's digest, generation and commit: what the plan's id is made of.
     pub root: Digest,
-    /// One item for each zone of the federation: every zone may have callers.
+    /// One item for each zone of the federation: every zone may have callers. A zone that came while a transition was under
+    /// way gets its own when that has ended.
     pub items: BTreeMap<ZoneName, Arc<Item>>,
+    /// Where it is on its way; none for a split that rests and never moved. For the coordinator alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub course: Option<Course>,
 }
 
 /// What one zone's callers must run for one split.

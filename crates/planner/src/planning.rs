@@ -3,7 +3,7 @@
 //! Its cost follows the change: for a split whose inputs have the digest that they had in the parent, the parent's items
 //! are taken over as they are, unread.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -13,12 +13,16 @@ use weir_model::{
 };
 
 use crate::canonical;
+use crate::course::Items;
+use crate::facts::ProvenWeights;
+use crate::outlook::{Outlook, Phase, Wait};
 use crate::plan::{Destination, Digest, Generation, Item, ItemRoute, Plan, PlanId, SplitPlan};
 use crate::precedence;
 use crate::programmed::Programmed;
 use crate::prune;
 use crate::refusal::{Flaw, Refusal};
 use crate::retire::{self, Services};
+use crate::transition::{self, Transit};
 
 /// A backend that was taken out of a split stays behind the anchor at least this long after the plan that took it out,
 /// whatever else is committed meanwhile. Twice Kuma's drain time (`kuma.md` R9), so that quick commits one after the
@@ -76,23 +80,64 @@ pub fn plan(inputs: Inputs<'_>) -> Planned {
 
 /// [`plan`], and what it had to do.
 pub fn plan_with_work(inputs: Inputs<'_>) -> (Planned, Work) {
+    let look = look(inputs, None);
+    (look.planned, look.work)
+}
+
+/// One look of a coordinator that moves splits step by step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Look {
+    /// The next plan, if a step may be taken now.
+    pub planned: Planned,
+    /// Every split that was looked at and is not at rest where it is declared.
+    pub outlook: BTreeMap<SplitName, Outlook>,
+    /// What it had to do.
+    pub work: Work,
+}
+
+/// Makes the plan that follows `parent`, as [`plan`] does, but moves splits that are in force step by step: see
+/// [`crate::transition`]. Nothing is planned of what has to wait; it is in the outlook.
+pub fn step(inputs: Inputs<'_>, transit: Transit<'_>) -> Look {
+    look(inputs, Some(transit))
+}
+
+fn look(inputs: Inputs<'_>, transit: Option<Transit<'_>>) -> Look {
     let mut work = Work::default();
-    let planned = match make(inputs, &mut work) {
+    let mut outlook = BTreeMap::new();
+    let planned = match make(inputs, transit, &mut work, &mut outlook) {
         Ok(Some(plan)) => Planned::New(plan),
         Ok(None) => Planned::Nothing,
         Err(reasons) => Planned::Refused(reasons),
     };
-    (planned, work)
+    Look {
+        planned,
+        outlook,
+        work,
+    }
 }
 
-fn make(inputs: Inputs<'_>, work: &mut Work) -> Result<Option<Plan>, Vec<Refusal>> {
+fn make(
+    inputs: Inputs<'_>,
+    transit: Option<Transit<'_>>,
+    work: &mut Work,
+    outlook: &mut BTreeMap<SplitName, Outlook>,
+) -> Result<Option<Plan>, Vec<Refusal>> {
     let whole = Whole::new(inputs)?;
     let mut reasons = Vec::new();
-    let mut splits = BTreeMap::new();
+    // What is looked at again is all that may change: the rest is the parent's.
+    let only = transit
+        .and_then(|transit| transit.only)
+        .filter(|_| !whole.unknown_history);
+    let mut splits = match (only, whole.parent) {
+        (Some(_), Some(parent)) => parent.splits.clone(),
+        _ => BTreeMap::new(),
+    };
     let mut services: BTreeMap<(&ServiceName, u16), &SplitName> = BTreeMap::new();
     let mut changed = whole.changed();
+    let frozen = transit.and_then(|transit| whole.frozen(inputs.declaration, transit));
 
-    for (name, split) in &inputs.declaration.splits {
+    let declared = inputs.declaration.splits.iter();
+    for (name, split) in declared.filter(|(name, _)| only.is_none_or(|only| only.contains(*name))) {
         if let Some(first) = services.insert((&split.service, split.port), name) {
             reasons.push(Refusal::SameService {
                 service: split.service.clone(),
@@ -107,29 +152,92 @@ fn make(inputs: Inputs<'_>, work: &mut Work) -> Result<Option<Plan>, Vec<Refusal
         if let Some(before) = before
             && before.digest == digest
             && !whole.unknown_history
+            && (transit.is_none() || before.course.is_none())
         {
             splits.insert(name.clone(), Arc::clone(before));
             continue;
         }
-        changed = true;
-        work.splits_planned += 1;
         let past = Past {
             split: before.map(Arc::as_ref),
             service: whole.past.of_service(name, &split.service, split.port),
         };
-        match whole.split(split, digest, past, work) {
-            Ok(planned) => {
-                splits.insert(name.clone(), Arc::new(planned));
+        let wanted = match whole.wanted(split) {
+            Ok(wanted) => wanted,
+            Err(mut found) => {
+                reasons.append(&mut found);
+                continue;
             }
-            Err(mut found) => reasons.append(&mut found),
+        };
+        let planned = match (transit, before) {
+            (Some(_), Some(before)) if whole.unknown_history => {
+                // Agents hold what this history does not: they are told anew what it has, and go on from there.
+                work.splits_planned += 1;
+                Some(whole.rewritten(before))
+            }
+            (Some(transit), Some(before)) => {
+                let turn = transition::Turn {
+                    split,
+                    digest,
+                    wanted,
+                    before,
+                    zones: &inputs.declaration.zones,
+                    transit,
+                    frozen: frozen.clone(),
+                    now: inputs.now,
+                };
+                let (next, stands) =
+                    transition::advance(&turn, &mut |item| whole.item_after(item, past, work));
+                if let Some(mut stands) = stands {
+                    stands.declared = weights(&turn.wanted);
+                    outlook.insert(name.clone(), stands);
+                }
+                if next.is_some() {
+                    work.splits_planned += 1;
+                } else {
+                    splits.insert(name.clone(), whole.within_zones(before));
+                }
+                next
+            }
+            (Some(transit), None) if whole.waits(&frozen, split, transit, inputs.now, outlook) => None,
+            (_, _) => {
+                work.splits_planned += 1;
+                Some(whole.at_once(digest, wanted, past, work))
+            }
+        };
+        if let Some(planned) = planned {
+            changed = true;
+            splits.insert(name.clone(), Arc::new(planned));
         }
     }
     if !reasons.is_empty() {
         return Err(reasons);
     }
-    let gone = |parent: &Plan| parent.splits.keys().any(|name| !splits.contains_key(name));
-    if !changed && !whole.parent.is_some_and(gone) {
+    let mut gone = BTreeSet::new();
+    if let Some(parent) = whole.parent {
+        let looked_at = |name: &SplitName| only.is_none_or(|only| only.contains(name));
+        let undeclared = |name: &SplitName| looked_at(name) && !inputs.declaration.splits.contains_key(name);
+        for (name, before) in parent.splits.iter().filter(|(name, _)| undeclared(name)) {
+            match &frozen {
+                Some((why, until)) if !transit.is_some_and(|transit| transit.reverts) => {
+                    splits.insert(name.clone(), whole.within_zones(before));
+                    outlook.insert(name.clone(), waiting(why, *until, "it is removed after that"));
+                }
+                _ => {
+                    gone.insert(name);
+                    changed = true;
+                }
+            }
+        }
+    }
+    if !changed {
         return Ok(None);
+    }
+    if let (Some(only), Some(parent)) = (only, whole.parent) {
+        // Shared, not looked at: a parent's worth of pointers.
+        let mut all = parent.splits.clone();
+        all.retain(|name, _| !only.contains(name) || !gone.contains(name));
+        all.append(&mut splits);
+        splits = all;
     }
     let mut plan = Plan {
         federation: whole.federation.clone(),
@@ -144,6 +252,33 @@ fn make(inputs: Inputs<'_>, work: &mut Work) -> Result<Option<Plan>, Vec<Refusal
     };
     plan.id = canonical::plan_id(&plan);
     Ok(Some(plan))
+}
+
+/// The declared weights, which are the same for every zone.
+fn weights(wanted: &BTreeMap<ZoneName, Item>) -> ProvenWeights {
+    let routes = wanted.values().next().into_iter().flat_map(|item| &item.routes);
+    routes
+        .map(|route| (route.name.clone(), route.weights.clone()))
+        .collect()
+}
+
+/// What may not come or go now.
+fn waiting(why: &str, until: Option<Timestamp>, next: &str) -> Outlook {
+    Outlook {
+        declared: BTreeMap::new(),
+        phase: Phase::Frozen,
+        bite: 0,
+        bites: 1,
+        wave: None,
+        waves: Vec::new(),
+        waits: vec![Wait {
+            zone: None,
+            why: why.to_owned(),
+        }],
+        next: next.to_owned(),
+        since: None,
+        until,
+    }
 }
 
 /// What the parent has for a split: under its name, and for its service under another name.
@@ -258,13 +393,8 @@ impl<'a> Whole<'a> {
             .collect()
     }
 
-    fn split(
-        &self,
-        split: &Split,
-        digest: Digest,
-        past: Past<'_>,
-        work: &mut Work,
-    ) -> Result<SplitPlan, Vec<Refusal>> {
+    /// What is declared, for each zone: not sealed yet.
+    fn wanted(&self, split: &Split) -> Result<BTreeMap<ZoneName, Item>, Vec<Refusal>> {
         let refuse = |flaw| Refusal::Flaw {
             split: split.name.clone(),
             flaw,
@@ -284,10 +414,8 @@ impl<'a> Whole<'a> {
             })
             .map_err(|flaws| flaws.into_iter().map(refuse).collect::<Vec<_>>())?;
         let anchor = canonical::anchor(self.federation, &split.name);
-
-        let mut items = BTreeMap::new();
-        for (zone, kuma_zone) in &self.zones {
-            let wanted = Item {
+        let wanted = self.zones.iter().map(|(zone, kuma_zone)| {
+            let item = Item {
                 split: split.name.clone(),
                 zone: zone.clone(),
                 kuma_zone: kuma_zone.clone(),
@@ -304,21 +432,98 @@ impl<'a> Whole<'a> {
                 commit: (*commit).clone(),
                 digest: Digest([0; 32]),
             };
-            let item = self.item(
-                wanted,
-                past.split.and_then(|split| split.items.get(zone)),
-                past.service.and_then(|split| split.items.get(zone)),
-                work,
-            );
-            items.insert(zone.clone(), item);
-        }
+            (zone.clone(), item)
+        });
+        Ok(wanted.collect())
+    }
+
+    /// All zones at once: what nothing was in force of, or where nobody moves splits step by step.
+    fn at_once(
+        &self,
+        digest: Digest,
+        wanted: BTreeMap<ZoneName, Item>,
+        past: Past<'_>,
+        work: &mut Work,
+    ) -> SplitPlan {
+        let items: Items = wanted
+            .into_iter()
+            .map(|(zone, wanted)| (zone, self.item_after(wanted, past, work)))
+            .collect();
         let mut planned = SplitPlan {
             digest,
             root: Digest([0; 32]),
             items,
+            course: None,
         };
         planned.root = canonical::split_root(&planned);
-        Ok(planned)
+        planned
+    }
+
+    /// The same content under this plan's generation.
+    fn rewritten(&self, before: &SplitPlan) -> SplitPlan {
+        let mut planned = before.clone();
+        planned.items.retain(|zone, _| self.zones.contains_key(zone));
+        for item in planned.items.values_mut() {
+            Arc::make_mut(item).generation = self.generation;
+        }
+        planned.root = canonical::split_root(&planned);
+        planned
+    }
+
+    /// What has to wait, without zones that take part no more.
+    fn within_zones(&self, before: &Arc<SplitPlan>) -> Arc<SplitPlan> {
+        if before.items.keys().all(|zone| self.zones.contains_key(zone)) {
+            return Arc::clone(before);
+        }
+        let mut kept = SplitPlan::clone(before);
+        kept.items.retain(|zone, _| self.zones.contains_key(zone));
+        kept.root = canonical::split_root(&kept);
+        Arc::new(kept)
+    }
+
+    /// Why nothing of the federation moves now.
+    fn frozen(&self, declaration: &Declaration, transit: Transit<'_>) -> Option<(String, Option<Timestamp>)> {
+        if let Some(why) = &transit.orders.all_frozen {
+            return Some((format!("all splits are frozen: {why}"), None));
+        }
+        let federation = declaration.federation.as_ref()?;
+        transition::frozen("the federation", federation.freeze.at(self.now))
+    }
+
+    /// Whether a split of which nothing is in force has to wait.
+    fn waits(
+        &self,
+        frozen: &Option<(String, Option<Timestamp>)>,
+        split: &Split,
+        transit: Transit<'_>,
+        now: Timestamp,
+        outlook: &mut BTreeMap<SplitName, Outlook>,
+    ) -> bool {
+        let order = transit.orders.frozen.get(&split.name);
+        let order = order.map(|why| (format!("split {} is frozen: {why}", split.name), None));
+        let own = || transition::frozen(&format!("split {}", split.name), split.freeze.at(now));
+        let Some((why, until)) = frozen.clone().or(order).or_else(own) else {
+            return false;
+        };
+        if transit.reverts {
+            return false;
+        }
+        outlook.insert(
+            split.name.clone(),
+            waiting(&why, until, "it comes into force after that"),
+        );
+        true
+    }
+
+    /// The item that follows what the parent has for its zone.
+    fn item_after(&self, wanted: Item, past: Past<'_>, work: &mut Work) -> Arc<Item> {
+        let zone = wanted.zone.clone();
+        self.item(
+            wanted,
+            past.split.and_then(|split| split.items.get(&zone)),
+            past.service.and_then(|split| split.items.get(&zone)),
+            work,
+        )
     }
 
     /// The item that follows `before`: that one itself if it already says what is wanted. `displaced` is another split's
@@ -330,6 +535,7 @@ impl<'a> Whole<'a> {
         displaced: Option<&Arc<Item>>,
         work: &mut Work,
     ) -> Arc<Item> {
+        wanted.generation = self.generation;
         if let Some(displaced) = displaced {
             wanted = if self.drained() {
                 retire::releasing_drained(wanted, displaced)

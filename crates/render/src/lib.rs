@@ -11,7 +11,6 @@ pub mod envoy;
 mod expected;
 pub mod object;
 pub mod policy;
-pub mod ready;
 pub mod rivals;
 pub mod steps;
 
@@ -21,6 +20,6 @@ pub use document::{Unreadable, from_document, to_document};
 pub use envoy::{Live, weights};
 pub use object::{Form, Kind, Object, Step};
 pub use policy::{ANCHOR_HEADER, Options, render, weights_of};
-pub use ready::{backends_ready, may_come, ready};
 pub use rivals::touches;
 pub use steps::{introduction, steps};
+pub use weir_planner::ready::{backends_ready, may_come, ready};

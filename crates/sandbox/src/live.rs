@@ -349,6 +349,7 @@ mod tests {
             proven_at: proof.map(str::to_owned),
             seen: 1,
             of: 1,
+            told: weights.clone(),
             weights: Some(weights.clone()),
             counted: BTreeMap::new(),
             failed: BTreeMap::new(),
@@ -366,7 +367,9 @@ mod tests {
             commit: "1a2b3c4d5e6f".into(),
             generation: 2,
             standing: Standing::Progressing,
+            reason: None,
             since: String::new(),
+            transition: None,
             zones: vec![
                 zone("ams", Standing::Progressing, None),
                 zone("fra", Standing::Converged, Some("2026-01-01T00:00:58Z")),

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use weir_model::{BasisPoints, Diagnostic};
-use weir_planner::Evidence;
+use weir_planner::{Evidence, Phase};
 
 /// A weight in per cent as a JSON number: `90`, `0.5`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,7 +44,8 @@ pub enum Standing {
     Converged,
     /// The plan is on its way: sent, taken or applied, not yet proven.
     Progressing,
-    /// Refused by the zone for a stated reason; nothing moved.
+    /// Refused by the zone for a stated reason, and nothing moved; or the split as a whole stays where it is: held, frozen or
+    /// quarantined.
     Held,
     /// Somebody else's policy outranks ours.
     Overridden,
@@ -99,19 +100,112 @@ pub struct SplitStatus {
     pub port: u16,
     /// http, http2, grpc, tcp.
     pub protocol: String,
-    /// Declared weights in force.
+    /// What Git declares, whether zones were told it yet or not.
     #[schema(value_type = Object)]
     pub declared: RouteWeights,
     /// Commit that last changed it.
     pub commit: String,
     /// Generation in which it last changed.
     pub generation: u64,
-    /// The worst of its zones.
+    /// The worst of its zones; never better than `held` or `progressing` while it is not where Git declares it, whatever
+    /// zones prove of what they were told.
     pub standing: Standing,
+    /// Why the split as a whole is not converged, with what differs from Git; none if only its zones have reasons.
+    #[serde(default)]
+    pub reason: Option<String>,
     /// When this generation was made.
     pub since: String,
+    /// Where it is on its way; none at rest.
+    #[serde(default)]
+    pub transition: Option<Transition>,
     /// Its zones, by name.
     pub zones: Vec<SplitInZone>,
+}
+
+/// Where a split that is not at rest is on its way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Transition {
+    /// `held`, `frozen`, `shift`, `bake`, `verify`, `settle`, `return`, `quarantined`.
+    #[schema(value_type = String)]
+    pub phase: Phase,
+    /// The bite that was taken last; 0 before the first.
+    pub bite: u32,
+    /// Of how many.
+    pub bites: u32,
+    /// The wave that moved last in this bite; none before the first, and where all move at once.
+    pub wave: Option<u32>,
+    /// The waves, in the order in which they move.
+    pub waves: Vec<u32>,
+    /// What it waits for; empty if for nothing but the next look.
+    pub waits: Vec<TransitionWait>,
+    /// What happens next, in words.
+    pub next: String,
+    /// Since when it is here.
+    pub since: Option<String>,
+    /// When time alone may change this.
+    pub until: Option<String>,
+}
+
+/// One thing that a transition waits for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TransitionWait {
+    /// In which zone, if it is one zone's.
+    pub zone: Option<String>,
+    /// What for, and what to do about it.
+    pub why: String,
+}
+
+/// Body of `POST /v1/splits/{name}/abort|freeze|resume` and `POST /v1/freeze|resume`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OrderRequest {
+    /// Why, for whoever reads the history: 1 to 500 characters.
+    pub reason: String,
+}
+
+/// What became of an order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OrderAnswer {
+    /// Whether it was carried out.
+    pub done: bool,
+    /// In one sentence.
+    pub message: String,
+}
+
+/// `GET /v1/splits/{name}/history`, newest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SplitHistory {
+    /// The split.
+    pub name: String,
+    /// Its steps, newest first: each a plan that changed it.
+    pub steps: Vec<SplitStep>,
+}
+
+/// One plan that changed a split.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SplitStep {
+    /// Generation of the plan.
+    pub generation: u64,
+    /// When it was made.
+    pub created: String,
+    /// Which step: `bite 1 of 2, wave 1`, `return: why`, `rests`, ...
+    pub step: String,
+    /// The weights that each zone was told.
+    #[schema(value_type = Object)]
+    pub told: BTreeMap<String, RouteWeights>,
+    /// The commit that the told weights come from.
+    pub commit: String,
+    /// Who wrote that commit, `Name <mail>`; none if it is not in the ledger any more.
+    pub author: Option<String>,
+    /// Its first line.
+    pub subject: Option<String>,
+    /// When each zone proved all of that plan; a zone that was overtaken by the next plan is missing.
+    pub proven: BTreeMap<String, String>,
 }
 
 /// One split in one zone.
@@ -135,6 +229,10 @@ pub struct SplitInZone {
     pub seen: u32,
     /// Proxies known.
     pub of: u32,
+    /// What the plan in force tells this zone: on the way from one declaration to the next not what Git declares.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    pub told: RouteWeights,
     /// Weights read back; none if unknown.
     #[schema(value_type = Option<Object>)]
     pub weights: Option<RouteWeights>,
@@ -273,7 +371,8 @@ pub struct Event {
     pub at: String,
     /// `commit.taken`, `commit.refused`, `source.unreachable`, `source.reachable`, `plan.made`, `agent.joined`,
     /// `agent.connected`, `agent.gone`, `agent.forgotten`, `zone.proven`, `zone.held`, `zone.overridden`,
-    /// `zone.failed`, `zone.different`.
+    /// `zone.failed`, `zone.different`, `transition.*` (`held`, `frozen`, `waits`, `bakes`, `verifies`, `returns`,
+    /// `quarantined`, `rests`), `order.*` (`abort`, `freeze`, `resume`, `refused`).
     pub kind: String,
     /// In one sentence.
     pub message: String,

@@ -5,12 +5,13 @@
 
 use std::collections::BTreeMap;
 
-use weir_planner::Evidence;
-use weir_wire::api::{Percent, SplitInZone, SplitList, Standing};
+use weir_planner::{Evidence, Phase};
+use weir_wire::api::{Percent, SplitInZone, SplitList, SplitStatus, Standing};
 
 use super::worst;
 
-/// Takes back what is called converged without proof or against it, and lets each split stand as the worst of its zones.
+/// Takes back what is called converged without proof or against it, and lets each split stand as the worst of its zones, and
+/// no better than its transition lets it.
 pub(super) fn believe(list: &mut SplitList) {
     for split in &mut list.splits {
         for zone in &mut split.zones {
@@ -20,11 +21,11 @@ pub(super) fn believe(list: &mut SplitList) {
             let unlike = zone
                 .weights
                 .as_ref()
-                .is_some_and(|read| !same(&split.declared, read));
+                .is_some_and(|read| !same(told(&split.declared, zone), read));
             let doubt = if !proven(zone) {
                 "called converged, but nothing shows that it was read back"
             } else if unlike {
-                "called converged, but what was read back is not what is declared"
+                "called converged, but what was read back is not what the zone is told"
             } else {
                 continue;
             };
@@ -32,7 +33,35 @@ pub(super) fn believe(list: &mut SplitList) {
             zone.reason = Some(doubt.to_owned());
         }
         let zones = worst(split.zones.iter().map(|zone| zone.standing));
-        split.standing = zones.unwrap_or(Standing::Unknown).max(split.standing);
+        split.standing = zones
+            .unwrap_or(Standing::Unknown)
+            .max(split.standing)
+            .max(floor(split));
+    }
+}
+
+/// What a zone is told; an older coordinator tells every zone what is declared, and does not say so.
+fn told<'a>(declared: &'a Shares, zone: &'a SplitInZone) -> &'a Shares {
+    match zone.told.is_empty() {
+        true => declared,
+        false => &zone.told,
+    }
+}
+
+/// The best that a split can stand at, whatever its zones have proven of what they are told.
+pub(super) fn floor(split: &SplitStatus) -> Standing {
+    let mut zones = split.zones.iter();
+    let differs = zones.any(|zone| !same(&split.declared, told(&split.declared, zone)));
+    let Some(transition) = &split.transition else {
+        return match differs {
+            true => Standing::Progressing,
+            false => Standing::Converged,
+        };
+    };
+    match transition.phase {
+        Phase::Held | Phase::Frozen | Phase::Quarantined => Standing::Held,
+        Phase::Verify | Phase::Bake if !differs && transition.bite >= transition.bites => Standing::Converged,
+        _ => Standing::Progressing,
     }
 }
 
@@ -59,7 +88,7 @@ fn same(declared: &Shares, read: &Shares) -> bool {
 #[cfg(test)]
 mod tests {
     use weir_model::BasisPoints;
-    use weir_wire::api::SplitStatus;
+    use weir_wire::api::Transition;
 
     use super::*;
 
@@ -84,6 +113,7 @@ mod tests {
             proven_at: Some("2026-11-24T11:59:57Z".to_owned()),
             seen: 1,
             of: 1,
+            told: shares(&[("vm", 9_000), ("eks", 1_000)]),
             weights: Some(shares(&[("vm", 9_000), ("eks", 1_000)])),
             counted: BTreeMap::new(),
             failed: BTreeMap::new(),
@@ -94,27 +124,90 @@ mod tests {
         }
     }
 
-    fn believed(zone: SplitInZone) -> Standing {
+    fn split(zone: SplitInZone, transition: Option<Transition>) -> SplitStatus {
+        SplitStatus {
+            name: "checkout".to_owned(),
+            service: "checkout".to_owned(),
+            port: 8080,
+            protocol: "http".to_owned(),
+            declared: shares(&[("vm", 9_000), ("eks", 1_000), ("old", 0)]),
+            commit: String::new(),
+            generation: 1,
+            standing: Standing::Converged,
+            reason: None,
+            since: String::new(),
+            transition,
+            zones: vec![zone],
+        }
+    }
+
+    fn stands(split: SplitStatus) -> Standing {
         let mut list = SplitList {
             generation: 1,
             commits: BTreeMap::new(),
             notice: None,
             notes: Vec::new(),
-            splits: vec![SplitStatus {
-                name: "checkout".to_owned(),
-                service: "checkout".to_owned(),
-                port: 8080,
-                protocol: "http".to_owned(),
-                declared: shares(&[("vm", 9_000), ("eks", 1_000), ("old", 0)]),
-                commit: String::new(),
-                generation: 1,
-                standing: Standing::Converged,
-                since: String::new(),
-                zones: vec![zone],
-            }],
+            splits: vec![split],
         };
         believe(&mut list);
         list.splits.remove(0).standing
+    }
+
+    fn believed(zone: SplitInZone) -> Standing {
+        stands(split(zone, None))
+    }
+
+    fn transition(phase: Phase, bite: u32) -> Option<Transition> {
+        Some(Transition {
+            phase,
+            bite,
+            bites: 2,
+            wave: None,
+            waves: Vec::new(),
+            waits: Vec::new(),
+            next: String::new(),
+            since: None,
+            until: None,
+        })
+    }
+
+    /// Zones that prove what they were told are not where Git declares, whatever the answer calls it.
+    #[test]
+    fn a_split_on_its_way_is_not_converged() {
+        use Phase::{Bake, Frozen, Held, Quarantined, Return, Settle, Shift, Verify};
+        for (phase, bite, standing) in [
+            (Held, 0, Standing::Held),
+            (Frozen, 2, Standing::Held),
+            (Quarantined, 2, Standing::Held),
+            (Shift, 2, Standing::Progressing),
+            (Settle, 2, Standing::Progressing),
+            (Return, 0, Standing::Progressing),
+            (Bake, 1, Standing::Progressing),
+            (Verify, 1, Standing::Progressing),
+            (Verify, 2, Standing::Converged),
+        ] {
+            assert_eq!(
+                stands(split(zone(), transition(phase, bite))),
+                standing,
+                "{phase:?} {bite}"
+            );
+        }
+        let mut half = zone();
+        half.told = shares(&[("vm", 9_500), ("eks", 500)]);
+        half.weights = Some(half.told.clone());
+        assert_eq!(stands(split(half.clone(), None)), Standing::Progressing);
+        assert_eq!(
+            stands(split(half.clone(), transition(Verify, 2))),
+            Standing::Progressing
+        );
+        assert_eq!(stands(split(half, transition(Held, 1))), Standing::Held);
+        let mut old = zone();
+        old.told = Shares::new();
+        assert_eq!(
+            stands(split(old, None)),
+            Standing::Converged,
+            "of an older coordinator"
+        );
     }
 
     #[test]
@@ -123,7 +216,8 @@ mod tests {
         let mut unread = zone();
         unread.weights = None; // proxies that agree may still leave out other zeros
         assert_eq!(believed(unread), Standing::Converged);
-        let spoils: [fn(&mut SplitInZone); 7] = [
+        let spoils: [fn(&mut SplitInZone); 8] = [
+            |zone| zone.told = shares(&[("vm", 10_000)]),
             |zone| zone.weights = Some(shares(&[("vm", 10_000)])),
             |zone| zone.weights = Some(shares(&[("vm", 9_000), ("eks", 999), ("old", 1)])),
             |zone| zone.weights = Some(BTreeMap::new()),

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use weir_wire::api::{SplitList, Standing};
 
-use super::worst;
+use super::{belief, worst};
 use crate::layout::nearest;
 use crate::trouble::{Kind, Trouble};
 
@@ -25,9 +25,11 @@ impl Scope {
         if let Some(asked) = &self.zone {
             known("zone", "declared", asked, zones)?;
             for split in &mut list.splits {
+                // one zone that follows does not make a split converged that is not where it is declared
+                let floor = belief::floor(split);
                 split.zones.retain(|zone| zone.zone == *asked);
                 let zones = worst(split.zones.iter().map(|zone| zone.standing));
-                split.standing = zones.unwrap_or(Standing::Unknown);
+                split.standing = zones.unwrap_or(Standing::Unknown).max(floor);
             }
             list.splits.retain(|split| !split.zones.is_empty());
             list.notes.retain(|note| note.zone == *asked);

@@ -6,6 +6,7 @@ use weir_model::BasisPoints;
 use weir_planner::Evidence;
 use weir_wire::api::{AgentNote, Percent, SplitInZone, SplitList, SplitStatus, Standing};
 
+use super::transition;
 use crate::clock::Clock;
 use crate::layout::{COLUMNS, Page, Paint, clean, short, thousands, width};
 
@@ -61,6 +62,13 @@ pub(super) fn in_a_line(list: &SplitList) -> String {
             .collect();
         if !open.is_empty() {
             parts.push(format!("{}: {}", split.name, open.join(", ")));
+        } else if split.standing != Standing::Converged {
+            let why = match (&split.transition, &split.reason) {
+                (Some(transition), _) => transition::position(transition),
+                (None, Some(why)) => clean(why),
+                (None, None) => word(split.standing).to_owned(),
+            };
+            parts.push(format!("{}: {why}", split.name));
         }
     }
     match (&list.notice, parts.is_empty()) {
@@ -94,13 +102,11 @@ pub(crate) fn paint(standing: Standing) -> Paint {
 }
 
 fn split(page: &mut Page, split: &SplitStatus, clock: Clock) {
-    let standing = word(split.standing);
-    page.words(
-        0,
-        2,
-        paint(split.standing),
-        &format!("{}: {standing}", split.name),
-    );
+    let mut head = format!("{}: {}", split.name, word(split.standing));
+    if let Some(transition) = &split.transition {
+        head.push_str(&format!(" ({})", transition::position(transition)));
+    }
+    page.words(0, 2, paint(split.standing), &head);
     let text = format!(
         "{} service {}:{}; generation {} of commit {}, {}",
         split.protocol,
@@ -111,6 +117,7 @@ fn split(page: &mut Page, split: &SplitStatus, clock: Clock) {
         clock.ago(&split.since),
     );
     page.words(2, 2, Paint::Plain, &text);
+    transition::draw(page, split, clock);
     for in_zone in &split.zones {
         page.gap();
         zone(page, split, in_zone, clock);
@@ -168,6 +175,8 @@ struct Share<'a> {
     route: &'a str,
     backend: &'a str,
     declared: Option<Percent>,
+    /// What the zone is told; an older coordinator does not say it.
+    told: Option<Percent>,
     read: Read,
     counted: Option<u64>,
 }
@@ -190,6 +199,7 @@ fn gather<'a>(split: &'a SplitStatus, zone: &'a SplitInZone) -> Vec<Share<'a>> {
     let routes: BTreeSet<&str> = split
         .declared
         .keys()
+        .chain(zone.told.keys())
         .chain(read.into_iter().flat_map(BTreeMap::keys))
         .map(String::as_str)
         .collect();
@@ -197,11 +207,13 @@ fn gather<'a>(split: &'a SplitStatus, zone: &'a SplitInZone) -> Vec<Share<'a>> {
     let mut shares = Vec::new();
     for route in routes {
         let declared = split.declared.get(route);
+        let told = zone.told.get(route);
         let live = read.and_then(|weights| weights.get(route));
         let counted = zone.counted.keys().filter(|_| single);
         let backends: BTreeSet<&str> = declared
             .into_iter()
             .flat_map(BTreeMap::keys)
+            .chain(told.into_iter().flat_map(BTreeMap::keys))
             .chain(live.into_iter().flat_map(BTreeMap::keys))
             .chain(counted)
             .map(String::as_str)
@@ -211,6 +223,7 @@ fn gather<'a>(split: &'a SplitStatus, zone: &'a SplitInZone) -> Vec<Share<'a>> {
                 route,
                 backend,
                 declared: declared.and_then(|of| of.get(backend)).copied(),
+                told: told.and_then(|of| of.get(backend)).copied(),
                 read: match (read, live) {
                     (None, _) => Read::Unknown,
                     (Some(_), None) => Read::Nothing,
@@ -228,6 +241,7 @@ fn gather<'a>(split: &'a SplitStatus, zone: &'a SplitInZone) -> Vec<Share<'a>> {
             route: ALL,
             backend,
             declared: None,
+            told: None,
             read: Read::Nothing,
             counted: Some(*n),
         }));
@@ -243,18 +257,25 @@ fn shares(page: &mut Page, split: &SplitStatus, zone: &SplitInZone) {
         .map(|share| share.counted.map(thousands).unwrap_or_default())
         .collect();
     let widest = counts.iter().map(|text| width(text)).max().unwrap_or(0).max(7);
-    // What follows the names: declared, read back, counted and its share.
-    let numbers = 2 + 9 + 2 + 9 + 2 + widest + 2 + 7;
+    // A split at rest is told what is declared: the column would say everything twice.
+    let moving = split.transition.is_some()
+        || (!zone.told.is_empty() && shares.iter().any(|share| share.told != share.declared));
+    // What follows the names: declared, told, read back, counted and its share.
+    let numbers = 2 + 9 + if moving { 2 + 9 } else { 0 } + 2 + 9 + 2 + widest + 2 + 7;
     let room = COLUMNS.saturating_sub(4 + 2 + numbers) / 2;
     let column =
         |names: &mut dyn Iterator<Item = &str>| names.map(width).filter(|w| *w <= room).max().unwrap_or(0);
     let routes = column(&mut shares.iter().map(|share| share.route));
     let backends = column(&mut shares.iter().map(|share| share.backend));
-    let line = |names: &str, cells: [&str; 4]| {
+    let line = |names: &str, cells: [&str; 5]| {
         let names = format!("{names:<0$}", 4 + routes + 2 + backends);
+        let told = match moving {
+            true => format!("  {:>9}", cells[1]),
+            false => String::new(),
+        };
         format!(
-            "{names}  {:>9}  {:>9}  {:>widest$}  {:>7}",
-            cells[0], cells[1], cells[2], cells[3]
+            "{names}  {:>9}{told}  {:>9}  {:>widest$}  {:>7}",
+            cells[0], cells[2], cells[3], cells[4]
         )
     };
     let read = if zone.standing >= Standing::Stale {
@@ -262,7 +283,7 @@ fn shares(page: &mut Page, split: &SplitStatus, zone: &SplitInZone) {
     } else {
         "read back"
     };
-    page.row(Paint::Dim, &line("", ["declared", read, "counted", ""]));
+    page.row(Paint::Dim, &line("", ["declared", "told", read, "counted", ""]));
     let mut last = None;
     for (share, count) in shares.iter().zip(&counts) {
         let mut names = String::new();
@@ -284,7 +305,7 @@ fn shares(page: &mut Page, split: &SplitStatus, zone: &SplitInZone) {
             names = format!("{names:<0$}  {1}", 4 + routes, clean(share.backend));
         }
         let all = share.route == ALL;
-        let declared = match share.declared {
+        let named = |weight: Option<Percent>| match weight {
             Some(weight) => percent(weight),
             None if all => String::new(),
             None => "-".to_owned(),
@@ -299,10 +320,20 @@ fn shares(page: &mut Page, split: &SplitStatus, zone: &SplitInZone) {
             Some(n) if total > 0 => part(n, total),
             _ => String::new(),
         };
-        let off = !all && share.read != Read::Unknown && share.declared.map(Read::Weight) != Some(share.read);
-        let zero = share.declared.is_none() && share.read == Read::Weight(NOTHING);
+        let wanted = match zone.told.is_empty() {
+            true => share.declared,
+            false => share.told,
+        };
+        let off = !all && share.read != Read::Unknown && wanted.map(Read::Weight) != Some(share.read);
+        let zero = wanted.is_none() && share.read == Read::Weight(NOTHING);
         let paint = if off && !zero { Paint::Red } else { Paint::Plain };
-        page.row(paint, &line(&names, [&declared, &read, count, &part]));
+        page.row(
+            paint,
+            &line(
+                &names,
+                [&named(share.declared), &named(share.told), &read, count, &part],
+            ),
+        );
     }
 }
 

@@ -4,12 +4,19 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use serde::Deserialize;
+use weir_model::SplitName;
 use weir_planner::Generation;
-use weir_wire::api::{CommitList, PlanDocument, Problem};
+use weir_wire::api::{CommitList, PlanDocument, Problem, SplitHistory, SplitStep};
 
 use super::Answering;
 use super::problem::Refusal;
 use crate::ledger::LedgerError;
+use crate::{standing, steps};
+
+/// Plans are read so many at a time.
+const AT_A_TIME: u32 = 32;
+/// So many plans back a split's steps are looked for.
+const BACK: u32 = 2_048;
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Amount {
@@ -83,5 +90,123 @@ pub(super) async fn plan(
         created: row.plan.created.to_string(),
         changes: weir_planner::diff(parent.as_ref(), &row.plan).sentences(),
         plan,
+    }))
+}
+
+/// What a split went through, newest first: each plan that changed it, with the step that it was, its commit and when each
+/// zone proved it.
+#[utoipa::path(
+    get,
+    path = "/v1/splits/{name}/history",
+    params(
+        ("name" = String, Path, description = "Name of the split"),
+        ("limit" = Option<u32>, Query, description = "How many steps at most; 20 unless told, 200 at the most")
+    ),
+    responses((status = OK, body = SplitHistory), (status = NOT_FOUND, body = Problem)),
+    tag = "history"
+)]
+pub(super) async fn split(
+    State(answering): State<Answering>,
+    Path(name): Path<String>,
+    Query(amount): Query<Amount>,
+) -> Result<Json<SplitHistory>, Refusal> {
+    let missing = || {
+        Refusal::new(
+            StatusCode::NOT_FOUND,
+            format!("no plan that is kept has a split named `{name}`"),
+            "GET /v1/splits lists those in force",
+        )
+    };
+    let split = SplitName::new(name.as_str()).map_err(|_| missing())?;
+    let limit = amount.limit.unwrap_or(20).clamp(1, 200);
+    let steps = recall(&answering, &split, usize::try_from(limit).unwrap_or(200)).await?;
+    if steps.is_empty() {
+        return Err(missing());
+    }
+    Ok(Json(SplitHistory { name, steps }))
+}
+
+async fn recall(
+    answering: &Answering,
+    name: &SplitName,
+    limit: usize,
+) -> Result<Vec<SplitStep>, LedgerError> {
+    let ledger = &answering.ledger;
+    let mut steps = Vec::new();
+    let mut newer: Option<(Generation, steps::Of)> = None;
+    let mut before = None;
+    let mut looked = 0;
+    while looked < BACK && steps.len() < limit {
+        let rows = ledger.plans_before(before, AT_A_TIME).await?;
+        let whole = rows.len() < usize::try_from(AT_A_TIME).unwrap_or(usize::MAX);
+        looked += AT_A_TIME;
+        before = rows.last().map(|(generation, _)| *generation);
+        let split = name.clone();
+        // A large plan takes a while to read: not on a thread that answers others.
+        let read = tokio::task::spawn_blocking(move || {
+            rows.into_iter()
+                .map(|(generation, json)| match steps::read(&json, &split) {
+                    Ok(of) => Ok((generation, of)),
+                    Err(error) => Err(LedgerError::Damaged {
+                        what: format!("plan of generation {generation}"),
+                        why: error.to_string(),
+                    }),
+                })
+                .collect::<Result<Vec<_>, _>>()
+        });
+        let read = read.await.map_err(|panic| LedgerError::Damaged {
+            what: "plans".to_owned(),
+            why: panic.to_string(),
+        })??;
+        for (generation, of) in read {
+            if let Some((at, now)) = &newer
+                && steps.len() < limit
+            {
+                steps.extend(told(answering, *at, steps::step(Some(&of), now), now).await?);
+            }
+            newer = Some((generation, of));
+        }
+        if whole {
+            if let Some((at, now)) = &newer
+                && steps.len() < limit
+                && now.split.is_some()
+            {
+                steps.extend(told(answering, *at, steps::step(None, now), now).await?);
+            }
+            break;
+        }
+    }
+    Ok(steps)
+}
+
+/// One step, with what the ledger has about it.
+async fn told(
+    answering: &Answering,
+    generation: Generation,
+    step: Option<String>,
+    of: &steps::Of,
+) -> Result<Option<SplitStep>, LedgerError> {
+    let Some(step) = step else { return Ok(None) };
+    let items = of.split.iter().flat_map(|split| &split.items);
+    let newest = items
+        .clone()
+        .map(|(_, item)| item)
+        .max_by_key(|item| item.generation);
+    let authored = match newest {
+        Some(item) => answering.ledger.authored(&item.commit).await?,
+        None => None,
+    };
+    let (author, subject) = authored.unzip();
+    Ok(Some(SplitStep {
+        generation: generation.0,
+        created: of.created.to_string(),
+        step,
+        told: items
+            .map(|(zone, item)| (zone.to_string(), standing::told(item)))
+            .collect(),
+        commit: newest.map(|item| item.commit.to_string()).unwrap_or_default(),
+        author,
+        subject,
+        proven: answering.ledger.zone_proofs(generation).await?,
     }))
 }

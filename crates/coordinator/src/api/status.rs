@@ -102,7 +102,10 @@ pub(super) async fn splits(State(answering): State<Answering>) -> Json<SplitList
             .iter()
             .map(|(source, commit)| (source.to_string(), commit.to_string()))
             .collect();
-        let (notes, splits) = (standing::notes(sight), standing::splits(sight));
+        let (notes, splits) = (
+            standing::notes(sight),
+            standing::splits(sight, in_force.outlook()),
+        );
         (in_force.plan.generation.0, commits, notes, splits)
     });
     let notice = notice(&troubles, &sources, seen.is_some());
@@ -128,9 +131,11 @@ pub(super) async fn split(
     State(answering): State<Answering>,
     Path(name): Path<String>,
 ) -> Result<Json<SplitStatus>, Refusal> {
-    let found = SplitName::new(name.as_str())
-        .ok()
-        .and_then(|name| answering.see(|_, sight| standing::split(sight, &name)).flatten());
+    let found = SplitName::new(name.as_str()).ok().and_then(|name| {
+        answering
+            .see(|in_force, sight| standing::split(sight, in_force.outlook(), &name))
+            .flatten()
+    });
     found.map(Json).ok_or_else(|| {
         Refusal::new(
             StatusCode::NOT_FOUND,

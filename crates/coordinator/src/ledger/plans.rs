@@ -44,6 +44,28 @@ impl Ledger {
         row.map(|row| read(row.try_get(0)?, row.try_get(1)?)).transpose()
     }
 
+    /// Plans below a generation, newest first, at most `limit`: each as it was written.
+    ///
+    /// # Errors
+    /// The ledger cannot be read.
+    pub async fn plans_before(
+        &self,
+        before: Option<Generation>,
+        limit: u32,
+    ) -> Result<Vec<(Generation, String)>, LedgerError> {
+        let before = before.map_or(i64::MAX, |before| stored(before.0));
+        let rows = sqlx::query(
+            "SELECT generation, plan FROM plans WHERE generation < $1 ORDER BY generation DESC LIMIT $2",
+        )
+        .bind(before)
+        .bind(i64::from(limit))
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter()
+            .map(|row| Ok((Generation(number(row.try_get(0)?)), row.try_get(1)?)))
+            .collect()
+    }
+
     /// The plan from which a plan was made.
     ///
     /// # Errors

@@ -101,7 +101,8 @@ impl Round {
         };
         let agree = unlike.is_none() && read.windows(2).all(|two| two[0].1 == two[1].1);
         Proof {
-            evidence: if matches!(verdict, Verdict::Unknown(_)) {
+            // That nobody calls it is known as well as anything; whatever else is unknown has no evidence.
+            evidence: if matches!(verdict, Verdict::Unknown(_)) && coverage != Coverage::default() {
                 Evidence::Unknown
             } else {
                 evidence

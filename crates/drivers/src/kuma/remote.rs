@@ -412,7 +412,10 @@ async fn acknowledge(
     }
     let of = number(callers.len() - strangers.len());
     let proof = match (obstacle, of) {
-        (_, 0) => proof::unknown("no proxy of this zone calls the service".to_owned(), 0, now),
+        (_, 0) => Proof {
+            evidence: Evidence::Acknowledged,
+            ..proof::unknown("no proxy of this zone calls the service".to_owned(), 0, now)
+        },
         (Some(why), of) => proof::unknown(why, of, now),
         (None, of) => Proof {
             verdict: Verdict::Exact,

@@ -5,6 +5,8 @@ mod canonical;
 mod declared;
 mod history;
 mod lint;
+mod moving;
 mod properties;
 mod retiring;
 mod work;
+mod world;

@@ -5,7 +5,9 @@
 //! a word and its share goes to the others (`kuma.md` R6).
 
 use weir_model::{BackendName, Protocol, sabotaged};
-use weir_planner::{Destination, Item, ServiceFact, ServiceState};
+
+use crate::facts::{ServiceFact, ServiceState};
+use crate::plan::{Destination, Item};
 
 /// Says yes, or why not: the first backend that is not ready, what the zone sees, and what would make it ready.
 ///

@@ -1,0 +1,97 @@
+//! A transition as people read it: where it is, what it waits for, and what happens next.
+
+use weir_planner::Phase;
+use weir_wire::api::{SplitStatus, Standing, Transition};
+
+use super::text::paint;
+use crate::clock::Clock;
+use crate::layout::{Page, Paint};
+
+/// A phase in a word.
+fn word(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Held => "held",
+        Phase::Frozen => "frozen",
+        Phase::Shift => "shift",
+        Phase::Bake => "bake",
+        Phase::Verify => "verify",
+        Phase::Settle => "settle",
+        Phase::Return => "return",
+        Phase::Quarantined => "quarantined",
+    }
+}
+
+/// `shift, bite 1 of 2, wave 1`: what stands beside the split's name.
+pub(super) fn position(transition: &Transition) -> String {
+    let mut text = word(transition.phase).to_owned();
+    if transition.bites > 0 && transition.phase != Phase::Quarantined {
+        text.push_str(&match transition.bite {
+            0 => ", nothing moved yet".to_owned(),
+            bite => format!(", bite {bite} of {}", transition.bites),
+        });
+    }
+    if let Some(wave) = transition.wave {
+        text.push_str(&format!(", wave {wave}"));
+    }
+    text
+}
+
+/// All that is known of it, below the split's name.
+pub(super) fn draw(page: &mut Page, split: &SplitStatus, clock: Clock) {
+    if let Some(reason) = &split.reason {
+        let paint = match split.standing {
+            Standing::Converged => Paint::Plain,
+            standing => paint(standing),
+        };
+        page.words(2, 4, paint, reason);
+    }
+    let Some(transition) = &split.transition else {
+        return;
+    };
+    let mut text = format!("transition: {}", word(transition.phase));
+    if transition.bites > 0 {
+        text.push_str(&format!(", bite {} of {}", transition.bite, transition.bites));
+    }
+    if let Some(since) = &transition.since {
+        text.push_str(&format!(", for {}", clock.since(since)));
+    }
+    page.words(2, 4, Paint::Bold, &text);
+    if let Some(waves) = waves(transition) {
+        page.words(4, 2, Paint::Plain, &waves);
+    }
+    for wait in &transition.waits {
+        let text = match &wait.zone {
+            Some(zone) => format!("waits for zone {zone}: {}", wait.why),
+            None => format!("waits: {}", wait.why),
+        };
+        page.words(4, 2, Paint::Yellow, &text);
+    }
+    let when = match &transition.until {
+        Some(until) => format!(" (time alone may change this {})", clock.until(until)),
+        None => String::new(),
+    };
+    page.words(4, 2, Paint::Plain, &format!("next: {}{when}", transition.next));
+}
+
+/// `waves: 1 moved, 2 moving, 3 to move`, of the bite that was taken last.
+fn waves(transition: &Transition) -> Option<String> {
+    let waves = &transition.waves;
+    if waves.is_empty() {
+        return None;
+    }
+    let last = transition.wave;
+    let parts: Vec<String> = waves
+        .iter()
+        .map(|wave| {
+            let stands = match last {
+                Some(last) if *wave == last && transition.phase == Phase::Shift => "moving",
+                Some(last) if *wave <= last => "moved",
+                // all at once, as where no share changes on the way
+                None if transition.bite > 0 => "moved",
+                _ => "to move",
+            };
+            format!("{wave} {stands}")
+        })
+        .collect();
+    Some(format!("waves: {}", parts.join(", ")))
+}

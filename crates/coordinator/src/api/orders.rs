@@ -1,0 +1,172 @@
+//! Orders: what people want beside Git. Each needs an operator token, is recorded with who gave it and why, and is carried out
+//! by planning alone.
+
+use axum::Json;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use weir_model::SplitName;
+use weir_wire::api::{OrderAnswer, OrderRequest, Problem};
+
+use super::Answering;
+use super::access::Operator;
+use super::problem::Refusal;
+use crate::ledger::OrderKind;
+use crate::ordering::{self, OrderError};
+
+type Body = Result<Json<OrderRequest>, JsonRejection>;
+type Answered = Result<Json<OrderAnswer>, Refusal>;
+
+/// Breaks off the transition of a split: back to where it last rested, everywhere at once. What Git declares is not gone
+/// towards until a commit changes the split, or it is resumed.
+#[utoipa::path(
+    post,
+    path = "/v1/splits/{name}/abort",
+    params(("name" = String, Path, description = "Name of the split")),
+    request_body = OrderRequest,
+    responses(
+        (status = OK, body = OrderAnswer), (status = BAD_REQUEST, body = Problem), (status = UNAUTHORIZED, body = Problem),
+        (status = FORBIDDEN, body = Problem), (status = CONFLICT, body = Problem),
+        (status = SERVICE_UNAVAILABLE, body = Problem)
+    ),
+    tag = "orders"
+)]
+pub(super) async fn abort(
+    operator: Operator,
+    State(answering): State<Answering>,
+    Path(name): Path<String>,
+    body: Body,
+) -> Answered {
+    order(&answering, operator, OrderKind::Abort, Some(name), body).await
+}
+
+/// Keeps a split where it is; reverts and aborts pass.
+#[utoipa::path(
+    post,
+    path = "/v1/splits/{name}/freeze",
+    params(("name" = String, Path, description = "Name of the split")),
+    request_body = OrderRequest,
+    responses(
+        (status = OK, body = OrderAnswer), (status = BAD_REQUEST, body = Problem), (status = UNAUTHORIZED, body = Problem),
+        (status = FORBIDDEN, body = Problem), (status = CONFLICT, body = Problem),
+        (status = SERVICE_UNAVAILABLE, body = Problem)
+    ),
+    tag = "orders"
+)]
+pub(super) async fn freeze(
+    operator: Operator,
+    State(answering): State<Answering>,
+    Path(name): Path<String>,
+    body: Body,
+) -> Answered {
+    order(&answering, operator, OrderKind::Freeze, Some(name), body).await
+}
+
+/// Ends the freezes of a split, and its quarantine.
+#[utoipa::path(
+    post,
+    path = "/v1/splits/{name}/resume",
+    params(("name" = String, Path, description = "Name of the split")),
+    request_body = OrderRequest,
+    responses(
+        (status = OK, body = OrderAnswer), (status = BAD_REQUEST, body = Problem), (status = UNAUTHORIZED, body = Problem),
+        (status = FORBIDDEN, body = Problem), (status = CONFLICT, body = Problem),
+        (status = SERVICE_UNAVAILABLE, body = Problem)
+    ),
+    tag = "orders"
+)]
+pub(super) async fn resume(
+    operator: Operator,
+    State(answering): State<Answering>,
+    Path(name): Path<String>,
+    body: Body,
+) -> Answered {
+    order(&answering, operator, OrderKind::Resume, Some(name), body).await
+}
+
+/// Keeps all splits where they are; reverts and aborts pass.
+#[utoipa::path(
+    post,
+    path = "/v1/freeze",
+    request_body = OrderRequest,
+    responses(
+        (status = OK, body = OrderAnswer), (status = BAD_REQUEST, body = Problem), (status = UNAUTHORIZED, body = Problem),
+        (status = FORBIDDEN, body = Problem), (status = CONFLICT, body = Problem),
+        (status = SERVICE_UNAVAILABLE, body = Problem)
+    ),
+    tag = "orders"
+)]
+pub(super) async fn freeze_all(
+    operator: Operator,
+    State(answering): State<Answering>,
+    body: Body,
+) -> Answered {
+    order(&answering, operator, OrderKind::Freeze, None, body).await
+}
+
+/// Ends the freezes of all splits together; those of single splits stay.
+#[utoipa::path(
+    post,
+    path = "/v1/resume",
+    request_body = OrderRequest,
+    responses(
+        (status = OK, body = OrderAnswer), (status = BAD_REQUEST, body = Problem), (status = UNAUTHORIZED, body = Problem),
+        (status = FORBIDDEN, body = Problem), (status = CONFLICT, body = Problem),
+        (status = SERVICE_UNAVAILABLE, body = Problem)
+    ),
+    tag = "orders"
+)]
+pub(super) async fn resume_all(
+    operator: Operator,
+    State(answering): State<Answering>,
+    body: Body,
+) -> Answered {
+    order(&answering, operator, OrderKind::Resume, None, body).await
+}
+
+async fn order(
+    answering: &Answering,
+    Operator(who): Operator,
+    kind: OrderKind,
+    split: Option<String>,
+    body: Body,
+) -> Answered {
+    let wrong = |why: String| {
+        Refusal::new(
+            StatusCode::BAD_REQUEST,
+            why,
+            "send `{\"reason\": \"...\"}` as application/json",
+        )
+    };
+    let Json(OrderRequest { reason }) = body.map_err(|error| wrong(error.body_text()))?;
+    let reason = ordering::reason(&reason).map_err(wrong)?;
+    let split = split
+        .map(|name| {
+            SplitName::new(name.as_str()).map_err(|_| {
+                Refusal::new(
+                    StatusCode::NOT_FOUND,
+                    format!("no split can be named `{name}`"),
+                    "GET /v1/splits lists them",
+                )
+            })
+        })
+        .transpose()?;
+    let given = ordering::give(&answering.ledger, kind, split, reason, who).await;
+    match given {
+        Ok(answer) if answer.done => Ok(Json(OrderAnswer {
+            done: true,
+            message: answer.message,
+        })),
+        Ok(answer) => Err(Refusal::new(
+            StatusCode::CONFLICT,
+            answer.message,
+            "GET /v1/splits says where each split stands",
+        )),
+        Err(OrderError::Ledger(error)) => Err(error.into()),
+        Err(error) => Err(Refusal::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            error.to_string(),
+            "look at the coordinator's log, /readyz and GET /v1/sources; then try again",
+        )),
+    }
+}

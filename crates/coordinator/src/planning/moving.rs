@@ -1,0 +1,364 @@
+//! Moving on without a new commit: the next step of transitions, as zones prove the last one, and orders of people.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use weir_model::{CommitId, Declaration, SourceCommit, SplitName};
+use weir_planner::{Inputs, Look, Orders, Outlook, Phase, Plan, Planned, Runs, Senses as _, Transit};
+
+use super::Planning;
+use crate::decide::Unsound;
+use crate::fleet::Fleet;
+use crate::ledger::{Answer, LedgerError, NewEvent, Order, OrderKind, Taken};
+use crate::senses::{FleetSenses, Proven};
+use crate::standing::Sight;
+use crate::state::{InForce, trouble};
+
+/// What transitions go by, for one look.
+pub(super) struct Moving {
+    /// Orders without an answer.
+    pub(super) waiting: Vec<Order>,
+    /// What is ordered, those of `waiting` included.
+    pub(super) orders: Orders,
+}
+
+/// All that [`FleetSenses`] needs, owned: planning runs on another thread.
+#[derive(Clone)]
+pub(super) struct Seen {
+    pub(super) known: Option<InForce>,
+    pub(super) fleet: Arc<Fleet>,
+    pub(super) stale: std::time::Duration,
+    pub(super) now: Timestamp,
+    pub(super) proven: Arc<Proven>,
+    pub(super) began: Timestamp,
+}
+
+impl Seen {
+    /// The zones; none before the first plan, when nothing can be in motion.
+    pub(super) fn senses(&self) -> Option<FleetSenses<'_>> {
+        let known = self.known.as_ref()?;
+        Some(FleetSenses {
+            sight: Sight {
+                plan: &known.plan,
+                created: &known.created,
+                fleet: &self.fleet,
+                stale: self.stale,
+                now: self.now,
+            },
+            proven: &self.proven,
+            began: self.began,
+        })
+    }
+}
+
+/// Splits that a look without a new commit is for.
+pub(super) fn unsettled(known: &InForce) -> BTreeSet<SplitName> {
+    let moving = known.plan.splits.iter().filter(|(_, split)| {
+        let course = split.course.as_ref();
+        course.is_some_and(|course| course.motion.is_some())
+    });
+    let moving = moving.map(|(name, _)| name);
+    moving.chain(known.outlook.keys()).cloned().collect()
+}
+
+impl Planning {
+    /// Reads what people ordered.
+    pub(super) async fn orders(&self) -> Result<Moving, LedgerError> {
+        let waiting = self.ledger.orders_waiting().await?;
+        let mut freezes = self.ledger.freezes().await?;
+        let mut orders = Orders::default();
+        for order in &waiting {
+            match (order.kind, &order.split) {
+                (OrderKind::Freeze, _) => freezes.push(order.clone()),
+                (OrderKind::Abort, Some(split)) => {
+                    orders
+                        .aborts
+                        .insert(split.clone(), format!("it was aborted: {}", order.told()));
+                }
+                (OrderKind::Resume, split) => {
+                    if let Some(split) = split {
+                        orders.resumes.insert(split.clone());
+                    }
+                    freezes.retain(|freeze| freeze.split != *split);
+                }
+                (OrderKind::Abort, None) => {}
+            }
+        }
+        for freeze in freezes {
+            match &freeze.split {
+                Some(split) => {
+                    orders.frozen.insert(split.clone(), freeze.told());
+                }
+                None => orders.all_frozen = Some(freeze.told()),
+            }
+        }
+        Ok(Moving { waiting, orders })
+    }
+
+    /// Answers orders, by what came of them.
+    pub(super) async fn answer(&self, waiting: &[Order]) -> Result<(), LedgerError> {
+        let known = self.in_force.borrow().clone();
+        for order in waiting {
+            let answer = answer(order, known.as_ref());
+            self.ledger.answer_order(Timestamp::now(), order, &answer).await?;
+        }
+        Ok(())
+    }
+
+    /// Remembers since when what is under way is proven.
+    pub(super) fn note_proven(&mut self, known: &InForce, seen: &Seen) {
+        let Some(senses) = seen.senses() else { return };
+        let mut proven = Proven::new();
+        for name in unsettled(known) {
+            let Some(split) = known.plan.splits.get(&name) else {
+                continue;
+            };
+            for (zone, item) in &split.items {
+                if let Runs::Proven { since } = senses.runs(item) {
+                    proven.insert((name.clone(), zone.clone()), (item.generation, since));
+                }
+            }
+        }
+        self.proven = Arc::new(proven);
+    }
+
+    /// Looks at what is under way, and takes the next step if there is one.
+    pub(super) async fn advance(
+        &mut self,
+        known: InForce,
+        declaration: &Arc<Declaration>,
+        moving: &Moving,
+        seen: Seen,
+    ) -> Result<(), LedgerError> {
+        let mut only = unsettled(&known);
+        let orders = &moving.orders;
+        only.extend(orders.aborts.keys().chain(&orders.resumes).cloned());
+        // The first look after a start is at all: what waits without having moved stands in no plan.
+        let all = !known.looked;
+        if only.is_empty() && !all {
+            return Ok(());
+        }
+        let commits: Vec<SourceCommit> = known
+            .commits
+            .iter()
+            .map(|(source, commit)| SourceCommit {
+                source: source.clone(),
+                commit: commit.clone(),
+            })
+            .collect();
+        let highest = seen.fleet.highest(known.plan.generation);
+        let (declared, orders, parent) = (Arc::clone(declaration), orders.clone(), Arc::clone(&known.plan));
+        let thought = tokio::task::spawn_blocking(move || {
+            let senses = seen.senses()?;
+            let inputs = Inputs {
+                declaration: &declared,
+                commits: &commits,
+                highest,
+                parent: Some(&parent),
+                now: seen.now,
+            };
+            let transit = Transit {
+                senses: &senses,
+                orders: &orders,
+                reverts: false,
+                only: Some(&only).filter(|_| !all),
+            };
+            let look = weir_planner::step(inputs, transit);
+            let findings = match &look.planned {
+                Planned::New(plan) => weir_planner::lint(plan, Some(&parent)),
+                _ => Vec::new(),
+            };
+            Some((look, findings))
+        });
+        let (look, findings) = match thought.await {
+            Ok(Some(thought)) => thought,
+            Ok(None) => return Ok(()),
+            Err(panic) => {
+                let why = Unsound(format!("it broke off: {panic}"));
+                trouble(&self.troubles, "plan", |t| &mut t.unsound, Some(why.to_string()));
+                return Ok(());
+            }
+        };
+        let unsound = (!findings.is_empty()).then(|| Unsound::of(&findings).to_string());
+        trouble(&self.troubles, "plan", |t| &mut t.unsound, unsound.clone());
+        if unsound.is_some() {
+            return Ok(());
+        }
+        self.take(known, look).await
+    }
+
+    /// Records and publishes a step, or what it waits for.
+    async fn take(&mut self, known: InForce, look: Look) -> Result<(), LedgerError> {
+        let now = Timestamp::now();
+        let mut events = turns(&known.outlook, &look.outlook);
+        let plan = match look.planned {
+            Planned::New(plan) => Some(plan),
+            Planned::Nothing => None,
+            Planned::Refused(reasons) => {
+                // The same declaration under the same plan: only a defect of this program comes here.
+                let why: Vec<String> = reasons.iter().map(ToString::to_string).collect();
+                let why = Some(format!("a step cannot be planned: {}", why.join("; ")));
+                trouble(&self.troubles, "plan", |t| &mut t.unsound, why);
+                return Ok(());
+            }
+        };
+        if let Some(plan) = &plan {
+            events.push(super::plan_event(Some(&known.plan), plan));
+            events.extend(steps(&known.plan, plan));
+            let first_of = moved_by(&known.plan, plan);
+            let taken = Taken {
+                commits: &[],
+                in_force: None,
+                plan: Some(plan),
+                first_of: &first_of,
+                events: &events,
+            };
+            self.ledger.decide(now, taken).await?;
+        } else {
+            self.ledger.record(now, &events).await?;
+        }
+        for event in &events {
+            tracing::info!(kind = event.kind, "{}", event.message);
+        }
+        let mut next = known;
+        if let Some(plan) = plan {
+            let mut created = (*next.created).clone();
+            created.insert(plan.generation, plan.created);
+            next.created = Arc::new(created);
+            next.plan = Arc::new(plan);
+        }
+        next.outlook = Arc::new(look.outlook);
+        next.looked = true;
+        self.in_force.send_if_modified(|now| {
+            let changes = now.as_ref() != Some(&next);
+            *now = Some(next);
+            changes
+        });
+        Ok(())
+    }
+
+    /// When time alone may let something go on.
+    pub(super) fn wakes(&self) -> Option<Timestamp> {
+        let known = self.in_force.borrow();
+        let outlook = known.as_ref().map(|known| Arc::clone(&known.outlook))?;
+        outlook.values().filter_map(|stands| stands.until).min()
+    }
+
+    /// Whether anything is under way.
+    pub(super) fn in_motion(&self) -> bool {
+        let known = self.in_force.borrow();
+        known
+            .as_ref()
+            .is_some_and(|known| !known.looked || !unsettled(known).is_empty())
+    }
+}
+
+/// What became of an order.
+fn answer(order: &Order, known: Option<&InForce>) -> Answer {
+    let done = |message: &str| Answer {
+        done: true,
+        message: message.to_owned(),
+    };
+    let refused = |message: String| Answer { done: false, message };
+    let Some(known) = known else {
+        return refused("there is no plan yet".to_owned());
+    };
+    let waits = |split: &SplitName| known.outlook.contains_key(split);
+    if let Some(split) = &order.split
+        && !known.plan.splits.contains_key(split)
+        && !waits(split)
+    {
+        return refused(format!("no split is named {split}"));
+    }
+    match (order.kind, &order.split) {
+        (OrderKind::Freeze, _) => done("frozen: nothing but reverts and aborts moves until it is resumed"),
+        (OrderKind::Resume, _) => done("resumed"),
+        (OrderKind::Abort, None) => refused("an abort names its split".to_owned()),
+        (OrderKind::Abort, Some(split)) => {
+            let course = known.plan.splits.get(split).and_then(|of| of.course.as_ref());
+            if course.is_some_and(|course| course.quarantine.is_some()) {
+                done(
+                    "it goes back everywhere at once; what Git declares is not gone towards until a commit changes the split, \
+                     or it is resumed",
+                )
+            } else {
+                refused(format!("nothing of {split} is under way"))
+            }
+        }
+    }
+}
+
+/// What turned since the last look, to be told once.
+pub(super) fn turns(
+    before: &BTreeMap<SplitName, Outlook>,
+    now: &BTreeMap<SplitName, Outlook>,
+) -> Vec<NewEvent> {
+    let mut events = Vec::new();
+    for (name, stands) in now {
+        let was = before.get(name);
+        let told = |of: &Outlook| (of.phase, of.waits.first().and_then(|wait| wait.zone.clone()));
+        if was.map(told) == Some(told(stands)) {
+            continue;
+        }
+        let kind = match stands.phase {
+            Phase::Held => "transition.held",
+            Phase::Frozen => "transition.frozen",
+            Phase::Shift | Phase::Settle if stands.waits.is_empty() => continue,
+            Phase::Shift => "transition.waits",
+            Phase::Settle => "transition.waits",
+            Phase::Bake => "transition.bakes",
+            Phase::Verify => "transition.verifies",
+            Phase::Return => "transition.returns",
+            Phase::Quarantined => "transition.quarantined",
+        };
+        // Waiting for proof is what every step does for a second: only what is not a second's matter is told.
+        if matches!(stands.phase, Phase::Shift) && was.is_none_or(|was| was.phase == Phase::Shift) {
+            continue;
+        }
+        let why = stands.waits.first().map_or_else(
+            || stands.next.clone(),
+            |wait| match &wait.zone {
+                Some(zone) => format!("zone {zone}: {}", wait.why),
+                None => wait.why.clone(),
+            },
+        );
+        events.push(NewEvent::new(kind, format!("split {name}: {why}")).split(name));
+    }
+    events
+}
+
+/// The commits by which items of this plan moved.
+fn moved_by(before: &Plan, plan: &Plan) -> Vec<CommitId> {
+    let mut commits = BTreeSet::new();
+    for (name, split) in &plan.splits {
+        if before.splits.get(name).is_some_and(|was| Arc::ptr_eq(was, split)) {
+            continue;
+        }
+        let moved = split.items.values().filter(|item| item.generation == plan.generation);
+        commits.extend(moved.map(|item| item.commit.clone()));
+    }
+    commits.into_iter().collect()
+}
+
+/// Transitions that came to an end with this plan.
+fn steps(before: &Plan, plan: &Plan) -> Vec<NewEvent> {
+    let moving = |plan: &Plan, name: &SplitName| {
+        let course = plan.splits.get(name).and_then(|split| split.course.as_ref());
+        course.is_some_and(|course| course.motion.is_some())
+    };
+    let ended = plan
+        .splits
+        .keys()
+        .filter(|name| moving(before, name) && !moving(plan, name));
+    ended
+        .map(|name| {
+            NewEvent::new(
+                "transition.rests",
+                format!("split {name} rests: every zone runs what it was told, by proof"),
+            )
+            .split(name)
+            .generation(plan.generation)
+        })
+        .collect()
+}

@@ -1,0 +1,100 @@
+//! What a transition goes by, from the fleet: the same words that people are shown in `standing`, so that nothing moves on
+//! by what is not shown. Values only.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use weir_model::{SplitName, ZoneName};
+use weir_planner::{Counts, Generation, Item, Reach, Runs, Senses};
+
+use crate::fleet::Agent;
+use crate::standing::{self, Sight};
+
+/// Since when each zone has proven the newest item of a split, by that item's generation. Kept in memory alone: after a
+/// restart what has to last begins to last again.
+pub type Proven = BTreeMap<(SplitName, ZoneName), (Generation, Timestamp)>;
+
+/// The fleet, as a transition sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct FleetSenses<'a> {
+    /// The plan in force, the agents, the time.
+    pub sight: Sight<'a>,
+    /// Since when what is proven is so.
+    pub proven: &'a Proven,
+    /// When this coordinator began to listen. For as long as silence is allowed, who has not been heard since may only not
+    /// have had the time: nothing moves by what was known before.
+    pub began: Timestamp,
+}
+
+impl FleetSenses<'_> {
+    /// Whether it may still be heard for the first time since the start.
+    fn not_yet(&self, agent: &Agent) -> bool {
+        let up = self.sight.now.duration_since(self.began);
+        let starting = up <= standing::bound(self.sight.stale);
+        starting && agent.heard_at.is_none_or(|at| at < self.began)
+    }
+
+    fn agents(&self, zone: &ZoneName) -> impl Iterator<Item = (&String, &Agent)> {
+        self.sight.fleet.of(zone)
+    }
+}
+
+impl Senses for FleetSenses<'_> {
+    fn reach(&self, zone: &ZoneName) -> Reach {
+        let mut any = false;
+        for (name, agent) in self.agents(zone) {
+            any = true;
+            // its zone answers below that it has to be waited for
+            if self.not_yet(agent) {
+                return Reach::Reachable;
+            }
+            if let Some(why) = self.sight.silence(agent) {
+                return Reach::Unreachable(format!("agent {name}: {why}"));
+            }
+        }
+        if any { Reach::Reachable } else { Reach::Nobody }
+    }
+
+    fn runs(&self, item: &Item) -> Runs {
+        for (name, agent) in self.agents(&item.zone) {
+            if self.not_yet(agent) {
+                return Runs::Not(format!(
+                    "agent {name} was not heard yet since the coordinator started"
+                ));
+            }
+            if let Err(why) = self.sight.last_word(agent, item) {
+                return Runs::Not(format!("agent {name}: {why}"));
+            }
+        }
+        let known = self.proven.get(&(item.split.clone(), item.zone.clone()));
+        let since = known.filter(|(generation, _)| *generation == item.generation);
+        Runs::Proven {
+            since: since.map_or(self.sight.now, |(_, since)| *since),
+        }
+    }
+
+    fn resolves(&self, item: &Item) -> Result<(), String> {
+        for (name, agent) in self.agents(&item.zone) {
+            if self.not_yet(agent) {
+                return Err(format!(
+                    "agent {name} was not heard yet since the coordinator started"
+                ));
+            }
+            if let Some(why) = &agent.unreadable {
+                return Err(format!("agent {name} cannot read its control plane: {why}"));
+            }
+            weir_planner::ready::backends_ready(item, &agent.services)?;
+        }
+        Ok(())
+    }
+
+    fn counts(&self, split: &SplitName) -> BTreeMap<String, Counts> {
+        let mut all = BTreeMap::new();
+        for zone in self.sight.plan.zones.keys() {
+            for (agent, counts) in standing::countable(self.sight, zone, split) {
+                all.insert(format!("{zone}/{agent}"), counts.clone());
+            }
+        }
+        all
+    }
+}

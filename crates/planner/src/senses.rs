@@ -1,0 +1,53 @@
+//! What a transition goes by besides the declaration: the zones as their agents tell of them.
+//!
+//! A trait and not a value, so that only what moves is looked up: a fleet of a hundred zones is not copied for one split.
+//! Whoever implements it decides nothing; it answers from what it was told, and says when it does not know.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use weir_model::{SplitName, ZoneName};
+
+use crate::facts::Counts;
+use crate::plan::Item;
+
+/// Whether a zone's agents can be reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reach {
+    /// Every agent of it was heard lately.
+    Reachable,
+    /// At least one was not: since when, in words. Its zone keeps its last good plan (I6).
+    Unreachable(String),
+    /// No agent of it was ever heard: nothing of ours runs there, so nothing is waited for.
+    Nobody,
+}
+
+/// Whether a zone runs an item, by the last that its agents said, however long ago.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Runs {
+    /// Every agent of the zone read exactly this back.
+    Proven {
+        /// Since when that is known.
+        since: Timestamp,
+    },
+    /// It does not, or nobody can tell; why.
+    Not(String),
+}
+
+/// The zones, as their agents tell of them.
+pub trait Senses {
+    /// Whether the zone's agents can be reached.
+    fn reach(&self, zone: &ZoneName) -> Reach;
+
+    /// Whether the item's zone runs it.
+    fn runs(&self, item: &Item) -> Runs;
+
+    /// Whether the item's zone, *by its own control plane*, resolves every backend that the item gives weight to (I3).
+    ///
+    /// # Errors
+    /// The first that it does not: what was found, and what to do.
+    fn resolves(&self, item: &Item) -> Result<(), String>;
+
+    /// Counted traffic of a split, by whoever counted it: no request is in two of them.
+    fn counts(&self, split: &SplitName) -> BTreeMap<String, Counts>;
+}

@@ -1,0 +1,162 @@
+//! The weights between two sets of weights.
+
+use weir_model::{BasisPoints, Protocol};
+
+use crate::plan::{Item, ItemRoute};
+use crate::programmed::Programmed;
+
+/// Whether callers see any difference between the two.
+pub(super) fn moves(from: &Item, to: &Item) -> bool {
+    Programmed::of(from) != Programmed::of(to)
+}
+
+/// Whether what changes is the share of requests: not only what stands ready for them.
+pub(super) fn shifts(from: &Item, to: &Item) -> bool {
+    let shares = |item: &Item| -> Vec<_> {
+        let route = |route: &ItemRoute| {
+            let weights = route.weights.iter().filter(|(_, w)| **w > BasisPoints::ZERO);
+            let mut weights: Vec<_> = weights
+                .map(|(name, w)| {
+                    let to = item.destinations.get(name);
+                    (to.cloned(), *w)
+                })
+                .collect();
+            weights.sort();
+            (route.matches.clone(), weights)
+        };
+        item.routes.iter().map(route).collect()
+    };
+    shares(from) != shares(to)
+}
+
+/// How many bites it takes from one item to the other, if no weight may change by more than `most` in one of them. One
+/// where the two have no weights in between: other routes, or a backend that keeps its name and moves.
+pub(super) fn bites(from: &Item, to: &Item, most: Option<BasisPoints>) -> u32 {
+    if !comparable(from, to) {
+        return 1;
+    }
+    let pairs = || {
+        from.routes.iter().zip(&to.routes).flat_map(|(from, to)| {
+            let names = from.weights.keys().chain(to.weights.keys());
+            names.map(|name| (weight(from, name), weight(to, name)))
+        })
+    };
+    let largest = pairs().map(|(from, to)| from.abs_diff(to)).max().unwrap_or(0);
+    let bites = match most.map(BasisPoints::get).filter(|most| *most > 0) {
+        Some(most) => largest.div_ceil(most).max(1),
+        None => 1,
+    };
+    // tcp has no anchor: the smallest weight first, then none, and no new connection meets a cluster that is gone (`kuma.md`
+    // R1). From half or less to none nothing was lost, but nothing says that it never is.
+    let ends = pairs().any(|(from, to)| from > 1 && to == 0);
+    if to.protocol == Protocol::Tcp && ends {
+        bites.saturating_add(1)
+    } else {
+        bites
+    }
+}
+
+/// `to`, with the weights of the `bite`th of `bites`; `to` itself at the last one.
+pub(super) fn between(from: &Item, to: &Item, bite: u32, bites: u32) -> Item {
+    let mut item = to.clone();
+    if bite >= bites || !comparable(from, to) {
+        return item;
+    }
+    let tcp_ends = to.protocol == Protocol::Tcp
+        && from.routes.iter().zip(&to.routes).any(|(from, to)| {
+            let mut names = from.weights.keys();
+            names.any(|name| weight(from, name) > 1 && weight(to, name) == 0)
+        });
+    // the last bite of tcp only takes away the smallest weights
+    let of = if tcp_ends { bites - 1 } else { bites };
+    for (at, route) in item.routes.iter_mut().enumerate() {
+        let (from, to) = (&from.routes[at], &to.routes[at]);
+        route.weights = weights(from, to, bite.min(of), of, tcp_ends);
+    }
+    // A backend that is declared no more is a destination for as long as it has weight.
+    for route in &item.routes {
+        for name in route.weights.keys() {
+            if let Some(there) = from.destinations.get(name) {
+                item.destinations
+                    .entry(name.clone())
+                    .or_insert_with(|| there.clone());
+            }
+        }
+    }
+    item
+}
+
+/// Parts of the way, rounded so that the sum is whole: what is left over goes to the largest remainders, of equals to the
+/// first by name.
+fn weights(
+    from: &ItemRoute,
+    to: &ItemRoute,
+    bite: u32,
+    of: u32,
+    keep_smallest: bool,
+) -> std::collections::BTreeMap<weir_model::BackendName, BasisPoints> {
+    let names: std::collections::BTreeSet<_> = from.weights.keys().chain(to.weights.keys()).collect();
+    let (bite, of) = (u64::from(bite), u64::from(of));
+    let mut parts: Vec<(&weir_model::BackendName, u64, u64)> = names
+        .into_iter()
+        .map(|name| {
+            let (f, t) = (u64::from(weight(from, name)), u64::from(weight(to, name)));
+            let whole = f * (of - bite) + t * bite;
+            (name, whole / of, whole % of)
+        })
+        .collect();
+    let sum: u64 = parts.iter().map(|(_, part, _)| part).sum();
+    let left = u64::from(BasisPoints::WHOLE.get()).saturating_sub(sum);
+    let mut by_remainder: Vec<usize> = (0..parts.len()).collect();
+    by_remainder.sort_by_key(|at| std::cmp::Reverse(parts[*at].2));
+    for at in by_remainder.into_iter().take(usize::try_from(left).unwrap_or(0)) {
+        parts[at].1 += 1;
+    }
+    if keep_smallest {
+        // one basis point for each that ends, from the largest
+        let ending: Vec<usize> = (0..parts.len())
+            .filter(|at| {
+                let name = parts[*at].0;
+                weight(from, name) > 1 && weight(to, name) == 0 && parts[*at].1 == 0
+            })
+            .collect();
+        for at in ending {
+            let largest = (0..parts.len()).max_by_key(|at| (parts[*at].1, std::cmp::Reverse(*at)));
+            if let Some(largest) = largest.filter(|largest| parts[*largest].1 > 1) {
+                parts[largest].1 -= 1;
+                parts[at].1 = 1;
+            }
+        }
+    }
+    parts
+        .into_iter()
+        .filter(|(name, part, _)| *part > 0 || to.weights.contains_key(*name))
+        .map(|(name, part, _)| {
+            let part = u32::try_from(part).unwrap_or(u32::MAX);
+            (name.clone(), BasisPoints::new(part).unwrap_or(BasisPoints::ZERO))
+        })
+        .collect()
+}
+
+fn weight(route: &ItemRoute, name: &weir_model::BackendName) -> u32 {
+    route.weights.get(name).copied().unwrap_or_default().get()
+}
+
+/// Whether there is anything in between: the same routes, and every name means the same place in both.
+fn comparable(from: &Item, to: &Item) -> bool {
+    let routes = |item: &Item| -> Vec<_> {
+        let routes = item.routes.iter();
+        routes
+            .map(|route| (route.name.clone(), route.matches.clone()))
+            .collect()
+    };
+    let same_place = |name: &weir_model::BackendName| {
+        let places = from.destinations.get(name).zip(to.destinations.get(name));
+        places.is_none_or(|(from, to)| from.in_kuma() == to.in_kuma())
+    };
+    (from.protocol == Protocol::Tcp) == (to.protocol == Protocol::Tcp)
+        && from.service == to.service
+        && from.port == to.port
+        && routes(from) == routes(to)
+        && from.destinations.keys().all(same_place)
+}

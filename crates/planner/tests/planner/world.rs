@@ -1,0 +1,273 @@
+//! A small world to move splits in: zones that follow plans when they are told to, can be cut off, and see backends or not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use weir_model::{BackendName, BasisPoints, Declaration, SourceCommit, SplitName, ZoneName};
+use weir_planner::{
+    CountScope, Counts, Finding, Generation, Inputs, Item, Leg, Look, Orders, Outlook, Phase, Plan, Planned,
+    Reach, Runs, Senses, Transit, lint_made, step,
+};
+
+use crate::declared::{commit, main_source};
+
+/// One split, `checkout`, and where every zone is with it.
+#[derive(Clone)]
+pub(crate) struct World {
+    pub(crate) declaration: Declaration,
+    pub(crate) commits: u64,
+    pub(crate) now: Timestamp,
+    pub(crate) plan: Option<Arc<Plan>>,
+    /// What each zone runs, since when.
+    pub(crate) runs: BTreeMap<ZoneName, (Arc<Item>, Timestamp)>,
+    /// Zones that cannot be reached.
+    pub(crate) cut: BTreeSet<ZoneName>,
+    /// Backends that no zone resolves.
+    pub(crate) dead: BTreeSet<BackendName>,
+    pub(crate) counts: BTreeMap<String, Counts>,
+    pub(crate) orders: Orders,
+    pub(crate) reverts: bool,
+}
+
+impl Senses for World {
+    fn reach(&self, zone: &ZoneName) -> Reach {
+        if self.cut.contains(zone) {
+            Reach::Unreachable(format!("agent a of {zone}: not connected"))
+        } else {
+            Reach::Reachable
+        }
+    }
+
+    fn runs(&self, item: &Item) -> Runs {
+        match self.runs.get(&item.zone) {
+            Some((running, since))
+                if running.digest == item.digest && running.generation == item.generation =>
+            {
+                Runs::Proven { since: *since }
+            }
+            Some((running, _)) => Runs::Not(format!("still drives generation {}", running.generation)),
+            None => Runs::Not("has not reported on it yet".to_owned()),
+        }
+    }
+
+    fn resolves(&self, item: &Item) -> Result<(), String> {
+        match item
+            .weighted()
+            .into_iter()
+            .find(|backend| self.dead.contains(*backend))
+        {
+            Some(dead) => Err(format!("backend {dead} is not ready for zone {}", item.zone)),
+            None => Ok(()),
+        }
+    }
+
+    fn counts(&self, _split: &SplitName) -> BTreeMap<String, Counts> {
+        self.counts.clone()
+    }
+}
+
+pub(crate) fn zone(name: &str) -> ZoneName {
+    ZoneName::new(name).unwrap()
+}
+
+pub(crate) fn backend(name: &str) -> BackendName {
+    BackendName::new(name).unwrap()
+}
+
+pub(crate) fn checkout() -> SplitName {
+    SplitName::new("checkout").unwrap()
+}
+
+impl World {
+    /// The first commit is in force and every zone runs it.
+    pub(crate) fn new(declaration: Declaration) -> Self {
+        let mut world = Self {
+            declaration,
+            commits: 1,
+            now: "2026-01-01T00:00:00Z".parse().unwrap(),
+            plan: None,
+            runs: BTreeMap::new(),
+            cut: BTreeSet::new(),
+            dead: BTreeSet::new(),
+            counts: BTreeMap::new(),
+            orders: Orders::default(),
+            reverts: false,
+        };
+        world.look();
+        world.all_follow();
+        world
+    }
+
+    /// The next commit.
+    pub(crate) fn commit(&mut self, declaration: Declaration) {
+        self.commits += 1;
+        self.declaration = declaration;
+    }
+
+    /// One look of the coordinator; true if it made a plan. Every plan goes through the linter.
+    pub(crate) fn look(&mut self) -> (bool, Option<Outlook>) {
+        let commits = [SourceCommit {
+            source: main_source(),
+            commit: commit(self.commits),
+        }];
+        let parent = self.plan.clone();
+        let inputs = Inputs {
+            declaration: &self.declaration,
+            commits: &commits,
+            highest: Generation(0),
+            parent: parent.as_deref(),
+            now: self.now,
+        };
+        let transit = Transit {
+            senses: self,
+            orders: &self.orders,
+            reverts: self.reverts,
+            only: None,
+        };
+        let Look {
+            planned, mut outlook, ..
+        } = step(inputs, transit);
+        assert_eq!(planned, step(inputs, transit).planned, "same input, same plan");
+        let new = match planned {
+            Planned::Nothing => false,
+            Planned::New(plan) => {
+                assert_eq!(lint_made(&plan, parent.as_deref()), Vec::<Finding>::new());
+                self.plan = Some(Arc::new(plan));
+                true
+            }
+            Planned::Refused(why) => panic!("{why:?}"),
+        };
+        (new, outlook.remove(&checkout()))
+    }
+
+    /// The zone takes up what the newest plan says, if it is there and can.
+    pub(crate) fn follow(&mut self, zone: &ZoneName) -> bool {
+        let Some(item) = self.item(zone) else { return false };
+        if self.cut.contains(zone) {
+            return false;
+        }
+        let running = self.runs.get(zone).map(|(running, _)| running);
+        let same = |running: &Arc<Item>| running.reference() == item.reference();
+        if running.is_some_and(same) {
+            return false;
+        }
+        // An agent holds what it cannot do (I3).
+        if self.resolves(&item).is_err() {
+            return false;
+        }
+        self.runs.insert(zone.clone(), (item, self.now));
+        true
+    }
+
+    pub(crate) fn all_follow(&mut self) {
+        let zones: Vec<ZoneName> = self.declaration.zones.keys().cloned().collect();
+        for zone in &zones {
+            self.follow(zone);
+        }
+    }
+
+    pub(crate) fn pass(&mut self, seconds: i64) {
+        self.now += SignedDuration::from_secs(seconds);
+    }
+
+    /// What the newest plan says for the zone.
+    pub(crate) fn item(&self, zone: &ZoneName) -> Option<Arc<Item>> {
+        let plan = self.plan.as_ref()?;
+        plan.splits.get(&checkout())?.items.get(zone).map(Arc::clone)
+    }
+
+    /// The zone's running weights of the default route.
+    pub(crate) fn weights(&self, zone: &ZoneName) -> BTreeMap<BackendName, u32> {
+        self.runs
+            .get(zone)
+            .map(|(item, _)| weights(item))
+            .unwrap_or_default()
+    }
+
+    pub(crate) fn leg(&self) -> Option<Leg> {
+        let split = self.plan.as_ref()?.splits.get(&checkout())?;
+        Some(split.course.as_ref()?.motion.as_ref()?.leg.clone())
+    }
+
+    pub(crate) fn quarantined(&self) -> bool {
+        let split = self.plan.as_ref().and_then(|plan| plan.splits.get(&checkout()));
+        let course = split.and_then(|split| split.course.as_ref());
+        course.is_some_and(|course| course.quarantine.is_some())
+    }
+
+    /// Counts so many requests to a backend, so many of them failed.
+    pub(crate) fn count(&mut self, counter: &str, to: &str, requests: u64, failed: u64) {
+        let counts = self.counts.entry(counter.to_owned()).or_insert_with(|| Counts {
+            since: Timestamp::UNIX_EPOCH,
+            at: Timestamp::UNIX_EPOCH,
+            requests: BTreeMap::new(),
+            failed: BTreeMap::new(),
+            scope: CountScope::Host,
+        });
+        *counts.requests.entry(backend(to)).or_default() += requests;
+        *counts.failed.entry(backend(to)).or_default() += failed;
+    }
+
+    /// One line for a reviewer.
+    pub(crate) fn told(&self, stands: Option<&Outlook>) -> String {
+        let zones: Vec<String> = self
+            .declaration
+            .zones
+            .keys()
+            .map(|zone| {
+                let planned = self
+                    .item(zone)
+                    .map(|item| percent(&weights(&item)))
+                    .unwrap_or_default();
+                let runs = percent(&self.weights(zone));
+                if planned == runs {
+                    format!("{zone} {runs}")
+                } else {
+                    format!("{zone} {runs} -> {planned}")
+                }
+            })
+            .collect();
+        let generation = self.plan.as_ref().map_or(0, |plan| plan.generation.0);
+        let at = self.now.to_string();
+        let mut line = format!("{} plan {generation}: {}", &at[11..19], zones.join(" | "));
+        if let Some(stands) = stands {
+            let phase = serde_json::to_value(stands.phase).unwrap();
+            line.push_str(&format!("\n         {}", phase.as_str().unwrap()));
+            if stands.bites > 0 && stands.phase != Phase::Quarantined {
+                line.push_str(&format!(", bite {} of {}", stands.bite, stands.bites));
+            }
+            if let Some(wave) = stands.wave {
+                line.push_str(&format!(", wave {wave}"));
+            }
+            for wait in &stands.waits {
+                let zone = wait
+                    .zone
+                    .as_ref()
+                    .map(|zone| format!("zone {zone}: "))
+                    .unwrap_or_default();
+                line.push_str(&format!("\n         waits: {zone}{}", wait.why));
+            }
+            line.push_str(&format!("\n         next: {}", stands.next));
+        } else {
+            line.push_str("\n         at rest");
+        }
+        line.push('\n');
+        line
+    }
+}
+
+/// Of the default route, in basis points; without zeros.
+pub(crate) fn weights(item: &Item) -> BTreeMap<BackendName, u32> {
+    let route = item.routes.last().unwrap();
+    let weights = route.weights.iter().filter(|(_, w)| **w > BasisPoints::ZERO);
+    weights.map(|(name, w)| (name.clone(), w.get())).collect()
+}
+
+fn percent(weights: &BTreeMap<BackendName, u32>) -> String {
+    let parts: Vec<String> = weights
+        .iter()
+        .map(|(name, w)| format!("{name} {}", BasisPoints::new(*w).unwrap()))
+        .collect();
+    parts.join(" ")
+}
