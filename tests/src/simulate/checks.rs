@@ -10,12 +10,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use weir_coordinator::decide::Heads;
-use weir_model::{CommitId, Protocol};
-use weir_planner::{Generation, Item, ItemState, Plan, ZonePlan};
+use weir_model::{CommitId, Protocol, SplitName, ZoneName};
+use weir_planner::{Generation, Item, ItemState, Leg, Plan, SplitPlan, ZonePlan};
 use weir_render::{Kind, Step};
 
 use super::Ms;
-use super::human::BACKENDS;
+use super::human::{BACKENDS, Declared};
 use super::world::{SPLITS, World, ZONES};
 use super::zone::{Door, Key, Meaning, Place, Runs, Shares, Stored, key_of, wanted};
 
@@ -93,11 +93,21 @@ pub struct Violation {
 /// A revert that is to be in force soon.
 #[derive(Debug)]
 struct Revert {
-    commit: CommitId,
+    /// The commit that takes the last one back; none for an abort.
+    commit: Option<CommitId>,
     /// Since when all that it needs works, by zone.
     good: Vec<Option<Ms>>,
     /// Zones in which it was seen to be in force.
     done: Vec<bool>,
+    /// The splits that it changes, with what they are to run then.
+    splits: BTreeMap<usize, Declared>,
+}
+
+/// A place that a split takes on its way: what may run beside it in other zones (I5).
+#[derive(Debug, Clone)]
+struct Position {
+    /// By zone: what this plan has, and what the one before it had.
+    beside: BTreeMap<Place, BTreeSet<String>>,
 }
 
 /// The record by which is judged.
@@ -124,6 +134,12 @@ pub(crate) struct Checks {
     /// What all Envoys of a zone ran of a policy, since when.
     truth: BTreeMap<(Place, Key), Vec<(Ms, Option<Shares>)>>,
     revert: Option<Revert>,
+    /// By split and generation, for steps of a shift.
+    positions: BTreeMap<(String, u64), Position>,
+    /// Items of a split that was under way: their weights need not be the declared ones.
+    steps: BTreeSet<(Place, String, u64)>,
+    /// What each split ran in each zone when it last rested.
+    rested: BTreeMap<String, BTreeMap<Place, Shares>>,
     /// Policies of strangers, as those wrote them.
     pub(crate) strangers: BTreeMap<(Place, Key), serde_json::Value>,
     /// Policies that somebody wrote over.
@@ -188,13 +204,22 @@ impl World {
         let Some(plan) = plan else { return };
         let parent = self.coordinator.plan.clone();
         let mut policies = BTreeSet::new();
-        for split in plan.splits.values() {
+        for (name, split) in &plan.splits {
+            self.record_course(name.as_str(), split, plan.generation.0, parent.as_deref());
+            let moves = split
+                .course
+                .as_ref()
+                .is_some_and(|course| course.motion.is_some());
             for (zone, item) in &split.items {
                 let Some(place) = ZONES.iter().position(|name| *name == zone.as_str()) else {
                     continue;
                 };
                 let half = item.digest.to_string()[..32].to_owned();
                 let key = (place, half, item.generation.0);
+                let declares = self.declares(&item.commit, item.split.as_str());
+                if moves || declares != Some(&asked(item)) {
+                    self.checks.steps.insert(key.clone());
+                }
                 let earlier = parent
                     .as_ref()
                     .and_then(|parent| parent.splits.get(&item.split)?.items.get(zone));
@@ -214,6 +239,107 @@ impl World {
             .entry(plan.generation.0)
             .or_default()
             .push(policies);
+    }
+
+    fn declares(&self, commit: &CommitId, split: &str) -> Option<&Shares> {
+        let tree = self.repository.tree_of(commit)?;
+        tree.splits.get(&of_split(split)).map(|declared| &declared.routes)
+    }
+
+    /// I2, I5: a split's place on its way, as a plan has it.
+    fn record_course(&mut self, name: &str, split: &SplitPlan, generation: u64, parent: Option<&Plan>) {
+        let now = self.now;
+        let place_of = |zone: &ZoneName| ZONES.iter().position(|name| *name == zone.as_str());
+        let half = |item: &Item| item.digest.to_string()[..32].to_owned();
+        let Some(motion) = split.course.as_ref().and_then(|course| course.motion.as_ref()) else {
+            let all = split.items.iter();
+            let rested = all.filter_map(|(zone, item)| Some((place_of(zone)?, wanted(item))));
+            self.checks.rested.insert(name.to_owned(), rested.collect());
+            return;
+        };
+        if !matches!(motion.leg, Leg::Shift { .. }) {
+            return;
+        }
+        let before = parent.and_then(|parent| {
+            let of = parent.splits.iter().find(|(of, _)| of.as_str() == name);
+            of.map(|(_, split)| split)
+        });
+        let mut beside: BTreeMap<Place, BTreeSet<String>> = BTreeMap::new();
+        for items in [Some(&split.items), before.map(|split| &split.items)]
+            .into_iter()
+            .flatten()
+        {
+            for (zone, item) in items {
+                if let Some(place) = place_of(zone) {
+                    beside.entry(place).or_default().insert(half(item));
+                }
+            }
+        }
+        self.checks
+            .positions
+            .entry((name.to_owned(), generation))
+            .or_insert(Position { beside });
+        // Each weight is between where it comes from and where it goes to.
+        for (zone, item) in &split.items {
+            let (Some(from), Some(to)) = (motion.from.get(zone), self.declares(&item.commit, name)) else {
+                continue;
+            };
+            let (from, is) = (asked(from), asked(item));
+            let to = to.clone();
+            if from.len() != is.len() || to.len() != is.len() {
+                continue;
+            }
+            let between = is.iter().zip(from.iter().zip(&to)).all(|(is, (from, to))| {
+                let sums = is.values().sum::<u32>() == 10_000;
+                let share = |of: &BTreeMap<Place, u32>, place| of.get(place).copied().unwrap_or_default();
+                sums && is.iter().all(|(place, weight)| {
+                    let (a, b) = (share(from, place), share(to, place));
+                    (a.min(b)..=a.max(b)).contains(weight)
+                })
+            });
+            self.checks.hold(Invariant::I2, now, between, || {
+                format!("plan {generation} gives {name} in {zone} {is:?}, on the way from {from:?} to {to:?}")
+            });
+        }
+    }
+
+    /// I5: a zone took a step of a shift; no other is further back than one step.
+    fn check_in_step(&mut self, z: Place, key: &Key, meaning: &Meaning) {
+        let now = self.now;
+        let position = (meaning.split.clone(), meaning.generation);
+        let Some(position) = self.checks.positions.get(&position).cloned() else {
+            return;
+        };
+        for other in 0..self.zones.len() {
+            let zone = &self.zones[other];
+            let tampered = self.checks.tampered.contains(&(other, key.clone()));
+            let well = zone
+                .well_since(&meaning.split)
+                .is_some_and(|since| since + 30_000 <= now);
+            let known = self.coordinator.fleet.of(&zone.name).next().is_some();
+            if other == z || zone.agents > 1 || tampered || !well || !known {
+                continue;
+            }
+            let Some(beside) = position.beside.get(&other) else {
+                continue;
+            };
+            let behind = zone.envoys.iter().find_map(|envoy| {
+                let runs = envoy.runs.get(key)?;
+                let old = runs.meaning.whole
+                    && runs.meaning.generation < meaning.generation
+                    && !envoy.disturbed.contains(key);
+                (old && !beside.contains(&runs.meaning.digest)).then_some(runs.meaning.generation)
+            });
+            let (ahead, back) = (ZONES[z], ZONES[other]);
+            self.checks.hold(Invariant::I5, now, behind.is_none(), || {
+                format!(
+                    "{ahead} takes the step {} of {}, while {back} still runs {}, more than one step behind",
+                    meaning.generation,
+                    meaning.split,
+                    behind.unwrap_or_default()
+                )
+            });
+        }
     }
 
     /// Planning went wrong.
@@ -415,6 +541,7 @@ impl World {
             && !tampered
         {
             self.check_provenance(z, key, &runs.meaning);
+            self.check_in_step(z, key, &runs.meaning);
         }
         if !disturbed && !tampered && key.0 == Kind::MeshHttpRoute && self.zones[z].agents == 1 {
             let lost = lost(before, after, now).filter(|_| self.follows(z, before, after));
@@ -487,7 +614,7 @@ impl World {
             .and_then(|tree| tree.splits.get(&of_split(&meaning.split)))
             .map(|declared| declared.routes.clone());
         let exact = meaning.routes == asked(&item)
-            && declared.as_ref() == Some(&meaning.routes)
+            && (declared.as_ref() == Some(&meaning.routes) || self.checks.steps.contains(&planned))
             && meaning
                 .routes
                 .iter()
@@ -618,11 +745,60 @@ impl World {
         }
     }
 
+    /// Somebody took the last commit back. It is a revert to the coordinator if that commit is in force, and what it goes back
+    /// to was so directly before.
     pub(crate) fn note_revert(&mut self, commit: usize) {
-        self.checks.revert = Some(Revert {
-            commit: self.repository.commits[commit].head.commit.clone(),
+        let commits = &self.repository.commits;
+        let Some(reverted) = commits[commit].parent else {
+            return;
+        };
+        let trees = (
+            commits[reverted].head.tree.clone(),
+            commits[commit].head.tree.clone(),
+        );
+        let is = &commits[commit].tree;
+        let was = &commits[reverted].tree;
+        let changed = is
+            .splits
+            .iter()
+            .filter(|(n, declared)| was.splits.get(n) != Some(declared));
+        let splits: BTreeMap<usize, Declared> = changed.map(|(n, of)| (*n, of.clone())).collect();
+        let commit = commits[commit].head.commit.clone();
+        self.checks.revert = (trees == *self.coordinator.ledger.trees()).then(|| Revert {
+            commit: Some(commit),
             good: vec![None; self.zones.len()],
             done: vec![false; self.zones.len()],
+            splits,
+        });
+    }
+
+    /// Somebody aborts a split: it goes back to where it rested.
+    pub(crate) fn note_abort(&mut self, split: &SplitName) {
+        let plan = self.coordinator.ledger.plan.as_ref();
+        let course = plan.and_then(|plan| plan.splits.get(split)?.course.clone());
+        let shifts = course
+            .and_then(|course| course.motion)
+            .is_some_and(|motion| matches!(motion.leg, Leg::Shift { .. }));
+        let Some(rested) = self.checks.rested.get(split.as_str()).filter(|_| shifts) else {
+            return;
+        };
+        // The same everywhere, or there is nothing simple to say.
+        let mut all = rested.values();
+        let Some(first) = all.next().filter(|first| all.all(|other| other == *first)) else {
+            return;
+        };
+        let n = of_split(split.as_str());
+        let declared = Declared {
+            protocol: super::human::protocol_of(split.as_str()),
+            backends: (0..self.zones.len()).collect(),
+            routes: first.clone(),
+            steps: (100, 0),
+        };
+        self.checks.revert = Some(Revert {
+            commit: None,
+            good: vec![None; self.zones.len()],
+            done: vec![false; self.zones.len()],
+            splits: BTreeMap::from([(n, declared)]),
         });
     }
 
@@ -657,14 +833,14 @@ impl World {
             return;
         };
         let commit = revert.commit.clone();
-        let Some(tree) = self.repository.tree_of(&commit).cloned() else {
-            return;
+        let splits = revert.splits.clone();
+        // It has to be heard of before it can win.
+        let heard = match &commit {
+            Some(commit) => self.coordinator.ledger.commits.values().any(|of| of == commit),
+            None => self.coordinator.ledger.orders.aborts.is_empty(),
         };
-        if tree.broken || tree.splits.is_empty() {
-            return;
-        }
         for z in 0..self.zones.len() {
-            let resolves = tree.splits.iter().all(|(n, declared)| {
+            let resolves = splits.iter().all(|(n, declared)| {
                 let weighted = declared.routes.iter().flat_map(|route| {
                     route
                         .iter()
@@ -674,7 +850,7 @@ impl World {
                 let mut weighted = weighted;
                 weighted.all(|place| self.zones[z].resolves(SPLITS[*n], place, declared.protocol))
             });
-            let good = self.works(z) && resolves;
+            let good = heard && self.works(z) && resolves;
             let since = self.checks.revert.as_mut().and_then(|revert| {
                 let slot = revert.good.get_mut(z)?;
                 *slot = if good { slot.or(Some(now)) } else { None };
@@ -683,7 +859,7 @@ impl World {
             let Some(since) = since else { continue };
             let late = now - since >= FAST;
             let mut missing = None;
-            for (n, declared) in &tree.splits {
+            for (n, declared) in &splits {
                 // Where the service runs and is no backend, a first policy is held.
                 if declared.backends.len() < self.zones.len() {
                     continue;
@@ -717,9 +893,12 @@ impl World {
             let place = ZONES[z];
             self.checks.hold(Invariant::I8, now, missing.is_none(), || {
                 format!(
-                    "{place}, {} s after all works that the revert {} needs, {}",
+                    "{place}, {} s after all works that {} needs, {}",
                     (now - since) / 1000,
-                    commit.short(),
+                    commit.as_ref().map_or_else(
+                        || "the abort".to_owned(),
+                        |commit| format!("the revert {}", commit.short())
+                    ),
                     missing.unwrap_or_default()
                 )
             });
@@ -767,6 +946,18 @@ impl World {
                 ));
             }
         }
+        let quarantined: BTreeSet<&SplitName> = plan
+            .splits
+            .iter()
+            .filter(|(_, split)| {
+                let course = split.course.as_ref();
+                course.is_some_and(|course| course.quarantine.is_some())
+            })
+            .map(|(name, _)| name)
+            .collect();
+        if let Some((split, stands)) = c.outlook.iter().find(|(split, _)| !quarantined.contains(split)) {
+            return Some(format!("{split} is still under way: {stands:?}"));
+        }
         let mut converged = BTreeSet::new();
         c.sight(plan, self.now, |zone, item| {
             converged.insert((zone.clone(), item.split.clone()));
@@ -777,7 +968,7 @@ impl World {
                     continue;
                 };
                 let want = declared.splits.get(&of_split(item.split.as_str()));
-                if want.map(|want| &want.routes) != Some(&asked(item)) {
+                if want.map(|want| &want.routes) != Some(&asked(item)) && !quarantined.contains(&item.split) {
                     return Some(format!("{} of {} is not as declared", item.split, zone.name));
                 }
                 let key = key_of(item);

@@ -7,14 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use weir_coordinator::decide::{Heads, Question, commits, decide};
+use weir_coordinator::decide::{Heads, Question, Transiting, commits, decide, declaration};
 use weir_coordinator::fleet::{Agent, Fleet};
 use weir_coordinator::git::Head;
 use weir_coordinator::observing;
+use weir_coordinator::senses::{FleetSenses, Proven};
 use weir_coordinator::sessions::{AgentView, spoken_for};
 use weir_coordinator::standing::{self, Sight};
-use weir_model::{CommitId, SourceName, ZoneName};
-use weir_planner::{Generation, ItemRef, Plan, PlanId};
+use weir_model::{CommitId, Declaration, SourceCommit, SourceName, SplitName, ZoneName};
+use weir_planner::{
+    Generation, Inputs, ItemRef, Orders, Outlook, Plan, PlanId, Planned, Runs, Senses as _, Transit,
+};
 use weir_wire::api::Standing;
 use weir_wire::{AgentReport, Greeting, agent_report, plan_update, v1};
 
@@ -35,6 +38,15 @@ pub(crate) struct Ledger {
     trees: (Option<String>, Option<String>),
     fleet: Fleet,
     refused: BTreeSet<CommitId>,
+    /// What people ordered and nobody answered yet, and what is frozen until somebody resumes it.
+    pub(crate) orders: Orders,
+}
+
+impl Ledger {
+    /// What was declared last, and directly before that.
+    pub(crate) fn trees(&self) -> &(Option<String>, Option<String>) {
+        &self.trees
+    }
 }
 
 /// The coordinator.
@@ -58,6 +70,18 @@ pub(crate) struct Coordinator {
     /// Sessions that it believes to have.
     pub(crate) open: BTreeMap<usize, u64>,
     sent: BTreeMap<usize, (BTreeSet<ItemRef>, Option<PlanId>)>,
+    /// Since when what is under way is proven.
+    proven: Proven,
+    /// What is under way waits for.
+    pub(crate) outlook: BTreeMap<SplitName, Outlook>,
+    /// What the commits in force declare.
+    declared: Option<Arc<Declaration>>,
+    /// The head that was last decided on.
+    considered: Option<CommitId>,
+    /// When the process began.
+    began: Timestamp,
+    /// Another look is in the queue already.
+    pub(crate) looks: bool,
     /// When it heard each agent's last report: really, and by its own clock.
     pub(crate) heard: BTreeMap<usize, (Ms, Timestamp)>,
     /// It ends in the middle of the next decision: before it is recorded, or after.
@@ -80,6 +104,12 @@ impl Coordinator {
             seen: BTreeMap::new(),
             open: BTreeMap::new(),
             sent: BTreeMap::new(),
+            proven: Proven::new(),
+            outlook: BTreeMap::new(),
+            declared: None,
+            considered: None,
+            began: Timestamp::UNIX_EPOCH,
+            looks: false,
             heard: BTreeMap::new(),
             doomed: None,
         }
@@ -114,6 +144,31 @@ impl Coordinator {
         agents.insert(name.to_owned(), agent);
         if !self.full {
             self.ledger.fleet = self.fleet.clone();
+        }
+    }
+
+    /// Splits that a look without a new commit is for.
+    pub(crate) fn under_way(&self) -> BTreeSet<SplitName> {
+        let splits = self.plan.iter().flat_map(|plan| &plan.splits);
+        let moving = splits.filter(|(_, split)| {
+            let course = split.course.as_ref();
+            course.is_some_and(|course| course.motion.is_some())
+        });
+        let moving = moving.map(|(name, _)| name);
+        moving.chain(self.outlook.keys()).cloned().collect()
+    }
+
+    fn senses<'a>(&'a self, plan: &'a Plan, now: Ms) -> FleetSenses<'a> {
+        FleetSenses {
+            sight: Sight {
+                plan,
+                created: &self.ledger.created,
+                fleet: &self.fleet,
+                stale: STALE,
+                now: self.clock(now),
+            },
+            proven: &self.proven,
+            began: self.began,
         }
     }
 
@@ -199,6 +254,11 @@ impl World {
         c.seen.clear();
         c.head = None;
         c.heads = Heads::new();
+        c.proven = Proven::new();
+        c.outlook = BTreeMap::new();
+        c.declared = None;
+        c.considered = None;
+        c.began = c.clock(now);
         let generation = c.generation();
         self.story.tell(now, || {
             format!("the coordinator starts, with plan {generation} in its ledger")
@@ -237,6 +297,7 @@ impl World {
     /// One pass over everything that is known now, as the coordinator's planning loop does it.
     pub(crate) fn turn(&mut self) {
         let now = self.now;
+        self.coordinator.looks = false;
         let c = &self.coordinator;
         if !c.up {
             return;
@@ -255,16 +316,33 @@ impl World {
                 reverts.insert(source.clone());
             }
         }
+        self.note_proven();
+        let c = &self.coordinator;
+        let outgrown = c.fleet.highest(c.generation()) > c.generation();
+        let newest = heads.get(&source).map(|head| head.commit.clone());
+        if c.considered == newest && c.declared.is_some() && c.plan.is_some() && !outgrown {
+            self.advance();
+            return;
+        }
         let federation = federation();
-        let decided = decide(Question {
-            federation: &federation,
-            in_force: &c.heads,
-            heads: &heads,
-            reverts: &reverts,
-            parent: c.plan.as_deref(),
-            highest: c.fleet.highest(c.generation()),
-            now: c.clock(now),
-        });
+        let decided = {
+            let plan = c.plan.clone();
+            let senses = plan.as_ref().map(|plan| c.senses(plan, now));
+            let transit = senses.as_ref().map(|senses| Transiting {
+                senses,
+                orders: &c.ledger.orders,
+            });
+            decide(Question {
+                transit,
+                federation: &federation,
+                in_force: &c.heads,
+                heads: &heads,
+                reverts: &reverts,
+                parent: c.plan.as_deref(),
+                highest: c.fleet.highest(c.generation()),
+                now: c.clock(now),
+            })
+        };
         let decision = match decided {
             Ok(decision) => decision,
             Err(unsound) => {
@@ -293,7 +371,10 @@ impl World {
                 });
             }
         }
+        self.orders_done();
         let Some(accepted) = decision.accepted else {
+            self.coordinator.considered = newest;
+            self.read_in_force();
             return;
         };
         let ledger = &mut self.coordinator.ledger;
@@ -318,18 +399,181 @@ impl World {
             });
         }
         self.record_accepted(&accepted.in_force, plan.as_deref());
+        let (outlook, declared) = (accepted.outlook, Arc::new(accepted.declaration));
         if doomed == Some(true) {
             let back = self.dice.between(300, 20_000);
             self.kill_coordinator(back);
             return;
         }
         self.coordinator.heads = accepted.in_force;
+        self.coordinator.considered = newest;
+        self.coordinator.outlook = outlook;
+        self.coordinator.declared = Some(declared);
+        self.publish(plan);
+    }
+
+    fn publish(&mut self, plan: Option<Arc<Plan>>) {
         if let Some(plan) = plan {
             self.coordinator.plan = Some(plan);
             for a in 0..self.agents.len() {
                 self.send_plan(a);
             }
         }
+        self.look_later();
+    }
+
+    /// Another look when time alone may let something go on.
+    fn look_later(&mut self) {
+        let c = &self.coordinator;
+        let until = c.outlook.values().filter_map(|stands| stands.until).min();
+        if let Some(until) = until {
+            let left = until.duration_since(c.clock(self.now)).as_millis();
+            let left = u64::try_from(left).unwrap_or_default() + 50;
+            self.at(left, Event::Turn);
+        }
+    }
+
+    /// Something is under way, and an agent said something: another look soon.
+    pub(crate) fn look_soon(&mut self) {
+        if self.coordinator.up && !self.coordinator.looks && !self.coordinator.under_way().is_empty() {
+            self.coordinator.looks = true;
+            self.at(50, Event::Turn);
+        }
+    }
+
+    fn read_in_force(&mut self) {
+        let c = &mut self.coordinator;
+        if c.declared.is_none() && c.plan.is_some() && commits(&c.heads) == c.ledger.commits {
+            c.declared = declaration(&c.heads).map(Arc::new);
+        }
+    }
+
+    /// Orders are for one look, but what is frozen.
+    fn orders_done(&mut self) {
+        let orders = &mut self.coordinator.ledger.orders;
+        orders.aborts.clear();
+        orders.resumes.clear();
+    }
+
+    fn note_proven(&mut self) {
+        let now = self.now;
+        let c = &self.coordinator;
+        let Some(plan) = c.plan.clone() else { return };
+        let senses = c.senses(&plan, now);
+        let mut proven = Proven::new();
+        for name in c.under_way() {
+            let Some(split) = plan.splits.get(&name) else {
+                continue;
+            };
+            for (zone, item) in &split.items {
+                if let Runs::Proven { since } = senses.runs(item) {
+                    proven.insert((name.clone(), zone.clone()), (item.generation, since));
+                }
+            }
+        }
+        self.coordinator.proven = proven;
+    }
+
+    /// The next step of what is under way, as the coordinator's planning loop takes it.
+    fn advance(&mut self) {
+        let now = self.now;
+        let c = &self.coordinator;
+        let mut only = c.under_way();
+        let orders = &c.ledger.orders;
+        only.extend(orders.aborts.keys().chain(&orders.resumes).cloned());
+        let (Some(plan), Some(declared)) = (c.plan.clone(), c.declared.clone()) else {
+            return;
+        };
+        if only.is_empty() {
+            return;
+        }
+        let of: Vec<SourceCommit> = c
+            .ledger
+            .commits
+            .iter()
+            .map(|(source, commit)| SourceCommit {
+                source: source.clone(),
+                commit: commit.clone(),
+            })
+            .collect();
+        let senses = c.senses(&plan, now);
+        let look = weir_planner::step(
+            Inputs {
+                declaration: &declared,
+                commits: &of,
+                highest: c.fleet.highest(plan.generation),
+                parent: Some(&plan),
+                now: c.clock(now),
+            },
+            Transit {
+                senses: &senses,
+                orders,
+                reverts: false,
+                only: Some(&only),
+            },
+        );
+        let next = match look.planned {
+            Planned::New(next) => Some(next),
+            Planned::Nothing => None,
+            Planned::Refused(reasons) => {
+                self.unsound(&format!("a step cannot be planned: {reasons:?}"));
+                return;
+            }
+        };
+        let findings = next
+            .as_ref()
+            .map(|next| weir_planner::lint(next, Some(&plan)))
+            .unwrap_or_default();
+        if let Some(finding) = findings.first() {
+            self.unsound(&finding.to_string());
+            return;
+        }
+        if self.coordinator.full {
+            self.at(1_000, Event::Turn);
+            return;
+        }
+        let doomed = if next.is_some() {
+            self.coordinator.doomed.take()
+        } else {
+            None
+        };
+        if doomed == Some(false) {
+            let back = self.dice.between(300, 20_000);
+            self.kill_coordinator(back);
+            return;
+        }
+        self.orders_done();
+        let next = next.map(Arc::new);
+        if let Some(next) = &next {
+            let ledger = &mut self.coordinator.ledger;
+            ledger.created.insert(next.generation, next.created);
+            ledger.plan = Some(Arc::clone(next));
+            self.plans += 1;
+            self.story.tell(now, || {
+                format!("the coordinator takes a step: plan {}", next.generation)
+            });
+            let heads = self.coordinator.heads.clone();
+            self.record_accepted(&heads, Some(next));
+        }
+        if doomed == Some(true) {
+            let back = self.dice.between(300, 20_000);
+            self.kill_coordinator(back);
+            return;
+        }
+        for (split, stands) in &look.outlook {
+            if self.coordinator.outlook.get(split).map(|was| was.phase) != Some(stands.phase) {
+                self.story.tell(now, || {
+                    let why = stands
+                        .waits
+                        .first()
+                        .map(|wait| wait.why.clone())
+                        .unwrap_or_default();
+                    format!("{split} is in phase {:?}: {why}", stands.phase)
+                });
+            }
+        }
+        self.coordinator.outlook = look.outlook;
+        self.publish(next);
     }
 
     /// What to send of the newest plan to an agent, as a session does it.
@@ -454,6 +698,7 @@ impl World {
         }
         c.merge(&name, &zone, a);
         self.outgrown();
+        self.look_soon();
         self.check_shown();
     }
 

@@ -150,10 +150,12 @@ impl World {
         self.kill_coordinator(long);
         match self.dice.below(10) {
             0 => {
+                self.forget_revert();
                 self.coordinator.ledger = super::coordinator::Ledger::default();
                 self.tell(|| "the ledger is lost".to_owned());
             }
             1 | 2 => {
+                self.forget_revert();
                 self.coordinator.ledger = self.coordinator.backup.clone();
                 self.tell(|| "the ledger is restored from an old copy".to_owned());
             }
@@ -371,6 +373,7 @@ impl World {
         self.ends(&Fault::FullLedger);
         self.ends(&Fault::Git);
         self.coordinator.doomed = None;
+        self.coordinator.ledger.orders.frozen.clear();
         self.start_coordinator();
         let keep = self.dice.chance(30);
         let strangers: Vec<(Place, Key)> = self.checks.strangers.keys().cloned().collect();

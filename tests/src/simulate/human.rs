@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use weir_coordinator::git::{Content, Head};
-use weir_model::{CommitId, Protocol, SourceFile, SourceName};
+use weir_model::{CommitId, Protocol, SourceFile, SourceName, SplitName};
 
-use super::world::{SPLITS, World, ZONES, stamp};
+use super::world::{Event, SPLITS, World, ZONES, stamp};
 use super::zone::{Place, Shares};
 use super::{Dice, Ms};
 
@@ -21,6 +21,8 @@ pub(crate) struct Declared {
     pub(crate) backends: BTreeSet<Place>,
     /// By route, in the order of precedence; shares in basis points that sum to 10,000, zeros included.
     pub(crate) routes: Shares,
+    /// `maxStep` in per cent, and `bake` in seconds.
+    pub(crate) steps: (u32, u32),
 }
 
 /// What one commit declares.
@@ -29,6 +31,8 @@ pub(crate) struct Tree {
     pub(crate) splits: BTreeMap<usize, Declared>,
     /// Something in it is wrong, so that nobody may take it.
     pub(crate) broken: bool,
+    /// Each zone is a wave of its own.
+    pub(crate) waves: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -47,16 +51,24 @@ pub(crate) struct Repository {
 }
 
 fn text(tree: &Tree, zones: usize) -> String {
-    let mut text =
-        String::from("apiVersion: weir.dev/v1alpha1\nkind: Federation\nmetadata: {name: shop}\nspec: {}\n");
-    for zone in ZONES.iter().take(zones) {
+    let mut text = String::from(
+        "apiVersion: weir.dev/v1alpha1\nkind: Federation\nmetadata: {name: shop}\nspec:\n  transition: {verify: {requests: 5, within: 3s}}\n",
+    );
+    for (place, zone) in ZONES.iter().enumerate().take(zones) {
+        // The first zone moves first; the others together, or one after the other.
+        let wave = if tree.waves {
+            place + 1
+        } else {
+            1 + usize::from(place > 0)
+        };
         let _ = write!(
             text,
-            "---\napiVersion: weir.dev/v1alpha1\nkind: Zone\nmetadata: {{name: {zone}}}\nspec: {{platform: vm}}\n"
+            "---\napiVersion: weir.dev/v1alpha1\nkind: Zone\nmetadata: {{name: {zone}}}\nspec: {{platform: vm, wave: {wave}}}\n"
         );
     }
     for (split, declared) in &tree.splits {
         let name = SPLITS[*split];
+        let (most, bake) = declared.steps;
         let backends: Vec<String> = declared
             .backends
             .iter()
@@ -65,7 +77,7 @@ fn text(tree: &Tree, zones: usize) -> String {
         let _ = write!(
             text,
             "---\napiVersion: weir.dev/v1alpha1\nkind: Split\nmetadata: {{name: {name}}}\nspec:\n  service: {name}\n  port: \
-             8080\n  protocol: {}\n  backends: {{{}}}\n  routes:\n",
+             8080\n  protocol: {}\n  backends: {{{}}}\n  transition: {{maxStep: {most}, bake: {bake}s}}\n  routes:\n",
             declared.protocol,
             backends.join(", ")
         );
@@ -184,12 +196,16 @@ fn split(dice: &mut Dice, zones: usize, protocol: Protocol) -> Declared {
         protocol,
         backends,
         routes,
+        steps: [(100, 0), (50, 0), (25, 2), (10, 12)][dice.index(4)],
     }
 }
 
 /// What a federation begins with.
 pub(crate) fn first_tree(dice: &mut Dice, zones: usize) -> Tree {
-    let mut tree = Tree::default();
+    let mut tree = Tree {
+        waves: dice.chance(50),
+        ..Tree::default()
+    };
     for n in 0..SPLITS.len() {
         if n == 0 || dice.chance(45) {
             let protocol = protocol(n);
@@ -251,7 +267,11 @@ impl World {
                 }
                 ("changes backends", Some(at))
             }
-            66..84 => {
+            66..72 => {
+                self.order();
+                return;
+            }
+            72..84 => {
                 // A revert of the last commit.
                 let Some(before) = self.repository.commits[at].parent else {
                     return;
@@ -293,6 +313,39 @@ impl World {
         } else {
             self.forget_revert();
         }
+    }
+}
+
+impl World {
+    /// Somebody gives an order beside Git.
+    fn order(&mut self) {
+        let now = self.now;
+        let Ok(split) = SplitName::new(SPLITS[self.dice.index(SPLITS.len())]) else {
+            return;
+        };
+        let orders = &mut self.coordinator.ledger.orders;
+        let what = match self.dice.below(4) {
+            0 | 1 => {
+                orders.aborts.insert(split.clone(), "Ada aborts it".to_owned());
+                "aborts"
+            }
+            2 => {
+                orders.frozen.insert(split.clone(), "Ada freezes it".to_owned());
+                "freezes"
+            }
+            _ => {
+                orders.frozen.remove(&split);
+                orders.resumes.insert(split.clone());
+                "resumes"
+            }
+        };
+        self.story.tell(now, || format!("somebody {what} {split}"));
+        match what {
+            "aborts" => self.note_abort(&split),
+            "resumes" => self.forget_revert(),
+            _ => {}
+        }
+        self.at(200, Event::Turn);
     }
 }
 

@@ -144,6 +144,24 @@ pub const ALL: &[Sabotage] = &[
         breaks: Invariant::I11,
         within: 2_000,
     },
+    Sabotage {
+        name: "skip-proof",
+        does: "the next step of a shift does not wait for proof of the last",
+        breaks: Invariant::I5,
+        within: 2_000,
+    },
+    Sabotage {
+        name: "revert-in-waves",
+        does: "a revert goes step by step, as any other commit",
+        breaks: Invariant::I8,
+        within: 2_000,
+    },
+    Sabotage {
+        name: "ignore-aborts",
+        does: "an abort changes nothing",
+        breaks: Invariant::I8,
+        within: 2_000,
+    },
 ];
 
 /// Turns one on in this thread, or all off. False if this program was built without them.

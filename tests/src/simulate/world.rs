@@ -167,6 +167,7 @@ impl World {
 
     fn begin(&mut self) {
         for z in 0..self.zones.len() {
+            self.zones[z].known = self.zones.len();
             for split in 0..SPLITS.len() {
                 for of in 0..self.zones.len() {
                     self.service_as_it_should_be(z, split, of);
@@ -197,6 +198,9 @@ impl World {
         let mut over = Ms::MAX;
         while let Some(Reverse(Queued(at, _, event))) = self.queue.pop() {
             self.now = at;
+            for zone in &mut self.zones {
+                zone.now = at;
+            }
             self.events += 1;
             let second = matches!(event, Event::Second);
             if matches!(event, Event::Quiet) {
@@ -258,6 +262,7 @@ impl World {
             Event::EnvoyLooks(z, envoy) => self.envoy_looks(z, envoy),
             Event::Second => {
                 self.eventually();
+                self.look_soon();
                 if self.now % 3_000 == 0 {
                     self.check_shown();
                 }

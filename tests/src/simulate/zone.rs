@@ -172,8 +172,14 @@ pub(crate) struct Zone {
     pub(crate) rival: Option<Rival>,
     /// Rises with every change of anything here.
     pub(crate) version: u64,
+    /// When each service was last seen to change here.
+    changed: BTreeMap<String, Ms>,
     /// By how many agents it is driven.
     pub(crate) agents: usize,
+    /// How many zones there are.
+    pub(crate) known: usize,
+    /// When it is, for what it notes.
+    pub(crate) now: Ms,
     federation: FederationName,
 }
 
@@ -228,6 +234,9 @@ impl Zone {
             flaky: 0,
             rival: None,
             version: 0,
+            changed: BTreeMap::new(),
+            known: 0,
+            now: 0,
             agents,
             federation,
         })
@@ -257,8 +266,23 @@ impl Zone {
             }
         }
         let changed = self.services.get(&key) != before.as_ref();
-        self.version += u64::from(changed);
+        if changed {
+            self.version += 1;
+            self.changed.insert(service.to_owned(), self.now);
+        }
         changed
+    }
+
+    /// Since when all places of a service resolve here; none if one does not.
+    pub(crate) fn well_since(&self, service: &str) -> Option<Ms> {
+        let protocol = super::human::protocol_of(service);
+        let all = self.services.keys().filter(|(of, _)| of == service);
+        let known = all.clone().count();
+        let resolve = all
+            .filter(|(_, place)| self.resolves(service, *place, protocol))
+            .count();
+        (known == resolve && known == self.known)
+            .then(|| self.changed.get(service).copied().unwrap_or_default())
     }
 
     /// Whether this control plane resolves the service of a place to one usable destination.
