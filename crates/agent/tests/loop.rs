@@ -610,6 +610,7 @@ fn what_was_sampled_proves_nothing_of_a_zone_that_cannot_be_read() {
         let memory = Memory {
             highest: Generation(3),
             applied,
+            ..Memory::default()
         };
         let concluded = conclude(&plan, &memory, &happened, None, Timestamp::now());
         assert!(concluded.facts.unreadable.is_some() && concluded.unsettled);

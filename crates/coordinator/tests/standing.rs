@@ -86,6 +86,7 @@ fn fact(plan: &Plan) -> ItemFact {
         proof: Some(proof(Verdict::Exact, Evidence::Live)),
         second_writers: Vec::new(),
         counts: None,
+        pin: None,
     }
 }
 

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use weir_model::{FederationName, MeshName};
 use weir_planner::Generation;
-use weir_render::{Extent, Form, Kind, Object, Step, extent, to_document};
+use weir_render::{Extent, Form, Kind, Object, PINNED, Step, extent, to_document};
 
 use super::policy::{self, Owner};
 use super::rest::Rest;
@@ -113,7 +113,8 @@ impl Write<'_> {
         if split != self.split {
             return Some(foreign(name, &format!("it belongs to the split {split}")));
         }
-        if generation > self.generation {
+        // A pin is for when what is newest is wrong.
+        if generation > self.generation && self.object.pinned().is_none() {
             return Some(newer(name, generation, self.generation));
         }
         let leaves = match (self.over, extent(object)) {
@@ -212,6 +213,10 @@ pub(crate) fn difference(wanted: &Object, stored: &Value) -> Option<String> {
         .find(|(key, value)| policy::label(stored, key) != Some(value))
     {
         return Some(format!("labels.{key}"));
+    }
+    // The one label whose absence says something.
+    if policy::label(stored, PINNED) != wanted.pinned() {
+        return Some(format!("labels.{PINNED}"));
     }
     weir_render::difference(&wanted.spec, stored.get("spec").unwrap_or(&Value::Null), "spec")
 }
