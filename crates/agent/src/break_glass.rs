@@ -107,13 +107,19 @@ impl Held {
             std::os::unix::fs::fchown(&file, Some(dir.uid()), Some(dir.gid()))?;
         }
         if file.try_lock().is_err() {
-            bail!("another `weir-agent pin` or `unpin` is at work here: look at `weir-agent pins`, then try again");
+            bail!(
+                "another `weir-agent pin` or `unpin` is at work here: look at `weir-agent pins`, then try again"
+            );
         }
         let store = Store::new(&config.data);
         let (plan, memory) = store.peek()?;
         let pins = known(&store, &memory)?;
         if let Some(other) = plan.as_ref().filter(|plan| plan.zone != config.zone) {
-            bail!("the plan here is for zone {}, the configuration for {}", other.zone, config.zone);
+            bail!(
+                "the plan here is for zone {}, the configuration for {}",
+                other.zone,
+                config.zone
+            );
         }
         Ok(Self {
             store,
@@ -151,7 +157,12 @@ async fn follows(config: &Config) -> &'static str {
 }
 
 /// What the zone's control plane says against a pin. Nothing, if it cannot be asked: then the agent finds out.
-async fn objection(config: &Config, plan: &ZonePlan, pins: &Pins, pinned: &Pinned) -> anyhow::Result<Option<String>> {
+async fn objection(
+    config: &Config,
+    plan: &ZonePlan,
+    pins: &Pins,
+    pinned: &Pinned,
+) -> anyhow::Result<Option<String>> {
     let driver =
         driver(config, &plan.federation).map_err(|error| anyhow::anyhow!("{error}\nhelp: {}", error.help))?;
     let items = [std::sync::Arc::clone(&pinned.item)];
@@ -159,18 +170,25 @@ async fn objection(config: &Config, plan: &ZonePlan, pins: &Pins, pinned: &Pinne
     let observed = match looked {
         Ok(Ok(observed)) => observed,
         Ok(Err(error)) => {
-            let what = "whether the backends resolve, and whether another agent pinned this split, is not known";
-            writeln!(io::stderr(), "warning: the control plane cannot be read ({error}): {what}")?;
+            let what =
+                "whether the backends resolve, and whether another agent pinned this split, is not known";
+            writeln!(
+                io::stderr(),
+                "warning: the control plane cannot be read ({error}): {what}"
+            )?;
             return Ok(None);
         }
         Err(_) => {
-            writeln!(io::stderr(), "warning: the control plane did not answer in time: it is pinned unseen")?;
+            writeln!(
+                io::stderr(),
+                "warning: the control plane did not answer in time: it is pinned unseen"
+            )?;
             return Ok(None);
         }
     };
     let mut live = observed.ours.iter().map(|(object, _)| object);
-    if let Some((object, label)) =
-        live.find_map(|object| Some((object, pins.foreign(object)?)).filter(|(is, _)| is.is_for(&pinned.item)))
+    if let Some((object, label)) = live
+        .find_map(|object| Some((object, pins.foreign(object)?)).filter(|(is, _)| is.is_for(&pinned.item)))
     {
         return Ok(Some(format!(
             "{} is pinned already, by {}: end that one there with `weir-agent unpin`, or, if that host is gone for good, here \
@@ -229,7 +247,11 @@ impl Unpin {
         let config = Config::load(&self.at.config)?;
         let mut held = Held::take(&config)?;
         if let Some(label) = self.gone {
-            if held.pins.of(&self.split).is_some_and(|pinned| pinned.label == label) {
+            if held
+                .pins
+                .of(&self.split)
+                .is_some_and(|pinned| pinned.label == label)
+            {
                 bail!("that pin is of this host: leave out --gone");
             }
             held.pins.end(&self.split, label.clone());

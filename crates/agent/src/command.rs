@@ -215,7 +215,10 @@ fn options() -> Options {
 }
 
 /// Hands and eyes for the zone that the configuration names.
-pub(crate) fn driver(config: &Config, federation: &FederationName) -> Result<Arc<dyn ZoneDriver>, DriverError> {
+pub(crate) fn driver(
+    config: &Config,
+    federation: &FederationName,
+) -> Result<Arc<dyn ZoneDriver>, DriverError> {
     let spent = config.data.join("sampled.json");
     let envoy_admin = config.kuma.envoy_admin.clone();
     Ok(match &config.kuma.plane {

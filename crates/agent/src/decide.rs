@@ -173,7 +173,8 @@ fn pinned_elsewhere<'a>(
     pins: &Pins,
     mut others: impl Iterator<Item = (&'a Object, &'a str)>,
 ) -> Option<String> {
-    let same_split = |object: &Object| object.labels.get(SPLIT).map(String::as_str) == Some(item.split.as_str());
+    let same_split =
+        |object: &Object| object.labels.get(SPLIT).map(String::as_str) == Some(item.split.as_str());
     if let Some((object, label)) = others.find(|(object, _)| same_split(object) || object.is_for(item)) {
         return Some(format!(
             "{} is pinned by {}, and is left alone until `weir-agent unpin` there ends it; if that host is gone for good, \
@@ -185,7 +186,8 @@ fn pinned_elsewhere<'a>(
     }
     let service = |item: &Item| (item.mesh.clone(), item.service.clone(), item.port);
     let mut pinned = pins.in_force();
-    let other = pinned.find(|(split, pinned)| **split != item.split && service(&pinned.item) == service(item))?;
+    let other =
+        pinned.find(|(split, pinned)| **split != item.split && service(&pinned.item) == service(item))?;
     pins.of(&item.split).is_none().then(|| {
         format!(
             "its service is pinned here by split {0}: `weir-agent unpin --split {0}` ends that",

@@ -191,14 +191,21 @@ impl Pinned {
             self.label.as_bytes().first().is_some_and(ok) && self.label.as_bytes().last().is_some_and(ok)
         };
         let within = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
-        if self.label.len() > 63 || !self.label.bytes().all(within) || !starts_and_ends(u8::is_ascii_alphanumeric)
+        if self.label.len() > 63
+            || !self.label.bytes().all(within)
+            || !starts_and_ends(u8::is_ascii_alphanumeric)
         {
-            return Err(format!("the pin of {split} has no label that an object could have"));
+            return Err(format!(
+                "the pin of {split} has no label that an object could have"
+            ));
         }
         for route in &item.routes {
             whole(&route.weights).map_err(|why| format!("route {} of {split}: {why}", route.name))?;
             if let Some(backend) = route.weights.keys().find(|b| !item.destinations.contains_key(*b)) {
-                return Err(format!("route {} of {split} names {backend}, which is nowhere", route.name));
+                return Err(format!(
+                    "route {} of {split} names {backend}, which is nowhere",
+                    route.name
+                ));
             }
         }
         Ok(())
@@ -238,13 +245,20 @@ impl Pins {
         let before = self.pins.get(split);
         let base = before
             .map(|before| &before.item)
-            .or_else(|| plan.items.get(split).map(|item| memory.own(split).unwrap_or(item)))
+            .or_else(|| {
+                plan.items
+                    .get(split)
+                    .map(|item| memory.own(split).unwrap_or(item))
+            })
             .ok_or_else(|| NotPinned::Split {
                 split: split.clone(),
                 held: list(plan.items.keys()),
             })?;
         whole(weights).map_err(NotPinned::Weights)?;
-        if let Some(backend) = weights.keys().find(|backend| !base.destinations.contains_key(*backend)) {
+        if let Some(backend) = weights
+            .keys()
+            .find(|backend| !base.destinations.contains_key(*backend))
+        {
             return Err(NotPinned::Backend {
                 split: split.clone(),
                 backend: backend.clone(),
@@ -259,20 +273,25 @@ impl Pins {
         };
         let chosen = chosen.ok_or_else(|| NotPinned::Route {
             split: split.clone(),
-            route: route.cloned().unwrap_or_else(|| RouteName::from(by.agent.clone())),
+            route: route
+                .cloned()
+                .unwrap_or_else(|| RouteName::from(by.agent.clone())),
             routes: names,
         })?;
         // What was named before is named on, with 0: a reference that goes takes its cluster along where no anchor holds it.
         for weight in chosen.weights.values_mut() {
             *weight = BasisPoints::ZERO;
         }
-        chosen.weights.extend(weights.iter().map(|(backend, weight)| (backend.clone(), *weight)));
+        chosen
+            .weights
+            .extend(weights.iter().map(|(backend, weight)| (backend.clone(), *weight)));
         let pinned = (chosen.name.clone(), chosen.weights.clone());
-        item.retiring
-            .retain(|backend| !weights.contains_key(backend));
+        item.retiring.retain(|backend| !weights.contains_key(backend));
         item.digest = item_digest(&item);
         let of = before.map_or_else(|| base.reference(), |before| before.of.clone());
-        let mut routes = before.map(|before| before.pin.weights.clone()).unwrap_or_default();
+        let mut routes = before
+            .map(|before| before.pin.weights.clone())
+            .unwrap_or_default();
         routes.extend([pinned]);
         let made = Pinned {
             federation: plan.federation.clone(),
@@ -391,4 +410,3 @@ fn open(bytes: &[u8]) -> Result<Pins, String> {
     }
     Ok(pins)
 }
-

@@ -262,6 +262,7 @@ impl News {
             for (split, fact) in &agent.items {
                 let key = (zone.clone(), name.clone(), split.clone());
                 let now = material(fact);
+                self.pins(zone, name, recorded.items.get(&key), fact);
                 if recorded.items.get(&key) != Some(&now) {
                     recorded.items.insert(key, now);
                     self.items.push(ItemRow {
@@ -272,6 +273,41 @@ impl News {
                 }
             }
         }
+    }
+
+    /// That somebody at a host pinned a split, or ended that.
+    fn pins(&mut self, zone: &ZoneName, agent: &str, before: Option<&ItemFact>, now: &ItemFact) {
+        let before = before.and_then(|fact| fact.pin.as_ref());
+        let split = &now.split;
+        let event = match (before, &now.pin) {
+            (before, Some(pin)) if before != Some(pin) => {
+                let weights = pin.weights.iter().map(|(route, weights)| {
+                    let shares = weights
+                        .iter()
+                        .map(|(backend, weight)| format!("{backend} {weight} %"));
+                    format!("{route}: {}", shares.collect::<Vec<_>>().join(", "))
+                });
+                let what = format!(
+                    "split {split} in zone {zone} was pinned on host {} (agent {agent}) by {} at {:.0} to {}: {}",
+                    pin.host,
+                    pin.who,
+                    pin.since,
+                    weights.collect::<Vec<_>>().join("; "),
+                    pin.reason
+                );
+                NewEvent::new("zone.pinned", what)
+            }
+            (Some(pin), None) => {
+                let what = format!(
+                    "split {split} in zone {zone} is not pinned any more on host {} (agent {agent}); {} had pinned it at {:.0}",
+                    pin.host, pin.who, pin.since
+                );
+                NewEvent::new("zone.unpinned", what)
+            }
+            _ => return,
+        };
+        self.events
+            .push(event.zone(zone).split(split).generation(now.generation));
     }
 
     fn standings(&mut self, sight: Sight<'_>, recorded: &mut Recorded) {

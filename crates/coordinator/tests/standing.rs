@@ -13,8 +13,8 @@ use weir_model::{
     BackendName, BasisPoints, CommitId, RouteName, SourceCommit, SourceFile, SourceName, SplitName, ZoneName,
 };
 use weir_planner::{
-    CountScope, Counts, Coverage, Digest, Evidence, Generation, Inputs, ItemFact, ItemState, Plan, Planned,
-    Proof, ProvenWeights, SecondWriter, ServiceFact, ServiceState, Verdict,
+    CountScope, Counts, Coverage, Digest, Evidence, Generation, Inputs, ItemFact, ItemState, Pin, Plan,
+    Planned, Proof, ProvenWeights, SecondWriter, ServiceFact, ServiceState, Verdict,
 };
 use weir_wire::api::{AgentStatus, Percent, SplitInZone, Standing, ZoneStatus};
 
@@ -72,6 +72,16 @@ fn proof(verdict: Verdict, evidence: Evidence) -> Proof {
         at: at(98),
         coverage: Coverage { seen: 2, of: 2 },
         weights: Some(weights(90)),
+    }
+}
+
+fn pin() -> Pin {
+    Pin {
+        since: at(90),
+        who: "alice".to_owned(),
+        host: "vm-1".to_owned(),
+        reason: "ams is dark".to_owned(),
+        weights: weights(100),
     }
 }
 
@@ -198,6 +208,22 @@ fn anything_less_is_not_converged() {
             "because",
         ),
         (state(ItemState::Failed(why())), Standing::Failed, "because"),
+        (
+            spoil(|_, f| f.pin = Some(pin())),
+            Standing::Overridden,
+            "pinned on host vm-1 by alice since 2027-01-15T08:01:30Z: ams is dark; `weir-agent unpin --split checkout` there \
+             ends it",
+        ),
+        (
+            spoil(|_, f| {
+                f.pin = Some(pin());
+                f.generation = Generation(4);
+                f.state = ItemState::Held("because".to_owned());
+            }),
+            Standing::Overridden,
+            "pinned on host vm-1 by alice since 2027-01-15T08:01:30Z: ams is dark; `weir-agent unpin --split checkout` there \
+             ends it; and not in force: because",
+        ),
         (
             spoil(|_, f| f.proof = None),
             Standing::Progressing,

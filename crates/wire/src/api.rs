@@ -272,7 +272,7 @@ pub struct Event {
     /// When.
     pub at: String,
     /// `commit.taken`, `commit.refused`, `source.unreachable`, `source.reachable`, `plan.made`, `agent.joined`,
-    /// `agent.connected`, `agent.gone`, `agent.forgotten`, `zone.proven`, `zone.held`, `zone.overridden`,
+    /// `agent.connected`, `agent.gone`, `agent.forgotten`, `zone.proven`, `zone.held`, `zone.overridden`, `zone.pinned`, `zone.unpinned`,
     /// `zone.failed`, `zone.different`.
     pub kind: String,
     /// In one sentence.
