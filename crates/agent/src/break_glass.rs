@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use jiff::Timestamp;
-use weir_model::{RouteName, SplitName};
+use weir_model::{FederationName, RouteName, SplitName};
 use weir_planner::ZonePlan;
 use weir_render::backends_ready;
 
@@ -112,8 +112,15 @@ impl Held {
             );
         }
         let store = Store::new(&config.data);
-        let (plan, memory) = store.peek()?;
-        let pins = known(&store, &memory)?;
+        let (memory, pins) = known(&store)?;
+        // Without it a pin can be ended all the same.
+        let plan = match store.peek_plan() {
+            Ok(plan) => plan,
+            Err(error) => {
+                writeln!(io::stderr(), "warning: {error}")?;
+                None
+            }
+        };
         if let Some(other) = plan.as_ref().filter(|plan| plan.zone != config.zone) {
             bail!(
                 "the plan here is for zone {}, the configuration for {}",
@@ -137,14 +144,29 @@ impl Held {
     }
 }
 
-/// The pins in force: those of the file, or, told on stderr, those that were last good.
-fn known(store: &Store, memory: &Memory) -> anyhow::Result<Pins> {
-    match pin::read(store.pins().map_err(|error| error.to_string()), &memory.pins) {
-        Ok(pins) => Ok(pins),
-        Err(why) => {
+/// The memory, and the pins in force: those of the file, or, told on stderr, those that were last good. With neither, a pin
+/// could be lost unseen by writing anew.
+fn known(store: &Store) -> anyhow::Result<(Memory, Pins)> {
+    let memory = store.peek_memory();
+    let last = memory
+        .as_ref()
+        .map(|memory| memory.pins.clone())
+        .unwrap_or_default();
+    let pins = pin::read(store.pins().map_err(|error| error.to_string()), &last);
+    match (memory, pins) {
+        (Ok(memory), Ok(pins)) => Ok((memory, pins)),
+        (Ok(memory), Err(why)) => {
             writeln!(io::stderr(), "warning: {why}")?;
-            Ok(memory.pins.clone())
+            Ok((memory, last))
         }
+        (Err(error), Ok(pins)) => {
+            writeln!(io::stderr(), "warning: {error}")?;
+            Ok((Memory::default(), pins))
+        }
+        (Err(error), Err(why)) => bail!(
+            "{error}; and {why}. What is pinned here is not known: look at `weir-agent status`; to begin anew, move pins.json \
+             away, restart the agent, and pin again"
+        ),
     }
 }
 
@@ -159,12 +181,13 @@ async fn follows(config: &Config) -> &'static str {
 /// What the zone's control plane says against a pin. Nothing, if it cannot be asked: then the agent finds out.
 async fn objection(
     config: &Config,
-    plan: &ZonePlan,
-    pins: &Pins,
+    held: &Held,
+    federation: &FederationName,
     pinned: &Pinned,
 ) -> anyhow::Result<Option<String>> {
+    let pins = &held.pins;
     let driver =
-        driver(config, &plan.federation).map_err(|error| anyhow::anyhow!("{error}\nhelp: {}", error.help))?;
+        driver(config, federation).map_err(|error| anyhow::anyhow!("{error}\nhelp: {}", error.help))?;
     let items = [std::sync::Arc::clone(&pinned.item)];
     let looked = tokio::time::timeout(LOOK, driver.observe(&pinned.item.mesh, &items)).await;
     let observed = match looked {
@@ -198,6 +221,11 @@ async fn objection(
             pinned.item.split
         )));
     }
+    // What is in force already is no worse for being pinned.
+    let applied = held.memory.applied.get(&pinned.item.split);
+    if applied.is_some_and(|item| item.digest == pinned.item.digest) {
+        return Ok(None);
+    }
     Ok(backends_ready(&pinned.item, &observed.services).err())
 }
 
@@ -218,12 +246,13 @@ impl Pin {
             reason: self.reason,
             at: Timestamp::now(),
         };
+        let federation = plan.federation.clone();
         let route = self.route.as_ref();
         let pinned = held
             .pins
             .pin(plan, &held.memory, &self.split, route, &self.weights, by)?
             .clone();
-        if let Some(why) = objection(&config, plan, &held.pins, &pinned).await? {
+        if let Some(why) = objection(&config, &held, &federation, &pinned).await? {
             bail!("not pinned, nothing changed: {why}");
         }
         held.keep()?;
@@ -295,8 +324,7 @@ impl List {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let config = Config::load(&self.at.config)?;
         let store = Store::new(&config.data);
-        let (_, memory) = store.peek()?;
-        let pins = known(&store, &memory)?;
+        let (_, pins) = known(&store)?;
         let mut out = io::stdout();
         if self.json {
             let all: Vec<_> = pins

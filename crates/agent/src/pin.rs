@@ -362,8 +362,18 @@ impl Pins {
         (!ours).then_some(label)
     }
 
-    /// What a newer plan has for a pinned split and what waits for the end of the pin, a sentence for each.
-    pub fn waiting(&self, plan: &ZonePlan) -> Vec<String> {
+    /// What a newer plan has for a pinned split and what waits for the end of the pin, a sentence for each; or that a pin
+    /// waits for a plan.
+    pub fn waiting(&self, plan: Option<&ZonePlan>) -> Vec<String> {
+        let Some(plan) = plan else {
+            let idle = |split: &SplitName| {
+                format!(
+                    "split {split} is pinned here, and no plan is held: its policy stays as it is, and is driven once the \
+                     coordinator sends a plan"
+                )
+            };
+            return self.pins.keys().map(idle).collect();
+        };
         let waits = |(split, pinned): (&SplitName, &Pinned)| {
             let what = match plan.items.get(split) {
                 Some(item) if item.reference() == pinned.of => return None,

@@ -231,7 +231,7 @@ impl Loop {
                 .into_iter()
                 .chain(state.forgetful.clone())
                 .chain(state.pin_trouble.clone())
-                .chain(state.plan.iter().flat_map(|plan| state.memory.pins.waiting(plan)))
+                .chain(state.memory.pins.waiting(state.plan.as_deref()))
                 .collect(),
             refused: state.refused.clone(),
         }));

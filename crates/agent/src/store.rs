@@ -73,13 +73,20 @@ impl Store {
         Ok(Kept { plan, memory })
     }
 
-    /// Reads plan and memory beside an agent that may run: what is damaged is left where it is, for the agent to find.
+    /// Reads the plan beside an agent that may run: a damaged file is left where it is, for the agent to find.
     ///
     /// # Errors
-    /// If one is there and cannot be used.
-    pub fn peek(&self) -> io::Result<(Option<ZonePlan>, Memory)> {
-        let plan = peek(&self.plan, "plan")?;
-        Ok((plan, peek(&self.memory, "memory")?.unwrap_or_default()))
+    /// If it is there and cannot be used.
+    pub fn peek_plan(&self) -> io::Result<Option<ZonePlan>> {
+        peek(&self.plan, "plan")
+    }
+
+    /// Reads the memory in the same way.
+    ///
+    /// # Errors
+    /// If it is there and cannot be used.
+    pub fn peek_memory(&self) -> io::Result<Memory> {
+        Ok(peek(&self.memory, "memory")?.unwrap_or_default())
     }
 
     /// The bytes of the file of pins; none if there is none. Who pins writes it beside an agent that runs.

@@ -31,7 +31,7 @@ fn by(agent: &str, second: i64) -> By {
 /// What the command does, but for its look at the control plane.
 fn pin(dir: &Path, agent: &str, second: i64, weights: &str) -> Result<(), NotPinned> {
     let store = Store::new(dir);
-    let (plan, memory) = store.peek().unwrap();
+    let (plan, memory) = (store.peek_plan().unwrap(), store.peek_memory().unwrap());
     let mut pins = known(&store, &memory.pins);
     let weights = pin::weights(weights).unwrap();
     pins.pin(
@@ -52,7 +52,7 @@ fn known(store: &Store, last: &Pins) -> Pins {
 
 fn unpin(dir: &Path) {
     let store = Store::new(dir);
-    let mut pins = known(&store, &store.peek().unwrap().1.pins);
+    let mut pins = known(&store, &store.peek_memory().unwrap().pins);
     assert!(pins.unpin(&checkout()).is_some());
     store.keep_pins(&pins).unwrap();
 }
@@ -353,7 +353,8 @@ async fn what_makes_no_pin_changes_nothing() {
         "{error}"
     );
     assert!(error.contains("its backends are in-ams, in-fra"), "{error}");
-    let (plan, memory) = Store::new(dir.path()).peek().unwrap();
+    let store = Store::new(dir.path());
+    let (plan, memory) = (store.peek_plan().unwrap(), store.peek_memory().unwrap());
     let plan = plan.unwrap();
     let mut pins = Pins::default();
     let whole = pin::weights("in-fra=100").unwrap();
