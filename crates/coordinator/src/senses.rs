@@ -30,7 +30,8 @@ impl FleetSenses<'_> {
     /// Whether it may still be heard for the first time since the start.
     fn not_yet(&self, agent: &Agent) -> bool {
         let up = self.sight.now.duration_since(self.began);
-        let starting = up <= standing::bound(self.sight.stale);
+        // A clock that was set back since says nothing of how long that is.
+        let starting = !up.is_negative() && up <= standing::bound(self.sight.stale);
         starting && agent.heard_at.is_none_or(|at| at < self.began)
     }
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use weir_coordinator::decide::Heads;
 use weir_model::{CommitId, Protocol, SplitName, ZoneName};
+use weir_planner::course::Items;
 use weir_planner::{Generation, Item, ItemState, Leg, Plan, SplitPlan, ZonePlan};
 use weir_render::{Kind, Step};
 
@@ -136,6 +137,8 @@ pub(crate) struct Checks {
     revert: Option<Revert>,
     /// By split and generation, for steps of a shift.
     positions: BTreeMap<(String, u64), Position>,
+    /// By split: where the shift that is under way began, and the items of each of its steps with their bite.
+    legs: BTreeMap<String, (BTreeMap<Place, String>, Vec<(u32, Place, String)>)>,
     /// Items of a split that was under way: their weights need not be the declared ones.
     steps: BTreeSet<(Place, String, u64)>,
     /// What each split ran in each zone when it last rested.
@@ -205,7 +208,7 @@ impl World {
         let parent = self.coordinator.plan.clone();
         let mut policies = BTreeSet::new();
         for (name, split) in &plan.splits {
-            self.record_course(name.as_str(), split, plan.generation.0, parent.as_deref());
+            self.record_course(name.as_str(), split, plan.generation.0);
             let moves = split
                 .course
                 .as_ref()
@@ -247,7 +250,7 @@ impl World {
     }
 
     /// I2, I5: a split's place on its way, as a plan has it.
-    fn record_course(&mut self, name: &str, split: &SplitPlan, generation: u64, parent: Option<&Plan>) {
+    fn record_course(&mut self, name: &str, split: &SplitPlan, generation: u64) {
         let now = self.now;
         let place_of = |zone: &ZoneName| ZONES.iter().position(|name| *name == zone.as_str());
         let half = |item: &Item| item.digest.to_string()[..32].to_owned();
@@ -257,22 +260,29 @@ impl World {
             self.checks.rested.insert(name.to_owned(), rested.collect());
             return;
         };
-        if !matches!(motion.leg, Leg::Shift { .. }) {
+        let Leg::Shift { bite, .. } = &motion.leg else {
+            self.checks.legs.remove(name);
             return;
+        };
+        let of = |items: &Items| -> BTreeMap<Place, String> {
+            let all = items.iter();
+            all.filter_map(|(zone, item)| Some((place_of(zone)?, half(item))))
+                .collect()
+        };
+        let from = of(&motion.from);
+        let leg = self.checks.legs.entry(name.to_owned()).or_default();
+        if leg.0 != from {
+            *leg = (from.clone(), Vec::new());
+            leg.1
+                .extend(from.into_iter().map(|(place, item)| (0, place, item)));
         }
-        let before = parent.and_then(|parent| {
-            let of = parent.splits.iter().find(|(of, _)| of.as_str() == name);
-            of.map(|(_, split)| split)
-        });
+        let items = of(&split.items).into_iter();
+        leg.1.extend(items.map(|(place, item)| (*bite, place, item)));
+        // What a zone may run meanwhile: this bite, or the one before it.
         let mut beside: BTreeMap<Place, BTreeSet<String>> = BTreeMap::new();
-        for items in [Some(&split.items), before.map(|split| &split.items)]
-            .into_iter()
-            .flatten()
-        {
-            for (zone, item) in items {
-                if let Some(place) = place_of(zone) {
-                    beside.entry(place).or_default().insert(half(item));
-                }
+        for (of, place, item) in &leg.1 {
+            if of + 1 >= *bite {
+                beside.entry(*place).or_default().insert(item.clone());
             }
         }
         self.checks
@@ -955,8 +965,24 @@ impl World {
             })
             .map(|(name, _)| name)
             .collect();
-        if let Some((split, stands)) = c.outlook.iter().find(|(split, _)| !quarantined.contains(split)) {
-            return Some(format!("{split} is still under way: {stands:?}"));
+        // It says exactly why not: whose callers it would take along, or when it goes on by a clock that was set.
+        let stands = |split: &SplitName| c.outlook.get(split);
+        let says = |split: &SplitName| {
+            stands(split).is_some_and(|stands| {
+                let clock = c.clock(self.now);
+                let by_the_clock = stands
+                    .until
+                    .is_some_and(|until| until.duration_since(clock).as_secs() > 30);
+                by_the_clock
+                    || stands
+                        .waits
+                        .iter()
+                        .any(|wait| wait.why.contains("takes along callers"))
+            })
+        };
+        let under_way = |split: &&SplitName| !quarantined.contains(split) && !says(split);
+        if let Some(split) = c.outlook.keys().find(under_way) {
+            return Some(format!("{split} is still under way: {:?}", stands(split)));
         }
         let mut converged = BTreeSet::new();
         c.sight(plan, self.now, |zone, item| {
@@ -967,8 +993,14 @@ impl World {
                 let Some(item) = split.items.get(&zone.name) else {
                     continue;
                 };
+                if says(&item.split) {
+                    continue;
+                }
                 let want = declared.splits.get(&of_split(item.split.as_str()));
-                if want.map(|want| &want.routes) != Some(&asked(item)) && !quarantined.contains(&item.split) {
+                if want.map(|want| &want.routes) != Some(&asked(item))
+                    && !quarantined.contains(&item.split)
+                    && !says(&item.split)
+                {
                     return Some(format!("{} of {} is not as declared", item.split, zone.name));
                 }
                 let key = key_of(item);

@@ -80,6 +80,8 @@ pub(crate) struct Coordinator {
     considered: Option<CommitId>,
     /// When the process began.
     began: Timestamp,
+    /// Whether all splits were looked at since the start.
+    looked: bool,
     /// Another look is in the queue already.
     pub(crate) looks: bool,
     /// When it heard each agent's last report: really, and by its own clock.
@@ -109,6 +111,7 @@ impl Coordinator {
             declared: None,
             considered: None,
             began: Timestamp::UNIX_EPOCH,
+            looked: false,
             looks: false,
             heard: BTreeMap::new(),
             doomed: None,
@@ -258,6 +261,7 @@ impl World {
         c.outlook = BTreeMap::new();
         c.declared = None;
         c.considered = None;
+        c.looked = false;
         c.began = c.clock(now);
         let generation = c.generation();
         self.story.tell(now, || {
@@ -408,6 +412,7 @@ impl World {
         self.coordinator.heads = accepted.in_force;
         self.coordinator.considered = newest;
         self.coordinator.outlook = outlook;
+        self.coordinator.looked = true;
         self.coordinator.declared = Some(declared);
         self.publish(plan);
     }
@@ -435,7 +440,10 @@ impl World {
 
     /// Something is under way, and an agent said something: another look soon.
     pub(crate) fn look_soon(&mut self) {
-        if self.coordinator.up && !self.coordinator.looks && !self.coordinator.under_way().is_empty() {
+        if self.coordinator.up
+            && !self.coordinator.looks
+            && (!self.coordinator.looked || !self.coordinator.under_way().is_empty())
+        {
             self.coordinator.looks = true;
             self.at(50, Event::Turn);
         }
@@ -484,7 +492,9 @@ impl World {
         let (Some(plan), Some(declared)) = (c.plan.clone(), c.declared.clone()) else {
             return;
         };
-        if only.is_empty() {
+        // The first look after a start is at all: what waits without having moved stands in no plan.
+        let all = !c.looked;
+        if only.is_empty() && !all {
             return;
         }
         let of: Vec<SourceCommit> = c
@@ -509,7 +519,7 @@ impl World {
                 senses: &senses,
                 orders,
                 reverts: false,
-                only: Some(&only),
+                only: Some(&only).filter(|_| !all),
             },
         );
         let next = match look.planned {
@@ -573,6 +583,7 @@ impl World {
             }
         }
         self.coordinator.outlook = look.outlook;
+        self.coordinator.looked = true;
         self.publish(next);
     }
 
