@@ -1,6 +1,6 @@
 //! A federation of a VM zone and a cluster zone on real Kuma, real Envoys and a real API server, in which what a cluster
-//! stands on fails: Kuma's control plane, its webhooks, the API server; and an application's team overrides a split. Each
-//! is told as what it is by `weir status`, and no request is lost.
+//! stands on fails: Kuma's control plane, its webhooks, the API server; an application's team overrides a split, and another
+//! team has a service of its name. Each is told as what it is by `weir status`, and no request is lost.
 //!
 //! Needs `kuma-cp`, `kuma-dp`, `envoy` and `kumactl` (`WEIR_KUMA_BIN`), `kube-apiserver` and `etcd` (`WEIR_KUBERNETES_BIN`).
 
@@ -29,6 +29,9 @@ use weir_wire::api::{SplitInZone, SplitStatus, Standing};
 
 /// How long anything may take that is waited for: an Envoy that lost its control plane comes back within a minute.
 const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Where another team works, with a service of the same name.
+const STAGING: &str = "staging";
 
 struct Story {
     play: Play,
@@ -89,10 +92,16 @@ impl Story {
         std::fs::write(self.token.path(), made.stdout)?;
         self.play.pace(Pace::Gentle(Duration::from_millis(5)));
         self.proven_at(90, 10).await?;
+        let namespace = json!({
+            "apiVersion": "v1", "kind": "Namespace",
+            "metadata": {"name": STAGING, "labels": {"kuma.io/sidecar-injection": "enabled"}},
+        });
+        self.cluster()?.apply(&namespace).await?;
         let before = Store::read(&self.cluster()?.admin).await?;
         self.control_plane_killed().await?;
         self.webhooks_hang().await?;
         self.overridden().await?;
+        self.namesake().await?;
         self.api_server_away().await?;
         self.nothing_else_was_written(&before).await?;
         self.unharmed()
@@ -259,6 +268,65 @@ impl Story {
             "overridden by an application's route: told after {after:?}: {reason}"
         ));
         self.unharmed()
+    }
+
+    /// Another namespace gets a service of the split's name. Of the split that is in force it is told; one that is declared
+    /// anew would take its callers unseen, and is held by every zone until it is gone.
+    async fn namesake(&mut self) -> anyhow::Result<()> {
+        let service = json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": SPLIT, "namespace": STAGING},
+            "spec": {"selector": {"app": "another"}, "ports": [{"port": 8080, "appProtocol": "http"}]},
+        });
+        self.cluster()?.apply(&service).await?;
+        let place = format!("namespace {STAGING},");
+        let begin = Instant::now();
+        let noted = |split: &SplitStatus| {
+            let noted = |zone: &SplitInZone| zone.notes.iter().any(|note| note.contains(&place));
+            split.zones.iter().all(|zone| noted(zone) && proven(split, zone))
+        };
+        self.until("the note", noted).await?;
+        let shown = self.weir_status()?;
+        ensure!(shown.contains(&place), "`weir status` does not say it:\n{shown}");
+        let told = begin.elapsed();
+        let gone = self.play.repository.remove(FILE, "Split nothing any more")?;
+        self.play.look();
+        self.play.removed(&gone).await?;
+        let commit = self.commit(50, 50)?;
+        let held = |split: &SplitStatus| {
+            let held = |zone: &SplitInZone| {
+                let reason = zone.reason.as_deref().unwrap_or_default();
+                zone.standing == Standing::Held && reason.contains(&place)
+            };
+            split.commit == commit && split.zones.iter().all(held)
+        };
+        self.until("held by all zones", held).await?;
+        let absent = self.cluster()?.admin.find(OURS).await?;
+        ensure!(absent.is_none(), "it is held, and there: {absent:?}");
+        let path = format!("/api/v1/namespaces/{STAGING}/services/{SPLIT}");
+        self.cluster()?.admin.delete(&path).await?;
+        // What a cluster's garbage collector would do.
+        let path = format!("/apis/kuma.io/v1alpha1/namespaces/{STAGING}/meshservices/{SPLIT}");
+        self.cluster()?.admin.delete(&path).await?;
+        let begin = Instant::now();
+        self.back(&commit).await.context("the other service is gone")?;
+        say(&format!(
+            "a service of the same name in another namespace: told after {told:?}; a first policy held for it, and proven {:?} \
+             after it went",
+            begin.elapsed()
+        ));
+        self.unharmed()
+    }
+
+    async fn until(&self, what: &str, is_so: impl Fn(&SplitStatus) -> bool) -> anyhow::Result<()> {
+        let begin = Instant::now();
+        loop {
+            let split = self.split().await;
+            if split.as_ref().is_ok_and(&is_so) {
+                return Ok(());
+            }
+            ensure!(begin.elapsed() < PATIENCE, "{what}: {split:#?}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     async fn api_server_away(&mut self) -> anyhow::Result<()> {

@@ -312,7 +312,18 @@ fn prunes(question: Question<'_>, after: &Declaration) -> Vec<Refusal> {
         question.highest <= parent.generation
             && parent.splits.keys().any(|name| !after.splits.contains_key(name))
     };
-    if question.in_force.len() < 2 || !question.parent.is_some_and(goes) {
+    let Some(parent) = question.parent.filter(|parent| goes(parent)) else {
+        return Vec::new();
+    };
+    // A source that left the configuration while this program was not running: its files are not there to be read, so that
+    // whatever goes now may be all that it had.
+    let mut sources = parent.commits.iter().map(|commit| &commit.source);
+    let dropped = sources
+        .find(|source| !question.heads.contains_key(*source) && !question.in_force.contains_key(*source));
+    if let Some(source) = dropped {
+        return prune::of_dropped(parent, after, source).into_iter().collect();
+    }
+    if question.in_force.len() < 2 {
         return Vec::new();
     }
     let files: Vec<SourceFile> = question

@@ -478,6 +478,7 @@ impl Planning {
                         commits: &rows,
                         in_force,
                         plan,
+                        first_of: &[],
                         events: &events,
                     },
                 )

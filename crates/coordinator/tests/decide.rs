@@ -280,6 +280,45 @@ fn no_source_loses_its_splits_by_accident() {
     assert_eq!(story.splits(), ALL);
 }
 
+/// A source that left the configuration while the coordinator was not running: nothing of it can be read any more, and the
+/// plan still has its splits, few beside those of others.
+#[test]
+fn a_source_that_was_dropped_over_a_restart_takes_nothing_with_it() {
+    const ALL: [&str; 5] = ["a", "b", "c", "d", "e"];
+    let base = shop(&ALL, "spec: {}");
+    let mut story = Story::default();
+    story.tell([
+        head("base", 1, &base),
+        head("search", 1, &split("search", "100", "0")),
+    ]);
+    assert_eq!(story.splits().len(), 6);
+    story.in_force.retain(|source, _| source.0 == "base");
+    let decision = story.tell([head("base", 1, &base)]);
+    assert_eq!(
+        (decision.accepted.is_some(), codes_of(&decision)),
+        (false, vec!["WEIR0904".to_owned()])
+    );
+    let why = format!("{:?}", decision.refused);
+    assert!(
+        why.contains("the only split that the source `search` has in force: `search`."),
+        "{why}"
+    );
+    assert_eq!(story.splits().len(), 6);
+    // Somebody else may declare it.
+    let both = format!("{base}---\n{}", split("search", "100", "0"));
+    let moved = story.tell([head("base", 2, &both)]);
+    assert_eq!((taken(&moved), story.splits().len()), (vec!["base"], 6));
+    // With leave it goes.
+    let mut story = Story::default();
+    story.tell([
+        head("base", 1, &base),
+        head("search", 1, &split("search", "100", "0")),
+    ]);
+    story.in_force.retain(|source, _| source.0 == "base");
+    story.tell([head("base", 3, &shop(&ALL, "spec: {prune: allow}"))]);
+    assert_eq!(story.splits(), ALL);
+}
+
 /// Each code that is about a commit is given for it.
 #[test]
 fn each_code_of_a_commit_has_its_case() {

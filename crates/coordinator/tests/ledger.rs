@@ -64,6 +64,7 @@ async fn decide_and_record(ledger: &Ledger, head: &Head, parent: Option<&Plan>) 
         commits: &[row],
         in_force: Some((&commits, &accepted.declaration)),
         plan: Some(&plan),
+        first_of: &[],
         events: &[NewEvent::new("plan.made", "made").generation(plan.generation)],
     };
     ledger.decide(plan.created, taken).await.map(|()| plan)
@@ -95,6 +96,7 @@ async fn what_was_written_is_there_after_it_was_opened_again() {
         commits: &[row],
         in_force: None,
         plan: None,
+        first_of: &[],
         events: &[],
     };
     ledger.decide(second.created, taken).await.unwrap();

@@ -123,6 +123,11 @@ fn summer_time_comes_and_goes() {
     ] {
         assert_eq!(at(&freeze, now), expected, "{freeze:?} at {now}");
     }
+    // In St. John's Sunday, 2010-11-07, began for one minute, was Saturday for another hour, and began again (02:31 UTC).
+    let sunday = windows(&[window(&[Day::Sun], "00:00", "06:00", "America/St_Johns")]);
+    assert_eq!(at(&sunday, "2010-11-07T02:29:59Z"), "no");
+    assert_eq!(at(&sunday, "2010-11-07T02:30:00Z"), "2010-11-07T09:30:00Z");
+    assert_eq!(at(&sunday, "2010-11-07T03:00:00Z"), "2010-11-07T09:30:00Z");
 }
 
 /// The next opening is when none covers, and it is looked for beyond the window that covers now.

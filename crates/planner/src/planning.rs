@@ -3,7 +3,7 @@
 //! Its cost follows the change: for a split whose inputs have the digest that they had in the parent, the parent's items
 //! are taken over as they are, unread.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -212,25 +212,32 @@ fn make(
     if !reasons.is_empty() {
         return Err(reasons);
     }
-    if let Some(parent) = whole.parent
-        && only.is_none()
-    {
-        for (name, before) in parent
-            .splits
-            .iter()
-            .filter(|(name, _)| !inputs.declaration.splits.contains_key(*name))
-        {
+    let mut gone = BTreeSet::new();
+    if let Some(parent) = whole.parent {
+        let looked_at = |name: &SplitName| only.is_none_or(|only| only.contains(name));
+        let undeclared = |name: &SplitName| looked_at(name) && !inputs.declaration.splits.contains_key(name);
+        for (name, before) in parent.splits.iter().filter(|(name, _)| undeclared(name)) {
             match &frozen {
                 Some((why, until)) if !transit.is_some_and(|transit| transit.reverts) => {
                     splits.insert(name.clone(), whole.within_zones(before));
                     outlook.insert(name.clone(), waiting(why, *until, "it is removed after that"));
                 }
-                _ => changed = true,
+                _ => {
+                    gone.insert(name);
+                    changed = true;
+                }
             }
         }
     }
     if !changed {
         return Ok(None);
+    }
+    if let (Some(only), Some(parent)) = (only, whole.parent) {
+        // Shared, not looked at: a parent's worth of pointers.
+        let mut all = parent.splits.clone();
+        all.retain(|name, _| !only.contains(name) || !gone.contains(name));
+        all.append(&mut splits);
+        splits = all;
     }
     let mut plan = Plan {
         federation: whole.federation.clone(),

@@ -25,6 +25,30 @@ pub fn of_plan(parent: &Plan, after: &Declaration) -> Option<Refusal> {
     refused(before, after, None)
 }
 
+/// Why `after` may not follow `parent`, if anything goes while a source is not read any more whose files nobody has: a plan
+/// does not say which source a split is from, so all that goes is taken for all that it had.
+pub fn of_dropped(parent: &Plan, after: &Declaration, source: &SourceName) -> Option<Refusal> {
+    let gone = |name: &&SplitName| !after.splits.contains_key(*name);
+    let before = parent
+        .splits
+        .iter()
+        .filter(|(name, _)| gone(name))
+        .map(|(name, split)| {
+            let item = split.items.values().next();
+            (name, item.map(|item| (&item.service, item.port)))
+        });
+    match refused(before, after, Some(source))? {
+        Refusal::Prunes {
+            source_name, gone, ..
+        } => Some(Refusal::Prunes {
+            source_name,
+            of: gone.len(),
+            gone,
+        }),
+        other => Some(other),
+    }
+}
+
 /// Why `after` may not follow `before`, if it takes too much away of what one of several sources declares: a small
 /// source would vanish unseen beside a large one. At most one refusal for each source.
 pub fn of_sources(before: &Declaration, after: &Declaration) -> Vec<Refusal> {

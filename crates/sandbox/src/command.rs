@@ -48,6 +48,10 @@ pub enum Command {
     ///
     /// Ends with 0 if every share is inside its binomial bound and no request failed, with 1 if not.
     Tour(Tour),
+    /// Moves weights at random under constant load, while coordinator and agents are killed with -9.
+    ///
+    /// Ends with 0 if no request failed, none was answered by a backend with weight 0, and each share is inside its bound.
+    Soak(Soak),
     /// Keeps book of process groups and ends them when the sandbox is gone.
     #[command(hide = true)]
     Keeper,
@@ -124,6 +128,23 @@ pub struct Tour {
     pub pace: usize,
 }
 
+/// Options of `soak`.
+#[derive(Debug, Clone, Args)]
+pub struct Soak {
+    /// How many changes of weights.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub transitions: usize,
+    /// Requests counted in each zone after each of them.
+    #[arg(long, value_name = "N", default_value_t = 4_000)]
+    pub requests: u64,
+    /// Where the dice begin: the same weights, victims and times.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// One JSON line a transition instead of text; the last line is JSON either way.
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Does what the line says.
 ///
 /// # Errors
@@ -138,6 +159,7 @@ pub fn run(line: Line) -> anyhow::Result<ExitCode> {
         match line.command {
             None => crate::live::run(line.place).await,
             Some(Command::Tour(tour)) => crate::tour::run(line.place, tour).await,
+            Some(Command::Soak(soak)) => crate::soak::run(line.place, soak).await,
             Some(part) => {
                 tracing_subscriber::fmt()
                     .with_writer(std::io::stderr)
@@ -192,7 +214,7 @@ pub fn run(line: Line) -> anyhow::Result<ExitCode> {
                         })
                         .await?;
                     }
-                    Command::Keeper | Command::Tour(_) => {}
+                    Command::Keeper | Command::Tour(_) | Command::Soak(_) => {}
                 }
                 Ok(ExitCode::SUCCESS)
             }

@@ -125,9 +125,20 @@ pub fn declared(split: &SplitStatus) -> BTreeMap<String, u32> {
     split.declared.get("default").map(points).unwrap_or_default()
 }
 
-/// Whether a zone's proof says that it runs what is declared, now.
+/// Whether a zone's proof says that it runs what is declared, now: not only what it was told so far.
 pub fn proven(split: &SplitStatus, zone: &SplitInZone) -> bool {
-    zone.standing == Standing::Converged && zone.generation == split.generation
+    zone.standing == Standing::Converged && zone.generation == split.generation && runs_declared(split, zone)
+}
+
+fn runs_declared(split: &SplitStatus, zone: &SplitInZone) -> bool {
+    let some = |weights: &BTreeMap<String, Percent>| {
+        let all = weights.iter().filter(|(_, w)| w.0.get() > 0);
+        all.map(|(b, w)| (b.clone(), w.0)).collect::<BTreeMap<_, _>>()
+    };
+    zone.weights.as_ref().is_some_and(|live| {
+        let mut routes = split.declared.iter();
+        routes.all(|(route, wanted)| live.get(route).map(some) == Some(some(wanted)))
+    })
 }
 
 /// `exact`, `different` or `unknown`: what a zone's proof says about the declared weights.
@@ -135,18 +146,9 @@ pub fn weights_word(split: &SplitStatus, zone: &SplitInZone) -> &'static str {
     if proven(split, zone) {
         return "exact";
     }
-    let zero = |weights: &BTreeMap<String, Percent>| {
-        let all = weights.iter().filter(|(_, w)| w.0.get() > 0);
-        all.map(|(b, w)| (b.clone(), w.0)).collect::<BTreeMap<_, _>>()
-    };
     match &zone.weights {
         None => "unknown",
-        Some(live) => {
-            let same = split
-                .declared
-                .iter()
-                .all(|(route, wanted)| live.get(route).map(zero) == Some(zero(wanted)));
-            if same { "unknown" } else { "different" }
-        }
+        Some(_) if runs_declared(split, zone) => "unknown",
+        Some(_) => "different",
     }
 }

@@ -1,7 +1,7 @@
 //! A whole federation on one machine, on loopback: for newcomers and for the tests.
 //!
 //! `cast` is who plays Kuma: `double` (our own) or `real` (the real parts). `traffic` is applications and callers, `play`
-//! starts everything, `tour`, `pace` and `live` are what people see of it, `bound` judges shares, `process` starts and ends
+//! starts everything, `tour`, `soak`, `pace` and `live` are what people see of it, `bound` judges shares, `process` starts and ends
 //! processes. `cluster` is a Kubernetes API server, for zones that are clusters.
 
 pub mod bound;
@@ -16,6 +16,7 @@ pub mod play;
 pub mod process;
 pub mod real;
 pub mod repository;
+pub mod soak;
 pub mod tour;
 pub mod traffic;
 

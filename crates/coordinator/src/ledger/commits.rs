@@ -52,6 +52,8 @@ pub struct Taken<'a> {
     pub in_force: Option<(&'a BTreeMap<SourceName, CommitId>, &'a Declaration)>,
     /// The plan made of them; none if they change nothing.
     pub plan: Option<&'a Plan>,
+    /// Commits of which this plan may be the first step: they were taken earlier, and had to wait.
+    pub first_of: &'a [CommitId],
     /// What to tell.
     pub events: &'a [NewEvent],
 }
@@ -66,6 +68,16 @@ impl Ledger {
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         if let Some(plan) = taken.plan {
             plans::insert(&mut tx, plan).await?;
+            for commit in taken.first_of {
+                sqlx::query(
+                    "UPDATE commits SET generation = $1 WHERE commit_id = $2 AND verdict = $3 AND generation IS NULL",
+                )
+                .bind(stored(plan.generation.0))
+                .bind(&commit.0)
+                .bind(Verdict::Taken.word())
+                .execute(&mut *tx)
+                .await?;
+            }
         }
         for row in taken.commits {
             let diagnostics = serde_json::to_string(&row.diagnostics)

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use weir_model::{Declaration, SourceCommit, SplitName};
+use weir_model::{CommitId, Declaration, SourceCommit, SplitName};
 use weir_planner::{Inputs, Look, Orders, Outlook, Phase, Plan, Planned, Runs, Senses as _, Transit};
 
 use super::Planning;
@@ -206,10 +206,12 @@ impl Planning {
         if let Some(plan) = &plan {
             events.push(super::plan_event(Some(&known.plan), plan));
             events.extend(steps(&known.plan, plan));
+            let first_of = moved_by(&known.plan, plan);
             let taken = Taken {
                 commits: &[],
                 in_force: None,
                 plan: Some(plan),
+                first_of: &first_of,
                 events: &events,
             };
             self.ledger.decide(now, taken).await?;
@@ -324,6 +326,19 @@ pub(super) fn turns(
         events.push(NewEvent::new(kind, format!("split {name}: {why}")).split(name));
     }
     events
+}
+
+/// The commits by which items of this plan moved.
+fn moved_by(before: &Plan, plan: &Plan) -> Vec<CommitId> {
+    let mut commits = BTreeSet::new();
+    for (name, split) in &plan.splits {
+        if before.splits.get(name).is_some_and(|was| Arc::ptr_eq(was, split)) {
+            continue;
+        }
+        let moved = split.items.values().filter(|item| item.generation == plan.generation);
+        commits.extend(moved.map(|item| item.commit.clone()));
+    }
+    commits.into_iter().collect()
 }
 
 /// Transitions that came to an end with this plan.
