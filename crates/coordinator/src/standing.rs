@@ -297,6 +297,20 @@ pub fn splits(sight: Sight<'_>, outlooks: Outlooks<'_>) -> Vec<SplitStatus> {
         .collect()
 }
 
+/// What Git declares and no plan has yet, with why: there is nothing else of it to show.
+pub fn waiting(sight: Sight<'_>, outlooks: Outlooks<'_>) -> Vec<String> {
+    let all = outlooks.into_iter().flatten();
+    all.filter(|(name, _)| !sight.plan.splits.contains_key(*name))
+        .map(|(name, outlook)| {
+            let why = outlook
+                .waits
+                .first()
+                .map_or(outlook.next.as_str(), |wait| &wait.why);
+            format!("split {name} is declared and waits to be planned: {why}")
+        })
+        .collect()
+}
+
 /// The counts that may be added up, so that no request is in them twice, with whose they are: those of the agent that has
 /// counted the whole zone for longest, of those that still speak if one does, or those of all hosts.
 pub(crate) fn countable<'a>(

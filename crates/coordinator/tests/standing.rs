@@ -947,6 +947,29 @@ fn zones_that_prove_what_they_were_told_do_not_make_a_split_converged() {
     }
 }
 
+/// A split that no plan has yet cannot be shown, so it is told of.
+#[test]
+fn what_is_declared_and_not_planned_yet_is_told() {
+    let plan = plan();
+    let mut all = by_name(outlook(Phase::Shift, weights(50), 1, &[]));
+    all.insert(
+        SplitName::new("new").unwrap(),
+        outlook(Phase::Frozen, weights(50), 0, &[(None, "all is frozen")]),
+    );
+    let sight = Sight {
+        plan: &plan,
+        created: &BTreeMap::new(),
+        fleet: &Fleet::default(),
+        stale: STALE,
+        now: now(),
+    };
+    assert_eq!(
+        standing::waiting(sight, Some(&all)),
+        ["split new is declared and waits to be planned: all is frozen"]
+    );
+    assert!(standing::waiting(sight, None).is_empty());
+}
+
 /// What is wrong with a zone is not hidden by where the split is.
 #[test]
 fn a_zone_that_is_worse_than_its_split_is_what_is_shown() {

@@ -99,7 +99,10 @@ fn main() {
         let mut times: Vec<u128> = Vec::new();
         for _ in 0..200 {
             let begin = Instant::now();
-            let look = step(inputs(declared, Some(parent), now + SignedDuration::from_secs(600)), transit);
+            let look = step(
+                inputs(declared, Some(parent), now + SignedDuration::from_secs(600)),
+                transit,
+            );
             times.push(begin.elapsed().as_micros());
             assert_eq!(matches!(look.planned, Planned::New(_)), what == "a step");
         }

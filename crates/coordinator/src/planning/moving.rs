@@ -335,7 +335,10 @@ fn moved_by(before: &Plan, plan: &Plan) -> Vec<CommitId> {
         if before.splits.get(name).is_some_and(|was| Arc::ptr_eq(was, split)) {
             continue;
         }
-        let moved = split.items.values().filter(|item| item.generation == plan.generation);
+        let moved = split
+            .items
+            .values()
+            .filter(|item| item.generation == plan.generation);
         commits.extend(moved.map(|item| item.commit.clone()));
     }
     commits.into_iter().collect()
