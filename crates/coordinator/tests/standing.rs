@@ -774,7 +774,7 @@ fn whole(plan: &Plan, outlooks: Option<&BTreeMap<SplitName, Outlook>>) -> SplitS
     for zone in &split.zones {
         assert_eq!(zone.standing, Standing::Converged, "{zone:?}");
     }
-    assert_eq!(standing::splits(sight, outlooks), [split.clone()]);
+    assert_eq!(standing::splits(sight, outlooks), std::slice::from_ref(&split));
     split
 }
 
@@ -849,9 +849,11 @@ fn zones_that_prove_what_they_were_told_do_not_make_a_split_converged() {
                     );
                     assert_eq!(shown.transition.as_ref().map(|of| of.phase), Some(phase));
                     match phase {
-                        Held | Frozen | Quarantined => assert_eq!(shown.standing, Standing::Held, "{told:?}"),
+                        Held | Frozen | Quarantined => {
+                            assert_eq!(shown.standing, Standing::Held, "{told:?}");
+                        }
                         Shift | Settle | Return => {
-                            assert_eq!(shown.standing, Standing::Progressing, "{told:?}")
+                            assert_eq!(shown.standing, Standing::Progressing, "{told:?}");
                         }
                         Bake | Verify => {}
                     }

@@ -163,7 +163,7 @@ fn a_transition_is_drawn() {
         }),
     );
     let held = changed(
-        split("b-held", "held", &[fra.clone()]),
+        split("b-held", "held", std::slice::from_ref(&fra)),
         json!({
             "declared": half,
             "transition": transition(json!({
@@ -178,7 +178,7 @@ fn a_transition_is_drawn() {
         }),
     );
     let baking = changed(
-        split("c-bake", "progressing", &[fra.clone()]),
+        split("c-bake", "progressing", std::slice::from_ref(&fra)),
         json!({
             "declared": half,
             "transition": transition(json!({
@@ -208,7 +208,7 @@ fn a_transition_is_drawn() {
     // A zone that has followed does not make the split converged; nor does the word of the coordinator.
     assert_eq!(coordinator.weir(&["status", "a-shift", "--zone", "ams"]).exit, 3);
     let lie = changed(moving, json!({"standing": "converged"}));
-    let ran = of(&list(&[lie])).weir(&["status", "--wait", "--timeout", "1s"]);
+    let ran = of(&list(&[lie])).weir(&["status", "--wait", "--timeout", "3s"]);
     assert_eq!(ran.exit, 3);
     assert!(
         ran.stderr
