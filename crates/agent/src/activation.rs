@@ -23,6 +23,7 @@ pub async fn activate(
     anchors: &mut Anchors,
     now: Instant,
 ) -> Conclusion {
+    let plan = &*memory.pins.over(plan);
     let items = items(plan);
     let mut look = async || {
         let observed = driver.observe(&plan.mesh, &items).await;

@@ -1,4 +1,4 @@
-//! The commands of `weir-agent`: `join`, `run`, `status`. Exit codes: 0 done, 1 failed, 2 wrong configuration or usage.
+//! The commands of `weir-agent`: `join`, `run`, `status`, and those of `break_glass`. Exit codes: 0 done, 1 failed, 2 wrong configuration or usage.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Write as _};
@@ -19,6 +19,7 @@ use weir_link::{AgentToken, Connector, IdentityDir, LogFormat, keep_fresh, logs,
 use weir_model::FederationName;
 use weir_render::Options;
 
+use crate::break_glass;
 use crate::config::{Config, ConfigError, Plane};
 use crate::current::{Current, LinkState};
 use crate::decide;
@@ -51,13 +52,19 @@ enum Command {
     Run(At),
     /// Say what the running agent of this configuration does
     Status(Show),
+    /// Break-glass: hold a split at these weights on this host, whatever plan comes, until `unpin`
+    Pin(break_glass::Pin),
+    /// End a pin: the split follows the newest plan again
+    Unpin(break_glass::Unpin),
+    /// List what is pinned on this host
+    Pins(break_glass::List),
 }
 
 #[derive(Debug, Args)]
-struct At {
+pub(crate) struct At {
     /// The agent's configuration
     #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    pub(crate) config: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -111,6 +118,9 @@ impl Agent {
                 Command::Join(join) => join.run().await,
                 Command::Run(at) => run(&at).await,
                 Command::Status(show) => show.run().await,
+                Command::Pin(pin) => pin.run().await,
+                Command::Unpin(unpin) => unpin.run().await,
+                Command::Pins(list) => list.run(),
             }
         });
         // Nothing that still runs is worth waiting for: what matters is on disk or in the control plane.
@@ -205,7 +215,10 @@ fn options() -> Options {
 }
 
 /// Hands and eyes for the zone that the configuration names.
-fn driver(config: &Config, federation: &FederationName) -> Result<Arc<dyn ZoneDriver>, DriverError> {
+pub(crate) fn driver(
+    config: &Config,
+    federation: &FederationName,
+) -> Result<Arc<dyn ZoneDriver>, DriverError> {
     let spent = config.data.join("sampled.json");
     let envoy_admin = config.kuma.envoy_admin.clone();
     Ok(match &config.kuma.plane {

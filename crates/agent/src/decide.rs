@@ -16,6 +16,7 @@ use weir_render::{Extent, Form, Object, Options, Step};
 
 use crate::anchors::Anchors;
 use crate::outdated;
+use crate::pin::{self, Pins};
 use crate::take::Memory;
 
 /// The label that says which split an object is of.
@@ -55,11 +56,24 @@ pub fn decide(
     anchors: &Anchors,
     now: Instant,
 ) -> Decision {
+    let pins = &memory.pins;
+    let plan = &*pins.over(plan);
     let mut held = BTreeMap::new();
     let mut introduced = BTreeSet::new();
     let mut wanted: Vec<(&Item, Vec<Object>)> = Vec::new();
+    let others = || {
+        let live = observed.ours.iter().map(|(object, _)| object);
+        live.filter_map(|object| Some((object, pins.foreign(object)?)))
+    };
     for item in plan.items.values() {
-        if let Some(newer) = newer(item, observed) {
+        let pinned = pins.of(&item.split);
+        if let Some(why) = pinned_elsewhere(item, pins, others()) {
+            held.insert(item.split.clone(), why);
+            continue;
+        }
+        if pinned.is_none()
+            && let Some(newer) = newer(item, observed)
+        {
             held.insert(
                 item.split.clone(),
                 format!(
@@ -76,11 +90,18 @@ pub fn decide(
             held.insert(item.split.clone(), why);
             // Until then the zone runs what it ran before, and gets that back should it be lost.
             if let Some(before) = memory.applied.get(&item.split) {
-                wanted.push((before, objects(before, plan, &observed.form, options)));
+                let mut objects = objects(before, plan, &observed.form, options);
+                if let Some(label) = memory.pinned.get(&item.split) {
+                    pin::mark(&mut objects, label);
+                }
+                wanted.push((before, objects));
             }
             continue;
         }
-        let whole = objects(item, plan, &observed.form, options);
+        let mut whole = objects(item, plan, &observed.form, options);
+        if let Some(pinned) = pinned {
+            pin::mark(&mut whole, &pinned.label);
+        }
         let first = weir_render::introduction(&whole);
         if first != whole && comes_first(item, &first, memory, observed, anchors) {
             introduced.insert(item.split.clone());
@@ -93,7 +114,8 @@ pub fn decide(
     }
     if let Some(why) = outdated::by(plan, memory, observed) {
         wanted.retain(|(item, objects)| {
-            let there = objects.iter().all(|object| outdated::is_live(object, observed));
+            let there = pins.of(&item.split).is_some()
+                || objects.iter().all(|object| outdated::is_live(object, observed));
             if !there {
                 held.entry(item.split.clone()).or_insert_with(|| why.clone());
             }
@@ -113,7 +135,7 @@ pub fn decide(
         .ours
         .iter()
         .filter(|(object, _)| {
-            !stays(object)
+            !(stays(object) || pins.foreign(object).is_some())
                 || wanted
                     .iter()
                     .flat_map(|(_, objects)| objects)
@@ -142,6 +164,36 @@ pub fn decide(
         introduced,
         withdrawing,
     }
+}
+
+/// Why an item is left alone because of a pin: another agent's of the same split or service, or one of this host of another
+/// split of its service.
+fn pinned_elsewhere<'a>(
+    item: &Item,
+    pins: &Pins,
+    mut others: impl Iterator<Item = (&'a Object, &'a str)>,
+) -> Option<String> {
+    let same_split =
+        |object: &Object| object.labels.get(SPLIT).map(String::as_str) == Some(item.split.as_str());
+    if let Some((object, label)) = others.find(|(object, _)| same_split(object) || object.is_for(item)) {
+        return Some(format!(
+            "{} is pinned by {}, and is left alone until `weir-agent unpin` there ends it; if that host is gone for good, \
+             `weir-agent unpin --split {} --gone {label}` here does",
+            object.name,
+            pin::told(label),
+            item.split
+        ));
+    }
+    let service = |item: &Item| (item.mesh.clone(), item.service.clone(), item.port);
+    let mut pinned = pins.in_force();
+    let other =
+        pinned.find(|(split, pinned)| **split != item.split && service(&pinned.item) == service(item))?;
+    pins.of(&item.split).is_none().then(|| {
+        format!(
+            "its service is pinned here by split {0}: `weir-agent unpin --split {0}` ends that",
+            other.0
+        )
+    })
 }
 
 /// I3; and what is not in force takes along no callers of others. Whose ports' names are as they are in force is not held for what somebody else's port is called.
@@ -260,6 +312,7 @@ pub fn conclude(
     before: Option<&ZoneFacts>,
     at: Timestamp,
 ) -> Conclusion {
+    let plan = &*memory.pins.over(plan);
     let mut memory = memory.clone();
     let writes = writes(happened);
     let (kuma, unreadable, services) = match &happened.observed {
@@ -279,9 +332,14 @@ pub fn conclude(
                 !decision.held.contains_key(&item.split) && !decision.introduced.contains(&item.split);
             if !failed && whole {
                 memory.applied.insert(item.split.clone(), Arc::clone(item));
+                match memory.pins.of(&item.split) {
+                    Some(pinned) => memory.pinned.insert(item.split.clone(), pinned.label.clone()),
+                    None => memory.pinned.remove(&item.split),
+                };
             }
         }
         memory.applied.retain(|split, _| plan.items.contains_key(split));
+        memory.pinned.retain(|split, _| plan.items.contains_key(split));
     }
     let proofs = happened.proofs.iter().map(Some).chain(std::iter::repeat(None));
     let counts = happened.counts.iter().chain(std::iter::repeat(&None));
@@ -311,10 +369,11 @@ pub fn conclude(
                 proof: proof.cloned(),
                 second_writers,
                 counts: counts.clone(),
+                pin: memory.pins.of(&item.split).map(|pinned| pinned.pin.clone()),
             }
         })
         .collect();
-    items.extend(left_behind(plan, happened));
+    items.extend(left_behind(plan, &memory.pins, happened));
     Conclusion {
         wrote: happened
             .outcomes
@@ -377,7 +436,7 @@ fn writes(happened: &Happened) -> BTreeMap<SplitName, Option<ItemState>> {
 
 /// What is still there of splits that the plan does not have any more: they go on driving traffic, and the zone does not
 /// run the plan until they are gone.
-fn left_behind(plan: &ZonePlan, happened: &Happened) -> Vec<ItemFact> {
+fn left_behind(plan: &ZonePlan, pins: &Pins, happened: &Happened) -> Vec<ItemFact> {
     let Ok(observed) = &happened.observed else {
         return Vec::new();
     };
@@ -402,6 +461,11 @@ fn left_behind(plan: &ZonePlan, happened: &Happened) -> Vec<ItemFact> {
             // Withdrawn now, or before and its anchor alone waits.
             Some((_, Some(Ok(Outcome::Done { .. })))) => ItemState::Applied,
             None if happened.decision.withdrawing.contains(&object.name) => ItemState::Applied,
+            None if pins.foreign(object).is_some() => ItemState::Held(format!(
+                "{} is pinned by {}: it stays until `weir-agent unpin` there ends that",
+                object.name,
+                object.pinned().map(pin::told).unwrap_or_default()
+            )),
             None => ItemState::Held(format!(
                 "{} carries generation {generation}, above {} here: another agent of this zone has a newer plan, or \
                  somebody wrote that label",
@@ -416,6 +480,7 @@ fn left_behind(plan: &ZonePlan, happened: &Happened) -> Vec<ItemFact> {
             proof: None,
             second_writers: Vec::new(),
             counts: None,
+            pin: None,
         });
     }
     left.into_values().collect()
@@ -496,6 +561,7 @@ pub fn not_seen(
     unreadable: Option<String>,
     at: Timestamp,
 ) -> ZoneFacts {
+    let plan = plan.map(|plan| memory.pins.over(plan));
     let pending = |item: &Arc<Item>| ItemFact {
         split: item.split.clone(),
         generation: item.generation,
@@ -504,6 +570,7 @@ pub fn not_seen(
         proof: None,
         second_writers: Vec::new(),
         counts: None,
+        pin: memory.pins.of(&item.split).map(|pinned| pinned.pin.clone()),
     };
     ZoneFacts {
         zone: zone.clone(),

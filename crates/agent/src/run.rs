@@ -1,6 +1,6 @@
 //! The loop: takes plans, activates, tells. One task, so that two activations never overlap.
 //!
-//! It runs the same with the coordinator gone (I6). What starts an activation: a plan, the clock, SIGHUP, a
+//! It runs the same with the coordinator gone (I6). What starts an activation: a plan, the clock, SIGHUP, a pin, a
 //! change in the zone that the driver is told of, and the control plane coming back or being another process than before,
 //! which may mean that it lost its store.
 
@@ -20,6 +20,7 @@ use crate::activation::activate;
 use crate::anchors::Anchors;
 use crate::current::Current;
 use crate::decide;
+use crate::pin;
 use crate::status;
 use crate::store::{Kept, Store};
 use crate::take::{Memory, Offer, judge};
@@ -65,6 +66,10 @@ struct State {
     refused: Option<String>,
     /// A plan that is to be taken and could not be kept on disk.
     waiting: Option<ZonePlan>,
+    /// The file of pins as it was last read; none before.
+    pins: Option<Result<Option<Vec<u8>>, String>>,
+    /// Why the file of pins is not what is in force, if so.
+    pin_trouble: Option<String>,
     /// Why the memory could not be kept, if so.
     forgetful: Option<String>,
     /// Which process of the control plane answered last.
@@ -90,6 +95,8 @@ impl Loop {
             memory: kept.memory,
             refused: None,
             waiting: None,
+            pins: None,
+            pin_trouble: None,
             forgetful: None,
             instance: None,
             away: None,
@@ -99,6 +106,7 @@ impl Loop {
         let mut offers_open = true;
         let mut hangups_open = true;
         loop {
+            self.pins(&mut state);
             if let Some(plan) = state.waiting.take() {
                 self.take(&mut state, plan);
             }
@@ -129,7 +137,11 @@ impl Loop {
                     },
                     () = tokio::time::sleep_until(due), if state.away.is_none() => break,
                     () = self.driver.changed(), if state.away.is_none() => break,
-                    () = tokio::time::sleep(next_look) => if self.look(&mut state, began).await { break },
+                    () = tokio::time::sleep(next_look) => {
+                        // Somebody at the host waits for it, and no signal tells.
+                        let pins = self.pins(&mut state);
+                        if self.look(&mut state, began).await || pins { break }
+                    }
                 }
             }
         }
@@ -218,10 +230,50 @@ impl Loop {
                 .notes()
                 .into_iter()
                 .chain(state.forgetful.clone())
+                .chain(state.pin_trouble.clone())
+                .chain(state.memory.pins.waiting(state.plan.as_deref()))
                 .collect(),
             refused: state.refused.clone(),
         }));
         unsettled
+    }
+
+    /// Looks at what is pinned; true if that changed. What cannot be used changes nothing: what was good last stays in force.
+    fn pins(&self, state: &mut State) -> bool {
+        let bytes = self.store.pins().map_err(|error| error.to_string());
+        if state.pins.as_ref() == Some(&bytes) {
+            return false;
+        }
+        state.pins = Some(bytes.clone());
+        let read = pin::read(bytes, &state.memory.pins);
+        let trouble = read.as_ref().err().cloned();
+        if let Some(why) = &trouble {
+            tracing::error!("{why}");
+        }
+        let told = trouble != state.pin_trouble;
+        state.pin_trouble = trouble;
+        let Ok(pins) = read.map(|pins| pins.within(&self.federation, &self.zone)) else {
+            return told;
+        };
+        if pins == state.memory.pins {
+            return told;
+        }
+        let before = std::mem::replace(&mut state.memory.pins, pins);
+        for (split, pinned) in state.memory.pins.in_force() {
+            if before.of(split) != Some(pinned) {
+                let pin = &pinned.pin;
+                tracing::warn!(%split, who = pin.who, reason = pin.reason, "pinned: what plans say of it waits");
+            }
+        }
+        for (split, _) in before.in_force() {
+            if state.memory.pins.of(split).is_none() {
+                tracing::warn!(%split, "pinned no more: it follows the plan again");
+            }
+        }
+        // Before it is acted upon: should the file be lost, the pin is not.
+        self.remember(state);
+        state.changed = Instant::now();
+        true
     }
 
     /// Keeps the memory on disk. What cannot be kept now is tried again at the next activation: meanwhile an agent that

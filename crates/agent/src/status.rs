@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use weir_planner::{Evidence, ItemFact, ItemState, ZoneFacts};
 
 use crate::current::{Current, LinkState};
+use crate::pin;
 
 /// All that an agent says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -239,7 +240,7 @@ impl Status {
     }
 }
 
-fn age(now: Timestamp, then: Timestamp) -> String {
+pub(crate) fn age(now: Timestamp, then: Timestamp) -> String {
     let seconds = now.duration_since(then).as_secs().max(0);
     match seconds {
         0..120 => format!("{seconds} s"),
@@ -268,6 +269,19 @@ fn item_text(item: &ItemFact, now: Timestamp) -> Vec<String> {
         item.split, item.generation
     )];
     lines.extend(reason.map(|why| format!("  because   {why}")));
+    if let Some(pin) = &item.pin {
+        lines.push(format!(
+            "  pinned    by {} on {}, {} ago: {}",
+            pin.who,
+            pin.host,
+            age(now, pin.since),
+            pin.reason
+        ));
+        for (route, weights) in &pin.weights {
+            lines.push(format!("  pinned to {route}: {}", pin::shares(weights)));
+        }
+        lines.push(format!("  ends by   weir-agent unpin --split {}", item.split));
+    }
     if let Some(proof) = &item.proof {
         let class = match proof.evidence {
             Evidence::Live => "live",

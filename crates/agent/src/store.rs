@@ -1,13 +1,16 @@
-//! What an agent keeps on disk: the last good plan and its memory. Each file is whole or it is not taken. Blocks: small
+//! What an agent keeps on disk: the last good plan, its memory, and the pins that people on the host write. Each file is whole or it is not taken. Blocks: small
 //! files, written only when something changed.
 
+use std::fs;
 use std::io;
+use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use weir_model::{FederationName, ZoneName};
 use weir_planner::ZonePlan;
 
+use crate::pin::{self, Pins};
 use crate::sealed::{self, Damage};
 use crate::take::Memory;
 
@@ -16,6 +19,7 @@ use crate::take::Memory;
 pub struct Store {
     plan: PathBuf,
     memory: PathBuf,
+    pins: PathBuf,
 }
 
 /// What was on disk.
@@ -33,6 +37,7 @@ impl Store {
         Self {
             plan: data.join("plan.json"),
             memory: data.join("memory.json"),
+            pins: data.join("pins.json"),
         }
     }
 
@@ -59,10 +64,59 @@ impl Store {
             memory = Memory::default();
         }
         memory.applied.retain(|_, item| item.zone == *zone);
+        let applied = &memory.applied;
+        memory.pinned.retain(|split, _| applied.contains_key(split));
+        memory.pins = memory.pins.within(federation, zone);
         if let Some(plan) = &plan {
             memory.highest = memory.highest.max(plan.generation);
         }
         Ok(Kept { plan, memory })
+    }
+
+    /// Reads the plan beside an agent that may run: a damaged file is left where it is, for the agent to find.
+    ///
+    /// # Errors
+    /// If it is there and cannot be used.
+    pub fn peek_plan(&self) -> io::Result<Option<ZonePlan>> {
+        peek(&self.plan, "plan")
+    }
+
+    /// Reads the memory in the same way.
+    ///
+    /// # Errors
+    /// If it is there and cannot be used.
+    pub fn peek_memory(&self) -> io::Result<Memory> {
+        Ok(peek(&self.memory, "memory")?.unwrap_or_default())
+    }
+
+    /// The bytes of the file of pins; none if there is none. Who pins writes it beside an agent that runs.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn pins(&self) -> io::Result<Option<Vec<u8>>> {
+        bytes(&self.pins)
+    }
+
+    /// Keeps the pins; once it returns, they outlive any crash. A file that is damaged is set aside first.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn keep_pins(&self, pins: &Pins) -> io::Result<()> {
+        if let Err(damage @ Damage::Corrupt { .. }) = sealed::read::<Pins>(&self.pins, pin::KIND) {
+            tracing::warn!(file = %self.pins.display(), "the file of pins was damaged: {damage}");
+        }
+        sealed::write(&self.pins, pin::KIND, pins)?;
+        self.give_away(&self.pins)
+    }
+
+    /// A file that the superuser wrote is the agent's to read.
+    fn give_away(&self, path: &Path) -> io::Result<()> {
+        let dir = fs::metadata(path.parent().unwrap_or(Path::new(".")))?;
+        let file = fs::metadata(path)?;
+        if dir.uid() == file.uid() {
+            return Ok(());
+        }
+        chown(path, Some(dir.uid()), Some(dir.gid()))
     }
 
     /// Keeps a plan; once it returns, the plan outlives any crash.
@@ -79,6 +133,23 @@ impl Store {
     /// What the file system says.
     pub fn keep_memory(&self, memory: &Memory) -> io::Result<()> {
         sealed::write(&self.memory, "memory", memory)
+    }
+}
+
+fn bytes(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn peek<T: DeserializeOwned>(path: &Path, kind: &str) -> io::Result<Option<T>> {
+    let wrong = |why: String| io::Error::other(format!("the {kind} file {}: {why}", path.display()));
+    match bytes(path) {
+        Ok(Some(bytes)) => sealed::open(kind, &bytes).map(Some).map_err(wrong),
+        Ok(None) => Ok(None),
+        Err(error) => Err(wrong(error.to_string())),
     }
 }
 

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use weir_model::{FederationName, SplitName, ZoneName};
 use weir_planner::{Generation, Item, ZonePlan};
 
+use crate::pin::Pins;
+
 /// What outlives a restart, besides the plan itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -16,6 +18,20 @@ pub struct Memory {
     /// The item of each split that this zone's control plane last took from this agent: whole, so that it can be put back
     /// while a newer one is held.
     pub applied: BTreeMap<SplitName, Arc<Item>>,
+    /// Of those, the ones that are of a pin, with its label.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pinned: BTreeMap<SplitName, String>,
+    /// The pins that were last good: they stay in force should their file be damaged.
+    #[serde(default, skip_serializing_if = "Pins::is_empty")]
+    pub pins: Pins,
+}
+
+impl Memory {
+    /// What was applied of a split, unless that is of a pin.
+    pub fn own(&self, split: &SplitName) -> Option<&Arc<Item>> {
+        let applied = self.applied.get(split);
+        applied.filter(|_| !self.pinned.contains_key(split))
+    }
 }
 
 /// What an offered plan is to the agent.
@@ -98,7 +114,7 @@ pub fn judge(
         let before = held
             .and_then(|held| held.items.get(&item.split).map(|i| i.reference()))
             .into_iter()
-            .chain(memory.applied.get(&item.split).map(|was| was.reference()));
+            .chain(memory.own(&item.split).map(|was| was.reference()));
         for has in before {
             let older = item.generation < has.generation;
             let forked = item.generation == has.generation && item.digest != has.digest;

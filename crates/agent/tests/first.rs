@@ -116,6 +116,7 @@ fn decided(
             .map(|before| (before.split.clone(), Arc::clone(before)))
             .into_iter()
             .collect(),
+        ..Memory::default()
     };
     let mut all = vec![service("use1", Some("shop"))];
     all.extend_from_slice(services);

@@ -118,8 +118,8 @@ fn show(shown: &Shown, output: &Output) -> std::io::Result<()> {
 fn text(event: &Event) -> String {
     let mut page = Page::new();
     let paint = match event.kind.as_str() {
-        "commit.refused" | "source.unreachable" | "zone.held" | "zone.overridden" | "zone.failed"
-        | "zone.different" => Paint::Red,
+        "commit.refused" | "source.unreachable" | "zone.held" | "zone.overridden" | "zone.pinned"
+        | "zone.failed" | "zone.different" => Paint::Red,
         "zone.proven" => Paint::Green,
         "agent.gone" => Paint::Yellow,
         _ => Paint::Bold,

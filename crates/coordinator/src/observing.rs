@@ -262,6 +262,7 @@ impl News {
             for (split, fact) in &agent.items {
                 let key = (zone.clone(), name.clone(), split.clone());
                 let now = material(fact);
+                self.pins(zone, name, recorded.items.get(&key), fact);
                 if recorded.items.get(&key) != Some(&now) {
                     recorded.items.insert(key, now);
                     self.items.push(ItemRow {
@@ -272,6 +273,41 @@ impl News {
                 }
             }
         }
+    }
+
+    /// That somebody at a host pinned a split, or ended that.
+    fn pins(&mut self, zone: &ZoneName, agent: &str, before: Option<&ItemFact>, now: &ItemFact) {
+        let before = before.and_then(|fact| fact.pin.as_ref());
+        let split = &now.split;
+        let event = match (before, &now.pin) {
+            (before, Some(pin)) if before != Some(pin) => {
+                let weights = pin.weights.iter().map(|(route, weights)| {
+                    let shares = weights
+                        .iter()
+                        .map(|(backend, weight)| format!("{backend} {weight} %"));
+                    format!("{route}: {}", shares.collect::<Vec<_>>().join(", "))
+                });
+                let what = format!(
+                    "split {split} in zone {zone} was pinned on host {} (agent {agent}) by {} at {:.0} to {}: {}",
+                    pin.host,
+                    pin.who,
+                    pin.since,
+                    weights.collect::<Vec<_>>().join("; "),
+                    pin.reason
+                );
+                NewEvent::new("zone.pinned", what)
+            }
+            (Some(pin), None) => {
+                let what = format!(
+                    "split {split} in zone {zone} is not pinned any more on host {} (agent {agent}); {} had pinned it at {:.0}",
+                    pin.host, pin.who, pin.since
+                );
+                NewEvent::new("zone.unpinned", what)
+            }
+            _ => return,
+        };
+        self.events
+            .push(event.zone(zone).split(split).generation(now.generation));
     }
 
     fn standings(&mut self, sight: Sight<'_>, recorded: &mut Recorded) {
@@ -417,4 +453,69 @@ fn material(fact: &ItemFact) -> ItemFact {
         proof.coverage = weir_planner::Coverage::default();
     }
     fact
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_planner::{Digest, ItemState, Pin};
+
+    use super::*;
+
+    #[test]
+    fn a_pin_and_its_end_are_each_told_once() {
+        let zone = ZoneName::new("fra").unwrap();
+        let at = |second: i64| Timestamp::from_second(1_800_000_000 + second).unwrap();
+        let pin = |second| Pin {
+            since: at(second),
+            who: "alice".to_owned(),
+            host: "vm-1".to_owned(),
+            reason: "ams is dark".to_owned(),
+            weights: BTreeMap::new(),
+        };
+        let mut recorded = Recorded::default();
+        let mut told = |pin: Option<Pin>| {
+            let fact = ItemFact {
+                split: SplitName::new("checkout").unwrap(),
+                generation: Generation(3),
+                digest: Digest([0; 32]),
+                state: ItemState::Proven,
+                proof: None,
+                second_writers: Vec::new(),
+                counts: None,
+                pin,
+            };
+            let agent = Agent {
+                connected: true,
+                heard_at: Some(at(0)),
+                looked_at: Some(at(0)),
+                version: String::new(),
+                generation: Generation(3),
+                highest: Generation(3),
+                certificate_expires: None,
+                kuma: None,
+                unreadable: None,
+                refused: None,
+                notes: Vec::new(),
+                items: BTreeMap::from([(fact.split.clone(), fact)]),
+                services: Vec::new(),
+            };
+            let fleet = Fleet {
+                zones: BTreeMap::from([(zone.clone(), BTreeMap::from([("fra-1".to_owned(), agent)]))]),
+            };
+            let mut news = News::default();
+            news.agents(&fleet, &mut recorded, at(0));
+            // That it is recorded again means that the ledger has it.
+            let events = news.events.iter().filter(|event| event.kind.starts_with("zone."));
+            (
+                news.items.len(),
+                events.map(|event| event.kind).collect::<Vec<_>>(),
+            )
+        };
+        assert_eq!(told(None), (1, vec![]));
+        assert_eq!(told(Some(pin(1))), (1, vec!["zone.pinned"]));
+        assert_eq!(told(Some(pin(1))), (0, vec![]));
+        assert_eq!(told(Some(pin(2))), (1, vec!["zone.pinned"]), "pinned anew");
+        assert_eq!(told(None), (1, vec!["zone.unpinned"]));
+        assert_eq!(told(None), (0, vec![]));
+    }
 }

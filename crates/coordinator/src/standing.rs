@@ -13,7 +13,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use weir_model::{SplitName, ZoneName};
 use weir_planner::{
-    CountScope, Counts, Evidence, Generation, Item, ItemFact, ItemState, Outlook, Plan, Proof, Verdict,
+    CountScope, Counts, Evidence, Generation, Item, ItemFact, ItemState, Outlook, Pin, Plan, Proof, Verdict,
 };
 use weir_wire::api::{AgentNote, AgentStatus, SplitInZone, SplitStatus, Standing, ZoneStatus};
 
@@ -105,7 +105,8 @@ impl Sight<'_> {
         let idle = fact.is_some_and(|fact| {
             let told = fact.generation == item.generation && fact.digest == item.digest;
             let applied = matches!(fact.state, ItemState::Applied | ItemState::Proven);
-            told && applied && fact.proof.as_ref().is_some_and(Proof::nobody_calls)
+            let free = fact.pin.is_none();
+            told && free && applied && fact.proof.as_ref().is_some_and(Proof::nobody_calls)
         });
         if standing == Standing::Converged || idle {
             Ok(())
@@ -130,6 +131,9 @@ impl Sight<'_> {
                 Some("has not reported on it yet".to_owned()),
             );
         };
+        if let Some(pin) = &fact.pin {
+            return pinned(fact, pin);
+        }
         let told = |standing, why: &str| (standing, Some(why.to_owned()));
         if fact.generation < item.generation {
             return (
@@ -212,6 +216,21 @@ impl Sight<'_> {
 /// Silence that is allowed.
 pub(crate) fn bound(stale: Duration) -> SignedDuration {
     SignedDuration::try_from(stale).unwrap_or(SignedDuration::MAX)
+}
+
+/// Somebody at an agent's host decided otherwise: that is never converged, whatever was read back.
+fn pinned(fact: &ItemFact, pin: &Pin) -> (Standing, Option<String>) {
+    let (standing, besides) = match &fact.state {
+        ItemState::Failed(why) => (Standing::Failed, format!("; and failed: {why}")),
+        ItemState::Held(why) => (Standing::Overridden, format!("; and not in force: {why}")),
+        ItemState::Overridden(why) => (Standing::Overridden, format!("; and overridden: {why}")),
+        ItemState::Pending | ItemState::Applied | ItemState::Proven => (Standing::Overridden, String::new()),
+    };
+    let why = format!(
+        "pinned on host {} by {} since {:.0}: {}; `weir-agent unpin --split {}` there ends it{besides}",
+        pin.host, pin.who, pin.since, pin.reason, fact.split
+    );
+    (standing, Some(why))
 }
 
 /// Why an agent does not take the plan, as an end of a sentence.
@@ -573,6 +592,15 @@ fn beside(
         .values()
         .filter(move |fact| holds >= wanted && gone(&fact.split))
         .map(|fact| {
+            let pin = fact.pin.as_ref().map(|pin| pinned(fact, pin));
+            if let Some((standing, why)) = pin {
+                let why = format!(
+                    "split {}, which the plan takes away: {}",
+                    fact.split,
+                    why.unwrap_or_default()
+                );
+                return (standing, Some(why));
+            }
             let (standing, why) = match &fact.state {
                 ItemState::Failed(why) => (Standing::Failed, why.as_str()),
                 ItemState::Held(why) => (Standing::Held, why.as_str()),

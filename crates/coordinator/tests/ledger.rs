@@ -119,6 +119,7 @@ async fn what_was_written_is_there_after_it_was_opened_again() {
         proof: None,
         second_writers: Vec::new(),
         counts: None,
+        pin: None,
     };
     for state in [ItemState::Pending, ItemState::Held("why".to_owned())] {
         let item = ItemRow {
@@ -256,6 +257,7 @@ async fn old_history_goes_and_what_is_needed_stays() {
             state,
             proof: None,
             counts: None,
+            pin: None,
             second_writers: Vec::new(),
         },
     };

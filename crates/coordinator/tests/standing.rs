@@ -14,7 +14,7 @@ use weir_model::{
 };
 use weir_planner::{
     CountScope, Counts, Course, Coverage, Digest, Evidence, Generation, Inputs, ItemFact, ItemState, Leg,
-    Motion, Outlook, Phase, Plan, Planned, Proof, ProvenWeights, Quarantine, SecondWriter, ServiceFact,
+    Motion, Outlook, Phase, Pin, Plan, Planned, Proof, ProvenWeights, Quarantine, SecondWriter, ServiceFact,
     ServiceState, Verdict, Wait,
 };
 use weir_wire::api::{AgentStatus, Percent, RouteWeights, SplitInZone, SplitStatus, Standing, ZoneStatus};
@@ -86,6 +86,16 @@ fn proof(verdict: Verdict, evidence: Evidence) -> Proof {
     }
 }
 
+fn pin() -> Pin {
+    Pin {
+        since: at(90),
+        who: "alice".to_owned(),
+        host: "vm-1".to_owned(),
+        reason: "ams is dark".to_owned(),
+        weights: weights(100),
+    }
+}
+
 fn fact(plan: &Plan) -> ItemFact {
     let split = SplitName::new("checkout").unwrap();
     let item = &plan.splits[&split].items[&zone("fra")];
@@ -97,6 +107,7 @@ fn fact(plan: &Plan) -> ItemFact {
         proof: Some(proof(Verdict::Exact, Evidence::Live)),
         second_writers: Vec::new(),
         counts: None,
+        pin: None,
     }
 }
 
@@ -204,6 +215,22 @@ fn anything_less_is_not_converged() {
             "because",
         ),
         (state(ItemState::Failed(why())), Standing::Failed, "because"),
+        (
+            spoil(|_, f| f.pin = Some(pin())),
+            Standing::Overridden,
+            "pinned on host vm-1 by alice since 2027-01-15T08:01:30Z: ams is dark; `weir-agent unpin --split checkout` there \
+             ends it",
+        ),
+        (
+            spoil(|_, f| {
+                f.pin = Some(pin());
+                f.generation = Generation(4);
+                f.state = ItemState::Held("because".to_owned());
+            }),
+            Standing::Overridden,
+            "pinned on host vm-1 by alice since 2027-01-15T08:01:30Z: ams is dark; `weir-agent unpin --split checkout` there \
+             ends it; and not in force: because",
+        ),
         (
             spoil(|_, f| f.proof = None),
             Standing::Progressing,

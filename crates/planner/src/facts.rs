@@ -150,6 +150,25 @@ pub struct ItemFact {
     pub second_writers: Vec<SecondWriter>,
     /// Counted traffic, where it can be counted.
     pub counts: Option<Counts>,
+    /// Who pinned it on the agent's host: then generation and digest are those of the pinned item, and not of the plan's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pin: Option<Pin>,
+}
+
+/// A break-glass choice of weights that somebody made on an agent's host, and that holds there until it is ended there: the
+/// recorded exception of I1.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pin {
+    /// Since when.
+    pub since: Timestamp,
+    /// The user of the host who did it.
+    pub who: String,
+    /// The host.
+    pub host: String,
+    /// Why, in that user's words.
+    pub reason: String,
+    /// The weights, by route: of pinned routes alone.
+    pub weights: ProvenWeights,
 }
 
 /// `spec.state` of a MeshService.

@@ -50,7 +50,7 @@ pub use course::{Course, Leg, Motion, Quarantine};
 pub use diff::{PlanDiff, diff};
 pub use explain::{Explanation, explain};
 pub use facts::{
-    CountScope, Counts, Coverage, Evidence, ItemFact, ItemState, Proof, ProvenWeights, SecondWriter,
+    CountScope, Counts, Coverage, Evidence, ItemFact, ItemState, Pin, Proof, ProvenWeights, SecondWriter,
     ServiceFact, ServiceState, Verdict, ZoneFacts,
 };
 pub use lint::{Finding, Rule, lint, lint_made};

@@ -12,7 +12,7 @@ use weir_planner::{Generation, ServiceFact};
 
 use crate::difference::difference;
 use crate::envoy::{Called, called, conditions, listeners, manager, unified_name};
-use crate::object::Object;
+use crate::object::{Object, PINNED};
 use crate::policy::is_anchor;
 
 /// How much of a split's policy an object holds.
@@ -96,6 +96,7 @@ pub(crate) fn is_older_form(live: &Value, wanted: &Value) -> bool {
 /// older plan leaves it alone.
 pub fn withdrawn(object: &Object, plan: Generation) -> Option<Object> {
     let mut object = anchor_alone(object)?;
+    object.labels.remove(PINNED);
     object
         .labels
         .insert("weir.dev/generation".to_owned(), plan.to_string());

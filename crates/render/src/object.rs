@@ -6,6 +6,10 @@ use serde::{Deserialize, Serialize};
 use weir_model::{MeshName, SplitName};
 use weir_planner::{Digest, Generation, Item};
 
+/// The label that says that somebody pinned an object's weights on one agent's host, and which pin it is. Absent where
+/// nobody did. It outranks generations: other agents of the zone leave the object to the one that wrote it.
+pub const PINNED: &str = "weir.dev/pinned";
+
 /// Which of Kuma's two shapes a zone takes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Form {
@@ -64,6 +68,11 @@ pub struct Object {
 }
 
 impl Object {
+    /// Which pin its weights are of, if any.
+    pub fn pinned(&self) -> Option<&str> {
+        self.labels.get(PINNED).map(String::as_str)
+    }
+
     /// Whether it is for the service and port that an item is for, of whatever split it is.
     pub fn is_for(&self, item: &Item) -> bool {
         let port = item.port.to_string();

@@ -13,6 +13,7 @@ use crate::object::{Object, Step};
 ///   is still a write.
 ///   So is one that only lacks what an older agent did not write yet.
 /// * An object that carries a newer generation than its item is left alone: another agent of this zone has a newer plan.
+///   A pinned one takes its place all the same; whose pin holds is not decided here.
 /// * A wanted object that is an anchor alone introduces its split; it takes the place of no whole one.
 /// * An object of ours that no item wants is withdrawn to its anchor, and removed once `may_go` says so of the anchor;
 ///   one without an anchor is removed at once. None of it if it is of a generation above `plan`.
@@ -33,7 +34,7 @@ pub fn steps(
         let introduces = extent(object) == Extent::Anchor;
         let reason = match live(object) {
             None => "absent",
-            Some((_, generation)) if *generation > item.generation => continue,
+            Some((_, generation)) if *generation > item.generation && object.pinned().is_none() => continue,
             Some((is, _)) if introduces && extent(is) == Extent::Whole => continue,
             Some((is, _))
                 if difference(&object.spec, &is.spec, "spec").is_some()
@@ -49,6 +50,7 @@ pub fn steps(
             {
                 "labels differ"
             }
+            Some((is, _)) if is.pinned() != object.pinned() => "it is pinned no more",
             Some(_) => continue,
         };
         let (object, split, generation) = (object.clone(), item.split.clone(), item.generation);

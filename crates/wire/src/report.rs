@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use weir_model::ZoneName;
 use weir_planner::{
-    CountScope, Counts, Coverage, Digest, Generation, ItemFact, ItemState, PlanId, Proof, ProvenWeights,
+    CountScope, Counts, Coverage, Digest, Generation, ItemFact, ItemState, Pin, PlanId, Proof, ProvenWeights,
     SecondWriter, ServiceFact, Verdict, ZoneFacts,
 };
 
@@ -156,6 +156,7 @@ impl From<&ItemFact> for v1::ItemFact {
             proof: fact.proof.as_ref().map(v1::Proof::from),
             second_writers: fact.second_writers.iter().map(v1::SecondWriter::from).collect(),
             counts: fact.counts.as_ref().map(v1::Counts::from),
+            pin: fact.pin.as_ref().map(v1::Pin::from),
         }
     }
 }
@@ -176,6 +177,7 @@ impl TryFrom<&v1::ItemFact> for ItemFact {
         };
         let proof = from.proof.as_ref().map(Proof::try_from).transpose();
         let counts = from.counts.as_ref().map(Counts::try_from).transpose();
+        let pin = from.pin.as_ref().map(Pin::try_from).transpose();
         Ok(Self {
             split: read("split", &from.split)?,
             generation: Generation(from.generation),
@@ -184,8 +186,55 @@ impl TryFrom<&v1::ItemFact> for ItemFact {
             proof: proof.map_err(|e| e.within("proof"))?,
             second_writers: from.second_writers.iter().map(SecondWriter::from).collect(),
             counts: counts.map_err(|e| e.within("counts"))?,
+            pin: pin.map_err(|e| e.within("pin"))?,
         })
     }
+}
+
+impl From<&Pin> for v1::Pin {
+    fn from(pin: &Pin) -> Self {
+        Self {
+            since: Some(time_out(pin.since)),
+            who: pin.who.clone(),
+            host: pin.host.clone(),
+            reason: pin.reason.clone(),
+            weights: routes_out(&pin.weights),
+        }
+    }
+}
+
+impl TryFrom<&v1::Pin> for Pin {
+    type Error = WireError;
+
+    fn try_from(from: &v1::Pin) -> Result<Self, WireError> {
+        Ok(Self {
+            since: time("since", from.since)?,
+            who: from.who.clone(),
+            host: from.host.clone(),
+            reason: from.reason.clone(),
+            weights: routes(&from.weights)?,
+        })
+    }
+}
+
+fn routes_out(routes: &ProvenWeights) -> Vec<v1::RouteWeights> {
+    let out = routes.iter().map(|(route, weights)| v1::RouteWeights {
+        route: route.to_string(),
+        weights: weights_out(weights),
+    });
+    out.collect()
+}
+
+fn routes(from: &[v1::RouteWeights]) -> Result<ProvenWeights, WireError> {
+    let mut routes = ProvenWeights::new();
+    for route in from {
+        let there =
+            weights(&route.weights).map_err(|e| e.within(format_args!("weights[{}]", route.route)))?;
+        if routes.insert(read("weights", &route.route)?, there).is_some() {
+            return Err(twice("weights", &route.route));
+        }
+    }
+    Ok(routes)
 }
 
 impl From<&Proof> for v1::Proof {
@@ -195,14 +244,6 @@ impl From<&Proof> for v1::Proof {
             Verdict::Different(what) => ("different", what.as_str()),
             Verdict::Unknown(why) => ("unknown", why.as_str()),
         };
-        let routes = proof
-            .weights
-            .iter()
-            .flatten()
-            .map(|(route, weights)| v1::RouteWeights {
-                route: route.to_string(),
-                weights: weights_out(weights),
-            });
         Self {
             verdict: verdict.to_owned(),
             detail: detail.to_owned(),
@@ -210,7 +251,7 @@ impl From<&Proof> for v1::Proof {
             at: Some(time_out(proof.at)),
             seen: proof.coverage.seen,
             of: proof.coverage.of,
-            weights: routes.collect(),
+            weights: proof.weights.as_ref().map(routes_out).unwrap_or_default(),
             has_weights: proof.weights.is_some(),
         }
     }
@@ -227,14 +268,7 @@ impl TryFrom<&v1::Proof> for Proof {
             // Not knowing the word is not knowing the verdict (I9).
             other => Verdict::Unknown(unknown("verdict", other, "verdict").to_string()),
         };
-        let mut routes = ProvenWeights::new();
-        for route in &from.weights {
-            let there =
-                weights(&route.weights).map_err(|e| e.within(format_args!("weights[{}]", route.route)))?;
-            if routes.insert(read("weights", &route.route)?, there).is_some() {
-                return Err(twice("weights", &route.route));
-            }
-        }
+        let routes = routes(&from.weights)?;
         Ok(Self {
             verdict,
             evidence: evidence(&from.evidence),

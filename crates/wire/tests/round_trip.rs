@@ -18,7 +18,7 @@ use weir_model::{
 };
 use weir_planner::{
     CountScope, Counts, Coverage, Destination, Digest, Evidence, Generation, Item, ItemFact, ItemRef,
-    ItemRoute, ItemState, PlanId, Proof, SecondWriter, ServiceFact, ServiceState, Verdict, ZoneFacts,
+    ItemRoute, ItemState, Pin, PlanId, Proof, SecondWriter, ServiceFact, ServiceState, Verdict, ZoneFacts,
     ZonePlan, item_digest,
 };
 use weir_wire::{AgentReport, Greeting, agent_report, assemble, plan_update, v1};
@@ -220,6 +220,17 @@ fn proof() -> impl Strategy<Value = Proof> {
     )
 }
 
+fn pin() -> impl Strategy<Value = Pin> {
+    let weights = btree_map(named::<RouteName>(), weights(), 0..3);
+    (time(), ".{0,8}", ".{0,8}", ".{0,8}", weights).prop_map(|(since, who, host, reason, weights)| Pin {
+        since,
+        who,
+        host,
+        reason,
+        weights,
+    })
+}
+
 fn counts() -> impl Strategy<Value = Counts> {
     let backends = btree_map(named::<BackendName>(), any::<(u64, u64)>(), 0..4);
     let scope = select(vec![CountScope::Host, CountScope::Zone]);
@@ -273,8 +284,9 @@ fn report() -> impl Strategy<Value = AgentReport> {
         option::of(proof()),
         vec(writer, 0..2),
         option::of(counts()),
+        option::of(pin()),
     )
-        .prop_map(|(item, state, proof, second_writers, counts)| ItemFact {
+        .prop_map(|(item, state, proof, second_writers, counts, pin)| ItemFact {
             split: item.split,
             generation: item.generation,
             digest: item.digest,
@@ -282,6 +294,7 @@ fn report() -> impl Strategy<Value = AgentReport> {
             proof,
             second_writers,
             counts,
+            pin,
         });
     (
         time(),

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use weir_model::{FederationName, MeshName};
 use weir_planner::Generation;
-use weir_render::{Extent, Form, Kind, Object, Step, extent, to_document};
+use weir_render::{Extent, Form, Kind, Object, PINNED, Step, extent, to_document};
 
 use super::policy::{self, Owner};
 use super::rest::Rest;
@@ -113,7 +113,8 @@ impl Write<'_> {
         if split != self.split {
             return Some(foreign(name, &format!("it belongs to the split {split}")));
         }
-        if generation > self.generation {
+        // A pin is for when what is newest is wrong.
+        if generation > self.generation && self.object.pinned().is_none() {
             return Some(newer(name, generation, self.generation));
         }
         let leaves = match (self.over, extent(object)) {
@@ -213,5 +214,75 @@ pub(crate) fn difference(wanted: &Object, stored: &Value) -> Option<String> {
     {
         return Some(format!("labels.{key}"));
     }
+    // The one label whose absence says something.
+    if policy::label(stored, PINNED) != wanted.pinned() {
+        return Some(format!("labels.{PINNED}"));
+    }
     weir_render::difference(&wanted.spec, stored.get("spec").unwrap_or(&Value::Null), "spec")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn object(pinned: Option<&str>) -> Object {
+        let mut labels = BTreeMap::from([("weir.dev/split".to_owned(), "checkout".to_owned())]);
+        labels.extend(pinned.map(|label| (PINNED.to_owned(), label.to_owned())));
+        Object {
+            kind: Kind::MeshHttpRoute,
+            mesh: MeshName::new("default").unwrap(),
+            name: "weir-checkout".to_owned(),
+            labels,
+            spec: json!({ "to": [] }),
+        }
+    }
+
+    #[test]
+    fn a_pin_outranks_what_is_newer_and_nothing_else_does() {
+        let live = Owner::Ours {
+            object: object(None),
+            generation: Generation(9),
+            split: "checkout".to_owned(),
+        };
+        for (pinned, written) in [(None, false), (Some("fra-1.7"), true)] {
+            let object = object(pinned);
+            let write = Write {
+                object: &object,
+                split: "checkout",
+                generation: Generation(4),
+                over: Over::Anything,
+            };
+            assert_eq!(write.reason_to_leave(&live).is_none(), written, "{pinned:?}");
+            // Not over what is somebody else's, nor over another split's.
+            let foreign = Owner::Foreign("no label".to_owned());
+            assert!(write.reason_to_leave(&foreign).is_some());
+            assert!(
+                Write {
+                    split: "cart",
+                    ..write
+                }
+                .reason_to_leave(&live)
+                .is_some()
+            );
+        }
+    }
+
+    /// The end of a pin to the plan's own weights changes nothing but that label.
+    #[test]
+    fn a_pin_that_is_there_and_not_wanted_is_a_difference() {
+        let document = |pinned| to_document(&object(pinned), &Form::Universal);
+        let (with, without) = (Some("fra-1.7"), None);
+        assert_eq!(difference(&object(with), &document(with)), None);
+        assert_eq!(difference(&object(without), &document(without)), None);
+        for (wanted, stored) in [(with, without), (without, with), (Some("fra-2.8"), with)] {
+            assert_eq!(
+                difference(&object(wanted), &document(stored)).as_deref(),
+                Some("labels.weir.dev/pinned")
+            );
+        }
+    }
 }
