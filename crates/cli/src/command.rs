@@ -48,10 +48,13 @@ pub enum Command {
     /// Show commits, or the steps of a split, and when each zone followed.
     History(history::Args),
     /// Break off the transition of a split: back to where it last rested, at once.
+    #[command(override_usage = "weir abort [OPTIONS] --reason <WHY> <SPLIT>")]
     Abort(steer::Abort),
     /// Keep a split, or all, where they are; reverts and aborts pass.
+    #[command(override_usage = "weir freeze [OPTIONS] --reason <WHY> [SPLIT]")]
     Freeze(steer::Args),
     /// End a freeze, or the quarantine of a split.
+    #[command(override_usage = "weir resume [OPTIONS] --reason <WHY> [SPLIT]")]
     Resume(steer::Args),
     /// Show what happened, and with --follow what happens.
     Events(events::Args),

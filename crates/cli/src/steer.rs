@@ -21,7 +21,7 @@ pub struct Abort {
     #[arg(value_name = "SPLIT")]
     pub split: String,
     /// Why, for whoever reads the history.
-    #[arg(long, value_name = "WORDS", value_parser = words)]
+    #[arg(long, value_name = "WHY", value_parser = words)]
     pub reason: String,
     /// Where to ask.
     #[command(flatten)]
@@ -36,7 +36,7 @@ pub struct Args {
     #[arg(value_name = "SPLIT")]
     pub split: Option<String>,
     /// Why, for whoever reads the history.
-    #[arg(long, value_name = "WORDS", value_parser = words)]
+    #[arg(long, value_name = "WHY", value_parser = words)]
     pub reason: String,
     /// Where to ask.
     #[command(flatten)]

@@ -213,6 +213,8 @@ impl Planning {
             () = told => true,
             () = ordered => true,
             () = after(due) => true,
+            // Where no agent was ever heard nothing is told either.
+            () = after(moving.then_some(RETRY)) => true,
             () = after(again) => true,
         }
     }

@@ -122,7 +122,8 @@ impl Sight<'_> {
         let idle = fact.is_some_and(|fact| {
             let told = fact.generation == item.generation && fact.digest == item.digest;
             let applied = matches!(fact.state, ItemState::Applied | ItemState::Proven);
-            told && applied && fact.proof.as_ref().is_some_and(Proof::nobody_calls)
+            let free = fact.pin.is_none();
+            told && free && applied && fact.proof.as_ref().is_some_and(Proof::nobody_calls)
         });
         if standing == Standing::Converged || idle {
             Ok(())
@@ -329,6 +330,20 @@ pub fn splits(sight: Sight<'_>, outlooks: Outlooks<'_>) -> Vec<SplitStatus> {
         .splits
         .keys()
         .filter_map(|name| split(sight, outlooks, name))
+        .collect()
+}
+
+/// What Git declares and no plan has yet, with why: there is nothing else of it to show.
+pub fn waiting(sight: Sight<'_>, outlooks: Outlooks<'_>) -> Vec<String> {
+    let all = outlooks.into_iter().flatten();
+    all.filter(|(name, _)| !sight.plan.splits.contains_key(*name))
+        .map(|(name, outlook)| {
+            let why = outlook
+                .waits
+                .first()
+                .map_or(outlook.next.as_str(), |wait| &wait.why);
+            format!("split {name} is declared and waits to be planned: {why}")
+        })
         .collect()
 }
 

@@ -819,7 +819,7 @@ fn whole(plan: &Plan, outlooks: Option<&BTreeMap<SplitName, Outlook>>) -> SplitS
     for zone in &split.zones {
         assert_eq!(zone.standing, Standing::Converged, "{zone:?}");
     }
-    assert_eq!(standing::splits(sight, outlooks), [split.clone()]);
+    assert_eq!(standing::splits(sight, outlooks), std::slice::from_ref(&split));
     split
 }
 
@@ -894,9 +894,11 @@ fn zones_that_prove_what_they_were_told_do_not_make_a_split_converged() {
                     );
                     assert_eq!(shown.transition.as_ref().map(|of| of.phase), Some(phase));
                     match phase {
-                        Held | Frozen | Quarantined => assert_eq!(shown.standing, Standing::Held, "{told:?}"),
+                        Held | Frozen | Quarantined => {
+                            assert_eq!(shown.standing, Standing::Held, "{told:?}");
+                        }
                         Shift | Settle | Return => {
-                            assert_eq!(shown.standing, Standing::Progressing, "{told:?}")
+                            assert_eq!(shown.standing, Standing::Progressing, "{told:?}");
                         }
                         Bake | Verify => {}
                     }
@@ -990,6 +992,29 @@ fn zones_that_prove_what_they_were_told_do_not_make_a_split_converged() {
         let shown = whole(&apart, Some(&by_name(outlook(phase, weights(90), 2, &[]))));
         assert_eq!(shown.standing, Standing::Progressing);
     }
+}
+
+/// A split that no plan has yet cannot be shown, so it is told of.
+#[test]
+fn what_is_declared_and_not_planned_yet_is_told() {
+    let plan = plan();
+    let mut all = by_name(outlook(Phase::Shift, weights(50), 1, &[]));
+    all.insert(
+        SplitName::new("new").unwrap(),
+        outlook(Phase::Frozen, weights(50), 0, &[(None, "all is frozen")]),
+    );
+    let sight = Sight {
+        plan: &plan,
+        created: &BTreeMap::new(),
+        fleet: &Fleet::default(),
+        stale: STALE,
+        now: now(),
+    };
+    assert_eq!(
+        standing::waiting(sight, Some(&all)),
+        ["split new is declared and waits to be planned: all is frozen"]
+    );
+    assert!(standing::waiting(sight, None).is_empty());
 }
 
 /// What is wrong with a zone is not hidden by where the split is.

@@ -371,8 +371,8 @@ pub struct Event {
     pub at: String,
     /// `commit.taken`, `commit.refused`, `source.unreachable`, `source.reachable`, `plan.made`, `agent.joined`,
     /// `agent.connected`, `agent.gone`, `agent.forgotten`, `zone.proven`, `zone.held`, `zone.overridden`, `zone.pinned`,
-    /// `zone.unpinned`, `zone.failed`, `zone.different`, `transition.*` (`held`, `frozen`, `waits`, `bakes`, `verifies`, `returns`,
-    /// `quarantined`, `rests`), `order.*` (`abort`, `freeze`, `resume`, `refused`).
+    /// `zone.unpinned`, `zone.failed`, `zone.different`, `transition.*` (`held`, `frozen`, `waits`, `bakes`, `verifies`,
+    /// `returns`, `quarantined`, `rests`), `order.*` (`abort`, `freeze`, `resume`, `refused`).
     pub kind: String,
     /// In one sentence.
     pub message: String,

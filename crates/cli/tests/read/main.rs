@@ -139,6 +139,150 @@ fn every_standing_in_words() {
     insta::assert_snapshot!(of(&list).weir(&["status"]).transcript());
 }
 
+fn transition(changes: Value) -> Value {
+    let of = json!({
+        "phase": "shift", "bite": 1, "bites": 2, "wave": 1, "waves": [1, 2], "waits": [],
+        "next": "wave 2 follows when the zones so far prove theirs", "since": "2026-11-24T11:59:48Z", "until": null
+    });
+    changed(of, changes)
+}
+
+/// Each phase as people meet it, with what is declared, told, read back and counted.
+#[test]
+fn a_transition_is_drawn() {
+    let half = json!({"default": {"cloud": 50, "vm": 50}});
+    let quarter = json!({"default": {"cloud": 30, "vm": 70}});
+    let tenth = json!({"default": {"cloud": 10, "vm": 90}});
+    let ams = changed(zone("ams"), json!({"told": quarter, "weights": quarter}));
+    let fra = changed(zone("fra"), json!({"told": tenth, "weights": tenth}));
+    let moving = changed(
+        split("a-shift", "progressing", &[ams, fra.clone()]),
+        json!({
+            "declared": half, "transition": transition(json!({})),
+            "reason": "Git declares cloud 50 %, vm 50 %, told is cloud 10 % in fra, cloud 30 % in ams, because it is at bite 1 of 2"
+        }),
+    );
+    let held = changed(
+        split("b-held", "held", std::slice::from_ref(&fra)),
+        json!({
+            "declared": half,
+            "transition": transition(json!({
+                "phase": "held", "bite": 0, "wave": null, "since": null,
+                "waits": [
+                    {"zone": "ams", "why": "backend cloud is not known here: no MeshService has displayName checkout"},
+                    {"zone": null, "why": "something else"}
+                ],
+                "next": "nothing has moved; the first step is taken when every zone can follow"
+            })),
+            "reason": "Git declares cloud 50 %, vm 50 %, told is cloud 10 %, vm 90 %, because held: zone ams: backend cloud is not known here (and 1 more)"
+        }),
+    );
+    let baking = changed(
+        split("c-bake", "progressing", std::slice::from_ref(&fra)),
+        json!({
+            "declared": half,
+            "transition": transition(json!({
+                "phase": "bake", "wave": 2, "until": "2026-11-24T12:01:30Z",
+                "next": "bite 2 of 2 follows 2m after every zone has proven this one"
+            }))
+        }),
+    );
+    let quarantined = changed(
+        split("d-quarantined", "held", &[fra]),
+        json!({
+            "declared": half,
+            "transition": transition(json!({
+                "phase": "quarantined", "bite": 0, "bites": 0, "wave": null, "waves": [],
+                "waits": [{"zone": null, "why": "it was aborted: \"eks burns\", says ada"}],
+                "next": "what is declared is not gone towards until a commit changes this split, or it is resumed"
+            })),
+            "reason": "Git declares cloud 50 %, vm 50 %, told is cloud 10 %, vm 90 %, because quarantined: it was aborted: \"eks burns\", says ada"
+        }),
+    );
+    let all = list(&[moving.clone(), held, baking, quarantined]);
+    let coordinator = of(&all);
+    insta::assert_snapshot!(coordinator.weir(&["status"]).transcript());
+    let told: Value =
+        serde_json::from_str(&coordinator.weir(&["status", "a-shift", "--json"]).stdout).unwrap();
+    assert_eq!(told, moving);
+    // A zone that has followed does not make the split converged; nor does the word of the coordinator.
+    assert_eq!(coordinator.weir(&["status", "a-shift", "--zone", "ams"]).exit, 3);
+    let lie = changed(moving, json!({"standing": "converged"}));
+    let ran = of(&list(&[lie])).weir(&["status", "--wait", "--timeout", "3s"]);
+    assert_eq!(ran.exit, 3);
+    assert!(
+        ran.stderr
+            .starts_with("waiting: a-shift: shift, bite 1 of 2, wave 1\n"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn orders_are_given_and_answered() {
+    let answer =
+        json!({"done": true, "message": "frozen: nothing but reverts and aborts moves until it is resumed"});
+    let conflict = Answer::problem(
+        "409 Conflict",
+        "nothing of checkout is under way",
+        "GET /v1/splits says where each split stands",
+    );
+    let coordinator = Coordinator::new()
+        .at("/v1/freeze", &[Answer::json(&answer)])
+        .at("/v1/splits/checkout/resume", &[Answer::json(&answer)])
+        .at("/v1/splits/checkout/abort", &[conflict]);
+    let told = [
+        &["freeze", "--reason", "peak"][..],
+        &["freeze", "--reason", "peak", "--json"],
+        &["resume", "checkout", "--reason", "over"],
+        &["abort", "checkout", "--reason", "eks burns"],
+        &["abort", "check/out", "--reason", "x"],
+    ]
+    .map(|arguments| coordinator.weir(arguments).transcript());
+    insta::assert_snapshot!(told.join("\n"));
+    let asked = coordinator.asked();
+    assert!(
+        asked
+            .iter()
+            .all(|asked| asked.token == Some(format!("Bearer {TOKEN}")))
+    );
+    for wrong in [
+        &["abort", "--reason", "x"][..],
+        &["freeze"],
+        &["freeze", "--reason", " "],
+    ] {
+        assert_eq!(coordinator.weir(wrong).exit, 2, "{wrong:?}");
+    }
+    assert_eq!(
+        coordinator.asked().len(),
+        asked.len(),
+        "nothing is sent that is asked wrongly"
+    );
+}
+
+#[test]
+fn history_of_a_split() {
+    let told = |cloud: u32| json!({"default": {"cloud": cloud, "vm": 100 - cloud}});
+    let step = |generation: u64, step: &str, ams: u32, fra: u32| {
+        json!({
+            "generation": generation, "created": "2026-11-24T11:56:00Z", "step": step,
+            "told": {"ams": told(ams), "fra": told(fra)}, "commit": COMMIT, "author": "Ada <ada@example.com>",
+            "subject": "Half to the cloud", "proven": {"ams": "2026-11-24T11:56:01.250Z"}
+        })
+    };
+    let first = changed(
+        step(3, "first plan of it", 0, 0),
+        json!({"author": null, "subject": null, "proven": {}}),
+    );
+    let history = json!({"name": "checkout", "steps": [
+        step(6, "return: it was aborted: \"eks burns\", says ada", 0, 0),
+        step(5, "bite 1 of 2, wave 1", 30, 10), first
+    ]});
+    let coordinator = Coordinator::new().at("/v1/splits/checkout/history", &[Answer::json(&history)]);
+    insta::assert_snapshot!(coordinator.weir(&["history", "checkout", "-n", "3"]).transcript());
+    assert_eq!(coordinator.asked()[0].path, "/v1/splits/checkout/history?limit=3");
+}
+
 /// I9 on this side of the wire: the word alone is not believed.
 #[test]
 fn converged_without_proof_is_unknown() {

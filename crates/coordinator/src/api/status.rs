@@ -60,8 +60,13 @@ fn source_statuses(states: &SourceStates, in_force: Option<&InForce>) -> Vec<Sou
 }
 
 /// Why what is shown may not be the newest; one sentence.
-fn notice(troubles: &Troubles, sources: &[SourceStatus], has_plan: bool) -> Option<String> {
-    let mut parts = Vec::new();
+fn notice(
+    troubles: &Troubles,
+    sources: &[SourceStatus],
+    has_plan: bool,
+    waiting: Vec<String>,
+) -> Option<String> {
+    let mut parts = waiting;
     if let Some(text) = &troubles.ledger {
         parts.push(format!("nothing new is published: {text}"));
     }
@@ -102,14 +107,17 @@ pub(super) async fn splits(State(answering): State<Answering>) -> Json<SplitList
             .iter()
             .map(|(source, commit)| (source.to_string(), commit.to_string()))
             .collect();
-        let (notes, splits) = (
+        let list = (
+            in_force.plan.generation.0,
+            commits,
             standing::notes(sight),
             standing::splits(sight, in_force.outlook()),
         );
-        (in_force.plan.generation.0, commits, notes, splits)
+        (list, standing::waiting(sight, in_force.outlook()))
     });
-    let notice = notice(&troubles, &sources, seen.is_some());
-    let (generation, commits, notes, splits) = seen.unwrap_or_default();
+    let has_plan = seen.is_some();
+    let ((generation, commits, notes, splits), waiting) = seen.unwrap_or_default();
+    let notice = notice(&troubles, &sources, has_plan, waiting);
     Json(SplitList {
         generation,
         commits,
