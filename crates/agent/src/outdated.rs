@@ -22,6 +22,19 @@ fn told(object: &Object, generation: Generation) -> Generation {
     generation.max(Generation(marked.unwrap_or_default()))
 }
 
+/// What a policy in force tells that carries this very plan's generation, though the plan does not have its split: it is of
+/// another history of plans, as after a ledger was lost with all plans of agents. Only a plan above both can take it away.
+fn another_history(plan: &ZonePlan, object: &Object, generation: Generation) -> Generation {
+    let split = object.labels.get(crate::decide::SPLIT);
+    let known = split.is_some_and(|split| plan.items.keys().any(|name| name.as_str() == split));
+    let whole = weir_render::extent(object) == weir_render::Extent::Whole;
+    if generation == plan.generation && whole && !known {
+        Generation(generation.0.saturating_add(1))
+    } else {
+        generation
+    }
+}
+
 /// The newest plan that any live object of ours tells of, with the object's name. A number that no history can have
 /// reached is somebody's own label, and no plan.
 pub(crate) fn newest<'a>(
@@ -43,7 +56,10 @@ fn newest_of<'a>(
         .ours
         .iter()
         .filter(|(object, _)| of(object))
-        .map(|(object, generation)| (object.name.as_str(), told(object, *generation)))
+        .map(|(object, generation)| {
+            let told = told(object, *generation).max(another_history(plan, object, *generation));
+            (object.name.as_str(), told)
+        })
         .filter(|(_, generation)| generation.0 <= most)
         .max_by_key(|(_, generation)| *generation)
 }

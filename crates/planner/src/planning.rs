@@ -172,6 +172,12 @@ fn make(
             (Some(_), Some(before)) if whole.unknown_history => {
                 // Agents hold what this history does not: they are told anew what it has, and go on from there.
                 work.splits_planned += 1;
+                if before.digest != digest {
+                    // Not to be forgotten: what is declared is gone towards as soon as all run what they are told anew.
+                    let mut stands = told_anew();
+                    stands.declared = weights(&wanted);
+                    outlook.insert(name.clone(), stands);
+                }
                 Some(whole.rewritten(before))
             }
             (Some(transit), Some(before)) => {
@@ -260,6 +266,24 @@ fn weights(wanted: &BTreeMap<ZoneName, Item>) -> ProvenWeights {
     routes
         .map(|route| (route.name.clone(), route.weights.clone()))
         .collect()
+}
+
+/// What is declared and waits until agents with another history of plans follow this one.
+fn told_anew() -> Outlook {
+    Outlook {
+        declared: BTreeMap::new(),
+        phase: Phase::Shift,
+        bite: 0,
+        bites: 1,
+        wave: None,
+        waves: Vec::new(),
+        waits: Vec::new(),
+        next: "agents hold plans that this history does not know: they are told anew what it has, and what is declared is gone \
+               towards when they run that"
+            .to_owned(),
+        since: None,
+        until: None,
+    }
 }
 
 /// What may not come or go now.

@@ -276,7 +276,30 @@ impl World {
             leg.1
                 .extend(from.into_iter().map(|(place, item)| (0, place, item)));
         }
-        let items = of(&split.items).into_iter();
+        // What is dead is left by all zones at once, as far as all of them can: that is no step among others.
+        let tree = split
+            .items
+            .values()
+            .next()
+            .and_then(|item| self.repository.tree_of(&item.commit));
+        let waves = tree.is_some_and(|tree| tree.waves);
+        let is = of(&split.items);
+        let moved = is.iter().filter(|(place, item)| {
+            let mut before = leg.1.iter().rev();
+            before
+                .find(|(_, of, _)| of == *place)
+                .is_some_and(|(_, _, was)| was != *item)
+        });
+        let moved: BTreeSet<Place> = moved
+            .map(|(place, _)| if waves { *place } else { usize::from(*place > 0) })
+            .collect();
+        if moved.len() > 1 {
+            leg.1.clear();
+            leg.1
+                .extend(is.into_iter().map(|(place, item)| (*bite, place, item)));
+            return;
+        }
+        let items = is.into_iter();
         leg.1.extend(items.map(|(place, item)| (*bite, place, item)));
         // What a zone may run meanwhile: this bite, or the one before it.
         let mut beside: BTreeMap<Place, BTreeSet<String>> = BTreeMap::new();
@@ -304,7 +327,8 @@ impl World {
                 let share = |of: &BTreeMap<Place, u32>, place| of.get(place).copied().unwrap_or_default();
                 sums && is.iter().all(|(place, weight)| {
                     let (a, b) = (share(from, place), share(to, place));
-                    (a.min(b)..=a.max(b)).contains(weight)
+                    // TCP goes to nothing by way of the smallest weight.
+                    (a.min(b)..=a.max(b).max(1)).contains(weight) || weight + 1 == a.min(b)
                 })
             });
             self.checks.hold(Invariant::I2, now, between, || {
@@ -443,7 +467,10 @@ impl World {
                         ZONES[z]
                     )
                 });
-                let others = self.zones[z].store.values().any(|other| other.ours.is_some());
+                let others = self.zones[z]
+                    .store
+                    .values()
+                    .any(|other| other.ours.is_some() && other.meaning.whole);
                 if others {
                     self.checks.removed.insert((z, key), (plan.0, now));
                 } else {
@@ -703,7 +730,7 @@ impl World {
                 let c = &self.coordinator;
                 let heard = c.heard.get(&a).copied();
                 let age = heard.map(|(_, at)| c.clock(now).duration_since(at).as_millis());
-                let fresh = age.is_some_and(|age| (-1_000..=SILENCE).contains(&age));
+                let fresh = age.is_some_and(|age| (-60_000..=SILENCE).contains(&age));
                 let (heard, who) = (heard.map_or(0, |(at, _)| at), name.clone());
                 self.checks.hold(Invariant::I9, now, fresh, || {
                     format!(
@@ -772,6 +799,19 @@ impl World {
             .splits
             .iter()
             .filter(|(n, declared)| was.splits.get(n) != Some(declared));
+        // What is still on its way by an earlier commit was not moved by this one, and goes on as it was.
+        let reverted = commits[reverted].head.commit.clone();
+        let plan = self.coordinator.ledger.plan.as_ref();
+        let earlier = |n: &usize| {
+            let splits = plan.iter().flat_map(|plan| &plan.splits);
+            let mut of = splits.filter(|(name, _)| name.as_str() == SPLITS[*n]);
+            of.any(|(_, split)| {
+                let course = split.course.as_ref();
+                course.is_some_and(|course| course.motion.is_some())
+                    && split.items.values().all(|item| item.commit != reverted)
+            })
+        };
+        let changed = changed.filter(|(n, _)| !earlier(n));
         let splits: BTreeMap<usize, Declared> = changed.map(|(n, of)| (*n, of.clone())).collect();
         let commit = commits[commit].head.commit.clone();
         self.checks.revert = (trees == *self.coordinator.ledger.trees()).then(|| Revert {
