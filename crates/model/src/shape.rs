@@ -377,7 +377,7 @@ pub(crate) static SPLIT_SPEC: Shape = shape(
         optional(
             "fallback",
             Form::Fallbacks(&FALLBACK),
-            "Where a backend's share goes while the backend is down: `{eks: vm}`.",
+            "Where a backend's share goes while the backend is down: `{eks: vm}`. Checked; no agent acts on it yet.",
         ),
         optional(
             "gateways",

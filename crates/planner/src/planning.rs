@@ -122,7 +122,8 @@ fn make(
     work: &mut Work,
     outlook: &mut BTreeMap<SplitName, Outlook>,
 ) -> Result<Option<Plan>, Vec<Refusal>> {
-    let whole = Whole::new(inputs)?;
+    let known = transit.is_some_and(|transit| transit.only.is_some());
+    let whole = Whole::new(inputs, known)?;
     let mut reasons = Vec::new();
     // What is looked at again is all that may change: the rest is the parent's.
     let only = transit
@@ -136,8 +137,12 @@ fn make(
     let mut changed = whole.changed();
     let frozen = transit.and_then(|transit| whole.frozen(inputs.declaration, transit));
 
-    let declared = inputs.declaration.splits.iter();
-    for (name, split) in declared.filter(|(name, _)| only.is_none_or(|only| only.contains(*name))) {
+    let all = &inputs.declaration.splits;
+    let looked_at: Vec<_> = match only {
+        Some(only) => only.iter().filter_map(|name| all.get_key_value(name)).collect(),
+        None => all.iter().collect(),
+    };
+    for (name, split) in looked_at {
         if let Some(first) = services.insert((&split.service, split.port), name) {
             reasons.push(Refusal::SameService {
                 service: split.service.clone(),
@@ -220,9 +225,15 @@ fn make(
     }
     let mut gone = BTreeSet::new();
     if let Some(parent) = whole.parent {
-        let looked_at = |name: &SplitName| only.is_none_or(|only| only.contains(name));
-        let undeclared = |name: &SplitName| looked_at(name) && !inputs.declaration.splits.contains_key(name);
-        for (name, before) in parent.splits.iter().filter(|(name, _)| undeclared(name)) {
+        let before: Vec<_> = match only {
+            Some(only) => only
+                .iter()
+                .filter_map(|name| parent.splits.get_key_value(name))
+                .collect(),
+            None => parent.splits.iter().collect(),
+        };
+        let undeclared = |(name, _): &(&SplitName, &Arc<SplitPlan>)| !all.contains_key(*name);
+        for (name, before) in before.into_iter().filter(undeclared) {
             match &frozen {
                 Some((why, until)) if !transit.is_some_and(|transit| transit.reverts) => {
                     splits.insert(name.clone(), whole.within_zones(before));
@@ -238,10 +249,12 @@ fn make(
     if !changed {
         return Ok(None);
     }
-    if let (Some(only), Some(parent)) = (only, whole.parent) {
+    if let (Some(_), Some(parent)) = (only, whole.parent) {
         // Shared, not looked at: a parent's worth of pointers.
         let mut all = parent.splits.clone();
-        all.retain(|name, _| !only.contains(name) || !gone.contains(name));
+        for name in &gone {
+            all.remove(*name);
+        }
         all.append(&mut splits);
         splits = all;
     }
@@ -328,7 +341,8 @@ struct Whole<'a> {
 }
 
 impl<'a> Whole<'a> {
-    fn new(inputs: Inputs<'a>) -> Result<Self, Vec<Refusal>> {
+    /// `known`: the declaration was planned before, so what it takes away was looked at then.
+    fn new(inputs: Inputs<'a>, known: bool) -> Result<Self, Vec<Refusal>> {
         let Some(federation) = &inputs.declaration.federation else {
             return Err(vec![Refusal::NoFederation]);
         };
@@ -355,7 +369,7 @@ impl<'a> Whole<'a> {
             inputs
                 .parent
                 // Agents run plans that came after this one and that are lost: what they took away is not taken away now.
-                .filter(|parent| inputs.highest <= parent.generation)
+                .filter(|parent| !known && inputs.highest <= parent.generation)
                 .and_then(|parent| prune::of_plan(parent, inputs.declaration)),
         );
         let mut commits = BTreeMap::new();
