@@ -151,11 +151,13 @@ impl World {
         match self.dice.below(10) {
             0 => {
                 self.forget_revert();
+                self.checks.history_lost = true;
                 self.coordinator.ledger = super::coordinator::Ledger::default();
                 self.tell(|| "the ledger is lost".to_owned());
             }
             1 | 2 => {
                 self.forget_revert();
+                self.checks.history_lost = true;
                 self.coordinator.ledger = self.coordinator.backup.clone();
                 self.tell(|| "the ledger is restored from an old copy".to_owned());
             }
