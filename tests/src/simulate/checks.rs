@@ -163,6 +163,11 @@ impl Checks {
         }
     }
 
+    /// A policy is gone by somebody's hand, and with it what it told of removals.
+    pub(crate) fn word_lost(&mut self, zone: Place) {
+        self.removed.retain(|(of, _), _| *of != zone);
+    }
+
     pub(crate) fn store_lost(&mut self, zone: Place) {
         self.removed.retain(|(of, _), _| *of != zone);
         self.tampered.retain(|(of, _)| *of != zone);
@@ -262,7 +267,7 @@ impl World {
             self.checks.rested.insert(name.to_owned(), rested.collect());
             return;
         };
-        let Leg::Shift { bite, .. } = &motion.leg else {
+        let Leg::Shift { bite, wave, .. } = &motion.leg else {
             self.checks.legs.remove(name);
             return;
         };
@@ -277,6 +282,11 @@ impl World {
             *leg = (from.clone(), Vec::new());
             leg.1
                 .extend(from.into_iter().map(|(place, item)| (0, place, item)));
+        }
+        // No share changes: every zone was told these before.
+        if *wave == u32::MAX {
+            self.checks.legs.remove(name);
+            return;
         }
         // What is dead is left by all zones at once, as far as all of them can: that is no step among others.
         let tree = split

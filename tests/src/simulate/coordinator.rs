@@ -375,12 +375,15 @@ impl World {
                 });
             }
         }
-        self.orders_done();
         let Some(accepted) = decision.accepted else {
             self.coordinator.considered = newest;
             self.read_in_force();
+            if self.coordinator.declared.is_some() {
+                self.advance();
+            }
             return;
         };
+        self.orders_done();
         let ledger = &mut self.coordinator.ledger;
         ledger.commits = commits(&accepted.in_force);
         if let Some(head) = accepted.in_force.get(&source)
