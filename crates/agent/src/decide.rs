@@ -632,10 +632,12 @@ pub fn not_seen(
         kuma: None,
         unreadable,
         services: Vec::new(),
-        items: plan
-            .iter()
-            .flat_map(|plan| plan.items.values().map(pending))
-            .collect(),
+        // Whose plan was damaged still says what its zone last took: a plan that has something else under the same numbers
+        // is not taken (I7), and who makes plans has to know of it.
+        items: match &plan {
+            Some(plan) => plan.items.values().map(pending).collect(),
+            None => memory.applied.values().map(pending).collect(),
+        },
     }
 }
 

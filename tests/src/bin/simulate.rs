@@ -6,7 +6,10 @@
     reason = "a program for people and their scripts"
 )]
 
+use std::collections::BTreeMap;
 use std::process::{Command, ExitCode};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use clap::Parser;
@@ -160,11 +163,29 @@ fn lives(arguments: &Arguments, sabotage: Option<&Sabotage>) -> ExitCode {
     }
 }
 
+/// Each in turn, two at a time: a switch is for the thread that turned it on.
 fn all(arguments: &Arguments) -> ExitCode {
+    let next = AtomicUsize::new(0);
+    let reports = Mutex::new(BTreeMap::new());
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while let Some(sabotage) = sabotage::ALL.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let report = run(arguments, Some(sabotage));
+                    let mut reports = reports.lock().unwrap_or_else(PoisonError::into_inner);
+                    reports.insert(sabotage.name, report);
+                }
+            });
+        }
+    });
     let mut missed = Vec::new();
     let mut found = serde_json::Map::new();
+    let reports = reports.into_inner().unwrap_or_else(PoisonError::into_inner);
     for sabotage in sabotage::ALL {
-        let report = run(arguments, Some(sabotage));
+        let Some(report) = reports.get(sabotage.name) else {
+            missed.push(sabotage.name);
+            continue;
+        };
         let breaks = sabotage.breaks.to_string();
         if report.caught.contains_key(&breaks) {
             eprintln!("{}: {breaks} after {} seeds", sabotage.name, report.seeds);
