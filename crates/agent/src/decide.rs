@@ -169,6 +169,7 @@ pub fn decide(
     let mut steps = weir_render::steps(&wanted, &ours, plan.generation, |object| {
         anchors.may_go(object, now)
     });
+    outdated::passed_on(&mut steps, observed);
     if let Some(word) = outdated::word(plan, memory, observed, &wanted, &steps) {
         steps.insert(0, word);
     }

@@ -124,6 +124,30 @@ pub(crate) fn word(
     })
 }
 
+/// A policy that is written over goes on telling what it told: an agent that repairs one which somebody edited may itself be
+/// the one that does not know of the removal.
+pub(crate) fn passed_on(steps: &mut [Step], observed: &Observed) {
+    for step in steps {
+        let Step::Put {
+            object, generation, ..
+        } = step
+        else {
+            continue;
+        };
+        let live = observed.ours.iter().find(|(live, _)| {
+            (live.kind, &live.mesh, &live.name) == (object.kind, &object.mesh, &object.name)
+        });
+        let word = live.and_then(|(live, _)| live.labels.get(PLAN));
+        let newer = word.filter(|word| word.parse().is_ok_and(|told| told > generation.0));
+        if let Some(word) = newer {
+            object
+                .labels
+                .entry(PLAN.to_owned())
+                .or_insert_with(|| word.clone());
+        }
+    }
+}
+
 /// Whether an object of ours takes this one's place already.
 pub(crate) fn is_live(object: &Object, observed: &Observed) -> bool {
     observed
