@@ -226,8 +226,12 @@ fn ready(item: &Item, memory: &Memory, observed: &Observed) -> Result<(), String
         .applied
         .get(&item.split)
         .is_some_and(|before| same_service(before));
-    let mut live = observed.ours.iter().map(|(object, _)| object);
-    if remembered || live.any(|object| object.is_for(item)) {
+    // An anchor that is there for this very item splits nobody yet; one that an earlier plan left splits nobody any more, but
+    // its split may be on its way back.
+    let splits = |(object, generation): &(Object, Generation)| {
+        object.is_for(item) && (weir_render::extent(object) == Extent::Whole || *generation < item.generation)
+    };
+    if remembered || observed.ours.iter().any(splits) {
         return Ok(());
     }
     weir_render::may_come(item, &observed.services)

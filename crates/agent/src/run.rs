@@ -225,13 +225,14 @@ impl Loop {
         self.tell.send_replace(Arc::new(Current {
             plan: state.plan.clone(),
             facts,
-            notes: self
-                .driver
-                .notes()
+            // Only so many are told to the coordinator: its own come before those of dead sockets.
+            notes: state
+                .forgetful
+                .clone()
                 .into_iter()
-                .chain(state.forgetful.clone())
                 .chain(state.pin_trouble.clone())
                 .chain(state.memory.pins.waiting(state.plan.as_deref()))
+                .chain(self.driver.notes())
                 .collect(),
             refused: state.refused.clone(),
         }));

@@ -160,6 +160,29 @@ fn what_is_too_large_is_named_and_not_read() {
     assert_eq!(texts(&mirror.look().unwrap().head), pairs(&[("a.yaml", "a")]));
 }
 
+/// As after `kill -9` in the middle of a look.
+#[test]
+fn the_locks_of_a_look_that_was_killed_are_in_nobodys_way() {
+    let dir = TempDir::new().unwrap();
+    let repo = Repository::with(&dir.path().join("repo"), &[("a.yaml", "a")]);
+    let mirror = Mirror::new(&dir.path().join("git"), local(&repo.dir));
+    let first = mirror.look().unwrap();
+    let inside = dir.path().join("git/main");
+    for lock in [
+        "refs/heads/main.lock",
+        "HEAD.lock",
+        "config.lock",
+        "packed-refs.lock",
+    ] {
+        fs::write(inside.join(lock), "").unwrap();
+    }
+    repo.commit("b", &[("a.yaml", "b")]);
+    let second = mirror.look().unwrap();
+    assert_ne!(second.head.commit, first.head.commit);
+    assert_eq!(second.recloned, None);
+    assert!(!inside.join("refs/heads/main.lock").exists());
+}
+
 #[test]
 fn a_damaged_mirror_is_made_anew_and_that_is_said() {
     let dir = TempDir::new().unwrap();

@@ -113,7 +113,32 @@ impl Mirror {
         format!("refs/heads/{}", self.source.branch)
     }
 
+    /// Takes away the locks of a look that was killed. Nobody else writes here: the data directory has one coordinator, and a
+    /// source one look at a time. Left alone, such a lock would keep its reference from ever being written again.
+    fn unlock(&self) {
+        let mut folders = vec![self.dir.clone(), self.dir.join("refs")];
+        while let Some(folder) = folders.pop() {
+            let Ok(entries) = fs::read_dir(&folder) else {
+                continue;
+            };
+            for entry in entries.flatten() {
+                let path = entry.path();
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    if folder != self.dir {
+                        folders.push(path);
+                    }
+                } else if path.extension().is_some_and(|ending| ending == "lock") {
+                    // What cannot be removed is in the way, and is told by what then fails.
+                    if fs::remove_file(&path).is_ok() {
+                        tracing::info!(lock = %path.display(), "a lock of a look that was cut off is gone");
+                    }
+                }
+            }
+        }
+    }
+
     fn attempt(&self) -> Result<Head, Trouble> {
+        self.unlock();
         let mirror = self.open()?;
         let id = match Access::new(&self.source.remote, &self.source.auth)? {
             Some(access) => self.bring(&mirror, &access)?,

@@ -75,12 +75,15 @@ impl Remote {
         if let Some(change) = self.changes.get_mut(split)
             && change.written.is_none_or(|before| before < at)
         {
-            change.written = Some(at);
+            let first = change.written.replace(at).is_none();
             change.begin_anew();
             change.acknowledged = None;
-            // Insights lag: what they told until now was before this.
-            let all = listed.into_iter().flatten();
-            change.rejected = all.map(|d| (d.name.clone(), d.rejections())).collect();
+            // Insights lag: what they told until now was before this. Only before the first write of this content, though: a
+            // later one (a label, an annotation) changes no listener, and who rejected the content then has rejected it still.
+            if first {
+                let all = listed.into_iter().flatten();
+                change.rejected = all.map(|d| (d.name.clone(), d.rejections())).collect();
+            }
         }
     }
 

@@ -23,20 +23,26 @@ impl Zone {
     async fn new(names: &[&str]) -> Self {
         let stage = Stage::new().await;
         stage.on("GET", "/meshes/default/meshservices", recorded("meshservices"));
-        let mut live = to_document(&object([10_000, 0], 7), &Form::Universal);
-        live["modificationTime"] = json!("2026-11-23T15:58:46.169292717Z");
-        let list = json!({"total": 1, "items": [live], "next": null});
-        stage.on("GET", "/meshes/default/meshhttproutes", body(200, &list));
         let zone = Self {
             stage,
             item: recorded_item(),
         };
+        zone.written("2026-11-23T15:58:46.169292717Z");
         for name in names {
             zone.computes(name, recorded("config"));
             zone.runs(name, recorded("xds"));
         }
         zone.callers(&names.map_rejections(0));
         zone
+    }
+
+    /// The policy, last written then.
+    fn written(&self, at: &str) {
+        let mut live = to_document(&object([10_000, 0], 7), &Form::Universal);
+        live["modificationTime"] = json!(at);
+        let list = json!({"total": 1, "items": [live], "next": null});
+        self.stage
+            .on("GET", "/meshes/default/meshhttproutes", body(200, &list));
     }
 
     fn computes(&self, name: &str, config: Answer) {
@@ -161,6 +167,34 @@ async fn a_proxy_that_rejects_the_change_spoils_the_proof_of_another() {
     zone.runs(other, without_the_policy());
     let proof = zone.proof(&driver).await;
     assert!(matches!(proof.verdict, Verdict::Different(_)), "{proof:?}");
+}
+
+/// Somebody writes the policy again with the same content, which changes no listener: who rejected that content has it no more
+/// than before.
+#[tokio::test]
+async fn a_rejection_is_not_forgotten_when_the_policy_is_written_again() {
+    let zone = Zone::new(&["web", "web-2"]).await;
+    let driver = zone.driver(2).await;
+    assert_eq!(zone.proof(&driver).await.verdict, Verdict::Exact);
+    let (seen, other) = if zone.calls("web") == 1 {
+        ("web", "web-2")
+    } else {
+        ("web-2", "web")
+    };
+    zone.callers(&[(seen, 0), (other, 1)]);
+    zone.runs(other, Answer::Body(404, String::new()));
+    assert!(unknown(&zone.proof(&driver).await).contains("rejected"));
+
+    zone.written("2026-11-23T15:58:46.170292717Z");
+    driver
+        .observe(&mesh(), std::slice::from_ref(&zone.item))
+        .await
+        .unwrap();
+    let proof = zone.proof(&driver).await;
+    assert!(
+        unknown(&proof).contains(&format!("{other} rejected")),
+        "{proof:?}"
+    );
 }
 
 /// What it rejected was something else: a look at the proxy itself says so, and the same rejection is not asked about again.
