@@ -138,7 +138,7 @@ pub(crate) fn passed_on(steps: &mut [Step], observed: &Observed) {
             (live.kind, &live.mesh, &live.name) == (object.kind, &object.mesh, &object.name)
         });
         let word = live.and_then(|(live, _)| live.labels.get(PLAN));
-        let newer = word.filter(|word| word.parse().is_ok_and(|told| told > generation.0));
+        let newer = word.filter(|word| word.parse::<u64>().is_ok_and(|told| told > generation.0));
         if let Some(word) = newer {
             object
                 .labels
