@@ -1060,7 +1060,8 @@ impl World {
                 }
                 let key = key_of(item);
                 // Its service runs where it has no backend: then it may be held, for it would take callers along.
-                let takes_along = want.is_some_and(|want| want.backends.len() < self.zones.len());
+                let takes_along = item.destinations.len() < self.zones.len()
+                    || want.is_some_and(|want| want.backends.len() < self.zones.len());
                 if zone.store.get(&key).is_some_and(|stored| stored.ours.is_none())
                     || (takes_along && zone.truth(&key).is_none())
                 {
