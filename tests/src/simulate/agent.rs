@@ -54,9 +54,9 @@ impl Hands {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn ask<'a, T: 'a>(&self, call: Call, take: fn(Answer) -> Option<T>, otherwise: T) -> BoxFuture<'a, T>
+    fn ask<'a, T>(&self, call: Call, take: fn(Answer) -> Option<T>, otherwise: T) -> BoxFuture<'a, T>
     where
-        T: Send + Unpin,
+        T: Send + Unpin + 'a,
     {
         Asked {
             hands: self.clone(),

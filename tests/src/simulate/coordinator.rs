@@ -628,7 +628,7 @@ impl World {
             Message::Hello(greeting) => self.greeted(a, number, &greeting),
             // A session that was replaced is heard no more.
             Message::Report(report) if self.coordinator.open.get(&a) == Some(&number) => {
-                self.heard(a, &report)
+                self.heard(a, &report);
             }
             // To whoever speaks in a session that is no more, its end is told.
             Message::Report(_) => self.told_of_the_end(a, number),

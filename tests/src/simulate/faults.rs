@@ -186,9 +186,9 @@ impl World {
         self.envoys_look(z);
         // Its services vanish everywhere for a few seconds.
         for viewer in 0..self.zones.len() {
-            for split in 0..SPLITS.len() {
+            for (split, service) in SPLITS.iter().enumerate() {
                 if self.dice.chance(60) {
-                    self.zones[viewer].sees(SPLITS[split], z, None);
+                    self.zones[viewer].sees(service, z, None);
                     let back = self.dice.between(500, 8_000);
                     self.at(back, Event::Ends(Fault::Service(viewer, split, z)));
                 }

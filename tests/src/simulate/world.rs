@@ -263,7 +263,7 @@ impl World {
             Event::Second => {
                 self.eventually();
                 self.look_soon();
-                if self.now % 3_000 == 0 {
+                if self.now.is_multiple_of(3_000) {
                     self.check_shown();
                 }
                 self.at(1_000, Event::Second);
