@@ -290,9 +290,15 @@ impl Planning {
         {
             Ok(decision) => {
                 trouble(&self.troubles, "plan", |t| &mut t.unsound, None);
+                let looked = decision.accepted.is_some();
                 self.enact(decision, &heads, known).await?;
                 self.read_in_force().await;
                 self.considered = Some(newest);
+                if !looked && self.declared.is_some() {
+                    // Nothing of these heads stands, so no split was looked at: the next look, by what is in force, obeys
+                    // the orders and answers them.
+                    return Ok(());
+                }
                 self.answer(&moving.waiting).await
             }
             Err(unsound) => {
