@@ -285,23 +285,19 @@ impl Planning {
         }
         let parent = known.as_ref().map(|known| Arc::clone(&known.plan));
         match self
-            .decision(heads.clone(), parent.clone(), seen.clone(), moving.orders.clone())
+            .decision(heads.clone(), parent.clone(), seen, moving.orders)
             .await
         {
             Ok(decision) => {
                 trouble(&self.troubles, "plan", |t| &mut t.unsound, None);
-                let refused = decision.accepted.is_none();
+                let looked = decision.accepted.is_some();
                 self.enact(decision, &heads, known).await?;
                 self.read_in_force().await;
                 self.considered = Some(newest);
-                // A refused commit takes no order along: what is ordered is about what is in force.
-                let in_force = self.in_force.borrow().clone();
-                if let Some(known) = in_force.filter(|_| refused) {
-                    let Some(declared) = self.declared.clone() else {
-                        // Without knowing what is declared nothing can be ordered of it: the orders wait.
-                        return Ok(());
-                    };
-                    self.advance(known, &declared, &moving, seen).await?;
+                if !looked && self.declared.is_some() {
+                    // Nothing of these heads stands, so no split was looked at: the next look, by what is in force, obeys
+                    // the orders and answers them.
+                    return Ok(());
                 }
                 self.answer(&moving.waiting).await
             }

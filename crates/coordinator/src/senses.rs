@@ -38,26 +38,23 @@ impl FleetSenses<'_> {
     fn agents(&self, zone: &ZoneName) -> impl Iterator<Item = (&String, &Agent)> {
         self.sight.fleet.of(zone)
     }
-}
 
-impl Senses for FleetSenses<'_> {
-    fn reach(&self, zone: &ZoneName) -> Reach {
-        let mut any = false;
-        for (name, agent) in self.agents(zone) {
-            any = true;
-            // its zone answers below that it has to be waited for
+    /// Why a zone cannot tell what it is asked, though nothing says that it is away.
+    fn unsure(&self, zone: &ZoneName) -> Option<String> {
+        self.agents(zone).find_map(|(name, agent)| {
             if self.not_yet(agent) {
-                return Reach::Reachable;
+                let why = "was not heard yet since the coordinator started";
+                return Some(format!("agent {name} {why}"));
             }
-            if let Some(why) = self.sight.silence(agent) {
-                return Reach::Unreachable(format!("agent {name}: {why}"));
-            }
-        }
-        if any { Reach::Reachable } else { Reach::Nobody }
+            let heard = self.sight.silence(agent).is_none();
+            let why = agent.unreadable.as_ref().filter(|_| heard)?;
+            Some(format!("agent {name} cannot read its control plane: {why}"))
+        })
     }
 
-    fn runs(&self, item: &Item) -> Runs {
-        for (name, agent) in self.agents(&item.zone) {
+    /// The last word of these agents on an item.
+    fn word<'b>(&self, agents: impl Iterator<Item = (&'b String, &'b Agent)>, item: &Item) -> Runs {
+        for (name, agent) in agents {
             if self.not_yet(agent) {
                 return Runs::Not(format!(
                     "agent {name} was not heard yet since the coordinator started"
@@ -74,19 +71,41 @@ impl Senses for FleetSenses<'_> {
         }
     }
 
-    fn resolves(&self, item: &Item) -> Result<(), String> {
-        for (name, agent) in self.agents(&item.zone) {
-            if self.not_yet(agent) {
-                return Err(format!(
-                    "agent {name} was not heard yet since the coordinator started"
-                ));
-            }
-            if let Some(why) = &agent.unreadable {
-                return Err(format!("agent {name} cannot read its control plane: {why}"));
-            }
-            weir_planner::ready::backends_ready(item, &agent.services)?;
+    /// The agents that were heard lately.
+    fn reached(&self, zone: &ZoneName) -> impl Iterator<Item = (&String, &Agent)> {
+        self.agents(zone)
+            .filter(|(_, agent)| self.sight.silence(agent).is_none())
+    }
+}
+
+impl Senses for FleetSenses<'_> {
+    fn reach(&self, zone: &ZoneName) -> Reach {
+        if let Some(why) = self.unsure(zone) {
+            return Reach::Unsure(why);
         }
-        Ok(())
+        let silent = self.agents(zone).find_map(|(name, agent)| {
+            let why = self.sight.silence(agent)?;
+            Some(format!("agent {name}: {why}"))
+        });
+        match silent {
+            _ if self.agents(zone).next().is_none() => Reach::Nobody,
+            None => Reach::Reachable,
+            Some(why) if self.reached(zone).next().is_some() => Reach::Partly(why),
+            Some(why) => Reach::Unreachable(why),
+        }
+    }
+
+    fn runs(&self, item: &Item) -> Runs {
+        self.word(self.agents(&item.zone), item)
+    }
+
+    fn runs_where_reached(&self, item: &Item) -> Runs {
+        self.word(self.reached(&item.zone), item)
+    }
+
+    fn resolves(&self, item: &Item) -> Result<(), String> {
+        self.reached(&item.zone)
+            .try_for_each(|(_, agent)| weir_planner::ready::backends_ready(item, &agent.services))
     }
 
     fn counts(&self, split: &SplitName) -> BTreeMap<String, Counts> {

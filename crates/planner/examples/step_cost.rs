@@ -27,6 +27,9 @@ impl Senses for AllProven {
     fn runs(&self, _: &Item) -> Runs {
         Runs::Proven { since: self.0 }
     }
+    fn runs_where_reached(&self, item: &Item) -> Runs {
+        self.runs(item)
+    }
     fn resolves(&self, _: &Item) -> Result<(), String> {
         Ok(())
     }

@@ -41,6 +41,7 @@ const INPUTS: &str = "weir.dev split inputs, canonical bytes version 1";
 const ZONES: &str = "weir.dev zones, canonical bytes version 1";
 const ROOT: &str = "weir.dev split root, canonical bytes version 1";
 const PLAN: &str = "weir.dev plan, canonical bytes version 1";
+const SHAPE: &str = "weir.dev shape, canonical bytes version 1";
 const ANCHOR: &str = "weir.dev anchor, canonical bytes version 1";
 
 /// The digest of an item: over everything in it but its generation, its commit and the digest itself.
@@ -64,6 +65,28 @@ pub fn item_bytes(item: &Item) -> Vec<u8> {
     item.anchor.as_str().put(&mut to);
     port_names(&mut to, &item.port_names);
     to
+}
+
+/// The digest of what callers see of an item, whichever zone and split it is of: what is addressed, where it may go, and by
+/// which routes. What retires is not in it. Two zones of a split that rests have the same.
+pub fn shape(item: &Item) -> Digest {
+    let mut to = Vec::with_capacity(512);
+    item.service.put(&mut to);
+    item.port.put(&mut to);
+    item.protocol.put(&mut to);
+    let stays = item
+        .destinations
+        .iter()
+        .filter(|(name, _)| !item.retiring.contains(*name));
+    let stays: BTreeMap<&BackendName, &Destination> = stays.collect();
+    count(&mut to, stays.len());
+    for (name, destination) in stays {
+        name.put(&mut to);
+        destination.put(&mut to);
+    }
+    list(&mut to, item.routes.iter());
+    port_names(&mut to, &item.port_names);
+    Digest(hash(SHAPE, &to))
 }
 
 /// What a split plan's items are derived from, apart from the parent: equal digests need no planning.
@@ -156,14 +179,15 @@ fn port_names(to: &mut Vec<u8>, names: &BTreeSet<PortName>) {
 /// Where a split is on its way, where it is: last, and nothing stands for none, for it came later.
 fn course(to: &mut Vec<u8>, course: &Course) {
     to.extend(b"course");
-    course.settled.put(to);
     list(to, course.previous.iter());
+    course.left.put(to);
     match &course.motion {
         None => to.push(0),
         Some(motion) => {
             to.push(1);
             items(to, &motion.origin);
             items(to, &motion.from);
+            motion.to.put(to);
             match &motion.leg {
                 Leg::Shift { bites, bite, wave } => {
                     to.push(1);
@@ -195,7 +219,7 @@ fn course(to: &mut Vec<u8>, course: &Course) {
         None => to.push(0),
         Some(quarantine) => {
             to.push(1);
-            quarantine.inputs.put(to);
+            quarantine.shape.put(to);
             quarantine.why.as_str().put(to);
             quarantine.at.put(to);
         }

@@ -21,13 +21,14 @@ pub type Items = BTreeMap<ZoneName, Arc<Item>>;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "camelCase")]
 pub struct Course {
-    /// The inputs ([`crate::canonical::split_inputs`]) on which the split last rested: every zone had proven them. None
-    /// while it rests on those of its plan and was never moved.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub settled: Option<Digest>,
-    /// Those before them, oldest first: a commit that goes back to one of these is a revert.
+    /// The shapes ([`crate::canonical::shape`]) on which the split rested before, oldest first, every zone having proven them:
+    /// a commit that goes back to one of these is a revert.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub previous: Vec<Digest>,
+    /// The shape that the split was last brought back from, until it rests on something new: a commit that goes there again
+    /// is no revert, though it takes one back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<Digest>,
     /// The transition; none at rest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub motion: Option<Motion>,
@@ -44,6 +45,8 @@ pub struct Motion {
     pub origin: Items,
     /// What each zone had when this leg began. Another commit in mid-way begins another leg.
     pub from: Items,
+    /// The shape of where this leg goes.
+    pub to: Digest,
     /// Which way.
     pub leg: Leg,
     /// When this position was taken.
@@ -77,8 +80,8 @@ pub enum Leg {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Quarantine {
-    /// The inputs that are not gone towards.
-    pub inputs: Digest,
+    /// The shape that is not gone towards.
+    pub shape: Digest,
     /// Why: a failed verdict with its evidence, or who aborted it.
     pub why: String,
     /// Since when.

@@ -96,6 +96,18 @@ impl fmt::Display for Finding {
 ///
 /// Without the parent, what only the parent can tell is not checked: a plan from disk may come without.
 pub fn lint(plan: &Plan, parent: Option<&Plan>) -> Vec<Finding> {
+    lint_where(plan, parent, |_| true)
+}
+
+/// [`lint`] of those splits that are not the parent's own values: these were looked at with the parent.
+pub(crate) fn lint_new(plan: &Plan, parent: &Plan) -> Vec<Finding> {
+    lint_where(plan, Some(parent), |name| {
+        let both = plan.splits.get(name).zip(parent.splits.get(name));
+        !both.is_some_and(|(is, was)| Arc::ptr_eq(is, was))
+    })
+}
+
+fn lint_where(plan: &Plan, parent: Option<&Plan>, looked_at: impl Fn(&SplitName) -> bool) -> Vec<Finding> {
     let mut lint = Lint {
         plan,
         parent,
@@ -104,7 +116,7 @@ pub fn lint(plan: &Plan, parent: Option<&Plan>) -> Vec<Finding> {
     };
     lint.whole();
     lint.services();
-    for (name, split) in &plan.splits {
+    for (name, split) in plan.splits.iter().filter(|(name, _)| looked_at(name)) {
         if split.root != canonical::split_root(split) {
             lint.at_split(Rule::Digest, name, "its root is not that of its items");
         }
@@ -377,7 +389,7 @@ impl Lint<'_> {
     fn course(&mut self, name: &SplitName, split: &SplitPlan) {
         let Some(course) = &split.course else { return };
         let Some(motion) = &course.motion else { return };
-        if course.settled.is_none() {
+        if motion.origin.is_empty() {
             self.at_split(Rule::InStep, name, "it is under way, and does not say from where");
         }
         let Leg::Shift { bites, bite, .. } = &motion.leg else {
@@ -403,7 +415,9 @@ impl Lint<'_> {
     /// items that are written anew as they were.
     fn goes_back(&self, at: (&SplitName, &ZoneName), item: &Item) -> bool {
         let split = self.plan.splits.get(at.0);
-        let motion = split.and_then(|split| split.course.as_ref()?.motion.as_ref());
+        let course = split.and_then(|split| split.course.as_ref());
+        let motion = course.and_then(|course| course.motion.as_ref());
+        let back = motion.is_some() || course.is_some_and(|course| course.quarantine.is_some());
         let origin = motion.and_then(|motion| motion.origin.get(at.1));
         let Some(parent) = self.parent else {
             return origin.is_some_and(|origin| origin.commit == item.commit);
@@ -415,7 +429,7 @@ impl Lint<'_> {
             .into_iter()
             .flat_map(|split| split.items.values());
         let leap = self.plan.generation.0 > parent.generation.0.saturating_add(1);
-        let before = before.filter(|_| leap || motion.is_some());
+        let before = before.filter(|_| leap || back);
         let mut earlier = before.chain(origin);
         earlier.any(|earlier| earlier.commit == item.commit && earlier.routes == item.routes)
     }

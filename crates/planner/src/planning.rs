@@ -3,26 +3,24 @@
 //! Its cost follows the change: for a split whose inputs have the digest that they had in the parent, the parent's items
 //! are taken over as they are, unread.
 
+mod routes;
+mod waiting;
+mod whole;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use weir_model::{
-    BackendName, BasisPoints, CommitId, Declaration, DnsLabel, FederationName, MeshName, Protocol,
-    ServiceName, SourceCommit, SourceName, Split, SplitName, ZoneName, sabotaged,
-};
+use weir_model::{Declaration, ServiceName, SourceCommit, SplitName, ZoneName};
 
 use crate::canonical;
-use crate::course::Items;
 use crate::facts::ProvenWeights;
-use crate::outlook::{Outlook, Phase, Wait};
-use crate::plan::{Destination, Digest, Generation, Item, ItemRoute, Plan, PlanId, SplitPlan};
-use crate::precedence;
-use crate::programmed::Programmed;
-use crate::prune;
-use crate::refusal::{Flaw, Refusal};
-use crate::retire::{self, Services};
+use crate::lint;
+use crate::outlook::Outlook;
+use crate::plan::{Generation, Item, Plan, PlanId, SplitPlan};
+use crate::refusal::Refusal;
 use crate::transition::{self, Transit};
+use whole::{Past, Whole};
 
 /// A backend that was taken out of a split stays behind the anchor at least this long after the plan that took it out,
 /// whatever else is committed meanwhile. Twice Kuma's drain time (`kuma.md` R9), so that quick commits one after the
@@ -102,23 +100,49 @@ pub fn step(inputs: Inputs<'_>, transit: Transit<'_>) -> Look {
 }
 
 fn look(inputs: Inputs<'_>, transit: Option<Transit<'_>>) -> Look {
-    let mut work = Work::default();
-    let mut outlook = BTreeMap::new();
-    let planned = match make(inputs, transit, &mut work, &mut outlook) {
-        Ok(Some(plan)) => Planned::New(plan),
-        Ok(None) => Planned::Nothing,
-        Err(reasons) => Planned::Refused(reasons),
-    };
-    Look {
-        planned,
-        outlook,
-        work,
+    let mut unsound = BTreeMap::new();
+    loop {
+        let mut work = Work::default();
+        let mut outlook = BTreeMap::new();
+        let planned = match make(inputs, transit, &unsound, &mut work, &mut outlook) {
+            Ok(Some(plan)) => Planned::New(plan),
+            Ok(None) => Planned::Nothing,
+            Err(reasons) => Planned::Refused(reasons),
+        };
+        let more = match (&planned, inputs.parent) {
+            (Planned::New(plan), Some(parent)) if transit.is_some() => breaches(plan, parent, &unsound),
+            _ => BTreeMap::new(),
+        };
+        if more.is_empty() {
+            return Look {
+                planned,
+                outlook,
+                work,
+            };
+        }
+        unsound.extend(more);
     }
+}
+
+/// The splits whose step breaks a rule, with the first that it breaks: a defect of this program, or a declaration that changes
+/// more at once than there is an order for. They stay as they are, so that nobody else's traffic has to wait.
+fn breaches(plan: &Plan, parent: &Plan, known: &BTreeMap<SplitName, String>) -> BTreeMap<SplitName, String> {
+    let mut found = BTreeMap::new();
+    for finding in lint::lint_new(plan, parent) {
+        if let Some(split) = finding.split.clone()
+            && parent.splits.contains_key(&split)
+            && !known.contains_key(&split)
+        {
+            found.entry(split).or_insert_with(|| finding.to_string());
+        }
+    }
+    found
 }
 
 fn make(
     inputs: Inputs<'_>,
     transit: Option<Transit<'_>>,
+    unsound: &BTreeMap<SplitName, String>,
     work: &mut Work,
     outlook: &mut BTreeMap<SplitName, Outlook>,
 ) -> Result<Option<Plan>, Vec<Refusal>> {
@@ -129,12 +153,10 @@ fn make(
     let only = transit
         .and_then(|transit| transit.only)
         .filter(|_| !whole.unknown_history);
-    let mut splits = match (only, whole.parent) {
-        (Some(_), Some(parent)) => parent.splits.clone(),
-        _ => BTreeMap::new(),
-    };
+    let mut splits = BTreeMap::new();
     let mut services: BTreeMap<(&ServiceName, u16), &SplitName> = BTreeMap::new();
     let mut changed = whole.changed();
+    let mut inherited = BTreeSet::new();
     let frozen = transit.and_then(|transit| whole.frozen(inputs.declaration, transit));
 
     let all = &inputs.declaration.splits;
@@ -174,12 +196,21 @@ fn make(
             }
         };
         let planned = match (transit, before) {
+            (Some(_), Some(before)) if unsound.contains_key(name) => {
+                splits.insert(name.clone(), whole.within_zones(before));
+                let mut stands = waiting::no_order(&unsound[name]);
+                stands.declared = weights(&wanted);
+                outlook.insert(name.clone(), stands);
+                None
+            }
             (Some(_), Some(before)) if whole.unknown_history => {
                 // Agents hold what this history does not: they are told anew what it has, and go on from there.
                 work.splits_planned += 1;
-                if before.digest != digest {
-                    // Not to be forgotten: what is declared is gone towards as soon as all run what they are told anew.
-                    let mut stands = told_anew();
+                let course = before.course.as_ref();
+                let quarantined = course.is_some_and(|course| course.quarantine.is_some());
+                if before.digest != digest || quarantined {
+                    // Not to be forgotten, nor to be taken for what Git declares.
+                    let mut stands = waiting::told_anew();
                     stands.declared = weights(&wanted);
                     outlook.insert(name.clone(), stands);
                 }
@@ -189,6 +220,7 @@ fn make(
                 let turn = transition::Turn {
                     split,
                     digest,
+                    shape: wanted.values().next().map_or(digest, canonical::shape),
                     wanted,
                     before,
                     zones: &inputs.declaration.zones,
@@ -209,8 +241,24 @@ fn make(
                 }
                 next
             }
-            (Some(transit), None) if whole.waits(&frozen, split, transit, inputs.now, outlook) => None,
-            (_, _) => {
+            (Some(transit), None) => {
+                let heir_of = past.heir_of(all);
+                let moves = heir_of.filter(|_| !transit.reverts && past.shifts_to(&wanted));
+                let stands = match moves {
+                    Some(heir_of) => Some(waiting::two_at_once(heir_of)),
+                    None => whole.waits(&frozen, split, transit, inputs.now),
+                };
+                if let Some(mut stands) = stands {
+                    stands.declared = weights(&wanted);
+                    outlook.insert(name.clone(), stands);
+                    inherited.extend(heir_of.cloned());
+                    None
+                } else {
+                    work.splits_planned += 1;
+                    Some(whole.at_once(digest, wanted, past, work))
+                }
+            }
+            (None, _) => {
                 work.splits_planned += 1;
                 Some(whole.at_once(digest, wanted, past, work))
             }
@@ -234,10 +282,19 @@ fn make(
         };
         let undeclared = |(name, _): &(&SplitName, &Arc<SplitPlan>)| !all.contains_key(*name);
         for (name, before) in before.into_iter().filter(undeclared) {
-            match &frozen {
+            if inherited.contains(name) {
+                splits.insert(name.clone(), whole.within_zones(before));
+                continue;
+            }
+            let order = transit.and_then(|transit| transit.orders.frozen.get(name));
+            let order = order.map(|why| (format!("split {name} is frozen: {why}"), None));
+            match &frozen.clone().or(order) {
                 Some((why, until)) if !transit.is_some_and(|transit| transit.reverts) => {
                     splits.insert(name.clone(), whole.within_zones(before));
-                    outlook.insert(name.clone(), waiting(why, *until, "it is removed after that"));
+                    outlook.insert(
+                        name.clone(),
+                        waiting::at_the_door(why, *until, "it is removed after that"),
+                    );
                 }
                 _ => {
                     gone.insert(name);
@@ -279,411 +336,4 @@ fn weights(wanted: &BTreeMap<ZoneName, Item>) -> ProvenWeights {
     routes
         .map(|route| (route.name.clone(), route.weights.clone()))
         .collect()
-}
-
-/// What is declared and waits until agents with another history of plans follow this one.
-fn told_anew() -> Outlook {
-    Outlook {
-        declared: BTreeMap::new(),
-        phase: Phase::Shift,
-        bite: 0,
-        bites: 1,
-        wave: None,
-        waves: Vec::new(),
-        waits: Vec::new(),
-        next: "agents hold plans that this history does not know: they are told anew what it has, and what is declared is gone \
-               towards when they run that"
-            .to_owned(),
-        since: None,
-        until: None,
-    }
-}
-
-/// What may not come or go now.
-fn waiting(why: &str, until: Option<Timestamp>, next: &str) -> Outlook {
-    Outlook {
-        declared: BTreeMap::new(),
-        phase: Phase::Frozen,
-        bite: 0,
-        bites: 1,
-        wave: None,
-        waves: Vec::new(),
-        waits: vec![Wait {
-            zone: None,
-            why: why.to_owned(),
-        }],
-        next: next.to_owned(),
-        since: None,
-        until,
-    }
-}
-
-/// What the parent has for a split: under its name, and for its service under another name.
-#[derive(Clone, Copy)]
-struct Past<'a> {
-    split: Option<&'a SplitPlan>,
-    service: Option<&'a SplitPlan>,
-}
-
-/// What is the same for all splits of one plan.
-struct Whole<'a> {
-    federation: &'a FederationName,
-    mesh: &'a MeshName,
-    zones: BTreeMap<ZoneName, DnsLabel>,
-    zones_digest: Digest,
-    commits: BTreeMap<&'a SourceName, &'a CommitId>,
-    generation: Generation,
-    parent: Option<&'a Plan>,
-    past: Services<'a>,
-    /// An agent has seen a generation above the parent's.
-    unknown_history: bool,
-    now: Timestamp,
-}
-
-impl<'a> Whole<'a> {
-    /// `known`: the declaration was planned before, so what it takes away was looked at then.
-    fn new(inputs: Inputs<'a>, known: bool) -> Result<Self, Vec<Refusal>> {
-        let Some(federation) = &inputs.declaration.federation else {
-            return Err(vec![Refusal::NoFederation]);
-        };
-        let mut reasons = Vec::new();
-        if let Some(parent) = inputs.parent
-            && parent.federation != federation.name
-        {
-            reasons.push(Refusal::FederationRenamed {
-                was: parent.federation.clone(),
-                is: federation.name.clone(),
-            });
-        }
-        if let Some(parent) = inputs.parent
-            && parent.mesh != federation.mesh
-            && !parent.splits.is_empty()
-        {
-            reasons.push(Refusal::MeshChanged {
-                was: parent.mesh.clone(),
-                is: federation.mesh.clone(),
-                splits: parent.splits.len(),
-            });
-        }
-        reasons.extend(
-            inputs
-                .parent
-                // Agents run plans that came after this one and that are lost: what they took away is not taken away now.
-                .filter(|parent| !known && inputs.highest <= parent.generation)
-                .and_then(|parent| prune::of_plan(parent, inputs.declaration)),
-        );
-        let mut commits = BTreeMap::new();
-        for of in inputs.commits {
-            let other = commits.insert(&of.source, &of.commit);
-            if other.is_some_and(|other| *other != of.commit) {
-                reasons.push(Refusal::TwoCommits(of.source.clone()));
-            }
-        }
-        let mut zones = BTreeMap::new();
-        let mut in_kuma: BTreeMap<&DnsLabel, &ZoneName> = BTreeMap::new();
-        for (name, zone) in &inputs.declaration.zones {
-            if let Some(first) = in_kuma.insert(&zone.kuma_zone, name) {
-                reasons.push(Refusal::SameKumaZone {
-                    kuma_zone: zone.kuma_zone.clone(),
-                    first: first.clone(),
-                    second: name.clone(),
-                });
-            }
-            zones.insert(name.clone(), zone.kuma_zone.clone());
-        }
-        let known = inputs.parent.map_or(Generation(0), |parent| parent.generation);
-        let last = known.max(inputs.highest);
-        let generation = last.0.checked_add(1).map(Generation);
-        let Some(generation) = generation.filter(|_| reasons.is_empty()) else {
-            if generation.is_none() {
-                reasons.push(Refusal::NoGenerationLeft(last));
-            }
-            return Err(reasons);
-        };
-        Ok(Self {
-            federation: &federation.name,
-            mesh: &federation.mesh,
-            zones_digest: canonical::zones_digest(&zones),
-            zones,
-            commits,
-            generation,
-            parent: inputs.parent,
-            past: Services::new(inputs.parent),
-            unknown_history: inputs.parent.is_some() && inputs.highest > known,
-            now: inputs.now,
-        })
-    }
-
-    /// Whether something changed that stands in no split.
-    fn changed(&self) -> bool {
-        self.parent.is_none_or(|parent| {
-            self.unknown_history || parent.mesh != *self.mesh || parent.zones != self.zones
-        })
-    }
-
-    fn commits(&self) -> Vec<SourceCommit> {
-        let sorted = self.commits.iter();
-        sorted
-            .map(|(source, commit)| SourceCommit {
-                source: (*source).clone(),
-                commit: (*commit).clone(),
-            })
-            .collect()
-    }
-
-    /// What is declared, for each zone: not sealed yet.
-    fn wanted(&self, split: &Split) -> Result<BTreeMap<ZoneName, Item>, Vec<Refusal>> {
-        let refuse = |flaw| Refusal::Flaw {
-            split: split.name.clone(),
-            flaw,
-        };
-        let Some(commit) = self.commits.get(&split.place.source) else {
-            return Err(vec![Refusal::NoCommit {
-                split: split.name.clone(),
-                origin: split.place.source.clone(),
-            }]);
-        };
-        let routes = precedence::routes(split);
-        let destinations = self
-            .destinations(split)
-            .and_then(|destinations| {
-                check_routes(split, &routes)?;
-                Ok(destinations)
-            })
-            .map_err(|flaws| flaws.into_iter().map(refuse).collect::<Vec<_>>())?;
-        let anchor = canonical::anchor(self.federation, &split.name);
-        let wanted = self.zones.iter().map(|(zone, kuma_zone)| {
-            let item = Item {
-                split: split.name.clone(),
-                zone: zone.clone(),
-                kuma_zone: kuma_zone.clone(),
-                mesh: self.mesh.clone(),
-                service: split.service.clone(),
-                port: split.port,
-                port_names: split.port_names.clone(),
-                protocol: split.protocol,
-                destinations: destinations.clone(),
-                retiring: [].into(),
-                routes: routes.clone(),
-                anchor: anchor.clone(),
-                generation: self.generation,
-                commit: (*commit).clone(),
-                digest: Digest([0; 32]),
-            };
-            (zone.clone(), item)
-        });
-        Ok(wanted.collect())
-    }
-
-    /// All zones at once: what nothing was in force of, or where nobody moves splits step by step.
-    fn at_once(
-        &self,
-        digest: Digest,
-        wanted: BTreeMap<ZoneName, Item>,
-        past: Past<'_>,
-        work: &mut Work,
-    ) -> SplitPlan {
-        let items: Items = wanted
-            .into_iter()
-            .map(|(zone, wanted)| (zone, self.item_after(wanted, past, work)))
-            .collect();
-        let mut planned = SplitPlan {
-            digest,
-            root: Digest([0; 32]),
-            items,
-            course: None,
-        };
-        planned.root = canonical::split_root(&planned);
-        planned
-    }
-
-    /// The same content under this plan's generation.
-    fn rewritten(&self, before: &SplitPlan) -> SplitPlan {
-        let mut planned = before.clone();
-        planned.items.retain(|zone, _| self.zones.contains_key(zone));
-        for item in planned.items.values_mut() {
-            Arc::make_mut(item).generation = self.generation;
-        }
-        planned.root = canonical::split_root(&planned);
-        planned
-    }
-
-    /// What has to wait, without zones that take part no more.
-    fn within_zones(&self, before: &Arc<SplitPlan>) -> Arc<SplitPlan> {
-        if before.items.keys().all(|zone| self.zones.contains_key(zone)) {
-            return Arc::clone(before);
-        }
-        let mut kept = SplitPlan::clone(before);
-        kept.items.retain(|zone, _| self.zones.contains_key(zone));
-        kept.root = canonical::split_root(&kept);
-        Arc::new(kept)
-    }
-
-    /// Why nothing of the federation moves now.
-    fn frozen(&self, declaration: &Declaration, transit: Transit<'_>) -> Option<(String, Option<Timestamp>)> {
-        if let Some(why) = &transit.orders.all_frozen {
-            return Some((format!("all splits are frozen: {why}"), None));
-        }
-        let federation = declaration.federation.as_ref()?;
-        transition::frozen("the federation", federation.freeze.at(self.now))
-    }
-
-    /// Whether a split of which nothing is in force has to wait.
-    fn waits(
-        &self,
-        frozen: &Option<(String, Option<Timestamp>)>,
-        split: &Split,
-        transit: Transit<'_>,
-        now: Timestamp,
-        outlook: &mut BTreeMap<SplitName, Outlook>,
-    ) -> bool {
-        let order = transit.orders.frozen.get(&split.name);
-        let order = order.map(|why| (format!("split {} is frozen: {why}", split.name), None));
-        let own = || transition::frozen(&format!("split {}", split.name), split.freeze.at(now));
-        let Some((why, until)) = frozen.clone().or(order).or_else(own) else {
-            return false;
-        };
-        if transit.reverts {
-            return false;
-        }
-        outlook.insert(
-            split.name.clone(),
-            waiting(&why, until, "it comes into force after that"),
-        );
-        true
-    }
-
-    /// The item that follows what the parent has for its zone.
-    fn item_after(&self, wanted: Item, past: Past<'_>, work: &mut Work) -> Arc<Item> {
-        let zone = wanted.zone.clone();
-        self.item(
-            wanted,
-            past.split.and_then(|split| split.items.get(&zone)),
-            past.service.and_then(|split| split.items.get(&zone)),
-            work,
-        )
-    }
-
-    /// The item that follows `before`: that one itself if it already says what is wanted. `displaced` is another split's
-    /// item for the same service, which this one takes over from.
-    fn item(
-        &self,
-        mut wanted: Item,
-        before: Option<&Arc<Item>>,
-        displaced: Option<&Arc<Item>>,
-        work: &mut Work,
-    ) -> Arc<Item> {
-        wanted.generation = self.generation;
-        if let Some(displaced) = displaced {
-            wanted = if self.drained() {
-                retire::releasing_drained(wanted, displaced)
-            } else {
-                retire::keeping_all(wanted, displaced)
-            };
-        }
-        let Some(before) = before else {
-            work.items_made += 1;
-            return Arc::new(sealed(wanted));
-        };
-        let same = sealed(retire::keeping_all(wanted.clone(), before));
-        if (same.digest == before.digest && !self.unknown_history) || sabotaged("keep-old-items") {
-            work.items_kept += 1;
-            return Arc::clone(before);
-        }
-        work.items_made += 1;
-        // letting go of a cluster is a change of the listener, so it waits for one that happens anyway
-        if self.drained() && Programmed::of(&same) != Programmed::of(before) {
-            Arc::new(sealed(retire::releasing_drained(wanted, before)))
-        } else {
-            Arc::new(same)
-        }
-    }
-
-    /// Whether every caller that follows the parent has followed it by now.
-    fn drained(&self) -> bool {
-        self.parent
-            .is_some_and(|parent| self.now.duration_since(parent.created) >= DRAIN)
-    }
-
-    fn destinations(&self, split: &Split) -> Result<BTreeMap<BackendName, Destination>, Vec<Flaw>> {
-        let mut flaws = Vec::new();
-        let mut destinations = BTreeMap::new();
-        let mut places: BTreeMap<Destination, &BackendName> = BTreeMap::new();
-        for (name, backend) in &split.backends {
-            let Some(kuma_zone) = self.zones.get(&backend.zone) else {
-                flaws.push(Flaw::UnknownZone {
-                    backend: name.clone(),
-                    zone: backend.zone.clone(),
-                });
-                continue;
-            };
-            let destination = Destination {
-                zone: backend.zone.clone(),
-                kuma_zone: kuma_zone.clone(),
-                namespace: backend.namespace.clone(),
-                service: split.service.clone(),
-                port: split.port,
-            };
-            if let Some(first) = places.insert(destination.clone(), name) {
-                flaws.push(Flaw::SameDestination {
-                    first: first.clone(),
-                    second: name.clone(),
-                });
-            }
-            destinations.insert(name.clone(), destination);
-        }
-        if flaws.is_empty() {
-            Ok(destinations)
-        } else {
-            Err(flaws)
-        }
-    }
-}
-
-fn sealed(mut item: Item) -> Item {
-    item.digest = canonical::item_digest(&item);
-    item
-}
-
-/// What every set of routes must be, in the order of precedence.
-fn check_routes(split: &Split, routes: &[ItemRoute]) -> Result<(), Vec<Flaw>> {
-    let mut flaws = Vec::new();
-    for (at, route) in routes.iter().enumerate() {
-        let name = || route.name.clone();
-        if routes[..at].iter().any(|earlier| earlier.name == route.name) {
-            flaws.push(Flaw::SameRoute(name()));
-        }
-        if at > 0 && routes[at - 1].matches.is_any() {
-            flaws.push(Flaw::Unreachable(name()));
-        }
-        let same = routes[..at]
-            .iter()
-            .find(|earlier| earlier.matches == route.matches);
-        if let Some(first) = same.filter(|_| !route.matches.is_any()) {
-            flaws.push(Flaw::SameMatch {
-                first: first.name.clone(),
-                again: name(),
-            });
-        }
-        if split.protocol == Protocol::Tcp && !route.matches.is_any() {
-            flaws.push(Flaw::MatchOnTcp(name()));
-        }
-        for backend in route.weights.keys().filter(|b| !split.backends.contains_key(*b)) {
-            flaws.push(Flaw::UnknownBackend {
-                route: name(),
-                backend: backend.clone(),
-            });
-        }
-        let sum: u64 = route.weights.values().map(|weight| u64::from(weight.get())).sum();
-        if sum != u64::from(BasisPoints::WHOLE.get()) {
-            flaws.push(Flaw::Sum {
-                route: name(),
-                basis_points: sum,
-            });
-        }
-    }
-    if !routes.last().is_some_and(|last| last.matches.is_any()) && flaws.is_empty() {
-        flaws.push(Flaw::NoDefault);
-    }
-    if flaws.is_empty() { Ok(()) } else { Err(flaws) }
 }

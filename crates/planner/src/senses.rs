@@ -14,9 +14,13 @@ use crate::plan::Item;
 /// Whether a zone's agents can be reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reach {
-    /// Every agent of it was heard lately.
+    /// Every agent of it was heard lately, and sees its control plane.
     Reachable,
-    /// At least one was not: since when, in words. Its zone keeps its last good plan (I6).
+    /// Some were, some were not: since when, in words.
+    Partly(String),
+    /// Not known yet, or its control plane cannot be read: why. It is waited for, and asked nothing that it cannot tell.
+    Unsure(String),
+    /// None was: since when, in words. Its zone keeps its last good plan (I6).
     Unreachable(String),
     /// No agent of it was ever heard: nothing of ours runs there, so nothing is waited for.
     Nobody,
@@ -42,7 +46,11 @@ pub trait Senses {
     /// Whether the item's zone runs it.
     fn runs(&self, item: &Item) -> Runs;
 
-    /// Whether the item's zone, *by its own control plane*, resolves every backend that the item gives weight to (I3).
+    /// The same of those agents that were heard lately.
+    fn runs_where_reached(&self, item: &Item) -> Runs;
+
+    /// Whether the item's zone, *by its own control plane*, resolves every backend that the item gives weight to
+    /// (I3): by the word of every agent that was heard lately.
     ///
     /// # Errors
     /// The first that it does not: what was found, and what to do.

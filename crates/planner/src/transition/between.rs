@@ -2,7 +2,7 @@
 
 use weir_model::{BasisPoints, Protocol};
 
-use crate::plan::{Item, ItemRoute};
+use crate::plan::{Destination, Item, ItemRoute};
 use crate::programmed::Programmed;
 
 /// Whether callers see any difference between the two.
@@ -11,7 +11,7 @@ pub(super) fn moves(from: &Item, to: &Item) -> bool {
 }
 
 /// Whether what changes is the share of requests: not only what stands ready for them.
-pub(super) fn shifts(from: &Item, to: &Item) -> bool {
+pub(crate) fn shifts(from: &Item, to: &Item) -> bool {
     let shares = |item: &Item| -> Vec<_> {
         let route = |route: &ItemRoute| {
             let weights = route.weights.iter().filter(|(_, w)| **w > BasisPoints::ZERO);
@@ -76,7 +76,11 @@ pub(super) fn between(from: &Item, to: &Item, bite: u32, bites: u32) -> Item {
     // A backend that is declared no more is a destination for as long as it has weight.
     for route in &item.routes {
         for name in route.weights.keys() {
-            if let Some(there) = from.destinations.get(name) {
+            if let Some(there) = from
+                .destinations
+                .get(name)
+                .filter(|_| !from.retiring.contains(name))
+            {
                 item.destinations
                     .entry(name.clone())
                     .or_insert_with(|| there.clone());
@@ -150,13 +154,21 @@ fn comparable(from: &Item, to: &Item) -> bool {
             .map(|route| (route.name.clone(), route.matches.clone()))
             .collect()
     };
-    let same_place = |name: &weir_model::BackendName| {
-        let places = from.destinations.get(name).zip(to.destinations.get(name));
-        places.is_none_or(|(from, to)| from.in_kuma() == to.in_kuma())
+    // A name that means another place, or a place under another name, has nothing in between.
+    let same_place = |(name, place): (&weir_model::BackendName, &Destination)| {
+        let mut there = to.destinations.iter().filter(|(other, at)| {
+            let (same_name, same_place) = (*other == name, at.in_kuma() == place.in_kuma());
+            same_name != same_place
+        });
+        there.next().is_none()
     };
+    let mut stays = from
+        .destinations
+        .iter()
+        .filter(|(name, _)| !from.retiring.contains(*name));
     (from.protocol == Protocol::Tcp) == (to.protocol == Protocol::Tcp)
         && from.service == to.service
         && from.port == to.port
         && routes(from) == routes(to)
-        && from.destinations.keys().all(same_place)
+        && stays.all(same_place)
 }

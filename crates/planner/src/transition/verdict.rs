@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use weir_model::{BackendName, BasisPoints, Verify};
 
 use crate::course::Items;
 use crate::facts::Counts;
+use crate::plan::Destination;
 
 /// A share of failures must be above the earlier one by more than this to be bad, in parts of a million: 1 %.
 const MARGIN: f64 = 0.01;
@@ -23,14 +25,23 @@ pub(super) enum Traffic {
     Bad(String),
 }
 
-/// The backends that have more weight somewhere than when this leg began.
+/// The backends that have more weight somewhere than what was in their place when this leg began.
 pub(super) fn gaining(from: &Items, now: &Items) -> BTreeSet<BackendName> {
     let mut gaining = BTreeSet::new();
     for (zone, item) in now {
+        let was = from.get(zone);
+        let place = |name| item.destinations.get(name).map(Destination::in_kuma);
         for (at, route) in item.routes.iter().enumerate() {
             for (name, weight) in &route.weights {
-                let before = from.get(zone).and_then(|from| from.routes.get(at));
-                let before = before.and_then(|route| route.weights.get(name).copied());
+                // By place: a backend that keeps its name and moves gets requests that it never had.
+                let before = was.and_then(|was| {
+                    let route = was.routes.get(at)?;
+                    let same_place = route.weights.keys().find(|old| {
+                        let there = was.destinations.get(*old).map(Destination::in_kuma);
+                        there.is_some() && there == place(name)
+                    });
+                    same_place.and_then(|old| route.weights.get(old).copied())
+                });
                 if *weight > before.unwrap_or(BasisPoints::ZERO) {
                     gaining.insert(name.clone());
                 }
@@ -40,9 +51,10 @@ pub(super) fn gaining(from: &Items, now: &Items) -> BTreeSet<BackendName> {
     gaining
 }
 
-/// Judges the requests since the step was taken: all counters together, and each alone that has enough.
+/// Judges the requests since the step was `taken`: all counters together, and each alone that has enough. A counter that is
+/// new here and began before the step says nothing of it.
 pub(super) fn judge(
-    before: &BTreeMap<String, Counts>,
+    (before, taken): (&BTreeMap<String, Counts>, Timestamp),
     now: &BTreeMap<String, Counts>,
     gaining: &BTreeSet<BackendName>,
     verify: &Verify,
@@ -54,6 +66,9 @@ pub(super) fn judge(
     let mut total = (0_u64, 0_u64);
     for (counter, counts) in now {
         let base = before.get(counter).filter(|base| base.since == counts.since);
+        if base.is_none() && counts.since < taken {
+            continue;
+        }
         let grown = |now: &BTreeMap<BackendName, u64>, base: Option<&BTreeMap<BackendName, u64>>| -> u64 {
             let of = |name: &BackendName| now.get(name).copied().unwrap_or(0);
             let was = |name: &BackendName| base.and_then(|base| base.get(name).copied()).unwrap_or(0);

@@ -23,8 +23,14 @@ pub(crate) struct World {
     pub(crate) runs: BTreeMap<ZoneName, (Arc<Item>, Timestamp)>,
     /// Zones that cannot be reached.
     pub(crate) cut: BTreeSet<ZoneName>,
+    /// Zones whose control plane cannot be read.
+    pub(crate) dark: BTreeSet<ZoneName>,
     /// Backends that no zone resolves.
     pub(crate) dead: BTreeSet<BackendName>,
+    /// Zones that alone do not resolve a backend.
+    pub(crate) blind: BTreeMap<ZoneName, BackendName>,
+    /// The highest generation that agents report.
+    pub(crate) highest: u64,
     pub(crate) counts: BTreeMap<String, Counts>,
     pub(crate) orders: Orders,
     pub(crate) reverts: bool,
@@ -34,12 +40,17 @@ impl Senses for World {
     fn reach(&self, zone: &ZoneName) -> Reach {
         if self.cut.contains(zone) {
             Reach::Unreachable(format!("agent a of {zone}: not connected"))
+        } else if self.dark.contains(zone) {
+            Reach::Unsure(format!("agent a of {zone} cannot read its control plane"))
         } else {
             Reach::Reachable
         }
     }
 
     fn runs(&self, item: &Item) -> Runs {
+        if item.split != checkout() {
+            return Runs::Proven { since: self.now };
+        }
         match self.runs.get(&item.zone) {
             Some((running, since))
                 if running.digest == item.digest && running.generation == item.generation =>
@@ -51,11 +62,16 @@ impl Senses for World {
         }
     }
 
+    fn runs_where_reached(&self, item: &Item) -> Runs {
+        self.runs(item)
+    }
+
     fn resolves(&self, item: &Item) -> Result<(), String> {
+        assert!(!self.dark.contains(&item.zone), "who cannot read is not asked");
         match item
             .weighted()
             .into_iter()
-            .find(|backend| self.dead.contains(*backend))
+            .find(|backend| self.dead.contains(*backend) || self.blind.get(&item.zone) == Some(*backend))
         {
             Some(dead) => Err(format!("backend {dead} is not ready for zone {}", item.zone)),
             None => Ok(()),
@@ -89,7 +105,10 @@ impl World {
             plan: None,
             runs: BTreeMap::new(),
             cut: BTreeSet::new(),
+            dark: BTreeSet::new(),
             dead: BTreeSet::new(),
+            blind: BTreeMap::new(),
+            highest: 0,
             counts: BTreeMap::new(),
             orders: Orders::default(),
             reverts: false,
@@ -107,6 +126,11 @@ impl World {
 
     /// One look of the coordinator; true if it made a plan. Every plan goes through the linter.
     pub(crate) fn look(&mut self) -> (bool, Option<Outlook>) {
+        self.look_at(&checkout())
+    }
+
+    /// The same, and where another split stands.
+    pub(crate) fn look_at(&mut self, name: &SplitName) -> (bool, Option<Outlook>) {
         let commits = [SourceCommit {
             source: main_source(),
             commit: commit(self.commits),
@@ -115,7 +139,7 @@ impl World {
         let inputs = Inputs {
             declaration: &self.declaration,
             commits: &commits,
-            highest: Generation(0),
+            highest: Generation(self.highest),
             parent: parent.as_deref(),
             now: self.now,
         };
@@ -138,13 +162,13 @@ impl World {
             }
             Planned::Refused(why) => panic!("{why:?}"),
         };
-        (new, outlook.remove(&checkout()))
+        (new, outlook.remove(name))
     }
 
     /// The zone takes up what the newest plan says, if it is there and can.
     pub(crate) fn follow(&mut self, zone: &ZoneName) -> bool {
         let Some(item) = self.item(zone) else { return false };
-        if self.cut.contains(zone) {
+        if self.cut.contains(zone) || self.dark.contains(zone) {
             return false;
         }
         let running = self.runs.get(zone).map(|(running, _)| running);

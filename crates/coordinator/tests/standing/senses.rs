@@ -1,0 +1,141 @@
+//! What transitions go by, from the same words: who cannot tell is waited for, and never taken for one that agrees.
+
+use weir_coordinator::senses::{FleetSenses, Proven};
+use weir_planner::{Item, Reach, Runs, Senses as _};
+
+use super::*;
+
+/// The answers of these senses about the item of fra: reach, runs, runs where reached, resolves.
+fn answers(fleet: &Fleet, began: Timestamp) -> (Reach, Runs, Runs, Result<(), String>) {
+    let plan = plan();
+    let item = item(&plan);
+    let proven = Proven::from([((item.split.clone(), item.zone.clone()), (item.generation, at(70)))]);
+    let senses = FleetSenses {
+        sight: Sight {
+            plan: &plan,
+            created: &BTreeMap::new(),
+            fleet,
+            stale: STALE,
+            now: now(),
+        },
+        proven: &proven,
+        began,
+    };
+    (
+        senses.reach(&item.zone),
+        senses.runs(&item),
+        senses.runs_where_reached(&item),
+        senses.resolves(&item),
+    )
+}
+
+fn item(plan: &Plan) -> std::sync::Arc<Item> {
+    let split = &plan.splits[&SplitName::new("checkout").unwrap()];
+    std::sync::Arc::clone(&split.items[&zone("fra")])
+}
+
+/// An agent that proves the item and sees every backend.
+fn good() -> Agent {
+    let plan = plan();
+    let mut agent = agent(fact(&plan));
+    agent.services = services(&plan);
+    agent
+}
+
+fn services(plan: &Plan) -> Vec<ServiceFact> {
+    let item = item(plan);
+    let facts = item.destinations.values().map(|to| ServiceFact {
+        service: to.service.clone(),
+        kuma_zone: to.kuma_zone.clone(),
+        namespace: to.namespace.clone(),
+        ports: BTreeMap::from([(to.port, Some(item.protocol))]),
+        port_names: BTreeMap::new(),
+        state: ServiceState::Available,
+    });
+    facts.collect()
+}
+
+fn silent(mut agent: Agent) -> Agent {
+    agent.heard_at = Some(at(80));
+    agent.looked_at = Some(at(80));
+    agent.connected = false;
+    agent
+}
+
+#[test]
+fn who_cannot_tell_is_waited_for() {
+    let long_ago = at(0);
+    let proven = Runs::Proven { since: at(70) };
+    let nobody = Fleet::default();
+    assert_eq!(answers(&nobody, long_ago).0, Reach::Nobody);
+
+    let all = fleet([("fra-1", good()), ("fra-2", good())]);
+    let expected = (Reach::Reachable, proven.clone(), proven.clone(), Ok(()));
+    assert_eq!(answers(&all, long_ago), expected);
+
+    // Silent: what it said last still counts for what runs, its control plane is asked nothing.
+    let words = "not connected for 20 s; what is shown is old";
+    let mut dead = silent(good());
+    dead.services.clear();
+    let one = fleet([("fra-1", good()), ("fra-2", dead.clone())]);
+    let expected = (
+        Reach::Partly(format!("agent fra-2: {words}")),
+        proven.clone(),
+        proven.clone(),
+        Ok(()),
+    );
+    assert_eq!(answers(&one, long_ago), expected);
+    let none = fleet([("fra-1", dead)]);
+    assert_eq!(
+        answers(&none, long_ago).0,
+        Reach::Unreachable(format!("agent fra-1: {words}"))
+    );
+
+    // Silent, and it never proved this: the others did.
+    let mut behind = silent(good());
+    behind.items.clear();
+    let one = fleet([("fra-1", good()), ("fra-2", behind)]);
+    let (_, runs, reached, _) = answers(&one, long_ago);
+    assert!(
+        matches!(&runs, Runs::Not(why) if why.starts_with("agent fra-2")),
+        "{runs:?}"
+    );
+    assert_eq!(reached, proven);
+
+    // Heard, and blind: nobody is to take the zone for one that is away, or for one that resolves.
+    let mut blind = good();
+    blind.unreadable = Some("connection refused".to_owned());
+    let one = fleet([("fra-1", good()), ("fra-2", blind)]);
+    let why = "agent fra-2 cannot read its control plane: connection refused";
+    assert_eq!(answers(&one, long_ago).0, Reach::Unsure(why.to_owned()));
+
+    // One that sees a backend less than the others.
+    let mut lacks = good();
+    lacks.services.pop();
+    let one = fleet([("fra-1", good()), ("fra-2", lacks)]);
+    assert!(answers(&one, long_ago).3.is_err());
+}
+
+/// After a start, who was heard before it may only not have had the time: its zone neither rests nor goes on. That has an
+/// end, or a host that is gone would hold everything for ever.
+#[test]
+fn nothing_that_was_heard_before_a_start_moves_anything() {
+    let yet = "agent fra-2 was not heard yet since the coordinator started";
+    let mut before = good();
+    before.heard_at = Some(at(90));
+    let both = fleet([("fra-1", good()), ("fra-2", before)]);
+    let (reach, runs, reached, _) = answers(&both, at(95));
+    assert_eq!(reach, Reach::Unsure(yet.to_owned()));
+    assert_eq!(runs, Runs::Not(yet.to_owned()));
+    assert_eq!(reached, Runs::Not(yet.to_owned()));
+
+    let mut never = good();
+    never.heard_at = None;
+    let both = fleet([("fra-1", good()), ("fra-2", never)]);
+    assert_eq!(answers(&both, at(95)).0, Reach::Unsure(yet.to_owned()));
+    assert_eq!(
+        answers(&both, at(50)).0,
+        Reach::Partly("agent fra-2: is connected and has not reported yet".to_owned()),
+        "once the time for it is over, it is silent like any other"
+    );
+}

@@ -1,0 +1,365 @@
+//! What is the same for all splits of one plan, and how items follow from it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use weir_model::{
+    BackendName, CommitId, Declaration, DnsLabel, FederationName, MeshName, SourceCommit, SourceName, Split,
+    SplitName, ZoneName, sabotaged,
+};
+
+use super::{DRAIN, Inputs, Work, routes, waiting};
+use crate::canonical;
+use crate::course::Items;
+use crate::outlook::Outlook;
+use crate::plan::{Destination, Digest, Generation, Item, Plan, SplitPlan};
+use crate::precedence;
+use crate::programmed::Programmed;
+use crate::prune;
+use crate::refusal::{Flaw, Refusal};
+use crate::retire::{self, Services};
+use crate::transition::{self, Transit};
+
+/// What the parent has for a split: under its name, and for its service under another name.
+#[derive(Clone, Copy)]
+pub(super) struct Past<'a> {
+    pub(super) split: Option<&'a SplitPlan>,
+    pub(super) service: Option<&'a SplitPlan>,
+}
+
+impl Past<'_> {
+    /// The split that is declared no more, and whose service this one takes over.
+    pub(super) fn heir_of(&self, declared: &BTreeMap<SplitName, Arc<Split>>) -> Option<&SplitName> {
+        let item = self.service?.items.values().next()?;
+        (!declared.contains_key(&item.split)).then_some(&item.split)
+    }
+
+    /// Whether it does so with other shares.
+    pub(super) fn shifts_to(&self, wanted: &BTreeMap<ZoneName, Item>) -> bool {
+        let items = self.service.into_iter().flat_map(|split| &split.items);
+        let mut both = items.filter_map(|(zone, was)| Some((was, wanted.get(zone)?)));
+        both.any(|(was, is)| transition::shifts(was, is))
+    }
+}
+
+/// What is the same for all splits of one plan.
+pub(super) struct Whole<'a> {
+    pub(super) federation: &'a FederationName,
+    pub(super) mesh: &'a MeshName,
+    pub(super) zones: BTreeMap<ZoneName, DnsLabel>,
+    pub(super) zones_digest: Digest,
+    pub(super) commits: BTreeMap<&'a SourceName, &'a CommitId>,
+    pub(super) generation: Generation,
+    pub(super) parent: Option<&'a Plan>,
+    pub(super) past: Services<'a>,
+    /// An agent has seen a generation above the parent's.
+    pub(super) unknown_history: bool,
+    pub(super) now: Timestamp,
+}
+
+impl<'a> Whole<'a> {
+    /// `known`: the declaration was planned before, so what it takes away was looked at then.
+    pub(super) fn new(inputs: Inputs<'a>, known: bool) -> Result<Self, Vec<Refusal>> {
+        let Some(federation) = &inputs.declaration.federation else {
+            return Err(vec![Refusal::NoFederation]);
+        };
+        let mut reasons = Vec::new();
+        if let Some(parent) = inputs.parent
+            && parent.federation != federation.name
+        {
+            reasons.push(Refusal::FederationRenamed {
+                was: parent.federation.clone(),
+                is: federation.name.clone(),
+            });
+        }
+        if let Some(parent) = inputs.parent
+            && parent.mesh != federation.mesh
+            && !parent.splits.is_empty()
+        {
+            reasons.push(Refusal::MeshChanged {
+                was: parent.mesh.clone(),
+                is: federation.mesh.clone(),
+                splits: parent.splits.len(),
+            });
+        }
+        reasons.extend(
+            inputs
+                .parent
+                // Agents run plans that came after this one and that are lost: what they took away is not taken away now.
+                .filter(|parent| !known && inputs.highest <= parent.generation)
+                .and_then(|parent| prune::of_plan(parent, inputs.declaration)),
+        );
+        let mut commits = BTreeMap::new();
+        for of in inputs.commits {
+            let other = commits.insert(&of.source, &of.commit);
+            if other.is_some_and(|other| *other != of.commit) {
+                reasons.push(Refusal::TwoCommits(of.source.clone()));
+            }
+        }
+        let mut zones = BTreeMap::new();
+        let mut in_kuma: BTreeMap<&DnsLabel, &ZoneName> = BTreeMap::new();
+        for (name, zone) in &inputs.declaration.zones {
+            if let Some(first) = in_kuma.insert(&zone.kuma_zone, name) {
+                reasons.push(Refusal::SameKumaZone {
+                    kuma_zone: zone.kuma_zone.clone(),
+                    first: first.clone(),
+                    second: name.clone(),
+                });
+            }
+            zones.insert(name.clone(), zone.kuma_zone.clone());
+        }
+        let known = inputs.parent.map_or(Generation(0), |parent| parent.generation);
+        let last = known.max(inputs.highest);
+        let generation = last.0.checked_add(1).map(Generation);
+        let Some(generation) = generation.filter(|_| reasons.is_empty()) else {
+            if generation.is_none() {
+                reasons.push(Refusal::NoGenerationLeft(last));
+            }
+            return Err(reasons);
+        };
+        Ok(Self {
+            federation: &federation.name,
+            mesh: &federation.mesh,
+            zones_digest: canonical::zones_digest(&zones),
+            zones,
+            commits,
+            generation,
+            parent: inputs.parent,
+            past: Services::new(inputs.parent),
+            unknown_history: inputs.parent.is_some() && inputs.highest > known,
+            now: inputs.now,
+        })
+    }
+
+    /// Whether something changed that stands in no split.
+    pub(super) fn changed(&self) -> bool {
+        self.parent.is_none_or(|parent| {
+            self.unknown_history || parent.mesh != *self.mesh || parent.zones != self.zones
+        })
+    }
+
+    pub(super) fn commits(&self) -> Vec<SourceCommit> {
+        let sorted = self.commits.iter();
+        sorted
+            .map(|(source, commit)| SourceCommit {
+                source: (*source).clone(),
+                commit: (*commit).clone(),
+            })
+            .collect()
+    }
+
+    /// What is declared, for each zone: not sealed yet.
+    pub(super) fn wanted(&self, split: &Split) -> Result<BTreeMap<ZoneName, Item>, Vec<Refusal>> {
+        let refuse = |flaw| Refusal::Flaw {
+            split: split.name.clone(),
+            flaw,
+        };
+        let Some(commit) = self.commits.get(&split.place.source) else {
+            return Err(vec![Refusal::NoCommit {
+                split: split.name.clone(),
+                origin: split.place.source.clone(),
+            }]);
+        };
+        let routes = precedence::routes(split);
+        let destinations = self
+            .destinations(split)
+            .and_then(|destinations| {
+                routes::check(split, &routes)?;
+                Ok(destinations)
+            })
+            .map_err(|flaws| flaws.into_iter().map(refuse).collect::<Vec<_>>())?;
+        let anchor = canonical::anchor(self.federation, &split.name);
+        let wanted = self.zones.iter().map(|(zone, kuma_zone)| {
+            let item = Item {
+                split: split.name.clone(),
+                zone: zone.clone(),
+                kuma_zone: kuma_zone.clone(),
+                mesh: self.mesh.clone(),
+                service: split.service.clone(),
+                port: split.port,
+                port_names: split.port_names.clone(),
+                protocol: split.protocol,
+                destinations: destinations.clone(),
+                retiring: [].into(),
+                routes: routes.clone(),
+                anchor: anchor.clone(),
+                generation: self.generation,
+                commit: (*commit).clone(),
+                digest: Digest([0; 32]),
+            };
+            (zone.clone(), item)
+        });
+        Ok(wanted.collect())
+    }
+
+    /// All zones at once: what nothing was in force of, or where nobody moves splits step by step.
+    pub(super) fn at_once(
+        &self,
+        digest: Digest,
+        wanted: BTreeMap<ZoneName, Item>,
+        past: Past<'_>,
+        work: &mut Work,
+    ) -> SplitPlan {
+        let items: Items = wanted
+            .into_iter()
+            .map(|(zone, wanted)| (zone, self.item_after(wanted, past, work)))
+            .collect();
+        let mut planned = SplitPlan {
+            digest,
+            root: Digest([0; 32]),
+            items,
+            course: None,
+        };
+        planned.root = canonical::split_root(&planned);
+        planned
+    }
+
+    /// The same content under this plan's generation.
+    pub(super) fn rewritten(&self, before: &SplitPlan) -> SplitPlan {
+        let mut planned = before.clone();
+        planned.items.retain(|zone, _| self.zones.contains_key(zone));
+        for item in planned.items.values_mut() {
+            Arc::make_mut(item).generation = self.generation;
+        }
+        planned.root = canonical::split_root(&planned);
+        planned
+    }
+
+    /// What has to wait, without zones that take part no more.
+    pub(super) fn within_zones(&self, before: &Arc<SplitPlan>) -> Arc<SplitPlan> {
+        if before.items.keys().all(|zone| self.zones.contains_key(zone)) {
+            return Arc::clone(before);
+        }
+        let mut kept = SplitPlan::clone(before);
+        kept.items.retain(|zone, _| self.zones.contains_key(zone));
+        kept.root = canonical::split_root(&kept);
+        Arc::new(kept)
+    }
+
+    /// Why nothing of the federation moves now.
+    pub(super) fn frozen(
+        &self,
+        declaration: &Declaration,
+        transit: Transit<'_>,
+    ) -> Option<(String, Option<Timestamp>)> {
+        if let Some(why) = &transit.orders.all_frozen {
+            return Some((format!("all splits are frozen: {why}"), None));
+        }
+        let federation = declaration.federation.as_ref()?;
+        transition::frozen("the federation", federation.freeze.at(self.now))
+    }
+
+    /// Why a split of which nothing is in force has to wait, if it has to.
+    pub(super) fn waits(
+        &self,
+        frozen: &Option<(String, Option<Timestamp>)>,
+        split: &Split,
+        transit: Transit<'_>,
+        now: Timestamp,
+    ) -> Option<Outlook> {
+        if transit.reverts {
+            return None;
+        }
+        let order = transit.orders.frozen.get(&split.name);
+        let order = order.map(|why| (format!("split {} is frozen: {why}", split.name), None));
+        let own = || transition::frozen(&format!("split {}", split.name), split.freeze.at(now));
+        let (why, until) = frozen.clone().or(order).or_else(own)?;
+        Some(waiting::at_the_door(
+            &why,
+            until,
+            "it comes into force after that",
+        ))
+    }
+
+    /// The item that follows what the parent has for its zone.
+    pub(super) fn item_after(&self, wanted: Item, past: Past<'_>, work: &mut Work) -> Arc<Item> {
+        let zone = wanted.zone.clone();
+        self.item(
+            wanted,
+            past.split.and_then(|split| split.items.get(&zone)),
+            past.service.and_then(|split| split.items.get(&zone)),
+            work,
+        )
+    }
+
+    /// The item that follows `before`: that one itself if it already says what is wanted. `displaced` is another split's
+    /// item for the same service, which this one takes over from.
+    fn item(
+        &self,
+        mut wanted: Item,
+        before: Option<&Arc<Item>>,
+        displaced: Option<&Arc<Item>>,
+        work: &mut Work,
+    ) -> Arc<Item> {
+        wanted.generation = self.generation;
+        if let Some(displaced) = displaced {
+            wanted = if self.drained() {
+                retire::releasing_drained(wanted, displaced)
+            } else {
+                retire::keeping_all(wanted, displaced)
+            };
+        }
+        let Some(before) = before else {
+            work.items_made += 1;
+            return Arc::new(sealed(wanted));
+        };
+        let same = sealed(retire::keeping_all(wanted.clone(), before));
+        if (same.digest == before.digest && !self.unknown_history) || sabotaged("keep-old-items") {
+            work.items_kept += 1;
+            return Arc::clone(before);
+        }
+        work.items_made += 1;
+        // letting go of a cluster is a change of the listener, so it waits for one that happens anyway
+        if self.drained() && Programmed::of(&same) != Programmed::of(before) {
+            Arc::new(sealed(retire::releasing_drained(wanted, before)))
+        } else {
+            Arc::new(same)
+        }
+    }
+
+    /// Whether every caller that follows the parent has followed it by now.
+    fn drained(&self) -> bool {
+        self.parent
+            .is_some_and(|parent| self.now.duration_since(parent.created) >= DRAIN)
+    }
+
+    fn destinations(&self, split: &Split) -> Result<BTreeMap<BackendName, Destination>, Vec<Flaw>> {
+        let mut flaws = Vec::new();
+        let mut destinations = BTreeMap::new();
+        let mut places: BTreeMap<Destination, &BackendName> = BTreeMap::new();
+        for (name, backend) in &split.backends {
+            let Some(kuma_zone) = self.zones.get(&backend.zone) else {
+                flaws.push(Flaw::UnknownZone {
+                    backend: name.clone(),
+                    zone: backend.zone.clone(),
+                });
+                continue;
+            };
+            let destination = Destination {
+                zone: backend.zone.clone(),
+                kuma_zone: kuma_zone.clone(),
+                namespace: backend.namespace.clone(),
+                service: split.service.clone(),
+                port: split.port,
+            };
+            if let Some(first) = places.insert(destination.clone(), name) {
+                flaws.push(Flaw::SameDestination {
+                    first: first.clone(),
+                    second: name.clone(),
+                });
+            }
+            destinations.insert(name.clone(), destination);
+        }
+        if flaws.is_empty() {
+            Ok(destinations)
+        } else {
+            Err(flaws)
+        }
+    }
+}
+
+fn sealed(mut item: Item) -> Item {
+    item.digest = canonical::item_digest(&item);
+    item
+}

@@ -1,0 +1,126 @@
+//! Every way back: to where a split rested, by a commit, by an abort, by a verdict; and to where all zones are alike.
+
+use weir_model::sabotaged;
+
+use super::gates::Gate;
+use super::{Make, Next, Turn, between, quarantined, returning};
+use crate::course::{Course, Items, Leg, Motion, Quarantine};
+use crate::plan::{Digest, SplitPlan};
+
+impl Turn<'_> {
+    /// Why what is declared is a way back, if it is one. What the split was last brought back from is none, though the commit
+    /// takes back the one before it: to try again what failed is a shift like any other.
+    pub(super) fn goes_back(&self, course: &Course) -> Option<&'static str> {
+        if sabotaged("revert-in-waves") {
+            return None;
+        }
+        let rested = Self::shape_of(self.origin(course));
+        if rested == Some(self.shape) || course.previous.contains(&self.shape) {
+            return Some("what is declared is what it rested on before");
+        }
+        let again = course.left == Some(self.shape);
+        (self.transit.reverts && !again).then_some("the commit takes back the one before it")
+    }
+
+    /// What is turned away from by going elsewhere now.
+    pub(super) fn leaves(&self, course: &Course) -> Option<Digest> {
+        let quarantine = course.quarantine.as_ref().map(|quarantine| quarantine.shape);
+        let motion = course.motion.as_ref().map(|motion| motion.to);
+        quarantine
+            .or(motion)
+            .or_else(|| Self::shape_of(&self.before.items))
+    }
+
+    /// Another commit while the waves of a bite are under way: zones are one bite apart, and one more step of some would make
+    /// it two (I5). So first all go where the later waves still are, which every zone has proven before. None if all
+    /// are told the same already.
+    pub(super) fn shared(&self, course: &Course, make: &mut Make<'_>) -> Option<Next> {
+        let motion = course.motion.as_ref()?;
+        let Leg::Shift { .. } = &motion.leg else {
+            return None;
+        };
+        let items = &self.before.items;
+        // Who was told last in this bite has the newest item, whatever waves are called by now.
+        let behind = items.values().min_by_key(|item| item.generation)?;
+        if !items.values().any(|item| between::shifts(item, behind)) {
+            return None;
+        }
+        let why = "another commit came while zones were apart: all go where the later waves still are, and on from there";
+        let items = items.keys().filter(|zone| self.wanted.contains_key(*zone));
+        let items = items
+            .map(|zone| (zone.clone(), make(self.for_zone(zone, behind))))
+            .collect();
+        let next = self.moved(course, items, Leg::Return { why: why.to_owned() }, motion.to);
+        let course = next.course.unwrap_or_default();
+        Some((
+            Some(self.nobodys_plan(next.items, course)),
+            Some(returning(why, Vec::new())),
+        ))
+    }
+
+    /// Back to where the split last rested, everywhere at once; what is declared is not gone towards any more.
+    pub(super) fn go_back(&self, course: &Course, why: &str, make: &mut Make<'_>) -> Next {
+        let quarantine = Quarantine {
+            shape: self.shape,
+            why: why.to_owned(),
+            at: self.now,
+        };
+        let items = self.in_all_zones(self.origin(course), make);
+        let to = Self::shape_of(self.origin(course)).unwrap_or(self.shape);
+        let next = self.moved(course, items, Leg::Return { why: why.to_owned() }, to);
+        let (items, mut next) = (next.items, next.course.unwrap_or_default());
+        next.left = Some(self.shape);
+        next.quarantine = Some(quarantine.clone());
+        let outlook = if course.motion.is_some() {
+            returning(why, Vec::new())
+        } else {
+            next.motion = None; // nothing had moved
+            quarantined(&quarantine)
+        };
+        (Some(self.plan(items, next)), Some(outlook))
+    }
+
+    /// Another look at a way back: it ends when every zone proves it.
+    pub(super) fn watch_return(&self, course: &Course, motion: &Motion, make: &mut Make<'_>) -> Next {
+        let why = match &motion.leg {
+            Leg::Return { why } => why.as_str(),
+            Leg::Shift { .. } => "what is declared is quarantined",
+        };
+        if let Gate::Waits(waits) = self.all_run(&self.before.items) {
+            let mut outlook = returning(why, waits);
+            outlook.since = Some(motion.since);
+            return (None, Some(outlook));
+        }
+        let mut next = course.clone();
+        next.motion = None;
+        let outlook = next.quarantine.as_ref().map(quarantined);
+        let items = self.in_all_zones(&self.before.items, make);
+        (Some(self.plan(items, next)), outlook)
+    }
+
+    /// A split that stays back, where zones came or went: what it rests on, for the zones that there are now.
+    pub(super) fn in_new_zones(&self, course: &Course, make: &mut Make<'_>) -> Option<SplitPlan> {
+        (self.digest != self.before.digest).then(|| {
+            let items = self.in_all_zones(&self.before.items, make);
+            self.plan(items, course.clone())
+        })
+    }
+
+    /// A quarantine that was ended, where the way there has to wait.
+    pub(super) fn released(&self, course: &Course) -> SplitPlan {
+        let mut next = course.clone();
+        next.quarantine = None;
+        self.nobodys_plan(self.before.items.clone(), next)
+    }
+
+    /// These items, and what they say for every zone that has none of them.
+    fn in_all_zones(&self, items: &Items, make: &mut Make<'_>) -> Items {
+        let zones = self.wanted.keys();
+        zones
+            .filter_map(|zone| {
+                let item = items.get(zone).or_else(|| items.values().next())?;
+                Some((zone.clone(), make(self.for_zone(zone, item))))
+            })
+            .collect()
+    }
+}

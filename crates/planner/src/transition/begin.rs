@@ -1,0 +1,116 @@
+//! A declaration that is not the one that the split plan was made from.
+
+use std::collections::BTreeMap;
+
+use super::gates::Gate;
+use super::onward::Step;
+use super::{Make, Next, Turn, between, returning, wait};
+use crate::course::{Course, Items, Leg, Motion};
+use crate::outlook::{Outlook, Phase};
+use crate::plan::SplitPlan;
+
+impl Turn<'_> {
+    /// The first step towards it, or what that waits for.
+    pub(super) fn begin(&self, course: &Course, make: &mut Make<'_>) -> Next {
+        let before = self.before;
+        let finals: Items = self
+            .wanted
+            .iter()
+            .map(|(zone, wanted)| (zone.clone(), make(wanted.clone())))
+            .collect();
+        let mut moving = finals
+            .iter()
+            .filter_map(|(zone, item)| Some((before.items.get(zone)?, item)));
+        if !moving.any(|(was, is)| between::shifts(was, is)) {
+            return (Some(self.at_once(course, finals)), None);
+        }
+        if let Some(why) = self.goes_back(course) {
+            let mut next = self.moved(course, finals, Leg::Return { why: why.to_owned() }, self.shape);
+            if let Some(next) = &mut next.course {
+                next.left = self.leaves(course);
+                if let Some(at) = course.previous.iter().position(|shape| *shape == self.shape) {
+                    next.previous.truncate(at);
+                }
+            }
+            next.root = crate::canonical::split_root(&next);
+            return (Some(next), Some(returning(why, Vec::new())));
+        }
+        if let Some(shared) = self.shared(course, make) {
+            return shared;
+        }
+        let bites = finals
+            .iter()
+            .filter_map(|(zone, item)| {
+                let from = before.items.get(zone)?;
+                Some(between::bites(from, item, self.split.transition.max_step))
+            })
+            .max()
+            .unwrap_or(1);
+        let waves = self.waves(&before.items);
+        let outlook = |phase, waits, next: &str| Outlook {
+            declared: BTreeMap::new(),
+            phase,
+            bite: 0,
+            bites,
+            wave: None,
+            waves: waves.clone(),
+            waits,
+            next: next.to_owned(),
+            since: None,
+            until: None,
+        };
+        let Some(first) = waves.first().copied() else {
+            return (Some(self.at_once(course, finals)), None);
+        };
+        if let Gate::Waits(waits) = self.in_step(&before.items) {
+            let next = "the first step is taken when every zone runs what it was last told";
+            return (None, Some(outlook(Phase::Shift, waits, next)));
+        }
+        if let Some((why, until)) = self.frozen_for(&[first]) {
+            let next = "the first step is taken after that";
+            let mut frozen = outlook(Phase::Frozen, vec![wait(why)], next);
+            frozen.until = until;
+            return (None, Some(frozen));
+        }
+        match self.step(&before.items, (1, bites), first, make) {
+            Err(waits) => {
+                let next = "nothing has moved; the first step is taken when every zone can follow";
+                (None, Some(outlook(Phase::Held, waits, next)))
+            }
+            Ok(Step { bite, wave, items }) => {
+                let next = self.moved(course, items, Leg::Shift { bites, bite, wave }, self.shape);
+                let follows = waves.iter().copied().find(|next| *next > wave);
+                let mut outlook = outlook(Phase::Shift, Vec::new(), &self.what_next(bite, bites, follows));
+                outlook.bite = bite;
+                outlook.wave = Some(wave);
+                outlook.since = Some(self.now);
+                (Some(next), Some(outlook))
+            }
+        }
+    }
+
+    /// No share changes, so there is nothing to be careful about: what stands ready for requests, names of ports, zones, ...
+    fn at_once(&self, course: &Course, items: Items) -> SplitPlan {
+        let mut next = course.clone();
+        if let Some(quarantine) = next.quarantine.take() {
+            next.left = Some(quarantine.shape);
+        }
+        next.motion = course.motion.as_ref().map(|motion| Motion {
+            origin: motion.origin.clone(),
+            from: items.clone(),
+            to: self.shape,
+            // in mid-way, and that is what is declared now: it rests here as soon as every zone proves it
+            leg: match &motion.leg {
+                Leg::Return { why } => Leg::Return { why: why.clone() },
+                Leg::Shift { .. } => Leg::Shift {
+                    bites: 1,
+                    bite: 1,
+                    wave: u32::MAX,
+                },
+            },
+            since: self.now,
+            counted: self.transit.senses.counts(&self.split.name),
+        });
+        self.plan(items, next)
+    }
+}

@@ -1,0 +1,153 @@
+//! What a transition waits for.
+
+use jiff::Timestamp;
+use weir_model::{ZoneName, sabotaged};
+
+use super::{Turn, frozen};
+use crate::course::Items;
+use crate::outlook::Wait;
+use crate::plan::Item;
+use crate::senses::{Reach, Runs};
+
+/// Whether what was found lets a transition go on.
+pub(super) enum Gate {
+    Open {
+        /// Since when all that is waited for is so.
+        since: Timestamp,
+    },
+    Waits(Vec<Wait>),
+}
+
+impl Turn<'_> {
+    /// Whether every zone runs what it was last told, those that cannot be reached included: only then are zones no more
+    /// than one bite apart after the next (I5).
+    ///
+    /// A zone that cannot resolve what it was told will not run it, however long one waits: it does not keep the others from
+    /// going where it can follow.
+    pub(super) fn in_step(&self, items: &Items) -> Gate {
+        if sabotaged("skip-proof") {
+            return Gate::Open {
+                since: Timestamp::MIN,
+            };
+        }
+        self.gate(items, |item| {
+            let stuck = || self.transit.senses.resolves(item).is_err();
+            match self.transit.senses.reach(&item.zone) {
+                Reach::Reachable if stuck() => None,
+                reach => self.told_of(reach, item),
+            }
+        })
+    }
+
+    /// Whether every zone runs what it was told: what a transition ends with.
+    pub(super) fn all_run(&self, items: &Items) -> Gate {
+        self.gate(items, |item| {
+            self.told_of(self.transit.senses.reach(&item.zone), item)
+        })
+    }
+
+    /// Whether every zone of these that can be reached runs what it was told, as far as it can be reached.
+    pub(super) fn reached_run(&self, items: &Items, among: impl Fn(&ZoneName) -> bool) -> Gate {
+        self.gate(items, |item| {
+            if !among(&item.zone) {
+                return None;
+            }
+            match self.transit.senses.reach(&item.zone) {
+                Reach::Nobody | Reach::Unreachable(_) => None,
+                Reach::Partly(_) => Some(self.transit.senses.runs_where_reached(item)),
+                Reach::Unsure(why) => Some(Runs::Not(why)),
+                Reach::Reachable => Some(self.transit.senses.runs(item)),
+            }
+        })
+    }
+
+    /// The zones that cannot follow to this bite, by their own control planes (I3), and whether that is so of every zone
+    /// there is.
+    pub(super) fn unready<'a>(&self, items: impl Iterator<Item = &'a Item>) -> (Vec<Wait>, bool) {
+        let mut waits = Vec::new();
+        let mut all = true;
+        for item in items.filter(|item| !self.detached(&item.zone)) {
+            let why = match self.transit.senses.reach(&item.zone) {
+                Reach::Nobody => continue,
+                Reach::Unreachable(_) => {
+                    all = false;
+                    continue;
+                }
+                Reach::Unsure(why) => {
+                    all = false;
+                    Err(why)
+                }
+                Reach::Partly(_) => {
+                    all = false;
+                    self.transit.senses.resolves(item)
+                }
+                Reach::Reachable => self.transit.senses.resolves(item),
+            };
+            match why {
+                Ok(()) => all = false,
+                Err(why) => waits.push(Wait {
+                    zone: Some(item.zone.clone()),
+                    why,
+                }),
+            }
+        }
+        (waits, all)
+    }
+
+    /// What a zone says of an item, with why it says nothing newer; none if nobody there is to be asked.
+    fn told_of(&self, reach: Reach, item: &Item) -> Option<Runs> {
+        let runs = self.transit.senses.runs(item);
+        match (reach, runs) {
+            (Reach::Nobody, _) => None,
+            // what was proven before is not known any more
+            (Reach::Unsure(why), _) => Some(Runs::Not(why)),
+            (Reach::Unreachable(away) | Reach::Partly(away), Runs::Not(_)) => Some(Runs::Not(format!(
+                "{away}; it keeps its last good plan, and the others go no further than one step beyond it. Bring it back, or \
+                 declare `state: detached` on the zone"
+            ))),
+            (_, runs) => Some(runs),
+        }
+    }
+
+    fn gate(&self, items: &Items, of: impl Fn(&Item) -> Option<Runs>) -> Gate {
+        let mut since = Timestamp::MIN;
+        let mut waits = Vec::new();
+        for (zone, item) in items {
+            if self.detached(zone) || !self.wanted.contains_key(zone) {
+                continue;
+            }
+            match of(item) {
+                None => {}
+                Some(Runs::Proven { since: at }) => since = since.max(at),
+                Some(Runs::Not(why)) => waits.push(Wait {
+                    zone: Some(zone.clone()),
+                    why,
+                }),
+            }
+        }
+        if waits.is_empty() {
+            Gate::Open { since }
+        } else {
+            Gate::Waits(waits)
+        }
+    }
+
+    /// Why the zones of these waves may not be moved now, and until when.
+    pub(super) fn frozen_for(&self, waves: &[u32]) -> Option<(String, Option<Timestamp>)> {
+        if let Some(frozen) = &self.frozen {
+            return Some(frozen.clone());
+        }
+        let name = &self.split.name;
+        if let Some(why) = self.transit.orders.frozen.get(name) {
+            return Some((format!("split {name} is frozen: {why}"), None));
+        }
+        if let Some(found) = frozen(&format!("split {name}"), self.split.freeze.at(self.now)) {
+            return Some(found);
+        }
+        let mut zones = self
+            .zones
+            .values()
+            .filter(|zone| waves.contains(&zone.wave) && self.wanted.contains_key(&zone.name));
+        zones.find_map(|zone| frozen(&format!("zone {}", zone.name), zone.freeze.at(self.now)))
+    }
+}

@@ -1,0 +1,235 @@
+//! The next step of a shift.
+
+use std::collections::BTreeMap;
+
+use weir_model::{Insufficient, ZoneName};
+
+use super::gates::Gate;
+use super::verdict::{self, Traffic};
+use super::{Make, Next, REMEMBERED, Turn, between, later, wait};
+use crate::course::{Course, Items, Leg, Motion};
+use crate::outlook::{Outlook, Phase, Wait};
+use crate::plan::{Item, SplitPlan};
+use crate::senses::Reach;
+
+/// A step that may be taken.
+pub(super) struct Step {
+    pub(super) bite: u32,
+    pub(super) wave: u32,
+    pub(super) items: Items,
+}
+
+impl Turn<'_> {
+    /// Another look at a shift.
+    pub(super) fn go_on(
+        &self,
+        course: &Course,
+        motion: &Motion,
+        (bites, bite, wave): (u32, u32, u32),
+        make: &mut Make<'_>,
+    ) -> Next {
+        let items = &self.before.items;
+        let waves = self.waves(&motion.from);
+        // Who has not been told this bite follows from the items, whatever waves were called when it began.
+        let here = self.at(&motion.from, (bite, bites));
+        let behind = |zone: &ZoneName| {
+            let (is, should) = (items.get(zone), here.get(zone));
+            is.zip(should)
+                .is_some_and(|(is, should)| between::shifts(is, should))
+        };
+        let next_wave = here
+            .keys()
+            .filter(|zone| behind(zone))
+            .map(|zone| self.wave(zone))
+            .min();
+        let what_next = self.what_next(bite, bites, next_wave);
+        let outlook = |phase, waits, next: String, until| Outlook {
+            declared: BTreeMap::new(),
+            phase,
+            bite,
+            bites,
+            wave: Some(wave).filter(|wave| *wave != u32::MAX),
+            waves: waves.clone(),
+            waits,
+            next,
+            since: Some(motion.since),
+            until,
+        };
+        let stay = |phase, waits, next: String, until| (None, Some(outlook(phase, waits, next, until)));
+        let traffic = self.traffic(motion);
+        if let Traffic::Bad(why) = &traffic {
+            return self.go_back(course, &format!("traffic got worse: {why}"), make);
+        }
+
+        let (next_bite, next_wave) = if let Some(next) = next_wave {
+            if let Gate::Waits(waits) = self.reached_run(items, |zone| !behind(zone)) {
+                return stay(Phase::Shift, waits, what_next, None);
+            }
+            (bite, next)
+        } else {
+            let last = bite >= bites;
+            let gate = if last {
+                self.all_run(items)
+            } else {
+                self.in_step(items)
+            };
+            let since = match gate {
+                Gate::Waits(waits) => return stay(self.phase_of(&waits), waits, what_next, None),
+                Gate::Open { since } => since.max(motion.since),
+            };
+            if let Traffic::Little { seen, of } = traffic {
+                let verify = &self.split.transition.verify;
+                let until = later(since, verify.within);
+                let why = format!("insufficient data: {seen} of {of} requests to what gained weight so far");
+                if self.now < until {
+                    return stay(Phase::Verify, vec![wait(why)], what_next, Some(until));
+                }
+                if verify.insufficient == Insufficient::Hold {
+                    let why = format!(
+                        "{why}, and `insufficient: hold` is declared; send more requests, or commit `proceed`"
+                    );
+                    return stay(Phase::Held, vec![wait(why)], what_next, None);
+                }
+            }
+            let Some(first) = waves.first().copied().filter(|_| !last) else {
+                return (Some(self.rest(course, make)), None);
+            };
+            let until = later(since, self.split.transition.bake);
+            if self.now < until {
+                return stay(Phase::Bake, Vec::new(), what_next, Some(until));
+            }
+            (bite + 1, first)
+        };
+        if let Some((why, until)) = self.frozen_for(&[next_wave]) {
+            return stay(Phase::Frozen, vec![wait(why)], what_next, until);
+        }
+        match self.step(&motion.from, (next_bite, bites), next_wave, make) {
+            Err(waits) => {
+                let next = "the next step is taken when every zone can follow".to_owned();
+                stay(Phase::Held, waits, next, None)
+            }
+            Ok(Step { bite, wave, items }) => {
+                let next = self.moved(course, items, Leg::Shift { bites, bite, wave }, motion.to);
+                let (items, mut course) = (next.items, next.course.unwrap_or_default());
+                if let Some(to) = &mut course.motion {
+                    to.from.clone_from(&motion.from);
+                }
+                let follows = waves.iter().copied().find(|next| *next > wave);
+                let next = self.what_next(bite, bites, follows);
+                let mut outlook = outlook(Phase::Shift, Vec::new(), next, None);
+                outlook.bite = bite;
+                outlook.wave = Some(wave);
+                outlook.since = Some(self.now);
+                (Some(self.plan(items, course)), Some(outlook))
+            }
+        }
+    }
+
+    /// What counted traffic says of the position.
+    fn traffic(&self, motion: &Motion) -> Traffic {
+        let gaining = verdict::gaining(&motion.from, &self.before.items);
+        if gaining.is_empty() {
+            return Traffic::Good;
+        }
+        let counts = self.transit.senses.counts(&self.split.name);
+        let verify = &self.split.transition.verify;
+        verdict::judge((&motion.counted, motion.since), &counts, &gaining, verify)
+    }
+
+    /// Whether zones that can be reached are waited for, or only others.
+    fn phase_of(&self, waits: &[Wait]) -> Phase {
+        let reach = |wait: &Wait| wait.zone.as_ref().map(|zone| self.transit.senses.reach(zone));
+        let there = |wait: &Wait| matches!(reach(wait), Some(Reach::Reachable | Reach::Unsure(_)));
+        if waits.iter().any(there) {
+            Phase::Shift
+        } else {
+            Phase::Settle
+        }
+    }
+
+    /// What every zone that had something when the leg began would have at this bite.
+    fn at(&self, from: &Items, (bite, bites): (u32, u32)) -> BTreeMap<ZoneName, Item> {
+        let zones = self.wanted.iter().filter_map(|(zone, wanted)| {
+            let item = between::between(from.get(zone)?, wanted, bite, bites);
+            Some((zone.clone(), item))
+        });
+        zones.collect()
+    }
+
+    /// The items with `wave` at `bite`. Before the first wave of a bite every zone must be able to follow, before a later one
+    /// its own zones.
+    ///
+    /// Where no zone at all can, because of what only loses weight, and nothing keeps anybody back, all zones go at once as
+    /// far as all of them can: to leave what is dead in small steps would be to send requests there on purpose. Where some
+    /// zones can, what one of them does not see may be a blink, and it is waited for.
+    pub(super) fn step(
+        &self,
+        from: &Items,
+        (bite, bites): (u32, u32),
+        wave: u32,
+        make: &mut Make<'_>,
+    ) -> Result<Step, Vec<Wait>> {
+        let waves = self.waves(from);
+        let here = self.at(from, (bite, bites));
+        let first = waves.first().is_none_or(|first| *first >= wave);
+        let asked = here
+            .values()
+            .filter(|item| first || self.wave(&item.zone) == wave);
+        let (waits, _) = self.unready(asked);
+        if waits.is_empty() {
+            let told = here.into_iter().filter(|(zone, _)| self.wave(zone) == wave);
+            return Ok(Step {
+                bite,
+                wave,
+                items: self.with(told, make),
+            });
+        }
+        let (_, none_can) = self.unready(here.values());
+        if none_can && self.frozen_for(&waves).is_none() {
+            for bite in bite + 1..=bites {
+                let there = self.at(from, (bite, bites));
+                if self.unready(there.values()).0.is_empty() {
+                    return Ok(Step {
+                        bite,
+                        wave: waves.last().copied().unwrap_or(wave),
+                        items: self.with(there.into_iter(), make),
+                    });
+                }
+            }
+        }
+        Err(waits)
+    }
+
+    /// The items before, with these instead.
+    fn with(&self, told: impl Iterator<Item = (ZoneName, Item)>, make: &mut Make<'_>) -> Items {
+        let mut items = self.before.items.clone();
+        items.retain(|zone, _| self.wanted.contains_key(zone));
+        items.extend(told.map(|(zone, item)| (zone, make(item))));
+        items
+    }
+
+    /// All of it proven everywhere: it rests.
+    fn rest(&self, course: &Course, make: &mut Make<'_>) -> SplitPlan {
+        // a zone that came while this was under way
+        let came = self
+            .wanted
+            .iter()
+            .filter(|(zone, _)| !self.before.items.contains_key(*zone));
+        let came: Vec<_> = came
+            .map(|(zone, wanted)| (zone.clone(), wanted.clone()))
+            .collect();
+        let items = self.with(came.into_iter(), make);
+        let mut previous = course.previous.clone();
+        if let Some(rested) = Self::shape_of(self.origin(course)).filter(|rested| *rested != self.shape) {
+            previous.retain(|shape| *shape != rested && *shape != self.shape);
+            previous.push(rested);
+            let surplus = previous.len().saturating_sub(REMEMBERED);
+            previous.drain(..surplus);
+        }
+        let rests = Course {
+            previous,
+            ..Course::default()
+        };
+        self.plan(items, rests)
+    }
+}

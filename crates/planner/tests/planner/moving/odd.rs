@@ -1,0 +1,296 @@
+//! What may come between: lost histories, other names, zones that come, go dark or blink, one change back after another.
+
+use super::*;
+
+/// What retires in the items of before is none of the way back's business.
+#[test]
+fn a_way_back_leads_past_what_retires() {
+    let mut world = World::new(retiring(&[("vm", 100)]));
+    world.commit(plain(&[("vm", 100)]));
+    settle(&mut world);
+    world.commit(plain(&[("eks", 100)]));
+    assert!(world.look().0);
+    world.all_follow();
+    world.orders.aborts.insert(checkout(), "aborted".to_owned());
+    assert!(world.look().0);
+    world.orders.aborts.clear();
+    settle(&mut world);
+    assert!(world.quarantined());
+    assert_eq!(world.weights(&zone("fra")), [(backend("vm"), 10_000)].into());
+}
+
+/// To try again what was taken back is a shift like any other, though the commit takes one back.
+#[test]
+fn the_revert_of_a_revert_goes_step_by_step() {
+    let mut world = World::new(plain(&[("vm", 100)]));
+    world.commit(plain(&[("eks", 100)]));
+    settle(&mut world);
+    world.reverts = true;
+    world.commit(plain(&[("vm", 100)]));
+    world.look();
+    assert!(matches!(world.leg(), Some(Leg::Return { .. })));
+    settle(&mut world);
+    world.commit(plain(&[("eks", 100)]));
+    world.look();
+    assert_eq!(
+        world.leg(),
+        Some(Leg::Shift {
+            bites: 2,
+            bite: 1,
+            wave: 1
+        })
+    );
+
+    // The same after a verdict or an abort.
+    let mut world = World::new(plain(&[("vm", 100)]));
+    world.commit(plain(&[("eks", 100)]));
+    world.look();
+    world.orders.aborts.insert(checkout(), "aborted".to_owned());
+    world.look();
+    world.orders.aborts.clear();
+    settle(&mut world);
+    world.reverts = true;
+    world.commit(plain(&[("vm", 100)]));
+    settle(&mut world);
+    world.commit(plain(&[("eks", 100)]));
+    world.look();
+    assert!(
+        matches!(world.leg(), Some(Leg::Shift { bite: 1, .. })),
+        "{:?}",
+        world.leg()
+    );
+}
+
+/// Agents know plans that the ledger has lost, while a commit waits.
+#[test]
+fn what_waits_outlives_a_lost_history() {
+    let mut world = World::new(plain(&[("vm", 100)]));
+    world.commit(plain(&[("eks", 100)]));
+    world.highest = 9;
+    let (made, stands) = world.look();
+    assert!(made);
+    let declared = stands.expect("it is not at rest").declared;
+    assert_eq!(
+        declared.values().next().unwrap().get(&backend("eks")),
+        Some(&BasisPoints::WHOLE)
+    );
+    settle(&mut world);
+    assert_eq!(world.weights(&zone("fra")), [(backend("eks"), 10_000)].into());
+}
+
+#[test]
+fn what_was_resumed_stays_resumed_while_it_waits() {
+    let mut world = World::new(plain(&[("vm", 100)]));
+    world.commit(plain(&[("eks", 100)]));
+    world.orders.aborts.insert(checkout(), "aborted".to_owned());
+    world.look();
+    world.orders.aborts.clear();
+    assert!(world.quarantined());
+    world.dead.insert(backend("eks"));
+    world.orders.resumes.insert(checkout());
+    let (_, stands) = world.look();
+    world.orders.resumes.clear();
+    assert_eq!(stands.map(|stands| stands.phase), Some(Phase::Held));
+    let (_, stands) = world.look();
+    assert_eq!(stands.map(|stands| stands.phase), Some(Phase::Held));
+    world.dead.clear();
+    settle(&mut world);
+    assert_eq!(world.weights(&zone("fra")), [(backend("eks"), 10_000)].into());
+}
+
+#[test]
+fn a_new_zone_ends_no_quarantine_and_hides_no_way_back() {
+    let with_ber = |weights: &[(&str, u32)]| {
+        let mut more = plain(weights);
+        let mut ber = more.zones[&zone("fra")].clone();
+        ber.name = zone("ber");
+        ber.kuma_zone = weir_model::DnsLabel::new("ber").unwrap();
+        more.zones.insert(zone("ber"), ber);
+        more
+    };
+    let mut world = World::new(plain(&[("vm", 100)]));
+    world.commit(plain(&[("eks", 100)]));
+    world.orders.aborts.insert(checkout(), "aborted".to_owned());
+    world.look();
+    world.orders.aborts.clear();
+    world.commit(with_ber(&[("eks", 100)]));
+    settle(&mut world);
+    assert!(world.quarantined());
+    for name in ["ber", "fra"] {
+        assert_eq!(
+            world.weights(&zone(name)),
+            [(backend("vm"), 10_000)].into(),
+            "{name}"
+        );
+    }
+
+    let mut world = World::new(plain(&[("vm", 100)]));
+    world.commit(plain(&[("eks", 100)]));
+    settle(&mut world);
+    world.commit(with_ber(&[("eks", 100)]));
+    settle(&mut world);
+    world.commit(with_ber(&[("vm", 100)]));
+    world.look();
+    assert!(
+        matches!(world.leg(), Some(Leg::Return { .. })),
+        "{:?}",
+        world.leg()
+    );
+}
+
+/// Who cannot be asked is no reason to call it done.
+#[test]
+fn nothing_rests_without_a_zone_that_cannot_be_read() {
+    let mut world = World::new(plain(&[("vm", 100)]));
+    world.commit(plain(&[("vm", 50), ("eks", 50)]));
+    world.look();
+    world.all_follow();
+    world.look();
+    world.dark.insert(zone("ams"));
+    for _ in 0..10 {
+        world.all_follow();
+        world.pass(61);
+        let (_, stands) = world.look();
+        assert_eq!(stands.map(|stands| stands.phase), Some(Phase::Shift));
+    }
+    world.dark.clear();
+    settle(&mut world);
+}
+
+/// One zone that does not see a backend for a moment moves nobody; where no zone sees it, it is left.
+#[test]
+fn a_blink_of_one_zone_moves_nobody() {
+    let step = |split: &mut Split| split.transition.max_step = BasisPoints::new(500).ok();
+    let mut world = World::new(declared(&[("vm", 100)], step));
+    world.blind.insert(zone("par"), backend("vm"));
+    world.commit(declared(&[("eks", 100)], step));
+    let (made, stands) = world.look();
+    assert_eq!(
+        (made, stands.map(|stands| stands.phase)),
+        (false, Some(Phase::Held))
+    );
+}
+
+/// A name and its weight at once: there is nothing in between, and nothing stops for it.
+#[test]
+fn a_backend_with_a_new_name_and_another_weight_goes_in_one_bite() {
+    for protocol in [Protocol::Http, Protocol::Tcp] {
+        let kind = |split: &mut Split| split.protocol = protocol;
+        let mut world = World::new(declared(&[("vm", 100)], kind));
+        let renamed = declared(&[("eks", 100)], |split| {
+            kind(split);
+            let vm = split.backends.remove(&backend("vm")).unwrap();
+            split.backends.insert(backend("hosts"), vm);
+        });
+        world.commit(renamed);
+        settle(&mut world);
+        assert_eq!(world.weights(&zone("fra")), [(backend("eks"), 10_000)].into());
+    }
+}
+
+/// A zone goes together with the backend that still has weight, in bites: there is no step that keeps it. That split waits and
+/// says so, and the others go on.
+#[test]
+fn what_has_no_order_stays_and_holds_up_nobody() {
+    let other = |weights: &[(&str, u32)]| split("search", &["a@fra", "b@par"], weights);
+    let with_other = |mut declaration: Declaration, weights: &[(&str, u32)]| {
+        let other = other(weights);
+        declaration.splits.insert(other.name.clone(), Arc::new(other));
+        declaration
+    };
+    let start = with_other(plain(&[("eks", 100)]), &[("a", 100)]);
+    let mut world = World::new(start);
+    let mut less = with_other(plain(&[("vm", 100)]), &[("b", 100)]);
+    less.zones.remove(&zone("ams"));
+    let mut checkout_split = Split::clone(&less.splits[&checkout()]);
+    checkout_split.backends.remove(&backend("eks"));
+    less.splits.insert(checkout(), Arc::new(checkout_split));
+    world.commit(less);
+    let (made, stands) = world.look();
+    assert!(made);
+    let stands = stands.expect("checkout waits");
+    assert_eq!(stands.phase, Phase::Held);
+    assert!(stands.waits[0].why.contains("would break a rule"), "{stands:?}");
+    let plan = Arc::clone(world.plan.as_ref().unwrap());
+    let search = weir_model::SplitName::new("search").unwrap();
+    let moved = weights(&plan.splits[&search].items[&zone("fra")]);
+    assert_eq!(moved, [(backend("b"), 10_000)].into());
+}
+
+/// A name is nothing that callers see, weights are: with another name they may not go everywhere at once either.
+#[test]
+fn a_split_with_another_name_and_other_weights_waits() {
+    let till = weir_model::SplitName::new("till").unwrap();
+    let named = |weights: &[(&str, u32)]| {
+        let mut declaration = plain(weights);
+        let mut split = Split::clone(&declaration.splits.remove(&checkout()).unwrap());
+        split.name = till.clone();
+        declaration.splits.insert(till.clone(), Arc::new(split));
+        declaration
+    };
+    let mut world = World::new(plain(&[("vm", 100)]));
+    world.commit(named(&[("eks", 100)]));
+    let (made, stands) = world.look_at(&till);
+    assert!(!made);
+    let stands = stands.expect("it waits");
+    assert_eq!(stands.phase, Phase::Held);
+    assert!(
+        stands.waits[0].why.contains("split checkout stays as it is"),
+        "{stands:?}"
+    );
+    // A freeze of the new name takes nothing from under callers either.
+    world.orders.frozen.insert(till.clone(), "night".to_owned());
+    world.commit(named(&[("vm", 100)]));
+    assert!(!world.look().0);
+    assert!(world.plan.as_ref().unwrap().splits.contains_key(&checkout()));
+    // The name alone goes at once.
+    world.orders.frozen.clear();
+    world.commit(named(&[("vm", 100)]));
+    assert!(world.look().0);
+    let names: Vec<_> = world.plan.as_ref().unwrap().splits.keys().collect();
+    assert_eq!(names, [&till]);
+}
+
+/// What waves are called may change while they are under way.
+#[test]
+fn a_zone_whose_wave_changes_in_mid_way_is_not_left_behind() {
+    let mut world = World::new(plain(&[("vm", 100)]));
+    world.commit(plain(&[("eks", 100)]));
+    world.look();
+    world.all_follow();
+    let mut first = plain(&[("eks", 100)]);
+    first.zones.get_mut(&zone("ams")).unwrap().wave = 1;
+    world.commit(first);
+    settle(&mut world);
+    for name in ZONES {
+        assert_eq!(
+            world.weights(&zone(name)),
+            [(backend("eks"), 10_000)].into(),
+            "{name}"
+        );
+    }
+}
+
+/// A zone that joins while a split is under way gets its item when that has ended.
+#[test]
+fn a_zone_that_comes_in_mid_way_waits() {
+    let mut world = World::new(plain(&[("vm", 100)]));
+    world.commit(plain(&[("eks", 100)]));
+    world.look();
+    world.all_follow();
+    let mut more = plain(&[("eks", 100)]);
+    let mut ber = more.zones[&zone("fra")].clone();
+    ber.name = zone("ber");
+    ber.kuma_zone = weir_model::DnsLabel::new("ber").unwrap();
+    more.zones.insert(zone("ber"), ber);
+    world.commit(more);
+    for _ in 0..20 {
+        world.look();
+        world.all_follow();
+        world.pass(31);
+    }
+    assert_eq!(world.leg(), None);
+    let plan = Arc::clone(world.plan.as_ref().unwrap());
+    assert_eq!(plan.splits[&checkout()].items.len(), 4);
+    assert_eq!(world.weights(&zone("ber")), [(backend("eks"), 10_000)].into());
+}
