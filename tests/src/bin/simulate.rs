@@ -7,6 +7,8 @@
 )]
 
 use std::collections::BTreeMap;
+use std::num::NonZero;
+use std::ops::Range;
 use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -95,18 +97,14 @@ fn build_with_switches() -> ExitCode {
     }
 }
 
-/// With a sabotage: until it is found. A life that fails is told, the first of each invariant.
-fn run(arguments: &Arguments, sabotage: Option<&Sabotage>) -> Report {
+/// Lives these seeds. With a sabotage: until it is found. A life that fails is told, the first of each invariant.
+fn run(seeds: impl Iterator<Item = u64>, alone: bool, sabotage: Option<&Sabotage>) -> Report {
     sabotage::turn_on(sabotage.map(|sabotage| sabotage.name));
     let mut report = Report::default();
-    let first = arguments.seed.unwrap_or(0);
-    let seeds = arguments
-        .seeds
-        .unwrap_or(sabotage.map_or(1, |sabotage| sabotage.within));
-    for seed in first..first.saturating_add(seeds) {
-        let life = simulate::live(seed, seeds == 1);
+    for seed in seeds {
+        let life = simulate::live(seed, alone);
         report.add(&life);
-        if seeds == 1 {
+        if alone {
             tell(&life);
         }
         let Some(violation) = &life.violation else {
@@ -114,7 +112,7 @@ fn run(arguments: &Arguments, sabotage: Option<&Sabotage>) -> Report {
         };
         let invariant = violation.invariant.to_string();
         let news = report.caught.get(&invariant) == Some(&seed);
-        if seeds > 1 && sabotage.is_none() && news {
+        if !alone && sabotage.is_none() && news {
             tell(&simulate::live(seed, true));
         }
         if news || (sabotage.is_none() && report.failed <= 20) {
@@ -134,7 +132,15 @@ fn run(arguments: &Arguments, sabotage: Option<&Sabotage>) -> Report {
 
 fn lives(arguments: &Arguments, sabotage: Option<&Sabotage>) -> ExitCode {
     let began = Instant::now();
-    let report = run(arguments, sabotage);
+    let first = arguments.seed.unwrap_or(0);
+    let count = arguments
+        .seeds
+        .unwrap_or(sabotage.map_or(1, |sabotage| sabotage.within));
+    let seeds = first..first.saturating_add(count);
+    let report = match sabotage {
+        None if count > 1 => side_by_side(&seeds),
+        _ => run(seeds, count == 1, sabotage),
+    };
     let seconds = began.elapsed().as_secs_f64();
     #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
     let (lives, events) = (report.seeds as f64 / seconds, report.events as f64 / seconds);
@@ -163,6 +169,23 @@ fn lives(arguments: &Arguments, sabotage: Option<&Sabotage>) -> ExitCode {
     }
 }
 
+/// So many at a time as there are processors.
+fn side_by_side(seeds: &Range<u64>) -> Report {
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let reports = Mutex::new(Report::default());
+    std::thread::scope(|scope| {
+        for thread in 0..threads {
+            let (reports, mine) = (&reports, seeds.clone().skip(thread).step_by(threads));
+            scope.spawn(move || {
+                let report = run(mine, false, None);
+                let mut all = reports.lock().unwrap_or_else(PoisonError::into_inner);
+                all.join(report);
+            });
+        }
+    });
+    reports.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Each in turn, two at a time: a switch is for the thread that turned it on.
 fn all(arguments: &Arguments) -> ExitCode {
     let next = AtomicUsize::new(0);
@@ -171,7 +194,9 @@ fn all(arguments: &Arguments) -> ExitCode {
         for _ in 0..2 {
             scope.spawn(|| {
                 while let Some(sabotage) = sabotage::ALL.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let report = run(arguments, Some(sabotage));
+                    let within = arguments.seeds.unwrap_or(sabotage.within);
+                    let seeds = std::iter::once(sabotage.hint).chain(0..within);
+                    let report = run(seeds, false, Some(sabotage));
                     let mut reports = reports.lock().unwrap_or_else(PoisonError::into_inner);
                     reports.insert(sabotage.name, report);
                 }

@@ -131,4 +131,21 @@ impl Report {
                 .or_insert(life.seed);
         }
     }
+
+    /// Adds what others lived.
+    pub fn join(&mut self, other: Self) {
+        self.seeds += other.seeds;
+        self.failed += other.failed;
+        self.events += other.events;
+        self.activations += other.activations;
+        self.plans += other.plans;
+        self.writes += other.writes;
+        for (invariant, count) in other.checks {
+            *self.checks.entry(invariant).or_default() += count;
+        }
+        for (invariant, seed) in other.caught {
+            let first = self.caught.entry(invariant).or_insert(seed);
+            *first = seed.min(*first);
+        }
+    }
 }

@@ -13,12 +13,19 @@ use crate::simulate::zone::{Door, Place, Shares, key_of};
 
 impl World {
     /// Somebody took the last commit back. It is a revert to the coordinator if that commit is in force, and what it goes back
-    /// to was so directly before.
+    /// to was so directly before. The revert of a revert goes on to what was turned away from: a change like any other.
     pub(crate) fn note_revert(&mut self, commit: usize) {
         let commits = &self.repository.commits;
         let Some(reverted) = commits[commit].parent else {
             return;
         };
+        let chain = std::iter::successors(Some(reverted), |at| commits[*at].parent);
+        let back = chain.take_while(|at| commits[*at].head.subject == "reverts");
+        if back.count() % 2 == 1 {
+            self.forget_revert();
+            return;
+        }
+        let commits = &self.repository.commits;
         let trees = (
             commits[reverted].head.tree.clone(),
             commits[commit].head.tree.clone(),
