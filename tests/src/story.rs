@@ -2,21 +2,25 @@
 //! everything, a revert, a coordinator that is killed, an agent that is killed, a hand that removes our objects, a second
 //! writer. Callers of every zone send all the time, and each of their requests is counted.
 
+mod hand;
+mod named_port;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use jiff::Timestamp;
-use serde_json::{Value, json};
+pub use named_port::tell_of_a_named_port;
+use serde_json::Value;
 use tokio::time::Instant;
 use weir_planner::Evidence;
 use weir_sandbox::bound::{bounds, inside};
-use weir_sandbox::coordinator::{SPLIT, proven, weights_word};
+use weir_sandbox::coordinator::{in_zone, proven, weights_word};
 use weir_sandbox::play::{Play, Scene, Setup};
 use weir_sandbox::real::rest::Api;
 use weir_sandbox::repository::{BACKENDS, CLUSTER, SPLIT as FILE};
 use weir_sandbox::traffic::{Pace, Tally};
-use weir_wire::api::{SplitInZone, SplitStatus, Standing};
+use weir_wire::api::{SplitStatus, Standing};
 
 /// Between two requests of one caller while something is under way.
 const GENTLE: Pace = Pace::Gentle(Duration::from_millis(5));
@@ -55,77 +59,7 @@ pub async fn tell(real: bool, requests: u64) -> anyhow::Result<()> {
     }
 }
 
-/// The service's port has a name, as ports of Kubernetes Services mostly have. Kuma asks for such a port by its name alone:
-/// until the split declares it, callers of the MeshServices are not split, and the status says so; then all are.
-///
-/// # Errors
-/// Whatever was not as it should be, with the ends of all logs.
-pub async fn tell_of_a_named_port(scene: Scene, real: bool, requests: u64) -> anyhow::Result<()> {
-    let story = Story::start_with(scene, real, requests, Some("http")).await?;
-    match story.named_port().await {
-        Ok(()) => {
-            story.play.stop().await;
-            Ok(())
-        }
-        Err(error) => Err(story.play.failed(error).await),
-    }
-}
-
 impl Story {
-    async fn named_port(&self) -> anyhow::Result<()> {
-        let told = |zone: &SplitInZone| {
-            let wanted = "called http; add `portNames: [http]` to split checkout";
-            let reason = zone.reason.as_deref().unwrap_or_default();
-            ensure!(zone.notes.iter().all(|note| note.ends_with(wanted)), "{zone:?}");
-            anyhow::Ok(!zone.notes.is_empty() && reason.contains(wanted))
-        };
-        // Callers by MeshMultiZoneService have what the split says: that must not hide the others. In a cluster there are no
-        // others here, and it is a note alone.
-        let by_service = |zone: &str| zone != CLUSTER;
-        let split = self
-            .until("the name is told", |split| {
-                let mut zones = split.zones.iter();
-                zones.all(|zone| match by_service(&zone.zone) {
-                    true => zone.standing == Standing::Different && told(zone).unwrap_or(false),
-                    false => !zone.notes.is_empty(),
-                })
-            })
-            .await?;
-        for zone in split.zones.iter().filter(|zone| by_service(&zone.zone)) {
-            ensure!(told(zone)? && !proven(&split, zone), "{zone:?}");
-            ensure!(weights_word(&split, zone) != "exact", "{zone:?}");
-        }
-        // What a first policy loses is not what is told here.
-        self.play.pace(GENTLE);
-        for (zone, tally) in self.count().await? {
-            ensure!(
-                !by_service(&zone) || tally.counted.get("cloud").is_some_and(|n| *n > 0),
-                "{zone}: callers of the MeshService are split by the number of a named port: {tally:?}"
-            );
-        }
-        self.unharmed("by number")?;
-        for [vm, cloud] in [[100, 0], [30, 70]] {
-            let text = self
-                .play
-                .repository
-                .split_text(vm, cloud)
-                .replace("  port: 8080\n", "  port: 8080\n  portNames: [http]\n");
-            let commit = self
-                .play
-                .repository
-                .commit(&[(FILE, &text)], "Declare the port's name")?;
-            self.play.look();
-            self.play.proven(&commit).await?;
-            self.shares("with the port's name", |_| [vm, cloud]).await?;
-            self.unharmed("with the port's name")?;
-        }
-        self.until("nothing is left to tell", |split| {
-            split.zones.iter().all(|zone| zone.notes.is_empty())
-        })
-        .await?;
-        self.unharmed("the story of a named port")
-    }
-
     /// Starts the federation on VMs alone: everything goes to the first backend, and callers send.
     ///
     /// # Errors
@@ -278,109 +212,6 @@ impl Story {
         self.unharmed("an agent was killed")
     }
 
-    /// Somebody deletes our objects in Kuma. What that loses until they are back is theirs; that they come back is ours.
-    async fn objects_removed(&mut self, weights: [u32; 2]) -> anyhow::Result<()> {
-        self.unharmed("before the hand")?;
-        let api = self.api(ZONE)?;
-        let ours = our_objects(&api).await?;
-        ensure!(!ours.is_empty(), "there is no object of ours in {ZONE}");
-        let at = Timestamp::now();
-        let clock = Instant::now();
-        for path in &ours {
-            let answer = api.exchange(http::Method::DELETE, path, None).await?;
-            ensure!(
-                answer.status.is_success(),
-                "DELETE {path}: {} {}",
-                answer.status,
-                answer.text()
-            );
-        }
-        while our_objects(&api).await? != ours {
-            ensure!(
-                clock.elapsed() < PATIENCE,
-                "our objects are not back in {ZONE}: {ours:?}"
-            );
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        let back = clock.elapsed();
-        self.until("the zone has proven again", |split| {
-            let later = |zone: &SplitInZone| {
-                zone.proven_at.as_ref().and_then(|t| t.parse::<Timestamp>().ok()) > Some(at)
-            };
-            is_proven(split, ZONE) && in_zone(split, ZONE).is_ok_and(later)
-        })
-        .await?;
-        let proven = clock.elapsed();
-        // What was open when it ended.
-        self.shares("our objects are back", |_| weights).await?;
-        self.lost_by_hand = self.failures();
-        for (zone, callers) in &self.play.callers {
-            let tally = callers.tally();
-            ensure!(
-                zone == ZONE || tally.failures() == 0,
-                "a hand in {ZONE} lost requests in {zone}: {tally:?}"
-            );
-        }
-        say(&format!(
-            "objects removed by hand: back after {} ms, proven after {} ms, {} requests lost meanwhile",
-            back.as_millis(),
-            proven.as_millis(),
-            self.lost_by_hand
-        ));
-        Ok(())
-    }
-
-    /// A policy of somebody else is named, by object and origin; it is neither changed nor removed, and neither are ours.
-    async fn second_writers(&self, weights: [u32; 2]) -> anyhow::Result<()> {
-        let api = self.api(ZONE)?;
-        let ours = our_objects(&api).await?;
-        for (name, wins) in [("zz-by-hand", false), ("aa-by-hand", true)] {
-            let path = format!("/meshes/default/meshhttproutes/{name}");
-            api.put(&path, &by_hand(name)).await?;
-            let written = api.get(&path).await?;
-            let split = self
-                .until(&format!("{name} is named"), |split| {
-                    in_zone(split, ZONE).is_ok_and(|zone| {
-                        let named = zone.second_writers.iter().any(|w| w.contains(name));
-                        named && (zone.standing == Standing::Converged) != wins
-                    })
-                })
-                .await?;
-            let here = in_zone(&split, ZONE)?;
-            let named = here.second_writers.join("; ");
-            ensure!(
-                named.contains("MeshHTTPRoute") && named.contains("zone"),
-                "without kind or origin: {named}"
-            );
-            if wins {
-                ensure!(here.standing == Standing::Overridden, "{here:?}");
-                let reason = here.reason.as_deref().unwrap_or_default();
-                ensure!(reason.contains(name), "the reason does not name who: {reason}");
-            }
-            let moved = |zone: &str| if wins && zone == ZONE { [100, 0] } else { weights };
-            self.follows(name, moved).await?;
-            ensure!(api.get(&path).await? == written, "{name} was written over");
-            ensure!(
-                our_objects(&api).await? == ours,
-                "our objects are not what they were"
-            );
-            let answer = api.exchange(http::Method::DELETE, &path, None).await?;
-            ensure!(
-                answer.status.is_success(),
-                "DELETE {path}: {} {}",
-                answer.status,
-                answer.text()
-            );
-            self.until(&format!("{name} is forgotten"), |split| {
-                let gone = |zone: &SplitInZone| zone.second_writers.is_empty();
-                is_proven(split, ZONE) && in_zone(split, ZONE).is_ok_and(gone)
-            })
-            .await?;
-            self.shares(&format!("without {name}"), |_| weights).await?;
-        }
-        Ok(())
-    }
-
     /// The split is removed and declared again, and the same with the second commit in the middle of the first: nothing is
     /// lost, and no zone is called converged before nothing of ours is left in it.
     async fn comes_and_goes(&self) -> anyhow::Result<()> {
@@ -494,18 +325,6 @@ impl Story {
         Ok(())
     }
 
-    /// Counts until what somebody else wrote is in the Envoys, which nobody proves to us.
-    async fn follows(&self, what: &str, weights: impl Fn(&str) -> [u32; 2]) -> anyhow::Result<()> {
-        let end = Instant::now() + Duration::from_secs(15);
-        loop {
-            match self.shares(what, &weights).await {
-                Err(error) if Instant::now() > end => return Err(error),
-                Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
-                Ok(()) => return Ok(()),
-            }
-        }
-    }
-
     async fn count(&self) -> anyhow::Result<BTreeMap<String, Tally>> {
         let start: BTreeMap<&String, Tally> = self.play.callers.iter().map(|(z, c)| (z, c.tally())).collect();
         let end = Instant::now() + PATIENCE;
@@ -557,23 +376,17 @@ impl Story {
     /// # Errors
     /// If it does not.
     pub async fn split(&self) -> anyhow::Result<SplitStatus> {
-        let list = self.play.viewer.splits().await?;
-        let split = list.splits.into_iter().find(|split| split.name == SPLIT);
+        let split = self.play.viewer.split().await?;
         split.context("the split is gone")
     }
 
     async fn until(&self, what: &str, so: impl Fn(&SplitStatus) -> bool) -> anyhow::Result<SplitStatus> {
-        let end = Instant::now() + PATIENCE;
-        loop {
-            let split = self.split().await?;
-            if so(&split) {
-                return Ok(split);
-            }
-            if Instant::now() > end {
-                bail!("{what}: not within {} s; it is {split:#?}", PATIENCE.as_secs());
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+        self.play
+            .until(what, PATIENCE, |split| {
+                let split = split.context("the split is gone")?;
+                Ok(so(split).then(|| split.clone()))
+            })
+            .await
     }
 
     fn api(&self, zone: &str) -> anyhow::Result<Api> {
@@ -586,18 +399,8 @@ impl Story {
     }
 }
 
-fn in_zone<'a>(split: &'a SplitStatus, zone: &str) -> anyhow::Result<&'a SplitInZone> {
-    let found = split.zones.iter().find(|z| z.zone == zone);
-    found.with_context(|| format!("zone {zone} is not in the status"))
-}
-
 fn is_proven(split: &SplitStatus, zone: &str) -> bool {
     in_zone(split, zone).is_ok_and(|zone| proven(split, zone))
-}
-
-/// The paths of the objects in a control plane that carry our mark.
-async fn our_objects(api: &Api) -> anyhow::Result<Vec<String>> {
-    Ok(ours_of(api).await?.into_keys().collect())
 }
 
 /// The same, each with its labels.
@@ -618,24 +421,6 @@ async fn ours_of(api: &Api) -> anyhow::Result<BTreeMap<String, Value>> {
 fn is_ours(labels: &Value) -> bool {
     let mut labels = labels.as_object().into_iter().flatten();
     labels.any(|(label, _)| label.starts_with("weir.dev/"))
-}
-
-/// What somebody writes who wants everything on the VMs and has never heard of Weir.
-fn by_hand(name: &str) -> Value {
-    let service = json!({"kuma.io/display-name": "checkout"});
-    let backend = json!({
-        "kind": "MeshService", "port": 8080, "weight": 1,
-        "labels": {"kuma.io/display-name": "checkout", "kuma.io/zone": "fra"},
-    });
-    let rules = json!([{
-        "matches": [{"path": {"type": "PathPrefix", "value": "/"}}], "default": {"backendRefs": [backend]},
-    }]);
-    // With the section: without it Kuma ranks it below ours for MeshServices, whatever its name.
-    let to = |kind: &str| json!({"targetRef": {"kind": kind, "labels": service, "sectionName": "8080"}, "rules": rules});
-    json!({
-        "type": "MeshHTTPRoute", "mesh": "default", "name": name, "labels": {"kuma.io/origin": "zone"},
-        "spec": {"targetRef": {"kind": "Mesh"}, "to": [to("MeshService"), to("MeshMultiZoneService")]},
-    })
 }
 
 /// A figure, past the capture of the test's output.

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 use weir_sandbox::cluster::ApiServer;
-use weir_sandbox::coordinator::{SPLIT, proven};
+use weir_sandbox::coordinator::{in_zone, proven};
 use weir_sandbox::play::{Play, Scene, Setup};
 use weir_sandbox::real::cluster_zone::SHOP;
 use weir_sandbox::repository::{CLUSTER, SPLIT as FILE};
@@ -73,8 +73,7 @@ fn commit(play: &Play, vm: u32, cloud: u32) -> anyhow::Result<String> {
 }
 
 async fn split(play: &Play) -> anyhow::Result<SplitStatus> {
-    let list = play.viewer.splits().await?;
-    let split = list.splits.into_iter().find(|s| s.name == SPLIT);
+    let split = play.viewer.split().await?;
     split.context("the split is gone")
 }
 
@@ -84,17 +83,12 @@ async fn until(
     what: &str,
     so: impl Fn(&SplitStatus, &SplitInZone) -> anyhow::Result<bool>,
 ) -> anyhow::Result<SplitInZone> {
-    let begin = Instant::now();
-    loop {
-        let split = split(play).await?;
-        let here = split.zones.iter().find(|z| z.zone == CLUSTER);
-        let here = here.with_context(|| format!("no zone {CLUSTER}"))?;
-        if so(&split, here)? {
-            return Ok(here.clone());
-        }
-        ensure!(begin.elapsed() < PATIENCE, "never {what}: {here:#?}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    play.until(what, PATIENCE, |split| {
+        let split = split.context("the split is gone")?;
+        let here = in_zone(split, CLUSTER)?;
+        Ok(so(split, here)?.then(|| here.clone()))
+    })
+    .await
 }
 
 /// Without it nothing can be written there; the others follow, and this zone says why it does not.

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use serde_json::{Value, json};
 use weir_sandbox::cluster::{End, Store};
-use weir_sandbox::coordinator::{SPLIT, proven};
+use weir_sandbox::coordinator::{SPLIT, in_zone, proven};
 use weir_sandbox::play::{Play, Scene, Setup};
 use weir_sandbox::real::cluster_zone::{ClusterZone, SHOP};
 use weir_sandbox::repository::{CLUSTER, SPLIT as FILE};
@@ -129,34 +129,32 @@ impl Story {
     /// Until the other zone has followed, and this one says why it has not, also on the command line.
     async fn told(&self, commit: &str, words: &[&str]) -> anyhow::Result<String> {
         let begin = Instant::now();
-        loop {
-            let split = self.split().await?;
-            let here = in_zone(&split, CLUSTER)?;
+        let what = format!("{words:?} is told");
+        let here = self
+            .play
+            .until(&what, PATIENCE, |split| {
+                let split = split.context("the split is gone")?;
+                let here = in_zone(split, CLUSTER)?;
+                ensure!(
+                    split.commit != commit || !proven(split, here),
+                    "called converged though nothing can be written: {here:?}"
+                );
+                let others = split.zones.iter().all(|z| z.zone == CLUSTER || proven(split, z));
+                let reason = here.reason.as_deref().unwrap_or_default();
+                let told = words.iter().all(|word| reason.contains(word));
+                Ok((split.commit == commit && others && told).then(|| here.clone()))
+            })
+            .await?;
+        let after = begin.elapsed();
+        let shown = self.weir_status()?;
+        for word in words {
             ensure!(
-                split.commit != commit || !proven(&split, here),
-                "called converged though nothing can be written: {here:?}"
+                shown.contains(word),
+                "`weir status` does not say `{word}`:\n{shown}"
             );
-            let others = split.zones.iter().all(|z| z.zone == CLUSTER || proven(&split, z));
-            let reason = here.reason.clone().unwrap_or_default();
-            if split.commit == commit && others && words.iter().all(|word| reason.contains(word)) {
-                let shown = self.weir_status()?;
-                for word in words {
-                    ensure!(
-                        shown.contains(word),
-                        "`weir status` does not say `{word}`:\n{shown}"
-                    );
-                }
-                return Ok(format!(
-                    "{:?} after {:?}: {reason}",
-                    here.standing,
-                    begin.elapsed()
-                ));
-            }
-            if begin.elapsed() > PATIENCE {
-                bail!("{words:?} is not told; it is {split:#?}");
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
         }
+        let reason = here.reason.unwrap_or_default();
+        Ok(format!("{:?} after {after:?}: {reason}", here.standing))
     }
 
     /// As people see it; lines that were broken for their width are put together again.
@@ -232,15 +230,13 @@ impl Story {
         let route = by_application();
         let begin = Instant::now();
         let written = self.cluster()?.apply(&route).await?;
-        let told = loop {
-            let split = self.split().await?;
-            let here = in_zone(&split, CLUSTER)?;
-            if here.standing == Standing::Overridden {
-                break here.clone();
-            }
-            ensure!(begin.elapsed() < PATIENCE, "never called overridden: {here:#?}");
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        };
+        let told = self
+            .play
+            .until("called overridden", PATIENCE, |split| {
+                let here = in_zone(split.context("the split is gone")?, CLUSTER)?;
+                Ok((here.standing == Standing::Overridden).then(|| here.clone()))
+            })
+            .await?;
         let after = begin.elapsed();
         let reason = told.reason.clone().unwrap_or_default();
         ensure!(reason.contains("all-to-us"), "it does not say by whom: {told:?}");
@@ -317,16 +313,10 @@ impl Story {
         self.unharmed()
     }
 
+    /// A split that is declared anew is not there at first.
     async fn until(&self, what: &str, is_so: impl Fn(&SplitStatus) -> bool) -> anyhow::Result<()> {
-        let begin = Instant::now();
-        loop {
-            let split = self.split().await;
-            if split.as_ref().is_ok_and(&is_so) {
-                return Ok(());
-            }
-            ensure!(begin.elapsed() < PATIENCE, "{what}: {split:#?}");
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+        let so = |split: Option<&SplitStatus>| Ok(split.is_some_and(&is_so).then_some(()));
+        self.play.until(what, PATIENCE, so).await
     }
 
     async fn api_server_away(&mut self) -> anyhow::Result<()> {
@@ -387,15 +377,9 @@ impl Story {
     }
 
     async fn split(&self) -> anyhow::Result<SplitStatus> {
-        let list = self.play.viewer.splits().await?;
-        let split = list.splits.into_iter().find(|split| split.name == SPLIT);
+        let split = self.play.viewer.split().await?;
         split.context("the split is gone")
     }
-}
-
-fn in_zone<'a>(split: &'a SplitStatus, zone: &str) -> anyhow::Result<&'a SplitInZone> {
-    let found = split.zones.iter().find(|z| z.zone == zone);
-    found.with_context(|| format!("zone {zone} is not in the status"))
 }
 
 /// In the application's namespace, by labels: a consumer's policy.

@@ -62,60 +62,37 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
 ];
 
+/// Crates that open something, or draw time or chance.
+const OPENS_OR_DRAWS: &[&str] = &[
+    "tokio",
+    "mio",
+    "hyper",
+    "reqwest",
+    "tonic",
+    "rustls",
+    "git2",
+    "sqlx",
+    "getrandom",
+    "rand",
+    "tempfile",
+    "chrono",
+];
+
 /// Room -> crates that must not be in what it links, however deep, and why.
 const MAY_NOT_LINK: &[(&str, &[&str], &str)] = &[
     (
         "weir-model",
-        &[
-            "tokio",
-            "mio",
-            "hyper",
-            "reqwest",
-            "tonic",
-            "rustls",
-            "git2",
-            "sqlx",
-            "getrandom",
-            "rand",
-            "tempfile",
-            "chrono",
-        ],
+        OPENS_OR_DRAWS,
         "a pure room opens nothing and draws nothing",
     ),
     (
         "weir-planner",
-        &[
-            "tokio",
-            "mio",
-            "hyper",
-            "reqwest",
-            "tonic",
-            "rustls",
-            "git2",
-            "sqlx",
-            "getrandom",
-            "rand",
-            "tempfile",
-            "chrono",
-        ],
+        OPENS_OR_DRAWS,
         "a pure room opens nothing and draws nothing",
     ),
     (
         "weir-render",
-        &[
-            "tokio",
-            "mio",
-            "hyper",
-            "reqwest",
-            "tonic",
-            "rustls",
-            "git2",
-            "sqlx",
-            "getrandom",
-            "rand",
-            "tempfile",
-            "chrono",
-        ],
+        OPENS_OR_DRAWS,
         "a pure room opens nothing and draws nothing",
     ),
     (

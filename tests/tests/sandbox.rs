@@ -13,8 +13,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use anyhow::Context as _;
 use serde::Deserialize;
 use weir_sandbox::bound::inside;
+use weir_sandbox::coordinator::proven;
 use weir_sandbox::play::Scene;
 use weir_sandbox::repository::{SPLIT as FILE, split_text};
 use weir_tests::story::{Story, say};
@@ -583,20 +585,15 @@ async fn wrong_configurations(bin: &Path, story: &mut Story) -> anyhow::Result<(
         .await?;
     story.unharmed("with a coordinator that does not start")?;
     story.play.restart_coordinator().await?;
-    // Until the agents are back.
-    let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
-    loop {
-        let split = story.split().await?;
-        if split
-            .zones
-            .iter()
-            .all(|zone| weir_sandbox::coordinator::proven(&split, zone))
-        {
-            return Ok(());
-        }
-        assert!(std::time::Instant::now() < end, "{split:#?}");
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    }
+    let patience = std::time::Duration::from_secs(30);
+    story
+        .play
+        .until("the agents are back", patience, |split| {
+            let split = split.context("the split is gone")?;
+            let all = split.zones.iter().all(|zone| proven(split, zone));
+            Ok(all.then_some(()))
+        })
+        .await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -58,15 +58,19 @@ pub struct Answering {
 }
 
 #[derive(OpenApi)]
-#[openapi(info(
-    title = "Weir coordinator",
-    description = "What is declared, what each zone runs by proof, and who changed what. Reading needs a viewer token \
+// What the answers that several orders share are made of does not come with them.
+#[openapi(
+    components(schemas(weir_wire::api::OrderAnswer)),
+    info(
+        title = "Weir coordinator",
+        description = "What is declared, what each zone runs by proof, and who changed what. Reading needs a viewer token \
                    (`Authorization: Bearer weir-v-...`) unless the coordinator allows anonymous reading; orders always need \
                    an operator token (`weir-o-...`), which also reads. \
                    Weights are per cent; times are RFC 3339 UTC; fields are only ever added.",
-    license(name = "Apache-2.0", identifier = "Apache-2.0"),
-    contact()
-))]
+        license(name = "Apache-2.0", identifier = "Apache-2.0"),
+        contact()
+    )
+)]
 struct Document;
 
 fn routes_with_document() -> OpenApiRouter<Answering> {

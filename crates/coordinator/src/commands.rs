@@ -1,7 +1,7 @@
 //! What `weir-coordinator` understands, one function a command. Standard output carries results alone; everything else
 //! goes to standard error.
 
-use std::fmt;
+use std::fmt::{self, Display};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -196,6 +196,16 @@ struct Created {
     expires: String,
 }
 
+impl Created {
+    fn new(id: &str, token: &impl Display, expires: Timestamp) -> Self {
+        Self {
+            id: id.to_owned(),
+            token: token.to_string(),
+            expires: expires.to_string(),
+        }
+    }
+}
+
 async fn create(of: Create) -> Result<(), Failure> {
     let (config, ledger) = ledger(&of.configured.config).await?;
     if let Some(zone) = &of.zone {
@@ -217,11 +227,7 @@ async fn create(of: Create) -> Result<(), Failure> {
                 .create_agent(zone, life, authority.fingerprint(), now)
                 .await
                 .map_err(Failure::new)?;
-            Created {
-                id: new.token.id().to_owned(),
-                token: new.token.to_string(),
-                expires: new.expires.to_string(),
-            }
+            Created::new(new.token.id(), &new.token, new.expires)
         }
         (None, Some(viewer), _) => {
             let life = of.ttl.unwrap_or(days(90));
@@ -229,11 +235,7 @@ async fn create(of: Create) -> Result<(), Failure> {
                 .create_viewer(viewer, life, now)
                 .await
                 .map_err(Failure::new)?;
-            Created {
-                id: new.token.id().to_owned(),
-                token: new.token.to_string(),
-                expires: new.expires.to_string(),
-            }
+            Created::new(new.token.id(), &new.token, new.expires)
         }
         (None, None, Some(operator)) => {
             let life = of.ttl.unwrap_or(days(90));
@@ -241,11 +243,7 @@ async fn create(of: Create) -> Result<(), Failure> {
                 .create_operator(operator, life, now)
                 .await
                 .map_err(Failure::new)?;
-            Created {
-                id: new.token.id().to_owned(),
-                token: new.token.to_string(),
-                expires: new.expires.to_string(),
-            }
+            Created::new(new.token.id(), &new.token, new.expires)
         }
         (None, None, None) => {
             return Err(Failure::new(

@@ -4,6 +4,8 @@
 mod program;
 mod repository;
 
+use std::path::{Path, PathBuf};
+
 use program::{Coordinator, configure, printed, run};
 use repository::{Repository, declaration};
 use serde_json::{Value, json};
@@ -16,6 +18,14 @@ fn slowly(vm: &str, cloud: &str) -> String {
         "spec: {mesh: default}",
         "spec: {mesh: default, transition: {maxStep: 20, bake: 1h, verify: {requests: 1, within: 1s, insufficient: proceed}}}",
     )
+}
+
+/// All to the VMs in such a repository, and the configuration of its coordinator: everybody may read, and for all that nobody
+/// may order.
+fn moves_slowly(dir: &Path) -> (Repository, PathBuf) {
+    let repo = Repository::with(&dir.join("repo"), &[("a.yaml", &slowly("100", "0"))]);
+    let file = configure(dir, "url: repo\npoll: 100ms", "api: {anonymousRead: true}\n");
+    (repo, file)
 }
 
 async fn post(coordinator: &Coordinator, path: &str, token: Option<&str>, body: Value) -> (u16, Value) {
@@ -48,13 +58,7 @@ fn why(split: &Value) -> &str {
 #[tokio::test]
 async fn orders_are_an_operators_and_do_what_they_say() {
     let dir = TempDir::new().unwrap();
-    let repo = Repository::with(&dir.path().join("repo"), &[("a.yaml", &slowly("100", "0"))]);
-    // Everybody may read, and for all that nobody may order.
-    let file = configure(
-        dir.path(),
-        "url: repo\npoll: 100ms",
-        "api: {anonymousRead: true}\n",
-    );
+    let (repo, file) = moves_slowly(dir.path());
     let config = file.to_str().unwrap();
     let token = |flag: &str, name: &str| {
         let made = printed(&["token", "create", "--config", config, flag, name]);
@@ -240,12 +244,7 @@ async fn orders_are_an_operators_and_do_what_they_say() {
 #[tokio::test]
 async fn what_is_frozen_is_known_again_after_a_restart() {
     let dir = TempDir::new().unwrap();
-    let repo = Repository::with(&dir.path().join("repo"), &[("a.yaml", &slowly("100", "0"))]);
-    let file = configure(
-        dir.path(),
-        "url: repo\npoll: 100ms",
-        "api: {anonymousRead: true}\n",
-    );
+    let (repo, file) = moves_slowly(dir.path());
     let config = file.to_str().unwrap();
     let mut coordinator = Coordinator::start(&file).await;
     let checkout = "/v1/splits/checkout";

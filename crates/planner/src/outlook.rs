@@ -30,6 +30,22 @@ pub enum Phase {
     Quarantined,
 }
 
+impl Phase {
+    /// The phase in a word, as it is written and shown.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Held => "held",
+            Self::Frozen => "frozen",
+            Self::Shift => "shift",
+            Self::Bake => "bake",
+            Self::Verify => "verify",
+            Self::Settle => "settle",
+            Self::Return => "return",
+            Self::Quarantined => "quarantined",
+        }
+    }
+}
+
 /// Where a transition stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -61,6 +61,15 @@ impl Viewer {
         self.get("/v1/splits").await
     }
 
+    /// The split of the play; none if it is not declared.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub async fn split(&self) -> anyhow::Result<Option<SplitStatus>> {
+        let list = self.splits().await?;
+        Ok(list.splits.into_iter().find(|split| split.name == SPLIT))
+    }
+
     /// `/v1/zones`.
     ///
     /// # Errors
@@ -123,6 +132,15 @@ pub fn declared(split: &SplitStatus) -> BTreeMap<String, u32> {
         all.collect()
     };
     split.declared.get("default").map(points).unwrap_or_default()
+}
+
+/// A zone's line in the status.
+///
+/// # Errors
+/// If there is none.
+pub fn in_zone<'a>(split: &'a SplitStatus, zone: &str) -> anyhow::Result<&'a SplitInZone> {
+    let found = split.zones.iter().find(|z| z.zone == zone);
+    found.with_context(|| format!("zone {zone} is not in the status"))
 }
 
 /// Whether a zone's proof says that it runs what is declared, now: not only what it was told so far.

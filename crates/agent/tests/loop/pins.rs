@@ -417,12 +417,11 @@ async fn a_pin_outlives_its_file() {
     for running in [true, false] {
         for (bytes, told) in &spoilt {
             std::fs::write(&file, &good).unwrap();
-            let agent = if running {
-                Some(Running::start(&dir, &fake))
-            } else {
-                None
-            };
-            tokio::time::sleep(Duration::from_secs(2)).await;
+            let agent = running.then(|| Running::start(&dir, &fake));
+            if let Some(agent) = &agent {
+                agent.pass(Duration::from_secs(2)).await;
+                assert_eq!(agent.notes(), "", "it has read the good one");
+            }
             match bytes {
                 Some(bytes) => std::fs::write(&file, bytes).unwrap(),
                 None => std::fs::remove_file(&file).unwrap(),

@@ -274,7 +274,7 @@ impl Running {
         }
     }
 
-    /// Lets the paused clock run.
+    /// Lets the paused clock run: it moves on only when all that is under way waits for it, so that nothing is passed over.
     pub(crate) async fn pass(&self, time: Duration) {
         tokio::time::sleep(time).await;
     }

@@ -7,23 +7,9 @@ use super::text::paint;
 use crate::clock::Clock;
 use crate::layout::{Page, Paint};
 
-/// A phase in a word.
-fn word(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Held => "held",
-        Phase::Frozen => "frozen",
-        Phase::Shift => "shift",
-        Phase::Bake => "bake",
-        Phase::Verify => "verify",
-        Phase::Settle => "settle",
-        Phase::Return => "return",
-        Phase::Quarantined => "quarantined",
-    }
-}
-
 /// `shift, bite 1 of 2, wave 1`: what stands beside the split's name.
 pub(super) fn position(transition: &Transition) -> String {
-    let mut text = word(transition.phase).to_owned();
+    let mut text = transition.phase.word().to_owned();
     if transition.bites > 0 && transition.phase != Phase::Quarantined {
         text.push_str(&match transition.bite {
             0 => ", nothing moved yet".to_owned(),
@@ -48,7 +34,7 @@ pub(super) fn draw(page: &mut Page, split: &SplitStatus, clock: Clock) {
     let Some(transition) = &split.transition else {
         return;
     };
-    let mut text = format!("transition: {}", word(transition.phase));
+    let mut text = format!("transition: {}", transition.phase.word());
     if transition.bites > 0 {
         text.push_str(&format!(", bite {} of {}", transition.bite, transition.bites));
     }

@@ -17,6 +17,24 @@ use crate::ordering::{self, OrderError};
 type Body = Result<Json<OrderRequest>, JsonRejection>;
 type Answered = Result<Json<OrderAnswer>, Refusal>;
 
+/// What an order may be answered with, for the API's document alone.
+#[derive(utoipa::IntoResponses)]
+#[expect(dead_code, reason = "nobody makes one")]
+enum Answers {
+    #[response(status = OK)]
+    Done(OrderAnswer),
+    #[response(status = BAD_REQUEST)]
+    Wrong(Problem),
+    #[response(status = UNAUTHORIZED)]
+    Unknown(Problem),
+    #[response(status = FORBIDDEN)]
+    Forbidden(Problem),
+    #[response(status = CONFLICT)]
+    Refused(Problem),
+    #[response(status = SERVICE_UNAVAILABLE)]
+    Unavailable(Problem),
+}
+
 /// Breaks off the transition of a split: back to where it last rested, everywhere at once. What Git declares is not gone
 /// towards until a commit changes the split, or it is resumed.
 #[utoipa::path(
@@ -24,11 +42,7 @@ type Answered = Result<Json<OrderAnswer>, Refusal>;
     path = "/v1/splits/{name}/abort",
     params(("name" = String, Path, description = "Name of the split")),
     request_body = OrderRequest,
-    responses(
-        (status = OK, body = OrderAnswer), (status = BAD_REQUEST, body = Problem), (status = UNAUTHORIZED, body = Problem),
-        (status = FORBIDDEN, body = Problem), (status = CONFLICT, body = Problem),
-        (status = SERVICE_UNAVAILABLE, body = Problem)
-    ),
+    responses(Answers),
     tag = "orders"
 )]
 pub(super) async fn abort(
@@ -46,11 +60,7 @@ pub(super) async fn abort(
     path = "/v1/splits/{name}/freeze",
     params(("name" = String, Path, description = "Name of the split")),
     request_body = OrderRequest,
-    responses(
-        (status = OK, body = OrderAnswer), (status = BAD_REQUEST, body = Problem), (status = UNAUTHORIZED, body = Problem),
-        (status = FORBIDDEN, body = Problem), (status = CONFLICT, body = Problem),
-        (status = SERVICE_UNAVAILABLE, body = Problem)
-    ),
+    responses(Answers),
     tag = "orders"
 )]
 pub(super) async fn freeze(
@@ -68,11 +78,7 @@ pub(super) async fn freeze(
     path = "/v1/splits/{name}/resume",
     params(("name" = String, Path, description = "Name of the split")),
     request_body = OrderRequest,
-    responses(
-        (status = OK, body = OrderAnswer), (status = BAD_REQUEST, body = Problem), (status = UNAUTHORIZED, body = Problem),
-        (status = FORBIDDEN, body = Problem), (status = CONFLICT, body = Problem),
-        (status = SERVICE_UNAVAILABLE, body = Problem)
-    ),
+    responses(Answers),
     tag = "orders"
 )]
 pub(super) async fn resume(
@@ -89,11 +95,7 @@ pub(super) async fn resume(
     post,
     path = "/v1/freeze",
     request_body = OrderRequest,
-    responses(
-        (status = OK, body = OrderAnswer), (status = BAD_REQUEST, body = Problem), (status = UNAUTHORIZED, body = Problem),
-        (status = FORBIDDEN, body = Problem), (status = CONFLICT, body = Problem),
-        (status = SERVICE_UNAVAILABLE, body = Problem)
-    ),
+    responses(Answers),
     tag = "orders"
 )]
 pub(super) async fn freeze_all(
@@ -109,11 +111,7 @@ pub(super) async fn freeze_all(
     post,
     path = "/v1/resume",
     request_body = OrderRequest,
-    responses(
-        (status = OK, body = OrderAnswer), (status = BAD_REQUEST, body = Problem), (status = UNAUTHORIZED, body = Problem),
-        (status = FORBIDDEN, body = Problem), (status = CONFLICT, body = Problem),
-        (status = SERVICE_UNAVAILABLE, body = Problem)
-    ),
+    responses(Answers),
     tag = "orders"
 )]
 pub(super) async fn resume_all(

@@ -100,7 +100,7 @@ pub(super) fn stands(
 
 /// `held: zone fra: ...`: the first that is waited for.
 fn why(outlook: &Outlook) -> String {
-    let phase = word(outlook.phase);
+    let phase = outlook.phase.word();
     let Some(first) = outlook.waits.first() else {
         return match outlook.phase {
             Phase::Shift if outlook.bite > 0 => {
@@ -116,19 +116,6 @@ fn why(outlook: &Outlook) -> String {
     match &first.zone {
         Some(zone) => format!("{phase}: zone {zone}: {}{more}", first.why),
         None => format!("{phase}: {}{more}", first.why),
-    }
-}
-
-fn word(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Held => "held",
-        Phase::Frozen => "frozen",
-        Phase::Shift => "shift",
-        Phase::Bake => "bake",
-        Phase::Verify => "verify",
-        Phase::Settle => "settle",
-        Phase::Return => "return",
-        Phase::Quarantined => "quarantined",
     }
 }
 

@@ -198,28 +198,33 @@ fn anything_less_is_not_converged() {
     }
 }
 
+/// How fra stands with this agent alone: also why, and whether all of its zone is proven.
+fn alone_in_fra(plan: &Plan, agent: Agent) -> (Standing, Option<String>, bool) {
+    let fleet = fleet([("fra-1", agent)]);
+    let sight = Sight {
+        plan,
+        created: &BTreeMap::new(),
+        fleet: &fleet,
+        stale: STALE,
+        now: now(),
+    };
+    let shown = standing::zone(sight, &zone("fra"), &BTreeMap::new());
+    let all = standing::proven_at(sight, &zone("fra")).is_some();
+    (shown.standing, shown.reason, all)
+}
+
 #[test]
 fn a_zone_without_splits_is_not_converged_while_its_control_plane_cannot_be_read() {
     let mut plan = plan();
     let mut blind = agent(fact(&plan));
     plan.splits = BTreeMap::new();
     blind.items = BTreeMap::new();
-    let standing = |agent: Agent| {
-        let fleet = fleet([("fra-1", agent)]);
-        let sight = Sight {
-            plan: &plan,
-            created: &BTreeMap::new(),
-            fleet: &fleet,
-            stale: STALE,
-            now: now(),
-        };
-        let shown = standing::zone(sight, &zone("fra"), &BTreeMap::new());
-        (shown.standing, shown.reason)
-    };
-    assert_eq!(standing(blind.clone()), (Standing::Converged, None));
+    let (standing, reason, _) = alone_in_fra(&plan, blind.clone());
+    assert_eq!((standing, reason), (Standing::Converged, None));
     blind.unreadable = Some("connection refused".to_owned());
     let why = "agent fra-1 cannot read the control plane: connection refused".to_owned();
-    assert_eq!(standing(blind), (Standing::Unknown, Some(why)));
+    let (standing, reason, _) = alone_in_fra(&plan, blind);
+    assert_eq!((standing, reason), (Standing::Unknown, Some(why)));
 }
 
 /// The plan takes the last split away: until the agent holds that plan, and has taken everything away, traffic still
@@ -231,17 +236,8 @@ fn a_zone_is_not_converged_while_a_split_that_is_gone_from_the_plan_is_still_dri
     plan.splits = BTreeMap::new();
     plan.generation = Generation(6);
     let standing = |agent: Agent| {
-        let fleet = fleet([("fra-1", agent)]);
-        let sight = Sight {
-            plan: &plan,
-            created: &BTreeMap::new(),
-            fleet: &fleet,
-            stale: STALE,
-            now: now(),
-        };
-        let shown = standing::zone(sight, &zone("fra"), &BTreeMap::new());
-        let all = standing::proven_at(sight, &zone("fra")).is_some();
-        (shown.standing, shown.reason.unwrap_or_default(), all)
+        let (standing, reason, all) = alone_in_fra(&plan, agent);
+        (standing, reason.unwrap_or_default(), all)
     };
     let is = |standing, why: &str, all| (standing, why.to_owned(), all);
     assert_eq!(

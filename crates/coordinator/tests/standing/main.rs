@@ -10,6 +10,7 @@ mod transition;
 mod zones;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};

@@ -31,7 +31,7 @@ fn answers(fleet: &Fleet, began: Timestamp) -> (Reach, Runs, Runs, Result<(), St
 
 fn item(plan: &Plan) -> std::sync::Arc<Item> {
     let split = &plan.splits[&SplitName::new("checkout").unwrap()];
-    std::sync::Arc::clone(&split.items[&zone("fra")])
+    Arc::clone(&split.items[&zone("fra")])
 }
 
 /// An agent that proves the item and sees every backend.

@@ -26,6 +26,14 @@ fn all_proven(plan: &Plan) -> Fleet {
     }
 }
 
+/// This plan, but that it tells ams other weights than fra.
+fn apart(mut plan: Plan, vm: u32) -> Plan {
+    let split = plan.splits.get_mut(&SplitName::new("checkout").unwrap()).unwrap();
+    let item = Arc::make_mut(split).items.get_mut(&zone("ams")).unwrap();
+    Arc::make_mut(item).routes[0].weights = weights(vm).remove(&RouteName::new("default").unwrap()).unwrap();
+    plan
+}
+
 fn whole(plan: &Plan, outlooks: Option<&BTreeMap<SplitName, Outlook>>) -> SplitStatus {
     let sight = Sight {
         plan,
@@ -72,7 +80,7 @@ fn by_name(outlook: Outlook) -> BTreeMap<SplitName, Outlook> {
 fn on_course(course: Course) -> Plan {
     let mut plan = plan();
     let split = plan.splits.get_mut(&SplitName::new("checkout").unwrap()).unwrap();
-    std::sync::Arc::make_mut(split).course = Some(course);
+    Arc::make_mut(split).course = Some(course);
     plan
 }
 
@@ -196,17 +204,7 @@ fn zones_that_prove_what_they_were_told_do_not_make_a_split_converged() {
         assert_eq!((shown.standing, shown.reason.as_deref()), (standing, Some(why)));
     }
     // Zones that were told different things are nowhere together.
-    let mut apart = plan();
-    let split = apart
-        .splits
-        .get_mut(&SplitName::new("checkout").unwrap())
-        .unwrap();
-    let item = std::sync::Arc::make_mut(split)
-        .items
-        .get_mut(&zone("ams"))
-        .unwrap();
-    std::sync::Arc::make_mut(item).routes[0].weights =
-        weights(95).remove(&RouteName::new("default").unwrap()).unwrap();
+    let apart = apart(plan(), 95);
     let shown = whole(&apart, Some(&nothing));
     assert_eq!(shown.standing, Standing::Progressing);
     for phase in [Bake, Verify] {
@@ -298,17 +296,7 @@ fn what_differs_from_git_is_said_with_its_reason() {
         ),
         "frozen: split checkout is frozen"
     );
-    let mut apart = plan.clone();
-    let split = apart
-        .splits
-        .get_mut(&SplitName::new("checkout").unwrap())
-        .unwrap();
-    let item = std::sync::Arc::make_mut(split)
-        .items
-        .get_mut(&zone("ams"))
-        .unwrap();
-    std::sync::Arc::make_mut(item).routes[0].weights =
-        weights(50).remove(&RouteName::new("default").unwrap()).unwrap();
+    let apart = apart(plan.clone(), 50);
     assert_eq!(
         said(&apart, outlook(Phase::Shift, weights(50), 1, &[])),
         "Git declares cloud 50 %, vm 50 %, told is cloud 10 % in fra, cloud 50 % in ams, vm 50 % in ams, vm 90 % in fra, \

@@ -119,8 +119,8 @@ fn a_port_name_that_is_not_declared_is_told_with_what_to_do() {
         .splits
         .get_mut(&SplitName::new("checkout").unwrap())
         .unwrap();
-    let split = std::sync::Arc::make_mut(split);
-    let item = std::sync::Arc::make_mut(split.items.get_mut(&zone("fra")).unwrap());
+    let split = Arc::make_mut(split);
+    let item = Arc::make_mut(split.items.get_mut(&zone("fra")).unwrap());
     item.port_names = ["web".parse().unwrap()].into();
     let mut other = agent(fact(&plan));
     other.services = vec![seen(None, 8080, "http"), seen(Some("shop"), 8080, "web")];

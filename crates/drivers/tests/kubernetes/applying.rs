@@ -191,25 +191,10 @@ fn conflict() -> Instead {
     )
 }
 
-/// Ours, with `spec.to` in the hands of kubectl.
-fn edited() -> Value {
-    let mut edited = live([100, 9900], 7);
-    let mut managers = plan::managed("weir", "Apply", "2026-11-23T15:00:00Z");
-    managers[0]["fieldsV1"]["f:spec"] = json!({"f:targetRef": {}});
-    managers.as_array_mut().unwrap().extend(
-        plan::managed("kubectl-edit", "Update", "2026-11-23T15:40:00Z")
-            .as_array()
-            .unwrap()
-            .clone(),
-    );
-    edited["metadata"]["managedFields"] = managers;
-    edited
-}
-
 #[tokio::test]
 async fn another_manager_is_named_and_not_fought() {
     let cluster = Cluster::new();
-    cluster.put(edited());
+    cluster.put(plan::edited());
     let before = cluster.store();
     cluster.on("PATCH", OURS, conflict());
     let why = yields(&cluster.driver(), &put([9000, 1000], 7)).await;
@@ -230,7 +215,7 @@ async fn another_manager_is_named_and_not_fought() {
 #[tokio::test(start_paused = true)]
 async fn what_another_manager_wrote_is_taken_back_once_if_so_configured() {
     let cluster = Cluster::new();
-    cluster.put(edited());
+    cluster.put(plan::edited());
     let seen = cluster.object(OURS).unwrap()["metadata"].clone();
     let driver = cluster.driver_that_takes_back();
     cluster.once("PATCH", OURS, vec![conflict()]);
@@ -245,7 +230,7 @@ async fn what_another_manager_wrote_is_taken_back_once_if_so_configured() {
         );
     }
     // The other takes it again: two that fight are worse than one that is wrong.
-    cluster.put(edited());
+    cluster.put(plan::edited());
     cluster.on("PATCH", OURS, conflict());
     let why = yields(&driver, &put([9000, 1000], 7)).await;
     assert!(
@@ -264,7 +249,7 @@ async fn what_another_manager_wrote_is_taken_back_once_if_so_configured() {
 #[tokio::test]
 async fn a_taking_back_that_failed_is_no_fight() {
     let cluster = Cluster::new();
-    cluster.put(edited());
+    cluster.put(plan::edited());
     let driver = cluster.driver_that_takes_back();
     let down = body(
         500,

@@ -4,6 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "a test: what is not there ends it")]
 
 mod applying;
+#[path = "../checkout/mod.rs"]
+mod checkout;
 mod cluster;
 mod evidence;
 mod fuzz;

@@ -144,17 +144,7 @@ async fn objects_of_a_real_kuma_are_read() {
 #[tokio::test]
 async fn who_wrote_into_our_object_is_named_with_the_time() {
     let cluster = Cluster::new();
-    let mut edited = plan::live([100, 9900], 7);
-    let mut managers = plan::managed("weir", "Apply", "2026-11-23T15:00:00Z");
-    managers[0]["fieldsV1"]["f:spec"] = json!({"f:targetRef": {}});
-    managers.as_array_mut().unwrap().extend(
-        plan::managed("kubectl-edit", "Update", "2026-11-23T15:40:00Z")
-            .as_array()
-            .unwrap()
-            .clone(),
-    );
-    edited["metadata"]["managedFields"] = managers;
-    cluster.put(edited);
+    cluster.put(plan::edited());
     let items = [Arc::new(item([9000, 1000], 7))];
     let observed = cluster.driver().observe(&mesh(), &items).await.unwrap();
     assert_eq!(

@@ -1,22 +1,12 @@
 //! One split, `checkout`, with a backend on VMs in `fra` and one in namespace `shop` of this cluster, `use1`.
 
-use std::collections::BTreeSet;
-
 use serde_json::{Value, json};
-use weir_model::{
-    BackendName, BasisPoints, CommitId, DnsLabel, FederationName, Match, MeshName, Protocol, RouteName,
-    ServiceName, SplitName, ZoneName,
-};
-use weir_planner::{Destination, Digest, Generation, Item, ItemRoute, anchor, item_digest};
+use weir_model::BackendName;
+use weir_planner::Item;
 use weir_render::{Form, Object, Options, Step, render, to_document};
 
-pub(crate) fn federation() -> FederationName {
-    FederationName::new("shop").unwrap()
-}
-
-pub(crate) fn mesh() -> MeshName {
-    MeshName::new("default").unwrap()
-}
+use crate::checkout::{self, Backend};
+pub(crate) use crate::checkout::{federation, mesh};
 
 pub(crate) fn form() -> Form {
     Form::Kubernetes {
@@ -25,49 +15,14 @@ pub(crate) fn form() -> Form {
 }
 
 /// `vm` in fra, `eks` here.
+const BACKENDS: [Backend; 2] = [("vm", "fra", None), ("eks", "use1", Some("shop"))];
+
 pub(crate) fn names() -> [BackendName; 2] {
-    ["vm", "eks"].map(|name| BackendName::new(name).unwrap())
+    BACKENDS.map(|(name, ..)| BackendName::new(name).unwrap())
 }
 
 pub(crate) fn item(weights: [u32; 2], generation: u64) -> Item {
-    let split = SplitName::new("checkout").unwrap();
-    let service = ServiceName::new("checkout").unwrap();
-    let destination = |(zone, namespace): (&str, Option<&str>)| Destination {
-        zone: ZoneName::new(zone).unwrap(),
-        kuma_zone: DnsLabel::new(zone).unwrap(),
-        namespace: namespace.map(|name| DnsLabel::new(name).unwrap()),
-        service: service.clone(),
-        port: 8080,
-    };
-    let mut item = Item {
-        anchor: anchor(&federation(), &split),
-        split,
-        zone: ZoneName::new("use1").unwrap(),
-        kuma_zone: DnsLabel::new("use1").unwrap(),
-        mesh: mesh(),
-        service: service.clone(),
-        port: 8080,
-        port_names: [].into(),
-        protocol: Protocol::Http,
-        destinations: names()
-            .into_iter()
-            .zip([("fra", None), ("use1", Some("shop"))].map(destination))
-            .collect(),
-        retiring: BTreeSet::new(),
-        routes: vec![ItemRoute {
-            name: RouteName::new("default").unwrap(),
-            matches: Match::default(),
-            weights: names()
-                .into_iter()
-                .zip(weights.map(|w| BasisPoints::new(w).unwrap()))
-                .collect(),
-        }],
-        generation: Generation(generation),
-        commit: CommitId("0123456789abcdef0123456789abcdef01234567".to_owned()),
-        digest: Digest([0; 32]),
-    };
-    item.digest = item_digest(&item);
-    item
+    checkout::item("use1", BACKENDS, weights, generation)
 }
 
 pub(crate) fn object(weights: [u32; 2], generation: u64) -> Object {
@@ -81,14 +36,7 @@ pub(crate) fn object(weights: [u32; 2], generation: u64) -> Object {
 }
 
 pub(crate) fn put(weights: [u32; 2], generation: u64) -> Step {
-    let item = item(weights, generation);
-    Step::Put {
-        object: object(weights, generation),
-        reason: "absent".to_owned(),
-        split: item.split.clone(),
-        generation: item.generation,
-        digest: item.digest,
-    }
+    checkout::put(&item(weights, generation), object(weights, generation))
 }
 
 pub(crate) fn delete() -> Step {
@@ -135,4 +83,19 @@ pub(crate) fn service(zone: &str, namespace: Option<&str>) -> Value {
         },
         "spec": {"ports": [{"port": 8080, "appProtocol": "http"}], "state": "Available"},
     })
+}
+
+/// Ours, with `spec.to` in the hands of kubectl.
+pub(crate) fn edited() -> Value {
+    let mut edited = live([100, 9900], 7);
+    let mut managers = managed("weir", "Apply", "2026-11-23T15:00:00Z");
+    managers[0]["fieldsV1"]["f:spec"] = json!({"f:targetRef": {}});
+    managers.as_array_mut().unwrap().extend(
+        managed("kubectl-edit", "Update", "2026-11-23T15:40:00Z")
+            .as_array()
+            .unwrap()
+            .clone(),
+    );
+    edited["metadata"]["managedFields"] = managers;
+    edited
 }

@@ -1,6 +1,6 @@
 //! A control plane that answers as told, and Envoys that do.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,11 +14,11 @@ use tempfile::TempDir;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinHandle;
 use weir_drivers::{DriverError, KumaConfig, KumaUniversal, Sampled};
-use weir_model::{
-    BackendName, BasisPoints, CommitId, DnsLabel, FederationName, Match, MeshName, Protocol, RouteName,
-    ServiceName, SplitName, ZoneName,
-};
-use weir_planner::{Destination, Digest, Generation, Item, ItemRoute, anchor, item_digest};
+use weir_model::BackendName;
+use weir_planner::Item;
+
+use crate::checkout::{self, Backend};
+pub(crate) use crate::checkout::{federation, mesh};
 
 #[derive(Debug, Clone)]
 pub(crate) enum Answer {
@@ -291,54 +291,14 @@ impl Envoy {
     }
 }
 
-pub(crate) fn federation() -> FederationName {
-    FederationName::new("shop").unwrap()
-}
+/// The two backends.
+const BACKENDS: [Backend; 2] = [("vm", "fra", None), ("cloud", "ams", None)];
 
-pub(crate) fn mesh() -> MeshName {
-    MeshName::new("default").unwrap()
-}
-
-/// The two backends: `vm` in fra, `cloud` in ams.
 pub(crate) fn names() -> [BackendName; 2] {
-    ["vm", "cloud"].map(|name| BackendName::new(name).unwrap())
+    BACKENDS.map(|(name, ..)| BackendName::new(name).unwrap())
 }
 
 /// The split `checkout` in zone fra.
 pub(crate) fn item(weights: [u32; 2], generation: u64) -> Item {
-    let split = SplitName::new("checkout").unwrap();
-    let service = ServiceName::new("checkout").unwrap();
-    let destination = |zone: &str| Destination {
-        zone: ZoneName::new(zone).unwrap(),
-        kuma_zone: DnsLabel::new(zone).unwrap(),
-        namespace: None,
-        service: service.clone(),
-        port: 8080,
-    };
-    let mut item = Item {
-        anchor: anchor(&federation(), &split),
-        split,
-        zone: ZoneName::new("fra").unwrap(),
-        kuma_zone: DnsLabel::new("fra").unwrap(),
-        mesh: mesh(),
-        service: service.clone(),
-        port: 8080,
-        port_names: [].into(),
-        protocol: Protocol::Http,
-        destinations: names().into_iter().zip(["fra", "ams"].map(destination)).collect(),
-        retiring: BTreeSet::new(),
-        routes: vec![ItemRoute {
-            name: RouteName::new("default").unwrap(),
-            matches: Match::default(),
-            weights: names()
-                .into_iter()
-                .zip(weights.map(|w| BasisPoints::new(w).unwrap()))
-                .collect(),
-        }],
-        generation: Generation(generation),
-        commit: CommitId("0123456789abcdef0123456789abcdef01234567".to_owned()),
-        digest: Digest([0; 32]),
-    };
-    item.digest = item_digest(&item);
-    item
+    checkout::item("fra", BACKENDS, weights, generation)
 }

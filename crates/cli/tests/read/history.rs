@@ -1,0 +1,104 @@
+//! What was: `weir history` and `weir events`.
+
+use serde_json::{Value, json};
+
+use crate::coordinator::{Answer, Coordinator};
+use crate::{COMMIT, changed, commit_record};
+
+#[test]
+fn history_of_a_split() {
+    let told = |cloud: u32| json!({"default": {"cloud": cloud, "vm": 100 - cloud}});
+    let step = |generation: u64, step: &str, ams: u32, fra: u32| {
+        json!({
+            "generation": generation, "created": "2026-11-24T11:56:00Z", "step": step,
+            "told": {"ams": told(ams), "fra": told(fra)}, "commit": COMMIT, "author": "Ada <ada@example.com>",
+            "subject": "Half to the cloud", "proven": {"ams": "2026-11-24T11:56:01.250Z"}
+        })
+    };
+    let first = changed(
+        step(3, "first plan of it", 0, 0),
+        json!({"author": null, "subject": null, "proven": {}}),
+    );
+    let history = json!({"name": "checkout", "steps": [
+        step(6, "return: it was aborted: \"eks burns\", says ada", 0, 0),
+        step(5, "bite 1 of 2, wave 1", 30, 10), first
+    ]});
+    let coordinator = Coordinator::new().at("/v1/splits/checkout/history", &[Answer::json(&history)]);
+    insta::assert_snapshot!(coordinator.weir(&["history", "checkout", "-n", "3"]).transcript());
+    assert_eq!(coordinator.asked()[0].path, "/v1/splits/checkout/history?limit=3");
+}
+
+#[test]
+fn history_of_commits() {
+    let refused = changed(
+        commit_record(),
+        json!({
+            "commit": "9a8b7c6d5e4f".repeat(3) + "0000", "verdict": "refused", "generation": null, "proven": {},
+            "subject": "Half to the cloud, and a subject so long that it does not fit on one line of eighty columns",
+            "seenAt": "2026-11-24T11:59:00Z",
+            "diagnostics": [{
+                "code": 102, "severity": "error", "message": "the weights of route default sum to 99, not to 100",
+                "labels": [{"source": "main", "file": "traffic/checkout.yaml",
+                            "span": {"start": 1, "end": 2, "line": 12, "column": 16}, "text": "sums to 99"}],
+                "help": "add 1 to one of them"
+            }]
+        }),
+    );
+    let same = changed(
+        commit_record(),
+        json!({"commit": "1".repeat(40), "generation": null, "proven": {}, "subject": "Words"}),
+    );
+    let value = json!({
+        "sources": [{"name": "main", "url": "https://git.example.com/shop/traffic.git", "branch": "main",
+                     "reachable": false, "error": "the host does not answer", "head": "9a8b7c6d5e4f".repeat(3) + "0000",
+                     "inForce": COMMIT, "checkedAt": "2026-11-24T11:59:48Z"}],
+        "commits": [refused, commit_record(), same]
+    });
+    let coordinator = Coordinator::new().at("/v1/commits", &[Answer::json(&value)]);
+    insta::assert_snapshot!(coordinator.weir(&["history", "-n", "3"]).transcript());
+    assert_eq!(coordinator.asked()[0].path, "/v1/commits?limit=3");
+}
+
+fn event(id: u64, kind: &str, message: &str) -> Value {
+    json!({"id": id, "at": "2026-11-24T11:56:01.250Z", "kind": kind, "message": message, "zone": "fra",
+           "split": null, "generation": 7})
+}
+
+#[test]
+fn events_that_were() {
+    let events = [
+        event(41, "plan.made", "generation 7 made of commit 3f2a1b9c0d4e"),
+        event(
+            42,
+            "zone.held",
+            &"split checkout in zone fra: backend cloud is not known here, ".repeat(2),
+        ),
+    ];
+    let coordinator = Coordinator::new().at("/v1/events", &[Answer::events(&events)]);
+    insta::assert_snapshot!(coordinator.weir(&["events"]).transcript());
+    let lines = coordinator.weir(&["events", "--json", "--after", "40"]).stdout;
+    let read: Vec<Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(read, events);
+    assert_eq!(coordinator.asked()[1].after.as_deref(), Some("40"));
+}
+
+/// A stream that breaks goes on after the last event that came; a refusal ends it.
+#[test]
+fn following_goes_on_where_it_broke() {
+    let coordinator = Coordinator::new().at(
+        "/v1/events",
+        &[
+            Answer::events(&[event(41, "plan.made", "one"), event(42, "zone.proven", "two")]),
+            Answer::problem("503 Service Unavailable", "starting", "wait"),
+            Answer::events(&[event(43, "agent.gone", "three")]),
+            Answer::problem("401 Unauthorized", "this token is revoked", "make a token"),
+        ],
+    );
+    insta::assert_snapshot!(coordinator.weir(&["events", "--follow"]).transcript());
+    let after: Vec<Option<String>> = coordinator.asked().into_iter().map(|asked| asked.after).collect();
+    let wanted = [None, Some("42"), Some("42"), Some("43")];
+    assert_eq!(after, wanted.map(|id| id.map(str::to_owned)));
+}

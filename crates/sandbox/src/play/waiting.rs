@@ -1,0 +1,151 @@
+//! What is waited for in a play: a commit that is proven or gone, and whatever else the coordinator shows of the split. It
+//! is asked again and again, for not all of that is an event.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use jiff::Timestamp;
+use tokio::time::Instant;
+use weir_wire::api::{SplitStatus, Standing};
+
+use super::{PATIENCE, Play};
+use crate::coordinator::{SPLIT, proven};
+
+impl Play {
+    /// Waits until every zone has proven this commit; how long that took.
+    ///
+    /// # Errors
+    /// If it takes too long: with what is still missing.
+    pub async fn proven(&self, commit: &str) -> anyhow::Result<Duration> {
+        let begin = Instant::now();
+        loop {
+            let missing = self.missing(commit).await;
+            let Some(missing) = missing else {
+                return Ok(begin.elapsed());
+            };
+            if begin.elapsed() > PATIENCE {
+                bail!(
+                    "commit {commit} is not proven after {} s: {missing}",
+                    PATIENCE.as_secs()
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// From `at`, when it was made, to the last zone's proof of a commit: by the clock of the zones' own proofs, which are
+    /// older than our seeing them. The ledger writes in batches: a proof that the status shows may not be in it yet.
+    ///
+    /// # Errors
+    /// If the coordinator does not answer, or never writes down when the zones proved it.
+    pub async fn commit_to_proof(&self, commit: &str, at: Timestamp) -> anyhow::Result<Duration> {
+        let end = Instant::now() + Duration::from_secs(30);
+        loop {
+            let record = self.viewer.commit(commit).await?;
+            let time =
+                |zone: &String| -> Option<Timestamp> { record.as_ref()?.proven.get(zone)?.parse().ok() };
+            let times: Option<Vec<Timestamp>> = self.zones.iter().map(time).collect();
+            if let Some(last) = times.and_then(|all| all.into_iter().max()) {
+                return Duration::try_from(last.duration_since(at))
+                    .with_context(|| format!("commit {commit} was proven before it was made"));
+            }
+            if Instant::now() > end {
+                bail!("the ledger does not say when every zone proved commit {commit}");
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Waits until the split is gone by this commit, and every zone is converged without it; how long that took.
+    ///
+    /// # Errors
+    /// If it takes too long: with what is still there.
+    pub async fn removed(&self, commit: &str) -> anyhow::Result<Duration> {
+        let begin = Instant::now();
+        loop {
+            let list = self.viewer.splits().await?;
+            let taken = list.commits.values().next().map(String::as_str) == Some(commit);
+            let zones = self.viewer.zones().await?.zones;
+            let of = |name: &String| zones.iter().find(|zone| zone.name == *name);
+            let left: Vec<String> = self
+                .zones
+                .iter()
+                .filter(|name| {
+                    !of(name).is_some_and(|zone| {
+                        zone.standing == Standing::Converged && zone.generation == list.generation
+                    })
+                })
+                .map(|name| {
+                    let why = of(name).and_then(|zone| zone.reason.clone());
+                    format!("{name}: {}", why.unwrap_or_else(|| "silent".into()))
+                })
+                .collect();
+            if taken && list.splits.is_empty() && left.is_empty() {
+                return Ok(begin.elapsed());
+            }
+            if begin.elapsed() > PATIENCE {
+                bail!(
+                    "commit {commit} has not removed the split after {} s: {}",
+                    PATIENCE.as_secs(),
+                    left.join("; ")
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Waits until the coordinator shows the split as wanted; what was made of that. A split that is not declared is none.
+    ///
+    /// # Errors
+    /// The first of `so`; if the coordinator does not answer; if it takes longer than `patience`, with what is shown.
+    pub async fn until<T>(
+        &self,
+        what: &str,
+        patience: Duration,
+        so: impl Fn(Option<&SplitStatus>) -> anyhow::Result<Option<T>>,
+    ) -> anyhow::Result<T> {
+        let begin = Instant::now();
+        loop {
+            let split = self.viewer.split().await?;
+            if let Some(made) = so(split.as_ref())? {
+                return Ok(made);
+            }
+            if begin.elapsed() > patience {
+                bail!("{what}: not within {} s; it is {split:#?}", patience.as_secs());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// What is missing until this commit is proven everywhere; none if nothing is.
+    async fn missing(&self, commit: &str) -> Option<String> {
+        let list = match self.viewer.splits().await {
+            Ok(list) => list,
+            Err(error) => return Some(format!("{error:#}")),
+        };
+        if list.commits.values().next().map(String::as_str) != Some(commit) {
+            return Some(
+                list.notice
+                    .unwrap_or_else(|| "the coordinator has not taken it".into()),
+            );
+        }
+        let Some(split) = list.splits.iter().find(|s| s.name == SPLIT) else {
+            return Some(format!("there is no split `{SPLIT}`"));
+        };
+        let of = |zone: &String| split.zones.iter().find(|z| z.zone == *zone);
+        let not = |zone: &&String| !of(zone).is_some_and(|z| proven(split, z));
+        let why = |zone: &String| {
+            let state = of(zone).map(|z| {
+                format!(
+                    "{:?} at generation {}: {}",
+                    z.standing,
+                    z.generation,
+                    z.reason.clone().unwrap_or_default()
+                )
+            });
+            format!("{zone} is {}", state.unwrap_or_else(|| "silent".into()))
+        };
+        let open: Vec<String> = self.zones.iter().filter(not).map(why).collect();
+        (!open.is_empty()).then(|| format!("generation {}: {}", split.generation, open.join("; ")))
+    }
+}
