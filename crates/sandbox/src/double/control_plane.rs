@@ -3,6 +3,9 @@
 //! Times are those measured on real Kuma: a change is seen by the configuration cache within a second and by each proxy
 //! within another; zones and global talk once a second; services are generated every two.
 
+mod proxies;
+mod services;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -17,25 +20,21 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, UnixStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::compute::compute;
+use self::proxies::{GONE, Session};
+pub use self::proxies::{Hello, Told};
+use self::services::generate;
 use super::in_cluster::InCluster;
-use super::rest::{Answer, Request, answer, problem};
-use super::routes::ProxyConfig;
-use super::store::{DISPLAY_NAME, Endpoint, Kind, Mode, ORIGIN, Object, Store, ZONE, generated};
+use super::rest::{Answer, Request, answer};
+use super::store::{Kind, Mode, Object, Store};
 
-/// How long a proxy may be silent before its control plane takes it for gone.
-const GONE: Duration = Duration::from_secs(12);
 /// How long global may take to answer a zone that has other things to do.
 const GLOBAL: Duration = Duration::from_secs(2);
-/// How long a proxy's question waits for news.
-const POLL: Duration = Duration::from_secs(5);
-
 /// How to start one.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -45,30 +44,6 @@ pub struct Options {
     pub zone: Option<(String, String)>,
     /// Lets it into the cluster that the zone is; none for VMs.
     pub kubeconfig: Option<PathBuf>,
-}
-
-/// What a proxy says when it comes.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Hello {
-    /// The Dataplane document.
-    pub dataplane: Value,
-    /// Its admin socket.
-    pub admin: PathBuf,
-}
-
-/// What a proxy is told.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Told {
-    /// Stands for the configuration's content.
-    pub version: String,
-    /// The configuration.
-    pub config: ProxyConfig,
-}
-
-struct Session {
-    seen: Instant,
-    admin: PathBuf,
-    sent: u64,
 }
 
 struct ControlPlane {
@@ -253,106 +228,6 @@ async fn talk(plane: Arc<ControlPlane>, url: String) {
     }
 }
 
-/// MeshServices from dataplanes.
-async fn generate(plane: Arc<ControlPlane>) {
-    let mut ticks = every(Duration::from_secs(2));
-    loop {
-        ticks.tick().await;
-        let alive = plane.alive();
-        let mut store = locked(&plane.store);
-        generate_services(&mut store, &alive, Timestamp::now());
-    }
-}
-
-fn generate_services(store: &mut Store, alive: &BTreeMap<(String, String), u64>, now: Timestamp) {
-    let dataplanes: Vec<Object> = store.all(Kind::Dataplane).cloned().collect();
-    let mut services: BTreeMap<(String, String), (Value, Vec<Endpoint>)> = BTreeMap::new();
-    for mut dataplane in dataplanes {
-        let Some(sent) = alive.get(&(dataplane.mesh.clone(), dataplane.name.clone())) else {
-            store.remove(Kind::Dataplane, &dataplane.mesh, &dataplane.name);
-            continue;
-        };
-        let networking = dataplane.body.get("networking").cloned().unwrap_or_default();
-        for inbound in networking["inbound"].as_array().into_iter().flatten() {
-            let tags = &inbound["tags"];
-            let (Some(service), Some(port)) = (tags["kuma.io/service"].as_str(), inbound["port"].as_u64())
-            else {
-                continue;
-            };
-            let port_entry = json!({
-                "name": inbound["name"].as_str().map_or_else(|| port.to_string(), str::to_owned), "port": port, "targetPort": port,
-                "appProtocol": tags["kuma.io/protocol"].as_str().unwrap_or("tcp"),
-            });
-            let address = format!("{}:{port}", networking["address"].as_str().unwrap_or_default());
-            let key = (dataplane.mesh.clone(), service.to_owned());
-            let entry = services
-                .entry(key)
-                .or_insert_with(|| (json!([port_entry]), Vec::new()));
-            entry
-                .1
-                .extend(address.parse().ok().map(|address| Endpoint { address }));
-        }
-        dataplane.status = Some(session_status(*sent, now));
-        store.insert(dataplane);
-    }
-    let own = |o: &&Object| o.label(ORIGIN) == Some("zone");
-    let known: Vec<Object> = store.all(Kind::MeshService).filter(own).cloned().collect();
-    for mut service in known {
-        let key = (service.mesh.clone(), service.name.clone());
-        if !services.contains_key(&key) && service.spec()["state"] != "Unavailable" {
-            service.body["spec"]["state"] = "Unavailable".into();
-            service.labels.insert(
-                "kuma.io/deletion-grace-period-started-at".into(),
-                now.as_millisecond().to_string(),
-            );
-            service.status = Some(local_status(&service, 0));
-            service.endpoints.clear();
-            service.modified = now;
-            store.insert(service);
-        }
-    }
-    for ((mesh, name), (ports, endpoints)) in services {
-        let before = store.get(Kind::MeshService, &mesh, &name).cloned();
-        let mut service = Object::new(Kind::MeshService, &mesh, &name, now);
-        let zone = store.zone().to_owned();
-        for (key, value) in [
-            (DISPLAY_NAME, name.as_str()),
-            ("kuma.io/env", "universal"),
-            ("kuma.io/managed-by", "meshservice-generator"),
-            ("kuma.io/mesh", &mesh),
-            (ORIGIN, "zone"),
-            (ZONE, &zone),
-        ] {
-            service.labels.insert(key.into(), value.into());
-        }
-        service.body.insert("spec".into(), json!({
-            "state": "Available", "selector": {"dataplaneTags": {"kuma.io/service": name}}, "ports": ports,
-            "identities": [{"type": "ServiceTag", "value": name}],
-        }));
-        service.status = Some(local_status(&service, endpoints.len()));
-        service.endpoints = endpoints;
-        if let Some(before) = before {
-            (service.created, service.modified) = (before.created, before.modified);
-            if service != before {
-                service.modified = now;
-            }
-        }
-        store.insert(service);
-    }
-}
-
-fn local_status(service: &Object, proxies: usize) -> Value {
-    json!({
-        "addresses": [{
-            "hostname": format!("{}.svc.mesh.local", service.name), "origin": "HostnameGenerator",
-            "hostnameGeneratorRef": {"coreName": "local-universal-mesh-service"},
-        }],
-        "hostnameGenerators": generated("local-universal-mesh-service"),
-        "vips": [{"ip": "241.0.0.3"}], "tls": {"status": "Ready"},
-        "dataplaneProxies": {"connected": proxies, "healthy": proxies, "total": proxies},
-    })
-}
-
 type Reply = http::Response<Full<Bytes>>;
 
 fn reply(status: u16, kind: &str, body: impl Into<Bytes>) -> Reply {
@@ -381,15 +256,6 @@ fn show(answer: Answer) -> Option<Reply> {
 }
 
 impl ControlPlane {
-    /// Connected proxies, and how often each was told something.
-    fn alive(&self) -> BTreeMap<(String, String), u64> {
-        locked(&self.sessions)
-            .iter()
-            .filter(|(_, s)| s.seen.elapsed() < GONE)
-            .map(|(key, s)| (key.clone(), s.sent))
-            .collect()
-    }
-
     /// What it says as a webhook.
     fn review(&self, what: &str, body: &[u8]) -> anyhow::Result<Reply> {
         let review: Value = serde_json::from_slice(body)?;
@@ -464,151 +330,5 @@ impl ControlPlane {
         }
         store.take_upward(zone, told, now);
         Ok(json_reply(200, &store.downward(zone)))
-    }
-
-    fn hello(&self, body: &[u8]) -> anyhow::Result<Reply> {
-        let hello: Hello = serde_json::from_slice(body)?;
-        let text = |key: &str| hello.dataplane[key].as_str().unwrap_or_default().to_owned();
-        let (mesh, name) = (text("mesh"), text("name"));
-        let mut store = locked(&self.store);
-        if !store.has_mesh(&mesh) {
-            return Ok(json_reply(404, &json!({"title": "no such mesh yet"})));
-        }
-        if let Some(cluster) = &self.cluster {
-            // It is in the cluster; the proxy says which one it is.
-            let known = store.get(Kind::Dataplane, &mesh, &name).is_some();
-            if !known || locked(&cluster.meshes).is_none() {
-                return Ok(json_reply(404, &json!({"title": "no such dataplane yet"})));
-            }
-            drop(store);
-            self.greet(mesh, name, hello.admin);
-            return Ok(json_reply(200, &json!({})));
-        }
-        let mut object = Object::new(Kind::Dataplane, &mesh, &name, Timestamp::now());
-        let zone = store.zone().to_owned();
-        for (key, value) in [
-            ("kuma.io/env", "universal"),
-            ("kuma.io/mesh", &mesh),
-            (ORIGIN, "zone"),
-            ("kuma.io/proxy-type", "sidecar"),
-            (ZONE, &zone),
-        ] {
-            object.labels.insert(key.into(), value.into());
-        }
-        let mut networking = hello.dataplane["networking"].clone();
-        for inbound in networking["inbound"].as_array_mut().into_iter().flatten() {
-            inbound["tags"][ZONE] = zone.clone().into();
-        }
-        object.body.insert("networking".into(), networking);
-        store.insert(object);
-        drop(store);
-        self.greet(mesh, name, hello.admin);
-        Ok(json_reply(200, &json!({})))
-    }
-
-    fn greet(&self, mesh: String, name: String, admin: PathBuf) {
-        let session = Session {
-            seen: Instant::now(),
-            admin,
-            sent: 0,
-        };
-        locked(&self.sessions).insert((mesh, name), session);
-    }
-
-    /// Waits for news for this proxy. 404: it has to say hello (again).
-    async fn xds(&self, mesh: &str, name: &str, version: &str) -> Reply {
-        let key = (mesh.to_owned(), name.to_owned());
-        let until = Instant::now() + POLL;
-        // Each proxy has its own second.
-        let phase = name.bytes().map(u64::from).sum::<u64>() * 137 % 1000;
-        loop {
-            {
-                let mut sessions = locked(&self.sessions);
-                let Some(session) = sessions.get_mut(&key) else {
-                    return json_reply(404, &json!({"title": "unknown dataplane"}));
-                };
-                session.seen = Instant::now();
-            }
-            let view = Arc::clone(&self.view.borrow());
-            if let Some(dataplane) = view.get(Kind::Dataplane, mesh, name) {
-                let config = compute(&view, dataplane);
-                let bytes = serde_json::to_vec(&config).unwrap_or_default();
-                let now = blake3::hash(&bytes).to_hex()[..16].to_owned();
-                if now != version {
-                    if let Some(session) = locked(&self.sessions).get_mut(&key) {
-                        session.sent += 1;
-                    }
-                    return json_reply(200, &Told { version: now, config });
-                }
-            }
-            if Instant::now() > until {
-                return json_reply(304, &json!({}));
-            }
-            let millisecond = u64::try_from(Timestamp::now().as_millisecond()).unwrap_or_default();
-            let wait = 1000 - (millisecond + phase) % 1000;
-            tokio::time::sleep(Duration::from_millis(wait)).await;
-        }
-    }
-
-    /// What Kuma fetches from the proxy's admin interface, over a connection that it never closes.
-    async fn admin(&self, mesh: &str, name: &str, what: &str, query: &str) -> Reply {
-        let missing = || {
-            let answer = problem(404, "Could not get dataplane resource", "Not found", &[]);
-            show(answer).unwrap_or_else(|| reply(404, "text/plain", ""))
-        };
-        let key = (mesh.to_owned(), name.to_owned());
-        let Some(socket) = locked(&self.sessions).get(&key).map(|s| s.admin.clone()) else {
-            return missing();
-        };
-        let json = query.contains("format=json");
-        let target = match what {
-            "xds" => "/config_dump".to_owned(),
-            "clusters" => "/clusters?format=json".to_owned(),
-            _ => {
-                let used = if query.contains("usedonly=false") {
-                    ""
-                } else {
-                    "usedonly"
-                };
-                format!("/stats?{used}{}", if json { "&format=json" } else { "" })
-            }
-        };
-        match self.fetch(&socket, &target).await {
-            Ok(body) => {
-                let kind = if what == "stats" && !json {
-                    "text/plain"
-                } else {
-                    "application/json"
-                };
-                reply(200, kind, body)
-            }
-            Err(error) => {
-                let answer = problem(
-                    500,
-                    "Could not execute admin operation",
-                    &format!("{error:#}"),
-                    &[],
-                );
-                show(answer).unwrap_or_else(|| reply(500, "text/plain", ""))
-            }
-        }
-    }
-
-    async fn fetch(&self, socket: &std::path::Path, target: &str) -> anyhow::Result<Bytes> {
-        let stream = UnixStream::connect(socket).await?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        tokio::spawn(connection);
-        let request = http::Request::get(target)
-            .header("host", "admin")
-            .body(Full::default())?;
-        let body = sender
-            .send_request(request)
-            .await?
-            .into_body()
-            .collect()
-            .await?
-            .to_bytes();
-        locked(&self.leaked).push(sender);
-        Ok(body)
     }
 }
