@@ -230,11 +230,15 @@ fn what_is_in_force_is_not_held_for_it() {
         None,
         "a policy says so"
     );
+    let same = objects(&item(1, &[], |_| {}));
     assert_eq!(
-        held(&decided(&next, &other, &introduction(&whole), None)),
+        held(&decided(&next, &other, &introduction(&same), None)),
         None,
         "taken away a moment ago, and back by a revert"
     );
+    let decided_over_more = decided(&next, &other, &introduction(&whole), None);
+    let why = held(&decided_over_more).expect("I4: it keeps one backend less");
+    assert!(why.contains("within half a minute"), "{why}");
     let mut renamed = whole[0].clone();
     renamed.name = "weir-before".to_owned();
     renamed
