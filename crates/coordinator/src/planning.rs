@@ -1,6 +1,7 @@
 //! The loop from commits to plans: decide, record, publish, in this order. What is not recorded is not published.
 
 mod moving;
+mod recording;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,17 +10,15 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use weir_model::{CommitId, Declaration, Diagnostic, FederationName, Severity, SourceName};
+use weir_model::{CommitId, Declaration, Diagnostic, FederationName, SourceName};
 use weir_planner::{Finding, Generation, Orders, Plan};
 
 use crate::decide::{self, Decision, Heads, Question, Transiting, Unsound};
 use crate::fleet::Fleet;
-use crate::git::Head;
-use crate::ledger::{CommitRow, Ledger, LedgerError, NewEvent, Taken, Verdict};
+use crate::ledger::{Ledger, LedgerError, Verdict};
 use crate::senses::Proven;
 use crate::sources::SourceStates;
 use crate::state::{InForce, Troubles, trouble};
-use crate::words;
 use moving::Seen;
 
 /// While something is under way, what zones tell is looked at no more often than this: a look costs a parent's worth of
@@ -422,227 +421,6 @@ impl Planning {
             .await
             .unwrap_or_else(|panic| Err(Unsound(format!("it broke off: {panic}"))))
     }
-
-    async fn enact(
-        &mut self,
-        decision: Decision,
-        heads: &Heads,
-        known: Option<InForce>,
-    ) -> Result<(), LedgerError> {
-        let now = Timestamp::now();
-        let mut rows = Vec::new();
-        for (source, head) in heads {
-            let (verdict, diagnostics) = match decision.refused.get(source) {
-                Some(why) => (Verdict::Refused, why.clone()),
-                None => (
-                    Verdict::Taken,
-                    decision.taken.get(source).cloned().unwrap_or_default(),
-                ),
-            };
-            let news = match self.decided.get(source) {
-                None => true,
-                Some((commit, before, why)) => {
-                    *commit != head.commit
-                        || *before != verdict
-                        || (verdict == Verdict::Refused && *why != diagnostics)
-                }
-            };
-            if news {
-                rows.push(CommitRow {
-                    source: source.clone(),
-                    head: Head::clone(head),
-                    verdict,
-                    diagnostics,
-                });
-            }
-        }
-        let accepted = decision.accepted.as_ref();
-        let plan = accepted.and_then(|accepted| accepted.plan.as_ref());
-        let commits = accepted.map(|accepted| decide::commits(&accepted.in_force));
-        let parent = known.as_ref().map(|known| known.plan.as_ref());
-        let mut events: Vec<NewEvent> = rows.iter().map(commit_event).collect();
-        events.extend(plan.map(|plan| plan_event(parent, plan)));
-        if let Some(accepted) = accepted {
-            let before = known
-                .as_ref()
-                .map(|known| Arc::clone(&known.outlook))
-                .unwrap_or_default();
-            events.extend(moving::turns(&before, &accepted.outlook));
-        }
-        let same = commits.is_none()
-            || known
-                .as_ref()
-                .is_some_and(|known| commits.as_ref() == Some(&known.commits));
-        if !rows.is_empty() || plan.is_some() || !same {
-            let in_force = accepted
-                .zip(commits.as_ref())
-                .map(|(accepted, commits)| (commits, &accepted.declaration));
-            self.ledger
-                .decide(
-                    now,
-                    Taken {
-                        commits: &rows,
-                        in_force,
-                        plan,
-                        first_of: &[],
-                        events: &events,
-                    },
-                )
-                .await?;
-            for event in &events {
-                tracing::info!(kind = event.kind, "{}", event.message);
-            }
-        }
-        for row in rows {
-            self.decided
-                .insert(row.source, (row.head.commit, row.verdict, row.diagnostics));
-        }
-        if let Some(accepted) = decision.accepted {
-            self.publish(accepted, known);
-        }
-        self.show_refused();
-        Ok(())
-    }
-
-    /// Only after it stands in the ledger.
-    fn publish(&mut self, accepted: decide::Accepted, known: Option<InForce>) {
-        let commits = Arc::new(decide::commits(&accepted.in_force));
-        let platforms = accepted
-            .declaration
-            .zones
-            .values()
-            .map(|zone| (zone.name.clone(), words::platform(zone.platform).to_owned()))
-            .collect();
-        self.declared = Some(Arc::new(accepted.declaration));
-        let (plan, created) = match (accepted.plan, known) {
-            (Some(plan), known) => {
-                let mut created = known.map(|known| (*known.created).clone()).unwrap_or_default();
-                created.insert(plan.generation, plan.created);
-                (Arc::new(plan), Arc::new(created))
-            }
-            (None, Some(known)) => (known.plan, known.created),
-            // The planner has nothing to do only where a parent says it all.
-            (None, None) => return,
-        };
-        self.heads = accepted.in_force;
-        let next = InForce {
-            plan,
-            created,
-            platforms: Arc::new(platforms),
-            commits,
-            outlook: Arc::new(accepted.outlook),
-            looked: true,
-        };
-        self.in_force.send_if_modified(|now| {
-            let changes = now.as_ref() != Some(&next);
-            *now = Some(next);
-            changes
-        });
-    }
-
-    fn show_refused(&self) {
-        let refused: BTreeMap<SourceName, (CommitId, String)> = self
-            .decided
-            .iter()
-            .filter(|(_, (_, verdict, _))| *verdict == Verdict::Refused)
-            .map(|(source, (commit, _, why))| (source.clone(), (commit.clone(), first_error(why))))
-            .collect();
-        self.troubles.send_if_modified(|troubles| {
-            let changes = troubles.refused != refused;
-            troubles.refused = refused;
-            changes
-        });
-    }
-
-    async fn tell_reach(&mut self, states: &SourceStates) -> Result<(), LedgerError> {
-        let mut events = Vec::new();
-        let mut away = self.away.clone();
-        for (source, state) in states {
-            match &state.last {
-                Some(Err(error)) => {
-                    let why = error.to_string();
-                    if away.get(source) != Some(&why) {
-                        events.push(NewEvent::new(
-                            "source.unreachable",
-                            format!(
-                                "source {source} cannot be read: {why}; the last good commit stays in force"
-                            ),
-                        ));
-                        away.insert(source.clone(), why);
-                    }
-                }
-                Some(Ok(())) if away.remove(source).is_some() => {
-                    events.push(NewEvent::new(
-                        "source.reachable",
-                        format!("source {source} can be read again"),
-                    ));
-                }
-                _ => {}
-            }
-        }
-        self.ledger.record(Timestamp::now(), &events).await?;
-        self.away = away;
-        Ok(())
-    }
-}
-
-/// The first error, as people are told it.
-fn first_error(diagnostics: &[Diagnostic]) -> String {
-    let errors: Vec<&Diagnostic> = diagnostics
-        .iter()
-        .filter(|d| d.severity == Severity::Error)
-        .collect();
-    let Some(first) = errors.first() else {
-        return "no error is recorded".to_owned();
-    };
-    let place = first
-        .labels
-        .first()
-        .map(|label| format!("{}:{}:{}: ", label.file, label.span.line, label.span.column))
-        .unwrap_or_default();
-    let more = match errors.len() - 1 {
-        0 => String::new(),
-        n => format!(" (and {n} more)"),
-    };
-    format!("{place}{} [{}]{more}", first.message, first.code)
-}
-
-fn commit_event(row: &CommitRow) -> NewEvent {
-    let commit = row.head.commit.short();
-    let of = format!(
-        "{} commit {commit} by {} ({})",
-        row.source, row.head.author, row.head.subject
-    );
-    match row.verdict {
-        Verdict::Taken => NewEvent::new("commit.taken", format!("{of} is in force")),
-        Verdict::Refused => NewEvent::new(
-            "commit.refused",
-            format!(
-                "{of} is refused, nothing changes: {}",
-                first_error(&row.diagnostics)
-            ),
-        ),
-    }
-}
-
-fn plan_event(parent: Option<&Plan>, plan: &Plan) -> NewEvent {
-    let changed = weir_planner::diff(parent, plan).splits;
-    let names: Vec<String> = changed.keys().take(5).map(ToString::to_string).collect();
-    let more = match changed.len().saturating_sub(names.len()) {
-        0 => String::new(),
-        n => format!(" and {n} more"),
-    };
-    let what = if names.is_empty() {
-        "no split changes".to_owned()
-    } else {
-        format!("changes {}{more}", names.join(", "))
-    };
-    let mut event =
-        NewEvent::new("plan.made", format!("plan {} {what}", plan.generation)).generation(plan.generation);
-    if let (1, Some(split)) = (changed.len(), changed.keys().next()) {
-        event = event.split(split);
-    }
-    event
 }
 
 /// Done when an agent reports a generation above `known`.

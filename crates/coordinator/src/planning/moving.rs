@@ -8,6 +8,7 @@ use weir_model::{CommitId, Declaration, SourceCommit, SplitName};
 use weir_planner::{Inputs, Look, Orders, Outlook, Phase, Plan, Planned, Runs, Senses as _, Transit};
 
 use super::Planning;
+use super::recording::plan_event;
 use crate::decide::Unsound;
 use crate::fleet::Fleet;
 use crate::ledger::{Answer, LedgerError, NewEvent, Order, OrderKind, Taken};
@@ -204,7 +205,7 @@ impl Planning {
             }
         };
         if let Some(plan) = &plan {
-            events.push(super::plan_event(Some(&known.plan), plan));
+            events.push(plan_event(Some(&known.plan), plan));
             events.extend(steps(&known.plan, plan));
             let first_of = moved_by(&known.plan, plan);
             let taken = Taken {
