@@ -10,7 +10,8 @@ use weir_planner::{Generation, Item, ZoneFacts, ZonePlan};
 use weir_render::{Object, Options, Step};
 
 use crate::anchors::{self, Anchors};
-use crate::decide::{Conclusion, Decision, Happened, SPLIT, conclude, decide, items, only_introduced};
+use crate::conclude::{Conclusion, Happened, conclude, only_introduced};
+use crate::decide::{Decision, SPLIT, decide, items};
 use crate::take::Memory;
 
 /// Runs one activation at a time `now`, of a clock that only rises.

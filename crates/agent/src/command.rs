@@ -20,9 +20,9 @@ use weir_model::FederationName;
 use weir_render::Options;
 
 use crate::break_glass;
+use crate::conclude;
 use crate::config::{Config, ConfigError, Plane};
 use crate::current::{Current, LinkState};
-use crate::decide;
 use crate::run::Loop;
 use crate::session::{Session, ask_to_join, ask_to_renew, names};
 use crate::status::{self, Fixed};
@@ -310,7 +310,7 @@ async fn run(at: &At) -> anyhow::Result<()> {
 
     let first = Current {
         plan: kept.plan.clone().map(Arc::new),
-        facts: decide::not_seen(&zone, kept.plan.as_ref(), &kept.memory, None, Timestamp::now()),
+        facts: conclude::not_seen(&zone, kept.plan.as_ref(), &kept.memory, None, Timestamp::now()),
         notes: Vec::new(),
         refused: None,
     };

@@ -18,8 +18,8 @@ use weir_render::Options;
 
 use crate::activation::activate;
 use crate::anchors::Anchors;
+use crate::conclude;
 use crate::current::Current;
-use crate::decide;
 use crate::pin;
 use crate::status;
 use crate::store::{Kept, Store};
@@ -197,7 +197,7 @@ impl Loop {
             }
             None => {
                 let unreadable = self.driver.pulse().await.err().map(|error| error.to_string());
-                let facts = decide::not_seen(&self.zone, None, &state.memory, unreadable, Timestamp::now());
+                let facts = conclude::not_seen(&self.zone, None, &state.memory, unreadable, Timestamp::now());
                 (facts, false)
             }
         };

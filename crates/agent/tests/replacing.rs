@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 use weir_agent::activation::activate;
 use weir_agent::anchors::Anchors;
-use weir_agent::decide::Conclusion;
+use weir_agent::conclude::Conclusion;
 use weir_agent::take::Memory;
 use weir_drivers::{DriverError, Fault, Observed, Outcome, Sighting, ZoneDriver};
 use weir_model::{

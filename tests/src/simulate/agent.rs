@@ -10,7 +10,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use weir_agent::activation::activate;
 use weir_agent::anchors::Anchors;
-use weir_agent::decide::{Conclusion, not_seen};
+use weir_agent::conclude::{Conclusion, not_seen};
 use weir_agent::take::{Memory, Offer, judge};
 use weir_drivers::{DriverError, Observed, Outcome, Sighting, ZoneDriver};
 use weir_model::{MeshName, Protocol};

@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
-use weir_agent::decide::{Decision, Happened, conclude};
+use weir_agent::conclude::{Happened, conclude};
+use weir_agent::decide::Decision;
 use weir_agent::take::Memory;
 use weir_drivers::{Observed, Sighting};
 use weir_model::SplitName;
