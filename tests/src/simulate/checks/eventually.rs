@@ -36,16 +36,20 @@ impl World {
             .splits
             .iter()
             .filter(|(n, declared)| was.splits.get(n) != Some(declared));
-        // What is still on its way by an earlier commit was not moved by this one, and goes on as it was.
+        // What is still on its way by an earlier commit was not moved by this one, and goes on as it was; and what was turned
+        // away from is gone towards step by step, though it is the revert of the way back.
         let reverted = commits[reverted].head.commit.clone();
         let plan = self.coordinator.ledger.plan.as_ref();
         let earlier = |n: &usize| {
             let splits = plan.iter().flat_map(|plan| &plan.splits);
             let mut of = splits.filter(|(name, _)| name.as_str() == SPLITS[*n]);
             of.any(|(_, split)| {
-                let course = split.course.as_ref();
-                course.is_some_and(|course| course.motion.is_some())
-                    && split.items.values().all(|item| item.commit != reverted)
+                let Some(course) = &split.course else {
+                    return false;
+                };
+                let on_its_way =
+                    course.motion.is_some() && split.items.values().all(|item| item.commit != reverted);
+                on_its_way || course.left.is_some()
             })
         };
         let changed = changed.filter(|(n, _)| !earlier(n));
