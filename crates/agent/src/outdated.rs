@@ -22,14 +22,20 @@ fn told(object: &Object, generation: Generation) -> Generation {
     generation.max(Generation(marked.unwrap_or_default()))
 }
 
-/// What a policy in force tells that carries this very plan's generation, though the plan does not have its split: it is of
-/// another history of plans, as after a ledger was lost with all plans of agents. Only a plan above both can take it away.
+/// What a policy in force tells that carries this very plan's generation, though the plan does not have its split, or one
+/// above what the plan has for it, though the plan is as new: it is of another history of plans, as after a ledger was lost
+/// with all plans of agents. Only a plan above both can take it away.
 fn another_history(plan: &ZonePlan, object: &Object, generation: Generation) -> Generation {
     let split = object.labels.get(crate::decide::SPLIT);
-    let known = split.is_some_and(|split| plan.items.keys().any(|name| name.as_str() == split));
-    let whole = weir_render::extent(object) == weir_render::Extent::Whole;
-    if generation == plan.generation && whole && !known {
-        Generation(generation.0.saturating_add(1))
+    let mut items = plan.items.values();
+    let item = items.find(|item| split.is_some_and(|split| item.split.as_str() == split));
+    let whole = weir_render::extent(object) == weir_render::Extent::Whole && object.pinned().is_none();
+    let other = match item {
+        None => generation == plan.generation,
+        Some(item) => item.generation < generation && generation <= plan.generation,
+    };
+    if whole && other {
+        Generation(plan.generation.0.saturating_add(1))
     } else {
         generation
     }

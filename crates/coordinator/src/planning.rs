@@ -280,6 +280,11 @@ impl Planning {
             && !outgrown
         {
             self.advance(known.clone(), declared, &moving, seen).await?;
+            let stands = |source: &SourceName| known.commits.get(source) == newest.get(source);
+            if self.generation() != known.plan.generation && !newest.keys().all(stands) {
+                // What was refused beside that plan may stand beside this one.
+                self.considered = None;
+            }
             return self.answer(&moving.waiting).await;
         }
         let parent = known.as_ref().map(|known| Arc::clone(&known.plan));

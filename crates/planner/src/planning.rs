@@ -197,7 +197,7 @@ fn make(
         };
         let planned = match (transit, before) {
             (Some(_), Some(before)) if unsound.contains_key(name) => {
-                splits.insert(name.clone(), whole.within_zones(before));
+                splits.insert(name.clone(), whole.as_it_is(before));
                 let mut stands = waiting::no_order(&unsound[name]);
                 stands.declared = weights(&wanted);
                 outlook.insert(name.clone(), stands);
@@ -237,7 +237,7 @@ fn make(
                 if next.is_some() {
                     work.splits_planned += 1;
                 } else {
-                    splits.insert(name.clone(), whole.within_zones(before));
+                    splits.insert(name.clone(), whole.as_it_is(before));
                 }
                 next
             }
@@ -283,14 +283,14 @@ fn make(
         let undeclared = |(name, _): &(&SplitName, &Arc<SplitPlan>)| !all.contains_key(*name);
         for (name, before) in before.into_iter().filter(undeclared) {
             if inherited.contains(name) {
-                splits.insert(name.clone(), whole.within_zones(before));
+                splits.insert(name.clone(), whole.as_it_is(before));
                 continue;
             }
             let order = transit.and_then(|transit| transit.orders.frozen.get(name));
             let order = order.map(|why| (format!("split {name} is frozen: {why}"), None));
             match &frozen.clone().or(order) {
                 Some((why, until)) if !transit.is_some_and(|transit| transit.reverts) => {
-                    splits.insert(name.clone(), whole.within_zones(before));
+                    splits.insert(name.clone(), whole.as_it_is(before));
                     outlook.insert(
                         name.clone(),
                         waiting::at_the_door(why, *until, "it is removed after that"),

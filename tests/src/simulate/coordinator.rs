@@ -587,6 +587,11 @@ impl World {
         }
         self.coordinator.outlook = look.outlook;
         self.coordinator.looked = true;
+        if next.is_some() && !self.coordinator.ledger.refused.is_empty() {
+            // What was refused beside the plan before may stand beside this one.
+            self.coordinator.considered = None;
+            self.at(50, Event::Turn);
+        }
         self.publish(next);
     }
 

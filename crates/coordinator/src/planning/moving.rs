@@ -249,9 +249,10 @@ impl Planning {
     /// Whether anything is under way.
     pub(super) fn in_motion(&self) -> bool {
         let known = self.in_force.borrow();
+        let reconsiders = self.considered.is_none() && self.declared.is_some();
         known
             .as_ref()
-            .is_some_and(|known| !known.looked || !unsettled(known).is_empty())
+            .is_some_and(|known| reconsiders || !known.looked || !unsettled(known).is_empty())
     }
 }
 

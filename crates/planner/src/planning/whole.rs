@@ -226,8 +226,12 @@ impl<'a> Whole<'a> {
         planned
     }
 
-    /// What has to wait, without zones that take part no more.
-    pub(super) fn within_zones(&self, before: &Arc<SplitPlan>) -> Arc<SplitPlan> {
+    /// What has to wait, without zones that take part no more; under this plan's generation, where agents hold what this
+    /// history does not know.
+    pub(super) fn as_it_is(&self, before: &Arc<SplitPlan>) -> Arc<SplitPlan> {
+        if self.unknown_history {
+            return Arc::new(self.rewritten(before));
+        }
         if before.items.keys().all(|zone| self.zones.contains_key(zone)) {
             return Arc::clone(before);
         }
