@@ -4,6 +4,7 @@
 
 mod hand;
 mod named_port;
+mod outage;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use jiff::Timestamp;
 pub use named_port::tell_of_a_named_port;
+pub use outage::tell_of_an_outage;
 use serde_json::Value;
 use tokio::time::Instant;
 use weir_planner::Evidence;

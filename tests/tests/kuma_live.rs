@@ -28,6 +28,17 @@ async fn the_whole_story_on_real_kuma_loses_no_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_share_leaves_a_dead_backend_of_real_kuma_within_seconds() {
+    if real_kuma("kuma_live::a_share_leaves_a_dead_backend_of_real_kuma_within_seconds").is_none() {
+        return;
+    }
+    programs().unwrap();
+    if let Err(error) = story::tell_of_an_outage(Scene::Vms, true).await {
+        panic!("{error:#}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_named_port_on_real_kuma_is_split_once_its_name_is_declared() {
     if real_kuma("kuma_live::a_named_port_on_real_kuma_is_split_once_its_name_is_declared").is_none() {
         return;

@@ -12,7 +12,17 @@ use weir_render::{Object, Options, Step};
 use crate::anchors::{self, Anchors};
 use crate::conclude::{Conclusion, Happened, conclude, only_introduced};
 use crate::decide::{Decision, SPLIT, decide, items};
+use crate::fallback::{self, Watch};
 use crate::take::Memory;
+
+/// What an agent noticed over several activations, in memory alone.
+#[derive(Debug, Clone, Default)]
+pub struct Noticed {
+    /// Policies that are an anchor alone, and how long they are.
+    pub anchors: Anchors,
+    /// Backends, and since when they are down or well.
+    pub watch: Watch,
+}
 
 /// Runs one activation at a time `now`, of a clock that only rises.
 pub async fn activate(
@@ -21,12 +31,14 @@ pub async fn activate(
     memory: &Memory,
     options: Options,
     before: Option<&ZoneFacts>,
-    anchors: &mut Anchors,
+    noticed: &mut Noticed,
     now: Instant,
 ) -> Conclusion {
     let plan = &*memory.pins.over(plan);
     let items = items(plan);
-    let mut look = async || {
+    let Noticed { anchors, watch } = noticed;
+    let mut memory = memory.clone();
+    let mut look = async |memory: &mut Memory| {
         let observed = driver.observe(&plan.mesh, &items).await;
         let decision = match &observed {
             Ok(observed) => {
@@ -36,6 +48,10 @@ pub async fn activate(
                     some => driver.sight(some).await,
                 };
                 anchors.note(&alone.into_iter().zip(sightings).collect::<Vec<_>>(), now);
+                watch.see(&items, &observed.services, now);
+                let at = (now, Timestamp::now());
+                let seen = (observed.ours.as_slice(), observed.services.as_slice());
+                memory.fallen = fallback::look(plan, memory, seen, watch, at);
                 decide(plan, memory, observed, options, anchors, now)
             }
             // What cannot be seen is not touched; and while the control plane is away, no Envoy hears of an anchor.
@@ -46,11 +62,11 @@ pub async fn activate(
         };
         (observed, decision)
     };
-    let (mut observed, mut decision) = look().await;
+    let (mut observed, mut decision) = look(&mut memory).await;
     // What a driver remembers is good enough to see that nothing is to be done. Before anything is, it looks.
     if !decision.steps.is_empty() && observed.as_ref().is_ok_and(|observed| !observed.age.is_zero()) {
         driver.look_again();
-        (observed, decision) = look().await;
+        (observed, decision) = look(&mut memory).await;
     }
     let mut outcomes = Vec::with_capacity(decision.steps.len());
     // Items whose policy was to be written, and is not.
@@ -77,7 +93,8 @@ pub async fn activate(
         }
     }
     let introduced = |item: &&Arc<Item>| decision.introduced.contains(&item.split);
-    let in_force: Vec<_> = items.iter().filter(|item| !introduced(item)).cloned().collect();
+    let in_force = items.iter().filter(|item| !introduced(item));
+    let in_force: Vec<_> = in_force.map(|item| fallback::driven(item, &memory)).collect();
     let mut proven = driver.prove(&in_force).await.into_iter();
     let proofs = items
         .iter()
@@ -87,6 +104,7 @@ pub async fn activate(
         })
         .collect();
     let counts = driver.count(&items).await;
+    watch.count(&items, &counts, Instant::now());
     let happened = Happened {
         observed,
         decision,
@@ -94,7 +112,7 @@ pub async fn activate(
         proofs,
         counts,
     };
-    conclude(plan, memory, &happened, before, Timestamp::now())
+    conclude(plan, &memory, &happened, before, Timestamp::now())
 }
 
 /// Which of these items an object that is to be removed still serves: it is of the same split, in the other kind, or for

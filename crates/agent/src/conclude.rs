@@ -14,6 +14,7 @@ use weir_planner::{
 use weir_render::Step;
 
 use crate::decide::{Decision, SPLIT};
+use crate::fallback;
 use crate::outdated;
 use crate::pin::{self, Pins};
 use crate::take::Memory;
@@ -82,6 +83,10 @@ pub fn conclude(
         }
         memory.applied.retain(|split, _| plan.items.contains_key(split));
         memory.pinned.retain(|split, _| plan.items.contains_key(split));
+        memory.fallen.retain(|split, _| {
+            let item = plan.items.get(split);
+            item.is_some_and(|item| !item.fallback.is_empty())
+        });
     }
     let counts = happened.counts.iter().chain(std::iter::repeat(&None));
     let proofs: Vec<Proof> = match sabotaged("prove-without-reading") {
@@ -125,6 +130,7 @@ pub fn conclude(
                 second_writers,
                 counts: counts.clone(),
                 pin: memory.pins.of(&item.split).map(|pinned| pinned.pin.clone()),
+                fallback: fallback::told(item, &memory),
             }
         })
         .collect();
@@ -252,6 +258,7 @@ fn left_behind(plan: &ZonePlan, pins: &Pins, happened: &Happened) -> Vec<ItemFac
             second_writers: Vec::new(),
             counts: None,
             pin: None,
+            fallback: None,
         });
     }
     left.into_values().collect()
@@ -342,6 +349,7 @@ pub fn not_seen(
         second_writers: Vec::new(),
         counts: None,
         pin: memory.pins.of(&item.split).map(|pinned| pinned.pin.clone()),
+        fallback: fallback::told(item, memory),
     };
     ZoneFacts {
         zone: zone.clone(),

@@ -11,6 +11,7 @@ use weir_planner::{Generation, Item, ZonePlan};
 use weir_render::{Extent, Form, Object, Options, Step};
 
 use crate::anchors::Anchors;
+use crate::fallback;
 use crate::outdated;
 use crate::pin::{self, Pins};
 use crate::take::Memory;
@@ -86,7 +87,7 @@ pub fn decide(
             held.insert(item.split.clone(), why);
             // Until then the zone runs what it ran before, and gets that back should it be lost.
             if let Some(before) = memory.applied.get(&item.split) {
-                let mut objects = objects(before, plan, &observed.form, options);
+                let mut objects = objects(before, plan, memory, &observed.form, options);
                 if let Some(label) = memory.pinned.get(&item.split) {
                     pin::mark(&mut objects, label);
                 }
@@ -94,7 +95,7 @@ pub fn decide(
             }
             continue;
         }
-        let mut whole = objects(item, plan, &observed.form, options);
+        let mut whole = objects(item, plan, memory, &observed.form, options);
         if let Some(pinned) = pinned {
             pin::mark(&mut whole, &pinned.label);
         }
@@ -270,8 +271,14 @@ fn in_the_way<'a>(anchor: &Object, observed: &'a Observed) -> Option<&'a Object>
     })
 }
 
-fn objects(item: &Item, plan: &ZonePlan, form: &Form, options: Options) -> Vec<Object> {
-    weir_render::render(item, &plan.federation, form, options)
+/// What an item is written as, with shares elsewhere while their backends are down.
+fn objects(item: &Arc<Item>, plan: &ZonePlan, memory: &Memory, form: &Form, options: Options) -> Vec<Object> {
+    let driven = fallback::driven(item, memory);
+    let mut objects = weir_render::render(&driven, &plan.federation, form, options);
+    if memory.pins.of(&item.split).is_none() {
+        fallback::mark(&mut objects, item, memory);
+    }
+    objects
 }
 
 /// The generation of a live object of this split, if it is above the item's.

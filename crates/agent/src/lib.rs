@@ -15,6 +15,7 @@ pub mod conclude;
 pub mod config;
 pub mod current;
 pub mod decide;
+pub mod fallback;
 mod outdated;
 pub mod pin;
 pub mod run;

@@ -16,10 +16,11 @@ use weir_model::{FederationName, ZoneName};
 use weir_planner::ZonePlan;
 use weir_render::Options;
 
-use crate::activation::activate;
-use crate::anchors::Anchors;
+use crate::activation::{Noticed, activate};
 use crate::conclude;
 use crate::current::Current;
+use crate::decide;
+use crate::fallback;
 use crate::pin;
 use crate::status;
 use crate::store::{Kept, Store};
@@ -78,8 +79,10 @@ struct State {
     away: Option<Instant>,
     /// When something was last taken or written.
     changed: Instant,
-    /// Policies that are an anchor alone, and how long they are.
-    anchors: Anchors,
+    /// What it noticed over several activations.
+    noticed: Noticed,
+    /// When something that went down was last a reason to activate.
+    fell: Option<Instant>,
 }
 
 impl Loop {
@@ -101,7 +104,8 @@ impl Loop {
             instance: None,
             away: None,
             changed: Instant::now(),
-            anchors: Anchors::default(),
+            noticed: Noticed::default(),
+            fell: None,
         };
         let mut offers_open = true;
         let mut hangups_open = true;
@@ -112,12 +116,15 @@ impl Loop {
             }
             let unsettled = self.activate(&mut state).await;
             let began = Instant::now();
+            let watches = self.watches(&state);
+            let mut watch_at = began + self.driver.watch_every();
+            let next_look = |state: &State| match state.away {
+                Some(since) if since.elapsed() < LONG => AWAY,
+                _ => SOON,
+            };
+            let mut look_at = began + next_look(&state);
             // Waits for a reason to activate again.
             loop {
-                let next_look = match state.away {
-                    Some(since) if since.elapsed() < LONG => AWAY,
-                    _ => SOON,
-                };
                 let wait = match unsettled {
                     true if state.changed.elapsed() < HASTE => QUICK,
                     true => SOON,
@@ -137,10 +144,15 @@ impl Loop {
                     },
                     () = tokio::time::sleep_until(due), if state.away.is_none() => break,
                     () = self.driver.changed(), if state.away.is_none() => break,
-                    () = tokio::time::sleep(next_look) => {
+                    () = tokio::time::sleep_until(watch_at), if watches => {
+                        if self.watch(&mut state).await { break }
+                        watch_at = Instant::now() + self.driver.watch_every();
+                    }
+                    () = tokio::time::sleep_until(look_at) => {
                         // Somebody at the host waits for it, and no signal tells.
                         let pins = self.pins(&mut state);
                         if self.look(&mut state, began).await || pins { break }
+                        look_at = Instant::now() + next_look(&state);
                     }
                 }
             }
@@ -173,6 +185,31 @@ impl Loop {
         }
     }
 
+    /// Whether any split has a fallback: then its callers' counters are read more often than all is looked at.
+    fn watches(&self, state: &State) -> bool {
+        let plan = state.plan.as_ref();
+        plan.is_some_and(|plan| plan.items.values().any(|item| !item.fallback.is_empty()))
+    }
+
+    /// Reads counters; true if a backend went down and its share has to go elsewhere.
+    async fn watch(&self, state: &mut State) -> bool {
+        let Some(plan) = state.plan.clone() else {
+            return false;
+        };
+        let items = decide::items(&state.memory.pins.over(&plan));
+        let counts = self.driver.count(&items).await;
+        let now = Instant::now();
+        let watch = &mut state.noticed.watch;
+        watch.count(&items, &counts, now);
+        // Where nobody can take the share, each activation finds so anew.
+        let lately = state.fell.is_some_and(|fell| now.duration_since(fell) < SOON);
+        if lately || state.away.is_some() || !fallback::is_due(&plan, &state.memory, watch, now) {
+            return false;
+        }
+        state.fell = Some(now);
+        true
+    }
+
     async fn activate(&self, state: &mut State) -> bool {
         let before = Arc::clone(&self.tell.borrow());
         let (facts, unsettled) = match &state.plan {
@@ -184,7 +221,7 @@ impl Loop {
                     &state.memory,
                     self.options,
                     earlier,
-                    &mut state.anchors,
+                    &mut state.noticed,
                     Instant::now(),
                 )
                 .await;
@@ -222,6 +259,11 @@ impl Loop {
                 tracing::info!(split = %item.split, generation = item.generation.0, state, reason, "item");
             }
         }
+        let alarms = state
+            .plan
+            .as_ref()
+            .map(|plan| state.noticed.watch.alarms(plan, &state.memory, Instant::now()))
+            .unwrap_or_default();
         self.tell.send_replace(Arc::new(Current {
             plan: state.plan.clone(),
             facts,
@@ -231,6 +273,7 @@ impl Loop {
                 .clone()
                 .into_iter()
                 .chain(state.pin_trouble.clone())
+                .chain(alarms)
                 .chain(state.memory.pins.waiting(state.plan.as_deref()))
                 .chain(self.driver.notes())
                 .collect(),
@@ -311,8 +354,10 @@ impl Loop {
         );
         match verdict {
             Ok(Offer::Held) => {
-                state.refused = None;
-                state.waiting = None;
+                // That the one that is held comes again says nothing of a newer one that waits for room.
+                if state.waiting.is_none() {
+                    state.refused = None;
+                }
                 false
             }
             Ok(Offer::Newer) => {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use weir_model::{FederationName, SplitName, ZoneName, sabotaged};
 use weir_planner::{Generation, Item, ZonePlan};
 
+use crate::fallback::Fallbacks;
 use crate::pin::Pins;
 
 /// What outlives a restart, besides the plan itself.
@@ -24,6 +25,9 @@ pub struct Memory {
     /// The pins that were last good: they stay in force should their file be damaged.
     #[serde(default, skip_serializing_if = "Pins::is_empty")]
     pub pins: Pins,
+    /// Backends that are down, whose shares go elsewhere.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub fallen: BTreeMap<SplitName, Fallbacks>,
 }
 
 impl Memory {

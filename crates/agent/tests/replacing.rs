@@ -9,8 +9,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use tokio::time::Instant;
-use weir_agent::activation::activate;
-use weir_agent::anchors::Anchors;
+use weir_agent::activation::{Noticed, activate};
 use weir_agent::conclude::Conclusion;
 use weir_agent::take::Memory;
 use weir_drivers::{DriverError, Fault, Observed, Outcome, Sighting, ZoneDriver};
@@ -57,6 +56,7 @@ fn plan(generation: u64, split: &str, protocol: Protocol) -> ZonePlan {
             matches: Match::default(),
             weights: BTreeMap::from([(backend, BasisPoints::WHOLE)]),
         }],
+        fallback: [].into(),
         generation: Generation(generation),
         commit: CommitId("0123456789abcdef0123456789abcdef01234567".to_owned()),
         digest: Digest([0; 32]),
@@ -90,9 +90,9 @@ struct Zone {
 
 impl Zone {
     async fn activate(&self, plan: &ZonePlan, memory: &Memory, facts: Option<&ZoneFacts>) -> Conclusion {
-        let mut anchors = Anchors::default();
+        let mut noticed = Noticed::default();
         let now = Instant::now();
-        activate(self, plan, memory, Options::default(), facts, &mut anchors, now).await
+        activate(self, plan, memory, Options::default(), facts, &mut noticed, now).await
     }
 
     fn names(&self) -> Vec<String> {

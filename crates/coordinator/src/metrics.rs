@@ -44,11 +44,12 @@ struct BySource {
     source: String,
 }
 
-const STANDINGS: [(Standing, &str); 8] = [
+const STANDINGS: [(Standing, &str); 9] = [
     (Standing::Converged, "converged"),
     (Standing::Progressing, "progressing"),
     (Standing::Held, "held"),
     (Standing::Overridden, "overridden"),
+    (Standing::Fallback, "fallback"),
     (Standing::Different, "different"),
     (Standing::Failed, "failed"),
     (Standing::Stale, "stale"),

@@ -320,6 +320,7 @@ impl News {
                 let kind = match shown.standing {
                     Standing::Held => Some("zone.held"),
                     Standing::Overridden => Some("zone.overridden"),
+                    Standing::Fallback => Some("zone.fallback"),
                     Standing::Failed => Some("zone.failed"),
                     Standing::Different => Some("zone.different"),
                     _ => None,
@@ -483,6 +484,7 @@ mod tests {
                 second_writers: Vec::new(),
                 counts: None,
                 pin,
+                fallback: None,
             };
             let agent = Agent {
                 connected: true,

@@ -120,6 +120,7 @@ async fn what_was_written_is_there_after_it_was_opened_again() {
         second_writers: Vec::new(),
         counts: None,
         pin: None,
+        fallback: None,
     };
     for state in [ItemState::Pending, ItemState::Held("why".to_owned())] {
         let item = ItemRow {
@@ -258,6 +259,7 @@ async fn old_history_goes_and_what_is_needed_stays() {
             proof: None,
             counts: None,
             pin: None,
+            fallback: None,
             second_writers: Vec::new(),
         },
     };

@@ -125,6 +125,10 @@ pub trait ZoneDriver: Send + Sync {
     fn sight<'a>(&'a self, anchors: &'a [Object]) -> BoxFuture<'a, Vec<Sighting>>;
     /// Counts requests for each item, in the order given; none where nothing can be counted.
     fn count<'a>(&'a self, items: &'a [Arc<Item>]) -> BoxFuture<'a, Vec<Option<Counts>>>;
+    /// How often counters may be read while a share is ready to go elsewhere: each time they are asked of every Envoy.
+    fn watch_every(&self) -> Duration {
+        Duration::from_millis(250)
+    }
     /// What a person should know and no proof says: dead admin sockets, proxies that cannot be read.
     fn notes(&self) -> Vec<String> {
         Vec::new()

@@ -177,8 +177,6 @@ codes! {
     FALLBACK_DETACHED = "0610";
     /// Steps that each close connections.
     STEPS_CLOSE = "0611";
-    /// A fallback, on which nobody acts yet.
-    FALLBACK_NOT_YET = "0612";
 
     /// The commit has no directory at the source's path.
     NO_SUCH_PATH = "0901";

@@ -279,9 +279,7 @@ proptest! {
             file("main", "a.yaml", format!("{}{}---\n{rest}", text.0, moving.yaml()).as_bytes()),
             file("main", "b.yaml", b"{apiVersion: weir.dev/v1alpha1, kind: Zone, metadata: {name: use1}, spec: {platform: eks}}"),
         ];
-        let mut parsed = digest(&files);
-        // every fallback is told for now
-        parsed.diagnostics.retain(|d| d.code != weir_model::codes::FALLBACK_NOT_YET);
+        let parsed = digest(&files);
         let told = render_diagnostics(&parsed.diagnostics, &files, Style::default());
         prop_assert_eq!(told, "");
         let split = parsed.declaration.splits.values().next().unwrap();

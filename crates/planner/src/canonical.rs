@@ -33,7 +33,7 @@ use weir_model::{
 
 use crate::course::{Course, Items, Leg};
 use crate::facts::CountScope;
-use crate::plan::{Destination, Digest, Generation, Item, ItemRoute, Plan, PlanId, SplitPlan};
+use crate::plan::{Destination, Digest, Fallback, Generation, Item, ItemRoute, Plan, PlanId, SplitPlan};
 use crate::precedence;
 
 const ITEM: &str = "weir.dev item, canonical bytes version 1";
@@ -64,6 +64,7 @@ pub fn item_bytes(item: &Item) -> Vec<u8> {
     list(&mut to, item.routes.iter());
     item.anchor.as_str().put(&mut to);
     port_names(&mut to, &item.port_names);
+    fallback(&mut to, &item.fallback);
     to
 }
 
@@ -103,6 +104,21 @@ pub fn split_inputs(federation: &FederationName, mesh: &MeshName, zones: &Digest
     split.backends.put(&mut to);
     list(&mut to, precedence::routes(split).iter());
     port_names(&mut to, &split.port_names);
+    if !split.fallback.is_empty() {
+        to.extend(FALLBACK);
+        count(&mut to, split.fallback.len());
+        for (from, fallback) in &split.fallback {
+            from.put(&mut to);
+            count(&mut to, fallback.to.len());
+            for backend in &fallback.to {
+                backend.put(&mut to);
+                let capacity = split.backends.get(backend).and_then(|backend| backend.capacity);
+                to.extend(capacity.map_or(u32::MAX, BasisPoints::get).to_be_bytes());
+            }
+            to.extend(fallback.after.as_nanos().to_be_bytes());
+            to.extend(fallback.recover.as_nanos().to_be_bytes());
+        }
+    }
     Digest(hash(INPUTS, &to))
 }
 
@@ -173,6 +189,29 @@ fn hash(context: &str, bytes: &[u8]) -> [u8; 32] {
 fn port_names(to: &mut Vec<u8>, names: &BTreeSet<PortName>) {
     if !names.is_empty() {
         list(to, names.iter());
+    }
+}
+
+/// What stands before fallbacks, where there are any. No count of port names, which it follows or takes the place of, has
+/// these bytes.
+const FALLBACK: &[u8; 8] = b"fallback";
+
+/// Fallbacks, where there are any: last, for they came later.
+fn fallback(to: &mut Vec<u8>, fallbacks: &BTreeMap<BackendName, Fallback>) {
+    if fallbacks.is_empty() {
+        return;
+    }
+    to.extend(FALLBACK);
+    count(to, fallbacks.len());
+    for (from, fallback) in fallbacks {
+        from.put(to);
+        count(to, fallback.to.len());
+        for refuge in &fallback.to {
+            refuge.backend.put(to);
+            to.extend(refuge.capacity.map_or(u32::MAX, BasisPoints::get).to_be_bytes());
+        }
+        to.extend(fallback.after.as_nanos().to_be_bytes());
+        to.extend(fallback.recover.as_nanos().to_be_bytes());
     }
 }
 

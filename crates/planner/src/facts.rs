@@ -99,6 +99,9 @@ pub struct Counts {
     pub requests: BTreeMap<BackendName, u64>,
     /// Of those, answered 5xx or not at all.
     pub failed: BTreeMap<BackendName, u64>,
+    /// Of those, the ones that say that the backend is down: answered 503, or no connection.
+    #[serde(default)]
+    pub down: BTreeMap<BackendName, u64>,
     /// Whose callers' requests these are.
     pub scope: CountScope,
 }
@@ -153,6 +156,18 @@ pub struct ItemFact {
     /// Who pinned it on the agent's host: then generation and digest are those of the pinned item, and not of the plan's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pin: Option<Pin>,
+    /// Shares that are elsewhere while their backends are down: then the zone does not run what the item says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<Fallen>,
+}
+
+/// Backends whose share goes elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fallen {
+    /// Since when.
+    pub since: Timestamp,
+    /// Which, where to, and why, in words.
+    pub why: String,
 }
 
 /// A break-glass choice of weights that somebody made on an agent's host, and that holds there until it is ended there: the

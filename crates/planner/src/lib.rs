@@ -50,13 +50,14 @@ pub use course::{Course, Leg, Motion, Quarantine};
 pub use diff::{PlanDiff, diff};
 pub use explain::{Explanation, explain};
 pub use facts::{
-    CountScope, Counts, Coverage, Evidence, ItemFact, ItemState, Pin, Proof, ProvenWeights, SecondWriter,
-    ServiceFact, ServiceState, Verdict, ZoneFacts,
+    CountScope, Counts, Coverage, Evidence, Fallen, ItemFact, ItemState, Pin, Proof, ProvenWeights,
+    SecondWriter, ServiceFact, ServiceState, Verdict, ZoneFacts,
 };
 pub use lint::{Finding, Rule, lint, lint_made};
 pub use outlook::{Outlook, Phase, Wait};
 pub use plan::{
-    Destination, Digest, Generation, InKuma, Item, ItemRef, ItemRoute, Plan, PlanId, SplitPlan, ZonePlan,
+    Destination, Digest, Fallback, Generation, InKuma, Item, ItemRef, ItemRoute, Plan, PlanId, Refuge,
+    SplitPlan, ZonePlan,
 };
 pub use planning::{DRAIN, Inputs, Look, Planned, Work, plan, plan_with_work, step};
 pub use refusal::{Flaw, Refusal};

@@ -9,7 +9,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use weir_model::{
     BackendName, BasisPoints, CommitId, DnsLabel, FederationName, Match, MeshName, PortName, Protocol,
@@ -154,12 +154,35 @@ pub struct Item {
     /// The value of the header that no request has (`kuma.md` R1). Depends on federation and split name alone: it never
     /// changes, because a changed rule is a changed listener (R9). Unused for tcp.
     pub anchor: String,
+    /// Where a backend's share goes while it is down: the zone's agents act on it alone.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub fallback: BTreeMap<BackendName, Fallback>,
     /// The generation of the plan in which this item last changed.
     pub generation: Generation,
     /// The commit that last changed it, of the source in which the split is declared.
     pub commit: CommitId,
     /// Over all of the above but `generation` and `commit`.
     pub digest: Digest,
+}
+
+/// Where the share of one backend goes while it is down.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fallback {
+    /// Backends of the same split, in the order in which they are tried.
+    pub to: Vec<Refuge>,
+    /// For how long it must have been down.
+    pub after: SignedDuration,
+    /// For how long it must have been well again before its share comes back.
+    pub recover: SignedDuration,
+}
+
+/// A backend that takes another one's share.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refuge {
+    /// Its name.
+    pub backend: BackendName,
+    /// More of any route's requests than this it does not get.
+    pub capacity: Option<BasisPoints>,
 }
 
 /// Exactly one MeshService: zone pinned, never ambiguous.

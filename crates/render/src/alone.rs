@@ -12,7 +12,7 @@ use weir_planner::{Generation, ServiceFact};
 
 use crate::difference::difference;
 use crate::envoy::{Called, called, conditions, listeners, manager, unified_name};
-use crate::object::{Object, PINNED};
+use crate::object::{FALLEN, Object, PINNED};
 use crate::policy::is_anchor;
 
 /// How much of a split's policy an object holds.
@@ -130,6 +130,7 @@ pub(crate) fn is_older_form(live: &Value, wanted: &Value) -> bool {
 pub fn withdrawn(object: &Object, plan: Generation) -> Option<Object> {
     let mut object = anchor_alone(object)?;
     object.labels.remove(PINNED);
+    object.labels.remove(FALLEN);
     object
         .labels
         .insert("weir.dev/generation".to_owned(), plan.to_string());

@@ -10,6 +10,10 @@ use weir_planner::{Digest, Generation, Item};
 /// nobody did. It outranks generations: other agents of the zone leave the object to the one that wrote it.
 pub const PINNED: &str = "weir.dev/pinned";
 
+/// The label that says which backends of a split are down, who has their shares, and when an agent of the zone decided so. The
+/// newest word counts for all its agents. Absent where none was ever down.
+pub const FALLEN: &str = "weir.dev/fallback";
+
 /// Which of Kuma's two shapes a zone takes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Form {

@@ -52,6 +52,10 @@ pub enum Command {
     ///
     /// Ends with 0 if no request failed, none was answered by a backend with weight 0, and each share is inside its bound.
     Soak(Soak),
+    /// Lets a backend die under load, and counts what fails until its share is elsewhere by the declared fallback.
+    ///
+    /// The one line that it prints is JSON. Ends with 0 if no request failed when the backend came back.
+    Outage(Outage),
     /// Keeps book of process groups and ends them when the sandbox is gone.
     #[command(hide = true)]
     Keeper,
@@ -145,6 +149,14 @@ pub struct Soak {
     pub json: bool,
 }
 
+/// Options of `outage`.
+#[derive(Debug, Clone, Args)]
+pub struct Outage {
+    /// Declare no fallback: what happens without.
+    #[arg(long)]
+    pub without: bool,
+}
+
 /// Does what the line says.
 ///
 /// # Errors
@@ -160,6 +172,7 @@ pub fn run(line: Line) -> anyhow::Result<ExitCode> {
             None => crate::live::run(line.place).await,
             Some(Command::Tour(tour)) => crate::tour::run(line.place, tour).await,
             Some(Command::Soak(soak)) => crate::soak::run(line.place, soak).await,
+            Some(Command::Outage(outage)) => crate::outage::run(line.place, outage).await,
             Some(part) => {
                 tracing_subscriber::fmt()
                     .with_writer(std::io::stderr)
@@ -214,7 +227,7 @@ pub fn run(line: Line) -> anyhow::Result<ExitCode> {
                         })
                         .await?;
                     }
-                    Command::Keeper | Command::Tour(_) | Command::Soak(_) => {}
+                    Command::Keeper | Command::Tour(_) | Command::Soak(_) | Command::Outage(_) => {}
                 }
                 Ok(ExitCode::SUCCESS)
             }

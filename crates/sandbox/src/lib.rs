@@ -11,6 +11,7 @@ pub mod command;
 pub mod coordinator;
 pub mod double;
 pub mod live;
+pub mod outage;
 pub mod pace;
 pub mod play;
 pub mod process;

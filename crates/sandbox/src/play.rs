@@ -115,7 +115,7 @@ pub struct Play {
     bare: bool,
     coordinator: Process,
     agents: BTreeMap<String, Process>,
-    _applications: Vec<Application>,
+    applications: BTreeMap<String, (std::net::SocketAddr, Option<Application>)>,
     temporary: Option<tempfile::TempDir>,
 }
 
@@ -223,7 +223,7 @@ impl Play {
             bare,
             coordinator,
             agents: BTreeMap::new(),
-            _applications: kuma.applications,
+            applications: kuma.applications,
             temporary: None,
         };
         // The first policy comes while requests are under way, as in every mesh that is in use.
@@ -244,6 +244,26 @@ impl Play {
         }
         say("every zone has proven the first commit");
         Ok(play)
+    }
+
+    /// Ends a backend's application, with all its connections; its proxy lives on.
+    ///
+    /// # Errors
+    /// If there is none of that name.
+    pub fn end_application(&mut self, backend: &str) -> anyhow::Result<()> {
+        let slot = self.applications.get_mut(backend);
+        slot.context("no such backend")?.1 = None;
+        Ok(())
+    }
+
+    /// Starts it again, where it was.
+    ///
+    /// # Errors
+    /// If there is none of that name, or its port is taken.
+    pub async fn begin_application(&mut self, backend: &str) -> anyhow::Result<()> {
+        let slot = self.applications.get_mut(backend).context("no such backend")?;
+        slot.1 = Some(Application::start_at(backend, slot.0).await?);
+        Ok(())
     }
 
     /// Sets the pace of all callers.
@@ -293,7 +313,7 @@ struct Kuma {
     global: Option<String>,
     parts: BTreeMap<String, crate::ZoneParts>,
     outbounds: BTreeMap<String, Vec<crate::Outbound>>,
-    applications: Vec<Application>,
+    applications: BTreeMap<String, (std::net::SocketAddr, Option<Application>)>,
 }
 
 async fn start_kuma(cast: &mut dyn Cast, zones: &[String], ground: Ground) -> anyhow::Result<Kuma> {
@@ -301,7 +321,7 @@ async fn start_kuma(cast: &mut dyn Cast, zones: &[String], ground: Ground) -> an
         global: cast.start_global().await?.api,
         parts: BTreeMap::new(),
         outbounds: BTreeMap::new(),
-        applications: Vec::new(),
+        applications: BTreeMap::new(),
     };
     for zone in zones {
         kuma.parts.insert(zone.clone(), cast.start_zone(zone).await?);
@@ -309,7 +329,8 @@ async fn start_kuma(cast: &mut dyn Cast, zones: &[String], ground: Ground) -> an
     for (backend, zone) in ground.backends() {
         let application = Application::start(backend).await?;
         cast.start_backend(zone, application.address).await?;
-        kuma.applications.push(application);
+        let slot = (application.address, Some(application));
+        kuma.applications.insert(backend.to_owned(), slot);
     }
     for zone in zones {
         kuma.outbounds

@@ -38,7 +38,15 @@ impl Application {
     /// If no port can be bound.
     pub async fn start(backend: &str) -> anyhow::Result<Self> {
         let port = crate::double::cast::free_port()?;
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+        Self::start_at(backend, (Ipv4Addr::LOCALHOST, port).into()).await
+    }
+
+    /// Starts one there.
+    ///
+    /// # Errors
+    /// If the port cannot be bound.
+    pub async fn start_at(backend: &str, address: SocketAddr) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let body = format!("{backend}\n");
         let response = format!(

@@ -49,6 +49,8 @@ pub enum Standing {
     Held,
     /// Somebody else's policy outranks ours.
     Overridden,
+    /// A backend is down, and its share goes elsewhere by the declared fallback.
+    Fallback,
     /// Live differs from the plan.
     Different,
     /// The last attempt failed; the next activation tries again.
@@ -370,7 +372,7 @@ pub struct Event {
     /// When.
     pub at: String,
     /// `commit.taken`, `commit.refused`, `source.unreachable`, `source.reachable`, `plan.made`, `agent.joined`,
-    /// `agent.connected`, `agent.gone`, `agent.forgotten`, `zone.proven`, `zone.held`, `zone.overridden`, `zone.pinned`,
+    /// `agent.connected`, `agent.gone`, `agent.forgotten`, `zone.proven`, `zone.held`, `zone.overridden`, `zone.fallback`, `zone.pinned`,
     /// `zone.unpinned`, `zone.failed`, `zone.different`, `transition.*` (`held`, `frozen`, `waits`, `bakes`, `verifies`,
     /// `returns`, `quarantined`, `rests`), `order.*` (`abort`, `freeze`, `resume`, `refused`).
     pub kind: String,

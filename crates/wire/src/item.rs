@@ -2,8 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::SignedDuration;
 use weir_model::{BackendName, BasisPoints, CommitId, HeaderMatch, Match, PathMatch, QueryMatch, ValueMatch};
-use weir_planner::{Destination, Digest, Generation, Item, ItemRef, ItemRoute, item_digest};
+use weir_planner::{
+    Destination, Digest, Fallback, Generation, Item, ItemRef, ItemRoute, Refuge, item_digest,
+};
 
 use crate::scalar::{hash, label, port, protocol, protocol_out, read};
 use crate::v1::value_match::Kind;
@@ -49,6 +52,7 @@ impl From<&Item> for v1::Item {
             commit: item.commit.0.clone(),
             digest: item.digest.0.to_vec(),
             port_names: item.port_names.iter().map(ToString::to_string).collect(),
+            fallback: item.fallback.iter().map(fallback_out).collect(),
         }
     }
 }
@@ -78,6 +82,14 @@ impl TryFrom<&v1::Item> for Item {
                 return Err(twice("port_names", name));
             }
         }
+        let mut fallback = BTreeMap::new();
+        for from in &from.fallback {
+            let (name, there) =
+                fallback_in(from).map_err(|e| e.within(format_args!("fallback[{}]", from.backend)))?;
+            if fallback.insert(name, there).is_some() {
+                return Err(twice("fallback", &from.backend));
+            }
+        }
         let routes: Result<_, _> = from
             .routes
             .iter()
@@ -97,6 +109,7 @@ impl TryFrom<&v1::Item> for Item {
             retiring,
             routes: routes?,
             anchor: from.anchor.clone(),
+            fallback,
             generation: Generation(from.generation),
             commit: CommitId(from.commit.clone()),
             digest: Digest(hash("digest", &from.digest)?),
@@ -125,6 +138,44 @@ fn destination_out((backend, to): (&BackendName, &Destination)) -> v1::Destinati
         service: to.service.to_string(),
         port: to.port.into(),
     }
+}
+
+fn fallback_out((backend, fallback): (&BackendName, &Fallback)) -> v1::Fallback {
+    let ms = |duration: SignedDuration| u64::try_from(duration.as_millis()).unwrap_or(0);
+    v1::Fallback {
+        backend: backend.to_string(),
+        to: fallback
+            .to
+            .iter()
+            .map(|refuge| v1::Refuge {
+                backend: refuge.backend.to_string(),
+                capacity_basis_points: refuge.capacity.map(BasisPoints::get),
+            })
+            .collect(),
+        after_ms: ms(fallback.after),
+        recover_ms: ms(fallback.recover),
+    }
+}
+
+fn fallback_in(from: &v1::Fallback) -> Result<(BackendName, Fallback), WireError> {
+    let long = |field: &str, ms: u64| {
+        let ms = i64::try_from(ms).map_err(|e| WireError::new(field, e))?;
+        Ok::<_, WireError>(SignedDuration::from_millis(ms))
+    };
+    let refuge = |to: &v1::Refuge| {
+        let capacity = to.capacity_basis_points.map(BasisPoints::new).transpose();
+        Ok(Refuge {
+            backend: read("to", &to.backend)?,
+            capacity: capacity.map_err(|e| WireError::new("capacity_basis_points", e))?,
+        })
+    };
+    let to: Result<Vec<Refuge>, WireError> = from.to.iter().map(refuge).collect();
+    let there = Fallback {
+        to: to?,
+        after: long("after_ms", from.after_ms)?,
+        recover: long("recover_ms", from.recover_ms)?,
+    };
+    Ok((read("backend", &from.backend)?, there))
 }
 
 fn destination_in(from: &v1::Destination) -> Result<(BackendName, Destination), WireError> {

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use weir_model::ZoneName;
 use weir_planner::{
-    CountScope, Counts, Coverage, Digest, Generation, ItemFact, ItemState, Pin, PlanId, Proof, ProvenWeights,
-    SecondWriter, ServiceFact, Verdict, ZoneFacts,
+    CountScope, Counts, Coverage, Digest, Fallen, Generation, ItemFact, ItemState, Pin, PlanId, Proof,
+    ProvenWeights, SecondWriter, ServiceFact, Verdict, ZoneFacts,
 };
 
 use crate::greeting::{plan, plan_out};
@@ -157,6 +157,10 @@ impl From<&ItemFact> for v1::ItemFact {
             second_writers: fact.second_writers.iter().map(v1::SecondWriter::from).collect(),
             counts: fact.counts.as_ref().map(v1::Counts::from),
             pin: fact.pin.as_ref().map(v1::Pin::from),
+            fallback: fact.fallback.as_ref().map(|fallen| v1::Fallen {
+                since: Some(time_out(fallen.since)),
+                why: fallen.why.clone(),
+            }),
         }
     }
 }
@@ -178,6 +182,13 @@ impl TryFrom<&v1::ItemFact> for ItemFact {
         let proof = from.proof.as_ref().map(Proof::try_from).transpose();
         let counts = from.counts.as_ref().map(Counts::try_from).transpose();
         let pin = from.pin.as_ref().map(Pin::try_from).transpose();
+        let fallback = from.fallback.as_ref().map(|fallen| {
+            Ok(Fallen {
+                since: time("since", fallen.since)?,
+                why: fallen.why.clone(),
+            })
+        });
+        let fallback: Result<_, WireError> = fallback.transpose();
         Ok(Self {
             split: read("split", &from.split)?,
             generation: Generation(from.generation),
@@ -187,6 +198,7 @@ impl TryFrom<&v1::ItemFact> for ItemFact {
             second_writers: from.second_writers.iter().map(SecondWriter::from).collect(),
             counts: counts.map_err(|e| e.within("counts"))?,
             pin: pin.map_err(|e| e.within("pin"))?,
+            fallback: fallback.map_err(|e| e.within("fallback"))?,
         })
     }
 }
@@ -304,22 +316,26 @@ impl From<&v1::SecondWriter> for SecondWriter {
     }
 }
 
-/// A backend that stands in one of the two maps only is sent with 0 for the other.
+/// A backend that stands in one of the maps only is sent with 0 for the other.
 impl From<&Counts> for v1::Counts {
     fn from(counts: &Counts) -> Self {
-        let mut backends: BTreeMap<_, (u64, u64)> = BTreeMap::new();
+        let mut backends: BTreeMap<_, (u64, u64, u64)> = BTreeMap::new();
         for (backend, requests) in &counts.requests {
             backends.entry(backend).or_default().0 = *requests;
         }
         for (backend, failed) in &counts.failed {
             backends.entry(backend).or_default().1 = *failed;
         }
+        for (backend, down) in &counts.down {
+            backends.entry(backend).or_default().2 = *down;
+        }
         let counted = backends
             .into_iter()
-            .map(|(backend, (requests, failed))| v1::Count {
+            .map(|(backend, (requests, failed, down))| v1::Count {
                 backend: backend.to_string(),
                 requests,
                 failed,
+                down,
             });
         Self {
             since: Some(time_out(counts.since)),
@@ -339,6 +355,7 @@ impl TryFrom<&v1::Counts> for Counts {
             at: time("at", from.at)?,
             requests: BTreeMap::new(),
             failed: BTreeMap::new(),
+            down: BTreeMap::new(),
             scope: if from.whole_zone {
                 CountScope::Zone
             } else {
@@ -350,7 +367,8 @@ impl TryFrom<&v1::Counts> for Counts {
             if counts.requests.insert(backend.clone(), count.requests).is_some() {
                 return Err(twice("backends", &count.backend));
             }
-            counts.failed.insert(backend, count.failed);
+            counts.failed.insert(backend.clone(), count.failed);
+            counts.down.insert(backend, count.down);
         }
         Ok(counts)
     }

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
@@ -17,9 +17,9 @@ use weir_model::{
     ZoneName,
 };
 use weir_planner::{
-    CountScope, Counts, Coverage, Destination, Digest, Evidence, Generation, Item, ItemFact, ItemRef,
-    ItemRoute, ItemState, Pin, PlanId, Proof, SecondWriter, ServiceFact, ServiceState, Verdict, ZoneFacts,
-    ZonePlan, item_digest,
+    CountScope, Counts, Coverage, Destination, Digest, Evidence, Fallback, Fallen, Generation, Item,
+    ItemFact, ItemRef, ItemRoute, ItemState, Pin, PlanId, Proof, Refuge, SecondWriter, ServiceFact,
+    ServiceState, Verdict, ZoneFacts, ZonePlan, item_digest,
 };
 use weir_wire::{AgentReport, Greeting, agent_report, assemble, plan_update, v1};
 
@@ -100,6 +100,19 @@ fn port_name() -> impl Strategy<Value = PortName> {
 }
 
 /// An item for zone `fra` of mesh `default`, at a generation up to 9.
+fn fallback() -> impl Strategy<Value = Fallback> {
+    let refuge = (named(), option::of(0_u32..=10_000)).prop_map(|(backend, capacity)| Refuge {
+        backend,
+        capacity: capacity.map(|capacity| BasisPoints::new(capacity).unwrap()),
+    });
+    let long = |ms: u32| SignedDuration::from_millis(ms.into());
+    (vec(refuge, 1..3), any::<u32>(), any::<u32>()).prop_map(move |(to, after, recover)| Fallback {
+        to,
+        after: long(after),
+        recover: long(recover),
+    })
+}
+
 fn item() -> impl Strategy<Value = Item> {
     let route = (named(), matches(), weights()).prop_map(|(name, matches, weights)| ItemRoute {
         name,
@@ -117,7 +130,10 @@ fn item() -> impl Strategy<Value = Item> {
         btree_map(named::<BackendName>(), destination(), 0..4),
         btree_set(named::<BackendName>(), 0..3),
         vec(route, 0..4),
-        "[0-9a-f]{32}",
+        (
+            "[0-9a-f]{32}",
+            btree_map(named::<BackendName>(), fallback(), 0..3),
+        ),
         1_u64..10,
         "[0-9a-f]{40}",
     )
@@ -128,7 +144,7 @@ fn item() -> impl Strategy<Value = Item> {
                 destinations,
                 retiring,
                 routes,
-                anchor,
+                (anchor, fallback),
                 generation,
                 commit,
             )| {
@@ -145,6 +161,7 @@ fn item() -> impl Strategy<Value = Item> {
                     retiring,
                     routes,
                     anchor,
+                    fallback,
                     generation: Generation(generation),
                     commit: CommitId(commit),
                     digest: Digest([0; 32]),
@@ -232,7 +249,7 @@ fn pin() -> impl Strategy<Value = Pin> {
 }
 
 fn counts() -> impl Strategy<Value = Counts> {
-    let backends = btree_map(named::<BackendName>(), any::<(u64, u64)>(), 0..4);
+    let backends = btree_map(named::<BackendName>(), any::<(u64, u64, u64)>(), 0..4);
     let scope = select(vec![CountScope::Host, CountScope::Zone]);
     (time(), time(), backends, scope).prop_map(|(since, at, backends, scope)| Counts {
         scope,
@@ -240,11 +257,15 @@ fn counts() -> impl Strategy<Value = Counts> {
         at,
         requests: backends
             .iter()
-            .map(|(b, (requests, _))| (b.clone(), *requests))
+            .map(|(b, (requests, _, _))| (b.clone(), *requests))
             .collect(),
         failed: backends
             .iter()
-            .map(|(b, (_, failed))| (b.clone(), *failed))
+            .map(|(b, (_, failed, _))| (b.clone(), *failed))
+            .collect(),
+        down: backends
+            .iter()
+            .map(|(b, (_, _, down))| (b.clone(), *down))
             .collect(),
     })
 }
@@ -285,17 +306,21 @@ fn report() -> impl Strategy<Value = AgentReport> {
         vec(writer, 0..2),
         option::of(counts()),
         option::of(pin()),
+        option::of((time(), ".{0,8}")),
     )
-        .prop_map(|(item, state, proof, second_writers, counts, pin)| ItemFact {
-            split: item.split,
-            generation: item.generation,
-            digest: item.digest,
-            state,
-            proof,
-            second_writers,
-            counts,
-            pin,
-        });
+        .prop_map(
+            |(item, state, proof, second_writers, counts, pin, fallen)| ItemFact {
+                split: item.split,
+                generation: item.generation,
+                digest: item.digest,
+                state,
+                proof,
+                second_writers,
+                counts,
+                pin,
+                fallback: fallen.map(|(since, why)| Fallen { since, why }),
+            },
+        );
     (
         time(),
         any::<u64>(),

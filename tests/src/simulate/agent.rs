@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use weir_agent::activation::activate;
-use weir_agent::anchors::Anchors;
+use weir_agent::activation::{Noticed, activate};
 use weir_agent::conclude::{Conclusion, not_seen};
 use weir_agent::take::{Memory, Offer, judge};
 use weir_drivers::{DriverError, Observed, Outcome, Sighting, ZoneDriver};
@@ -158,7 +157,7 @@ impl ZoneDriver for Hands {
 
 /// An activation under way.
 pub(crate) struct Running {
-    future: BoxFuture<'static, (Conclusion, Anchors)>,
+    future: BoxFuture<'static, (Conclusion, Noticed)>,
     hands: Hands,
     pub(crate) began: Ms,
     /// All of it in one instant; otherwise every call takes its time.
@@ -196,7 +195,7 @@ pub(crate) struct Agent {
     pub(crate) memory: Memory,
     pub(crate) facts: Option<ZoneFacts>,
     pub(crate) refused: Option<String>,
-    anchors: Anchors,
+    noticed: Noticed,
     waiting: Option<ZonePlan>,
     /// Plans that came while an activation runs.
     offers: std::collections::VecDeque<ZonePlan>,
@@ -228,7 +227,7 @@ impl Agent {
             memory: Memory::default(),
             facts: None,
             refused: None,
-            anchors: Anchors::default(),
+            noticed: Noticed::default(),
             waiting: None,
             offers: std::collections::VecDeque::new(),
             away: false,
@@ -265,7 +264,7 @@ impl World {
         }
         agent.facts = None;
         agent.refused = None;
-        agent.anchors = Anchors::default();
+        agent.noticed = Noticed::default();
         agent.waiting = None;
         agent.offers.clear();
         agent.away = false;
@@ -359,11 +358,11 @@ impl World {
             let hands = hands.clone();
             let memory = agent.memory.clone();
             let before = agent.facts.clone();
-            let mut anchors = agent.anchors.clone();
+            let mut noticed = agent.noticed.clone();
             let at = self.begin + Duration::from_millis(now);
             async move {
-                let done = activate(&hands, &plan, &memory, OPTIONS, before.as_ref(), &mut anchors, at).await;
-                (done, anchors)
+                let done = activate(&hands, &plan, &memory, OPTIONS, before.as_ref(), &mut noticed, at).await;
+                (done, noticed)
             }
             .boxed()
         };
@@ -393,8 +392,8 @@ impl World {
                 return;
             };
             let polled = running.future.poll_unpin(&mut Context::from_waker(Waker::noop()));
-            if let Poll::Ready((done, anchors)) = polled {
-                self.concluded(a, done, anchors);
+            if let Poll::Ready((done, noticed)) = polled {
+                self.concluded(a, done, noticed);
                 return;
             }
             let Some(call) = running.hands.with(|desk| desk.call.take()) else {
@@ -540,13 +539,13 @@ impl World {
         }
     }
 
-    fn concluded(&mut self, a: usize, done: Conclusion, anchors: Anchors) {
+    fn concluded(&mut self, a: usize, done: Conclusion, noticed: Noticed) {
         let now = self.now;
         let agent = &mut self.agents[a];
         let Some(running) = agent.running.take() else {
             return;
         };
-        agent.anchors = anchors;
+        agent.noticed = noticed;
         if done.wrote {
             agent.changed = now;
         }
@@ -668,8 +667,9 @@ impl World {
         let agent = &mut self.agents[a];
         match judge(&federation(), &zone, agent.plan.as_deref(), &agent.memory, &plan) {
             Ok(Offer::Held) => {
-                agent.refused = None;
-                agent.waiting = None;
+                if agent.waiting.is_none() {
+                    agent.refused = None;
+                }
                 false
             }
             Ok(Offer::Newer) => {

@@ -57,6 +57,14 @@ async fn the_whole_story_on_the_double_loses_no_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_share_leaves_a_dead_backend_within_seconds() {
+    programs().unwrap();
+    if let Err(error) = story::tell_of_an_outage(Scene::WithDoubleCluster, false).await {
+        panic!("{error:#}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_named_port_is_split_once_its_name_is_declared() {
     programs().unwrap();
     if let Err(error) = story::tell_of_a_named_port(Scene::Vms, false, 1_000).await {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use weir_agent::anchors::Anchors;
+use weir_agent::activation::Noticed;
 use weir_agent::take::Memory;
 use weir_model::MeshName;
 use weir_planner::ItemState;
@@ -83,7 +83,7 @@ fn life(seed: u64, agents: usize) -> usize {
                 // Killed and started again; sometimes with a damaged memory, sometimes with a damaged plan.
                 let agent = &mut agents[who];
                 agent.facts = None;
-                agent.anchors = Anchors::default();
+                agent.noticed = Noticed::default();
                 match dice.below(4) {
                     0 => {
                         if let Some(plan) = &agent.plan {
@@ -160,7 +160,7 @@ fn life(seed: u64, agents: usize) -> usize {
     let before = shared.lock().unwrap().writes;
     for agent in &mut agents {
         agent.facts = None;
-        agent.anchors = Anchors::default();
+        agent.noticed = Noticed::default();
         agent.activate(&driver, begin);
         agent.memory.applied.clear();
         agent.activate(&driver, begin);

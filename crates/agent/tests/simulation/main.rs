@@ -14,7 +14,7 @@ use std::sync::Arc;
 use futures::executor::block_on;
 use plans::{federation, item, plan, service_fact};
 use tokio::time::Instant;
-use weir_agent::activation::activate;
+use weir_agent::activation::{Noticed, activate};
 use weir_agent::anchors::Anchors;
 use weir_agent::decide::decide;
 use weir_agent::take::{Memory, NotTaken, Offer, judge};
@@ -54,7 +54,7 @@ pub(crate) struct Agent {
     pub(crate) memory: Memory,
     pub(crate) facts: Option<ZoneFacts>,
     pub(crate) taken: Generation,
-    pub(crate) anchors: Anchors,
+    pub(crate) noticed: Noticed,
 }
 
 impl Agent {
@@ -81,7 +81,7 @@ impl Agent {
     pub(crate) fn activate(&mut self, driver: &Fake, begin: Instant) {
         let Some(plan) = &self.plan else { return };
         let now = begin + driver.0.lock().unwrap().now;
-        let (memory, anchors) = (&self.memory, &mut self.anchors);
+        let (memory, anchors) = (&self.memory, &mut self.noticed);
         let done = block_on(activate(
             driver,
             plan,

@@ -72,6 +72,7 @@ pub(crate) fn item(split: &str, weights: [u32; 3], generation: u64) -> Item {
                 .map(|((backend, _), w)| (BackendName::new(*backend).unwrap(), BasisPoints::new(w).unwrap()))
                 .collect(),
         }],
+        fallback: [].into(),
         generation: Generation(generation),
         commit: CommitId("0123456789abcdef0123456789abcdef01234567".to_owned()),
         digest: Digest([0; 32]),

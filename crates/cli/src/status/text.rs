@@ -85,6 +85,7 @@ pub(crate) fn word(standing: Standing) -> &'static str {
         Standing::Progressing => "progressing",
         Standing::Held => "held",
         Standing::Overridden => "overridden",
+        Standing::Fallback => "fallback",
         Standing::Different => "different",
         Standing::Failed => "failed",
         Standing::Stale => "stale",
@@ -97,7 +98,11 @@ pub(crate) fn paint(standing: Standing) -> Paint {
     match standing {
         Standing::Converged => Paint::Green,
         Standing::Progressing | Standing::Stale | Standing::Unknown => Paint::Yellow,
-        Standing::Held | Standing::Overridden | Standing::Different | Standing::Failed => Paint::Red,
+        Standing::Held
+        | Standing::Overridden
+        | Standing::Fallback
+        | Standing::Different
+        | Standing::Failed => Paint::Red,
     }
 }
 

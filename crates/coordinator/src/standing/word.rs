@@ -91,7 +91,7 @@ impl Sight<'_> {
         let idle = fact.is_some_and(|fact| {
             let told = fact.generation == item.generation && fact.digest == item.digest;
             let applied = matches!(fact.state, ItemState::Applied | ItemState::Proven);
-            let free = fact.pin.is_none();
+            let free = fact.pin.is_none() && fact.fallback.is_none();
             told && free && applied && fact.proof.as_ref().is_some_and(Proof::nobody_calls)
         });
         if standing == Standing::Converged || idle {
@@ -119,6 +119,13 @@ impl Sight<'_> {
         };
         if let Some(pin) = &fact.pin {
             return pinned(fact, pin);
+        }
+        if let Some(fallen) = &fact.fallback {
+            let why = format!(
+                "{}; it comes back by itself when it has been well for long enough",
+                fallen.why
+            );
+            return (Standing::Fallback, Some(why));
         }
         let told = |standing, why: &str| (standing, Some(why.to_owned()));
         if fact.generation < item.generation {

@@ -298,6 +298,7 @@ fn a_request_that_two_agents_of_a_cluster_counted_is_one_request() {
             at: at(98),
             requests: BTreeMap::from([(backend(), vm)]),
             failed: BTreeMap::from([(backend(), 0)]),
+            down: BTreeMap::new(),
             scope,
         });
         agent(fact)
@@ -350,6 +351,7 @@ fn of_several_agents_the_worst_counts_and_traffic_is_summed() {
             at: at(98),
             requests: BTreeMap::from([(backend(), vm)]),
             failed: BTreeMap::from([(backend(), failed)]),
+            down: BTreeMap::new(),
             scope: CountScope::Host,
         })
     };

@@ -115,6 +115,7 @@ fn fact(plan: &Plan) -> ItemFact {
         second_writers: Vec::new(),
         counts: None,
         pin: None,
+        fallback: None,
     }
 }
 

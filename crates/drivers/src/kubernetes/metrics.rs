@@ -124,6 +124,7 @@ fn reading(name: &str, page: &str, at: Timestamp) -> Option<Reading> {
         let what = match what {
             "rq_completed" | "rq_total" | "cx_total" | "cx_connect_fail" => what,
             "rq_xx" if label("envoy_response_code_class") == Some("5") => "rq_5xx",
+            "rq" if label("envoy_response_code") == Some("503") => "rq_503",
             _ => continue,
         };
         counters.insert(format!("cluster.{cluster}.upstream_{what}"), value);

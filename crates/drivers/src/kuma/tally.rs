@@ -18,7 +18,7 @@ const FORGOTTEN: SignedDuration = SignedDuration::from_hours(1);
 
 /// The query that gives all counters that [`Reading`] needs, and the uptime.
 pub(crate) const STATS: &str = "/stats?format=json&usedonly&filter=\
-    (%5Eserver%5C.uptime$%7C%5C.upstream_(rq_completed%7Crq_total%7Crq_5xx%7Ccx_total%7Ccx_connect_fail)$)";
+    (%5Eserver%5C.uptime$%7C%5C.upstream_(rq_completed%7Crq_total%7Crq_5xx%7Crq_503%7Ccx_total%7Ccx_connect_fail)$)";
 
 /// What one Envoy's counters say.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,16 +68,19 @@ impl Reading {
                 Protocol::Tcp => Pair {
                     sent: get("cx_total").unwrap_or(0),
                     failed: get("cx_connect_fail").unwrap_or(0),
+                    down: get("cx_connect_fail").unwrap_or(0),
                 },
                 // `rq_completed` is one for each request of a caller, whatever became of it; `rq_total` counts every try
                 // of a retried request, and none where no endpoint was to be had.
                 Protocol::Http | Protocol::Http2 | Protocol::Grpc => Pair {
                     sent: get("rq_completed").or_else(|| self.rough(&cluster)).unwrap_or(0),
                     failed: get("rq_5xx").unwrap_or(0),
+                    down: get("rq_503").unwrap_or(0),
                 },
             };
             sum.sent = sum.sent.saturating_add(pair.sent);
             sum.failed = sum.failed.saturating_add(pair.failed);
+            sum.down = sum.down.saturating_add(pair.down);
         }
         sum
     }
@@ -111,17 +114,20 @@ fn clusters(item: &Item, d: &Destination) -> [String; 2] {
 struct Pair {
     sent: u64,
     failed: u64,
+    /// Of those that failed, the ones that say that nobody is there.
+    down: u64,
 }
 
 impl Pair {
     /// What came since `before`; everything, if a counter went down (it began anew).
     fn since(self, before: Self) -> Self {
-        if self.sent < before.sent || self.failed < before.failed {
+        if self.sent < before.sent || self.failed < before.failed || self.down < before.down {
             self
         } else {
             Self {
                 sent: self.sent - before.sent,
                 failed: self.failed - before.failed,
+                down: self.down - before.down,
             }
         }
     }
@@ -250,6 +256,7 @@ impl Tally {
                 let sum = split.sums.entry(backend.clone()).or_default();
                 sum.sent = sum.sent.saturating_add(fresh.sent);
                 sum.failed = sum.failed.saturating_add(fresh.failed);
+                sum.down = sum.down.saturating_add(fresh.down);
             }
         }
         let part = |f: fn(&Pair) -> u64| {
@@ -263,6 +270,7 @@ impl Tally {
             at: split.at,
             requests: part(|p| p.sent),
             failed: part(|p| p.failed),
+            down: part(|p| p.down),
             scope,
         })
     }
@@ -313,6 +321,7 @@ mod tests {
                 weights: BTreeMap::from([(backend, BasisPoints::WHOLE)]),
             }],
             anchor: String::new(),
+            fallback: [].into(),
             generation: Generation(1),
             commit: CommitId(String::new()),
             digest: Digest([0; 32]),

@@ -124,22 +124,6 @@ impl<'d> Check<'d> {
     pub(super) fn fallbacks(&mut self, draft: &SplitDraft) -> Option<BTreeMap<BackendName, Fallback>> {
         let mut sound = !draft.fallbacks.unreadable && draft.backends.complete;
         let mut fallbacks = BTreeMap::new();
-        if let Some(first) = draft.fallbacks.found.first() {
-            let from = &first.from;
-            let message = format!(
-                "no agent acts on a fallback yet: `{}` keeps its share while it is down",
-                from.value
-            );
-            self.push(
-                Diagnostic::error(
-                    codes::FALLBACK_NOT_YET,
-                    message,
-                    from.place.label("read, checked, and not done"),
-                )
-                .help("until then change the weights in Git, or `weir-agent pin` them in the zones")
-                .warning(),
-            );
-        }
         for found in &draft.fallbacks.found {
             if backend(draft, &found.from.value).is_none() && draft.backends.complete {
                 sound = false;

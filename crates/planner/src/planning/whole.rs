@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use weir_model::{
     BackendName, CommitId, Declaration, DnsLabel, FederationName, MeshName, SourceCommit, SourceName, Split,
     SplitName, ZoneName, sabotaged,
@@ -13,7 +13,7 @@ use super::{DRAIN, Inputs, Work, routes, waiting};
 use crate::canonical;
 use crate::course::Items;
 use crate::outlook::Outlook;
-use crate::plan::{Destination, Digest, Generation, Item, Plan, SplitPlan};
+use crate::plan::{Destination, Digest, Fallback, Generation, Item, Plan, Refuge, SplitPlan};
 use crate::precedence;
 use crate::programmed::Programmed;
 use crate::prune;
@@ -170,6 +170,22 @@ impl<'a> Whole<'a> {
             })
             .map_err(|flaws| flaws.into_iter().map(refuse).collect::<Vec<_>>())?;
         let anchor = canonical::anchor(self.federation, &split.name);
+        let fallback: BTreeMap<BackendName, Fallback> = split
+            .fallback
+            .iter()
+            .map(|(from, fallback)| {
+                let refuge = |backend: &BackendName| Refuge {
+                    backend: backend.clone(),
+                    capacity: split.backends.get(backend).and_then(|backend| backend.capacity),
+                };
+                let fallback = Fallback {
+                    to: fallback.to.iter().map(refuge).collect(),
+                    after: whole_ms(fallback.after),
+                    recover: whole_ms(fallback.recover),
+                };
+                (from.clone(), fallback)
+            })
+            .collect();
         let wanted = self.zones.iter().map(|(zone, kuma_zone)| {
             let item = Item {
                 split: split.name.clone(),
@@ -184,6 +200,7 @@ impl<'a> Whole<'a> {
                 retiring: [].into(),
                 routes: routes.clone(),
                 anchor: anchor.clone(),
+                fallback: fallback.clone(),
                 generation: self.generation,
                 commit: (*commit).clone(),
                 digest: Digest([0; 32]),
@@ -361,6 +378,11 @@ impl<'a> Whole<'a> {
             Err(flaws)
         }
     }
+}
+
+/// As it travels.
+fn whole_ms(duration: SignedDuration) -> SignedDuration {
+    i64::try_from(duration.as_millis()).map_or(SignedDuration::MAX, SignedDuration::from_millis)
 }
 
 fn sealed(mut item: Item) -> Item {

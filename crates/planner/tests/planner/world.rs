@@ -227,6 +227,7 @@ impl World {
             at: Timestamp::UNIX_EPOCH,
             requests: BTreeMap::new(),
             failed: BTreeMap::new(),
+            down: BTreeMap::new(),
             scope: CountScope::Host,
         });
         *counts.requests.entry(backend(to)).or_default() += requests;

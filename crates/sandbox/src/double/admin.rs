@@ -337,6 +337,7 @@ fn upstream(all: &mut Vec<(String, (u64, bool))>, prefix: &str, c: &Counters) {
         ("upstream_rq_2xx", get(&c.rq_2xx)),
         ("upstream_rq_4xx", get(&c.rq_4xx)),
         ("upstream_rq_5xx", get(&c.rq_5xx)),
+        ("upstream_rq_503", get(&c.rq_503)),
         ("external.upstream_rq_2xx", get(&c.rq_2xx)),
         ("external.upstream_rq_5xx", get(&c.rq_5xx)),
         ("external.upstream_rq_completed", completed),

@@ -90,6 +90,7 @@ pub struct Counters {
     pub rq_2xx: AtomicU64,
     pub rq_4xx: AtomicU64,
     pub rq_5xx: AtomicU64,
+    pub rq_503: AtomicU64,
     pub rq_other: AtomicU64,
     pub cx_total: AtomicU64,
     pub cx_connect_fail: AtomicU64,
@@ -98,6 +99,9 @@ pub struct Counters {
 
 impl Counters {
     fn count(&self, status: u16) {
+        if status == 503 {
+            add(&self.rq_503);
+        }
         let class = match status {
             200..=299 => &self.rq_2xx,
             400..=499 => &self.rq_4xx,

@@ -1,0 +1,225 @@
+//! `weir-sandbox outage`: a backend dies under load. With a fallback declared its share goes elsewhere within seconds and
+//! comes back when it is well; without one it fails until somebody does something. Every request counts.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::bail;
+use serde::Serialize;
+use tokio::time::Instant;
+use weir_wire::api::Standing;
+
+use crate::command::{Outage, Place};
+use crate::play::{GENTLE, Play, Scene, Setup};
+use crate::repository::SPLIT as FILE;
+use crate::traffic::Tally;
+
+/// The backend that dies.
+const DIES: &str = "cloud";
+/// Its share, in per cent.
+const SHARE: u32 = 80;
+/// How long it must be well again before its share comes back.
+const RECOVER: Duration = Duration::from_secs(10);
+/// So long without a failure, and its share is elsewhere everywhere.
+const QUIET: Duration = Duration::from_secs(4);
+/// How long is watched where nothing is declared.
+const WATCHED: Duration = Duration::from_secs(20);
+/// How long anything may take before it is called failed.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// What came of it.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct End {
+    /// Whether a fallback was declared.
+    pub fallback: bool,
+    /// Each zone with callers.
+    pub zones: BTreeMap<String, Zone>,
+    /// What the coordinator told of a zone while it was so.
+    pub told: Option<String>,
+    /// From the backend's return until every zone had its share as declared, by proof.
+    pub back_after_ms: Option<u64>,
+    /// Requests that failed after the backend was back.
+    pub failed_at_return: u64,
+}
+
+/// One zone.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Zone {
+    /// From the death until what is watched ended.
+    pub requests: u64,
+    /// Of those.
+    pub failed: u64,
+    /// From the death to the last failure.
+    pub last_failed_after_ms: u64,
+}
+
+/// Plays it.
+///
+/// # Errors
+/// If the federation cannot be started, or something never comes.
+pub async fn run(place: Place, outage: Outage) -> anyhow::Result<ExitCode> {
+    let setup = Setup {
+        dir: place.dir,
+        real: place.real,
+        bare: false,
+        port_name: None,
+    };
+    let mut say = |text: &str| {
+        // Nobody is left to tell if this fails.
+        let _ = writeln!(anstream::stderr(), "{text} ...");
+    };
+    let scene = Scene::choose(place.real, place.universal, &mut say);
+    let interrupted = crate::live::interrupted();
+    tokio::pin!(interrupted);
+    let mut play = tokio::select! {
+        started = Play::start_on(scene, setup, &mut say) => started?,
+        () = &mut interrupted => bail!("interrupted while starting"),
+    };
+    let played = tokio::select! {
+        played = playing(&mut play, !outage.without) => played,
+        () = &mut interrupted => {
+            play.stop().await;
+            bail!("interrupted: the outage is not over");
+        }
+    };
+    let end = match played {
+        Ok(end) => end,
+        Err(error) => return Err(play.failed(error).await),
+    };
+    play.stop().await;
+    writeln!(anstream::stdout(), "{}", serde_json::to_string(&end)?)?;
+    Ok(if end.failed_at_return == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// The outage in a federation that is started.
+///
+/// # Errors
+/// If something never comes.
+pub async fn playing(play: &mut Play, fallback: bool) -> anyhow::Result<End> {
+    play.pace(GENTLE);
+    let mut text = play.repository.split_text(100 - SHARE, SHARE);
+    if fallback {
+        text += &format!(
+            "  fallback:                  # while it is down\n    {DIES}: {{to: vm, recover: {}s}}\n",
+            RECOVER.as_secs()
+        );
+    }
+    let commit = play
+        .repository
+        .commit(&[(FILE, &text)], "Most of it to the cloud")?;
+    play.look();
+    play.proven(&commit).await?;
+    let before = tallies(play);
+    let died = Instant::now();
+    play.end_application(DIES)?;
+    let mut zones = watch(play, &before, died, fallback).await;
+    let told = match fallback {
+        true => Some(told(play).await?),
+        false => None,
+    };
+    let after = tallies(play);
+    for (zone, seen) in &mut zones {
+        let all = after[zone].since(&before[zone]);
+        (seen.requests, seen.failed) = (all.requests, all.failures());
+    }
+    let back = Instant::now();
+    play.begin_application(DIES).await?;
+    // Until its proxies have found it again, what is sent to it may still fail where nothing was moved away.
+    let settled = if fallback { after } else { well(play).await? };
+    play.proven(&commit).await?;
+    let back_after_ms = Some(ms(back.elapsed()));
+    let failed_at_return = tallies(play)
+        .iter()
+        .map(|(zone, tally)| tally.since(&settled[zone]).failures())
+        .sum();
+    Ok(End {
+        fallback,
+        zones,
+        told,
+        back_after_ms,
+        failed_at_return,
+    })
+}
+
+/// Watches failures until there are none any more, or long enough.
+async fn watch(
+    play: &Play,
+    before: &BTreeMap<String, Tally>,
+    died: Instant,
+    fallback: bool,
+) -> BTreeMap<String, Zone> {
+    let mut zones: BTreeMap<String, Zone> = BTreeMap::new();
+    let mut failed: BTreeMap<String, u64> = BTreeMap::new();
+    let mut last = died;
+    loop {
+        for (zone, tally) in tallies(play) {
+            let failures = tally.since(&before[&zone]).failures();
+            let seen = zones.entry(zone.clone()).or_default();
+            if failed.insert(zone, failures).unwrap_or(0) != failures {
+                last = Instant::now();
+                seen.last_failed_after_ms = ms(died.elapsed());
+            }
+        }
+        let over = if fallback {
+            last.elapsed() > QUIET && last > died
+        } else {
+            died.elapsed() > WATCHED
+        };
+        if over || died.elapsed() > PATIENCE {
+            return zones;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// What is shown of a zone whose share is elsewhere; every zone must be shown so.
+async fn told(play: &Play) -> anyhow::Result<String> {
+    play.until("every zone is shown as fallen back", PATIENCE, |split| {
+        let zones = split.map(|split| split.zones.as_slice()).unwrap_or_default();
+        let fallen = |zone: &&weir_wire::api::SplitInZone| zone.standing == Standing::Fallback;
+        let all = !zones.is_empty() && zones.iter().filter(fallen).count() == zones.len();
+        Ok(all.then(|| {
+            zones
+                .iter()
+                .find_map(|zone| zone.reason.clone())
+                .unwrap_or_default()
+        }))
+    })
+    .await
+}
+
+/// Waits until nothing failed for a second; what was seen until then.
+async fn well(play: &Play) -> anyhow::Result<BTreeMap<String, Tally>> {
+    let begin = Instant::now();
+    let failures = |all: &BTreeMap<String, Tally>| all.values().map(Tally::failures).sum::<u64>();
+    let mut since = (Instant::now(), failures(&tallies(play)));
+    loop {
+        let now = tallies(play);
+        if failures(&now) != since.1 {
+            since = (Instant::now(), failures(&now));
+        }
+        if since.0.elapsed() > Duration::from_secs(1) {
+            return Ok(now);
+        }
+        if begin.elapsed() > PATIENCE {
+            bail!("requests go on failing though the backend is back");
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn tallies(play: &Play) -> BTreeMap<String, Tally> {
+    let all = play.callers.iter();
+    all.map(|(zone, callers)| (zone.clone(), callers.tally()))
+        .collect()
+}
+
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
