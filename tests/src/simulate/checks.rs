@@ -143,6 +143,9 @@ pub(crate) struct Checks {
     revert: Option<Revert>,
     /// A ledger was lost: who told whom what on the way is not known any more, and nobody promises I5 after it.
     pub(crate) history_lost: bool,
+    /// The newest plan of a ledger that was lost. What plans up to it gave, took away or removed may be known to nobody who
+    /// makes the next: nobody promises I4 and I7 against them until they are followed.
+    pub(crate) lost_plans: u64,
     /// By split and generation, for steps of a shift.
     positions: BTreeMap<(String, u64), Position>,
     /// By split: where the shift that is under way began, and the items of each of its steps with their bite.

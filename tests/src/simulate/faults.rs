@@ -146,18 +146,24 @@ impl World {
         }
     }
 
+    fn lose_history(&mut self) {
+        let newest = self.coordinator.generation().0;
+        self.checks.history_lost = true;
+        self.checks.lost_plans = self.checks.lost_plans.max(newest);
+    }
+
     fn lose_coordinator(&mut self, long: u64) {
         self.kill_coordinator(long);
         match self.dice.below(10) {
             0 => {
                 self.forget_revert();
-                self.checks.history_lost = true;
+                self.lose_history();
                 self.coordinator.ledger = super::coordinator::Ledger::default();
                 self.tell(|| "the ledger is lost".to_owned());
             }
             1 | 2 => {
                 self.forget_revert();
-                self.checks.history_lost = true;
+                self.lose_history();
                 self.coordinator.ledger = self.coordinator.backup.clone();
                 self.tell(|| "the ledger is restored from an old copy".to_owned());
             }

@@ -64,6 +64,7 @@ impl World {
                 && (self.zones[z].agents == 1 || self.holds_newest(a, step))
                 // Who looked before that cannot know: Kuma has no compare-and-set.
                 && self.agents[a].running.as_ref().is_some_and(|running| running.began > when)
+                && by > self.checks.lost_plans
             {
                 self.checks.hold(Invariant::I7, now, is >= by, || {
                     format!(
@@ -211,7 +212,8 @@ impl World {
             self.check_in_step(z, key, &runs.meaning);
         }
         if !disturbed && !tampered && key.0 == Kind::MeshHttpRoute && self.zones[z].agents == 1 {
-            let lost = lost(before, after, now).filter(|_| self.follows(z, before, after));
+            let known = before.is_none_or(|before| before.meaning.generation > self.checks.lost_plans);
+            let lost = lost(before, after, now).filter(|_| known && self.follows(z, before, after));
             self.checks.hold(Invariant::I4, now, lost.is_none(), || {
                 format!(
                     "requests are lost in {}: {} {}",
@@ -360,7 +362,9 @@ impl World {
                 let c = &self.coordinator;
                 let heard = c.heard.get(&a).copied();
                 let age = heard.map(|(_, at)| c.clock(now).duration_since(at).as_millis());
-                let fresh = age.is_some_and(|age| (-60_000..=SILENCE).contains(&age));
+                let fresh = age.is_some_and(|age| (-60_000..=SILENCE).contains(&age))
+                    // A clock that was set, and a ledger from before: what it holds may look as if it were from now.
+                    || (self.checks.history_lost && c.clock(now) != stamp(now));
                 let (heard, who) = (heard.map_or(0, |(at, _)| at), name.clone());
                 self.checks.hold(Invariant::I9, now, fresh, || {
                     format!(
