@@ -7,6 +7,9 @@
 //!
 //! An item keeps its digest and its generation: it is the same item, with a share elsewhere for now.
 
+mod label;
+mod watch;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -14,24 +17,19 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use weir_model::{BackendName, BasisPoints, SplitName};
-use weir_planner::{Counts, Generation, Item, ServiceFact, ServiceState, ZonePlan};
-use weir_render::{FALLEN, Object};
+use weir_planner::{Generation, Item, ServiceFact, ZonePlan};
+use weir_render::Object;
 
-use crate::decide::SPLIT;
 use crate::take::Memory;
+use label::{Word, word};
 
-/// One bad request is nothing: so many have to fail, and at least half of all.
-const FAILURES: u64 = 5;
+pub(crate) use label::mark;
+pub use watch::Watch;
+
 /// A backend that fails each time that it comes back is tried again after twice as long each time, up to this.
 const LONGEST: SignedDuration = SignedDuration::from_hours(1);
 /// As many stand on a label.
 const MOST: usize = 3;
-/// Hexadecimal digits of a backend's name on a label.
-const DIGITS: usize = 6;
-/// A word from so far ahead of our clock is nobody's.
-const AHEAD: SignedDuration = SignedDuration::from_secs(60);
-/// Without a fallback nothing is done in seconds, and what passes is not told.
-const LOUD: SignedDuration = SignedDuration::from_secs(5);
 
 /// What is down of one split, and since when that is so decided.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,194 +64,6 @@ pub struct Falls {
     pub count: u32,
     /// When it last went or came back.
     pub last: Timestamp,
-}
-
-/// What is seen of backends, since when. In memory alone: after a restart everything has to be seen again.
-#[derive(Debug, Clone, Default)]
-pub struct Watch {
-    splits: BTreeMap<SplitName, BTreeMap<BackendName, Seen>>,
-}
-
-#[derive(Debug, Clone, Default)]
-struct Seen {
-    /// Counters as they were read last.
-    last: Option<Read>,
-    /// Requests since they began to fail.
-    failing: Option<Failing>,
-    /// Since when Kuma calls it unavailable.
-    unavailable: Option<Instant>,
-    /// Since when all that is asked of a backend before it gets weight is so.
-    well: Option<Instant>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Read {
-    at: Instant,
-    since: Timestamp,
-    sent: u64,
-    down: u64,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Failing {
-    since: Instant,
-    sent: u64,
-    down: u64,
-}
-
-impl Watch {
-    /// Takes counters that were just read; one for each item, in their order.
-    pub fn count(&mut self, items: &[Arc<Item>], counts: &[Option<Counts>], now: Instant) {
-        self.splits
-            .retain(|split, _| items.iter().any(|item| item.split == *split));
-        for (item, counts) in items.iter().zip(counts) {
-            let Some(counts) = counts else { continue };
-            let seen = self.splits.entry(item.split.clone()).or_default();
-            seen.retain(|backend, _| item.destinations.contains_key(backend));
-            for backend in item.destinations.keys() {
-                let of =
-                    |counts: &BTreeMap<BackendName, u64>| counts.get(backend).copied().unwrap_or_default();
-                let read = Read {
-                    at: now,
-                    since: counts.since,
-                    sent: of(&counts.requests),
-                    down: of(&counts.down),
-                };
-                seen.entry(backend.clone()).or_default().count(read);
-            }
-        }
-    }
-
-    /// Takes what the zone's control plane says.
-    pub fn see(&mut self, items: &[Arc<Item>], services: &[ServiceFact], now: Instant) {
-        for item in items {
-            let seen = self.splits.entry(item.split.clone()).or_default();
-            for (backend, to) in &item.destinations {
-                let seen = seen.entry(backend.clone()).or_default();
-                let unavailable = services.iter().any(|fact| {
-                    (&fact.service, &fact.kuma_zone, &fact.namespace)
-                        == (&to.service, &to.kuma_zone, &to.namespace)
-                        && fact.state == ServiceState::Unavailable
-                });
-                seen.unavailable = unavailable.then(|| seen.unavailable.unwrap_or(now));
-                seen.well = resolves(item, backend, services).then(|| seen.well.unwrap_or(now));
-            }
-        }
-    }
-
-    fn forget<'a>(&mut self, split: &SplitName, backends: impl Iterator<Item = &'a BackendName>) {
-        let Some(seen) = self.splits.get_mut(split) else {
-            return;
-        };
-        for backend in backends {
-            if let Some(seen) = seen.get_mut(backend) {
-                seen.failing = None;
-            }
-        }
-    }
-
-    /// Why a backend is down for at least so long, if it is.
-    fn down(
-        &self,
-        split: &SplitName,
-        backend: &BackendName,
-        after: SignedDuration,
-        now: Instant,
-    ) -> Option<String> {
-        let seen = self.splits.get(split)?.get(backend)?;
-        let long =
-            |since: Instant| SignedDuration::try_from(now.duration_since(since)).is_ok_and(|is| is >= after);
-        if let Some(failing) = seen.failing
-            && failing.down >= FAILURES
-            && long(failing.since)
-        {
-            return Some(format!(
-                "{} of {} requests to it within {:.1} s found nobody there",
-                failing.down,
-                failing.sent,
-                now.duration_since(failing.since).as_secs_f64()
-            ));
-        }
-        let since = seen.unavailable.filter(|since| long(*since))?;
-        Some(format!(
-            "its MeshService is Unavailable for {:.0} s",
-            now.duration_since(since).as_secs_f64()
-        ))
-    }
-
-    fn well(
-        &self,
-        split: &SplitName,
-        backend: &BackendName,
-        for_so_long: SignedDuration,
-        now: Instant,
-    ) -> bool {
-        let seen = self.splits.get(split).and_then(|split| split.get(backend));
-        let since = seen.and_then(|seen| seen.well);
-        since.is_some_and(|since| {
-            SignedDuration::try_from(now.duration_since(since)).is_ok_and(|is| is >= for_so_long)
-        })
-    }
-
-    /// What people should know of backends that are down and whose share stays where it is.
-    pub fn alarms(&self, plan: &ZonePlan, memory: &Memory, now: Instant) -> Vec<String> {
-        let mut alarms = Vec::new();
-        for item in plan.items.values() {
-            for backend in item.weighted() {
-                let is_away = memory
-                    .fallen
-                    .get(&item.split)
-                    .is_some_and(|fallen| fallen.down.contains_key(backend));
-                let after = item
-                    .fallback
-                    .get(backend)
-                    .map_or(LOUD, |fallback| fallback.after.max(LOUD));
-                let Some(why) = self.down(&item.split, backend, after, now).filter(|_| !is_away) else {
-                    continue;
-                };
-                let what = if memory.pins.of(&item.split).is_some() {
-                    "the split is pinned here"
-                } else if item.fallback.contains_key(backend) {
-                    "no backend of its fallback is up, resolves and has the capacity"
-                } else {
-                    "no fallback is declared for it"
-                };
-                alarms.push(format!(
-                    "backend {backend} of split {} is down, and keeps its share: {why}; {what}. Change its weight in Git, or \
-                     `weir-agent pin` it here",
-                    item.split
-                ));
-            }
-        }
-        alarms
-    }
-}
-
-impl Seen {
-    fn count(&mut self, read: Read) {
-        let before = self.last.replace(read);
-        let Some(before) = before.filter(|before| before.since == read.since) else {
-            self.failing = None;
-            return;
-        };
-        let sent = read.sent.saturating_sub(before.sent);
-        let down = read.down.saturating_sub(before.down);
-        if sent == 0 && down == 0 {
-            // Nobody asked, so nothing is known of this time.
-            return;
-        }
-        if down * 2 < sent.max(1) {
-            self.failing = None;
-            return;
-        }
-        let failing = self.failing.get_or_insert(Failing {
-            since: before.at,
-            sent: 0,
-            down: 0,
-        });
-        failing.sent += sent;
-        failing.down += down;
-    }
 }
 
 /// Whether the zone resolves a backend as it must before weight is given (I3).
@@ -510,81 +320,6 @@ pub fn told(item: &Item, memory: &Memory) -> Option<weir_planner::Fallen> {
         since,
         why: each.join("; "),
     })
-}
-
-/// The label of a split's objects; none if nothing of it was ever down.
-pub(crate) fn label(item: &Item, memory: &Memory) -> Option<String> {
-    let fallen = memory.fallen.get(&item.split)?;
-    if item.fallback.is_empty() {
-        return None;
-    }
-    let pairs: Vec<String> = fallen
-        .down
-        .iter()
-        .take(MOST)
-        .map(|(name, down)| format!("{}{}", short(name), short(&down.to)))
-        .collect();
-    let pairs = if pairs.is_empty() {
-        "up".to_owned()
-    } else {
-        pairs.join("-")
-    };
-    Some(format!("{pairs}.{}", fallen.at.as_millisecond().max(0)))
-}
-
-/// Puts it on objects.
-pub(crate) fn mark(objects: &mut [Object], item: &Item, memory: &Memory) {
-    if let Some(label) = label(item, memory) {
-        for object in objects {
-            object.labels.insert(FALLEN.to_owned(), label.clone());
-        }
-    }
-}
-
-fn short(name: &BackendName) -> String {
-    let mut hex = blake3::hash(name.as_str().as_bytes()).to_hex().to_string();
-    hex.truncate(DIGITS);
-    hex
-}
-
-/// What a label says: when, and who has whose share.
-struct Word {
-    at: Timestamp,
-    away: Vec<(BackendName, BackendName)>,
-}
-
-/// The newest word on the split's live objects.
-fn word(item: &Item, ours: &[(Object, Generation)], stamp: Timestamp) -> Option<Word> {
-    let of_split =
-        |object: &Object| object.labels.get(SPLIT).map(String::as_str) == Some(item.split.as_str());
-    let words = ours
-        .iter()
-        .filter(|(object, _)| of_split(object))
-        .filter_map(|(object, _)| read(item, object.labels.get(FALLEN)?));
-    words
-        .filter(|word| word.at.duration_since(stamp) <= AHEAD)
-        .max_by_key(|word| word.at)
-}
-
-fn read(item: &Item, label: &str) -> Option<Word> {
-    let (pairs, at) = label.rsplit_once('.')?;
-    let at = Timestamp::from_millisecond(at.parse().ok()?).ok()?;
-    let named = |hex: &str| {
-        let mut same = item.destinations.keys().filter(|name| short(name) == hex);
-        same.next().filter(|_| same.next().is_none()).cloned()
-    };
-    let away = match pairs {
-        "up" => Vec::new(),
-        pairs => pairs
-            .split('-')
-            .map(|pair| {
-                let from = pair.get(..DIGITS).and_then(named)?;
-                let to = pair.get(DIGITS..).and_then(named)?;
-                Some((from, to))
-            })
-            .collect::<Option<Vec<_>>>()?,
-    };
-    Some(Word { at, away })
 }
 
 /// Another agent's newer word in the place of what was known.

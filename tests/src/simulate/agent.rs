@@ -1,8 +1,9 @@
 //! An agent: its disk, its loop, and its activations, which run as futures that the world polls, so that anything may
 //! happen between any two of their calls, their end included.
 
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+mod hands;
+
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -11,15 +12,17 @@ use futures::future::BoxFuture;
 use weir_agent::activation::{Noticed, activate};
 use weir_agent::conclude::{Conclusion, not_seen};
 use weir_agent::take::{Memory, Offer, judge};
-use weir_drivers::{DriverError, Observed, Outcome, Sighting, ZoneDriver};
-use weir_model::{MeshName, Protocol};
-use weir_planner::{Counts, Generation, Item, ItemState, Proof, ZoneFacts, ZonePlan};
-use weir_render::{Extent, Object, Options, Step};
+use weir_drivers::{DriverError, Outcome};
+use weir_model::Protocol;
+use weir_planner::{Generation, ItemState, ZoneFacts, ZonePlan};
+use weir_render::{Extent, Options, Step};
 
 use super::Ms;
 use super::human::protocol_of;
 use super::world::{Event, World, federation, stamp};
 use super::zone::{Answer, Call, Door, Place};
+
+pub(crate) use hands::Hands;
 
 const OPTIONS: Options = Options { anchored: true };
 
@@ -35,124 +38,6 @@ pub(crate) struct Disk {
     pub(crate) plan: Option<Arc<ZonePlan>>,
     pub(crate) memory: Memory,
     pub(crate) full: bool,
-}
-
-/// Where an activation's call and its answer lie.
-#[derive(Debug, Default)]
-struct Desk {
-    call: Option<Call>,
-    answer: Option<Answer>,
-}
-
-/// The driver of a simulated zone.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Hands(Arc<Mutex<Desk>>);
-
-impl Hands {
-    fn with<T>(&self, act: impl FnOnce(&mut Desk) -> T) -> T {
-        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn ask<'a, T>(&self, call: Call, take: fn(Answer) -> Option<T>, otherwise: T) -> BoxFuture<'a, T>
-    where
-        T: Send + Unpin + 'a,
-    {
-        Asked {
-            hands: self.clone(),
-            call: Some(call),
-            take,
-            otherwise: Some(otherwise),
-        }
-        .boxed()
-    }
-}
-
-struct Asked<T> {
-    hands: Hands,
-    call: Option<Call>,
-    take: fn(Answer) -> Option<T>,
-    otherwise: Option<T>,
-}
-
-impl<T: Unpin> Future for Asked<T> {
-    type Output = T;
-
-    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<T> {
-        let this = self.get_mut();
-        if let Some(call) = this.call.take() {
-            this.hands.with(|desk| desk.call = Some(call));
-            return Poll::Pending;
-        }
-        let Some(answer) = this.hands.with(|desk| desk.answer.take()) else {
-            return Poll::Pending;
-        };
-        match (this.take)(answer).or_else(|| this.otherwise.take()) {
-            Some(value) => Poll::Ready(value),
-            None => Poll::Pending,
-        }
-    }
-}
-
-fn lost(what: &str) -> DriverError {
-    super::zone::away(
-        what,
-        "the answer is for another question",
-        weir_drivers::Fault::Unknown,
-    )
-}
-
-impl ZoneDriver for Hands {
-    fn pulse(&self) -> BoxFuture<'_, Result<String, DriverError>> {
-        let take = |answer| match answer {
-            Answer::Pulse(of) => Some(of),
-            _ => None,
-        };
-        self.ask(Call::Pulse, take, Err(lost("GET /")))
-    }
-
-    fn observe<'a>(
-        &'a self,
-        _: &'a MeshName,
-        _: &'a [Arc<Item>],
-    ) -> BoxFuture<'a, Result<Observed, DriverError>> {
-        let take = |answer| match answer {
-            Answer::Observed(of) => Some(of),
-            _ => None,
-        };
-        self.ask(Call::Observe, take, Err(lost("GET meshes")))
-    }
-
-    fn apply<'a>(&'a self, step: &'a Step) -> BoxFuture<'a, Result<Outcome, DriverError>> {
-        let take = |answer| match answer {
-            Answer::Applied(of) => Some(of),
-            _ => None,
-        };
-        self.ask(Call::Apply(Box::new(step.clone())), take, Err(lost("PUT")))
-    }
-
-    fn prove<'a>(&'a self, items: &'a [Arc<Item>]) -> BoxFuture<'a, Vec<Proof>> {
-        let take = |answer| match answer {
-            Answer::Proofs(of) => Some(of),
-            _ => None,
-        };
-        self.ask(Call::Prove(items.to_vec()), take, Vec::new())
-    }
-
-    fn sight<'a>(&'a self, anchors: &'a [Object]) -> BoxFuture<'a, Vec<Sighting>> {
-        let take = |answer| match answer {
-            Answer::Sightings(of) => Some(of),
-            _ => None,
-        };
-        self.ask(Call::Sight(anchors.to_vec()), take, Vec::new())
-    }
-
-    fn count<'a>(&'a self, items: &'a [Arc<Item>]) -> BoxFuture<'a, Vec<Option<Counts>>> {
-        let take = |answer| match answer {
-            Answer::Counts(n) => Some(vec![None; n]),
-            _ => None,
-        };
-        self.ask(Call::Count(items.len()), take, Vec::new())
-    }
 }
 
 /// An activation under way.

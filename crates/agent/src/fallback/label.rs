@@ -1,0 +1,90 @@
+//! What an agent says to the others of its zone, on the policy that all of them drive.
+
+use jiff::{SignedDuration, Timestamp};
+use weir_model::BackendName;
+use weir_planner::{Generation, Item};
+use weir_render::{FALLEN, Object};
+
+use super::MOST;
+use crate::decide::SPLIT;
+use crate::take::Memory;
+
+/// Hexadecimal digits of a backend's name on a label.
+const DIGITS: usize = 6;
+/// A word from so far ahead of our clock is nobody's.
+const AHEAD: SignedDuration = SignedDuration::from_secs(60);
+
+/// The label of a split's objects; none if nothing of it was ever down.
+fn label(item: &Item, memory: &Memory) -> Option<String> {
+    let fallen = memory.fallen.get(&item.split)?;
+    if item.fallback.is_empty() {
+        return None;
+    }
+    let pairs: Vec<String> = fallen
+        .down
+        .iter()
+        .take(MOST)
+        .map(|(name, down)| format!("{}{}", short(name), short(&down.to)))
+        .collect();
+    let pairs = if pairs.is_empty() {
+        "up".to_owned()
+    } else {
+        pairs.join("-")
+    };
+    Some(format!("{pairs}.{}", fallen.at.as_millisecond().max(0)))
+}
+
+/// Puts it on objects.
+pub(crate) fn mark(objects: &mut [Object], item: &Item, memory: &Memory) {
+    if let Some(label) = label(item, memory) {
+        for object in objects {
+            object.labels.insert(FALLEN.to_owned(), label.clone());
+        }
+    }
+}
+
+fn short(name: &BackendName) -> String {
+    let mut hex = blake3::hash(name.as_str().as_bytes()).to_hex().to_string();
+    hex.truncate(DIGITS);
+    hex
+}
+
+/// What a label says: when, and who has whose share.
+pub(super) struct Word {
+    pub(super) at: Timestamp,
+    pub(super) away: Vec<(BackendName, BackendName)>,
+}
+
+/// The newest word on the split's live objects.
+pub(super) fn word(item: &Item, ours: &[(Object, Generation)], stamp: Timestamp) -> Option<Word> {
+    let of_split =
+        |object: &Object| object.labels.get(SPLIT).map(String::as_str) == Some(item.split.as_str());
+    let words = ours
+        .iter()
+        .filter(|(object, _)| of_split(object))
+        .filter_map(|(object, _)| read(item, object.labels.get(FALLEN)?));
+    words
+        .filter(|word| word.at.duration_since(stamp) <= AHEAD)
+        .max_by_key(|word| word.at)
+}
+
+fn read(item: &Item, label: &str) -> Option<Word> {
+    let (pairs, at) = label.rsplit_once('.')?;
+    let at = Timestamp::from_millisecond(at.parse().ok()?).ok()?;
+    let named = |hex: &str| {
+        let mut same = item.destinations.keys().filter(|name| short(name) == hex);
+        same.next().filter(|_| same.next().is_none()).cloned()
+    };
+    let away = match pairs {
+        "up" => Vec::new(),
+        pairs => pairs
+            .split('-')
+            .map(|pair| {
+                let from = pair.get(..DIGITS).and_then(named)?;
+                let to = pair.get(DIGITS..).and_then(named)?;
+                Some((from, to))
+            })
+            .collect::<Option<Vec<_>>>()?,
+    };
+    Some(Word { at, away })
+}

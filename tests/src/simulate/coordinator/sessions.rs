@@ -1,0 +1,139 @@
+//! The coordinator's ends of the sessions.
+
+use super::*;
+
+impl World {
+    /// What to send of the newest plan to an agent, as a session does it.
+    pub(super) fn send_plan(&mut self, a: usize) {
+        let Some(plan) = self.coordinator.plan.clone() else {
+            return;
+        };
+        let zone = self.zones[self.agents[a].zone].name.clone();
+        let highest = self
+            .coordinator
+            .seen
+            .get(&a)
+            .map(|view| view.highest)
+            .unwrap_or_default();
+        if plan.generation < highest {
+            return;
+        }
+        let (Some(part), Some((holds, held))) = (plan.zone_plan(&zone), self.coordinator.sent.get_mut(&a))
+        else {
+            return;
+        };
+        let wanted: BTreeSet<ItemRef> = part.items.values().map(|item| item.reference()).collect();
+        if *held == Some(part.plan) && wanted.is_subset(holds) {
+            return;
+        }
+        let update = plan_update(&part, holds);
+        *holds = wanted;
+        *held = Some(part.plan);
+        self.say_down(a, Message::Plan(Box::new(update)));
+    }
+
+    /// An agent says something.
+    pub(crate) fn up(&mut self, a: usize, number: u64, message: Message) {
+        if !self.coordinator.up {
+            return;
+        }
+        match message {
+            Message::Hello(greeting) => self.greeted(a, number, &greeting),
+            // A session that was replaced is heard no more.
+            Message::Report(report) if self.coordinator.open.get(&a) == Some(&number) => {
+                self.heard(a, &report);
+            }
+            // To whoever speaks in a session that is no more, its end is told.
+            Message::Report(_) => self.told_of_the_end(a, number),
+            Message::Welcome | Message::Plan(_) => {}
+        }
+    }
+
+    fn greeted(&mut self, a: usize, number: u64, greeting: &Greeting) {
+        let zone = self.zones[self.agents[a].zone].name.clone();
+        let name = self.agents[a].name.clone();
+        let c = &mut self.coordinator;
+        let now = c.clock(self.now);
+        let before = c.seen.remove(&a);
+        let view = AgentView {
+            connected: Some(now),
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
+            version: greeting.version.clone(),
+            heard: now,
+            certificate_expires: Timestamp::MAX,
+            highest: spoken_for(
+                c.plan.as_deref(),
+                &zone,
+                greeting.highest,
+                (greeting.plan, greeting.generation),
+                greeting
+                    .holds
+                    .iter()
+                    .map(|item| (&item.split, item.generation, item.digest)),
+            ),
+            plan: greeting.plan,
+            generation: greeting.generation,
+            facts: None,
+            looked: before.and_then(|view| view.looked),
+            refused: None,
+            notes: Vec::new(),
+        };
+        c.seen.insert(a, view);
+        c.open.insert(a, number);
+        c.sent.insert(a, (holds(greeting), greeting.plan));
+        c.merge(&name, &zone, a);
+        self.say_down(a, Message::Welcome);
+        self.send_plan(a);
+        self.outgrown();
+    }
+
+    fn heard(&mut self, a: usize, report: &v1::Report) {
+        let zone = self.zones[self.agents[a].zone].name.clone();
+        let name = self.agents[a].name.clone();
+        let Ok(AgentReport {
+            facts,
+            plan,
+            generation,
+            refused,
+            notes,
+        }) = agent_report(&zone, report)
+        else {
+            return;
+        };
+        let c = &mut self.coordinator;
+        let now = c.clock(self.now);
+        c.heard.insert(a, (self.now, now));
+        let items = facts.items.iter();
+        let highest = spoken_for(
+            c.plan.as_deref(),
+            &zone,
+            facts.highest,
+            (plan, generation),
+            items.map(|item| (&item.split, item.generation, item.digest)),
+        );
+        if let Some(view) = c.seen.get_mut(&a) {
+            view.heard = now;
+            view.highest = view.highest.max(highest);
+            view.plan = plan;
+            view.generation = generation;
+            view.refused = refused;
+            view.notes = notes;
+            if view.looked.is_none_or(|(look, _)| look != facts.at) {
+                view.looked = Some((facts.at, now));
+            }
+            view.facts = Some(Arc::new(facts));
+        }
+        c.merge(&name, &zone, a);
+        self.outgrown();
+        self.look_soon();
+        self.check_shown();
+    }
+
+    /// Plans anew if an agent knows of a generation above the newest plan.
+    fn outgrown(&mut self) {
+        let known = self.coordinator.generation();
+        if known > Generation(0) && self.coordinator.fleet.highest(known) > known {
+            self.turn();
+        }
+    }
+}
