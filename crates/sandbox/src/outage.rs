@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use weir_wire::api::Standing;
 
 use crate::command::{Outage, Place};
-use crate::play::{GENTLE, Play, Scene, Setup};
+use crate::play::{GENTLE, Play};
 use crate::repository::SPLIT as FILE;
 use crate::traffic::Tally;
 
@@ -60,21 +60,10 @@ pub struct Zone {
 /// # Errors
 /// If the federation cannot be started, or something never comes.
 pub async fn run(place: Place, outage: Outage) -> anyhow::Result<ExitCode> {
-    let setup = Setup {
-        dir: place.dir,
-        real: place.real,
-        bare: false,
-        port_name: None,
-    };
-    let mut say = |text: &str| {
-        // Nobody is left to tell if this fails.
-        let _ = writeln!(anstream::stderr(), "{text} ...");
-    };
-    let scene = Scene::choose(place.real, place.universal, &mut say);
     let interrupted = crate::live::interrupted();
     tokio::pin!(interrupted);
     let mut play = tokio::select! {
-        started = Play::start_on(scene, setup, &mut say) => started?,
+        started = Play::at(place, false) => started?,
         () = &mut interrupted => bail!("interrupted while starting"),
     };
     let played = tokio::select! {

@@ -7,6 +7,7 @@ mod programs;
 mod waiting;
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use anyhow::{Context as _, bail};
 
 use crate::cast::{Cast, Stage};
 use crate::cluster::Binaries;
+use crate::command::Place;
 use crate::coordinator::Viewer;
 use crate::double::cast::Double;
 use crate::process::{Keeper, Process};
@@ -120,6 +122,25 @@ pub struct Play {
 }
 
 impl Play {
+    /// Starts what a command's line asks for, with agents that write bare policies or not, and tells of it on standard error.
+    ///
+    /// # Errors
+    /// Whatever did not start.
+    pub async fn at(place: Place, bare: bool) -> anyhow::Result<Self> {
+        let setup = Setup {
+            dir: place.dir,
+            real: place.real,
+            bare,
+            port_name: None,
+        };
+        let mut say = |text: &str| {
+            // Nobody is left to tell if this fails.
+            let _ = writeln!(anstream::stderr(), "{text} ...");
+        };
+        let scene = Scene::choose(place.real, place.universal, &mut say);
+        Self::start_on(scene, setup, &mut say).await
+    }
+
     /// Starts everything; returns when every zone has proven the first commit. What was started before an error goes
     /// with it, and the error carries the ends of the logs.
     ///

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::bound::inside;
 use crate::command::{Place, Soak};
-use crate::play::{GENTLE, Play, Scene, Setup};
+use crate::play::{GENTLE, Play};
 use crate::repository::SPLIT as FILE;
 use crate::traffic::{Pace, Tally};
 
@@ -91,21 +91,10 @@ impl Who {
 /// # Errors
 /// If the federation cannot be started, or a transition never comes to its end.
 pub async fn run(place: Place, soak: Soak) -> anyhow::Result<ExitCode> {
-    let setup = Setup {
-        dir: place.dir,
-        real: place.real,
-        bare: false,
-        port_name: None,
-    };
-    let mut say = |text: &str| {
-        // Nobody is left to tell if this fails.
-        let _ = writeln!(anstream::stderr(), "{text} ...");
-    };
-    let scene = Scene::choose(place.real, place.universal, &mut say);
     let interrupted = crate::live::interrupted();
     tokio::pin!(interrupted);
     let mut play = tokio::select! {
-        started = Play::start_on(scene, setup, &mut say) => started?,
+        started = Play::at(place, false) => started?,
         () = &mut interrupted => bail!("interrupted while starting"),
     };
     let soaked = tokio::select! {

@@ -18,7 +18,7 @@ use weir_wire::api::CommitRecord;
 use crate::bound::{bounds, inside};
 use crate::command::{Place, Tour};
 use crate::coordinator::{SPLIT, declared, weights_word};
-use crate::play::{GENTLE, Play, Scene, Setup};
+use crate::play::{GENTLE, Play};
 use crate::repository::SPLIT as FILE;
 use crate::traffic::{Pace, Tally};
 
@@ -67,22 +67,11 @@ pub struct Zone {
 /// # Errors
 /// If the federation cannot be started or a step never comes to its end.
 pub async fn run(place: Place, tour: Tour) -> anyhow::Result<ExitCode> {
-    let setup = Setup {
-        dir: place.dir,
-        real: place.real,
-        bare: tour.bare,
-        port_name: None,
-    };
-    let mut say = |text: &str| {
-        // Nobody is left to tell if this fails.
-        let _ = writeln!(anstream::stderr(), "{text} ...");
-    };
-    let scene = Scene::choose(place.real, place.universal, &mut say);
     let interrupted = crate::live::interrupted();
     tokio::pin!(interrupted);
     let begin = Instant::now();
     let play = tokio::select! {
-        started = Play::start_on(scene, setup, &mut say) => started?,
+        started = Play::at(place, tour.bare) => started?,
         () = &mut interrupted => bail!("interrupted while starting"),
     };
     let mut story = Story {
