@@ -446,6 +446,15 @@ impl ZoneDriver for KumaKubernetes {
         self.tally(items).boxed()
     }
 
+    fn watch_every(&self) -> Duration {
+        // A page of metrics is some hundred KB, and there may be a hundred of them.
+        if self.scraper.is_some() {
+            Duration::from_secs(1)
+        } else {
+            Duration::from_millis(250)
+        }
+    }
+
     fn notes(&self) -> Vec<String> {
         let memory = self.memory();
         let mut notes = memory.notes.clone();
