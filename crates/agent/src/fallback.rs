@@ -28,6 +28,8 @@ pub use watch::Watch;
 
 /// A backend that fails each time that it comes back is tried again after twice as long each time, up to this.
 const LONGEST: SignedDuration = SignedDuration::from_hours(1);
+/// Who has another one's share is not left for a third within this.
+const PATIENCE: SignedDuration = SignedDuration::from_secs(60);
 /// As many stand on a label.
 const MOST: usize = 3;
 
@@ -52,6 +54,8 @@ pub struct Down {
     pub to: BackendName,
     /// Since when.
     pub since: Timestamp,
+    /// Since when that one has it.
+    pub moved: Timestamp,
     /// What was seen.
     pub why: String,
 }
@@ -92,12 +96,17 @@ pub fn look(
         if let Some(word) = word(item, ours, stamp)
             && known.as_ref().is_none_or(|known| known.at < word.at)
         {
-            known = Some(adopted(known, word));
+            known = Some(adopted(known, word, stamp));
         }
         // What failed until the share was away everywhere, and what was known when it went, is no evidence any more when it
         // comes back.
-        if let Some(known) = &known {
+        if let Some(known) = &mut known {
             watch.forget(&item.split, known.down.keys());
+            // What a clock that was wrong wrote down must not hold anything up for as long as that.
+            for down in known.down.values_mut() {
+                down.since = down.since.min(stamp);
+                down.moved = down.moved.min(stamp);
+            }
         }
         if memory.pins.of(&item.split).is_none()
             && let Some(next) = next(item, known.as_ref(), services, watch, (now, stamp))
@@ -138,6 +147,12 @@ fn next(
         falls: BTreeMap::new(),
     });
     next.down.retain(|backend, _| item.fallback.contains_key(backend));
+    for (backend, down) in &mut next.down {
+        // A table that was changed: who has the share by the old one is asked for anew.
+        if !takes_by_table(item, backend, &down.to) {
+            down.to = backend.clone();
+        }
+    }
     // Who has been well for long enough comes back.
     let back: Vec<BackendName> = next
         .down
@@ -167,21 +182,11 @@ fn next(
         let Some(why) = watch.down(&item.split, backend, fallback.after, now) else {
             continue;
         };
-        let count = next
-            .falls
-            .get(backend)
-            .filter(|falls| stamp.duration_since(falls.last) < LONGEST)
-            .map_or(0, |falls| falls.count);
-        next.falls.insert(
-            backend.clone(),
-            Falls {
-                count: count.saturating_add(1),
-                last: stamp,
-            },
-        );
+        fell(&mut next.falls, backend, stamp);
         let down = Down {
             to: backend.clone(),
             since: stamp,
+            moved: stamp,
             why,
         };
         next.down.insert(backend.clone(), down);
@@ -189,15 +194,33 @@ fn next(
     // Who takes over follows from who is down: the first of each list that is up, resolves and has room.
     let names: Vec<BackendName> = next.down.keys().cloned().collect();
     for name in names {
-        let refuge = refuge(item, &next, &name, services, watch, now);
-        match (refuge, next.down.get_mut(&name)) {
-            (Some(refuge), Some(down)) => down.to = refuge,
-            // Nobody takes it: it keeps its share, and the alarm says so. Who went there before stays there.
-            (None, Some(down)) if down.to == name => {
+        let refuge = refuge(item, &next, &name, services, watch, (now, stamp));
+        let Some(down) = next.down.get_mut(&name) else {
+            continue;
+        };
+        let alone = down.to == name;
+        match refuge {
+            Some(refuge) if refuge != down.to => (down.to, down.moved) = (refuge, stamp),
+            Some(_) => {}
+            // Nobody takes it: it keeps its share, and the alarm says so.
+            None if alone => {
                 next.down.remove(&name);
                 next.falls.remove(&name);
             }
-            _ => {}
+            // Who went there before stays there, unless he is down himself and the one that fell is not.
+            None => {
+                let (after, to) = (
+                    item.fallback
+                        .get(&name)
+                        .map_or(LONGEST, |fallback| fallback.after),
+                    down.to.clone(),
+                );
+                let dead =
+                    watch.down(&item.split, &to, after, now).is_some() || !resolves(item, &to, services);
+                if dead && watch.well(&item.split, &name, SignedDuration::ZERO, now) {
+                    next.down.remove(&name);
+                }
+            }
         }
     }
     let shares = |of: &Fallbacks| -> Vec<_> {
@@ -216,25 +239,29 @@ fn next(
     Some(next)
 }
 
-/// Who takes a backend's share: for as long as he can, who has it.
+/// Whether the table names `to` for a backend.
+fn takes_by_table(item: &Item, backend: &BackendName, to: &BackendName) -> bool {
+    let fallback = item.fallback.get(backend);
+    fallback.is_some_and(|fallback| fallback.to.iter().any(|refuge| refuge.backend == *to))
+}
+
+/// Who takes a backend's share. Who has it keeps it for a while whatever is seen of him: agents that see different callers
+/// must not pass it to and fro.
 fn refuge(
     item: &Item,
     fallen: &Fallbacks,
     backend: &BackendName,
     services: &[ServiceFact],
     watch: &Watch,
-    now: Instant,
+    (now, stamp): (Instant, Timestamp),
 ) -> Option<BackendName> {
-    let list = &item.fallback.get(backend)?.to;
+    let fallback = item.fallback.get(backend)?;
     let mut without = fallen.clone();
     without.down.remove(backend);
     let before = over(item, &without);
-    let takes = |to: &&weir_planner::Refuge| {
+    let stands = |to: &weir_planner::Refuge| {
         let up = !fallen.down.contains_key(&to.backend)
             && item.destinations.contains_key(&to.backend)
-            && watch
-                .down(&item.split, &to.backend, SignedDuration::ZERO, now)
-                .is_none()
             && resolves(item, &to.backend, services);
         let room = to.capacity.is_none_or(|capacity| {
             before.routes.iter().all(|route| {
@@ -244,34 +271,52 @@ fn refuge(
         });
         up && room
     };
-    let has = fallen.down.get(backend).map(|down| &down.to);
-    let stays = list.iter().find(|to| Some(&to.backend) == has).filter(takes);
-    stays
-        .or_else(|| list.iter().find(takes))
-        .map(|to| to.backend.clone())
+    let answers = |to: &weir_planner::Refuge, for_so_long| {
+        watch.down(&item.split, &to.backend, for_so_long, now).is_none()
+    };
+    let has = fallen.down.get(backend).filter(|down| down.to != *backend);
+    let stays = has.and_then(|down| {
+        let holder = fallback.to.iter().find(|to| to.backend == down.to)?;
+        let lately = stamp.duration_since(down.moved) < fallback.recover.min(PATIENCE);
+        (stands(holder) && (lately || answers(holder, fallback.after))).then_some(holder)
+    });
+    let first = || {
+        let mut list = fallback.to.iter();
+        list.find(|to| stands(to) && answers(to, SignedDuration::ZERO))
+    };
+    stays.or_else(first).map(|to| to.backend.clone())
 }
 
 /// The item with shares elsewhere. Its digest and its generation stay.
 pub fn over(item: &Item, fallen: &Fallbacks) -> Item {
     let mut item = item.clone();
-    for route in &mut item.routes {
-        let away: Vec<(BackendName, BackendName)> = route
+    // Who took a share over may have gone down since: then it is where his goes.
+    let end = |from: &BackendName, item: &Item| {
+        let mut at = from.clone();
+        for _ in 0..=fallen.down.len() {
+            match fallen.down.get(&at) {
+                Some(down) if takes_by_table(item, &at, &down.to) => at = down.to.clone(),
+                _ => break,
+            }
+        }
+        at
+    };
+    for at in 0..item.routes.len() {
+        let away: Vec<(BackendName, BackendName, BasisPoints)> = item.routes[at]
             .weights
             .iter()
             .filter(|(_, weight)| **weight > BasisPoints::ZERO)
-            .filter_map(|(name, _)| Some((name.clone(), fallen.down.get(name)?.to.clone())))
-            .filter(|(name, to)| {
-                name != to && item.fallback.contains_key(name) && item.destinations.contains_key(to)
-            })
+            .map(|(name, weight)| (name.clone(), end(name, &item), *weight))
+            .filter(|(name, to, _)| name != to && item.destinations.contains_key(to))
             .collect();
-        for (name, to) in away {
-            let share = route
-                .weights
-                .insert(name, BasisPoints::ZERO)
-                .unwrap_or(BasisPoints::ZERO);
-            let has = route.weights.get(&to).copied().unwrap_or(BasisPoints::ZERO);
+        let weights = &mut item.routes[at].weights;
+        for (name, _, _) in &away {
+            weights.insert(name.clone(), BasisPoints::ZERO);
+        }
+        for (_, to, share) in away {
+            let has = weights.get(&to).copied().unwrap_or(BasisPoints::ZERO);
             let both = BasisPoints::new(share.get() + has.get()).unwrap_or(BasisPoints::WHOLE);
-            route.weights.insert(to, both);
+            weights.insert(to, both);
         }
     }
     item
@@ -322,25 +367,52 @@ pub fn told(item: &Item, memory: &Memory) -> Option<weir_planner::Fallen> {
     })
 }
 
-/// Another agent's newer word in the place of what was known.
-fn adopted(known: Option<Fallbacks>, word: Word) -> Fallbacks {
+/// Another agent's newer word in the place of what was known. A fall counts whoever found it, or the one of two agents that
+/// sees no failures would bring the share back as if it had never been away.
+fn adopted(known: Option<Fallbacks>, word: Word, stamp: Timestamp) -> Fallbacks {
     let (before, mut falls) = known.map_or_else(Default::default, |known| (known.down, known.falls));
+    let at = word.at.min(stamp);
+    for name in before
+        .keys()
+        .filter(|name| !word.away.iter().any(|(away, _)| away == *name))
+    {
+        if let Some(falls) = falls.get_mut(name) {
+            falls.last = at;
+        }
+    }
     let mut down = BTreeMap::new();
     for (name, to) in word.away {
-        let is = before.get(&name).cloned().unwrap_or(Down {
-            to: to.clone(),
-            since: word.at,
-            why: "another agent of this zone found nobody there".to_owned(),
-        });
-        falls.entry(name.clone()).or_insert(Falls {
-            count: 1,
-            last: word.at,
-        });
-        down.insert(name, Down { to, ..is });
+        let is = match before.get(&name) {
+            Some(is) if is.to == to => is.clone(),
+            Some(is) => Down {
+                to,
+                moved: at,
+                ..is.clone()
+            },
+            None => {
+                fell(&mut falls, &name, at);
+                Down {
+                    to,
+                    since: at,
+                    moved: at,
+                    why: "another agent of this zone found nobody there".to_owned(),
+                }
+            }
+        };
+        down.insert(name, is);
     }
     Fallbacks {
         at: word.at,
         down,
         falls,
     }
+}
+
+/// Counts a fall: one more, if it came back lately, or the first.
+fn fell(falls: &mut BTreeMap<BackendName, Falls>, name: &BackendName, at: Timestamp) {
+    let lately = falls
+        .get(name)
+        .filter(|falls| at.duration_since(falls.last) < LONGEST);
+    let count = lately.map_or(0, |falls| falls.count).saturating_add(1);
+    falls.insert(name.clone(), Falls { count, last: at });
 }

@@ -101,6 +101,8 @@ struct Agent {
     down: BTreeMap<BackendName, u64>,
     began: Instant,
     now: Duration,
+    /// How far its clock is ahead.
+    ahead: SignedDuration,
     unavailable: BTreeSet<&'static str>,
     /// What the zone's control plane holds.
     live: Vec<(Object, Generation)>,
@@ -116,6 +118,7 @@ impl Agent {
             down: BTreeMap::new(),
             began: Instant::now(),
             now: Duration::ZERO,
+            ahead: SignedDuration::ZERO,
             unavailable: BTreeSet::new(),
             live: Vec::new(),
         }
@@ -129,7 +132,7 @@ impl Agent {
         let stamp = Timestamp::from_second(1_800_000_000).unwrap();
         (
             self.began + self.now,
-            stamp + SignedDuration::try_from(self.now).unwrap(),
+            stamp + SignedDuration::try_from(self.now).unwrap() + self.ahead,
         )
     }
 
@@ -376,19 +379,21 @@ fn it_does_not_flap() {
     assert_eq!(changes, 17);
 }
 
-/// Two agents of one zone, of which one alone has callers: what one finds the other holds to, and none undoes the other.
-#[test]
-fn agents_of_a_zone_are_of_one_mind() {
-    let plan = plan(&[("vm", None)], 60);
-    let (mut one, mut other) = (Agent::new(plan.clone()), Agent::new(plan));
+/// Two agents of one zone, of which one alone has callers, for so many seconds, in the first of which `eks` is dead: all
+/// weights there were, one after the other, and how often anything was written.
+fn together(
+    one: &mut Agent,
+    other: &mut Agent,
+    seconds: u64,
+    dead_for: u64,
+) -> (Vec<Vec<(&'static str, u32)>>, usize) {
     one.activate();
     other.live.clone_from(&one.live);
     other.activate();
     let mut writes = 0;
     let mut history = vec![one.weights()];
-    for second in 0..400 {
-        // eks is dead for two minutes
-        let dead: &[&str] = if second < 120 { &["eks"] } else { &[] };
+    for second in 0..seconds {
+        let dead: &[&str] = if second < dead_for { &["eks"] } else { &[] };
         for _ in 0..4 {
             if one.quarter(100, dead) {
                 one.activate();
@@ -398,9 +403,9 @@ fn agents_of_a_zone_are_of_one_mind() {
         }
         for turn in 0..2 {
             let (agent, with) = if turn == second % 2 {
-                (&mut one, &mut other)
+                (&mut *one, &mut *other)
             } else {
-                (&mut other, &mut one)
+                (&mut *other, &mut *one)
             };
             let before = agent.live.clone();
             agent.activate();
@@ -414,18 +419,71 @@ fn agents_of_a_zone_are_of_one_mind() {
             history.push(one.weights());
         }
     }
-    let (planned, fallen) = (AS_PLANNED.to_vec(), ALL_TO_VM.to_vec());
-    assert_eq!(
-        history,
-        [planned.clone(), fallen.clone(), planned.clone(), fallen, planned]
-    );
-    assert!(writes < 10, "{writes} writes");
+    (history, writes)
+}
+
+/// What one finds the other holds to, and none undoes the other.
+#[test]
+fn agents_of_a_zone_are_of_one_mind() {
+    let plan = plan(&[("vm", None)], 60);
+    // However their clocks are.
+    for ahead in [0, 120, -120, 86_400] {
+        let (mut one, mut other) = (Agent::new(plan.clone()), Agent::new(plan.clone()));
+        other.ahead = SignedDuration::from_secs(ahead);
+        let (history, writes) = together(&mut one, &mut other, 400, 120);
+        let (planned, fallen) = (AS_PLANNED.to_vec(), ALL_TO_VM.to_vec());
+        assert_eq!(
+            history,
+            [planned.clone(), fallen.clone(), planned.clone(), fallen, planned]
+        );
+        assert!(writes < 10, "{writes} writes");
+    }
+    // Nor do two of them bring it back more often than one would.
+    let (mut one, mut other) = (Agent::new(plan.clone()), Agent::new(plan));
+    let (history, _) = together(&mut one, &mut other, 3_600, 3_600);
+    assert!(history.len() <= 13, "{} changes in an hour", history.len() - 1);
     // One that forgot all holds to what the policy says (I6).
     let mut third = Agent::new(one.plan.clone());
     third.live.clone_from(&one.live);
     third.now = one.now;
     third.activate();
     assert_eq!(third.live, one.live);
+}
+
+/// What failed long ago says nothing of now: neither of who is to take a share, nor of who comes back into use.
+#[test]
+fn old_failures_are_no_evidence() {
+    let mut agent = Agent::new(plan(&[("vm", None)], 60));
+    agent.activate();
+    for _ in 0..28 {
+        agent.quarter(100, &["vm"]);
+    }
+    for _ in 0..4 * 31 {
+        agent.quarter(0, &[]);
+    }
+    for _ in 0..8 {
+        *agent.sent.entry(backend("eks")).or_default() += 20;
+        *agent.down.entry(backend("eks")).or_default() += 20;
+        agent.quarter(0, &[]);
+    }
+    agent.activate();
+    assert_eq!(agent.weights(), ALL_TO_VM);
+}
+
+/// A share does not wait on who is dead while the backend that it is of is well.
+#[test]
+fn a_dead_refuge_is_left() {
+    let mut agent = Agent::new(plan(&[("vm", None)], 3_600));
+    agent.activate();
+    agent.unavailable.insert("eks");
+    agent.activate();
+    agent.now += Duration::from_secs(2);
+    agent.activate();
+    assert_eq!(agent.weights(), ALL_TO_VM);
+    agent.unavailable = BTreeSet::from(["vm"]);
+    agent.now += Duration::from_secs(90);
+    agent.activate();
+    assert_eq!(agent.weights(), AS_PLANNED);
 }
 
 /// A label that nobody of us can have written shuts out no agent.
@@ -435,9 +493,13 @@ fn a_label_of_somebody_is_no_word() {
     agent.activate();
     let eks = &blake3::hash(b"eks").to_hex()[..6];
     let lab = &blake3::hash(b"lab").to_hex()[..6];
-    let later = agent.at().1.as_millisecond() + 120_000;
+    let vm = &blake3::hash(b"vm").to_hex()[..6];
+    let now = agent.at().1.as_millisecond() + 5;
+    let later = now + 2 * 365 * 86_400_000;
     for label in [
-        format!("{eks}{lab}.{later}"),
+        // in two years, and to a backend that the table does not name
+        format!("{eks}{vm}.{later}"),
+        format!("{eks}{lab}.{now}"),
         "up".to_owned(),
         "x.y".to_owned(),
         format!("{eks}.1"),

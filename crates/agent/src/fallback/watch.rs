@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
@@ -13,6 +14,8 @@ use crate::take::Memory;
 
 /// One bad request is nothing: so many have to fail, and at least half of all.
 const FAILURES: u64 = 5;
+/// Failures so long ago say nothing of now.
+const FORGOTTEN: Duration = Duration::from_secs(30);
 /// Without a fallback nothing is done in seconds, and what passes is not told.
 const LOUD: SignedDuration = SignedDuration::from_secs(5);
 
@@ -45,6 +48,7 @@ struct Read {
 #[derive(Debug, Clone, Copy)]
 struct Failing {
     since: Instant,
+    last: Instant,
     sent: u64,
     down: u64,
 }
@@ -113,6 +117,7 @@ impl Watch {
             |since: Instant| SignedDuration::try_from(now.duration_since(since)).is_ok_and(|is| is >= after);
         if let Some(failing) = seen.failing
             && failing.down >= FAILURES
+            && now.duration_since(failing.last) < FORGOTTEN
             && long(failing.since)
         {
             return Some(format!(
@@ -147,7 +152,8 @@ impl Watch {
     pub fn alarms(&self, plan: &ZonePlan, memory: &Memory, now: Instant) -> Vec<String> {
         let mut alarms = Vec::new();
         for item in plan.items.values() {
-            for backend in item.weighted() {
+            let driven = super::driven(item, memory);
+            for backend in driven.weighted() {
                 let is_away = memory
                     .fallen
                     .get(&item.split)
@@ -187,19 +193,23 @@ impl Seen {
         let sent = read.sent.saturating_sub(before.sent);
         let down = read.down.saturating_sub(before.down);
         if sent == 0 && down == 0 {
-            // Nobody asked, so nothing is known of this time.
+            // Nobody asked, so nothing is known of this time; and what was known grows old.
+            let old = |failing: &Failing| read.at.duration_since(failing.last) >= FORGOTTEN;
+            self.failing = self.failing.filter(|failing| !old(failing));
             return;
         }
-        if down * 2 < sent.max(1) {
+        if down.saturating_mul(2) < sent.max(1) {
             self.failing = None;
             return;
         }
         let failing = self.failing.get_or_insert(Failing {
             since: before.at,
+            last: read.at,
             sent: 0,
             down: 0,
         });
-        failing.sent += sent;
-        failing.down += down;
+        failing.last = read.at;
+        failing.sent = failing.sent.saturating_add(sent);
+        failing.down = failing.down.saturating_add(down);
     }
 }
