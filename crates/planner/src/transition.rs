@@ -117,6 +117,15 @@ pub(crate) fn advance(turn: &Turn<'_>, make: &mut Make<'_>) -> Next {
     {
         return turn.go_back(&course, why, make);
     }
+    if news
+        && !resumed
+        && let Some(motion) = &course.motion
+        && matches!(motion.leg, Leg::Shift { .. })
+        && motion.to == turn.shape
+    {
+        // It goes where it went: what else changed begins no step anew, and takes no bake and no verdict away.
+        return (Some(turn.goes_on_by(&course)), None);
+    }
     if news {
         let (next, stands) = turn.begin(&course, make);
         // That it was resumed must outlast this look, though the first step has to wait.

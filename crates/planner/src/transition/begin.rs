@@ -89,6 +89,14 @@ impl Turn<'_> {
         }
     }
 
+    /// The position as it is, by another declaration that goes to the same: zones that came, fallbacks and the like are taken up
+    /// when it rests.
+    pub(super) fn goes_on_by(&self, course: &Course) -> SplitPlan {
+        let mut items = self.before.items.clone();
+        items.retain(|zone, _| self.wanted.contains_key(zone));
+        self.plan(items, course.clone())
+    }
+
     /// No share changes, so there is nothing to be careful about: what stands ready for requests, names of ports, zones, ...
     fn at_once(&self, course: &Course, items: Items) -> SplitPlan {
         let mut next = course.clone();

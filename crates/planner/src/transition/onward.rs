@@ -210,15 +210,12 @@ impl Turn<'_> {
 
     /// All of it proven everywhere: it rests.
     fn rest(&self, course: &Course, make: &mut Make<'_>) -> SplitPlan {
-        // a zone that came while this was under way
-        let came = self
+        // Weights are there already; with zones that came meanwhile, and what no caller sees.
+        let declared = self
             .wanted
             .iter()
-            .filter(|(zone, _)| !self.before.items.contains_key(*zone));
-        let came: Vec<_> = came
-            .map(|(zone, wanted)| (zone.clone(), wanted.clone()))
-            .collect();
-        let items = self.with(came.into_iter(), make);
+            .map(|(zone, wanted)| (zone.clone(), wanted.clone()));
+        let items = self.with(declared, make);
         let mut previous = course.previous.clone();
         if let Some(rested) = Self::shape_of(self.origin(course)).filter(|rested| *rested != self.shape) {
             previous.retain(|shape| *shape != rested && *shape != self.shape);

@@ -294,3 +294,47 @@ fn a_zone_that_comes_in_mid_way_waits() {
     assert_eq!(plan.splits[&checkout()].items.len(), 4);
     assert_eq!(world.weights(&zone("ber")), [(backend("eks"), 10_000)].into());
 }
+
+/// A commit that leaves the weights where they go, as a new zone or a fallback does, takes no bake and no verdict away.
+#[test]
+fn what_does_not_touch_the_weights_begins_no_step_anew() {
+    let slow = |split: &mut Split| {
+        split.transition.bake = SignedDuration::from_secs(3_600);
+    };
+    let mut world = World::new(declared(&[("vm", 100)], slow));
+    world.commit(declared(&[("eks", 100)], slow));
+    // Both waves of the first bite; then it bakes.
+    for _ in 0..4 {
+        world.look();
+        world.all_follow();
+        world.pass(31);
+    }
+    let half = world.weights(&zone("fra"));
+    assert_eq!(half, [(backend("eks"), 5_000), (backend("vm"), 5_000)].into());
+    let (_, stands) = world.look();
+    assert_eq!(stands.unwrap().phase, Phase::Bake);
+    let with_fallback = |split: &mut Split| {
+        slow(split);
+        let fallback = weir_model::Fallback {
+            to: vec![backend("vm")],
+            after: weir_model::Fallback::AFTER,
+            recover: weir_model::Fallback::RECOVER,
+        };
+        split.fallback = [(backend("eks"), fallback)].into();
+    };
+    world.commit(declared(&[("eks", 100)], with_fallback));
+    for _ in 0..4 {
+        world.look();
+        world.all_follow();
+        world.pass(1);
+        assert_eq!(world.weights(&zone("fra")), half, "it still bakes");
+    }
+    world.pass(3_600);
+    settle(&mut world);
+    assert_eq!(world.weights(&zone("fra")), [(backend("eks"), 10_000)].into());
+    let item = world.item(&zone("fra")).unwrap();
+    assert!(
+        item.fallback.contains_key(&backend("eks")),
+        "it came with the rest"
+    );
+}
