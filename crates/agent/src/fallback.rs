@@ -343,11 +343,11 @@ pub fn told(item: &Item, memory: &Memory) -> Option<weir_planner::Fallen> {
     if memory.pins.of(&item.split).is_some() || item.fallback.is_empty() || over(item, fallen) == *item {
         return None;
     }
-    let each = fallen
-        .down
-        .iter()
-        .filter(|(name, _)| item.weighted().contains(name));
-    let each: Vec<String> = each
+    let each = || {
+        let all = fallen.down.iter();
+        all.filter(|(name, _)| item.weighted().contains(name))
+    };
+    let words: Vec<String> = each()
         .map(|(name, down)| {
             format!(
                 "the share of {name} goes to {} since {:.0}: {}",
@@ -355,15 +355,10 @@ pub fn told(item: &Item, memory: &Memory) -> Option<weir_planner::Fallen> {
             )
         })
         .collect();
-    let since = fallen
-        .down
-        .values()
-        .map(|down| down.since)
-        .min()
-        .unwrap_or(fallen.at);
     Some(weir_planner::Fallen {
-        since,
-        why: each.join("; "),
+        since: each().map(|(_, down)| down.since).min().unwrap_or(fallen.at),
+        down: each().map(|(name, _)| name.clone()).collect(),
+        why: words.join("; "),
     })
 }
 

@@ -264,10 +264,19 @@ pub(crate) fn told(state: &ItemState) -> (&'static str, Option<&str>) {
 
 fn item_text(item: &ItemFact, now: Timestamp) -> Vec<String> {
     let (state, reason) = told(&item.state);
+    let state = match &item.fallback {
+        Some(_) => format!("fallback, {state}"),
+        None => state.to_owned(),
+    };
     let mut lines = vec![format!(
         "split {}, generation {}: {state}",
         item.split, item.generation
     )];
+    lines.extend(
+        item.fallback
+            .iter()
+            .map(|fallen| format!("  fallback  {}", fallen.why)),
+    );
     lines.extend(reason.map(|why| format!("  because   {why}")));
     if let Some(pin) = &item.pin {
         lines.push(format!(

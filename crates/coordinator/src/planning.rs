@@ -178,7 +178,8 @@ impl Planning {
     async fn rest(&mut self, again: Option<Duration>, stop: &CancellationToken) -> bool {
         let generation = self.generation();
         let moving = self.in_motion();
-        let due = self.wakes().map(|at| {
+        // What could not be written is tried again at its own pace, whatever else is due.
+        let due = self.wakes().filter(|_| again.is_none()).map(|at| {
             let left = at.duration_since(Timestamp::now());
             // a hair later, so that it is past then
             Duration::try_from(left).unwrap_or(Duration::ZERO) + PACE
@@ -279,11 +280,14 @@ impl Planning {
             && self.considered.as_ref() == Some(&newest)
             && !outgrown
         {
-            self.advance(known.clone(), declared, &moving, seen).await?;
+            let looked = self.advance(known.clone(), declared, &moving, seen).await?;
             let stands = |source: &SourceName| known.commits.get(source) == newest.get(source);
             if self.generation() != known.plan.generation && !newest.keys().all(stands) {
                 // What was refused beside that plan may stand beside this one.
                 self.considered = None;
+            }
+            if !looked {
+                return Ok(());
             }
             return self.answer(&moving.waiting).await;
         }

@@ -1,11 +1,11 @@
 //! What a transition goes by, from the fleet: the same words that people are shown in `standing`, so that nothing moves on
 //! by what is not shown. Values only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use weir_model::{SplitName, ZoneName};
-use weir_planner::{Counts, Generation, Item, Reach, Runs, Senses};
+use weir_model::{BackendName, SplitName, ZoneName};
+use weir_planner::{Counts, Generation, Item, ItemState, Reach, Runs, Senses};
 
 use crate::fleet::Agent;
 use crate::standing::{self, Sight};
@@ -101,6 +101,26 @@ impl Senses for FleetSenses<'_> {
 
     fn runs_where_reached(&self, item: &Item) -> Runs {
         self.word(self.reached(&item.zone), item)
+    }
+
+    fn fallen(&self, item: &Item) -> BTreeSet<BackendName> {
+        let mut down = BTreeSet::new();
+        for (_, agent) in self.reached(&item.zone) {
+            let fact = agent.items.get(&item.split);
+            let runs = fact.filter(|fact| {
+                let told = fact.generation == item.generation && fact.digest == item.digest;
+                told && fact.pin.is_none() && fact.state == ItemState::Proven
+            });
+            match runs {
+                Some(fact) => down.extend(
+                    fact.fallback
+                        .iter()
+                        .flat_map(|fallen| fallen.down.iter().cloned()),
+                ),
+                None => return BTreeSet::new(),
+            }
+        }
+        down
     }
 
     fn resolves(&self, item: &Item) -> Result<(), String> {

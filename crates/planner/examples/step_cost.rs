@@ -27,6 +27,10 @@ impl Senses for AllProven {
     fn runs(&self, _: &Item) -> Runs {
         Runs::Proven { since: self.0 }
     }
+    fn fallen(&self, _: &Item) -> std::collections::BTreeSet<weir_model::BackendName> {
+        [].into()
+    }
+
     fn runs_where_reached(&self, item: &Item) -> Runs {
         self.runs(item)
     }

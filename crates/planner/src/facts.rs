@@ -2,7 +2,7 @@
 //!
 //! Made by drivers and agents, carried by `weir-wire`, kept in the ledger, read by the planner and by people.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -166,6 +166,9 @@ pub struct ItemFact {
 pub struct Fallen {
     /// Since when.
     pub since: Timestamp,
+    /// Which backends are down.
+    #[serde(default)]
+    pub down: BTreeSet<BackendName>,
     /// Which, where to, and why, in words.
     pub why: String,
 }

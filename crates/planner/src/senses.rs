@@ -3,10 +3,10 @@
 //! A trait and not a value, so that only what moves is looked up: a fleet of a hundred zones is not copied for one split.
 //! Whoever implements it decides nothing; it answers from what it was told, and says when it does not know.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use weir_model::{SplitName, ZoneName};
+use weir_model::{BackendName, SplitName, ZoneName};
 
 use crate::facts::Counts;
 use crate::plan::Item;
@@ -48,6 +48,10 @@ pub trait Senses {
 
     /// The same of those agents that were heard lately.
     fn runs_where_reached(&self, item: &Item) -> Runs;
+
+    /// The backends of the item that are down in its zone, whose shares are elsewhere by the item's own fallback, while
+    /// everything else of it runs; empty where it runs as it says, or does not run.
+    fn fallen(&self, item: &Item) -> BTreeSet<BackendName>;
 
     /// Whether the item's zone, *by its own control plane*, resolves every backend that the item gives weight to
     /// (I3): by the word of every agent that was heard lately.

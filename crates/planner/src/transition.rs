@@ -164,6 +164,14 @@ impl Turn<'_> {
         if let Some(wanted) = self.wanted.get(zone) {
             item.zone.clone_from(&wanted.zone);
             item.kuma_zone.clone_from(&wanted.kuma_zone);
+            // Where a dead backend's share goes is for the newest commit to say, wherever the weights stand.
+            item.fallback.clone_from(&wanted.fallback);
+            let there = &item.destinations;
+            for fallback in item.fallback.values_mut() {
+                fallback.to.retain(|to| there.contains_key(&to.backend));
+            }
+            item.fallback
+                .retain(|from, fallback| there.contains_key(from) && !fallback.to.is_empty());
         }
         item
     }

@@ -106,7 +106,9 @@ pub async fn playing(play: &mut Play, fallback: bool) -> anyhow::Result<End> {
     play.proven(&commit).await?;
     // While traffic is still judged a dead backend is a bad verdict, and the split goes back as a whole.
     play.until("the split rests", PATIENCE, |split| {
-        Ok(split.is_some_and(|split| split.transition.is_none()).then_some(()))
+        Ok(split
+            .is_some_and(|split| split.transition.is_none())
+            .then_some(()))
     })
     .await?;
     let before = tallies(play);

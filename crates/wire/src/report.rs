@@ -160,6 +160,7 @@ impl From<&ItemFact> for v1::ItemFact {
             fallback: fact.fallback.as_ref().map(|fallen| v1::Fallen {
                 since: Some(time_out(fallen.since)),
                 why: fallen.why.clone(),
+                down: fallen.down.iter().map(ToString::to_string).collect(),
             }),
         }
     }
@@ -183,9 +184,11 @@ impl TryFrom<&v1::ItemFact> for ItemFact {
         let counts = from.counts.as_ref().map(Counts::try_from).transpose();
         let pin = from.pin.as_ref().map(Pin::try_from).transpose();
         let fallback = from.fallback.as_ref().map(|fallen| {
+            let down: Result<_, WireError> = fallen.down.iter().map(|name| read("down", name)).collect();
             Ok(Fallen {
                 since: time("since", fallen.since)?,
                 why: fallen.why.clone(),
+                down: down?,
             })
         });
         let fallback: Result<_, WireError> = fallback.transpose();

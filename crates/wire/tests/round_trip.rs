@@ -306,7 +306,7 @@ fn report() -> impl Strategy<Value = AgentReport> {
         vec(writer, 0..2),
         option::of(counts()),
         option::of(pin()),
-        option::of((time(), ".{0,8}")),
+        option::of((time(), ".{0,8}", btree_set(named::<BackendName>(), 0..3))),
     )
         .prop_map(
             |(item, state, proof, second_writers, counts, pin, fallen)| ItemFact {
@@ -318,7 +318,7 @@ fn report() -> impl Strategy<Value = AgentReport> {
                 second_writers,
                 counts,
                 pin,
-                fallback: fallen.map(|(since, why)| Fallen { since, why }),
+                fallback: fallen.map(|(since, why, down)| Fallen { since, down, why }),
             },
         );
     (

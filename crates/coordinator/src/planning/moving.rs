@@ -124,21 +124,22 @@ impl Planning {
         self.proven = Arc::new(proven);
     }
 
-    /// Looks at what is under way, and takes the next step if there is one.
+    /// Looks at what is under way, and takes the next step if there is one. False if that broke off: then nothing that was
+    /// ordered was looked at either.
     pub(super) async fn advance(
         &mut self,
         known: InForce,
         declaration: &Arc<Declaration>,
         moving: &Moving,
         seen: Seen,
-    ) -> Result<(), LedgerError> {
+    ) -> Result<bool, LedgerError> {
         let mut only = unsettled(&known);
         let orders = &moving.orders;
         only.extend(orders.aborts.keys().chain(&orders.resumes).cloned());
         // The first look after a start is at all: what waits without having moved stands in no plan.
         let all = !known.looked;
         if only.is_empty() && !all {
-            return Ok(());
+            return Ok(true);
         }
         let commits: Vec<SourceCommit> = known
             .commits
@@ -174,23 +175,23 @@ impl Planning {
         });
         let (look, findings) = match thought.await {
             Ok(Some(thought)) => thought,
-            Ok(None) => return Ok(()),
+            Ok(None) => return Ok(false),
             Err(panic) => {
                 let why = Unsound(format!("it broke off: {panic}"));
                 trouble(&self.troubles, "plan", |t| &mut t.unsound, Some(why.to_string()));
-                return Ok(());
+                return Ok(false);
             }
         };
         let unsound = (!findings.is_empty()).then(|| Unsound::of(&findings).to_string());
         trouble(&self.troubles, "plan", |t| &mut t.unsound, unsound.clone());
         if unsound.is_some() {
-            return Ok(());
+            return Ok(false);
         }
         self.take(known, look).await
     }
 
     /// Records and publishes a step, or what it waits for.
-    async fn take(&mut self, known: InForce, look: Look) -> Result<(), LedgerError> {
+    async fn take(&mut self, known: InForce, look: Look) -> Result<bool, LedgerError> {
         let now = Timestamp::now();
         let mut events = turns(&known.outlook, &look.outlook);
         let plan = match look.planned {
@@ -201,7 +202,7 @@ impl Planning {
                 let why: Vec<String> = reasons.iter().map(ToString::to_string).collect();
                 let why = Some(format!("a step cannot be planned: {}", why.join("; ")));
                 trouble(&self.troubles, "plan", |t| &mut t.unsound, why);
-                return Ok(());
+                return Ok(false);
             }
         };
         if let Some(plan) = &plan {
@@ -236,7 +237,7 @@ impl Planning {
             *now = Some(next);
             changes
         });
-        Ok(())
+        Ok(true)
     }
 
     /// When time alone may let something go on.

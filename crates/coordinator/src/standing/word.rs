@@ -121,11 +121,7 @@ impl Sight<'_> {
             return pinned(fact, pin);
         }
         if let Some(fallen) = &fact.fallback {
-            let why = format!(
-                "{}; it comes back by itself when it has been well for long enough",
-                fallen.why
-            );
-            return (Standing::Fallback, Some(why));
+            return elsewhere(fact, &fallen.why);
         }
         let told = |standing, why: &str| (standing, Some(why.to_owned()));
         if fact.generation < item.generation {
@@ -224,6 +220,21 @@ pub(super) fn pinned(fact: &ItemFact, pin: &Pin) -> (Standing, Option<String>) {
         pin.host, pin.who, pin.since, pin.reason, fact.split
     );
     (standing, Some(why))
+}
+
+/// Shares that are elsewhere while their backends are down: never converged, and said to be so only once it was read back.
+pub(super) fn elsewhere(fact: &ItemFact, why: &str) -> (Standing, Option<String>) {
+    let (standing, besides) = match &fact.state {
+        ItemState::Failed(why) => (Standing::Failed, format!(", but it failed: {why}")),
+        ItemState::Held(why) => (Standing::Held, format!(", but it is not in force: {why}")),
+        ItemState::Overridden(why) => (Standing::Overridden, format!(", but it is overridden: {why}")),
+        ItemState::Pending | ItemState::Applied => (Standing::Fallback, "; not read back yet".to_owned()),
+        ItemState::Proven => (
+            Standing::Fallback,
+            "; it comes back by itself when it has been well for long enough".to_owned(),
+        ),
+    };
+    (standing, Some(format!("{why}{besides}")))
 }
 
 /// Why an agent does not take the plan, as an end of a sentence.

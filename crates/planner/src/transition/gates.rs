@@ -1,7 +1,7 @@
 //! What a transition waits for.
 
 use jiff::Timestamp;
-use weir_model::{ZoneName, sabotaged};
+use weir_model::{BackendName, RouteName, ZoneName, sabotaged};
 
 use super::{Turn, frozen};
 use crate::course::Items;
@@ -31,6 +31,9 @@ impl Turn<'_> {
             };
         }
         self.gate(items, |item| {
+            if self.leaves_what_is_down(item) {
+                return None;
+            }
             let stuck = || self.transit.senses.resolves(item).is_err();
             match self.transit.senses.reach(&item.zone) {
                 Reach::Reachable if stuck() => None,
@@ -49,7 +52,7 @@ impl Turn<'_> {
     /// Whether every zone of these that can be reached runs what it was told, as far as it can be reached.
     pub(super) fn reached_run(&self, items: &Items, among: impl Fn(&ZoneName) -> bool) -> Gate {
         self.gate(items, |item| {
-            if !among(&item.zone) {
+            if !among(&item.zone) || self.leaves_what_is_down(item) {
                 return None;
             }
             match self.transit.senses.reach(&item.zone) {
@@ -92,6 +95,26 @@ impl Turn<'_> {
             }
         }
         (waits, all)
+    }
+
+    /// Whether a zone does not run an item only because backends are down that get no more weight from here on: to wait until
+    /// they are back would be to hold up the cure.
+    fn leaves_what_is_down(&self, item: &Item) -> bool {
+        let down = self.transit.senses.fallen(item);
+        let Some(wanted) = self.wanted.get(&item.zone) else {
+            return false;
+        };
+        let share = |of: &Item, route: &RouteName, backend: &BackendName| {
+            let route = of.routes.iter().find(|is| is.name == *route);
+            route
+                .and_then(|route| route.weights.get(backend))
+                .map_or(0, |weight| weight.get())
+        };
+        let more = |backend: &BackendName| {
+            let mut routes = wanted.routes.iter();
+            routes.any(|route| share(wanted, &route.name, backend) > share(item, &route.name, backend))
+        };
+        !down.is_empty() && !down.iter().any(more)
     }
 
     /// What a zone says of an item, with why it says nothing newer; none if nobody there is to be asked.

@@ -29,6 +29,8 @@ pub(crate) struct World {
     pub(crate) dead: BTreeSet<BackendName>,
     /// Zones that alone do not resolve a backend.
     pub(crate) blind: BTreeMap<ZoneName, BackendName>,
+    /// Zones in which backends are down and their shares elsewhere.
+    pub(crate) fallen: BTreeMap<ZoneName, BTreeSet<BackendName>>,
     /// The highest generation that agents report.
     pub(crate) highest: u64,
     pub(crate) counts: BTreeMap<String, Counts>,
@@ -48,6 +50,13 @@ impl Senses for World {
     }
 
     fn runs(&self, item: &Item) -> Runs {
+        if self
+            .fallen(item)
+            .iter()
+            .any(|down| item.weighted().contains(down))
+        {
+            return Runs::Not("its share is elsewhere".to_owned());
+        }
         if item.split != checkout() {
             return Runs::Proven { since: self.now };
         }
@@ -60,6 +69,11 @@ impl Senses for World {
             Some((running, _)) => Runs::Not(format!("still drives generation {}", running.generation)),
             None => Runs::Not("has not reported on it yet".to_owned()),
         }
+    }
+
+    fn fallen(&self, item: &Item) -> BTreeSet<BackendName> {
+        let here = self.fallen.get(&item.zone);
+        here.cloned().unwrap_or_default()
     }
 
     fn runs_where_reached(&self, item: &Item) -> Runs {
@@ -108,6 +122,7 @@ impl World {
             dark: BTreeSet::new(),
             dead: BTreeSet::new(),
             blind: BTreeMap::new(),
+            fallen: BTreeMap::new(),
             highest: 0,
             counts: BTreeMap::new(),
             orders: Orders::default(),

@@ -338,3 +338,18 @@ fn what_does_not_touch_the_weights_begins_no_step_anew() {
         "it came with the rest"
     );
 }
+
+/// Who commits that a dead backend gets nothing any more is not made to wait until it lives.
+#[test]
+fn what_is_down_may_be_left() {
+    let mut world = World::new(plain(&[("eks", 80), ("vm", 20)]));
+    let down = BTreeSet::from([backend("eks")]);
+    world.fallen = ZONES.map(|name| (zone(name), down.clone())).into();
+    world.commit(plain(&[("eks", 90), ("vm", 10)]));
+    let (made, stands) = world.look();
+    assert!(!made, "it gets no more while it is down");
+    assert!(stands.unwrap().waits[0].why.contains("elsewhere"));
+    world.commit(plain(&[("eks", 0), ("vm", 100)]));
+    settle(&mut world);
+    assert_eq!(world.weights(&zone("par")), [(backend("vm"), 10_000)].into());
+}
