@@ -167,9 +167,7 @@ pub fn decide(
         anchors.may_go(object, now)
     });
     outdated::passed_on(&mut steps, observed);
-    if let Some(word) = outdated::word(plan, memory, observed, &wanted, &steps) {
-        steps.insert(0, word);
-    }
+    outdated::word(plan, memory, observed, &wanted, &mut steps);
     Decision {
         steps,
         held,

@@ -90,7 +90,20 @@ pub(crate) fn word(
     memory: &Memory,
     observed: &Observed,
     wanted: &[(&Item, Vec<Object>)],
-    steps: &[Step],
+    steps: &mut Vec<Step>,
+) {
+    let Some(word) = word_of(plan, memory, observed, wanted, steps) else {
+        return;
+    };
+    steps.insert(0, word);
+}
+
+fn word_of(
+    plan: &ZonePlan,
+    memory: &Memory,
+    observed: &Observed,
+    wanted: &[(&Item, Vec<Object>)],
+    steps: &mut Vec<Step>,
 ) -> Option<Step> {
     let removed = |object: &Object| {
         let here = (object.kind, &object.mesh, object.name.as_str());
@@ -111,7 +124,7 @@ pub(crate) fn word(
         return None;
     }
     // The first by name, so that all agents choose the same; and one that is there, so that nothing is created for it.
-    wanted.iter().find_map(|(item, objects)| {
+    let beside = wanted.iter().find_map(|(item, objects)| {
         let object = objects.iter().find(|object| {
             is_live(object, observed)
                 // A lone anchor is written with care for what others may have written meanwhile, and this is not.
@@ -127,7 +140,23 @@ pub(crate) fn word(
             generation: item.generation,
             digest: item.digest,
         })
-    })
+    });
+    if beside.is_some() {
+        return beside;
+    }
+    // All that stays is written now anyway: then one of these tells, and is written before anything goes.
+    let tells = |step: &Step| match step {
+        Step::Put { object, .. } => {
+            is_live(object, observed) && weir_render::extent(object) == weir_render::Extent::Whole
+        }
+        _ => false,
+    };
+    let at = steps.iter().position(tells)?;
+    let mut step = steps.remove(at);
+    if let Step::Put { object, .. } = &mut step {
+        object.labels.insert(PLAN.to_owned(), plan.generation.to_string());
+    }
+    Some(step)
 }
 
 /// A policy that is written over goes on telling what it told: an agent that repairs one which somebody edited may itself be
