@@ -14,6 +14,7 @@ pub mod live;
 pub mod outage;
 pub mod pace;
 pub mod play;
+mod ports;
 pub mod process;
 pub mod real;
 pub mod repository;

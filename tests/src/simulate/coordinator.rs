@@ -499,6 +499,10 @@ impl World {
         };
         // The first look after a start is at all: what waits without having moved stands in no plan.
         let all = !c.looked;
+        if all {
+            only.extend(declared.splits.keys().cloned());
+            only.extend(plan.splits.keys().cloned());
+        }
         if only.is_empty() && !all {
             return;
         }
@@ -524,7 +528,7 @@ impl World {
                 senses: &senses,
                 orders,
                 reverts: false,
-                only: Some(&only).filter(|_| !all),
+                only: Some(&only),
             },
         );
         let next = match look.planned {

@@ -138,6 +138,11 @@ impl Planning {
         only.extend(orders.aborts.keys().chain(&orders.resumes).cloned());
         // The first look after a start is at all: what waits without having moved stands in no plan.
         let all = !known.looked;
+        if all {
+            // By name, and not as a new declaration: what it takes away was asked about when it was taken, and may still wait.
+            only.extend(declaration.splits.keys().cloned());
+            only.extend(known.plan.splits.keys().cloned());
+        }
         if only.is_empty() && !all {
             return Ok(true);
         }
@@ -164,7 +169,7 @@ impl Planning {
                 senses: &senses,
                 orders: &orders,
                 reverts: false,
-                only: Some(&only).filter(|_| !all),
+                only: Some(&only),
             };
             let look = weir_planner::step(inputs, transit);
             let findings = match &look.planned {

@@ -262,7 +262,7 @@ pub(crate) fn free_port() -> anyhow::Result<u16> {
     for _ in 0..200 {
         let random = uuid_bytes();
         let port = 20000 + u16::from_be_bytes([random[0], random[1]]) % 12000;
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() && crate::ports::take(port) {
             return Ok(port);
         }
     }

@@ -74,7 +74,8 @@ impl Place {
             } else {
                 PORTS.start
             };
-            if TcpListener::bind(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port)).is_ok() {
+            let free = TcpListener::bind(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port)).is_ok();
+            if free && crate::ports::take(port) {
                 return Ok(port);
             }
         }
