@@ -1,7 +1,7 @@
 //! What holds at every instant: at each write, at each change in an Envoy, at each plan that is taken, and of whatever is
 //! shown.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use weir_planner::{Generation, Item, ZonePlan};
@@ -443,7 +443,19 @@ impl World {
                 let old = runs.meaning.whole
                     && runs.meaning.generation < meaning.generation
                     && !envoy.disturbed.contains(key);
-                (old && !beside.contains(&runs.meaning.digest)).then_some(runs.meaning.generation)
+                // A step that changed no share is taken by whoever has the shares: that is what is proven, and what counts.
+                let weighted = |meaning: &Meaning| -> Vec<Vec<(Place, u32)>> {
+                    let route = |route: &BTreeMap<Place, u32>| {
+                        let all = route.iter().filter(|(_, weight)| **weight > 0);
+                        all.map(|(place, weight)| (*place, *weight)).collect()
+                    };
+                    meaning.routes.iter().map(route).collect()
+                };
+                let same = zone.store.get(key).is_some_and(|stored| {
+                    beside.contains(&stored.meaning.digest)
+                        && weighted(&stored.meaning) == weighted(&runs.meaning)
+                });
+                (old && !same && !beside.contains(&runs.meaning.digest)).then_some(runs.meaning.generation)
             });
             let (ahead, back) = (ZONES[z], ZONES[other]);
             self.checks.hold(Invariant::I5, now, behind.is_none(), || {
