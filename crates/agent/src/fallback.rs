@@ -70,6 +70,14 @@ pub struct Falls {
     pub last: Timestamp,
 }
 
+impl Fallbacks {
+    /// Who has whose share.
+    fn shares(&self) -> Vec<(BackendName, BackendName)> {
+        let down = self.down.iter();
+        down.map(|(name, down)| (name.clone(), down.to.clone())).collect()
+    }
+}
+
 /// Whether the zone resolves a backend as it must before weight is given (I3).
 fn resolves(item: &Item, backend: &BackendName, services: &[ServiceFact]) -> bool {
     let mut alone = item.clone();
@@ -94,7 +102,9 @@ pub fn look(
         }
         let mut known = memory.fallen.get(&item.split).cloned();
         if let Some(word) = word(item, ours, stamp)
-            && known.as_ref().is_none_or(|known| known.at < word.at)
+            && known
+                .as_ref()
+                .is_none_or(|known| (known.at, known.shares()) < (word.at, word.away.clone()))
         {
             known = Some(adopted(known, word, stamp));
         }
@@ -209,33 +219,23 @@ fn next(
             }
             // Who went there before stays there, unless he is down himself and the one that fell is not.
             None => {
-                let (after, to) = (
-                    item.fallback
-                        .get(&name)
-                        .map_or(LONGEST, |fallback| fallback.after),
-                    down.to.clone(),
-                );
-                let dead =
-                    watch.down(&item.split, &to, after, now).is_some() || !resolves(item, &to, services);
+                let after = item.fallback.get(&name);
+                let after = after.map_or(LONGEST, |fallback| fallback.after);
+                let dead = watch.down(&item.split, &down.to, after, now).is_some()
+                    || !resolves(item, &down.to, services);
                 if dead && watch.well(&item.split, &name, SignedDuration::ZERO, now) {
                     next.down.remove(&name);
                 }
             }
         }
     }
-    let shares = |of: &Fallbacks| -> Vec<_> {
-        let down = of.down.iter();
-        down.map(|(name, down)| (name.clone(), down.to.clone())).collect()
-    };
-    let before = known.map(shares).unwrap_or_default();
-    if shares(&next) == before {
+    if next.shares() == known.map(Fallbacks::shares).unwrap_or_default() {
         return None;
     }
-    next.at = stamp.max(
-        next.at
-            .saturating_add(SignedDuration::from_millis(1))
-            .unwrap_or(stamp),
-    );
+    // As exact as it stands on a label: of two words of one instant all agents must hold to the same.
+    let stamp = Timestamp::from_millisecond(stamp.as_millisecond()).unwrap_or(stamp);
+    let later = next.at.saturating_add(SignedDuration::from_millis(1));
+    next.at = later.map_or(stamp, |later| later.max(stamp));
     Some(next)
 }
 

@@ -450,6 +450,37 @@ fn agents_of_a_zone_are_of_one_mind() {
     assert_eq!(third.live, one.live);
 }
 
+/// Two words of one instant: both agents hold to the same one, and neither writes over it again.
+#[test]
+fn of_two_words_of_one_instant_one_counts() {
+    let plan = plan(&[("lab", None), ("vm", None)], 60);
+    let (mut one, mut other) = (Agent::new(plan.clone()), Agent::new(plan));
+    for agent in [&mut one, &mut other] {
+        agent.activate();
+        agent.unavailable.insert("eks");
+        agent.activate();
+    }
+    // One of them sees no lab.
+    other.unavailable.insert("lab");
+    for agent in [&mut one, &mut other] {
+        agent.now += Duration::from_secs(2);
+        agent.activate();
+    }
+    assert_ne!(one.weights(), other.weights());
+    other.unavailable.remove("lab");
+    let mut writes = Vec::new();
+    for _ in 0..4 {
+        other.live.clone_from(&one.live);
+        other.activate();
+        one.live.clone_from(&other.live);
+        one.activate();
+        writes.push(one.label().to_owned());
+    }
+    assert_eq!(one.weights(), other.weights());
+    writes.dedup();
+    assert_eq!(writes.len(), 1, "{writes:?}");
+}
+
 /// What failed long ago says nothing of now: neither of who is to take a share, nor of who comes back into use.
 #[test]
 fn old_failures_are_no_evidence() {

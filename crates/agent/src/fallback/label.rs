@@ -1,5 +1,7 @@
 //! What an agent says to the others of its zone, on the policy that all of them drive.
 
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, Timestamp};
 use weir_model::BackendName;
 use weir_planner::{Generation, Item};
@@ -50,7 +52,7 @@ fn short(name: &BackendName) -> String {
     hex
 }
 
-/// What a label says: when, and who has whose share.
+/// What a label says: when, and who has whose share, by name.
 pub(super) struct Word {
     pub(super) at: Timestamp,
     pub(super) away: Vec<(BackendName, BackendName)>,
@@ -66,7 +68,7 @@ pub(super) fn word(item: &Item, ours: &[(Object, Generation)], stamp: Timestamp)
         .filter_map(|(object, _)| read(item, object.labels.get(FALLEN)?));
     words
         .filter(|word| word.at.duration_since(stamp) <= AHEAD)
-        .max_by_key(|word| word.at)
+        .max_by(|one, other| (one.at, &one.away).cmp(&(other.at, &other.away)))
 }
 
 fn read(item: &Item, label: &str) -> Option<Word> {
@@ -85,7 +87,9 @@ fn read(item: &Item, label: &str) -> Option<Word> {
                 let to = pair.get(DIGITS..).and_then(named)?;
                 super::takes_by_table(item, &from, &to).then_some((from, to))
             })
-            .collect::<Option<Vec<_>>>()?,
+            .collect::<Option<BTreeMap<_, _>>>()?
+            .into_iter()
+            .collect(),
     };
     Some(Word { at, away })
 }

@@ -1,6 +1,6 @@
 //! What is seen of backends, and since when.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,17 +78,21 @@ impl Watch {
 
     /// Takes what the zone's control plane says.
     pub fn see(&mut self, items: &[Arc<Item>], services: &[ServiceFact], now: Instant) {
+        // Few are, of thousands that there may be.
+        let unavailable: BTreeSet<_> = services
+            .iter()
+            .filter(|fact| fact.state == ServiceState::Unavailable)
+            .map(|fact| (&fact.service, &fact.kuma_zone, &fact.namespace))
+            .collect();
         for item in items {
             let seen = self.splits.entry(item.split.clone()).or_default();
             for (backend, to) in &item.destinations {
                 let seen = seen.entry(backend.clone()).or_default();
-                let unavailable = services.iter().any(|fact| {
-                    (&fact.service, &fact.kuma_zone, &fact.namespace)
-                        == (&to.service, &to.kuma_zone, &to.namespace)
-                        && fact.state == ServiceState::Unavailable
-                });
+                let unavailable = unavailable.contains(&(&to.service, &to.kuma_zone, &to.namespace));
                 seen.unavailable = unavailable.then(|| seen.unavailable.unwrap_or(now));
-                seen.well = resolves(item, backend, services).then(|| seen.well.unwrap_or(now));
+                // Nobody asks that of a backend that never leaves.
+                let well = item.fallback.contains_key(backend) && resolves(item, backend, services);
+                seen.well = well.then(|| seen.well.unwrap_or(now));
             }
         }
     }

@@ -111,25 +111,13 @@ fn what_a_held_split_takes_over_is_not_removed() {
         ..Observed::default()
     };
     let plan = plan(2, [Arc::new(new)]);
-    let decided = decide(
-        &plan,
-        &Memory::default(),
-        &observed,
-        OPTIONS,
-        &Anchors::default(),
-        Instant::now(),
-    );
+    let (memory, anchors) = (Memory::default(), Anchors::default());
+    let decide = |observed: &Observed| decide(&plan, &memory, observed, OPTIONS, &anchors, Instant::now());
+    let decided = decide(&observed);
     assert_eq!(decided.held.len(), 1);
     assert_eq!(decided.steps, []);
     observed.services.push(service_fact("checkout", "ams"));
-    let decided = decide(
-        &plan,
-        &Memory::default(),
-        &observed,
-        OPTIONS,
-        &Anchors::default(),
-        Instant::now(),
-    );
+    let decided = decide(&observed);
     assert!(
         matches!(decided.steps.as_slice(), [Step::Put { .. }, Step::Delete { .. }]),
         "{decided:?}"
