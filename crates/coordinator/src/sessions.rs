@@ -21,6 +21,7 @@ use weir_model::{FederationName, SplitName, ZoneName, sabotaged};
 use weir_planner::{Digest, Generation, Plan, PlanId, ZoneFacts};
 use weir_wire::v1::agents_server::{Agents, AgentsServer};
 use weir_wire::v1::{FromAgent, FromCoordinator};
+use weir_wire::{AgentReport, Greeting};
 
 mod conversation;
 
@@ -74,6 +75,68 @@ pub struct AgentView {
     pub refused: Option<String>,
     /// What a person should know of its zone and no proof says, as it last reported.
     pub notes: Vec<String>,
+}
+
+impl AgentView {
+    /// An agent of this zone that greets now, from there, with a certificate that ends then. `before` is what was known of it.
+    pub fn greeted(
+        greeting: &Greeting,
+        newest: Option<&Plan>,
+        (address, certificate_expires): (SocketAddr, Timestamp),
+        before: Option<&Self>,
+        now: Timestamp,
+    ) -> Self {
+        let held = greeting.holds.iter();
+        Self {
+            connected: Some(now),
+            address,
+            version: greeting.version.clone(),
+            heard: now,
+            certificate_expires: before.map_or(certificate_expires, |view| {
+                view.certificate_expires.max(certificate_expires)
+            }),
+            highest: spoken_for(
+                newest,
+                &greeting.zone,
+                greeting.highest,
+                (greeting.plan, greeting.generation),
+                held.map(|item| (&item.split, item.generation, item.digest)),
+            ),
+            plan: greeting.plan,
+            generation: greeting.generation,
+            // A greeting says nothing of the zone: what was said before must not look as if it had been said now.
+            facts: None,
+            looked: before.and_then(|view| view.looked),
+            refused: None,
+            notes: Vec::new(),
+        }
+    }
+
+    /// It reported now.
+    pub fn reported(&mut self, report: AgentReport, newest: Option<&Plan>, now: Timestamp) {
+        let facts = report.facts;
+        let highest = spoken_for(
+            newest,
+            &facts.zone,
+            facts.highest,
+            (report.plan, report.generation),
+            facts
+                .items
+                .iter()
+                .map(|item| (&item.split, item.generation, item.digest)),
+        );
+        self.heard = now;
+        self.highest = self.highest.max(highest);
+        self.plan = report.plan;
+        self.generation = report.generation;
+        self.refused = report.refused;
+        self.notes = report.notes;
+        // A report that repeats an old look says that the session lives, and nothing of the zone.
+        if self.looked.is_none_or(|(look, _)| look != facts.at) {
+            self.looked = Some((facts.at, now));
+        }
+        self.facts = Some(Arc::new(facts));
+    }
 }
 
 /// Agents by zone and name.
@@ -187,23 +250,6 @@ impl Shared {
     fn known(&self) -> MutexGuard<'_, Known> {
         // A panic elsewhere leaves whole values: each change is one assignment.
         self.agents.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// [`spoken_for`] by the newest plan.
-    fn spoken_for<'a>(
-        &self,
-        zone: &ZoneName,
-        highest: Generation,
-        (plan, generation): (Option<PlanId>, Generation),
-        held: impl Iterator<Item = Held<'a>>,
-    ) -> Generation {
-        spoken_for(
-            self.plan.borrow().as_deref(),
-            zone,
-            highest,
-            (plan, generation),
-            held,
-        )
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut Known) -> T) -> T {

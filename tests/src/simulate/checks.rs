@@ -7,6 +7,7 @@
 
 mod anytime;
 mod eventually;
+mod in_step;
 mod record;
 
 use std::collections::{BTreeMap, BTreeSet};

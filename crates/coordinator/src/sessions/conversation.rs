@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::error::Error as _;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -14,7 +13,7 @@ use weir_link::{Identity, MAX_FROM_AGENT, PeerCertificate};
 use weir_model::ZoneName;
 use weir_planner::{ItemRef, Plan, PlanId};
 use weir_wire::v1::{self, FromAgent, FromCoordinator, from_agent, from_coordinator};
-use weir_wire::{AgentReport, Greeting, Welcome, agent_report, plan_update};
+use weir_wire::{Greeting, Welcome, agent_report, plan_update};
 
 use super::{AgentView, Open, Shared};
 
@@ -121,32 +120,14 @@ fn open(
             before.replaced.cancel();
         }
         let now = Timestamp::now();
-        let before = known.seen.remove(key);
-        let view = AgentView {
-            connected: Some(now),
-            address,
-            version: greeting.version.clone(),
-            heard: now,
-            certificate_expires: before.as_ref().map_or(certificate.expires, |view| {
-                view.certificate_expires.max(certificate.expires)
-            }),
-            highest: shared.spoken_for(
-                &key.0,
-                greeting.highest,
-                (greeting.plan, greeting.generation),
-                greeting
-                    .holds
-                    .iter()
-                    .map(|item| (&item.split, item.generation, item.digest)),
-            ),
-            plan: greeting.plan,
-            generation: greeting.generation,
-            // A greeting says nothing of the zone: what was said before must not look as if it had been said now.
-            facts: None,
-            looked: before.and_then(|view| view.looked),
-            refused: None,
-            notes: Vec::new(),
-        };
+        let from = (address, certificate.expires);
+        let view = AgentView::greeted(
+            greeting,
+            shared.plan.borrow().as_deref(),
+            from,
+            known.seen.get(key),
+            now,
+        );
         known.seen.insert(key.clone(), view);
         Ok((number, replaced))
     })
@@ -285,34 +266,12 @@ impl Session<'_> {
             // A kind of message that a newer agent knows.
             None => return Ok(()),
         };
-        let AgentReport {
-            facts,
-            plan,
-            generation,
-            refused,
-            notes,
-        } = agent_report(&self.key.0, &report).map_err(|e| Status::invalid_argument(e.to_string()))?;
+        let report =
+            agent_report(&self.key.0, &report).map_err(|e| Status::invalid_argument(e.to_string()))?;
         let now = Timestamp::now();
-        let items = facts.items.iter();
-        let highest = self.shared.spoken_for(
-            &self.key.0,
-            facts.highest,
-            (plan, generation),
-            items.map(|item| (&item.split, item.generation, item.digest)),
-        );
         self.shared.change(|known| {
             if let Some(view) = known.seen.get_mut(self.key) {
-                view.heard = now;
-                view.highest = view.highest.max(highest);
-                view.plan = plan;
-                view.generation = generation;
-                view.refused = refused;
-                view.notes = notes;
-                // A report that repeats an old look says that the session lives, and nothing of the zone.
-                if view.looked.is_none_or(|(look, _)| look != facts.at) {
-                    view.looked = Some((facts.at, now));
-                }
-                view.facts = Some(Arc::new(facts));
+                view.reported(report, self.shared.plan.borrow().as_deref(), now);
             }
         });
         Ok(())

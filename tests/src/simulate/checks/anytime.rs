@@ -1,7 +1,7 @@
 //! What holds at every instant: at each write, at each change in an Envoy, at each plan that is taken, and of whatever is
 //! shown.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use weir_planner::{Generation, Item, ZonePlan};
@@ -412,59 +412,6 @@ impl World {
             let place = ZONES[z];
             self.checks.hold(Invariant::I10, now, so, || {
                 format!("{} in {place} is a stranger's, and was changed", key.1)
-            });
-        }
-    }
-
-    /// I5: a zone took a step of a shift; no other is further back than one step.
-    fn check_in_step(&mut self, z: Place, key: &Key, meaning: &Meaning) {
-        let now = self.now;
-        if self.checks.history_lost {
-            return;
-        }
-        let position = (meaning.split.clone(), meaning.generation);
-        let Some(position) = self.checks.positions.get(&position).cloned() else {
-            return;
-        };
-        for (other, zone) in self.zones.iter().enumerate() {
-            let tampered = self.checks.tampered.contains(&(other, key.clone()));
-            let well = zone
-                .well_since(&meaning.split)
-                .is_some_and(|since| since + 30_000 <= now);
-            let known = self.coordinator.fleet.of(&zone.name).next().is_some();
-            if other == z || zone.agents > 1 || tampered || !well || !known {
-                continue;
-            }
-            let Some(beside) = position.beside.get(&other) else {
-                continue;
-            };
-            let behind = zone.envoys.iter().find_map(|envoy| {
-                let runs = envoy.runs.get(key)?;
-                let old = runs.meaning.whole
-                    && runs.meaning.generation < meaning.generation
-                    && !envoy.disturbed.contains(key);
-                // A step that changed no share is taken by whoever has the shares: that is what is proven, and what counts.
-                let weighted = |meaning: &Meaning| -> Vec<Vec<(Place, u32)>> {
-                    let route = |route: &BTreeMap<Place, u32>| {
-                        let all = route.iter().filter(|(_, weight)| **weight > 0);
-                        all.map(|(place, weight)| (*place, *weight)).collect()
-                    };
-                    meaning.routes.iter().map(route).collect()
-                };
-                let same = zone.store.get(key).is_some_and(|stored| {
-                    beside.contains(&stored.meaning.digest)
-                        && weighted(&stored.meaning) == weighted(&runs.meaning)
-                });
-                (old && !same && !beside.contains(&runs.meaning.digest)).then_some(runs.meaning.generation)
-            });
-            let (ahead, back) = (ZONES[z], ZONES[other]);
-            self.checks.hold(Invariant::I5, now, behind.is_none(), || {
-                format!(
-                    "{ahead} takes the step {} of {}, while {back} still runs {}, more than one step behind",
-                    meaning.generation,
-                    meaning.split,
-                    behind.unwrap_or_default()
-                )
             });
         }
     }

@@ -54,30 +54,8 @@ impl World {
         let name = self.agents[a].name.clone();
         let c = &mut self.coordinator;
         let now = c.clock(self.now);
-        let before = c.seen.remove(&a);
-        let view = AgentView {
-            connected: Some(now),
-            address: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
-            version: greeting.version.clone(),
-            heard: now,
-            certificate_expires: Timestamp::MAX,
-            highest: spoken_for(
-                c.plan.as_deref(),
-                &zone,
-                greeting.highest,
-                (greeting.plan, greeting.generation),
-                greeting
-                    .holds
-                    .iter()
-                    .map(|item| (&item.split, item.generation, item.digest)),
-            ),
-            plan: greeting.plan,
-            generation: greeting.generation,
-            facts: None,
-            looked: before.and_then(|view| view.looked),
-            refused: None,
-            notes: Vec::new(),
-        };
+        let from = (SocketAddr::from((Ipv4Addr::LOCALHOST, 1)), Timestamp::MAX);
+        let view = AgentView::greeted(greeting, c.plan.as_deref(), from, c.seen.get(&a), now);
         c.seen.insert(a, view);
         c.open.insert(a, number);
         c.sent.insert(a, (holds(greeting), greeting.plan));
@@ -90,38 +68,14 @@ impl World {
     fn heard(&mut self, a: usize, report: &v1::Report) {
         let zone = self.zones[self.agents[a].zone].name.clone();
         let name = self.agents[a].name.clone();
-        let Ok(AgentReport {
-            facts,
-            plan,
-            generation,
-            refused,
-            notes,
-        }) = agent_report(&zone, report)
-        else {
+        let Ok(report) = agent_report(&zone, report) else {
             return;
         };
         let c = &mut self.coordinator;
         let now = c.clock(self.now);
         c.heard.insert(a, (self.now, now));
-        let items = facts.items.iter();
-        let highest = spoken_for(
-            c.plan.as_deref(),
-            &zone,
-            facts.highest,
-            (plan, generation),
-            items.map(|item| (&item.split, item.generation, item.digest)),
-        );
         if let Some(view) = c.seen.get_mut(&a) {
-            view.heard = now;
-            view.highest = view.highest.max(highest);
-            view.plan = plan;
-            view.generation = generation;
-            view.refused = refused;
-            view.notes = notes;
-            if view.looked.is_none_or(|(look, _)| look != facts.at) {
-                view.looked = Some((facts.at, now));
-            }
-            view.facts = Some(Arc::new(facts));
+            view.reported(report, c.plan.as_deref(), now);
         }
         c.merge(&name, &zone, a);
         self.outgrown();

@@ -1,0 +1,70 @@
+//! Plans that an agent is offered, and what it keeps on its disk.
+
+use super::*;
+
+impl World {
+    pub(super) fn remember(&mut self, a: usize) {
+        let agent = &mut self.agents[a];
+        if !agent.disk.full {
+            agent.disk.memory = agent.memory.clone();
+        }
+    }
+
+    /// A plan is offered, as the session hands it on.
+    pub(crate) fn offer(&mut self, a: usize, plan: ZonePlan) {
+        if !self.agents[a].up {
+            return;
+        }
+        if self.agents[a].running.is_some() {
+            self.agents[a].offers.push_back(plan);
+        } else if self.take(a, plan) {
+            self.activate(a);
+        }
+    }
+
+    pub(super) fn take(&mut self, a: usize, plan: ZonePlan) -> bool {
+        let now = self.now;
+        let z = self.agents[a].zone;
+        let zone = self.zones[z].name.clone();
+        let agent = &mut self.agents[a];
+        match judge(&federation(), &zone, agent.plan.as_deref(), &agent.memory, &plan) {
+            Ok(Offer::Held) => {
+                if agent.waiting.is_none() {
+                    agent.refused = None;
+                }
+                false
+            }
+            Ok(Offer::Newer) => {
+                let before = agent.took;
+                agent.memory.highest = agent.memory.highest.max(plan.generation);
+                self.remember(a);
+                let agent = &mut self.agents[a];
+                if agent.disk.full {
+                    agent.refused = Some("the plan cannot be kept on disk".to_owned());
+                    agent.waiting = Some(plan);
+                    return false;
+                }
+                let plan = Arc::new(plan);
+                agent.disk.plan = Some(Arc::clone(&plan));
+                agent.plan = Some(Arc::clone(&plan));
+                agent.refused = None;
+                agent.waiting = None;
+                agent.changed = now;
+                agent.calm = None;
+                agent.took = agent.took.max(plan.generation);
+                let name = agent.name.clone();
+                self.story
+                    .tell(now, || format!("agent {name} takes plan {}", plan.generation));
+                self.check_taken(a, before, &plan);
+                true
+            }
+            Err(why) => {
+                let name = agent.name.clone();
+                agent.refused = Some(why.to_string());
+                self.story
+                    .tell(now, || format!("agent {name} does not take a plan: {why}"));
+                false
+            }
+        }
+    }
+}

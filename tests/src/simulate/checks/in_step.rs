@@ -1,0 +1,62 @@
+//! I5: no zone is more than one step behind another.
+
+use std::collections::BTreeMap;
+
+use super::{Invariant, Key};
+use crate::simulate::world::{World, ZONES};
+use crate::simulate::zone::{Meaning, Place};
+
+impl World {
+    /// I5: a zone took a step of a shift; no other is further back than one step.
+    pub(super) fn check_in_step(&mut self, z: Place, key: &Key, meaning: &Meaning) {
+        let now = self.now;
+        if self.checks.history_lost {
+            return;
+        }
+        let position = (meaning.split.clone(), meaning.generation);
+        let Some(position) = self.checks.positions.get(&position).cloned() else {
+            return;
+        };
+        for (other, zone) in self.zones.iter().enumerate() {
+            let tampered = self.checks.tampered.contains(&(other, key.clone()));
+            let well = zone
+                .well_since(&meaning.split)
+                .is_some_and(|since| since + 30_000 <= now);
+            let known = self.coordinator.fleet.of(&zone.name).next().is_some();
+            if other == z || zone.agents > 1 || tampered || !well || !known {
+                continue;
+            }
+            let Some(beside) = position.beside.get(&other) else {
+                continue;
+            };
+            let behind = zone.envoys.iter().find_map(|envoy| {
+                let runs = envoy.runs.get(key)?;
+                let old = runs.meaning.whole
+                    && runs.meaning.generation < meaning.generation
+                    && !envoy.disturbed.contains(key);
+                // A step that changed no share is taken by whoever has the shares: that is what is proven, and what counts.
+                let weighted = |meaning: &Meaning| -> Vec<Vec<(Place, u32)>> {
+                    let route = |route: &BTreeMap<Place, u32>| {
+                        let all = route.iter().filter(|(_, weight)| **weight > 0);
+                        all.map(|(place, weight)| (*place, *weight)).collect()
+                    };
+                    meaning.routes.iter().map(route).collect()
+                };
+                let same = zone.store.get(key).is_some_and(|stored| {
+                    beside.contains(&stored.meaning.digest)
+                        && weighted(&stored.meaning) == weighted(&runs.meaning)
+                });
+                (old && !same && !beside.contains(&runs.meaning.digest)).then_some(runs.meaning.generation)
+            });
+            let (ahead, back) = (ZONES[z], ZONES[other]);
+            self.checks.hold(Invariant::I5, now, behind.is_none(), || {
+                format!(
+                    "{ahead} takes the step {} of {}, while {back} still runs {}, more than one step behind",
+                    meaning.generation,
+                    meaning.split,
+                    behind.unwrap_or_default()
+                )
+            });
+        }
+    }
+}
