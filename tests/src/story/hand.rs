@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use weir_sandbox::coordinator::in_zone;
+use weir_sandbox::play::poll;
 use weir_sandbox::real::rest::Api;
 use weir_wire::api::{SplitInZone, Standing};
 
@@ -31,13 +32,13 @@ impl Story {
                 answer.text()
             );
         }
-        while our_objects(&api).await? != ours {
-            ensure!(
-                clock.elapsed() < PATIENCE,
-                "our objects are not back in {ZONE}: {ours:?}"
-            );
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        // Kuma tells nobody of that, so it is asked.
+        let missing = async || {
+            let back = our_objects(&api).await? == ours;
+            let missing = || format!("our objects are not back in {ZONE}: {ours:?}");
+            Ok(back.then_some(()).ok_or_else(missing))
+        };
+        poll(PATIENCE, missing).await?;
         let back = clock.elapsed();
         self.until("the zone has proven again", |split| {
             let later = |zone: &SplitInZone| {
@@ -123,7 +124,8 @@ impl Story {
         loop {
             match self.shares(what, &weights).await {
                 Err(error) if Instant::now() > end => return Err(error),
-                Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+                // To count takes its time.
+                Err(_) => {}
                 Ok(()) => return Ok(()),
             }
         }

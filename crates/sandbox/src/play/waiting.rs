@@ -11,6 +11,29 @@ use weir_wire::api::{SplitStatus, Standing};
 use super::{PATIENCE, Play};
 use crate::coordinator::{SPLIT, proven};
 
+/// Between two questions: what is asked for is on its way for a second or so.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Asks until there is an answer, of a fact that nobody tells. What it is told meanwhile is what is missing.
+///
+/// # Errors
+/// The first of `ask`; if it takes longer than `patience`, with what is missing.
+pub async fn poll<T>(
+    patience: Duration,
+    ask: impl AsyncFn() -> anyhow::Result<Result<T, String>>,
+) -> anyhow::Result<T> {
+    let begin = Instant::now();
+    loop {
+        match ask().await? {
+            Ok(answer) => return Ok(answer),
+            Err(missing) if begin.elapsed() > patience => {
+                bail!("not within {} s: {missing}", patience.as_secs());
+            }
+            Err(_) => tokio::time::sleep(PAUSE).await,
+        }
+    }
+}
+
 impl Play {
     /// Waits until every zone has proven this commit; how long that took.
     ///
@@ -18,19 +41,10 @@ impl Play {
     /// If it takes too long: with what is still missing.
     pub async fn proven(&self, commit: &str) -> anyhow::Result<Duration> {
         let begin = Instant::now();
-        loop {
-            let missing = self.missing(commit).await;
-            let Some(missing) = missing else {
-                return Ok(begin.elapsed());
-            };
-            if begin.elapsed() > PATIENCE {
-                bail!(
-                    "commit {commit} is not proven after {} s: {missing}",
-                    PATIENCE.as_secs()
-                );
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        let proven = async || Ok(self.missing(commit).await.map_or(Ok(()), Err));
+        let waited = poll(PATIENCE, proven).await;
+        waited.with_context(|| format!("commit {commit} is not proven"))?;
+        Ok(begin.elapsed())
     }
 
     /// From `at`, when it was made, to the last zone's proof of a commit: by the clock of the zones' own proofs, which are
@@ -39,21 +53,17 @@ impl Play {
     /// # Errors
     /// If the coordinator does not answer, or never writes down when the zones proved it.
     pub async fn commit_to_proof(&self, commit: &str, at: Timestamp) -> anyhow::Result<Duration> {
-        let end = Instant::now() + Duration::from_secs(30);
-        loop {
+        let last = async || {
             let record = self.viewer.commit(commit).await?;
             let time =
                 |zone: &String| -> Option<Timestamp> { record.as_ref()?.proven.get(zone)?.parse().ok() };
             let times: Option<Vec<Timestamp>> = self.zones.iter().map(time).collect();
-            if let Some(last) = times.and_then(|all| all.into_iter().max()) {
-                return Duration::try_from(last.duration_since(at))
-                    .with_context(|| format!("commit {commit} was proven before it was made"));
-            }
-            if Instant::now() > end {
-                bail!("the ledger does not say when every zone proved commit {commit}");
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+            let last = times.and_then(|all| all.into_iter().max());
+            Ok(last.ok_or_else(|| format!("the ledger does not say when every zone proved commit {commit}")))
+        };
+        let last = poll(Duration::from_secs(30), last).await?;
+        Duration::try_from(last.duration_since(at))
+            .with_context(|| format!("commit {commit} was proven before it was made"))
     }
 
     /// Waits until the split is gone by this commit, and every zone is converged without it; how long that took.
@@ -62,7 +72,7 @@ impl Play {
     /// If it takes too long: with what is still there.
     pub async fn removed(&self, commit: &str) -> anyhow::Result<Duration> {
         let begin = Instant::now();
-        loop {
+        let gone = async || {
             let list = self.viewer.splits().await?;
             let taken = list.commits.values().next().map(String::as_str) == Some(commit);
             let zones = self.viewer.zones().await?.zones;
@@ -81,17 +91,13 @@ impl Play {
                 })
                 .collect();
             if taken && list.splits.is_empty() && left.is_empty() {
-                return Ok(begin.elapsed());
+                return Ok(Ok(()));
             }
-            if begin.elapsed() > PATIENCE {
-                bail!(
-                    "commit {commit} has not removed the split after {} s: {}",
-                    PATIENCE.as_secs(),
-                    left.join("; ")
-                );
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+            Ok(Err(left.join("; ")))
+        };
+        let waited = poll(PATIENCE, gone).await;
+        waited.with_context(|| format!("commit {commit} has not removed the split"))?;
+        Ok(begin.elapsed())
     }
 
     /// Waits until the coordinator shows the split as wanted; what was made of that. A split that is not declared is none.
@@ -104,17 +110,12 @@ impl Play {
         patience: Duration,
         so: impl Fn(Option<&SplitStatus>) -> anyhow::Result<Option<T>>,
     ) -> anyhow::Result<T> {
-        let begin = Instant::now();
-        loop {
+        let shown = async || {
             let split = self.viewer.split().await?;
-            if let Some(made) = so(split.as_ref())? {
-                return Ok(made);
-            }
-            if begin.elapsed() > patience {
-                bail!("{what}: not within {} s; it is {split:#?}", patience.as_secs());
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+            let made = so(split.as_ref())?;
+            Ok(made.ok_or_else(|| format!("it is {split:#?}")))
+        };
+        poll(patience, shown).await.with_context(|| what.to_owned())
     }
 
     /// What is missing until this commit is proven everywhere; none if nothing is.
