@@ -21,6 +21,7 @@ pub mod repository;
 pub mod soak;
 pub mod tour;
 pub mod traffic;
+pub mod waiting;
 
 pub use cast::{Cast, GlobalParts, Outbound, Stage, ZoneParts};
 

@@ -6,8 +6,6 @@
 mod programs;
 mod waiting;
 
-pub use waiting::poll;
-
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

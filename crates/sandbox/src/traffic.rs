@@ -37,7 +37,7 @@ impl Application {
     /// # Errors
     /// If no port can be bound.
     pub async fn start(backend: &str) -> anyhow::Result<Self> {
-        let port = crate::double::cast::free_port()?;
+        let port = crate::ports::free_port()?;
         Self::start_at(backend, (Ipv4Addr::LOCALHOST, port).into()).await
     }
 

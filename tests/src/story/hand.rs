@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use weir_sandbox::coordinator::in_zone;
-use weir_sandbox::play::poll;
 use weir_sandbox::real::rest::Api;
+use weir_sandbox::waiting::poll;
 use weir_wire::api::{SplitInZone, Standing};
 
 use super::{PATIENCE, Story, ZONE, is_proven, ours_of, say};
@@ -33,7 +33,7 @@ impl Story {
             );
         }
         // Kuma tells nobody of that, so it is asked.
-        let missing = async || {
+        let missing = || async {
             let back = our_objects(&api).await? == ours;
             let missing = || format!("our objects are not back in {ZONE}: {ours:?}");
             Ok(back.then_some(()).ok_or_else(missing))

@@ -1,7 +1,7 @@
 //! The double as the cast: one process for each control plane and for each dataplane, so that each can be killed.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,10 +13,9 @@ use super::cluster_zone::ClusterZone;
 use super::dataplane::ADMIN_SOCKET;
 use crate::cast::{Cast, GlobalParts, Outbound, Stage, ZoneParts};
 use crate::cluster::ApiServer;
+use crate::ports::{free_address, free_port};
 use crate::process::{Process, Start, find_program};
-
-/// How long the double may take for anything that it is waited for.
-const PATIENCE: Duration = Duration::from_secs(30);
+use crate::waiting::until;
 
 /// The double.
 #[derive(Debug)]
@@ -147,7 +146,10 @@ impl Double {
         )?;
         self.zone_mut(zone)?.dataplanes.insert(name.to_owned(), process);
         let url = format!("{api}/meshes/{}/dataplanes/{called}", self.stage.mesh);
-        until(&format!("dataplane {name} of {zone}"), || answers(&url)).await
+        until(&format!("dataplane {name} of {zone}"), || async {
+            answers(&url).await
+        })
+        .await
     }
 
     async fn start_caller_proxy(
@@ -225,55 +227,6 @@ async fn answers(url: &str) -> anyhow::Result<()> {
         bail!("{url} answers {}", response.status());
     }
     Ok(())
-}
-
-/// Asks every 100 ms until it is so, or says what was last wrong.
-pub(crate) async fn until<F, R>(what: &str, mut ask: F) -> anyhow::Result<()>
-where
-    F: FnMut() -> R,
-    R: Future<Output = anyhow::Result<()>>,
-{
-    let end = tokio::time::Instant::now() + PATIENCE;
-    loop {
-        match ask().await {
-            Ok(()) => return Ok(()),
-            Err(error) if tokio::time::Instant::now() > end => {
-                return Err(error.context(format!("{what}: not within {} s", PATIENCE.as_secs())));
-            }
-            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
-        }
-    }
-}
-
-/// An address of this machine where this port is free: its own for each dataplane, as if each had its own host.
-pub(crate) fn free_address(port: u16) -> anyhow::Result<IpAddr> {
-    for _ in 0..200 {
-        let random = uuid_bytes();
-        let ip = Ipv4Addr::new(127, 1 + random[0] % 250, random[1], 1 + random[2] % 250);
-        if TcpListener::bind((ip, port)).is_ok() {
-            return Ok(ip.into());
-        }
-    }
-    bail!("no loopback address has port {port} free")
-}
-
-/// A free port below the range of outgoing connections, so that none of these takes it before it is bound.
-pub(crate) fn free_port() -> anyhow::Result<u16> {
-    for _ in 0..200 {
-        let random = uuid_bytes();
-        let port = 20000 + u16::from_be_bytes([random[0], random[1]]) % 12000;
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() && crate::ports::take(port) {
-            return Ok(port);
-        }
-    }
-    bail!("no free port between 20000 and 32000")
-}
-
-fn uuid_bytes() -> [u8; 4] {
-    use std::hash::{BuildHasher as _, RandomState};
-    // The standard library's only source of randomness: each state has its own keys.
-    let random = RandomState::new().hash_one(0_u8).to_be_bytes();
-    [random[0], random[1], random[2], random[3]]
 }
 
 impl Cast for Double {
@@ -360,7 +313,10 @@ impl Cast for Double {
             };
             self.zones.insert(zone.to_owned(), started);
             let mesh = format!("http://{api}/meshes/{}", self.stage.mesh);
-            until(&format!("the control plane of {zone}"), || answers(&mesh)).await?;
+            until(&format!("the control plane of {zone}"), || async {
+                answers(&mesh).await
+            })
+            .await?;
             Ok(ZoneParts {
                 api: format!("http://{api}"),
                 envoy_admin: self.sockets(zone),
@@ -450,7 +406,10 @@ impl Cast for Double {
             let process = self.start_control_plane(zone, api, here.cluster.as_ref())?;
             self.zone_mut(zone)?.control_plane = process;
             let mesh = format!("http://{api}/meshes/{}", self.stage.mesh);
-            until(&format!("the control plane of {zone}"), || answers(&mesh)).await
+            until(&format!("the control plane of {zone}"), || async {
+                answers(&mesh).await
+            })
+            .await
         })
     }
 

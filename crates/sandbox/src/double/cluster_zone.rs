@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::cast::{free_port, until};
 use crate::cast::Stage;
 use crate::cluster::{ApiServer, Identity, Types, User, documents};
+use crate::ports::free_port;
 use crate::process::{Keeper, Process, Start, find_program};
 use crate::real::cluster_zone::{AGENT_NAMESPACE, AGENT_RIGHTS, SHOP, SYSTEM, agent, kuma};
+use crate::waiting::until;
 
 /// The field manager of everything that the cluster's people set up here.
 const SET_UP: &str = "sandbox";

@@ -8,9 +8,10 @@ use anyhow::{Context as _, bail};
 use tokio::process::Command;
 
 use super::{ENV, Play};
-use crate::double::cast::{free_port, until};
+use crate::ports::free_port;
 use crate::process::{Keeper, Process, Start, find_program};
 use crate::repository::Repository;
+use crate::waiting::until;
 
 impl Play {
     /// Writes an agent's configuration, joins it with a token of its own and starts it.
@@ -104,7 +105,7 @@ impl Play {
     pub async fn restart_coordinator(&mut self) -> anyhow::Result<()> {
         self.coordinator = spawn_coordinator(&self.dir, &self.keeper)?;
         let viewer = self.viewer.clone();
-        until("the coordinator", || async { viewer.splits().await.map(|_| ()) }).await
+        until("the coordinator", async || viewer.splits().await.map(|_| ())).await
     }
 
     /// Tells the coordinator that there is something new in Git, as a webhook would.

@@ -3,36 +3,14 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use jiff::Timestamp;
 use tokio::time::Instant;
 use weir_wire::api::{SplitStatus, Standing};
 
 use super::{PATIENCE, Play};
 use crate::coordinator::{SPLIT, proven};
-
-/// Between two questions: what is asked for is on its way for a second or so.
-const PAUSE: Duration = Duration::from_millis(50);
-
-/// Asks until there is an answer, of a fact that nobody tells. What it is told meanwhile is what is missing.
-///
-/// # Errors
-/// The first of `ask`; if it takes longer than `patience`, with what is missing.
-pub async fn poll<T>(
-    patience: Duration,
-    ask: impl AsyncFn() -> anyhow::Result<Result<T, String>>,
-) -> anyhow::Result<T> {
-    let begin = Instant::now();
-    loop {
-        match ask().await? {
-            Ok(answer) => return Ok(answer),
-            Err(missing) if begin.elapsed() > patience => {
-                bail!("not within {} s: {missing}", patience.as_secs());
-            }
-            Err(_) => tokio::time::sleep(PAUSE).await,
-        }
-    }
-}
+use crate::waiting::poll;
 
 impl Play {
     /// Waits until every zone has proven this commit; how long that took.
@@ -41,7 +19,7 @@ impl Play {
     /// If it takes too long: with what is still missing.
     pub async fn proven(&self, commit: &str) -> anyhow::Result<Duration> {
         let begin = Instant::now();
-        let proven = async || Ok(self.missing(commit).await.map_or(Ok(()), Err));
+        let proven = || async { Ok(self.missing(commit).await.map_or(Ok(()), Err)) };
         let waited = poll(PATIENCE, proven).await;
         waited.with_context(|| format!("commit {commit} is not proven"))?;
         Ok(begin.elapsed())
@@ -53,7 +31,7 @@ impl Play {
     /// # Errors
     /// If the coordinator does not answer, or never writes down when the zones proved it.
     pub async fn commit_to_proof(&self, commit: &str, at: Timestamp) -> anyhow::Result<Duration> {
-        let last = async || {
+        let last = || async {
             let record = self.viewer.commit(commit).await?;
             let time =
                 |zone: &String| -> Option<Timestamp> { record.as_ref()?.proven.get(zone)?.parse().ok() };
@@ -72,7 +50,7 @@ impl Play {
     /// If it takes too long: with what is still there.
     pub async fn removed(&self, commit: &str) -> anyhow::Result<Duration> {
         let begin = Instant::now();
-        let gone = async || {
+        let gone = || async {
             let list = self.viewer.splits().await?;
             let taken = list.commits.values().next().map(String::as_str) == Some(commit);
             let zones = self.viewer.zones().await?.zones;
@@ -110,7 +88,7 @@ impl Play {
         patience: Duration,
         so: impl Fn(Option<&SplitStatus>) -> anyhow::Result<Option<T>>,
     ) -> anyhow::Result<T> {
-        let shown = async || {
+        let shown = || async {
             let split = self.viewer.split().await?;
             let made = so(split.as_ref())?;
             Ok(made.ok_or_else(|| format!("it is {split:#?}")))
