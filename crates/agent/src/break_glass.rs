@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use jiff::Timestamp;
 use weir_model::{FederationName, RouteName, SplitName};
-use weir_planner::ZonePlan;
+use weir_planner::{Generation, ZonePlan};
 use weir_render::backends_ready;
 
 use crate::command::{At, driver};
@@ -34,11 +34,14 @@ pub(crate) struct Pin {
     #[arg(long)]
     split: SplitName,
     /// Per cent for each backend, 100 in all: vm=80,eks=20. Backends that are not named get 0
-    #[arg(long, value_parser = pin::weights)]
-    weights: Weights,
+    #[arg(long, value_parser = pin::weights, required_unless_present = "generation")]
+    weights: Option<Weights>,
     /// The route; without it the default one, which takes what no other matches
-    #[arg(long)]
+    #[arg(long, conflicts_with = "generation")]
     route: Option<RouteName>,
+    /// What all routes had here when the plan had this generation; `weir-agent pins --split SPLIT` lists what is kept
+    #[arg(long, value_name = "N", conflicts_with = "weights")]
+    generation: Option<u64>,
     /// Why, for those who find it pinned
     #[arg(long, value_parser = reason)]
     reason: String,
@@ -66,6 +69,9 @@ pub(crate) struct List {
     /// As JSON
     #[arg(long)]
     json: bool,
+    /// List what this split had here lately, the newest first: `pin --generation` goes back to one of them
+    #[arg(long)]
+    split: Option<SplitName>,
 }
 
 fn reason(text: &str) -> Result<String, String> {
@@ -247,11 +253,13 @@ impl Pin {
             at: Timestamp::now(),
         };
         let federation = plan.federation.clone();
-        let route = self.route.as_ref();
-        let pinned = held
-            .pins
-            .pin(plan, &held.memory, &self.split, route, &self.weights, by)?
-            .clone();
+        let (pins, memory, split) = (&mut held.pins, &held.memory, &self.split);
+        let pinned = match (self.generation, &self.weights) {
+            (Some(generation), _) => pins.pin_to(plan, memory, split, Generation(generation), by)?,
+            (None, Some(weights)) => pins.pin(plan, memory, split, self.route.as_ref(), weights, by)?,
+            (None, None) => bail!("say --weights or --generation"),
+        }
+        .clone();
         if let Some(why) = objection(&config, &held, &federation, &pinned).await? {
             bail!("not pinned, nothing changed: {why}");
         }
@@ -324,8 +332,11 @@ impl List {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let config = Config::load(&self.at.config)?;
         let store = Store::new(&config.data);
-        let (_, pins) = known(&store)?;
+        let (memory, pins) = known(&store)?;
         let mut out = io::stdout();
+        if let Some(split) = &self.split {
+            return listed(&memory, split, self.json);
+        }
         if self.json {
             let all: Vec<_> = pins
                 .in_force()
@@ -354,6 +365,28 @@ impl List {
         }
         Ok(())
     }
+}
+
+/// What a split had here lately.
+fn listed(memory: &Memory, split: &SplitName, json: bool) -> anyhow::Result<()> {
+    let mut out = io::stdout();
+    let past = memory.past.of(split);
+    if json {
+        let newest: Vec<_> = past.iter().rev().collect();
+        writeln!(out, "{}", serde_json::to_string_pretty(&newest)?)?;
+        return Ok(());
+    }
+    if past.is_empty() {
+        writeln!(out, "nothing is known here of what split {split} had")?;
+    }
+    for once in past.iter().rev() {
+        let age = status::age(Timestamp::now(), once.at);
+        writeln!(out, "generation {}, applied {age} ago", once.generation)?;
+        for (route, weights) in &once.weights {
+            writeln!(out, "  {route}: {}", pin::shares(weights))?;
+        }
+    }
+    Ok(())
 }
 
 /// The user who runs this, by the system's word and not by the environment's, but for who became root by sudo.

@@ -77,12 +77,16 @@ pub fn conclude(
                 memory.applied.insert(item.split.clone(), Arc::clone(item));
                 match memory.pins.of(&item.split) {
                     Some(pinned) => memory.pinned.insert(item.split.clone(), pinned.label.clone()),
-                    None => memory.pinned.remove(&item.split),
+                    None => {
+                        memory.past.note(item, at);
+                        memory.pinned.remove(&item.split)
+                    }
                 };
             }
         }
         memory.applied.retain(|split, _| plan.items.contains_key(split));
         memory.pinned.retain(|split, _| plan.items.contains_key(split));
+        memory.past.retain(|split| plan.items.contains_key(split));
         memory.fallen.retain(|split, _| {
             let item = plan.items.get(split);
             item.is_some_and(|item| !item.fallback.is_empty())

@@ -17,6 +17,7 @@ pub mod current;
 pub mod decide;
 pub mod fallback;
 mod outdated;
+pub mod past;
 pub mod pin;
 pub mod run;
 pub mod sealed;

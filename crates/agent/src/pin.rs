@@ -14,7 +14,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use weir_model::{BackendName, BasisPoints, DnsLabel, FederationName, RouteName, SplitName, ZoneName};
-use weir_planner::{Item, ItemRef, Pin, ZonePlan, item_digest};
+use weir_planner::{Generation, Item, ItemRef, Pin, ZonePlan, item_digest};
 use weir_render::{Object, PINNED};
 
 use crate::decide::SPLIT;
@@ -103,6 +103,18 @@ pub enum NotPinned {
         backend: BackendName,
         /// Those that there are.
         backends: String,
+    },
+    /// What was in force then is not known any more.
+    #[error(
+        "what split {split} had at generation {generation} is not kept here; kept are the generations {kept}"
+    )]
+    Generation {
+        /// The split.
+        split: SplitName,
+        /// The generation that was named.
+        generation: Generation,
+        /// Those that there are, with their weights.
+        kept: String,
     },
     /// The weights do not make a whole.
     #[error("{0}")]
@@ -212,6 +224,40 @@ impl Pinned {
     }
 }
 
+/// Sets the weights of one route of an item; what the route has then.
+fn set(item: &mut Item, route: &RouteName, weights: &Weights) -> Result<Weights, NotPinned> {
+    let split = &item.split;
+    whole(weights).map_err(NotPinned::Weights)?;
+    if let Some(backend) = weights
+        .keys()
+        .find(|backend| !item.destinations.contains_key(*backend))
+    {
+        return Err(NotPinned::Backend {
+            split: split.clone(),
+            backend: backend.clone(),
+            backends: list(item.destinations.keys()),
+        });
+    }
+    let names = list(item.routes.iter().map(|route| &route.name));
+    let Some(chosen) = item.routes.iter_mut().find(|is| is.name == *route) else {
+        return Err(NotPinned::Route {
+            split: split.clone(),
+            route: route.clone(),
+            routes: names,
+        });
+    };
+    // What was named before is named on, with 0: a reference that goes takes its cluster along where no anchor holds it.
+    for weight in chosen.weights.values_mut() {
+        *weight = BasisPoints::ZERO;
+    }
+    chosen
+        .weights
+        .extend(weights.iter().map(|(backend, weight)| (backend.clone(), *weight)));
+    let has = chosen.weights.clone();
+    item.retiring.retain(|backend| !weights.contains_key(backend));
+    Ok(has)
+}
+
 impl Pins {
     /// Whether there is nothing to keep.
     pub fn is_empty(&self) -> bool {
@@ -242,57 +288,91 @@ impl Pins {
         weights: &Weights,
         by: By,
     ) -> Result<&Pinned, NotPinned> {
-        let before = self.pins.get(split);
-        let base = before
-            .map(|before| &before.item)
-            .or_else(|| {
-                plan.items
-                    .get(split)
-                    .map(|item| memory.own(split).unwrap_or(item))
-            })
-            .ok_or_else(|| NotPinned::Split {
-                split: split.clone(),
-                held: list(plan.items.keys()),
-            })?;
-        whole(weights).map_err(NotPinned::Weights)?;
-        if let Some(backend) = weights
-            .keys()
-            .find(|backend| !base.destinations.contains_key(*backend))
-        {
-            return Err(NotPinned::Backend {
-                split: split.clone(),
-                backend: backend.clone(),
-                backends: list(base.destinations.keys()),
-            });
-        }
-        let mut item = Item::clone(base);
-        let names = list(item.routes.iter().map(|route| &route.name));
-        let chosen = match route {
-            Some(route) => item.routes.iter_mut().find(|is| is.name == *route),
-            None => item.routes.last_mut(),
+        let base = self.base(plan, memory, split)?;
+        let name = match route {
+            Some(route) => Some(route),
+            None => base.routes.last().map(|route| &route.name),
         };
-        let chosen = chosen.ok_or_else(|| NotPinned::Route {
+        let name = name.cloned().unwrap_or_else(|| RouteName::from(by.agent.clone()));
+        self.pin_routes(
+            plan,
+            memory,
+            split,
+            &BTreeMap::from([(name, weights.clone())]),
+            by,
+        )
+    }
+
+    /// Pins all routes to the weights that they had when the plan had a generation.
+    ///
+    /// # Errors
+    /// Why not: that is not kept, or what it named is not there any more.
+    pub fn pin_to(
+        &mut self,
+        plan: &ZonePlan,
+        memory: &Memory,
+        split: &SplitName,
+        generation: Generation,
+        by: By,
+    ) -> Result<&Pinned, NotPinned> {
+        self.base(plan, memory, split)?;
+        let once = memory.past.at(split, generation);
+        let once = once.ok_or_else(|| NotPinned::Generation {
             split: split.clone(),
-            route: route
-                .cloned()
-                .unwrap_or_else(|| RouteName::from(by.agent.clone())),
-            routes: names,
+            generation,
+            kept: memory.past.told(split),
         })?;
-        // What was named before is named on, with 0: a reference that goes takes its cluster along where no anchor holds it.
-        for weight in chosen.weights.values_mut() {
-            *weight = BasisPoints::ZERO;
+        // A backend that had nothing then need not be there now.
+        let some = |weights: &Weights| -> Weights {
+            let all = weights.iter().filter(|(_, weight)| weight.get() > 0);
+            all.map(|(name, weight)| (name.clone(), *weight)).collect()
+        };
+        let routes = once.weights.iter();
+        let wanted: BTreeMap<_, _> = routes
+            .map(|(name, weights)| (name.clone(), some(weights)))
+            .collect();
+        self.pin_routes(plan, memory, split, &wanted, by)
+    }
+
+    /// What a pin is made on top of.
+    fn base<'a>(
+        &'a self,
+        plan: &'a ZonePlan,
+        memory: &'a Memory,
+        split: &SplitName,
+    ) -> Result<&'a Arc<Item>, NotPinned> {
+        let planned = || {
+            let item = plan.items.get(split);
+            item.map(|item| memory.own(split).unwrap_or(item))
+        };
+        let before = self.pins.get(split).map(|before| &before.item);
+        before.or_else(planned).ok_or_else(|| NotPinned::Split {
+            split: split.clone(),
+            held: list(plan.items.keys()),
+        })
+    }
+
+    fn pin_routes(
+        &mut self,
+        plan: &ZonePlan,
+        memory: &Memory,
+        split: &SplitName,
+        wanted: &BTreeMap<RouteName, Weights>,
+        by: By,
+    ) -> Result<&Pinned, NotPinned> {
+        let base = self.base(plan, memory, split)?;
+        let before = self.pins.get(split);
+        let mut item = Item::clone(base);
+        let mut pinned = BTreeMap::new();
+        for (route, weights) in wanted {
+            pinned.insert(route.clone(), set(&mut item, route, weights)?);
         }
-        chosen
-            .weights
-            .extend(weights.iter().map(|(backend, weight)| (backend.clone(), *weight)));
-        let pinned = (chosen.name.clone(), chosen.weights.clone());
-        item.retiring.retain(|backend| !weights.contains_key(backend));
         item.digest = item_digest(&item);
         let of = before.map_or_else(|| base.reference(), |before| before.of.clone());
         let mut routes = before
             .map(|before| before.pin.weights.clone())
             .unwrap_or_default();
-        routes.extend([pinned]);
+        routes.extend(pinned);
         let made = Pinned {
             federation: plan.federation.clone(),
             item: Arc::new(item),

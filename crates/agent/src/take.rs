@@ -8,6 +8,7 @@ use weir_model::{FederationName, SplitName, ZoneName, sabotaged};
 use weir_planner::{Generation, Item, ZonePlan};
 
 use crate::fallback::Fallbacks;
+use crate::past::Past;
 use crate::pin::Pins;
 
 /// What outlives a restart, besides the plan itself.
@@ -28,6 +29,9 @@ pub struct Memory {
     /// Backends that are down, whose shares go elsewhere.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub fallen: BTreeMap<SplitName, Fallbacks>,
+    /// The weights that each split had here lately.
+    #[serde(default, skip_serializing_if = "Past::is_empty")]
+    pub past: Past,
 }
 
 impl Memory {

@@ -381,6 +381,47 @@ async fn what_makes_no_pin_changes_nothing() {
     agent.stop().await;
 }
 
+/// Back to what was in force at a generation, with coordinator and Git gone; what is not known any more is refused.
+#[tokio::test(start_paused = true)]
+async fn a_pin_goes_back_to_a_generation() {
+    let dir = tempfile::tempdir().unwrap();
+    let agent = settled(&dir).await;
+    for (generation, to) in [(4, "ams"), (7, "fra")] {
+        agent.offers.send(plan(generation, to)).await.unwrap();
+        agent.pass(Duration::from_secs(5)).await;
+    }
+    let store = Store::new(dir.path());
+    let to = |generation: u64| {
+        let (plan, memory) = (store.peek_plan().unwrap().unwrap(), store.peek_memory().unwrap());
+        let mut pins = known(&store, &memory.pins);
+        pins.pin_to(
+            &plan,
+            &memory,
+            &checkout(),
+            Generation(generation),
+            by("fra-1", 0),
+        )?;
+        store.keep_pins(&pins).unwrap();
+        Ok::<_, NotPinned>(())
+    };
+    let refused = to(0).unwrap_err().to_string();
+    assert!(
+        refused.ends_with("kept are the generations 7 (in-fra 100 %), 4 (in-ams 100 %), 1 (in-fra 100 %)"),
+        "{refused}"
+    );
+    // The plan of generation 6 had what came with 4.
+    to(6).unwrap();
+    agent.pass(Duration::from_secs(2)).await;
+    assert!(
+        agent.in_force().0.starts_with("in-ams 100"),
+        "{:?}",
+        agent.in_force()
+    );
+    let past = store.peek_memory().unwrap().past;
+    assert_eq!(past.of(&checkout()).len(), 3, "a pin is no past of the plan's");
+    agent.stop().await;
+}
+
 /// Cut short, changed, emptied, gone, or not to be read: what was pinned stays so, and everybody is told.
 #[tokio::test(start_paused = true)]
 async fn a_pin_outlives_its_file() {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use serde::Serialize;
+use weir_planner::Phase;
 use weir_wire::api::{RouteWeights, SplitStatus, Standing};
 
 use super::{DIES, PATIENCE, ms, rests, tallies};
@@ -84,7 +85,12 @@ fn drained(split: &SplitStatus) -> bool {
         let mut routes = of.values();
         routes.any(|route| route.get(DIES).is_some_and(|weight| weight.0.get() > 0))
     };
-    !split.zones.is_empty()
+    let rests = split
+        .transition
+        .as_ref()
+        .is_some_and(|of| of.phase == Phase::Drained);
+    rests
+        && !split.zones.is_empty()
         && split.zones.iter().all(|zone| {
             let runs = zone.weights.as_ref();
             zone.standing == Standing::Converged && !gets(&zone.told) && runs.is_some_and(|of| !gets(of))
