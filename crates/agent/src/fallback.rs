@@ -16,7 +16,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
-use weir_model::{BackendName, BasisPoints, SplitName};
+use weir_model::{BackendName, BasisPoints, SplitName, sabotaged};
 use weir_planner::{Generation, Item, ServiceFact, ZonePlan};
 use weir_render::Object;
 
@@ -175,7 +175,13 @@ fn next(
                 .map_or(LONGEST, |fallback| fallback.recover);
             let doubled = recover.saturating_mul(1 << falls.saturating_sub(1).min(20));
             let wait = doubled.min(LONGEST.max(recover));
-            stamp.duration_since(down.since) >= wait && watch.well(&item.split, backend, wait, now)
+            let wait = match sabotaged("come-back-at-once") {
+                true => SignedDuration::ZERO,
+                false => wait,
+            };
+            stamp.duration_since(down.since) >= wait
+                && watch.well(&item.split, backend, wait, now)
+                && !sabotaged("never-come-back")
         })
         .map(|(backend, _)| backend.clone())
         .collect();
@@ -262,8 +268,9 @@ fn refuge(
     let stands = |to: &weir_planner::Refuge| {
         let up = !fallen.down.contains_key(&to.backend)
             && item.destinations.contains_key(&to.backend)
-            && resolves(item, &to.backend, services);
-        let room = to.capacity.is_none_or(|capacity| {
+            && (resolves(item, &to.backend, services) || sabotaged("any-refuge"));
+        let room = sabotaged("any-capacity")
+            || to.capacity.is_none_or(|capacity| {
             before.routes.iter().all(|route| {
                 let of = |name| route.weights.get(name).map_or(0, |weight| weight.get());
                 of(backend) == 0 || of(backend) + of(&to.backend) <= capacity.get()

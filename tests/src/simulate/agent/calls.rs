@@ -35,6 +35,9 @@ impl World {
         if let Call::Apply(step) = call {
             return Answer::Applied(self.write(a, step));
         }
+        if let Call::Count(items) = call {
+            return Answer::Counts(self.count(a, items));
+        }
         let answer = self.zones[z].answer(call, &mut self.dice, now);
         if let Some(running) = &mut self.agents[a].running {
             running.failed |= match &answer {

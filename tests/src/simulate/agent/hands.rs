@@ -11,6 +11,7 @@ use weir_model::MeshName;
 use weir_planner::{Counts, Item, Proof};
 use weir_render::{Object, Step};
 
+use super::super::Ms;
 use super::super::zone::{Answer, Call, away};
 
 /// Where an activation's call and its answer lie.
@@ -18,6 +19,8 @@ use super::super::zone::{Answer, Call, away};
 pub(super) struct Desk {
     pub(super) call: Option<Call>,
     pub(super) answer: Option<Answer>,
+    /// When it is.
+    pub(super) now: Ms,
 }
 
 /// The driver of a simulated zone.
@@ -124,9 +127,9 @@ impl ZoneDriver for Hands {
 
     fn count<'a>(&'a self, items: &'a [Arc<Item>]) -> BoxFuture<'a, Vec<Option<Counts>>> {
         let take = |answer| match answer {
-            Answer::Counts(n) => Some(vec![None; n]),
+            Answer::Counts(of) => Some(of),
             _ => None,
         };
-        self.ask(Call::Count(items.len()), take, Vec::new())
+        self.ask(Call::Count(items.to_vec()), take, Vec::new())
     }
 }
