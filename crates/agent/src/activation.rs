@@ -57,7 +57,8 @@ pub async fn activate(
                     some => driver.sight(some).await,
                 };
                 anchors.note(&alone.into_iter().zip(sightings).collect::<Vec<_>>(), now);
-                watch.see(&items, &observed.services, now);
+                let stand = fallback::stands(plan, memory, &observed.services);
+                watch.see(&stand, &observed.services, now);
                 let at = (now, clock().1);
                 let seen = (observed.ours.as_slice(), observed.services.as_slice());
                 memory.fallen = fallback::look(plan, memory, seen, watch, at);

@@ -87,6 +87,19 @@ fn resolves(item: &Item, backend: &BackendName, services: &[ServiceFact]) -> boo
     weir_render::backends_ready(&alone, services).is_ok()
 }
 
+/// The items that are in force, or come into force now: of a split whose new item cannot be applied yet, the one before.
+pub fn stands(plan: &ZonePlan, memory: &Memory, services: &[ServiceFact]) -> Vec<Arc<Item>> {
+    let stands = |item: &Arc<Item>| {
+        let before = memory.applied.get(&item.split);
+        let before = before.filter(|before| before.digest != item.digest);
+        match before {
+            Some(before) if weir_render::backends_ready(item, services).is_err() => Arc::clone(before),
+            _ => Arc::clone(item),
+        }
+    };
+    plan.items.values().map(stands).collect()
+}
+
 /// What is decided of each split, if that changes: by what other agents' labels say, and by what is watched.
 pub fn look(
     plan: &ZonePlan,
@@ -96,12 +109,14 @@ pub fn look(
     (now, stamp): (Instant, Timestamp),
 ) -> BTreeMap<SplitName, Fallbacks> {
     let mut all = BTreeMap::new();
-    for item in plan.items.values() {
+    for item in &stands(plan, memory, services) {
         if item.fallback.is_empty() {
             continue;
         }
         let mut known = memory.fallen.get(&item.split).cloned();
-        if let Some(word) = word(item, ours, stamp)
+        let word = word(item, ours, stamp);
+        let live = word.as_ref().map(|word| word.away.clone()).unwrap_or_default();
+        if let Some(word) = word
             && known
                 .as_ref()
                 .is_none_or(|known| (known.at, known.shares()) < (word.at, word.away.clone()))
@@ -119,7 +134,7 @@ pub fn look(
             }
         }
         if memory.pins.of(&item.split).is_none()
-            && let Some(next) = next(item, known.as_ref(), services, watch, (now, stamp))
+            && let Some(next) = next(item, known.as_ref(), (&live, services), watch, (now, stamp))
         {
             known = Some(next);
         }
@@ -147,7 +162,7 @@ pub fn is_due(plan: &ZonePlan, memory: &Memory, watch: &Watch, now: Instant) -> 
 fn next(
     item: &Item,
     known: Option<&Fallbacks>,
-    services: &[ServiceFact],
+    (live, services): (&[(BackendName, BackendName)], &[ServiceFact]),
     watch: &Watch,
     (now, stamp): (Instant, Timestamp),
 ) -> Option<Fallbacks> {
@@ -229,7 +244,10 @@ fn next(
                 let after = after.map_or(LONGEST, |fallback| fallback.after);
                 let dead = watch.down(&item.split, &down.to, after, now).is_some()
                     || !resolves(item, &down.to, services);
-                if dead && watch.well(&item.split, &name, SignedDuration::ZERO, now) {
+                // What was decided and never written begins nothing any more (I3).
+                let never = !live.contains(&(name.clone(), down.to.clone()))
+                    && !resolves(item, &down.to, services);
+                if never || (dead && watch.well(&item.split, &name, SignedDuration::ZERO, now)) {
                     next.down.remove(&name);
                 }
             }
@@ -370,16 +388,16 @@ pub fn told(item: &Item, memory: &Memory) -> Option<weir_planner::Fallen> {
 }
 
 /// Another agent's newer word in the place of what was known. A fall counts whoever found it, or the one of two agents that
-/// sees no failures would bring the share back as if it had never been away.
+/// sees no failures would bring the share back as if it had never been away. How long ago that was is not taken from another
+/// host's clock: one that is behind would bring it back at once.
 fn adopted(known: Option<Fallbacks>, word: Word, stamp: Timestamp) -> Fallbacks {
     let (before, mut falls) = known.map_or_else(Default::default, |known| (known.down, known.falls));
-    let at = word.at.min(stamp);
     for name in before
         .keys()
         .filter(|name| !word.away.iter().any(|(away, _)| away == *name))
     {
         if let Some(falls) = falls.get_mut(name) {
-            falls.last = at;
+            falls.last = stamp;
         }
     }
     let mut down = BTreeMap::new();
@@ -388,15 +406,15 @@ fn adopted(known: Option<Fallbacks>, word: Word, stamp: Timestamp) -> Fallbacks 
             Some(is) if is.to == to => is.clone(),
             Some(is) => Down {
                 to,
-                moved: at,
+                moved: stamp,
                 ..is.clone()
             },
             None => {
-                fell(&mut falls, &name, at);
+                fell(&mut falls, &name, stamp);
                 Down {
                     to,
-                    since: at,
-                    moved: at,
+                    since: stamp,
+                    moved: stamp,
                     why: "another agent of this zone found nobody there".to_owned(),
                 }
             }

@@ -26,7 +26,9 @@ impl World {
         let place = self.agents[a].zone;
         for item in plan.items.values() {
             let half = item.digest.to_string()[..32].to_owned();
-            self.checks.delivered.insert((place, half, item.generation.0));
+            if self.checks.delivered.insert((place, half, item.generation.0)) {
+                self.note_trouble(place, of_split(item.split.as_str()));
+            }
         }
     }
 
@@ -103,10 +105,10 @@ impl World {
                         ZONES[z]
                     )
                 });
-                let others = self.zones[z]
-                    .store
-                    .values()
-                    .any(|other| other.ours.is_some() && other.meaning.whole);
+                // What is pinned carries no word: whoever pinned it alone may write it.
+                let others = self.zones[z].store.values().any(|other| {
+                    other.ours.is_some() && other.meaning.whole && other.meaning.pinned.is_none()
+                });
                 if others {
                     self.checks.removed.insert((z, key), (plan.0, now));
                 } else {

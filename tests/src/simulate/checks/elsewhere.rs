@@ -118,17 +118,6 @@ impl World {
         let name = self.agents[a].name.clone();
         let ways = ways(&item, &meaning.routes);
         let before = self.checks.away.get(&(z, key.clone())).cloned().unwrap_or_default();
-        // Several may lead there; what was is the likeliest, and then what is true.
-        let way = ways
-            .iter()
-            .find(|way| **way == before.0)
-            .or_else(|| {
-                let down = |way: &&Away| way.keys().all(|of| self.zones[z].was_down(split, *of, LATELY));
-                ways.iter().find(down)
-            })
-            .or(ways.first())
-            .cloned();
-        let Some(way) = way else { return };
         let Some((began, resolved)) = self.agents[a]
             .running
             .as_ref()
@@ -136,9 +125,23 @@ impl World {
         else {
             return;
         };
+        // Several may lead there: what was is the likeliest, and then what is sound.
+        let likely = |way: &&Away| {
+            let news = way.iter().filter(|(from, to)| before.0.get(from) != Some(to));
+            let badness = |(from, to): (&Place, &Place)| {
+                let down = self.zones[z].was_down(split, *from, LATELY);
+                let ready = resolved.contains(&(item.service.to_string(), *to, item.protocol));
+                1 + 10 * u32::from(!ready) + 100 * u32::from(!down)
+            };
+            news.map(badness).sum::<u32>()
+        };
+        let Some(way) = ways.iter().min_by_key(likely).cloned() else {
+            return;
+        };
         let service = item.service.to_string();
         for (from, to) in &way {
-            if before.0.get(from) == Some(to) {
+            // Who looked before the last change cannot know of it: Kuma has no compare-and-set.
+            if before.0.get(from) == Some(to) || before.1 >= began {
                 continue;
             }
             let (place, from_name, to_name) = (ZONES[z], ZONES[*from], ZONES[*to]);
@@ -172,7 +175,7 @@ impl World {
                     )
                 });
             }
-            if before.0.contains_key(from) || before.1 >= began {
+            if before.0.contains_key(from) {
                 continue;
             }
             let recover = item.fallback.iter().find_map(|(backend, fallback)| {
@@ -197,6 +200,10 @@ impl World {
                     )
                 });
             }
+        }
+        // What was undone by somebody who did not know of it may be done anew.
+        if before.1 >= began {
+            self.note_trouble(z, split);
         }
         if before.0 != way {
             self.checks.away.insert((z, key.clone()), (way, now));

@@ -36,6 +36,7 @@ impl World {
             let behind = zone.envoys.iter().find_map(|envoy| {
                 let runs = envoy.runs.get(key)?;
                 let old = runs.meaning.whole
+                    && runs.meaning.pinned.is_none()
                     && runs.meaning.generation < meaning.generation
                     && !envoy.disturbed.contains(key);
                 // A step that changed no share is taken by whoever has the shares: that is what is proven, and what counts.

@@ -114,13 +114,11 @@ impl World {
         let Some(label) = label else { return };
         self.checks.pinned_at.insert((z, key.clone()), now);
         // After its end it is put back for as long as what follows is held.
-        let lately = self
-            .checks
-            .ended
-            .contains_key(&(a, split, label.clone()));
+        let ended = self.checks.ended.get(&(a, split, label.clone())).copied();
         let again = before.is_some_and(|before| before.meaning.pinned.as_ref() == Some(&label))
             || self.agents[a].memory.pinned.values().any(|was| *was == label);
-        let sound = own.is_some_and(|note| note.label == label) || (lately && again);
+        let sound = own.is_some_and(|note| note.label == label)
+            || ended.is_some_and(|ended| again || ended >= began);
         self.checks.hold(Invariant::I1, now, sound, || {
             format!("agent {name} writes {} in {} as pinned by {label}, which nobody did there", key.1, ZONES[z])
         });
