@@ -121,7 +121,7 @@ pub fn look(
                 .as_ref()
                 .is_none_or(|known| (known.at, known.shares()) < (word.at, word.away.clone()))
         {
-            known = Some(adopted(known, word, stamp));
+            known = Some(adopted(item, known, word, stamp));
         }
         // What failed until the share was away everywhere, and what was known when it went, is no evidence any more when it
         // comes back.
@@ -226,6 +226,7 @@ fn next(
     let names: Vec<BackendName> = next.down.keys().cloned().collect();
     for name in names {
         let refuge = refuge(item, &next, &name, services, watch, (now, stamp));
+        let full = overflows(item, &next, &name);
         let Some(down) = next.down.get_mut(&name) else {
             continue;
         };
@@ -238,7 +239,8 @@ fn next(
                 next.down.remove(&name);
                 next.falls.remove(&name);
             }
-            // Who went there before stays there, unless he is down himself and the one that fell is not.
+            // Who went there before stays there, unless he is down himself or has not the room for what a commit gives by now,
+            // and the one that fell is not.
             None => {
                 let after = item.fallback.get(&name);
                 let after = after.map_or(LONGEST, |fallback| fallback.after);
@@ -247,7 +249,7 @@ fn next(
                 // What was decided and never written begins nothing any more (I3).
                 let never = !live.contains(&(name.clone(), down.to.clone()))
                     && !resolves(item, &down.to, services);
-                if never || (dead && watch.well(&item.split, &name, SignedDuration::ZERO, now)) {
+                if never || ((dead || full) && watch.well(&item.split, &name, SignedDuration::ZERO, now)) {
                     next.down.remove(&name);
                 }
             }
@@ -287,14 +289,7 @@ fn refuge(
         let up = !fallen.down.contains_key(&to.backend)
             && item.destinations.contains_key(&to.backend)
             && (resolves(item, &to.backend, services) || sabotaged("any-refuge"));
-        let room = sabotaged("any-capacity")
-            || to.capacity.is_none_or(|capacity| {
-            before.routes.iter().all(|route| {
-                let of = |name| route.weights.get(name).map_or(0, |weight| weight.get());
-                of(backend) == 0 || of(backend) + of(&to.backend) <= capacity.get()
-            })
-        });
-        up && room
+        up && has_room(&before, backend, to)
     };
     let answers = |to: &weir_planner::Refuge, for_so_long| {
         watch.down(&item.split, &to.backend, for_so_long, now).is_none()
@@ -312,26 +307,54 @@ fn refuge(
     stays.or_else(first).map(|to| to.backend.clone())
 }
 
+/// Whether a backend has room for another one's share, whatever else it has in this item.
+fn has_room(item: &Item, backend: &BackendName, to: &weir_planner::Refuge) -> bool {
+    let of = |route: &weir_planner::ItemRoute, name| route.weights.get(name).map_or(0, |weight| weight.get());
+    sabotaged("any-capacity")
+        || to.capacity.is_none_or(|capacity| {
+            item.routes.iter().all(|route| {
+                of(route, backend) == 0 || of(route, backend) + of(route, &to.backend) <= capacity.get()
+            })
+        })
+}
+
+/// Where a backend's share ends. Who took it over may have gone down since: then it is where his goes.
+fn end(item: &Item, fallen: &Fallbacks, from: &BackendName) -> BackendName {
+    let mut at = from.clone();
+    for _ in 0..=fallen.down.len() {
+        match fallen.down.get(&at) {
+            Some(down) if takes_by_table(item, &at, &down.to) => at = down.to.clone(),
+            _ => break,
+        }
+    }
+    at
+}
+
+/// Whether who has a backend's share in the end has more than it can take.
+fn overflows(item: &Item, fallen: &Fallbacks, backend: &BackendName) -> bool {
+    let end = end(item, fallen, backend);
+    let mut refuges = item.fallback.values().flat_map(|fallback| &fallback.to);
+    let most = refuges.find(|to| to.backend == end).and_then(|to| to.capacity);
+    let (Some(most), true) = (most, end != *backend) else {
+        return false;
+    };
+    let over = over(item, fallen);
+    let mut routes = item.routes.iter().zip(&over.routes);
+    routes.any(|(was, is)| {
+        let of = |route: &weir_planner::ItemRoute, name| route.weights.get(name).copied().unwrap_or_default();
+        of(was, backend) > BasisPoints::ZERO && of(is, &end) > most
+    })
+}
+
 /// The item with shares elsewhere. Its digest and its generation stay.
 pub fn over(item: &Item, fallen: &Fallbacks) -> Item {
     let mut item = item.clone();
-    // Who took a share over may have gone down since: then it is where his goes.
-    let end = |from: &BackendName, item: &Item| {
-        let mut at = from.clone();
-        for _ in 0..=fallen.down.len() {
-            match fallen.down.get(&at) {
-                Some(down) if takes_by_table(item, &at, &down.to) => at = down.to.clone(),
-                _ => break,
-            }
-        }
-        at
-    };
     for at in 0..item.routes.len() {
         let away: Vec<(BackendName, BackendName, BasisPoints)> = item.routes[at]
             .weights
             .iter()
             .filter(|(_, weight)| **weight > BasisPoints::ZERO)
-            .map(|(name, weight)| (name.clone(), end(name, &item), *weight))
+            .map(|(name, weight)| (name.clone(), end(&item, fallen, name), *weight))
             .filter(|(name, to, _)| name != to && item.destinations.contains_key(to))
             .collect();
         let weights = &mut item.routes[at].weights;
@@ -390,7 +413,8 @@ pub fn told(item: &Item, memory: &Memory) -> Option<weir_planner::Fallen> {
 /// Another agent's newer word in the place of what was known. A fall counts whoever found it, or the one of two agents that
 /// sees no failures would bring the share back as if it had never been away. How long ago that was is not taken from another
 /// host's clock: one that is behind would bring it back at once.
-fn adopted(known: Option<Fallbacks>, word: Word, stamp: Timestamp) -> Fallbacks {
+fn adopted(item: &Item, known: Option<Fallbacks>, word: Word, stamp: Timestamp) -> Fallbacks {
+    let same = known.as_ref().is_some_and(|known| known.shares() == word.away);
     let (before, mut falls) = known.map_or_else(Default::default, |known| (known.down, known.falls));
     for name in before
         .keys()
@@ -403,7 +427,18 @@ fn adopted(known: Option<Fallbacks>, word: Word, stamp: Timestamp) -> Fallbacks 
     let mut down = BTreeMap::new();
     for (name, to) in word.away {
         let is = match before.get(&name) {
-            Some(is) if is.to == to => is.clone(),
+            // It may have come back and gone again while this agent did not look: it has to be well for as long as if it had
+            // gone just now. The same word again, of two agents that found the same, comes sooner than it could come back.
+            Some(is) if is.to == to => {
+                let recover = item.fallback.get(&name).map_or(LONGEST, |fallback| fallback.recover);
+                if same && stamp.duration_since(is.since) >= recover {
+                    fell(&mut falls, &name, stamp);
+                }
+                Down {
+                    since: stamp,
+                    ..is.clone()
+                }
+            }
             Some(is) => Down {
                 to,
                 moved: stamp,

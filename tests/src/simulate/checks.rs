@@ -194,6 +194,9 @@ pub(crate) struct Checks {
     pinned_at: BTreeMap<(Place, Key), Ms>,
     /// Whose shares are elsewhere by the policies that agents wrote, and since when it is so.
     away: BTreeMap<(Place, Key), (Away, Ms)>,
+    /// Pins that people made, and shares that went elsewhere.
+    pub(crate) pinned: u64,
+    pub(crate) fallen: u64,
     /// By zone, split and backend.
     gone: BTreeMap<(Place, usize, Place), Gone>,
 }

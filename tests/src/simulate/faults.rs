@@ -421,6 +421,7 @@ impl World {
     /// From now on nothing goes wrong any more, and nobody changes anything.
     pub(crate) fn all_faults_end(&mut self) {
         self.quiet = true;
+        self.quiet_since = Some(self.now);
         self.tell(|| "all faults are over".to_owned());
         for a in 0..self.agents.len() {
             self.links[a].slow = 0;

@@ -81,6 +81,10 @@ pub struct Life {
     pub plans: u64,
     /// Objects that agents wrote or removed.
     pub writes: u64,
+    /// Pins that people made.
+    pub pins: u64,
+    /// Shares that went elsewhere.
+    pub falls: u64,
     /// What did not hold, first.
     pub violation: Option<Violation>,
     /// What happened, as sentences; empty unless asked for.
@@ -109,6 +113,10 @@ pub struct Report {
     pub plans: u64,
     /// Writes and removals.
     pub writes: u64,
+    /// Pins that people made.
+    pub pins: u64,
+    /// Shares that went elsewhere.
+    pub falls: u64,
     /// For each invariant that did not hold, the first seed.
     pub caught: BTreeMap<String, u64>,
 }
@@ -121,6 +129,8 @@ impl Report {
         self.activations += life.activations;
         self.plans += life.plans;
         self.writes += life.writes;
+        self.pins += life.pins;
+        self.falls += life.falls;
         for (invariant, count) in Invariant::ALL.iter().zip(life.checks) {
             *self.checks.entry(invariant.to_string()).or_default() += count;
         }
@@ -140,6 +150,8 @@ impl Report {
         self.activations += other.activations;
         self.plans += other.plans;
         self.writes += other.writes;
+        self.pins += other.pins;
+        self.falls += other.falls;
         for (invariant, count) in other.checks {
             *self.checks.entry(invariant).or_default() += count;
         }

@@ -121,6 +121,8 @@ pub(crate) struct World {
     pub(crate) story: Story,
     /// Faults are over.
     pub(crate) quiet: bool,
+    /// Since when.
+    pub(crate) quiet_since: Option<Ms>,
     /// How often something goes wrong, as a mean time.
     pub(crate) harm: Ms,
     events: u64,
@@ -171,6 +173,7 @@ impl World {
             checks: Checks::default(),
             story: Story::new(tell),
             quiet: false,
+            quiet_since: None,
             harm,
             events: 0,
             activations: 0,
@@ -264,6 +267,8 @@ impl World {
             activations: self.activations,
             plans: self.plans,
             writes: self.writes,
+            pins: self.checks.pinned,
+            falls: self.checks.fallen,
             violation,
             story: self.story.lines(),
         }

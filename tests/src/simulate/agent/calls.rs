@@ -76,6 +76,7 @@ impl World {
         let timeout = || crate::simulate::zone::away("PUT", "timeout", weir_drivers::Fault::Away);
         if fails(self) {
             self.failed_call(a);
+            self.note_refused(z, step);
             return Err(timeout());
         }
         let (kind, _, name) = step.object();
@@ -105,6 +106,7 @@ impl World {
         self.envoys_look(z);
         if fails(self) {
             self.failed_call(a);
+            self.note_refused(z, step);
             return Err(timeout());
         }
         Ok(Outcome::Done { at: stamp(now) })

@@ -98,6 +98,11 @@ impl World {
         self.checks.gone.retain(|(of, what, _), _| (*of, *what) != (z, split));
     }
 
+    /// A write failed: what an agent decided and nobody was told stands against what others write.
+    pub(crate) fn note_refused(&mut self, z: Place, step: &weir_render::Step) {
+        self.note_trouble(z, of_split(step.object().2.strip_prefix("weir-").unwrap_or_default()));
+    }
+
     /// An agent starts, and knows of what was before what its disk and the policies tell.
     pub(crate) fn note_start(&mut self, a: usize) {
         let z = self.agents[a].zone;
@@ -182,6 +187,7 @@ impl World {
                 (place_of(&item, backend) == Some(*from)).then_some(fallback.recover)
             });
             let recover = recover.map_or(0, |is| u64::try_from(is.as_millis()).unwrap_or_default());
+            self.checks.fallen += 1;
             let slot = self.checks.gone.entry((z, split, *from)).or_insert(Gone { last: now, times: 0 });
             let (last, times) = (slot.last, slot.times);
             *slot = Gone {

@@ -32,6 +32,7 @@ impl World {
             since: now,
         };
         self.checks.pins.insert((a, split), note);
+        self.checks.pinned += 1;
         self.note_trouble(z, split);
     }
 
@@ -185,7 +186,8 @@ impl World {
             });
             let alone = self.zones[z].agents == 1 && note.item.destinations.len() == self.zones.len();
             let stranger = self.checks.strangers.contains_key(&(z, key.clone()));
-            if note.since + 60_000 > now || !self.quiet || stranger || (other && !alone) {
+            if self.quiet_since.is_none_or(|since| since.max(note.since) + 59_000 > now)
+                || stranger || (other && !alone) {
                 continue;
             }
             if self.agents[a].plan.is_none() || self.checks.history_lost {
