@@ -138,6 +138,10 @@ impl Story {
                 zone.seen == zone.of && zone.of > 0,
                 "{what}: not all proxies were looked at: {zone:?}"
             );
+            ensure!(
+                zone.open.is_some(),
+                "{what}: nothing is told of what is open: {zone:?}"
+            );
         }
         let record = self.play.viewer.commit(&commit).await?;
         let record = record.with_context(|| format!("{what} is not in the list of commits"))?;

@@ -105,7 +105,9 @@ pub async fn activate(
     let introduced = |item: &&Arc<Item>| decision.introduced.contains(&item.split);
     let in_force = items.iter().filter(|item| !introduced(item));
     let in_force: Vec<_> = in_force.map(|item| fallback::driven(item, &memory)).collect();
-    let mut proven = driver.prove(&in_force).await.into_iter();
+    // At one time: whoever is slow to tell what he counts keeps nobody waiting for a proof, nor the other way about.
+    let (proven, counts) = futures::future::join(driver.prove(&in_force), driver.count(&items)).await;
+    let mut proven = proven.into_iter();
     let proofs = items
         .iter()
         .map_while(|item| match introduced(&item) {
@@ -113,7 +115,6 @@ pub async fn activate(
             false => proven.next(),
         })
         .collect();
-    let counts = driver.count(&items).await;
     watch.count(&items, &counts, clock().0);
     let happened = Happened {
         observed,

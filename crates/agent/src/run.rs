@@ -7,13 +7,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use weir_drivers::ZoneDriver;
 use weir_model::{FederationName, ZoneName};
-use weir_planner::ZonePlan;
+use weir_planner::{Counts, Item, ZonePlan};
 use weir_render::Options;
 
 use crate::activation::{Noticed, activate, now};
@@ -57,6 +58,17 @@ pub struct Loop {
     pub now: mpsc::Receiver<()>,
     /// Who wants to know.
     pub tell: watch::Sender<Arc<Current>>,
+}
+
+/// Counters on their way, with the items that they are for.
+type Counting = BoxFuture<'static, (Vec<Arc<Item>>, Vec<Option<Counts>>)>;
+
+/// Ends when they are there; never, if none are on their way.
+async fn counted(counting: &mut Option<Counting>) -> (Vec<Arc<Item>>, Vec<Option<Counts>>) {
+    match counting {
+        Some(counting) => counting.await,
+        None => std::future::pending().await,
+    }
 }
 
 struct State {
@@ -118,6 +130,8 @@ impl Loop {
             let began = Instant::now();
             let watches = self.watches(&state);
             let mut watch_at = began + self.driver.watch_every();
+            // Beside everything else: proxies that do not answer hold up no plan. Dropped, it has counted nothing.
+            let mut counting: Option<Counting> = None;
             let next_look = |state: &State| match state.away {
                 Some(since) if since.elapsed() < LONG => AWAY,
                 _ => SOON,
@@ -144,9 +158,13 @@ impl Loop {
                     },
                     () = tokio::time::sleep_until(due), if state.away.is_none() => break,
                     () = self.driver.changed(), if state.away.is_none() => break,
-                    () = tokio::time::sleep_until(watch_at), if watches => {
-                        if self.watch(&mut state).await { break }
+                    () = tokio::time::sleep_until(watch_at), if watches && counting.is_none() => {
+                        counting = self.counting(&state);
+                    }
+                    (items, counts) = counted(&mut counting), if counting.is_some() => {
+                        counting = None;
                         watch_at = Instant::now() + self.driver.watch_every();
+                        if self.watch(&mut state, &items, &counts) { break }
                     }
                     () = tokio::time::sleep_until(look_at) => {
                         // Somebody at the host waits for it, and no signal tells.
@@ -191,16 +209,25 @@ impl Loop {
         plan.is_some_and(|plan| plan.items.values().any(|item| !item.fallback.is_empty()))
     }
 
-    /// Reads counters; true if a backend went down and its share has to go elsewhere.
-    async fn watch(&self, state: &mut State) -> bool {
+    /// Begins to read counters.
+    fn counting(&self, state: &State) -> Option<Counting> {
+        let plan = state.plan.as_ref()?;
+        let items = decide::items(&state.memory.pins.over(plan));
+        let driver = Arc::clone(&self.driver);
+        Some(Box::pin(async move {
+            let counts = driver.count(&items).await;
+            (items, counts)
+        }))
+    }
+
+    /// Takes counters that were read; true if a backend went down and its share has to go elsewhere.
+    fn watch(&self, state: &mut State, items: &[Arc<Item>], counts: &[Option<Counts>]) -> bool {
         let Some(plan) = state.plan.clone() else {
             return false;
         };
-        let items = decide::items(&state.memory.pins.over(&plan));
-        let counts = self.driver.count(&items).await;
         let now = Instant::now();
         let watch = &mut state.noticed.watch;
-        watch.count(&items, &counts, now);
+        watch.count(items, counts, now);
         // Where nobody can take the share, each activation finds so anew.
         let lately = state.fell.is_some_and(|fell| now.duration_since(fell) < SOON);
         if lately || state.away.is_some() || !fallback::is_due(&plan, &state.memory, watch, now) {

@@ -173,6 +173,7 @@ impl Agent {
             requests: self.sent.clone(),
             failed: self.down.clone(),
             down: self.down.clone(),
+            open: None,
             scope: CountScope::Host,
         };
         let now = self.at().0;
@@ -285,6 +286,31 @@ fn a_share_goes_to_its_fallback_and_comes_back() {
     assert!(agent.now - away >= Duration::from_secs(59), "`recover` is 60 s");
     assert!(agent.label().starts_with("up."));
     assert_eq!(told(agent.item(), &agent.memory), None);
+}
+
+#[test]
+fn who_counts_nothing_is_told_so() {
+    let mut agent = Agent::new(plan(&[("vm", None)], 60));
+    agent.activate();
+    let items: Vec<_> = agent.plan.items.values().cloned().collect();
+    for _ in 0..31 {
+        agent.watch.count(&items, &[None], agent.at().0);
+        agent.now += Duration::from_secs(1);
+    }
+    let alarms = agent.alarms();
+    assert!(
+        alarms.len() == 1 && alarms[0].contains("for 31 s no requests of its callers were counted here"),
+        "{alarms:?}"
+    );
+    agent.quarter(100, &[]);
+    assert_eq!(agent.alarms(), Vec::<String>::new());
+    // What was counted once and comes no more is as little worth.
+    agent.now += Duration::from_secs(31);
+    assert_eq!(agent.alarms().len(), 1);
+    let mut without = Agent::new(plan(&[], 60));
+    without.now += Duration::from_secs(31);
+    without.watch.count(&items, &[None], without.at().0);
+    assert_eq!(without.alarms(), Vec::<String>::new());
 }
 
 #[test]

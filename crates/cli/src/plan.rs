@@ -2,7 +2,8 @@
 //!
 //! Two revisions of a Git repository are read as the coordinator reads them, planned one after the other, and rendered to
 //! the objects that each zone's agents would write. Nothing is asked of anybody, so what only the federation knows is
-//! left out: generations, and what a zone runs at the moment.
+//! left out: generations, and what a zone runs at the moment. With `--live` the coordinator is asked for one thing, what
+//! callers have open now.
 
 mod objects;
 mod report;
@@ -14,6 +15,9 @@ use jiff::Timestamp;
 use weir_model::{Declaration, Diagnostic, SourceCommit, SourceFile, Style, parse, render_diagnostics};
 use weir_planner::{DRAIN, Generation, Inputs, Plan, Planned, Refusal, explain, plan};
 
+use weir_wire::api::SplitList;
+
+use crate::connection::Connection;
 use crate::output::{Exit, Output};
 use revision::{Repository, Revision};
 
@@ -40,6 +44,12 @@ pub struct Args {
     /// End with 3 if there are changes.
     #[arg(long)]
     detailed_exitcode: bool,
+    /// Ask the coordinator how much callers have open now where the change closes connections.
+    #[arg(long)]
+    live: bool,
+    /// Where to ask.
+    #[command(flatten)]
+    connection: Connection,
 }
 
 /// One side of the comparison, read.
@@ -99,17 +109,29 @@ pub fn run(args: &Args, output: &Output) -> Exit {
                 (&after, &to.declaration),
             );
             let changes = !explanation.diff.is_empty();
-            let report = report::Report::new(&from, &to, explanation, objects);
-            if output.json {
-                output.print_json(&report);
-            } else {
-                output.print(report.text());
+            let mut report = report::Report::new(&from, &to, explanation, objects);
+            let mut tell = |list: Option<&SplitList>| {
+                if let Some(list) = list {
+                    report.live(list);
+                }
+                if output.json {
+                    output.print_json(&report);
+                } else {
+                    output.print(report.text());
+                }
+                if changes && args.detailed_exitcode {
+                    Exit::Differs
+                } else {
+                    Exit::Fine
+                }
+            };
+            if !args.live {
+                return tell(None);
             }
-            if changes && args.detailed_exitcode {
-                Exit::Differs
-            } else {
-                Exit::Fine
-            }
+            args.connection.run(output, async |client| {
+                let list: SplitList = client.get("v1/splits").await?.read()?;
+                Ok(tell(Some(&list)))
+            })
         }
     }
 }

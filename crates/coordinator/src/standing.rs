@@ -146,6 +146,7 @@ pub fn split_in_zone(sight: Sight<'_>, zone: &ZoneName, item: &Item) -> SplitInZ
         counted: BTreeMap::new(),
         failed: BTreeMap::new(),
         counted_since: None,
+        open: None,
         second_writers: Vec::new(),
         notes: Vec::new(),
         heard_at: agents
@@ -213,6 +214,10 @@ pub fn split_in_zone(sight: Sight<'_>, zone: &ZoneName, item: &Item) -> SplitInZ
             }
         }
         since = Some(since.map_or(counts.since, |s| s.min(counts.since)));
+        shown.open = match (shown.open, counts.open) {
+            (Some(sum), Some(open)) => Some(sum.saturating_add(open)),
+            (sum, open) => sum.or(open),
+        };
     }
     shown.counted_since = since.map(|at| at.to_string());
     let mut writers: Vec<String> = facts

@@ -377,7 +377,10 @@ impl KumaKubernetes {
             return self.witness.count(items).await;
         };
         let (readings, uncounted) = match self.witness.callers(items).await {
-            Some(callers) => scraper.read(&callers).await,
+            Some(callers) => {
+                let callers = callers.into_iter().map(|caller| (caller.name, caller.address));
+                scraper.read(&callers.collect::<Vec<_>>()).await
+            }
             None => {
                 let why = "nothing is counted: which proxies are callers is not known without Kuma's control plane \
                            (kuma.api)";

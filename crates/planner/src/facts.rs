@@ -102,6 +102,10 @@ pub struct Counts {
     /// Of those, the ones that say that the backend is down: answered 503, or no connection.
     #[serde(default)]
     pub down: BTreeMap<BackendName, u64>,
+    /// What was open when it was read: requests under way, for tcp connections. A change of the policy replaces the listener,
+    /// and what is still open on the old one when it has drained is closed (`kuma.md` R9). None where nobody tells.
+    #[serde(default)]
+    pub open: Option<u64>,
     /// Whose callers' requests these are.
     pub scope: CountScope,
 }

@@ -347,6 +347,7 @@ mod tests {
             generation: 2,
             evidence: Evidence::Live,
             proven_at: proof.map(str::to_owned),
+            open: None,
             seen: 1,
             of: 1,
             told: weights.clone(),

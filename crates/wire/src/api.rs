@@ -244,6 +244,10 @@ pub struct SplitInZone {
     pub failed: BTreeMap<String, u64>,
     /// When counting began.
     pub counted_since: Option<String>,
+    /// What the zone's callers had open when it was last read: requests under way, for tcp connections. What of that is still
+    /// open 30 s after a step of this zone is closed by it. None where nobody counts.
+    #[serde(default)]
+    pub open: Option<u64>,
     /// Other people's policies on the same service, each in words.
     pub second_writers: Vec<String>,
     /// What holds nothing up and should be known all the same, each in words with what to do.

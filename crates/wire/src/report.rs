@@ -345,6 +345,7 @@ impl From<&Counts> for v1::Counts {
             at: Some(time_out(counts.at)),
             backends: counted.collect(),
             whole_zone: counts.scope == CountScope::Zone,
+            open: counts.open,
         }
     }
 }
@@ -359,6 +360,7 @@ impl TryFrom<&v1::Counts> for Counts {
             requests: BTreeMap::new(),
             failed: BTreeMap::new(),
             down: BTreeMap::new(),
+            open: from.open,
             scope: if from.whole_zone {
                 CountScope::Zone
             } else {

@@ -251,23 +251,26 @@ fn pin() -> impl Strategy<Value = Pin> {
 fn counts() -> impl Strategy<Value = Counts> {
     let backends = btree_map(named::<BackendName>(), any::<(u64, u64, u64)>(), 0..4);
     let scope = select(vec![CountScope::Host, CountScope::Zone]);
-    (time(), time(), backends, scope).prop_map(|(since, at, backends, scope)| Counts {
-        scope,
-        since,
-        at,
-        requests: backends
-            .iter()
-            .map(|(b, (requests, _, _))| (b.clone(), *requests))
-            .collect(),
-        failed: backends
-            .iter()
-            .map(|(b, (_, failed, _))| (b.clone(), *failed))
-            .collect(),
-        down: backends
-            .iter()
-            .map(|(b, (_, _, down))| (b.clone(), *down))
-            .collect(),
-    })
+    (time(), time(), backends, scope, option::of(any::<u64>())).prop_map(
+        |(since, at, backends, scope, open)| Counts {
+            scope,
+            open,
+            since,
+            at,
+            requests: backends
+                .iter()
+                .map(|(b, (requests, _, _))| (b.clone(), *requests))
+                .collect(),
+            failed: backends
+                .iter()
+                .map(|(b, (_, failed, _))| (b.clone(), *failed))
+                .collect(),
+            down: backends
+                .iter()
+                .map(|(b, (_, _, down))| (b.clone(), *down))
+                .collect(),
+        },
+    )
 }
 
 fn report() -> impl Strategy<Value = AgentReport> {

@@ -23,6 +23,8 @@ const LOUD: SignedDuration = SignedDuration::from_secs(5);
 #[derive(Debug, Clone, Default)]
 pub struct Watch {
     splits: BTreeMap<SplitName, BTreeMap<BackendName, Seen>>,
+    /// When counters of a split's callers last came, by the clock that they are stamped with and by ours.
+    heard: BTreeMap<SplitName, (Option<Timestamp>, Instant)>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -58,7 +60,14 @@ impl Watch {
     pub fn count(&mut self, items: &[Arc<Item>], counts: &[Option<Counts>], now: Instant) {
         self.splits
             .retain(|split, _| items.iter().any(|item| item.split == *split));
+        self.heard
+            .retain(|split, _| items.iter().any(|item| item.split == *split));
         for (item, counts) in items.iter().zip(counts) {
+            let at = counts.as_ref().map(|counts| counts.at);
+            let heard = self.heard.entry(item.split.clone()).or_insert((at, now));
+            if heard.0 != at {
+                *heard = (at, now);
+            }
             let Some(counts) = counts else { continue };
             let seen = self.splits.entry(item.split.clone()).or_default();
             seen.retain(|backend, _| item.destinations.contains_key(backend));
@@ -156,6 +165,18 @@ impl Watch {
     pub fn alarms(&self, plan: &ZonePlan, memory: &Memory, now: Instant) -> Vec<String> {
         let mut alarms = Vec::new();
         for item in plan.items.values() {
+            if !item.fallback.is_empty()
+                && let Some((_, heard)) = self.heard.get(&item.split)
+                && now.duration_since(*heard) >= FORGOTTEN
+            {
+                alarms.push(format!(
+                    "split {} declares a fallback, and for {} s no requests of its callers were counted here: only a \
+                     MeshService that is Unavailable moves a share. Tell the agent where to count: kuma.envoyAdmin, or \
+                     kuma.kubernetes.metrics in a cluster",
+                    item.split,
+                    now.duration_since(*heard).as_secs()
+                ));
+            }
             let driven = super::driven(item, memory);
             for backend in driven.weighted() {
                 let is_away = memory

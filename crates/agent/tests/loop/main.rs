@@ -20,7 +20,7 @@ use weir_model::SplitName;
 use weir_planner::{Coverage, Evidence, Generation, Item, ItemState, Proof, SecondWriter, Verdict, ZonePlan};
 use weir_render::Held;
 
-use crate::zone::{Running, away, fake, plan};
+use crate::zone::{Running, away, fake, plan, with_fallback};
 
 #[tokio::test(start_paused = true)]
 async fn a_plan_is_on_disk_before_it_is_acted_upon_and_outlives_the_agent() {
@@ -150,6 +150,22 @@ async fn a_settled_zone_is_looked_at_every_five_seconds_and_at_once_on_sighup() 
     agent.now.send(()).await.unwrap();
     agent.pass(Duration::from_millis(1)).await;
     assert_eq!(agent.fake.lock().unwrap().observed.len(), 1);
+    agent.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_that_tell_nothing_hold_up_no_plan() {
+    let (dir, fake) = (tempfile::tempdir().unwrap(), fake());
+    let agent = Running::start(&dir, &fake);
+    agent.offers.send(with_fallback(plan(1, "fra"))).await.unwrap();
+    agent.pass(Duration::from_secs(2)).await;
+    assert_eq!(agent.puts(), [1]);
+    fake.lock().unwrap().slow = Duration::from_secs(60);
+    // Counters are asked for four times a second: by now somebody waits for them.
+    agent.pass(Duration::from_millis(500)).await;
+    agent.offers.send(with_fallback(plan(2, "ams"))).await.unwrap();
+    agent.pass(Duration::from_millis(200)).await;
+    assert_eq!(agent.puts(), [1, 2]);
     agent.stop().await;
 }
 

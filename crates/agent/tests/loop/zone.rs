@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -22,8 +22,8 @@ use weir_model::{
     ServiceName, SplitName, ZoneName,
 };
 use weir_planner::{
-    Counts, Coverage, Destination, Digest, Evidence, Generation, Item, ItemRoute, PlanId, Proof, ServiceFact,
-    ServiceState, Verdict, ZonePlan, anchor, item_digest,
+    Counts, Coverage, Destination, Digest, Evidence, Fallback, Generation, Item, ItemRoute, PlanId, Proof,
+    Refuge, ServiceFact, ServiceState, Verdict, ZonePlan, anchor, item_digest,
 };
 use weir_render::{Held, Object, Options, Step};
 
@@ -88,6 +88,26 @@ pub(crate) fn plan(generation: u64, to: &str) -> ZonePlan {
     }
 }
 
+/// The same, with a fallback declared for where the requests go.
+pub(crate) fn with_fallback(mut plan: ZonePlan) -> ZonePlan {
+    for item in plan.items.values_mut() {
+        let item = Arc::make_mut(item);
+        let [to, other] = ["in-fra", "in-ams"].map(|name| BackendName::new(name).unwrap());
+        let refuge = Refuge {
+            backend: other,
+            capacity: None,
+        };
+        let fallback = Fallback {
+            to: vec![refuge],
+            after: SignedDuration::from_secs(1),
+            recover: SignedDuration::from_secs(60),
+        };
+        item.fallback = [(to, fallback)].into();
+        item.digest = item_digest(item);
+    }
+    plan
+}
+
 #[derive(Default)]
 pub(crate) struct Fake {
     pub(crate) store: Vec<Object>,
@@ -104,6 +124,8 @@ pub(crate) struct Fake {
     pub(crate) observed: Vec<Instant>,
     /// Nothing can be removed.
     pub(crate) keeps: bool,
+    /// How long its callers take to tell what they counted.
+    pub(crate) slow: Duration,
 }
 
 fn generation_of(object: &Object) -> Generation {
@@ -228,7 +250,12 @@ impl ZoneDriver for Driver {
 
     fn count<'a>(&'a self, items: &'a [Arc<Item>]) -> BoxFuture<'a, Vec<Option<Counts>>> {
         let none = vec![None; items.len()];
-        async { none }.boxed()
+        let slow = self.0.lock().unwrap().slow;
+        async move {
+            tokio::time::sleep(slow).await;
+            none
+        }
+        .boxed()
     }
 }
 

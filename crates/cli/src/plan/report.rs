@@ -1,5 +1,6 @@
 //! What `weir plan` says: to people, in colour and 80 columns; to programs, as JSON whose fields are only ever added.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use serde::Serialize;
@@ -7,6 +8,7 @@ use serde_json::{Value, json};
 use weir_model::{ServiceName, ZoneName};
 use weir_planner::Explanation;
 use weir_planner::explain::{Effect, Reason};
+use weir_wire::api::SplitList;
 
 use super::objects::{Action, BOOKKEEPING, ObjectChange};
 use super::unified::{self, Line};
@@ -47,6 +49,10 @@ struct Closes {
     service: ServiceName,
     port: u16,
     zones: Vec<ZoneName>,
+    /// What callers have open now, by zone: requests, for tcp connections. Only where a coordinator was asked, and its agents
+    /// count.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    open: BTreeMap<ZoneName, u64>,
 }
 
 /// A side that cannot be planned, for programs.
@@ -86,6 +92,23 @@ impl<'a> Report<'a> {
             explanation,
             objects,
             diagnostics: diagnostics(to),
+        }
+    }
+
+    /// Takes in what callers have open now.
+    pub(crate) fn live(&mut self, list: &SplitList) {
+        for closes in &mut self.closes {
+            let mut splits = list.splits.iter();
+            let Some(split) =
+                splits.find(|split| split.service == closes.service.as_str() && split.port == closes.port)
+            else {
+                continue;
+            };
+            let open = closes.zones.iter().filter_map(|name| {
+                let zone = split.zones.iter().find(|zone| zone.zone == name.as_str())?;
+                Some((name.clone(), zone.open?))
+            });
+            closes.open = open.collect();
         }
     }
 
@@ -177,7 +200,11 @@ impl<'a> Report<'a> {
                 "Price: 30 s after the change, open connections are closed on",
             );
             for closes in &self.closes {
-                let zones: Vec<String> = closes.zones.iter().map(ToString::to_string).collect();
+                let zone = |name: &ZoneName| match closes.open.get(name) {
+                    Some(open) => format!("{name} ({open} open now)"),
+                    None => name.to_string(),
+                };
+                let zones: Vec<String> = closes.zones.iter().map(zone).collect();
                 put(
                     text,
                     "",
@@ -218,6 +245,7 @@ fn closes(reasons: &[Reason]) -> Vec<Closes> {
                     service: service.clone(),
                     port: *port,
                     zones: reason.zones.clone(),
+                    open: BTreeMap::new(),
                 }),
             }
         }

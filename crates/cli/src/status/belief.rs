@@ -118,6 +118,7 @@ mod tests {
             counted: BTreeMap::new(),
             failed: BTreeMap::new(),
             counted_since: None,
+            open: None,
             second_writers: Vec::new(),
             notes: Vec::new(),
             heard_at: None,

@@ -372,9 +372,11 @@ fn counted(zone: &SplitInZone, clock: Clock) -> String {
         false => format!("failed: {}", failed.join(", ")),
     };
     let requests = if total == 1 { "request" } else { "requests" };
+    let open = zone.open.map(|open| format!("; {} open now", thousands(open)));
     format!(
-        "{} {requests} counted in {}, {failed}",
+        "{} {requests} counted in {}, {failed}{}",
         thousands(total),
-        clock.since(since)
+        clock.since(since),
+        open.unwrap_or_default()
     )
 }

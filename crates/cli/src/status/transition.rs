@@ -5,7 +5,7 @@ use weir_wire::api::{SplitStatus, Standing, Transition};
 
 use super::text::paint;
 use crate::clock::Clock;
-use crate::layout::{Page, Paint};
+use crate::layout::{Page, Paint, thousands};
 
 /// `shift, bite 1 of 2, wave 1`: what stands beside the split's name.
 pub(super) fn position(transition: &Transition) -> String {
@@ -57,6 +57,30 @@ pub(super) fn draw(page: &mut Page, split: &SplitStatus, clock: Clock) {
         None => String::new(),
     };
     page.words(4, 2, Paint::Plain, &format!("next: {}{when}", transition.next));
+    if transition.phase != Phase::Quarantined
+        && let Some(price) = price(split)
+    {
+        page.words(4, 2, Paint::Plain, &price);
+    }
+}
+
+/// What each step costs: the listeners of the zone are replaced, and what is open on them for long is closed.
+fn price(split: &SplitStatus) -> Option<String> {
+    let what = if split.protocol == "tcp" {
+        "connections"
+    } else {
+        "requests"
+    };
+    let zones = split.zones.iter();
+    let open: Vec<String> = zones
+        .filter_map(|zone| Some(format!("{} in {}", thousands(zone.open?), zone.zone)))
+        .collect();
+    (!open.is_empty()).then(|| {
+        format!(
+            "price: a step of a zone closes what is still open 30 s later; open now: {} ({what})",
+            open.join(", ")
+        )
+    })
 }
 
 /// `waves: 1 moved, 2 moving, 3 to move`, of the bite that was taken last.

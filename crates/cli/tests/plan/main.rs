@@ -4,6 +4,8 @@
 mod price;
 mod repository;
 
+use std::io::{Read as _, Write as _};
+
 use repository::{Repository, run};
 
 const FEDERATION: &str = "\
@@ -83,6 +85,62 @@ fn the_same_for_programs() {
     let told: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
     insta::assert_snapshot!(format!("{told:#}"));
     assert_eq!((ran.exit, ran.stderr.as_str()), (0, ""));
+}
+
+/// Asked for, the coordinator tells what the change would close now; without its answer nothing is said of the plan.
+#[test]
+fn the_price_is_asked_for() {
+    let repository = history();
+    let asked = |answer: &'static str| {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let coordinator = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 4096];
+            let length = stream.read(&mut request).unwrap();
+            assert!(request[..length].starts_with(b"GET /v1/splits HTTP/1.1\r\n"));
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n";
+            write!(stream, "{head}content-length: {}\r\n\r\n{answer}", answer.len()).unwrap();
+        });
+        repository.write("token", "weir-v-0123abcd-abcdefghijklmnopqrstuvwxyz012345\n");
+        let ran = repository.weir(&[
+            "plan",
+            "main~5",
+            "main~4",
+            "--live",
+            "--coordinator",
+            &url,
+            "--token-file",
+            "token",
+        ]);
+        coordinator.join().unwrap();
+        ran
+    };
+    let zone = |name: &str, open: &str| {
+        format!(
+            r#"{{"zone":"{name}","standing":"converged","reason":null,"generation":7,"evidence":"live","provenAt":null,
+                "seen":2,"of":2,"weights":null,"counted":{{}},"failed":{{}},"countedSince":null,"open":{open},
+                "secondWriters":[],"heardAt":null}}"#
+        )
+    };
+    let list = format!(
+        r#"{{"generation":7,"commits":{{}},"notice":null,"splits":[{{"name":"checkout","service":"checkout","port":8080,
+            "protocol":"http","declared":{{}},"commit":"0","generation":7,"standing":"converged",
+            "since":"2026-11-24T11:56:00Z","zones":[{},{}]}}]}}"#,
+        zone("ams", "1240"),
+        zone("fra", "null")
+    );
+    let ran = asked(list.leak());
+    assert_eq!(ran.exit, 0, "{}", ran.stderr);
+    assert!(
+        ran.stdout
+            .contains("checkout port 8080 in ams (1240 open now), fra, par\n"),
+        "{}",
+        ran.stdout
+    );
+    let ran = asked("{}");
+    assert_eq!((ran.exit, ran.stdout.as_str()), (1, ""));
+    assert_eq!(repository.weir(&["plan", "main~5", "main~4", "--live"]).exit, 2);
 }
 
 #[test]

@@ -98,8 +98,11 @@ fn a_transition_is_drawn() {
     let half = json!({"default": {"cloud": 50, "vm": 50}});
     let quarter = json!({"default": {"cloud": 30, "vm": 70}});
     let tenth = json!({"default": {"cloud": 10, "vm": 90}});
-    let ams = changed(zone("ams"), json!({"told": quarter, "weights": quarter}));
-    let fra = changed(zone("fra"), json!({"told": tenth, "weights": tenth}));
+    let ams = changed(
+        zone("ams"),
+        json!({"told": quarter, "weights": quarter, "open": 1240}),
+    );
+    let fra = changed(zone("fra"), json!({"told": tenth, "weights": tenth, "open": 0}));
     let moving = changed(
         split("a-shift", "progressing", &[ams, fra.clone()]),
         json!({

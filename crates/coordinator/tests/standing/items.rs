@@ -22,6 +22,7 @@ fn converged_is_shown_whole() {
             counted: BTreeMap::new(),
             failed: BTreeMap::new(),
             counted_since: None,
+            open: None,
             second_writers: Vec::new(),
             notes: Vec::new(),
             heard_at: Some("2027-01-15T08:01:39Z".to_owned()),
@@ -299,6 +300,7 @@ fn a_request_that_two_agents_of_a_cluster_counted_is_one_request() {
             requests: BTreeMap::from([(backend(), vm)]),
             failed: BTreeMap::from([(backend(), 0)]),
             down: BTreeMap::new(),
+            open: Some(7),
             scope,
         });
         agent(fact)
@@ -352,6 +354,7 @@ fn of_several_agents_the_worst_counts_and_traffic_is_summed() {
             requests: BTreeMap::from([(backend(), vm)]),
             failed: BTreeMap::from([(backend(), failed)]),
             down: BTreeMap::new(),
+            open: Some(7),
             scope: CountScope::Host,
         })
     };
@@ -377,6 +380,7 @@ fn of_several_agents_the_worst_counts_and_traffic_is_summed() {
             Some("2027-01-15T08:00:55Z")
         )
     );
+    assert_eq!(shown.open, Some(14));
     assert_eq!(
         shown.second_writers,
         vec!["MeshHTTPRoute canary (origin global), which outranks ours"]

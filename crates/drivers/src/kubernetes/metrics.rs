@@ -2,20 +2,24 @@
 //! statistics, in Prometheus' text. No control plane is asked, so it may be done as often as wanted.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use jiff::Timestamp;
 use reqwest::Client;
 use reqwest::redirect::Policy;
+use tokio::time::Instant;
 
 use super::Metrics;
-use crate::kuma::elsewhere::Dataplane;
 use crate::kuma::tally::Reading;
 use crate::{DriverError, Fault};
 
 /// How long one sidecar may take.
-const TIMEOUT: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(2);
+/// One that took longer is not asked again for so long: where a network policy swallows what is asked, nothing may wait for
+/// it each time.
+const REST: Duration = Duration::from_secs(30);
 /// So many are asked at the same time.
 const ABREAST: usize = 16;
 /// So many are asked in all: a sidecar's page is some hundred KB.
@@ -28,6 +32,16 @@ const LARGEST: usize = 16 << 20;
 pub(crate) struct Scraper {
     client: Client,
     at: Metrics,
+    /// Addresses that gave no answer in time, and why.
+    mute: Mutex<BTreeMap<String, (Instant, String)>>,
+}
+
+/// Why there is no page.
+enum NoPage {
+    /// It did not come in time.
+    Late(String),
+    /// What came is none.
+    Other(String),
 }
 
 impl Scraper {
@@ -43,24 +57,40 @@ impl Scraper {
                 fault: Fault::Setup,
                 help: "is a TLS provider installed in this program?".to_owned(),
             })?;
-        Ok(Self { client, at })
+        Ok(Self {
+            client,
+            at,
+            mute: Mutex::default(),
+        })
     }
 
-    /// What each answers, and a note if some could not be read.
-    pub(crate) async fn read(&self, callers: &[Dataplane]) -> (Vec<Reading>, Option<String>) {
+    /// What each answers, and a note if some could not be read. Names and addresses, as far as these are known.
+    pub(crate) async fn read(&self, callers: &[(String, Option<String>)]) -> (Vec<Reading>, Option<String>) {
+        let now = Instant::now();
+        let mute = self.resting(callers, now);
         let asks: Vec<_> = callers
             .iter()
-            .filter_map(|caller| Some((caller.name.clone(), caller.address.clone()?)))
+            .filter_map(|(name, address)| Some((name.clone(), address.clone()?)))
+            .filter(|(_, address)| !mute.contains_key(address))
             .take(MOST)
             .map(|(name, address)| async move {
-                let page = self.page(&address).await?;
+                let page = match self.page(&address).await {
+                    Ok(page) => page,
+                    Err(NoPage::Late(why)) => {
+                        self.mute().insert(address, (Instant::now(), why.clone()));
+                        return Err(why);
+                    }
+                    Err(NoPage::Other(why)) => return Err(why),
+                };
                 reading(&name, &page, Timestamp::now()).ok_or_else(|| format!("{name} tells no counters"))
             })
             .collect();
-        let answers: Vec<Result<Reading, String>> =
-            futures::stream::iter(asks).buffered(ABREAST).collect().await;
+        let answers: Vec<Result<Reading, String>> = futures::stream::iter(asks)
+            .buffer_unordered(ABREAST)
+            .collect()
+            .await;
         let mut readings = Vec::new();
-        let mut first = None;
+        let mut first = mute.into_values().next();
         for answer in answers {
             match answer {
                 Ok(reading) => readings.push(reading),
@@ -69,6 +99,8 @@ impl Scraper {
                 }
             }
         }
+        // In an order of their own, whoever was the quickest.
+        readings.sort_by(|one, other| one.envoy.cmp(&other.envoy));
         let missing = callers.len() - readings.len();
         let note = (missing > 0).then(|| {
             format!(
@@ -80,26 +112,50 @@ impl Scraper {
         (readings, note)
     }
 
-    async fn page(&self, address: &str) -> Result<String, String> {
+    fn mute(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, (Instant, String)>> {
+        self.mute.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who is not asked now, and why not.
+    fn resting(&self, callers: &[(String, Option<String>)], now: Instant) -> BTreeMap<String, String> {
+        let mut mute = self.mute();
+        mute.retain(|address, (since, _)| {
+            now.duration_since(*since) < REST && callers.iter().any(|(_, of)| of.as_ref() == Some(address))
+        });
+        let all = mute.iter();
+        all.map(|(address, (_, why))| (address.clone(), why.clone()))
+            .collect()
+    }
+
+    async fn page(&self, address: &str) -> Result<String, NoPage> {
         let host = if address.contains(':') {
             format!("[{address}]")
         } else {
             address.to_owned()
         };
         let url = format!("http://{host}:{}{}", self.at.port, self.at.path);
-        let told = |error: &reqwest::Error| format!("{url}: {}", crate::kuma::chain(error));
+        let told = |error: &reqwest::Error| {
+            let why = format!("{url}: {}", crate::kuma::chain(error));
+            if error.is_timeout() {
+                NoPage::Late(why)
+            } else {
+                NoPage::Other(why)
+            }
+        };
         let mut answer = self.client.get(&url).send().await.map_err(|e| told(&e))?;
         if !answer.status().is_success() {
-            return Err(format!("{url} answered {}", answer.status()));
+            return Err(NoPage::Other(format!("{url} answered {}", answer.status())));
         }
         let mut page = Vec::new();
         while let Some(part) = answer.chunk().await.map_err(|e| told(&e))? {
             page.extend_from_slice(&part);
             if page.len() > LARGEST {
-                return Err(format!("{url}: a page of more than {LARGEST} bytes"));
+                return Err(NoPage::Other(format!(
+                    "{url}: a page of more than {LARGEST} bytes"
+                )));
             }
         }
-        String::from_utf8(page).map_err(|_| format!("{url}: no text"))
+        String::from_utf8(page).map_err(|_| NoPage::Other(format!("{url}: no text")))
     }
 }
 
@@ -122,7 +178,7 @@ fn reading(name: &str, page: &str, at: Timestamp) -> Option<Reading> {
             continue;
         };
         let what = match what {
-            "rq_completed" | "rq_total" | "cx_total" | "cx_connect_fail" => what,
+            "rq_completed" | "rq_total" | "rq_active" | "cx_total" | "cx_active" | "cx_connect_fail" => what,
             "rq_xx" if label("envoy_response_code_class") == Some("5") => "rq_5xx",
             "rq" if label("envoy_response_code") == Some("503") => "rq_503",
             _ => continue,
@@ -176,7 +232,52 @@ fn sample(line: &str) -> Option<Sample<'_>> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
+
+    /// A sidecar that swallows what it is asked is waited for once, and then left alone for a while; the others are read.
+    #[tokio::test]
+    async fn who_is_mute_is_not_waited_for_twice() {
+        let _first = tokio_rustls::rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let page = "envoy_cluster_upstream_rq_completed{envoy_cluster_name=\"a\"} 12\n";
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        // The same port on another address of this host, where nobody accepts.
+        let mute = tokio::net::TcpListener::bind(("127.0.0.2", port)).await.unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut request = [0; 1024];
+                let _ = stream.read(&mut request).await;
+                let head = "HTTP/1.1 200 OK\r\nconnection: close\r\n";
+                let answer = format!("{head}content-length: {}\r\n\r\n{page}", page.len());
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        let scraper = Scraper::new(Metrics {
+            port,
+            path: "/metrics".to_owned(),
+        })
+        .unwrap();
+        let callers = [("mute", "127.0.0.2"), ("web", "127.0.0.1")]
+            .map(|(name, address)| (name.to_owned(), Some(address.to_owned())));
+        let read = async || {
+            let began = Instant::now();
+            let (readings, note) = scraper.read(&callers).await;
+            let names: Vec<_> = readings.into_iter().map(|reading| reading.envoy).collect();
+            (names, note.unwrap_or_default(), began.elapsed())
+        };
+        for waited in [TIMEOUT..TIMEOUT * 3, Duration::ZERO..TIMEOUT / 2] {
+            let (names, note, took) = read().await;
+            assert_eq!(names, ["web (metrics)"]);
+            assert!(
+                note.starts_with("1 of 2 proxies that may be callers are not counted: http://127.0.0.2:"),
+                "{note}"
+            );
+            assert!(waited.contains(&took), "{took:?}");
+        }
+        drop(mute);
+    }
 
     #[test]
     fn a_page_becomes_what_envoy_says_itself() {

@@ -18,7 +18,8 @@ const FORGOTTEN: SignedDuration = SignedDuration::from_hours(1);
 
 /// The query that gives all counters that [`Reading`] needs, and the uptime.
 pub(crate) const STATS: &str = "/stats?format=json&usedonly&filter=\
-    (%5Eserver%5C.uptime$%7C%5C.upstream_(rq_completed%7Crq_total%7Crq_5xx%7Crq_503%7Ccx_total%7Ccx_connect_fail)$)";
+    (%5Eserver%5C.uptime$%7C%5C.upstream_(rq_completed%7Crq_total%7Crq_5xx%7Crq_503%7Ccx_total%7Ccx_connect_fail\
+    %7Ccx_active%7Crq_active)$)";
 
 /// What one Envoy's counters say.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,6 +84,21 @@ impl Reading {
             sum.down = sum.down.saturating_add(pair.down);
         }
         sum
+    }
+
+    /// What is under way to one destination; none where this Envoy has no such gauge.
+    fn open(&self, item: &Item, destination: &Destination) -> Option<u64> {
+        let gauge = match item.protocol {
+            Protocol::Tcp => "cx_active",
+            Protocol::Http | Protocol::Http2 | Protocol::Grpc => "rq_active",
+        };
+        let all = clusters(item, destination).into_iter();
+        all.filter_map(|cluster| {
+            self.counters
+                .get(&format!("cluster.{cluster}.upstream_{gauge}"))
+                .copied()
+        })
+        .reduce(u64::saturating_add)
     }
 
     /// `rq_total`, only where an Envoy has no `rq_completed` for anything (it was built without).
@@ -265,9 +281,14 @@ impl Tally {
                 .map(|backend| (backend.clone(), split.sums.get(backend).map_or(0, f)))
                 .collect()
         };
+        let open = readings.iter().flat_map(|reading| {
+            let all = item.destinations.values();
+            all.filter_map(|destination| reading.open(item, destination))
+        });
         Some(Counts {
             since: split.since,
             at: split.at,
+            open: open.reduce(u64::saturating_add),
             requests: part(|p| p.sent),
             failed: part(|p| p.failed),
             down: part(|p| p.down),

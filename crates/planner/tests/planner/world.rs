@@ -243,6 +243,7 @@ impl World {
             requests: BTreeMap::new(),
             failed: BTreeMap::new(),
             down: BTreeMap::new(),
+            open: None,
             scope: CountScope::Host,
         });
         *counts.requests.entry(backend(to)).or_default() += requests;

@@ -346,6 +346,11 @@ fn upstream(all: &mut Vec<(String, (u64, bool))>, prefix: &str, c: &Counters) {
     ] {
         all.push((format!("{prefix}.{name}"), (value, value > 0)));
     }
+    // Gauges at 0 are shown, once they were anything else.
+    let used = get(&c.rq_total) + get(&c.cx_total) > 0;
+    for name in ["upstream_rq_active", "upstream_cx_active"] {
+        all.push((format!("{prefix}.{name}"), (get(&c.active), used)));
+    }
 }
 
 fn cluster_statuses(state: &State) -> Value {

@@ -95,6 +95,24 @@ pub struct Counters {
     pub cx_total: AtomicU64,
     pub cx_connect_fail: AtomicU64,
     pub no_cluster: AtomicU64,
+    /// A gauge: requests under way, and connections of a TCP proxy. Pooled connections of HTTP are not told apart.
+    pub active: AtomicU64,
+}
+
+/// One that is under way, until it is dropped.
+struct Active(Arc<Counters>);
+
+impl Active {
+    fn of(counters: &Arc<Counters>) -> Self {
+        add(&counters.active);
+        Self(Arc::clone(counters))
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.active.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Counters {
@@ -280,13 +298,13 @@ async fn accept(proxy: Arc<Proxy>, name: String, socket: TcpListener, closed: Ca
 async fn connection(proxy: &Arc<Proxy>, name: &str, incarnation: Arc<Incarnation>, mut stream: TcpStream) {
     let to = match &incarnation.listener.kind {
         ListenerKind::Http { .. } => return requests(proxy, name, incarnation, stream).await,
-        ListenerKind::Inbound { app, .. } => Some(*app),
+        ListenerKind::Inbound { app, .. } => Some((*app, None)),
         ListenerKind::Tcp { clusters, .. } => endpoint(proxy, clusters).map(|(running, to)| {
             add(&running.counters.cx_total);
-            to
+            (to, Some(Active::of(&running.counters)))
         }),
     };
-    let Some(to) = to else { return };
+    let Some((to, _active)) = to else { return };
     if let Ok(mut upstream) = TcpStream::connect(to).await {
         let _ = upstream.set_nodelay(true);
         // Whoever closes first ends both; there is nothing to report.
@@ -444,6 +462,7 @@ async fn forward(
         return local_reply(503, "");
     };
     add(&running.counters.rq_total);
+    let _active = Active::of(&running.counters);
     let answer = upstream(&running, request, upstreams).await;
     running.counters.count(answer.0);
     answer

@@ -19,6 +19,8 @@ use super::super::zone::{Answer, Call, away};
 pub(super) struct Desk {
     pub(super) call: Option<Call>,
     pub(super) answer: Option<Answer>,
+    /// A call was made and its answer was not taken. Calls that are made at one time go one after the other.
+    asked: bool,
     /// When it is.
     pub(super) now: Ms,
 }
@@ -58,11 +60,21 @@ impl<T: Unpin> Future for Asked<T> {
 
     fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<T> {
         let this = self.get_mut();
-        if let Some(call) = this.call.take() {
-            this.hands.with(|desk| desk.call = Some(call));
+        if this.call.is_some() {
+            this.hands.with(|desk| {
+                if !desk.asked {
+                    desk.call = this.call.take();
+                    desk.asked = true;
+                }
+            });
             return Poll::Pending;
         }
-        let Some(answer) = this.hands.with(|desk| desk.answer.take()) else {
+        let answer = this.hands.with(|desk| {
+            let answer = desk.answer.take()?;
+            desk.asked = false;
+            Some(answer)
+        });
+        let Some(answer) = answer else {
             return Poll::Pending;
         };
         match (this.take)(answer).or_else(|| this.otherwise.take()) {
