@@ -165,6 +165,7 @@ impl Zone {
             requests: of(|sum| sum.0),
             failed: of(|sum| sum.1),
             down: of(|sum| sum.1),
+            open: None,
             scope: if self.traffic.by_host { CountScope::Host } else { CountScope::Zone },
         }
     }
