@@ -247,8 +247,8 @@ fn next(
                 let dead = watch.down(&item.split, &down.to, after, now).is_some()
                     || !resolves(item, &down.to, services);
                 // What was decided and never written begins nothing any more (I3).
-                let never = !live.contains(&(name.clone(), down.to.clone()))
-                    && !resolves(item, &down.to, services);
+                let never =
+                    !live.contains(&(name.clone(), down.to.clone())) && !resolves(item, &down.to, services);
                 if never || ((dead || full) && watch.well(&item.split, &name, SignedDuration::ZERO, now)) {
                     next.down.remove(&name);
                 }
@@ -430,7 +430,10 @@ fn adopted(item: &Item, known: Option<Fallbacks>, word: Word, stamp: Timestamp) 
             // It may have come back and gone again while this agent did not look: it has to be well for as long as if it had
             // gone just now. The same word again, of two agents that found the same, comes sooner than it could come back.
             Some(is) if is.to == to => {
-                let recover = item.fallback.get(&name).map_or(LONGEST, |fallback| fallback.recover);
+                let recover = item
+                    .fallback
+                    .get(&name)
+                    .map_or(LONGEST, |fallback| fallback.recover);
                 if same && stamp.duration_since(is.since) >= recover {
                     fell(&mut falls, &name, stamp);
                 }

@@ -13,9 +13,11 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use weir_model::{BackendName, BasisPoints, DnsLabel, FederationName, RouteName, SplitName, ZoneName, sabotaged};
-use weir_planner::{Item, ItemRef, Pin, ZonePlan, item_digest};
 use weir_drivers::Observed;
+use weir_model::{
+    BackendName, BasisPoints, DnsLabel, FederationName, RouteName, SplitName, ZoneName, sabotaged,
+};
+use weir_planner::{Item, ItemRef, Pin, ZonePlan, item_digest};
 use weir_render::{Object, PINNED};
 
 use crate::decide::SPLIT;
@@ -320,8 +322,8 @@ impl Pins {
     pub fn objection(&self, pinned: &Pinned, memory: &Memory, observed: &Observed) -> Option<String> {
         let item = &pinned.item;
         let mut live = observed.ours.iter().map(|(object, _)| object);
-        if let Some((object, label)) = live
-            .find_map(|object| Some((object, self.foreign(object)?)).filter(|(is, _)| is.is_for(item)))
+        if let Some((object, label)) =
+            live.find_map(|object| Some((object, self.foreign(object)?)).filter(|(is, _)| is.is_for(item)))
         {
             return Some(format!(
                 "{} is pinned already, by {}: end that one there with `weir-agent unpin`, or, if that host is gone for good, \

@@ -33,12 +33,7 @@ pub struct Memory {
 impl Memory {
     /// What of it holds for an agent that starts, with this plan on its disk.
     #[must_use]
-    pub fn at_start(
-        mut self,
-        plan: Option<&ZonePlan>,
-        federation: &FederationName,
-        zone: &ZoneName,
-    ) -> Self {
+    pub fn at_start(mut self, plan: Option<&ZonePlan>, federation: &FederationName, zone: &ZoneName) -> Self {
         self.applied.retain(|_, item| item.zone == *zone);
         let applied = &self.applied;
         self.pinned.retain(|split, _| applied.contains_key(split));

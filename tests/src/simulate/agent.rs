@@ -256,10 +256,7 @@ impl World {
             return;
         };
         // The same plan, memory and zone: it would see, do and say the same again.
-        if agent.calm == Some(version)
-            && agent.doomed.is_none()
-            && agent.facts.is_some()
-        {
+        if agent.calm == Some(version) && agent.doomed.is_none() && agent.facts.is_some() {
             let items = weir_agent::decide::items(&agent.memory.pins.over(&plan));
             let counts = self.count(a, &items);
             let Some(facts) = &mut self.agents[a].facts else {
@@ -298,7 +295,16 @@ impl World {
             hands.with(|desk| desk.now = now);
             async move {
                 let noticed_now = &mut noticed;
-                let done = activate(&hands, &plan, &memory, OPTIONS, before.as_ref(), noticed_now, &clock).await;
+                let done = activate(
+                    &hands,
+                    &plan,
+                    &memory,
+                    OPTIONS,
+                    before.as_ref(),
+                    noticed_now,
+                    &clock,
+                )
+                .await;
                 (done, noticed)
             }
             .boxed()

@@ -83,7 +83,9 @@ fn text(tree: &Tree, zones: usize) -> String {
             .iter()
             .map(|place| {
                 let most = declared.capacity.get(place);
-                let most = most.map_or_else(String::new, |most| format!(", capacity: {}.{:02}", most / 100, most % 100));
+                let most = most.map_or_else(String::new, |most| {
+                    format!(", capacity: {}.{:02}", most / 100, most % 100)
+                });
                 format!("{}: {{zone: {}{most}}}", BACKENDS[*place], ZONES[*place])
             })
             .collect();

@@ -77,7 +77,11 @@ impl World {
             self.agents[a].watching = false;
             return;
         }
-        let soon = if self.zones[self.agents[a].zone].troubled(WATCH) { WATCH } else { SOON };
+        let soon = if self.zones[self.agents[a].zone].troubled(WATCH) {
+            WATCH
+        } else {
+            SOON
+        };
         self.at(soon, Event::Watch(a, epoch));
         if self.agents[a].running.is_some() {
             return;

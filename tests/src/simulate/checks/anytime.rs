@@ -55,14 +55,18 @@ impl World {
             let (is, was) = (stored.meaning.generation, before.map(|b| b.meaning.generation));
             // A pin is for when what is newest is wrong.
             let free = stored.meaning.pinned.is_some();
-            self.checks
-                .hold(Invariant::I7, now, free || was.is_none_or(|was| is >= was), || {
+            self.checks.hold(
+                Invariant::I7,
+                now,
+                free || was.is_none_or(|was| is >= was),
+                || {
                     format!(
                         "agent {name} writes generation {is} of {object_name} in {} over generation {}",
                         ZONES[z],
                         was.unwrap_or_default()
                     )
-                });
+                },
+            );
             if before.is_none()
                 && let Some((by, when)) = self.checks.removed.remove(&(z, key.clone()))
                 // An agent beside others that missed a plan, and holds its split, puts back what itself had last.

@@ -95,12 +95,17 @@ pub(super) fn ways(item: &Item, routes: &Shares) -> Vec<Away> {
 impl World {
     /// Something that may move a share: from now on it may go anew.
     pub(crate) fn note_trouble(&mut self, z: Place, split: usize) {
-        self.checks.gone.retain(|(of, what, _), _| (*of, *what) != (z, split));
+        self.checks
+            .gone
+            .retain(|(of, what, _), _| (*of, *what) != (z, split));
     }
 
     /// A write failed: what an agent decided and nobody was told stands against what others write.
     pub(crate) fn note_refused(&mut self, z: Place, step: &weir_render::Step) {
-        self.note_trouble(z, of_split(step.object().2.strip_prefix("weir-").unwrap_or_default()));
+        self.note_trouble(
+            z,
+            of_split(step.object().2.strip_prefix("weir-").unwrap_or_default()),
+        );
     }
 
     /// An agent starts, and knows of what was before what its disk and the policies tell.
@@ -115,14 +120,24 @@ impl World {
         let now = self.now;
         let z = self.agents[a].zone;
         let given = (z, meaning.digest.clone(), meaning.generation);
-        let item = self.checks.planned.get(&given).and_then(|all| all.first()).cloned();
+        let item = self
+            .checks
+            .planned
+            .get(&given)
+            .and_then(|all| all.first())
+            .cloned();
         let Some(item) = item.filter(|_| meaning.pinned.is_none()) else {
             return;
         };
         let split = of_split(&meaning.split);
         let name = self.agents[a].name.clone();
         let ways = ways(&item, &meaning.routes);
-        let before = self.checks.away.get(&(z, key.clone())).cloned().unwrap_or_default();
+        let before = self
+            .checks
+            .away
+            .get(&(z, key.clone()))
+            .cloned()
+            .unwrap_or_default();
         let Some((began, resolved)) = self.agents[a]
             .running
             .as_ref()
@@ -162,7 +177,8 @@ impl World {
             let most = item.fallback.iter().find_map(|(backend, fallback)| {
                 (place_of(&item, backend) == Some(*from)).then_some(())?;
                 let mut all = fallback.to.iter();
-                all.find(|refuge| place_of(&item, &refuge.backend) == Some(*to))?.capacity
+                all.find(|refuge| place_of(&item, &refuge.backend) == Some(*to))?
+                    .capacity
             });
             if let Some(most) = most
                 && end(&way, *from) == *to
@@ -188,7 +204,11 @@ impl World {
             });
             let recover = recover.map_or(0, |is| u64::try_from(is.as_millis()).unwrap_or_default());
             self.checks.fallen += 1;
-            let slot = self.checks.gone.entry((z, split, *from)).or_insert(Gone { last: now, times: 0 });
+            let slot = self
+                .checks
+                .gone
+                .entry((z, split, *from))
+                .or_insert(Gone { last: now, times: 0 });
             let (last, times) = (slot.last, slot.times);
             *slot = Gone {
                 last: now,

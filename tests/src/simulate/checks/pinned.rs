@@ -109,7 +109,10 @@ impl World {
                 .is_none_or(|written| *written < began)
         {
             self.checks.hold(Invariant::I6, now, false, || {
-                format!("agent {name} writes over {} in {}, which is pinned as {other}", key.1, ZONES[z])
+                format!(
+                    "agent {name} writes over {} in {}, which is pinned as {other}",
+                    key.1, ZONES[z]
+                )
             });
         }
         let Some(label) = label else { return };
@@ -118,10 +121,13 @@ impl World {
         let ended = self.checks.ended.get(&(a, split, label.clone())).copied();
         let again = before.is_some_and(|before| before.meaning.pinned.as_ref() == Some(&label))
             || self.agents[a].memory.pinned.values().any(|was| *was == label);
-        let sound = own.is_some_and(|note| note.label == label)
-            || ended.is_some_and(|ended| again || ended >= began);
+        let sound =
+            own.is_some_and(|note| note.label == label) || ended.is_some_and(|ended| again || ended >= began);
         self.checks.hold(Invariant::I1, now, sound, || {
-            format!("agent {name} writes {} in {} as pinned by {label}, which nobody did there", key.1, ZONES[z])
+            format!(
+                "agent {name} writes {} in {} as pinned by {label}, which nobody did there",
+                key.1, ZONES[z]
+            )
         });
     }
 
@@ -134,7 +140,9 @@ impl World {
         places.all(|place| {
             let looked = self.agents[a].running.as_ref();
             let then = looked.is_some_and(|running| {
-                running.resolved.contains(&(service.clone(), place, item.protocol))
+                running
+                    .resolved
+                    .contains(&(service.clone(), place, item.protocol))
             });
             then && self.zones[self.agents[a].zone].resolves(&service, place, item.protocol)
         })
@@ -144,18 +152,18 @@ impl World {
     pub(crate) fn pinned_in(&self, z: Place, split: usize) -> bool {
         let noted = self.checks.pins.keys();
         let mut noted = noted.filter(|(a, of)| self.agents[*a].zone == z && *of == split);
-        let carries = |stored: &Stored| {
-            stored.meaning.pinned.is_some() && of_split(&stored.meaning.split) == split
-        };
+        let carries =
+            |stored: &Stored| stored.meaning.pinned.is_some() && of_split(&stored.meaning.split) == split;
         noted.next().is_some() || self.zones[z].store.values().any(carries)
     }
 
     /// I9: what is pinned for longer than any word is on its way is not shown as converged.
     pub(super) fn check_shown_pins(&mut self, z: Place, split: usize) {
         let now = self.now;
-        let pinned = self.checks.pins.iter().find(|((a, of), note)| {
-            self.agents[*a].zone == z && *of == split && note.since + FRESH < now
-        });
+        let pinned =
+            self.checks.pins.iter().find(|((a, of), note)| {
+                self.agents[*a].zone == z && *of == split && note.since + FRESH < now
+            });
         // Who was not up since has not said it: then its zone is stale.
         let label = pinned.map(|(_, note)| note.label.clone());
         self.checks.hold(Invariant::I9, now, label.is_none(), || {
@@ -186,8 +194,12 @@ impl World {
             });
             let alone = self.zones[z].agents == 1 && note.item.destinations.len() == self.zones.len();
             let stranger = self.checks.strangers.contains_key(&(z, key.clone()));
-            if self.quiet_since.is_none_or(|since| since.max(note.since) + 59_000 > now)
-                || stranger || (other && !alone) {
+            if self
+                .quiet_since
+                .is_none_or(|since| since.max(note.since) + 59_000 > now)
+                || stranger
+                || (other && !alone)
+            {
                 continue;
             }
             if self.agents[a].plan.is_none() || self.checks.history_lost {

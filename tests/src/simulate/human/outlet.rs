@@ -41,7 +41,10 @@ pub(super) fn outlets(dice: &mut Dice, backends: &BTreeSet<Place>) -> Outlets {
     }
     for backend in backends {
         if dice.chance(30) {
-            capacity.insert(*backend, u32::try_from(dice.between(20, 100)).unwrap_or(100) * 100);
+            capacity.insert(
+                *backend,
+                u32::try_from(dice.between(20, 100)).unwrap_or(100) * 100,
+            );
         }
     }
     (fallback, capacity)

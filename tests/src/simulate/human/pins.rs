@@ -52,13 +52,18 @@ impl World {
         let at = self.dice.index(backends.len());
         let other = self.dice.index(backends.len());
         let mut weights = Weights::new();
-        let shares = [(other, 10_000 - first), (at, if at == other { 10_000 } else { first })];
+        let shares = [
+            (other, 10_000 - first),
+            (at, if at == other { 10_000 } else { first }),
+        ];
         for (backend, share) in shares {
             if let Ok(share) = BasisPoints::new(share) {
                 weights.insert(backends[backend].clone(), share);
             }
         }
-        let Ok(agent) = DnsLabel::new(name.as_str()) else { return };
+        let Ok(agent) = DnsLabel::new(name.as_str()) else {
+            return;
+        };
         let by = By {
             agent,
             who: "ada".to_owned(),
@@ -79,8 +84,9 @@ impl World {
         if !self.keep_pins(a, &pins) {
             return;
         }
-        self.story
-            .tell(now, || format!("somebody pins {split} on the host of {name}: {shown}"));
+        self.story.tell(now, || {
+            format!("somebody pins {split} on the host of {name}: {shown}")
+        });
         self.note_pin(a, &pinned);
     }
 
@@ -95,8 +101,9 @@ impl World {
             return;
         }
         let agent = self.agents[a].name.clone();
-        self.story
-            .tell(now, || format!("somebody ends the pin of {name} on the host of {agent}"));
+        self.story.tell(now, || {
+            format!("somebody ends the pin of {name} on the host of {agent}")
+        });
         self.note_unpin(a, split);
     }
 

@@ -39,8 +39,7 @@ impl Zone {
     /// Whether requests to a backend find nobody there.
     pub(crate) fn is_down(&self, split: usize, of: Place) -> bool {
         let fact = self.services.get(&(SPLITS[split].to_owned(), of));
-        self.dead.contains(&(split, of))
-            || fact.is_some_and(|fact| fact.state == ServiceState::Unavailable)
+        self.dead.contains(&(split, of)) || fact.is_some_and(|fact| fact.state == ServiceState::Unavailable)
     }
 
     /// Notes what is down now.
@@ -81,9 +80,9 @@ impl Zone {
 
     /// Whether a backend was down within this time.
     pub(crate) fn was_down(&self, split: usize, of: Place, lately: Ms) -> bool {
-        self.outages.get(&(split, of)).is_some_and(|outage| {
-            outage.until.is_none_or(|until| until + lately >= self.now)
-        })
+        self.outages
+            .get(&(split, of))
+            .is_some_and(|outage| outage.until.is_none_or(|until| until + lately >= self.now))
     }
 
     /// Whether any backend is down, or was within this time.
@@ -103,7 +102,8 @@ impl Zone {
         for (n, envoy) in self.envoys.iter().enumerate() {
             for (key, runs) in &envoy.runs {
                 let split = key.1.strip_prefix("weir-");
-                let Some(split) = split.and_then(|split| SPLITS.iter().position(|name| *name == split)) else {
+                let Some(split) = split.and_then(|split| SPLITS.iter().position(|name| *name == split))
+                else {
                     continue;
                 };
                 let rate = self.traffic.rates[split];
@@ -140,7 +140,11 @@ impl Zone {
             }
             for (to, flow) in flows {
                 let whole = |part: u64| part / 1_000_000;
-                let noise = if self.traffic.noise { (flow.sent - flow.down) / 16 } else { 0 };
+                let noise = if self.traffic.noise {
+                    (flow.sent - flow.down) / 16
+                } else {
+                    0
+                };
                 let sum = sums.entry(*to).or_default();
                 sum.0 += whole(flow.sent);
                 sum.1 += whole(flow.down) + whole(noise);
@@ -166,7 +170,11 @@ impl Zone {
             failed: of(|sum| sum.1),
             down: of(|sum| sum.1),
             open: None,
-            scope: if self.traffic.by_host { CountScope::Host } else { CountScope::Zone },
+            scope: if self.traffic.by_host {
+                CountScope::Host
+            } else {
+                CountScope::Zone
+            },
         }
     }
 }
