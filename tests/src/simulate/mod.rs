@@ -2,9 +2,10 @@
 //!
 //! What is real: `weir_coordinator::decide` (and with it parsing, planning and linting), the fleet and what it is shown as
 //! (`standing`), the wire's conversions, and of the agents the whole activation with everything that it calls: `judge`,
-//! `decide`, anchors, rendering, steps, fallbacks, pins and their files. What is simulated: time, links, disks, control planes, Envoys, Git, and people. The
-//! loops around the decisions (what starts an activation, when a session is tried again) are written here once more, with
-//! the same figures. TLS, gRPC, SQLite, libgit2 and Kuma itself are not in it: other tests hold those.
+//! `decide`, anchors, rendering, steps, fallbacks, pins and what their files say. What is simulated: time, links, disks,
+//! control planes, Envoys and their requests, Git, and people. The loops around the decisions (what starts an activation,
+//! when a session is tried again) are written here once more, with the same figures. TLS, gRPC, SQLite, libgit2 and Kuma
+//! itself are not in it: other tests hold those.
 //!
 //! One seed is one life: a small federation is built, lives some minutes through faults and people, and then has a quiet
 //! time in which all must come right. `world` moves time; `zone`, `link`, `agent`, `coordinator` and `human` are what lives
