@@ -159,6 +159,8 @@ pub(crate) struct Checks {
     delivered: BTreeSet<(Place, String, u64)>,
     /// What a zone's control plane took last and before that.
     last: BTreeMap<(Place, Key), [Version; 2]>,
+    /// The most that an item gave each backend of each route in a zone: so much it may give again.
+    gave: BTreeMap<(Place, Key, String), BTreeMap<(usize, Place), u32>>,
     /// What one agent wrote, or saw to be in force. An agent whose zone another one drives further puts back what itself
     /// had last.
     had: BTreeSet<(usize, Key, String)>,

@@ -170,7 +170,6 @@ impl World {
             .get(&(z, key.clone()))
             .is_some_and(|last| last.contains(&version))
             || (self.zones[z].agents > 1 && self.checks.had.contains(&(a, key.clone(), digest.to_owned())));
-        let before = self.checks.last.get(&(z, key.clone())).cloned();
         self.check_elsewhere(a, key, stored);
         if !again
             && let Some(item) = self
@@ -187,10 +186,10 @@ impl World {
             let service = item.service.to_string();
             let protocol = item.protocol;
             // What this item gave before it may go on giving; shares that go elsewhere are looked at by themselves.
-            let given = before.iter().flatten().find(|before| before.digest == digest);
+            let given = self.checks.gave.get(&(z, key.clone(), digest.to_owned()));
             let gains = |route: usize, place: Place, share: u32| {
-                let had = given.and_then(|given| given.routes.get(route)?.get(&place).copied());
-                share > had.unwrap_or_default()
+                let had = given.and_then(|given| given.get(&(route, place)));
+                had.is_none_or(|had| share > *had) && share > 0
             };
             let routes = stored.meaning.routes.iter().enumerate();
             let places: BTreeSet<Place> = routes
@@ -209,6 +208,14 @@ impl World {
                         ZONES[place], ZONES[z]
                     )
                 });
+            }
+        }
+        let gave = (z, key.clone(), digest.to_owned());
+        let gave = self.checks.gave.entry(gave).or_default();
+        for (n, route) in version.routes.iter().enumerate() {
+            for (place, share) in route {
+                let most = gave.entry((n, *place)).or_default();
+                *most = (*most).max(*share);
             }
         }
         let last = self.checks.last.entry((z, key.clone())).or_default();

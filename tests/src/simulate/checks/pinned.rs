@@ -192,11 +192,13 @@ impl World {
             let other = self.zones[z].store.get(&key).is_none_or(|stored| {
                 stored.ours.is_none() || stored.meaning.pinned.as_ref() != Some(&note.label)
             });
-            let alone = self.zones[z].agents == 1 && note.item.destinations.len() == self.zones.len();
+            let alone = self.zones[z].agents == 1;
+            let takes_along = note.item.destinations.len() < self.zones.len();
             let stranger = self.checks.strangers.contains_key(&(z, key.clone()));
             if self
                 .quiet_since
                 .is_none_or(|since| since.max(note.since) + 59_000 > now)
+                || takes_along
                 || stranger
                 || (other && !alone)
             {
