@@ -204,16 +204,17 @@ impl World {
             });
             let recover = recover.map_or(0, |is| u64::try_from(is.as_millis()).unwrap_or_default());
             self.checks.fallen += 1;
-            let slot = self
-                .checks
-                .gone
-                .entry((z, split, *from))
-                .or_insert(Gone { last: now, times: 0 });
-            let (last, times) = (slot.last, slot.times);
-            *slot = Gone {
-                last: now,
+            let earlier = self.checks.gone.get(&(z, split, *from)).copied();
+            let times = earlier.map_or(0, |gone| gone.times);
+            let last = earlier.map_or(now, |gone| gone.last);
+            // The first may have been decided long before it could be written.
+            let outage = self.zones[z].outages.get(&(split, *from));
+            let first = outage.map_or(now, |outage| outage.since);
+            let gone = Gone {
+                last: if earlier.is_some() { now } else { first },
                 times: times + 1,
             };
+            self.checks.gone.insert((z, split, *from), gone);
             if times > 0 {
                 let wait = recover << (times - 1).min(16);
                 self.checks.hold(Invariant::I1, now, now - last + 1_000 >= wait, || {
