@@ -128,6 +128,9 @@ pub(crate) struct PinNote {
     since: Ms,
 }
 
+/// By route and place: the most that it was given.
+type Most = BTreeMap<(usize, Place), u32>;
+
 /// Whose share goes where.
 type Away = BTreeMap<Place, Place>;
 
@@ -160,7 +163,7 @@ pub(crate) struct Checks {
     /// What a zone's control plane took last and before that.
     last: BTreeMap<(Place, Key), [Version; 2]>,
     /// The most that an item gave each backend of each route in a zone: so much it may give again.
-    gave: BTreeMap<(Place, Key, String), BTreeMap<(usize, Place), u32>>,
+    gave: BTreeMap<(Place, Key, String), Most>,
     /// What one agent wrote, or saw to be in force. An agent whose zone another one drives further puts back what itself
     /// had last.
     had: BTreeSet<(usize, Key, String)>,

@@ -46,7 +46,7 @@ fn end(away: &Away, from: Place) -> Place {
 /// Shares, with those of who is away where they go.
 fn moved(asked: &Shares, away: &Away) -> Shares {
     let route = |route: &BTreeMap<Place, u32>| {
-        let mut is: BTreeMap<Place, u32> = route.iter().map(|(place, _)| (*place, 0)).collect();
+        let mut is: BTreeMap<Place, u32> = route.keys().map(|place| (*place, 0)).collect();
         for (place, share) in route {
             *is.entry(end(away, *place)).or_default() += share;
         }

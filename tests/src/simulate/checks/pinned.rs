@@ -49,8 +49,8 @@ impl World {
     pub(crate) fn recount_pins(&mut self, a: usize) {
         let now = self.now;
         let pins = known(&self.agents[a].disk);
-        for split in 0..SPLITS.len() {
-            let still = pins.in_force().find(|(name, _)| name.as_str() == SPLITS[split]);
+        for (split, of) in SPLITS.iter().enumerate() {
+            let still = pins.in_force().find(|(name, _)| name.as_str() == *of);
             let label = still.map(|(_, pinned)| pinned.label.clone());
             let before = self.checks.pins.get(&(a, split)).map(|note| note.label.clone());
             if label == before {
