@@ -26,6 +26,12 @@ fn lived(report: &Report) {
         );
     }
     assert!(report.plans > 2 * report.seeds, "only {} plans", report.plans);
+    assert!(4 * report.pins > report.seeds, "only {} pins", report.pins);
+    assert!(
+        4 * report.falls > report.seeds,
+        "only {} shares went elsewhere",
+        report.falls
+    );
     assert!(report.writes > 8 * report.seeds, "only {} writes", report.writes);
 }
 

@@ -15,6 +15,14 @@ use crate::decide::{Decision, SPLIT, decide, items};
 use crate::fallback::{self, Watch};
 use crate::take::Memory;
 
+/// What time it is: by a clock that only rises, and by the host's.
+pub type Moment = (Instant, Timestamp);
+
+/// What time it is now, by this host's clocks.
+pub fn now() -> Moment {
+    (Instant::now(), Timestamp::now())
+}
+
 /// What an agent noticed over several activations, in memory alone.
 #[derive(Debug, Clone, Default)]
 pub struct Noticed {
@@ -24,7 +32,7 @@ pub struct Noticed {
     pub watch: Watch,
 }
 
-/// Runs one activation at a time `now`, of a clock that only rises.
+/// Runs one activation, by a clock that says what time it is whenever it is asked.
 pub async fn activate(
     driver: &dyn ZoneDriver,
     plan: &ZonePlan,
@@ -32,8 +40,9 @@ pub async fn activate(
     options: Options,
     before: Option<&ZoneFacts>,
     noticed: &mut Noticed,
-    now: Instant,
+    clock: &(dyn Fn() -> Moment + Send + Sync),
 ) -> Conclusion {
+    let (now, _) = clock();
     let plan = &*memory.pins.over(plan);
     let items = items(plan);
     let Noticed { anchors, watch } = noticed;
@@ -48,8 +57,9 @@ pub async fn activate(
                     some => driver.sight(some).await,
                 };
                 anchors.note(&alone.into_iter().zip(sightings).collect::<Vec<_>>(), now);
-                watch.see(&items, &observed.services, now);
-                let at = (now, Timestamp::now());
+                let stand = fallback::stands(plan, memory, &observed.services);
+                watch.see(&stand, &observed.services, now);
+                let at = (now, clock().1);
                 let seen = (observed.ours.as_slice(), observed.services.as_slice());
                 memory.fallen = fallback::look(plan, memory, seen, watch, at);
                 decide(plan, memory, observed, options, anchors, now)
@@ -101,11 +111,11 @@ pub async fn activate(
     let proofs = items
         .iter()
         .map_while(|item| match introduced(&item) {
-            true => Some(only_introduced(Timestamp::now())),
+            true => Some(only_introduced(clock().1)),
             false => proven.next(),
         })
         .collect();
-    watch.count(&items, &counts, Instant::now());
+    watch.count(&items, &counts, clock().0);
     let happened = Happened {
         observed,
         decision,
@@ -113,7 +123,7 @@ pub async fn activate(
         proofs,
         counts,
     };
-    conclude(plan, &memory, &happened, before, Timestamp::now())
+    conclude(plan, &memory, &happened, before, clock().1)
 }
 
 /// Which of these items an object that is to be removed still serves: it is of the same split, in the other kind, or for

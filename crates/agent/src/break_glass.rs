@@ -11,7 +11,6 @@ use clap::Args;
 use jiff::Timestamp;
 use weir_model::{FederationName, RouteName, SplitName};
 use weir_planner::{Generation, ZonePlan};
-use weir_render::backends_ready;
 
 use crate::command::{At, driver};
 use crate::config::Config;
@@ -215,24 +214,7 @@ async fn objection(
             return Ok(None);
         }
     };
-    let mut live = observed.ours.iter().map(|(object, _)| object);
-    if let Some((object, label)) = live
-        .find_map(|object| Some((object, pins.foreign(object)?)).filter(|(is, _)| is.is_for(&pinned.item)))
-    {
-        return Ok(Some(format!(
-            "{} is pinned already, by {}: end that one there with `weir-agent unpin`, or, if that host is gone for good, here \
-             with `weir-agent unpin --split {} --gone {label}`",
-            object.name,
-            pin::told(label),
-            pinned.item.split
-        )));
-    }
-    // What is in force already is no worse for being pinned.
-    let applied = held.memory.applied.get(&pinned.item.split);
-    if applied.is_some_and(|item| item.digest == pinned.item.digest) {
-        return Ok(None);
-    }
-    Ok(backends_ready(&pinned.item, &observed.services).err())
+    Ok(pins.objection(pinned, &held.memory, &observed))
 }
 
 impl Pin {

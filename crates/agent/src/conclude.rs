@@ -87,9 +87,11 @@ pub fn conclude(
         memory.applied.retain(|split, _| plan.items.contains_key(split));
         memory.pinned.retain(|split, _| plan.items.contains_key(split));
         memory.past.retain(|split| plan.items.contains_key(split));
+        let applied = &memory.applied;
         memory.fallen.retain(|split, _| {
-            let item = plan.items.get(split);
-            item.is_some_and(|item| !item.fallback.is_empty())
+            let items = [plan.items.get(split), applied.get(split)];
+            let falls = |item: &Arc<Item>| !item.fallback.is_empty();
+            items[0].is_some() && items.into_iter().flatten().any(falls)
         });
     }
     let counts = happened.counts.iter().chain(std::iter::repeat(&None));

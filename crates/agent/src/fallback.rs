@@ -16,7 +16,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
-use weir_model::{BackendName, BasisPoints, SplitName};
+use weir_model::{BackendName, BasisPoints, SplitName, sabotaged};
 use weir_planner::{Generation, Item, ServiceFact, ZonePlan};
 use weir_render::Object;
 
@@ -87,6 +87,19 @@ fn resolves(item: &Item, backend: &BackendName, services: &[ServiceFact]) -> boo
     weir_render::backends_ready(&alone, services).is_ok()
 }
 
+/// The items that are in force, or come into force now: of a split whose new item cannot be applied yet, the one before.
+pub fn stands(plan: &ZonePlan, memory: &Memory, services: &[ServiceFact]) -> Vec<Arc<Item>> {
+    let stands = |item: &Arc<Item>| {
+        let before = memory.applied.get(&item.split);
+        let before = before.filter(|before| before.digest != item.digest);
+        match before {
+            Some(before) if weir_render::backends_ready(item, services).is_err() => Arc::clone(before),
+            _ => Arc::clone(item),
+        }
+    };
+    plan.items.values().map(stands).collect()
+}
+
 /// What is decided of each split, if that changes: by what other agents' labels say, and by what is watched.
 pub fn look(
     plan: &ZonePlan,
@@ -96,17 +109,19 @@ pub fn look(
     (now, stamp): (Instant, Timestamp),
 ) -> BTreeMap<SplitName, Fallbacks> {
     let mut all = BTreeMap::new();
-    for item in plan.items.values() {
+    for item in &stands(plan, memory, services) {
         if item.fallback.is_empty() {
             continue;
         }
         let mut known = memory.fallen.get(&item.split).cloned();
-        if let Some(word) = word(item, ours, stamp)
+        let word = word(item, ours, stamp);
+        let live = word.as_ref().map(|word| word.away.clone()).unwrap_or_default();
+        if let Some(word) = word
             && known
                 .as_ref()
                 .is_none_or(|known| (known.at, known.shares()) < (word.at, word.away.clone()))
         {
-            known = Some(adopted(known, word, stamp));
+            known = Some(adopted(item, known, word, stamp));
         }
         // What failed until the share was away everywhere, and what was known when it went, is no evidence any more when it
         // comes back.
@@ -119,7 +134,7 @@ pub fn look(
             }
         }
         if memory.pins.of(&item.split).is_none()
-            && let Some(next) = next(item, known.as_ref(), services, watch, (now, stamp))
+            && let Some(next) = next(item, known.as_ref(), (&live, services), watch, (now, stamp))
         {
             known = Some(next);
         }
@@ -147,7 +162,7 @@ pub fn is_due(plan: &ZonePlan, memory: &Memory, watch: &Watch, now: Instant) -> 
 fn next(
     item: &Item,
     known: Option<&Fallbacks>,
-    services: &[ServiceFact],
+    (live, services): (&[(BackendName, BackendName)], &[ServiceFact]),
     watch: &Watch,
     (now, stamp): (Instant, Timestamp),
 ) -> Option<Fallbacks> {
@@ -175,7 +190,13 @@ fn next(
                 .map_or(LONGEST, |fallback| fallback.recover);
             let doubled = recover.saturating_mul(1 << falls.saturating_sub(1).min(20));
             let wait = doubled.min(LONGEST.max(recover));
-            stamp.duration_since(down.since) >= wait && watch.well(&item.split, backend, wait, now)
+            let wait = match sabotaged("come-back-at-once") {
+                true => SignedDuration::ZERO,
+                false => wait,
+            };
+            stamp.duration_since(down.since) >= wait
+                && watch.well(&item.split, backend, wait, now)
+                && !sabotaged("never-come-back")
         })
         .map(|(backend, _)| backend.clone())
         .collect();
@@ -205,6 +226,7 @@ fn next(
     let names: Vec<BackendName> = next.down.keys().cloned().collect();
     for name in names {
         let refuge = refuge(item, &next, &name, services, watch, (now, stamp));
+        let full = overflows(item, &next, &name);
         let Some(down) = next.down.get_mut(&name) else {
             continue;
         };
@@ -217,13 +239,17 @@ fn next(
                 next.down.remove(&name);
                 next.falls.remove(&name);
             }
-            // Who went there before stays there, unless he is down himself and the one that fell is not.
+            // Who went there before stays there, unless he is down himself or has not the room for what a commit gives by now,
+            // and the one that fell is not.
             None => {
                 let after = item.fallback.get(&name);
                 let after = after.map_or(LONGEST, |fallback| fallback.after);
                 let dead = watch.down(&item.split, &down.to, after, now).is_some()
                     || !resolves(item, &down.to, services);
-                if dead && watch.well(&item.split, &name, SignedDuration::ZERO, now) {
+                // What was decided and never written begins nothing any more (I3).
+                let never =
+                    !live.contains(&(name.clone(), down.to.clone())) && !resolves(item, &down.to, services);
+                if never || ((dead || full) && watch.well(&item.split, &name, SignedDuration::ZERO, now)) {
                     next.down.remove(&name);
                 }
             }
@@ -262,14 +288,8 @@ fn refuge(
     let stands = |to: &weir_planner::Refuge| {
         let up = !fallen.down.contains_key(&to.backend)
             && item.destinations.contains_key(&to.backend)
-            && resolves(item, &to.backend, services);
-        let room = to.capacity.is_none_or(|capacity| {
-            before.routes.iter().all(|route| {
-                let of = |name| route.weights.get(name).map_or(0, |weight| weight.get());
-                of(backend) == 0 || of(backend) + of(&to.backend) <= capacity.get()
-            })
-        });
-        up && room
+            && (resolves(item, &to.backend, services) || sabotaged("any-refuge"));
+        up && has_room(&before, backend, to)
     };
     let answers = |to: &weir_planner::Refuge, for_so_long| {
         watch.down(&item.split, &to.backend, for_so_long, now).is_none()
@@ -287,26 +307,54 @@ fn refuge(
     stays.or_else(first).map(|to| to.backend.clone())
 }
 
+/// Whether a backend has room for another one's share, whatever else it has in this item.
+fn has_room(item: &Item, backend: &BackendName, to: &weir_planner::Refuge) -> bool {
+    let of = |route: &weir_planner::ItemRoute, name| route.weights.get(name).map_or(0, |weight| weight.get());
+    sabotaged("any-capacity")
+        || to.capacity.is_none_or(|capacity| {
+            item.routes.iter().all(|route| {
+                of(route, backend) == 0 || of(route, backend) + of(route, &to.backend) <= capacity.get()
+            })
+        })
+}
+
+/// Where a backend's share ends. Who took it over may have gone down since: then it is where his goes.
+fn end(item: &Item, fallen: &Fallbacks, from: &BackendName) -> BackendName {
+    let mut at = from.clone();
+    for _ in 0..=fallen.down.len() {
+        match fallen.down.get(&at) {
+            Some(down) if takes_by_table(item, &at, &down.to) => at = down.to.clone(),
+            _ => break,
+        }
+    }
+    at
+}
+
+/// Whether who has a backend's share in the end has more than it can take.
+fn overflows(item: &Item, fallen: &Fallbacks, backend: &BackendName) -> bool {
+    let end = end(item, fallen, backend);
+    let mut refuges = item.fallback.values().flat_map(|fallback| &fallback.to);
+    let most = refuges.find(|to| to.backend == end).and_then(|to| to.capacity);
+    let (Some(most), true) = (most, end != *backend) else {
+        return false;
+    };
+    let over = over(item, fallen);
+    let mut routes = item.routes.iter().zip(&over.routes);
+    routes.any(|(was, is)| {
+        let of = |route: &weir_planner::ItemRoute, name| route.weights.get(name).copied().unwrap_or_default();
+        of(was, backend) > BasisPoints::ZERO && of(is, &end) > most
+    })
+}
+
 /// The item with shares elsewhere. Its digest and its generation stay.
 pub fn over(item: &Item, fallen: &Fallbacks) -> Item {
     let mut item = item.clone();
-    // Who took a share over may have gone down since: then it is where his goes.
-    let end = |from: &BackendName, item: &Item| {
-        let mut at = from.clone();
-        for _ in 0..=fallen.down.len() {
-            match fallen.down.get(&at) {
-                Some(down) if takes_by_table(item, &at, &down.to) => at = down.to.clone(),
-                _ => break,
-            }
-        }
-        at
-    };
     for at in 0..item.routes.len() {
         let away: Vec<(BackendName, BackendName, BasisPoints)> = item.routes[at]
             .weights
             .iter()
             .filter(|(_, weight)| **weight > BasisPoints::ZERO)
-            .map(|(name, weight)| (name.clone(), end(name, &item), *weight))
+            .map(|(name, weight)| (name.clone(), end(&item, fallen, name), *weight))
             .filter(|(name, to, _)| name != to && item.destinations.contains_key(to))
             .collect();
         let weights = &mut item.routes[at].weights;
@@ -363,33 +411,48 @@ pub fn told(item: &Item, memory: &Memory) -> Option<weir_planner::Fallen> {
 }
 
 /// Another agent's newer word in the place of what was known. A fall counts whoever found it, or the one of two agents that
-/// sees no failures would bring the share back as if it had never been away.
-fn adopted(known: Option<Fallbacks>, word: Word, stamp: Timestamp) -> Fallbacks {
+/// sees no failures would bring the share back as if it had never been away. How long ago that was is not taken from another
+/// host's clock: one that is behind would bring it back at once.
+fn adopted(item: &Item, known: Option<Fallbacks>, word: Word, stamp: Timestamp) -> Fallbacks {
+    let same = known.as_ref().is_some_and(|known| known.shares() == word.away);
     let (before, mut falls) = known.map_or_else(Default::default, |known| (known.down, known.falls));
-    let at = word.at.min(stamp);
     for name in before
         .keys()
         .filter(|name| !word.away.iter().any(|(away, _)| away == *name))
     {
         if let Some(falls) = falls.get_mut(name) {
-            falls.last = at;
+            falls.last = stamp;
         }
     }
     let mut down = BTreeMap::new();
     for (name, to) in word.away {
         let is = match before.get(&name) {
-            Some(is) if is.to == to => is.clone(),
+            // It may have come back and gone again while this agent did not look: it has to be well for as long as if it had
+            // gone just now. The same word again, of two agents that found the same, comes sooner than it could come back.
+            Some(is) if is.to == to => {
+                let recover = item
+                    .fallback
+                    .get(&name)
+                    .map_or(LONGEST, |fallback| fallback.recover);
+                if same && stamp.duration_since(is.since) >= recover {
+                    fell(&mut falls, &name, stamp);
+                }
+                Down {
+                    since: stamp,
+                    ..is.clone()
+                }
+            }
             Some(is) => Down {
                 to,
-                moved: at,
+                moved: stamp,
                 ..is.clone()
             },
             None => {
-                fell(&mut falls, &name, at);
+                fell(&mut falls, &name, stamp);
                 Down {
                     to,
-                    since: at,
-                    moved: at,
+                    since: stamp,
+                    moved: stamp,
                     why: "another agent of this zone found nobody there".to_owned(),
                 }
             }

@@ -13,7 +13,10 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use weir_model::{BackendName, BasisPoints, DnsLabel, FederationName, RouteName, SplitName, ZoneName};
+use weir_drivers::Observed;
+use weir_model::{
+    BackendName, BasisPoints, DnsLabel, FederationName, RouteName, SplitName, ZoneName, sabotaged,
+};
 use weir_planner::{Generation, Item, ItemRef, Pin, ZonePlan, item_digest};
 use weir_render::{Object, PINNED};
 
@@ -394,6 +397,29 @@ impl Pins {
         Ok(slot.insert_entry(made).into_mut())
     }
 
+    /// What the zone says against a pin that was just made, if that is not kept: another agent's pin of the same policy, or a
+    /// backend that does not resolve. What is in force already is no worse for being pinned.
+    pub fn objection(&self, pinned: &Pinned, memory: &Memory, observed: &Observed) -> Option<String> {
+        let item = &pinned.item;
+        let mut live = observed.ours.iter().map(|(object, _)| object);
+        if let Some((object, label)) =
+            live.find_map(|object| Some((object, self.foreign(object)?)).filter(|(is, _)| is.is_for(item)))
+        {
+            return Some(format!(
+                "{} is pinned already, by {}: end that one there with `weir-agent unpin`, or, if that host is gone for good, \
+                 here with `weir-agent unpin --split {} --gone {label}`",
+                object.name,
+                told(label),
+                item.split
+            ));
+        }
+        let applied = memory.applied.get(&item.split);
+        if applied.is_some_and(|applied| applied.digest == item.digest) {
+            return None;
+        }
+        weir_render::backends_ready(item, &observed.services).err()
+    }
+
     /// Ends the pin of a split; none if there is none.
     pub fn unpin(&mut self, split: &SplitName) -> Option<Pinned> {
         let over = self.pins.remove(split)?;
@@ -422,6 +448,10 @@ impl Pins {
     pub fn over<'a>(&self, plan: &'a ZonePlan) -> Cow<'a, ZonePlan> {
         let mut driven = Cow::Borrowed(plan);
         for (split, pinned) in &self.pins {
+            let newer = |item: &Arc<Item>| item.generation > pinned.of.generation;
+            if sabotaged("plan-over-pin") && plan.items.get(split).is_some_and(newer) {
+                continue;
+            }
             if driven.items.get(split) != Some(&pinned.item) {
                 driven
                     .to_mut()
@@ -439,7 +469,7 @@ impl Pins {
         let ended = self.ended.get(&split);
         let ours = self.pins.get(&split).is_some_and(|pinned| pinned.label == label)
             || ended.is_some_and(|labels| labels.iter().any(|over| over == label));
-        (!ours).then_some(label)
+        (!ours && !sabotaged("write-over-pins")).then_some(label)
     }
 
     /// What a newer plan has for a pinned split and what waits for the end of the pin, a sentence for each; or that a pin

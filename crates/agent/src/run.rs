@@ -17,7 +17,7 @@ use weir_model::{FederationName, ZoneName};
 use weir_planner::{Counts, Item, ZonePlan};
 use weir_render::Options;
 
-use crate::activation::{Noticed, activate};
+use crate::activation::{Noticed, activate, now};
 use crate::conclude;
 use crate::current::Current;
 use crate::decide;
@@ -249,7 +249,7 @@ impl Loop {
                     self.options,
                     earlier,
                     &mut state.noticed,
-                    Instant::now(),
+                    &now,
                 )
                 .await;
                 if done.wrote {

@@ -63,13 +63,7 @@ impl Store {
             plan = None;
             memory = Memory::default();
         }
-        memory.applied.retain(|_, item| item.zone == *zone);
-        let applied = &memory.applied;
-        memory.pinned.retain(|split, _| applied.contains_key(split));
-        memory.pins = memory.pins.within(federation, zone);
-        if let Some(plan) = &plan {
-            memory.highest = memory.highest.max(plan.generation);
-        }
+        let memory = memory.at_start(plan.as_ref(), federation, zone);
         Ok(Kept { plan, memory })
     }
 

@@ -35,6 +35,22 @@ pub struct Memory {
 }
 
 impl Memory {
+    /// What of it holds for an agent that starts, with this plan on its disk.
+    #[must_use]
+    pub fn at_start(mut self, plan: Option<&ZonePlan>, federation: &FederationName, zone: &ZoneName) -> Self {
+        self.applied.retain(|_, item| item.zone == *zone);
+        let applied = &self.applied;
+        self.pinned.retain(|split, _| applied.contains_key(split));
+        self.pins = match sabotaged("forget-pins") {
+            true => Pins::default(),
+            false => self.pins.within(federation, zone),
+        };
+        if let Some(plan) = plan {
+            self.highest = self.highest.max(plan.generation);
+        }
+        self
+    }
+
     /// What was applied of a split, unless that is of a pin.
     pub fn own(&self, split: &SplitName) -> Option<&Arc<Item>> {
         let applied = self.applied.get(split);

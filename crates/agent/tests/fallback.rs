@@ -566,3 +566,112 @@ fn a_label_of_somebody_is_no_word() {
         assert_eq!(agent.weights(), AS_PLANNED, "{label}");
     }
 }
+
+/// A word from a host whose clock is an hour behind is not an hour old: it is waited for `recover` as if it came now.
+#[test]
+fn a_clock_that_is_behind_makes_nobody_impatient() {
+    let mut one = Agent::new(plan(&[("vm", None)], 60));
+    one.ahead = SignedDuration::from_hours(-1);
+    let mut other = Agent::new(plan(&[("vm", None)], 60));
+    one.activate();
+    other.live.clone_from(&one.live);
+    other.activate();
+    for _ in 0..4 * 120 {
+        one.quarter(100, &[]);
+        other.quarter(0, &[]);
+    }
+    other.activate();
+    while !one.quarter(100, &["eks"]) {
+        other.quarter(0, &[]);
+    }
+    one.activate();
+    assert_eq!(one.weights(), ALL_TO_VM);
+    other.live.clone_from(&one.live);
+    other.activate();
+    assert_eq!(other.weights(), ALL_TO_VM, "it went a moment ago");
+}
+
+/// What one agent decided, another one undid and a third decided anew is not as old as the first word of it.
+#[test]
+fn a_word_that_was_missed_makes_nobody_impatient() {
+    let mut one = Agent::new(plan(&[("vm", None)], 10));
+    let mut other = Agent::new(plan(&[("vm", None)], 10));
+    one.activate();
+    other.live.clone_from(&one.live);
+    other.activate();
+    let down = |one: &mut Agent, other: &mut Agent| {
+        while !one.quarter(100, &["eks"]) {
+            other.quarter(0, &[]);
+        }
+        one.activate();
+        assert_eq!(one.weights(), ALL_TO_VM);
+    };
+    down(&mut one, &mut other);
+    other.live.clone_from(&one.live);
+    other.activate();
+    assert_eq!(other.weights(), ALL_TO_VM);
+    // It comes back and goes again, while the other agent does not look.
+    while one.weights() == ALL_TO_VM {
+        one.quarter(100, &[]);
+        other.quarter(0, &[]);
+        one.activate();
+    }
+    down(&mut one, &mut other);
+    other.live.clone_from(&one.live);
+    other.activate();
+    assert_eq!(other.weights(), ALL_TO_VM, "it went a moment ago");
+}
+
+/// A commit that gives the one that is down more than its refuge can take, once it resolves again, gives it back.
+#[test]
+fn a_later_commit_gives_no_refuge_more_than_it_can_take() {
+    let mut agent = Agent::new(plan(&[("vm", Some(50))], 60));
+    let shares = |agent: &mut Agent, eks: u32, lab: u32| {
+        let item = agent.plan.items.values_mut().next().unwrap();
+        let mut next = Item::clone(item);
+        let weights = &mut next.routes[0].weights;
+        *weights = BTreeMap::from([(backend("eks"), share(eks)), (backend("lab"), share(lab))]);
+        next.digest = item_digest(&next);
+        *item = Arc::new(next);
+    };
+    shares(&mut agent, 40, 60);
+    agent.activate();
+    while !agent.quarter(100, &["eks"]) {}
+    agent.activate();
+    assert_eq!(agent.weights(), [("eks", 0), ("lab", 60), ("vm", 40)]);
+    shares(&mut agent, 70, 30);
+    agent.activate();
+    assert_eq!(agent.weights(), [("eks", 70), ("lab", 30), ("vm", 0)]);
+}
+
+/// While a new item is held, the one that is in force keeps its own table.
+#[test]
+fn what_is_in_force_keeps_its_table_while_a_new_item_is_held() {
+    let mut agent = Agent::new(plan(&[("vm", None)], 60));
+    agent.activate();
+    let before = Arc::clone(agent.item());
+    agent.unavailable.insert("eks");
+    agent.activate();
+    agent.now += Duration::from_secs(2);
+    agent.activate();
+    assert_eq!(agent.weights(), ALL_TO_VM);
+    // No fallback any more, and it cannot be applied: `eks` does not resolve.
+    let item = agent.plan.items.values_mut().next().unwrap();
+    let mut next = Item::clone(item);
+    next.fallback.clear();
+    next.routes[0].weights = BTreeMap::from([(backend("eks"), share(100))]);
+    next.digest = item_digest(&next);
+    *item = Arc::new(next);
+    let fallen = look(
+        &agent.plan,
+        &agent.memory,
+        (&agent.live, &agent.services()),
+        &mut agent.watch.clone(),
+        agent.at(),
+    );
+    agent.memory.fallen = fallen;
+    assert_eq!(
+        driven(&before, &agent.memory).routes[0].weights[&backend("eks")],
+        share(0)
+    );
+}

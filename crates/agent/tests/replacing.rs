@@ -8,8 +8,7 @@ use std::sync::{Arc, Mutex};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
-use tokio::time::Instant;
-use weir_agent::activation::{Noticed, activate};
+use weir_agent::activation::{Noticed, activate, now};
 use weir_agent::conclude::Conclusion;
 use weir_agent::take::Memory;
 use weir_drivers::{DriverError, Fault, Observed, Outcome, Sighting, ZoneDriver};
@@ -91,8 +90,7 @@ struct Zone {
 impl Zone {
     async fn activate(&self, plan: &ZonePlan, memory: &Memory, facts: Option<&ZoneFacts>) -> Conclusion {
         let mut noticed = Noticed::default();
-        let now = Instant::now();
-        activate(self, plan, memory, Options::default(), facts, &mut noticed, now).await
+        activate(self, plan, memory, Options::default(), facts, &mut noticed, &now).await
     }
 
     fn names(&self) -> Vec<String> {

@@ -146,8 +146,15 @@ fn lives(arguments: &Arguments, sabotage: Option<&Sabotage>) -> ExitCode {
     let (lives, events) = (report.seeds as f64 / seconds, report.events as f64 / seconds);
     eprintln!(
         "{} lives, {} failed, in {seconds:.1} s: {lives:.0} lives and {events:.0} events a second; {} events, {} activations, \
-         {} plans, {} writes",
-        report.seeds, report.failed, report.events, report.activations, report.plans, report.writes
+         {} plans, {} writes, {} pins, {} falls",
+        report.seeds,
+        report.failed,
+        report.events,
+        report.activations,
+        report.plans,
+        report.writes,
+        report.pins,
+        report.falls
     );
     let found = sabotage.is_none_or(|sabotage| report.caught.contains_key(&sabotage.breaks.to_string()));
     if arguments.json {

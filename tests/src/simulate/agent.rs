@@ -4,6 +4,7 @@
 mod calls;
 mod hands;
 mod plans;
+mod watching;
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use jiff::SignedDuration;
 use weir_agent::activation::{Noticed, activate};
 use weir_agent::conclude::{Conclusion, not_seen};
 use weir_agent::take::{Memory, Offer, judge};
@@ -39,6 +41,8 @@ const CALM: Ms = 5_000;
 pub(crate) struct Disk {
     pub(crate) plan: Option<Arc<ZonePlan>>,
     pub(crate) memory: Memory,
+    /// The file of pins.
+    pub(crate) pins: Option<Vec<u8>>,
     pub(crate) full: bool,
 }
 
@@ -74,6 +78,10 @@ impl std::fmt::Debug for Running {
 pub(crate) struct Agent {
     pub(crate) zone: Place,
     pub(crate) name: String,
+    /// Which of its zone's agents it is.
+    pub(crate) number: usize,
+    /// How far its host's clock is ahead, in milliseconds.
+    pub(crate) ahead: i64,
     pub(crate) up: bool,
     /// Rises with each start, so that what was meant for the process before finds nobody.
     pub(crate) epoch: u32,
@@ -83,6 +91,14 @@ pub(crate) struct Agent {
     pub(crate) facts: Option<ZoneFacts>,
     pub(crate) refused: Option<String>,
     noticed: Noticed,
+    /// The file of pins as it was last read; none before.
+    pins: Option<Option<Vec<u8>>>,
+    /// Counters as they were when this process first read them.
+    base: Option<watching::Base>,
+    /// Whether it reads counters now, for something is down.
+    watching: bool,
+    /// When something that went down was last a reason to look.
+    fell: Option<Ms>,
     waiting: Option<ZonePlan>,
     /// Plans that came while an activation runs.
     offers: std::collections::VecDeque<ZonePlan>,
@@ -107,6 +123,8 @@ impl Agent {
         Self {
             zone,
             name: format!("{}-{}", super::world::ZONES[zone], number + 1),
+            number,
+            ahead: 0,
             up: true,
             epoch: 0,
             disk: Disk::default(),
@@ -115,6 +133,10 @@ impl Agent {
             facts: None,
             refused: None,
             noticed: Noticed::default(),
+            pins: None,
+            base: None,
+            watching: false,
+            fell: None,
             waiting: None,
             offers: std::collections::VecDeque::new(),
             away: false,
@@ -145,13 +167,19 @@ impl World {
         agent.up = true;
         agent.epoch += 1;
         agent.plan = agent.disk.plan.clone();
-        agent.memory = agent.disk.memory.clone();
-        if let Some(plan) = &agent.plan {
-            agent.memory.highest = agent.memory.highest.max(plan.generation);
-        }
+        let zone = &self.zones[agent.zone].name;
+        agent.memory = agent
+            .disk
+            .memory
+            .clone()
+            .at_start(agent.plan.as_deref(), &federation(), zone);
         agent.facts = None;
         agent.refused = None;
         agent.noticed = Noticed::default();
+        agent.pins = None;
+        agent.base = None;
+        agent.watching = false;
+        agent.fell = None;
         agent.waiting = None;
         agent.offers.clear();
         agent.away = false;
@@ -164,6 +192,8 @@ impl World {
         self.story.tell(now, || {
             format!("agent {name} starts, with plan {generation} on its disk")
         });
+        self.note_start(a);
+        self.begin_to_watch(a);
         self.wake(a, 1);
         self.at(10, Event::Dial(a));
     }
@@ -208,7 +238,8 @@ impl World {
             agent.again = true;
             return;
         }
-        if let Some(plan) = agent.waiting.take() {
+        self.pins(a);
+        if let Some(plan) = self.agents[a].waiting.take() {
             self.take(a, plan);
         }
         let version = self.zones[self.agents[a].zone].version;
@@ -225,10 +256,18 @@ impl World {
             return;
         };
         // The same plan, memory and zone: it would see, do and say the same again.
-        if agent.calm == Some(version)
-            && agent.doomed.is_none()
-            && let Some(facts) = &mut agent.facts
-        {
+        if agent.calm == Some(version) && agent.doomed.is_none() && agent.facts.is_some() {
+            let items = weir_agent::decide::items(&agent.memory.pins.over(&plan));
+            let counts = self.count(a, &items);
+            let Some(facts) = &mut self.agents[a].facts else {
+                return;
+            };
+            for fact in &mut facts.items {
+                let at = items.iter().position(|item| item.split == fact.split);
+                if let Some(counts) = at.and_then(|at| counts.get(at)) {
+                    fact.counts.clone_from(counts);
+                }
+            }
             facts.at = stamp(now);
             for proof in facts.items.iter_mut().filter_map(|item| item.proof.as_mut()) {
                 proof.at = stamp(now);
@@ -246,9 +285,26 @@ impl World {
             let memory = agent.memory.clone();
             let before = agent.facts.clone();
             let mut noticed = agent.noticed.clone();
-            let at = self.begin + Duration::from_millis(now);
+            let (begin, ahead) = (self.begin, SignedDuration::from_millis(agent.ahead));
+            let desk = hands.clone();
+            let clock = move || {
+                let now = desk.with(|desk| desk.now);
+                let says = stamp(now).saturating_add(ahead).unwrap_or_default();
+                (begin + Duration::from_millis(now), says)
+            };
+            hands.with(|desk| desk.now = now);
             async move {
-                let done = activate(&hands, &plan, &memory, OPTIONS, before.as_ref(), &mut noticed, at).await;
+                let noticed_now = &mut noticed;
+                let done = activate(
+                    &hands,
+                    &plan,
+                    &memory,
+                    OPTIONS,
+                    before.as_ref(),
+                    noticed_now,
+                    &clock,
+                )
+                .await;
                 (done, noticed)
             }
             .boxed()
@@ -278,6 +334,7 @@ impl World {
             let Some(running) = &mut agent.running else {
                 return;
             };
+            running.hands.with(|desk| desk.now = now);
             let polled = running.future.poll_unpin(&mut Context::from_waker(Waker::noop()));
             if let Poll::Ready((done, noticed)) = polled {
                 self.concluded(a, done, noticed);
@@ -331,7 +388,7 @@ impl World {
         let mut facts = done.facts;
         facts.at = stamp(now);
         for proof in facts.items.iter_mut().filter_map(|item| item.proof.as_mut()) {
-            // Real clocks are in what was not read from the zone.
+            // Its own clock is in what was not read from the zone.
             if proof.coverage.of == 0 || proof.at > stamp(now) {
                 proof.at = stamp(now);
             }
@@ -351,6 +408,10 @@ impl World {
             .values()
             .filter_map(|stored| stored.ours.as_ref())
             .any(|(object, _)| weir_render::extent(object) == Extent::Anchor);
+        // What is down is looked at as time goes by, and what is away until it comes back.
+        let waits = waits
+            || (agent.memory.fallen.values().any(|fallen| !fallen.down.is_empty()))
+            || (zone.troubled(1_000) && agent.watching);
         // A look that took its time may be older than what is there now.
         let waits = waits
             || facts.items.iter().any(|item| {

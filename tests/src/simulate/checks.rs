@@ -6,8 +6,10 @@
 //! *eventually* checks run once a second, and at the end of the quiet time.
 
 mod anytime;
+mod elsewhere;
 mod eventually;
 mod in_step;
+mod pinned;
 mod record;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -118,6 +120,34 @@ struct Position {
     beside: BTreeMap<Place, BTreeSet<String>>,
 }
 
+/// A pin that somebody made.
+#[derive(Debug, Clone)]
+pub(crate) struct PinNote {
+    label: String,
+    item: Arc<Item>,
+    since: Ms,
+}
+
+/// By route and place: the most that it was given.
+type Most = BTreeMap<(usize, Place), u32>;
+
+/// Whose share goes where.
+type Away = BTreeMap<Place, Place>;
+
+/// How often a share went away with nothing in between that could have moved it, and when last.
+#[derive(Debug, Clone, Copy)]
+struct Gone {
+    last: Ms,
+    times: u32,
+}
+
+/// What a control plane took of a policy: its item, and what that gave to whom.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Version {
+    digest: String,
+    routes: Shares,
+}
+
 /// The record by which is judged.
 #[derive(Debug, Default)]
 pub(crate) struct Checks {
@@ -130,8 +160,10 @@ pub(crate) struct Checks {
     accepted: BTreeSet<CommitId>,
     /// What agents of a zone were given.
     delivered: BTreeSet<(Place, String, u64)>,
-    /// The items whose weights a zone's control plane took last and before that, by digest.
-    last: BTreeMap<(Place, Key), [String; 2]>,
+    /// What a zone's control plane took last and before that.
+    last: BTreeMap<(Place, Key), [Version; 2]>,
+    /// The most that an item gave each backend of each route in a zone: so much it may give again.
+    gave: BTreeMap<(Place, Key, String), Most>,
     /// What one agent wrote, or saw to be in force. An agent whose zone another one drives further puts back what itself
     /// had last.
     had: BTreeSet<(usize, Key, String)>,
@@ -159,6 +191,19 @@ pub(crate) struct Checks {
     pub(crate) strangers: BTreeMap<(Place, Key), serde_json::Value>,
     /// Policies that somebody wrote over.
     pub(crate) tampered: BTreeSet<(Place, Key)>,
+    /// The pins in force, by agent and split.
+    pub(crate) pins: BTreeMap<(usize, usize), PinNote>,
+    /// Pins that were ended, by the agent to which that was said.
+    pub(crate) ended: BTreeMap<(usize, usize, String), Ms>,
+    /// When a policy was last written as pinned.
+    pinned_at: BTreeMap<(Place, Key), Ms>,
+    /// Whose shares are elsewhere by the policies that agents wrote, and since when it is so.
+    away: BTreeMap<(Place, Key), (Away, Ms)>,
+    /// Pins that people made, and shares that went elsewhere.
+    pub(crate) pinned: u64,
+    pub(crate) fallen: u64,
+    /// By zone, split and backend.
+    gone: BTreeMap<(Place, usize, Place), Gone>,
 }
 
 impl Checks {

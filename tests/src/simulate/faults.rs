@@ -5,6 +5,7 @@ use weir_planner::{Generation, ServiceState};
 use weir_render::Kind;
 
 use super::agent::Disk;
+use super::human::protocol_of;
 use super::world::{Event, SPLITS, World, ZONES};
 use super::zone::{Door, Key, Place, Rival, stranger};
 
@@ -20,6 +21,8 @@ pub(crate) enum Fault {
     FullLedger,
     Git,
     Service(Place, usize, Place),
+    /// An application is gone: of a split, in a place.
+    Application(usize, Place),
     Rival(Place),
     Stranger(Place, Key),
 }
@@ -133,6 +136,12 @@ impl World {
                 self.agents[a].disk.memory = weir_agent::take::Memory::default();
                 self.tell(|| format!("the memory file of {name} is torn"));
             }
+            // The glass broke, or was swept away.
+            3 if self.agents[a].disk.pins.is_some() => {
+                let torn = self.dice.chance(50);
+                self.agents[a].disk.pins = torn.then(|| b"weir pins 1".to_vec());
+                self.tell(|| format!("the file of pins of {name} is damaged"));
+            }
             2 if self.dice.chance(40) => {
                 self.agents[a].disk = Disk::default();
                 self.agents[a].took = Generation(0);
@@ -140,6 +149,7 @@ impl World {
             }
             _ => {}
         }
+        self.recount_pins(a);
         let disk = &self.agents[a].disk;
         if disk.plan.is_none() && disk.memory.highest == Generation(0) {
             self.agents[a].took = Generation(0);
@@ -195,12 +205,40 @@ impl World {
             for (split, service) in SPLITS.iter().enumerate() {
                 if self.dice.chance(60) {
                     self.zones[viewer].sees(service, z, None);
+                    self.note_trouble(viewer, split);
                     let back = self.dice.between(500, 8_000);
                     self.at(back, Event::Ends(Fault::Service(viewer, split, z)));
                 }
             }
             self.envoys_look(viewer);
         }
+    }
+
+    /// An application ends behind its Envoy. Kuma may notice, in some zones or in all, or not at all.
+    pub(crate) fn end_an_application(&mut self) {
+        let split = self.dice.index(SPLITS.len());
+        let of = self.dice.index(self.zones.len());
+        let long = match self.dice.below(5) {
+            0 => self.dice.between(300, 3_000),
+            1..4 => self.dice.between(3_000, 40_000),
+            _ => self.dice.between(40_000, 120_000),
+        };
+        let seen = self.dice.below(3);
+        self.tell(|| format!("the application of {} in {} ends", SPLITS[split], ZONES[of]));
+        for viewer in 0..self.zones.len() {
+            self.zones[viewer].application(split, of, true);
+            if seen == 0 || (seen == 1 && self.dice.chance(50)) {
+                let speaks = protocol_of(SPLITS[split]);
+                if self.zones[viewer].sees(SPLITS[split], of, Some((ServiceState::Unavailable, speaks))) {
+                    self.envoys_look(viewer);
+                }
+                let back = long + self.dice.below(3_000);
+                self.at(back, Event::Ends(Fault::Service(viewer, split, of)));
+            }
+            self.note_trouble(viewer, split);
+            self.watch_closely(viewer);
+        }
+        self.at(long, Event::Ends(Fault::Application(split, of)));
     }
 
     fn harm_service(&mut self, long: u64) {
@@ -227,6 +265,10 @@ impl World {
                 };
                 if self.zones[viewer].sees(SPLITS[split], of, state) {
                     self.envoys_look(viewer);
+                    self.note_trouble(viewer, split);
+                    if matches!(state, Some((ServiceState::Unavailable, _))) {
+                        self.watch_closely(viewer);
+                    }
                 }
                 let back = long + self.dice.below(3_000);
                 self.at(back, Event::Ends(Fault::Service(viewer, split, of)));
@@ -242,6 +284,7 @@ impl World {
         };
         if self.zones[viewer].sees(SPLITS[split], of, Some((ServiceState::Available, speaks))) {
             self.envoys_look(viewer);
+            self.note_trouble(viewer, split);
         }
     }
 
@@ -353,6 +396,13 @@ impl World {
             Fault::FullDisk(a) => self.agents[*a].disk.full = false,
             Fault::FullLedger => self.coordinator.full = false,
             Fault::Git => self.coordinator.git = true,
+            Fault::Application(split, of) => {
+                self.tell(|| format!("the application of {} in {} is back", SPLITS[*split], ZONES[*of]));
+                for viewer in 0..self.zones.len() {
+                    self.zones[viewer].application(*split, *of, false);
+                    self.note_trouble(viewer, *split);
+                }
+            }
             Fault::Service(viewer, split, of) => self.service_as_it_should_be(*viewer, *split, *of),
             Fault::Rival(z) => {
                 if let Some(rival) = self.zones[*z].rival.take() {
@@ -371,6 +421,7 @@ impl World {
     /// From now on nothing goes wrong any more, and nobody changes anything.
     pub(crate) fn all_faults_end(&mut self) {
         self.quiet = true;
+        self.quiet_since = Some(self.now);
         self.tell(|| "all faults are over".to_owned());
         for a in 0..self.agents.len() {
             self.links[a].slow = 0;
@@ -400,9 +451,13 @@ impl World {
             }
             for split in 0..SPLITS.len() {
                 for of in 0..self.zones.len() {
+                    self.zones[z].application(split, of, false);
                     self.service_as_it_should_be(z, split, of);
                 }
             }
         }
+        // Those who broke the glass end it now, or look first whether it holds.
+        let later = if self.dice.chance(50) { 1 } else { 60_000 };
+        self.at(later, Event::PinsEnd);
     }
 }

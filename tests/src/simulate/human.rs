@@ -1,5 +1,8 @@
 //! People: what they declare in Git, and how they change it, at good moments and bad ones.
 
+mod outlet;
+pub(crate) mod pins;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -10,6 +13,8 @@ use weir_model::{CommitId, Protocol, SourceFile, SourceName, SplitName};
 use super::world::{Event, SPLITS, World, ZONES, stamp};
 use super::zone::{Place, Shares};
 use super::{Dice, Ms};
+
+pub(crate) use outlet::Outlet;
 
 /// The names of the backends in each zone.
 pub(crate) const BACKENDS: [&str; 3] = ["vm", "cloud", "lab"];
@@ -23,6 +28,10 @@ pub(crate) struct Declared {
     pub(crate) routes: Shares,
     /// `maxStep` in per cent, and `bake` in seconds.
     pub(crate) steps: (u32, u32),
+    /// Where shares go while their backends are down.
+    pub(crate) fallback: BTreeMap<Place, Outlet>,
+    /// What a backend can take at most of a route, in basis points.
+    pub(crate) capacity: BTreeMap<Place, u32>,
 }
 
 /// What one commit declares.
@@ -72,14 +81,21 @@ fn text(tree: &Tree, zones: usize) -> String {
         let backends: Vec<String> = declared
             .backends
             .iter()
-            .map(|place| format!("{}: {{zone: {}}}", BACKENDS[*place], ZONES[*place]))
+            .map(|place| {
+                let most = declared.capacity.get(place);
+                let most = most.map_or_else(String::new, |most| {
+                    format!(", capacity: {}.{:02}", most / 100, most % 100)
+                });
+                format!("{}: {{zone: {}{most}}}", BACKENDS[*place], ZONES[*place])
+            })
             .collect();
         let _ = write!(
             text,
             "---\napiVersion: weir.dev/v1alpha1\nkind: Split\nmetadata: {{name: {name}}}\nspec:\n  service: {name}\n  port: \
-             8080\n  protocol: {}\n  backends: {{{}}}\n  transition: {{maxStep: {most}, bake: {bake}s}}\n  routes:\n",
+             8080\n  protocol: {}\n  backends: {{{}}}\n  transition: {{maxStep: {most}, bake: {bake}s}}\n{}  routes:\n",
             declared.protocol,
-            backends.join(", ")
+            backends.join(", "),
+            outlet::text(declared)
         );
         let last = declared.routes.len() - 1;
         for (number, route) in declared.routes.iter().enumerate() {
@@ -192,12 +208,18 @@ fn split(dice: &mut Dice, zones: usize, protocol: Protocol) -> Declared {
         routes.push(route(dice, &backends));
     }
     routes.push(route(dice, &backends));
-    Declared {
+    let steps = [(100, 0), (50, 0), (25, 2), (10, 12)][dice.index(4)];
+    let (fallback, capacity) = outlet::outlets(dice, &backends);
+    let mut declared = Declared {
         protocol,
         backends,
         routes,
-        steps: [(100, 0), (50, 0), (25, 2), (10, 12)][dice.index(4)],
-    }
+        steps,
+        fallback,
+        capacity,
+    };
+    declared.make_room();
+    declared
 }
 
 /// What a federation begins with.
@@ -250,6 +272,7 @@ impl World {
                 {
                     let r = self.dice.index(declared.routes.len());
                     declared.routes[r] = route(&mut self.dice, &declared.backends);
+                    declared.make_room();
                 }
                 ("moves weights", Some(at))
             }

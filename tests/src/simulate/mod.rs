@@ -2,9 +2,10 @@
 //!
 //! What is real: `weir_coordinator::decide` (and with it parsing, planning and linting), the fleet and what it is shown as
 //! (`standing`), the wire's conversions, and of the agents the whole activation with everything that it calls: `judge`,
-//! `decide`, anchors, rendering, steps. What is simulated: time, links, disks, control planes, Envoys, Git, and people. The
-//! loops around the decisions (what starts an activation, when a session is tried again) are written here once more, with
-//! the same figures. TLS, gRPC, SQLite, libgit2 and Kuma itself are not in it: other tests hold those.
+//! `decide`, anchors, rendering, steps, fallbacks, pins and what their files say. What is simulated: time, links, disks,
+//! control planes, Envoys and their requests, Git, and people. The loops around the decisions (what starts an activation,
+//! when a session is tried again) are written here once more, with the same figures. TLS, gRPC, SQLite, libgit2 and Kuma
+//! itself are not in it: other tests hold those.
 //!
 //! One seed is one life: a small federation is built, lives some minutes through faults and people, and then has a quiet
 //! time in which all must come right. `world` moves time; `zone`, `link`, `agent`, `coordinator` and `human` are what lives
@@ -81,6 +82,10 @@ pub struct Life {
     pub plans: u64,
     /// Objects that agents wrote or removed.
     pub writes: u64,
+    /// Pins that people made.
+    pub pins: u64,
+    /// Shares that went elsewhere.
+    pub falls: u64,
     /// What did not hold, first.
     pub violation: Option<Violation>,
     /// What happened, as sentences; empty unless asked for.
@@ -109,6 +114,10 @@ pub struct Report {
     pub plans: u64,
     /// Writes and removals.
     pub writes: u64,
+    /// Pins that people made.
+    pub pins: u64,
+    /// Shares that went elsewhere.
+    pub falls: u64,
     /// For each invariant that did not hold, the first seed.
     pub caught: BTreeMap<String, u64>,
 }
@@ -121,6 +130,8 @@ impl Report {
         self.activations += life.activations;
         self.plans += life.plans;
         self.writes += life.writes;
+        self.pins += life.pins;
+        self.falls += life.falls;
         for (invariant, count) in Invariant::ALL.iter().zip(life.checks) {
             *self.checks.entry(invariant.to_string()).or_default() += count;
         }
@@ -140,6 +151,8 @@ impl Report {
         self.activations += other.activations;
         self.plans += other.plans;
         self.writes += other.writes;
+        self.pins += other.pins;
+        self.falls += other.falls;
         for (invariant, count) in other.checks {
             *self.checks.entry(invariant).or_default() += count;
         }

@@ -27,7 +27,7 @@ pub(crate) const SPLITS: [&str; 3] = ["checkout", "cart", "queue"];
 /// How often Git is looked at.
 const POLL: Ms = 3_000;
 /// How long the quiet time may be until all is right.
-const QUIET: Ms = 240_000;
+const QUIET: Ms = 420_000;
 
 /// A time of a life as people and protocols write it.
 pub(crate) fn stamp(at: Ms) -> Timestamp {
@@ -67,6 +67,15 @@ pub(crate) enum Event {
     People,
     Chaos,
     Ends(Fault),
+    /// An agent reads counters.
+    Watch(usize, u32),
+    /// An agent looks at its host's file of pins.
+    PinsLooked(usize),
+    /// Somebody is at an agent's host.
+    AtAHost,
+    /// An application ends.
+    Outage,
+    PinsEnd,
     Quiet,
 }
 
@@ -112,6 +121,8 @@ pub(crate) struct World {
     pub(crate) story: Story,
     /// Faults are over.
     pub(crate) quiet: bool,
+    /// Since when.
+    pub(crate) quiet_since: Option<Ms>,
     /// How often something goes wrong, as a mean time.
     pub(crate) harm: Ms,
     events: u64,
@@ -124,17 +135,30 @@ impl World {
     pub(crate) fn new(seed: u64, tell: bool) -> Self {
         let mut dice = Dice::new(seed.wrapping_mul(0x2545_F491_4F6C_DD1D) ^ 0x5EED);
         let count = 2 + dice.index(2);
-        let mut zones = Vec::new();
+        let mut zones: Vec<Zone> = Vec::new();
         let mut agents = Vec::new();
         for place in 0..count {
             let driven_by = 1 + usize::from(dice.chance(25));
             let envoys = 1 + dice.index(2);
             zones.extend(Zone::new(place, envoys, driven_by, federation()));
-            agents.extend((0..driven_by).map(|number| Agent::new(place, number)));
+            for number in 0..driven_by {
+                let mut agent = Agent::new(place, number);
+                agent.ahead = [0, 0, 3_600_000, -3_600_000, -7_000][dice.index(5)];
+                agents.push(agent);
+            }
+            if let Some(zone) = zones.last_mut() {
+                zone.traffic.by_host = dice.chance(60);
+            }
         }
         let links = agents.iter().map(|_| Link::default()).collect();
         let tree = first_tree(&mut dice, count);
         let harm = [2_500, 5_000, 10_000][dice.index(3)];
+        let rates = SPLITS.map(|_| [0, 3, 20, 60][dice.index(4)]);
+        let noise = dice.chance(50);
+        for zone in &mut zones {
+            zone.traffic.rates = rates;
+            zone.traffic.noise = noise;
+        }
         Self {
             seed,
             now: 0,
@@ -149,6 +173,7 @@ impl World {
             checks: Checks::default(),
             story: Story::new(tell),
             quiet: false,
+            quiet_since: None,
             harm,
             events: 0,
             activations: 0,
@@ -188,6 +213,14 @@ impl World {
         self.at(people, Event::People);
         let chaos = self.dice.between(5_000, 20_000);
         self.at(chaos, Event::Chaos);
+        if self.dice.chance(40) {
+            let first = self.dice.between(10_000, 60_000);
+            self.at(first, Event::AtAHost);
+        }
+        if self.dice.chance(60) {
+            let first = self.dice.between(5_000, 50_000);
+            self.at(first, Event::Outage);
+        }
         let life = self.dice.between(50_000, 140_000);
         self.at(life, Event::Quiet);
     }
@@ -234,6 +267,8 @@ impl World {
             activations: self.activations,
             plans: self.plans,
             writes: self.writes,
+            pins: self.checks.pinned,
+            falls: self.checks.fallen,
             violation,
             story: self.story.lines(),
         }
@@ -283,6 +318,28 @@ impl World {
                 }
             }
             Event::Ends(fault) => self.ends(&fault),
+            Event::Watch(a, epoch) => self.watched(a, epoch),
+            Event::PinsLooked(a) => self.pins_looked(a),
+            Event::AtAHost => {
+                if !self.quiet {
+                    self.somebody_at_a_host();
+                    let next = self.dice.between(2_000, 50_000);
+                    self.at(next, Event::AtAHost);
+                }
+            }
+            Event::Outage => {
+                if !self.quiet {
+                    self.end_an_application();
+                    let next = self.dice.between(5_000, 70_000);
+                    self.at(next, Event::Outage);
+                }
+            }
+            Event::PinsEnd => {
+                self.check_pinned();
+                self.end_all_pins();
+                // What was on its way, and who was away, comes to it later.
+                self.at(10_000, Event::PinsEnd);
+            }
             Event::Quiet => self.all_faults_end(),
         }
     }

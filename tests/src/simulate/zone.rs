@@ -2,6 +2,7 @@
 //! This is the ground truth; what it means is read from the policies' own text here, not by Weir's code.
 
 mod door;
+mod traffic;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,12 +11,14 @@ use serde_json::Value;
 use weir_drivers::{DriverError, Fault, Observed, Outcome, Sighting};
 use weir_model::{DnsLabel, FederationName, MeshName, Protocol, ServiceName, SplitName, ZoneName};
 use weir_planner::{
-    Coverage, Evidence, Generation, Item, Proof, SecondWriter, ServiceFact, ServiceState, Verdict,
+    Counts, Coverage, Evidence, Generation, Item, Proof, SecondWriter, ServiceFact, ServiceState, Verdict,
 };
 use weir_render::{Form, Held, Kind, Object, Step, to_document};
 
-use super::world::{ZONES, stamp};
+use super::world::{SPLITS, ZONES, stamp};
 use super::{Dice, Ms};
+
+pub(crate) use traffic::{Outage, Sums, Traffic};
 
 /// What policies are told apart by.
 pub(crate) type Key = (Kind, String);
@@ -36,6 +39,8 @@ pub(crate) struct Meaning {
     /// The first half of its item's digest; empty for an anchor alone.
     pub(crate) digest: String,
     pub(crate) commit: String,
+    /// The pin whose weights it has.
+    pub(crate) pinned: Option<String>,
     /// As written, zeros included.
     pub(crate) routes: Vec<BTreeMap<Place, u32>>,
     /// All that it names, by whatever rule: these clusters stay.
@@ -79,6 +84,7 @@ fn meaning(object: &Object) -> Meaning {
         generation: label("weir.dev/generation").parse().unwrap_or_default(),
         digest: label("weir.dev/digest"),
         commit: label("weir.dev/commit"),
+        pinned: object.labels.get("weir.dev/pinned").cloned(),
         routes,
         names,
     }
@@ -136,7 +142,7 @@ pub(crate) enum Call {
     Apply(Box<Step>),
     Prove(Vec<Arc<Item>>),
     Sight(Vec<Object>),
-    Count(usize),
+    Count(Vec<Arc<Item>>),
 }
 
 /// What came back.
@@ -147,7 +153,7 @@ pub(crate) enum Answer {
     Applied(Result<Outcome, DriverError>),
     Proofs(Vec<Proof>),
     Sightings(Vec<Sighting>),
-    Counts(usize),
+    Counts(Vec<Option<Counts>>),
 }
 
 /// Somebody else's policy that outranks ours.
@@ -182,6 +188,11 @@ pub(crate) struct Zone {
     pub(crate) known: usize,
     /// When it is, for what it notes.
     pub(crate) now: Ms,
+    /// Applications that ended behind their Envoys, by split and place.
+    pub(crate) dead: BTreeSet<(usize, Place)>,
+    /// When each backend was last down, to this zone's callers.
+    pub(crate) outages: BTreeMap<(usize, Place), Outage>,
+    pub(crate) traffic: Traffic,
     federation: FederationName,
 }
 
@@ -239,6 +250,9 @@ impl Zone {
             changed: BTreeMap::new(),
             known: 0,
             now: 0,
+            dead: BTreeSet::new(),
+            outages: BTreeMap::new(),
+            traffic: Traffic::default(),
             agents,
             federation,
         })
@@ -246,6 +260,14 @@ impl Zone {
 
     /// The service of a place becomes visible here, changes or vanishes.
     pub(crate) fn sees(&mut self, service: &str, of: Place, state: Option<(ServiceState, Protocol)>) -> bool {
+        let mut changed = false;
+        if let Some(split) = SPLITS.iter().position(|name| *name == service) {
+            self.turn(split, of, |zone| changed = zone.serves(service, of, state));
+        }
+        changed
+    }
+
+    fn serves(&mut self, service: &str, of: Place, state: Option<(ServiceState, Protocol)>) -> bool {
         let key = (service.to_owned(), of);
         let before = self.services.get(&key).cloned();
         match state {
@@ -367,6 +389,7 @@ impl Zone {
         if self.envoys[envoy].stuck || matches!(self.door, Door::Closed) {
             return changes;
         }
+        self.flow();
         let mut keys: BTreeSet<Key> = self.envoys[envoy].runs.keys().cloned().collect();
         let ours = self.store.iter().filter(|(_, stored)| stored.ours.is_some());
         keys.extend(ours.map(|(key, _)| key.clone()));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
-use weir_model::{BackendName, SplitName};
+use weir_model::{BackendName, SplitName, sabotaged};
 use weir_planner::{Counts, Item, ServiceFact, ServiceState, ZonePlan};
 
 use super::resolves;
@@ -129,7 +129,7 @@ impl Watch {
         let long =
             |since: Instant| SignedDuration::try_from(now.duration_since(since)).is_ok_and(|is| is >= after);
         if let Some(failing) = seen.failing
-            && failing.down >= FAILURES
+            && failing.down >= if sabotaged("one-failure") { 1 } else { FAILURES }
             && now.duration_since(failing.last) < FORGOTTEN
             && long(failing.since)
         {

@@ -12,6 +12,7 @@ mod zone;
 use std::sync::Arc;
 
 use futures::executor::block_on;
+use jiff::Timestamp;
 use plans::{federation, item, plan, service_fact};
 use tokio::time::Instant;
 use weir_agent::activation::{Noticed, activate};
@@ -89,7 +90,7 @@ impl Agent {
             OPTIONS,
             self.facts.as_ref(),
             anchors,
-            now,
+            &move || (now, Timestamp::now()),
         ));
         self.memory = done.memory;
         self.facts = Some(done.facts);

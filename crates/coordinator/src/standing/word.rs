@@ -213,6 +213,7 @@ pub(super) fn pinned(fact: &ItemFact, pin: &Pin) -> (Standing, Option<String>) {
         ItemState::Failed(why) => (Standing::Failed, format!("; and failed: {why}")),
         ItemState::Held(why) => (Standing::Overridden, format!("; and not in force: {why}")),
         ItemState::Overridden(why) => (Standing::Overridden, format!("; and overridden: {why}")),
+        ItemState::Proven if sabotaged("pinned-is-converged") => (Standing::Converged, String::new()),
         ItemState::Pending | ItemState::Applied | ItemState::Proven => (Standing::Overridden, String::new()),
     };
     let why = format!(
@@ -229,6 +230,7 @@ pub(super) fn elsewhere(fact: &ItemFact, why: &str) -> (Standing, Option<String>
         ItemState::Held(why) => (Standing::Held, format!(", but it is not in force: {why}")),
         ItemState::Overridden(why) => (Standing::Overridden, format!(", but it is overridden: {why}")),
         ItemState::Pending | ItemState::Applied => (Standing::Fallback, "; not read back yet".to_owned()),
+        ItemState::Proven if sabotaged("fallback-is-converged") => (Standing::Converged, String::new()),
         ItemState::Proven => (
             Standing::Fallback,
             "; it comes back by itself when it has been well for long enough".to_owned(),

@@ -35,6 +35,9 @@ impl World {
         if let Call::Apply(step) = call {
             return Answer::Applied(self.write(a, step));
         }
+        if let Call::Count(items) = call {
+            return Answer::Counts(self.count(a, items));
+        }
         let answer = self.zones[z].answer(call, &mut self.dice, now);
         if let Some(running) = &mut self.agents[a].running {
             running.failed |= match &answer {
@@ -73,6 +76,7 @@ impl World {
         let timeout = || crate::simulate::zone::away("PUT", "timeout", weir_drivers::Fault::Away);
         if fails(self) {
             self.failed_call(a);
+            self.note_refused(z, step);
             return Err(timeout());
         }
         let (kind, _, name) = step.object();
@@ -102,6 +106,7 @@ impl World {
         self.envoys_look(z);
         if fails(self) {
             self.failed_call(a);
+            self.note_refused(z, step);
             return Err(timeout());
         }
         Ok(Outcome::Done { at: stamp(now) })

@@ -11,6 +11,7 @@ use weir_model::MeshName;
 use weir_planner::{Counts, Item, Proof};
 use weir_render::{Object, Step};
 
+use super::super::Ms;
 use super::super::zone::{Answer, Call, away};
 
 /// Where an activation's call and its answer lie.
@@ -18,6 +19,10 @@ use super::super::zone::{Answer, Call, away};
 pub(super) struct Desk {
     pub(super) call: Option<Call>,
     pub(super) answer: Option<Answer>,
+    /// A call was made and its answer was not taken. Calls that are made at one time go one after the other.
+    asked: bool,
+    /// When it is.
+    pub(super) now: Ms,
 }
 
 /// The driver of a simulated zone.
@@ -55,11 +60,21 @@ impl<T: Unpin> Future for Asked<T> {
 
     fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<T> {
         let this = self.get_mut();
-        if let Some(call) = this.call.take() {
-            this.hands.with(|desk| desk.call = Some(call));
+        if this.call.is_some() {
+            this.hands.with(|desk| {
+                if !desk.asked {
+                    desk.call = this.call.take();
+                    desk.asked = true;
+                }
+            });
             return Poll::Pending;
         }
-        let Some(answer) = this.hands.with(|desk| desk.answer.take()) else {
+        let answer = this.hands.with(|desk| {
+            let answer = desk.answer.take()?;
+            desk.asked = false;
+            Some(answer)
+        });
+        let Some(answer) = answer else {
             return Poll::Pending;
         };
         match (this.take)(answer).or_else(|| this.otherwise.take()) {
@@ -124,9 +139,9 @@ impl ZoneDriver for Hands {
 
     fn count<'a>(&'a self, items: &'a [Arc<Item>]) -> BoxFuture<'a, Vec<Option<Counts>>> {
         let take = |answer| match answer {
-            Answer::Counts(n) => Some(vec![None; n]),
+            Answer::Counts(of) => Some(of),
             _ => None,
         };
-        self.ask(Call::Count(items.len()), take, Vec::new())
+        self.ask(Call::Count(items.to_vec()), take, Vec::new())
     }
 }

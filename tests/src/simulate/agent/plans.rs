@@ -1,6 +1,7 @@
 //! Plans that an agent is offered, and what it keeps on its disk.
 
 use super::*;
+use weir_agent::pin;
 
 impl World {
     pub(super) fn remember(&mut self, a: usize) {
@@ -65,6 +66,37 @@ impl World {
                     .tell(now, || format!("agent {name} does not take a plan: {why}"));
                 false
             }
+        }
+    }
+}
+
+impl World {
+    /// Looks at the file of pins, as the loop does every second and before each activation; true if that changed anything.
+    pub(super) fn pins(&mut self, a: usize) -> bool {
+        let agent = &mut self.agents[a];
+        let bytes = agent.disk.pins.clone();
+        if agent.pins.as_ref() == Some(&bytes) {
+            return false;
+        }
+        agent.pins = Some(bytes.clone());
+        let Ok(pins) = pin::read(Ok(bytes), &agent.memory.pins) else {
+            return false;
+        };
+        let pins = pins.within(&federation(), &self.zones[agent.zone].name);
+        if pins == agent.memory.pins {
+            return false;
+        }
+        agent.memory.pins = pins;
+        agent.changed = self.now;
+        agent.calm = None;
+        self.remember(a);
+        true
+    }
+
+    /// Somebody wrote the file of pins a moment ago.
+    pub(crate) fn pins_looked(&mut self, a: usize) {
+        if self.agents[a].up && self.agents[a].running.is_none() && self.pins(a) {
+            self.activate(a);
         }
     }
 }

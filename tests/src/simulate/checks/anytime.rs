@@ -7,7 +7,8 @@ use std::sync::Arc;
 use weir_planner::{Generation, Item, ZonePlan};
 use weir_render::{Kind, Step};
 
-use super::{DRAIN, FRESH, Invariant, SILENCE, asked, of_split};
+use super::elsewhere::ways;
+use super::{DRAIN, FRESH, Invariant, SILENCE, Version, asked, of_split};
 use crate::simulate::Ms;
 use crate::simulate::human::BACKENDS;
 use crate::simulate::world::{World, ZONES, stamp};
@@ -25,7 +26,9 @@ impl World {
         let place = self.agents[a].zone;
         for item in plan.items.values() {
             let half = item.digest.to_string()[..32].to_owned();
-            self.checks.delivered.insert((place, half, item.generation.0));
+            if self.checks.delivered.insert((place, half, item.generation.0)) {
+                self.note_trouble(place, of_split(item.split.as_str()));
+            }
         }
     }
 
@@ -50,14 +53,20 @@ impl World {
         let stored = self.zones[z].store.get(&key).cloned();
         if let Some(stored) = &stored {
             let (is, was) = (stored.meaning.generation, before.map(|b| b.meaning.generation));
-            self.checks
-                .hold(Invariant::I7, now, was.is_none_or(|was| is >= was), || {
+            // A pin is for when what is newest is wrong.
+            let free = stored.meaning.pinned.is_some();
+            self.checks.hold(
+                Invariant::I7,
+                now,
+                free || was.is_none_or(|was| is >= was),
+                || {
                     format!(
                         "agent {name} writes generation {is} of {object_name} in {} over generation {}",
                         ZONES[z],
                         was.unwrap_or_default()
                     )
-                });
+                },
+            );
             if before.is_none()
                 && let Some((by, when)) = self.checks.removed.remove(&(z, key.clone()))
                 // An agent beside others that missed a plan, and holds its split, puts back what itself had last.
@@ -65,6 +74,7 @@ impl World {
                 // Who looked before that cannot know: Kuma has no compare-and-set.
                 && self.agents[a].running.as_ref().is_some_and(|running| running.began > when)
                 && by > self.checks.lost_plans
+                && !free
             {
                 self.checks.hold(Invariant::I7, now, is >= by, || {
                     format!(
@@ -78,6 +88,7 @@ impl World {
                 self.checks.tampered.remove(&(z, key.clone()));
             }
         }
+        self.check_pins(a, step, &key, (before, stored.as_ref()));
         match step {
             Step::Put { digest, .. } => self.check_put(a, &key, &digest.to_string()[..32], stored.as_ref()),
             Step::Withdraw { generation, .. } => {
@@ -98,10 +109,10 @@ impl World {
                         ZONES[z]
                     )
                 });
-                let others = self.zones[z]
-                    .store
-                    .values()
-                    .any(|other| other.ours.is_some() && other.meaning.whole);
+                // What is pinned carries no word: whoever pinned it alone may write it.
+                let others = self.zones[z].store.values().any(|other| {
+                    other.ours.is_some() && other.meaning.whole && other.meaning.pinned.is_none()
+                });
                 if others {
                     self.checks.removed.insert((z, key), (plan.0, now));
                 } else {
@@ -146,14 +157,20 @@ impl World {
                 key.1
             )
         });
+        let Some(stored) = stored else { return };
+        let version = Version {
+            digest: digest.to_owned(),
+            routes: stored.meaning.routes.clone(),
+        };
         // What was in force is put back as it was. An agent that ended between its write and its memory of it puts back
         // what was there before.
         let again = self
             .checks
             .last
             .get(&(z, key.clone()))
-            .is_some_and(|last| last.iter().any(|last| last == digest))
+            .is_some_and(|last| last.contains(&version))
             || (self.zones[z].agents > 1 && self.checks.had.contains(&(a, key.clone(), digest.to_owned())));
+        self.check_elsewhere(a, key, stored);
         if !again
             && let Some(item) = self
                 .checks
@@ -168,9 +185,17 @@ impl World {
                 .map(|running| Arc::clone(&running.resolved));
             let service = item.service.to_string();
             let protocol = item.protocol;
-            let places: BTreeSet<Place> = wanted(&item)
-                .iter()
-                .flat_map(|route| route.keys().copied())
+            // What this item gave before it may go on giving; shares that go elsewhere are looked at by themselves.
+            let given = self.checks.gave.get(&(z, key.clone(), digest.to_owned()));
+            let gains = |route: usize, place: Place, share: u32| {
+                let had = given.and_then(|given| given.get(&(route, place)));
+                had.is_none_or(|had| share > *had) && share > 0
+            };
+            let routes = stored.meaning.routes.iter().enumerate();
+            let places: BTreeSet<Place> = routes
+                .flat_map(|(n, route)| route.iter().map(move |(place, share)| (n, *place, *share)))
+                .filter(|(n, place, share)| gains(*n, *place, *share))
+                .map(|(_, place, _)| place)
                 .collect();
             for place in places {
                 let ready = self.zones[z].resolves(&service, place, protocol)
@@ -185,10 +210,18 @@ impl World {
                 });
             }
         }
+        let gave = (z, key.clone(), digest.to_owned());
+        let gave = self.checks.gave.entry(gave).or_default();
+        for (n, route) in version.routes.iter().enumerate() {
+            for (place, share) in route {
+                let most = gave.entry((n, *place)).or_default();
+                *most = (*most).max(*share);
+            }
+        }
         let last = self.checks.last.entry((z, key.clone())).or_default();
-        if last[0] != digest {
+        if last[0] != version {
             last.swap(0, 1);
-            last[0] = digest.to_owned();
+            last[0] = version;
         }
         self.checks.had.insert((a, key.clone(), digest.to_owned()));
     }
@@ -240,6 +273,8 @@ impl World {
             .before
             .get(&planned)
             .is_some_and(|(earlier, made)| *earlier == before.meaning.digest && before.since + DRAIN <= *made)
+            // A share that goes elsewhere takes no cluster along.
+            || before.meaning.digest == after.meaning.digest
     }
 
     /// What an agent saw to be in force when it was done.
@@ -282,8 +317,9 @@ impl World {
             .tree_of(&item.commit)
             .and_then(|tree| tree.splits.get(&of_split(&meaning.split)))
             .map(|declared| declared.routes.clone());
-        let exact = meaning.routes == asked(&item)
-            && (declared.as_ref() == Some(&meaning.routes) || self.checks.steps.contains(&planned))
+        let asked = asked(&item);
+        let exact = (meaning.routes == asked || !ways(&item, &meaning.routes).is_empty())
+            && (declared.as_ref() == Some(&asked) || self.checks.steps.contains(&planned))
             && meaning
                 .routes
                 .iter()
@@ -328,6 +364,7 @@ impl World {
             }
         });
         for (z, item) in shown {
+            self.check_shown_pins(z, of_split(item.split.as_str()));
             let key = key_of(&item);
             let want = wanted(&item);
             let history = self.checks.truth.get(&(z, key.clone()));

@@ -84,6 +84,8 @@ impl World {
             backends: (0..self.zones.len()).collect(),
             routes: first.clone(),
             steps: (100, 0),
+            fallback: BTreeMap::new(),
+            capacity: BTreeMap::new(),
         };
         self.checks.revert = Some(Revert {
             commit: None,
@@ -141,7 +143,14 @@ impl World {
                 let mut weighted = weighted;
                 weighted.all(|place| self.zones[z].resolves(SPLITS[*n], place, declared.protocol))
             });
-            let good = heard && self.works(z) && resolves;
+            let free = splits.keys().all(|n| {
+                let kind = weir_kind(protocol_of(SPLITS[*n]));
+                let away = self.checks.away.get(&(z, (kind, format!("weir-{}", SPLITS[*n]))));
+                !self.pinned_in(z, *n)
+                    && away.is_none_or(|(away, _)| away.is_empty())
+                    && (0..self.zones.len()).all(|of| !self.zones[z].was_down(*n, of, 3_000))
+            });
+            let good = heard && self.works(z) && resolves && free;
             let since = self.checks.revert.as_mut().and_then(|revert| {
                 let slot = revert.good.get_mut(z)?;
                 *slot = if good { slot.or(Some(now)) } else { None };
@@ -155,11 +164,7 @@ impl World {
                 if declared.backends.len() < self.zones.len() {
                     continue;
                 }
-                let kind = if declared.protocol == Protocol::Tcp {
-                    Kind::MeshTcpRoute
-                } else {
-                    Kind::MeshHttpRoute
-                };
+                let kind = weir_kind(declared.protocol);
                 let key = (kind, format!("weir-{}", SPLITS[*n]));
                 let want: Shares = declared
                     .routes
@@ -198,6 +203,9 @@ impl World {
     /// I11: what is still missing, when all faults are over; none if all is as declared and shown so.
     pub(crate) fn unsettled(&self) -> Option<String> {
         let c = &self.coordinator;
+        if !self.checks.pins.is_empty() {
+            return Some("pins are not ended".to_owned());
+        }
         let newest = self.repository.newest();
         let tree = &self.repository.commits[self.repository.branch].tree;
         let in_force = c.ledger.commits.values().next();
@@ -348,5 +356,13 @@ impl World {
         self.checks.hold(Invariant::I11, now, missing.is_none(), || {
             format!("all faults are over, and {}", missing.unwrap_or_default())
         });
+    }
+}
+
+/// The kind of policy that a split of this protocol has.
+fn weir_kind(protocol: Protocol) -> Kind {
+    match protocol {
+        Protocol::Tcp => Kind::MeshTcpRoute,
+        _ => Kind::MeshHttpRoute,
     }
 }

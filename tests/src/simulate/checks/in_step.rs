@@ -14,6 +14,10 @@ impl World {
             return;
         }
         let position = (meaning.split.clone(), meaning.generation);
+        let split = super::of_split(&meaning.split);
+        if meaning.pinned.is_some() {
+            return;
+        }
         let Some(position) = self.checks.positions.get(&position).cloned() else {
             return;
         };
@@ -23,7 +27,7 @@ impl World {
                 .well_since(&meaning.split)
                 .is_some_and(|since| since + 30_000 <= now);
             let known = self.coordinator.fleet.of(&zone.name).next().is_some();
-            if other == z || zone.agents > 1 || tampered || !well || !known {
+            if other == z || self.pinned_in(other, split) || zone.agents > 1 || tampered || !well || !known {
                 continue;
             }
             let Some(beside) = position.beside.get(&other) else {
@@ -32,6 +36,7 @@ impl World {
             let behind = zone.envoys.iter().find_map(|envoy| {
                 let runs = envoy.runs.get(key)?;
                 let old = runs.meaning.whole
+                    && runs.meaning.pinned.is_none()
                     && runs.meaning.generation < meaning.generation
                     && !envoy.disturbed.contains(key);
                 // A step that changed no share is taken by whoever has the shares: that is what is proven, and what counts.
