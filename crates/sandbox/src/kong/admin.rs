@@ -152,9 +152,6 @@ fn respond(
     if listener == Listener::Admin {
         set("access-control-allow-credentials", "true");
     }
-    if answer.status == 304 {
-        set("content-length", "0");
-    }
     set("x-kong-admin-latency", &started.elapsed().as_millis().to_string());
     set("server", &format!("kong/{VERSION}"));
     for (name, value) in &answer.headers {
