@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::output::{Color, Exit, Output};
-use crate::{check, completions, events, explain, history, plan, status, steer, zones};
+use crate::{check, completions, drain, events, explain, history, plan, status, steer, zones};
 
 const CODES: &str = "\
 Exit codes:
@@ -14,8 +14,8 @@ Exit codes:
   4  status: stale or unknown
 
 status, zones, history and events ask the coordinator that --coordinator or
-WEIR_COORDINATOR names, and abort, freeze and resume order there; the others
-work on files and open no connection.";
+WEIR_COORDINATOR names, and abort, freeze, resume, drain and undrain order
+there; the others work on files and open no connection.";
 
 /// Declared traffic splits across Kuma zones: check them, plan them, see what runs.
 #[derive(Debug, Parser)]
@@ -56,6 +56,12 @@ pub enum Command {
     /// End a freeze, or the quarantine of a split.
     #[command(override_usage = "weir resume [OPTIONS] --reason <WHY> [SPLIT]")]
     Resume(steer::Args),
+    /// Take a backend's share away for it to be stopped, and wait until all zones prove it.
+    #[command(override_usage = "weir drain [OPTIONS] --reason <WHY> <SPLIT> <BACKEND>")]
+    Drain(drain::Args),
+    /// End a drain: the split goes to what Git declares.
+    #[command(override_usage = "weir undrain [OPTIONS] --reason <WHY> <SPLIT> <BACKEND>")]
+    Undrain(drain::End),
     /// Show what happened, and with --follow what happens.
     Events(events::Args),
     /// Print a completion script for a shell.
@@ -76,6 +82,8 @@ impl Weir {
             Command::Abort(args) => steer::abort(args, &output),
             Command::Freeze(args) => steer::freeze(args, &output),
             Command::Resume(args) => steer::resume(args, &output),
+            Command::Drain(args) => drain::run(args, &output),
+            Command::Undrain(args) => drain::end(args, &output),
             Command::Events(args) => events::run(args, &output),
             Command::Completions(args) => completions::run(args, &output),
         }

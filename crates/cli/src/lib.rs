@@ -9,6 +9,7 @@ pub mod clock;
 pub mod command;
 pub mod completions;
 pub mod connection;
+pub mod drain;
 pub mod events;
 pub mod explain;
 pub mod history;

@@ -60,7 +60,7 @@ pub struct Args {
     pub connection: Connection,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let length: SignedDuration = text
         .parse()
         .map_err(|_| "write it as in 30s, 5m or 1h".to_owned())?;

@@ -6,7 +6,7 @@ use crate::connection::Connection;
 use crate::layout::wrapped;
 use crate::output::{Exit, Output};
 
-const CODES: &str = "\
+pub(crate) const CODES: &str = "\
 An order needs a token of `weir-coordinator token create --operator NAME`; it is
 recorded under that name.
 
@@ -43,7 +43,7 @@ pub struct Args {
     pub connection: Connection,
 }
 
-fn words(text: &str) -> Result<String, String> {
+pub(crate) fn words(text: &str) -> Result<String, String> {
     let text = text.trim();
     match text.chars().count() {
         1..=500 => Ok(text.to_owned()),

@@ -94,6 +94,8 @@ fn order_routes() -> OpenApiRouter<Answering> {
         .routes(routes!(orders::resume))
         .routes(routes!(orders::freeze_all))
         .routes(routes!(orders::resume_all))
+        .routes(routes!(orders::drain))
+        .routes(routes!(orders::undrain))
 }
 
 fn open_routes() -> OpenApiRouter<Answering> {

@@ -41,7 +41,7 @@ enum Command {
     /// Lists agents, and forgets those whose hosts are gone; works beside a coordinator that serves.
     #[command(subcommand)]
     Agent(Agent),
-    /// Orders about splits: abort, freeze, resume; works beside a coordinator that serves.
+    /// Orders about splits: abort, freeze, resume, drain, undrain; works beside a coordinator that serves.
     #[command(subcommand)]
     Split(Split),
     /// Checks the configuration and does nothing else.

@@ -36,6 +36,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (3, "forgets", include_str!("../migrations/0003_forgets.sql")),
     (4, "trees", include_str!("../migrations/0004_trees.sql")),
     (5, "orders", include_str!("../migrations/0005_orders.sql")),
+    (6, "drains", include_str!("../migrations/0006_drains.sql")),
 ];
 
 /// The open ledger. Cheap to clone.

@@ -4,7 +4,7 @@
 use std::os::unix::fs::MetadataExt as _;
 
 use clap::{Args, Subcommand};
-use weir_model::SplitName;
+use weir_model::{BackendName, SplitName};
 
 use crate::commands::{Configured, Failure, ledger, print};
 use crate::ledger::OrderKind;
@@ -19,6 +19,28 @@ pub(crate) enum Split {
     Freeze(Order),
     /// Ends what `freeze` began, and lets a split go on that an abort or a bad verdict sent back.
     Resume(Order),
+    /// Takes a backend's share away, for it to be stopped: 0 % in every zone until `undrain`.
+    Drain(Drain),
+    /// Ends what `drain` began: the split goes to what Git declares.
+    Undrain(Undrain),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Drain {
+    #[command(flatten)]
+    of: Undrain,
+    /// Who takes the share; without it the first of the declared fallback, else the others by their own shares.
+    #[arg(long, value_name = "BACKEND")]
+    to: Option<BackendName>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Undrain {
+    #[command(flatten)]
+    order: Abort,
+    /// The backend.
+    #[arg(value_name = "BACKEND")]
+    backend: BackendName,
 }
 
 #[derive(Debug, Args)]
@@ -45,20 +67,24 @@ pub(crate) struct Order {
     reason: String,
 }
 
+impl From<Abort> for Order {
+    fn from(of: Abort) -> Self {
+        Self {
+            configured: of.configured,
+            split: Some(of.split),
+            reason: of.reason,
+        }
+    }
+}
+
 pub(crate) async fn run(command: Split) -> Result<(), Failure> {
     let (kind, of) = match command {
-        Split::Abort(Abort {
-            configured,
-            split,
-            reason,
-        }) => (
-            OrderKind::Abort,
-            Order {
-                configured,
-                split: Some(split),
-                reason,
-            },
-        ),
+        Split::Abort(of) => (OrderKind::Abort, of.into()),
+        Split::Drain(Drain { of, to }) => {
+            let backend = of.backend;
+            (OrderKind::Drain { backend, to }, of.order.into())
+        }
+        Split::Undrain(Undrain { order, backend }) => (OrderKind::Undrain { backend }, order.into()),
         Split::Freeze(of) => (OrderKind::Freeze, of),
         Split::Resume(of) => (OrderKind::Resume, of),
     };

@@ -273,3 +273,103 @@ async fn what_is_frozen_is_known_again_after_a_restart() {
     assert_eq!(split["declared"], json!({"default": {"vm": 90, "cloud": 10}}));
     assert_eq!(told(&split), json!({"vm": 100, "cloud": 0}));
 }
+
+/// A drained backend gets nothing in any zone, whatever is committed and whoever is killed, until it is undrained.
+#[tokio::test]
+async fn a_drain_holds_until_it_is_ended() {
+    let dir = TempDir::new().unwrap();
+    let soon =
+        "spec: {mesh: default, transition: {verify: {requests: 1, within: 1s, insufficient: proceed}}}";
+    let two = |vm: &str, cloud: &str| declaration("shop", vm, cloud).replace("spec: {mesh: default}", soon);
+    let repo = Repository::with(&dir.path().join("repo"), &[("a.yaml", &two("80", "20"))]);
+    let file = configure(
+        dir.path(),
+        "url: repo\npoll: 100ms",
+        "api: {anonymousRead: true}\n",
+    );
+    let config = file.to_str().unwrap();
+    let operator = printed(&["token", "create", "--config", config, "--operator", "ada"]);
+    let mut coordinator = Coordinator::start(&file).await;
+    let checkout = "/v1/splits/checkout";
+    coordinator.until(checkout, |status, _| status == 200).await;
+    let order = async |coordinator: &Coordinator, path: &str, body: Value| {
+        let path = format!("{checkout}/backends/{path}");
+        post(coordinator, &path, Some(operator.trim()), body).await
+    };
+    let because = json!({"reason": "new kernel"});
+    for (path, body, status, why) in [
+        (
+            "lab/drain",
+            because.clone(),
+            409,
+            "split checkout has no backend lab",
+        ),
+        ("v_m/drain", because.clone(), 404, "no backend can be named `v_m`"),
+        (
+            "vm/drain",
+            json!({"reason": "x", "to": "vm"}),
+            409,
+            "nobody else has a share to take it",
+        ),
+        ("vm/drain", json!({"reason": ""}), 400, "an order needs a reason"),
+        (
+            "vm/undrain",
+            because.clone(),
+            409,
+            "backend vm of split checkout is not drained",
+        ),
+    ] {
+        let (got, problem) = order(&coordinator, path, body).await;
+        assert_eq!(got, status, "{path}: {problem}");
+        let told = problem["message"].as_str().unwrap();
+        assert!(told.contains(why), "{path}: {problem}");
+    }
+    let (status, answer) = order(&coordinator, "vm/drain", because.clone()).await;
+    assert_eq!((status, &answer["done"]), (200, &json!(true)), "{answer}");
+    let drained = json!({"vm": 0, "cloud": 100});
+    let split = coordinator
+        .until(checkout, |_, v| phase(v) == "drained" && told(v) == drained)
+        .await;
+    assert_eq!(split["declared"], json!({"default": {"vm": 80, "cloud": 20}}));
+    assert!(
+        why(&split).ends_with("because drained: backend vm is drained: \"new kernel\", says ada"),
+        "{split:#}"
+    );
+    let (_, problem) = order(&coordinator, "cloud/drain", because.clone()).await;
+    assert!(
+        problem["message"]
+            .as_str()
+            .unwrap()
+            .contains("nobody else has a share"),
+        "{problem}"
+    );
+
+    coordinator.signal("KILL");
+    coordinator.ended().await;
+    repo.commit("more to the VMs", &[("a.yaml", &two("90", "10"))]);
+    let coordinator = Coordinator::start(&file).await;
+    let split = coordinator
+        .until(checkout, |status, v| {
+            assert!(status != 200 || told(v) == drained, "{v:#}");
+            phase(v) == "drained" && v["declared"] == json!({"default": {"vm": 90, "cloud": 10}})
+        })
+        .await;
+    assert_ne!(split["standing"], "converged");
+
+    let ended = printed(&[
+        "split",
+        "undrain",
+        "checkout",
+        "vm",
+        "--config",
+        config,
+        "--reason",
+        "it is back",
+    ]);
+    assert!(ended.starts_with("undrained: "), "{ended}");
+    coordinator
+        .until(checkout, |_, v| {
+            told(v) == json!({"vm": 90, "cloud": 10}) && phase(v) == "none"
+        })
+        .await;
+}

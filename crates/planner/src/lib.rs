@@ -29,6 +29,7 @@
 pub mod canonical;
 pub mod course;
 pub mod diff;
+pub mod drain;
 pub mod explain;
 pub mod facts;
 pub mod lint;
@@ -48,6 +49,7 @@ mod words;
 pub use canonical::{anchor, item_digest, plan_id};
 pub use course::{Course, Leg, Motion, Quarantine};
 pub use diff::{PlanDiff, diff};
+pub use drain::Drain;
 pub use explain::{Explanation, explain};
 pub use facts::{
     CountScope, Counts, Coverage, Evidence, Fallen, ItemFact, ItemState, Pin, Proof, ProvenWeights,

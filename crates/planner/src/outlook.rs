@@ -28,6 +28,8 @@ pub enum Phase {
     Return,
     /// Back, and what is declared is not gone towards until a commit changes it.
     Quarantined,
+    /// At rest, but not where Git declares it: a backend is drained.
+    Drained,
 }
 
 impl Phase {
@@ -42,6 +44,7 @@ impl Phase {
             Self::Settle => "settle",
             Self::Return => "return",
             Self::Quarantined => "quarantined",
+            Self::Drained => "drained",
         }
     }
 }

@@ -14,6 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use weir_model::{Declaration, ServiceName, SourceCommit, SplitName, ZoneName};
 
 use crate::canonical;
+use crate::drain;
 use crate::facts::ProvenWeights;
 use crate::lint;
 use crate::outlook::Outlook;
@@ -174,6 +175,13 @@ fn make(
             });
         }
         work.splits_compared += 1;
+        let git = split;
+        let drains = transit.and_then(|transit| transit.orders.drains.get(name));
+        let drained = drain::over(git, drains);
+        let split = &*drained.split;
+        let frozen = frozen
+            .clone()
+            .or_else(|| drained.stuck.clone().map(|why| (why, None)));
         let digest = canonical::split_inputs(whole.federation, whole.mesh, &whole.zones_digest, split);
         let before = whole.parent.and_then(|parent| parent.splits.get(name));
         if let Some(before) = before
@@ -182,6 +190,9 @@ fn make(
             && (transit.is_none() || before.course.is_none())
         {
             splits.insert(name.clone(), Arc::clone(before));
+            if let Some(why) = &drained.why {
+                outlook.insert(name.clone(), drain::told(None, why, git));
+            }
             continue;
         }
         let past = Past {
@@ -263,6 +274,10 @@ fn make(
                 Some(whole.at_once(digest, wanted, past, work))
             }
         };
+        if let Some(why) = &drained.why {
+            let stands = drain::told(outlook.remove(name), why, git);
+            outlook.insert(name.clone(), stands);
+        }
         if let Some(planned) = planned {
             changed = true;
             splits.insert(name.clone(), Arc::new(planned));

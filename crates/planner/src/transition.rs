@@ -31,10 +31,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use weir_model::{Frozen, Split, SplitName, Zone, ZoneName, sabotaged};
+use weir_model::{BackendName, Frozen, Split, SplitName, Zone, ZoneName, sabotaged};
 
 use crate::canonical;
+
 use crate::course::{Course, Items, Leg, Motion, Quarantine};
+use crate::drain::Drain;
 use crate::outlook::{Outlook, Phase, Wait};
 use crate::plan::{Digest, Item, SplitPlan};
 use crate::senses::Senses;
@@ -56,6 +58,8 @@ pub struct Orders {
     pub frozen: BTreeMap<SplitName, String>,
     /// All of them, and why.
     pub all_frozen: Option<String>,
+    /// Backends that are to take nothing, whatever is declared.
+    pub drains: BTreeMap<SplitName, BTreeMap<BackendName, Drain>>,
 }
 
 /// What a transition goes by besides the declaration.

@@ -155,6 +155,9 @@ pub struct Outage {
     /// Declare no fallback: what happens without.
     #[arg(long)]
     pub without: bool,
+    /// It is stopped on purpose: drained first, with proof.
+    #[arg(long, conflicts_with = "without")]
+    pub drain: bool,
 }
 
 /// Does what the line says.

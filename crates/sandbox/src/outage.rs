@@ -1,6 +1,8 @@
 //! `weir-sandbox outage`: a backend dies under load. With a fallback declared its share goes elsewhere within seconds and
 //! comes back when it is well; without one it fails until somebody does something. Every request counts.
 
+mod on_purpose;
+
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -15,6 +17,7 @@ use crate::command::{Outage, Place};
 use crate::play::{GENTLE, Play};
 use crate::repository::SPLIT as FILE;
 use crate::traffic::Tally;
+pub use on_purpose::{Stopped, stopping};
 
 /// The backend that dies.
 const DIES: &str = "cloud";
@@ -66,20 +69,28 @@ pub async fn run(place: Place, outage: Outage) -> anyhow::Result<ExitCode> {
         started = Play::at(place, false) => started?,
         () = &mut interrupted => bail!("interrupted while starting"),
     };
+    let told = async {
+        if outage.drain {
+            let stopped = stopping(&mut play).await?;
+            return Ok((serde_json::to_string(&stopped)?, stopped.failed));
+        }
+        let end = playing(&mut play, !outage.without).await?;
+        Ok((serde_json::to_string(&end)?, end.failed_at_return))
+    };
     let played = tokio::select! {
-        played = playing(&mut play, !outage.without) => played,
+        played = told => played,
         () = &mut interrupted => {
             play.stop().await;
             bail!("interrupted: the outage is not over");
         }
     };
-    let end = match played {
+    let (line, lost) = match played {
         Ok(end) => end,
         Err(error) => return Err(play.failed(error).await),
     };
     play.stop().await;
-    writeln!(anstream::stdout(), "{}", serde_json::to_string(&end)?)?;
-    Ok(if end.failed_at_return == 0 {
+    writeln!(anstream::stdout(), "{line}")?;
+    Ok(if lost == 0 {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
@@ -105,12 +116,7 @@ pub async fn playing(play: &mut Play, fallback: bool) -> anyhow::Result<End> {
     play.look();
     play.proven(&commit).await?;
     // While traffic is still judged a dead backend is a bad verdict, and the split goes back as a whole.
-    play.until("the split rests", PATIENCE, |split| {
-        Ok(split
-            .is_some_and(|split| split.transition.is_none())
-            .then_some(()))
-    })
-    .await?;
+    rests(play).await?;
     let before = tallies(play);
     let died = Instant::now();
     play.end_application(DIES)?;
@@ -141,6 +147,16 @@ pub async fn playing(play: &mut Play, fallback: bool) -> anyhow::Result<End> {
         back_after_ms,
         failed_at_return,
     })
+}
+
+/// Waits until the split is at rest.
+async fn rests(play: &Play) -> anyhow::Result<()> {
+    play.until("the split rests", PATIENCE, |split| {
+        Ok(split
+            .is_some_and(|split| split.transition.is_none())
+            .then_some(()))
+    })
+    .await
 }
 
 /// Watches failures until there are none any more, or long enough.

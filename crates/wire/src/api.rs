@@ -167,6 +167,17 @@ pub struct OrderRequest {
     pub reason: String,
 }
 
+/// Body of `POST /v1/splits/{name}/backends/{backend}/drain`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DrainRequest {
+    /// Why, for whoever reads the history: 1 to 500 characters.
+    pub reason: String,
+    /// The backend that takes the share; without it the first of the declared fallback, else the others by their own shares.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+}
+
 /// What became of an order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]

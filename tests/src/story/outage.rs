@@ -1,7 +1,7 @@
-//! A backend that dies under load while a fallback is declared.
+//! A backend that dies under load while a fallback is declared, and one that is stopped on purpose.
 
 use anyhow::ensure;
-use weir_sandbox::outage::playing;
+use weir_sandbox::outage::{playing, stopping};
 use weir_sandbox::play::{Play, Scene, Setup};
 
 /// The last failure must come before this. The goal is 3 s, and docs/guarantees.md has what was measured; a machine that
@@ -13,13 +13,7 @@ const LAST_MS: u64 = 6_000;
 /// # Errors
 /// Whatever was not as it should be, with the ends of all logs.
 pub async fn tell_of_an_outage(scene: Scene, real: bool) -> anyhow::Result<()> {
-    let setup = Setup {
-        dir: None,
-        real,
-        bare: false,
-        port_name: None,
-    };
-    let mut play = Play::start_on(scene, setup, |_| {}).await?;
+    let mut play = start(scene, real).await?;
     let end = match playing(&mut play, true).await {
         Ok(end) => end,
         Err(error) => return Err(play.failed(error).await),
@@ -34,4 +28,33 @@ pub async fn tell_of_an_outage(scene: Scene, real: bool) -> anyhow::Result<()> {
     let told = end.told.clone().unwrap_or_default();
     ensure!(told.contains("the share of cloud goes to vm since"), "{end:?}");
     Ok(())
+}
+
+/// Drained, stopped, started and undrained: not one request is lost.
+///
+/// # Errors
+/// Whatever was not as it should be, with the ends of all logs.
+pub async fn tell_of_a_stop(scene: Scene, real: bool) -> anyhow::Result<()> {
+    let mut play = start(scene, real).await?;
+    let end = match stopping(&mut play).await {
+        Ok(end) => end,
+        Err(error) => return Err(play.failed(error).await),
+    };
+    play.stop().await;
+    ensure!(end.failed == 0, "{end:?}");
+    ensure!(
+        end.told.contains("backend cloud is drained: \"new kernel\""),
+        "{end:?}"
+    );
+    Ok(())
+}
+
+async fn start(scene: Scene, real: bool) -> anyhow::Result<Play> {
+    let setup = Setup {
+        dir: None,
+        real,
+        bare: false,
+        port_name: None,
+    };
+    Play::start_on(scene, setup, |_| {}).await
 }

@@ -113,6 +113,60 @@ fn orders_are_given_and_answered() {
     );
 }
 
+/// The backend may be stopped when, and only when, every zone has proven that it gets nothing.
+#[test]
+fn a_drain_is_waited_for() {
+    let answer = json!({"done": true, "message": "drained: vm goes to 0 % in every zone"});
+    let told = |name: &str, weights: Value, changes: Value| {
+        let shares = json!({"default": weights});
+        changed(
+            changed(zone(name), json!({"told": shares, "weights": shares})),
+            changes,
+        )
+    };
+    let (before, after) = (json!({"vm": 80, "cloud": 20}), json!({"vm": 0, "cloud": 100}));
+    let looks = [
+        [told("ams", before.clone(), json!({})), told("fra", before, json!({}))],
+        [
+            told("ams", after.clone(), json!({})),
+            told(
+                "fra",
+                after.clone(),
+                json!({"standing": "stale", "reason": "agent fra-1: not connected for 5 min; what is shown is old"}),
+            ),
+        ],
+        [
+            told("ams", after.clone(), json!({})),
+            told("fra", after.clone(), json!({"weights": null})),
+        ],
+        [told("ams", after.clone(), json!({})), told("fra", after, json!({}))],
+    ]
+    .map(|zones| Answer::json(&split("checkout", "held", &zones)));
+    let order = "/v1/splits/checkout/backends/vm/drain";
+    let coordinator = Coordinator::new()
+        .at(order, &[Answer::json(&answer)])
+        .at("/v1/splits/checkout", &looks)
+        .at(
+            "/v1/splits/checkout/backends/vm/undrain",
+            &[Answer::json(&answer)],
+        );
+    let drain = ["drain", "checkout", "vm", "--reason", "new kernel"];
+    let mut transcripts = vec![coordinator.weir(&drain).transcript()];
+    let stuck = Coordinator::new()
+        .at(order, &[Answer::json(&answer)])
+        .at("/v1/splits/checkout", &looks[1..2]);
+    let hasty = [&drain[..], &["--timeout", "0s"]].concat();
+    let undrain = ["undrain", "checkout", "vm", "--reason", "it is back"];
+    transcripts.push(stuck.weir(&hasty).transcript());
+    transcripts.push(coordinator.weir(&undrain).transcript());
+    transcripts.push(
+        coordinator
+            .weir(&["drain", "checkout", "v_m", "--reason", "x"])
+            .transcript(),
+    );
+    insta::assert_snapshot!(transcripts.join("\n"));
+}
+
 #[test]
 fn zones_and_their_agents() {
     let silent = changed(

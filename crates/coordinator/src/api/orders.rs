@@ -5,8 +5,8 @@ use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use weir_model::SplitName;
-use weir_wire::api::{OrderAnswer, OrderRequest, Problem};
+use weir_model::{BackendName, SplitName};
+use weir_wire::api::{DrainRequest, OrderAnswer, OrderRequest, Problem};
 
 use super::Answering;
 use super::access::Operator;
@@ -122,6 +122,75 @@ pub(super) async fn resume_all(
     order(&answering, operator, OrderKind::Resume, None, body).await
 }
 
+/// Takes a backend's share away, for it to be stopped: 0 % in every zone, as any other change of weights, until it is undrained.
+#[utoipa::path(
+    post,
+    path = "/v1/splits/{name}/backends/{backend}/drain",
+    params(
+        ("name" = String, Path, description = "Name of the split"),
+        ("backend" = String, Path, description = "Name of the backend")
+    ),
+    request_body = DrainRequest,
+    responses(Answers),
+    tag = "orders"
+)]
+pub(super) async fn drain(
+    operator: Operator,
+    State(answering): State<Answering>,
+    Path((name, backend)): Path<(String, String)>,
+    body: Result<Json<DrainRequest>, JsonRejection>,
+) -> Answered {
+    let Json(DrainRequest { reason, to }) = body.map_err(|error| wrong(error.body_text()))?;
+    let kind = OrderKind::Drain {
+        backend: named(&backend)?,
+        to: to.map(|to| named(&to)).transpose()?,
+    };
+    let body = Ok(Json(OrderRequest { reason }));
+    order(&answering, operator, kind, Some(name), body).await
+}
+
+/// Ends the drain of a backend: its split goes to what Git declares.
+#[utoipa::path(
+    post,
+    path = "/v1/splits/{name}/backends/{backend}/undrain",
+    params(
+        ("name" = String, Path, description = "Name of the split"),
+        ("backend" = String, Path, description = "Name of the backend")
+    ),
+    request_body = OrderRequest,
+    responses(Answers),
+    tag = "orders"
+)]
+pub(super) async fn undrain(
+    operator: Operator,
+    State(answering): State<Answering>,
+    Path((name, backend)): Path<(String, String)>,
+    body: Body,
+) -> Answered {
+    let kind = OrderKind::Undrain {
+        backend: named(&backend)?,
+    };
+    order(&answering, operator, kind, Some(name), body).await
+}
+
+fn named(backend: &str) -> Result<BackendName, Refusal> {
+    BackendName::new(backend).map_err(|_| {
+        Refusal::new(
+            StatusCode::NOT_FOUND,
+            format!("no backend can be named `{backend}`"),
+            "GET /v1/splits lists splits and their backends",
+        )
+    })
+}
+
+fn wrong(why: String) -> Refusal {
+    Refusal::new(
+        StatusCode::BAD_REQUEST,
+        why,
+        "send `{\"reason\": \"...\"}` as application/json",
+    )
+}
+
 async fn order(
     answering: &Answering,
     Operator(who): Operator,
@@ -129,13 +198,6 @@ async fn order(
     split: Option<String>,
     body: Body,
 ) -> Answered {
-    let wrong = |why: String| {
-        Refusal::new(
-            StatusCode::BAD_REQUEST,
-            why,
-            "send `{\"reason\": \"...\"}` as application/json",
-        )
-    };
     let Json(OrderRequest { reason }) = body.map_err(|error| wrong(error.body_text()))?;
     let reason = ordering::reason(&reason).map_err(wrong)?;
     let split = split

@@ -3,12 +3,12 @@
 use jiff::Timestamp;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
-use weir_model::SplitName;
+use weir_model::{BackendName, SplitName};
 
 use super::{Ledger, LedgerError, NewEvent, events, time};
 
 /// What is ordered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OrderKind {
     /// Break off what is under way: back to where the split last rested.
     Abort,
@@ -16,23 +16,60 @@ pub enum OrderKind {
     Resume,
     /// Stay where it is, but for reverts and aborts.
     Freeze,
+    /// A backend takes nothing, whatever Git declares.
+    Drain {
+        /// Which.
+        backend: BackendName,
+        /// Who takes its share, if that was said.
+        to: Option<BackendName>,
+    },
+    /// End a drain.
+    Undrain {
+        /// Of which backend.
+        backend: BackendName,
+    },
 }
 
 impl OrderKind {
     /// As people write it.
-    pub fn word(self) -> &'static str {
+    pub fn word(&self) -> &'static str {
         match self {
             Self::Abort => "abort",
             Self::Resume => "resume",
             Self::Freeze => "freeze",
+            Self::Drain { .. } => "drain",
+            Self::Undrain { .. } => "undrain",
         }
     }
 
-    fn of(word: &str) -> Result<Self, LedgerError> {
-        [Self::Abort, Self::Resume, Self::Freeze]
-            .into_iter()
-            .find(|kind| kind.word() == word)
-            .ok_or_else(|| LedgerError::damaged("an order", format!("its kind is `{word}`")))
+    /// The backend that it names.
+    pub fn backend(&self) -> Option<&BackendName> {
+        match self {
+            Self::Abort | Self::Resume | Self::Freeze => None,
+            Self::Drain { backend, .. } | Self::Undrain { backend } => Some(backend),
+        }
+    }
+
+    /// Who is to take a share.
+    fn refuge(&self) -> Option<&BackendName> {
+        match self {
+            Self::Drain { to, .. } => to.as_ref(),
+            _ => None,
+        }
+    }
+
+    fn of(word: &str, backend: Option<BackendName>, to: Option<BackendName>) -> Result<Self, LedgerError> {
+        match (word, backend) {
+            ("abort", None) => Ok(Self::Abort),
+            ("resume", None) => Ok(Self::Resume),
+            ("freeze", None) => Ok(Self::Freeze),
+            ("drain", Some(backend)) => Ok(Self::Drain { backend, to }),
+            ("undrain", Some(backend)) => Ok(Self::Undrain { backend }),
+            (_, backend) => Err(LedgerError::damaged(
+                "an order",
+                format!("its kind is `{word}`, of backend {backend:?}"),
+            )),
+        }
     }
 }
 
@@ -67,17 +104,22 @@ impl Order {
     }
 
     fn event(&self, answer: &Answer) -> NewEvent {
-        let kind = match (answer.done, self.kind) {
+        let kind = match (answer.done, &self.kind) {
             (false, _) => "order.refused",
             (true, OrderKind::Abort) => "order.abort",
             (true, OrderKind::Resume) => "order.resume",
             (true, OrderKind::Freeze) => "order.freeze",
+            (true, OrderKind::Drain { .. }) => "order.drain",
+            (true, OrderKind::Undrain { .. }) => "order.undrain",
         };
         let what = self.kind.word();
-        let of = self
+        let mut of = self
             .split
             .as_ref()
             .map_or_else(|| "all splits".to_owned(), |split| format!("split {split}"));
+        if let Some(backend) = self.kind.backend() {
+            of = format!("backend {backend} of {of}");
+        }
         let event = NewEvent::new(
             kind,
             format!("{what} of {of}: {}; {}", self.told(), answer.message),
@@ -95,9 +137,15 @@ fn read(row: &SqliteRow) -> Result<Order, LedgerError> {
         .map(SplitName::new)
         .transpose()
         .map_err(|error| LedgerError::damaged("the split of an order", error))?;
+    let backend = |at: usize| -> Result<Option<BackendName>, LedgerError> {
+        let name: Option<String> = row.try_get(at)?;
+        name.map(BackendName::new)
+            .transpose()
+            .map_err(|error| LedgerError::damaged("a backend of an order", error))
+    };
     Ok(Order {
         id: row.try_get(0)?,
-        kind: OrderKind::of(&row.try_get::<String, _>(1)?)?,
+        kind: OrderKind::of(&row.try_get::<String, _>(1)?, backend(5)?, backend(6)?)?,
         split,
         reason: row.try_get(3)?,
         who: row.try_get(4)?,
@@ -111,7 +159,8 @@ impl Ledger {
     /// The ledger cannot be written.
     pub async fn order(&self, at: Timestamp, order: &Order) -> Result<(), LedgerError> {
         sqlx::query(
-            "INSERT INTO orders (id, kind, split, reason, who, asked_at) VALUES ($1, $2, $3, $4, $5, $6)",
+            "INSERT INTO orders (id, kind, split, reason, who, asked_at, backend, refuge) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
         )
         .bind(&order.id)
         .bind(order.kind.word())
@@ -119,6 +168,8 @@ impl Ledger {
         .bind(&order.reason)
         .bind(&order.who)
         .bind(time(at))
+        .bind(order.kind.backend().map(BackendName::as_str))
+        .bind(order.kind.refuge().map(BackendName::as_str))
         .execute(&self.pool)
         .await?;
         Ok(())
@@ -130,28 +181,29 @@ impl Ledger {
     /// The ledger cannot be read.
     pub async fn orders_waiting(&self) -> Result<Vec<Order>, LedgerError> {
         let rows = sqlx::query(
-            "SELECT id, kind, split, reason, who FROM orders WHERE answer IS NULL ORDER BY asked_at, id",
+            "SELECT id, kind, split, reason, who, backend, refuge FROM orders WHERE answer IS NULL ORDER BY asked_at, id",
         )
         .fetch_all(&self.pool)
         .await?;
         rows.iter().map(read).collect()
     }
 
-    /// Freezes in force, oldest first.
+    /// Freezes and drains in force, oldest first.
     ///
     /// # Errors
     /// The ledger cannot be read.
-    pub async fn freezes(&self) -> Result<Vec<Order>, LedgerError> {
+    pub async fn standing_orders(&self) -> Result<Vec<Order>, LedgerError> {
         let rows = sqlx::query(
-            "SELECT id, kind, split, reason, who FROM orders WHERE kind = 'freeze' AND done = 1 AND ended_at IS NULL \
-             ORDER BY asked_at, id",
+            "SELECT id, kind, split, reason, who, backend, refuge FROM orders \
+             WHERE kind IN ('freeze', 'drain') AND done = 1 AND ended_at IS NULL ORDER BY asked_at, id",
         )
         .fetch_all(&self.pool)
         .await?;
         rows.iter().map(read).collect()
     }
 
-    /// Answers an order, and tells so. A resume that was carried out ends the freezes of its split, or all that are for all.
+    /// Answers an order, and tells so. A resume that was carried out ends the freezes of its split, or all that are for all; an
+    /// undrain the drains of its backend.
     ///
     /// # Errors
     /// The ledger cannot be written; then it still waits.
@@ -175,6 +227,17 @@ impl Ledger {
             )
             .bind(time(at))
             .bind(order.split.as_ref().map(SplitName::as_str))
+            .execute(&mut *tx)
+            .await?;
+        }
+        if let (true, OrderKind::Undrain { backend }) = (answer.done, &order.kind) {
+            sqlx::query(
+                "UPDATE orders SET ended_at = $1 WHERE kind = 'drain' AND done = 1 AND ended_at IS NULL AND split IS $2 \
+                 AND backend = $3",
+            )
+            .bind(time(at))
+            .bind(order.split.as_ref().map(SplitName::as_str))
+            .bind(backend.as_str())
             .execute(&mut *tx)
             .await?;
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use weir_model::{CommitId, Declaration, SourceCommit, SplitName};
-use weir_planner::{Inputs, Look, Orders, Outlook, Phase, Plan, Planned, Runs, Senses as _, Transit};
+use weir_planner::{Drain, Inputs, Look, Orders, Outlook, Phase, Plan, Planned, Runs, Senses as _, Transit};
 
 use super::Planning;
 use super::recording::plan_event;
@@ -67,11 +67,21 @@ impl Planning {
     /// Reads what people ordered.
     pub(super) async fn orders(&self) -> Result<Moving, LedgerError> {
         let waiting = self.ledger.orders_waiting().await?;
-        let mut freezes = self.ledger.freezes().await?;
+        let standing = self.ledger.standing_orders().await?;
+        let (mut drains, mut freezes): (Vec<Order>, Vec<Order>) = standing
+            .into_iter()
+            .partition(|order| matches!(order.kind, OrderKind::Drain { .. }));
         let mut orders = Orders::default();
         for order in &waiting {
-            match (order.kind, &order.split) {
+            match (&order.kind, &order.split) {
                 (OrderKind::Freeze, _) => freezes.push(order.clone()),
+                // What cannot be carried out is refused, and changes nothing.
+                (OrderKind::Drain { .. }, Some(_)) if self.drains(order, &drains).is_ok() => {
+                    drains.push(order.clone());
+                }
+                (OrderKind::Undrain { backend }, split) => {
+                    drains.retain(|drain| drain.split != *split || drain.kind.backend() != Some(backend));
+                }
                 (OrderKind::Abort, Some(split)) => {
                     orders
                         .aborts
@@ -83,7 +93,15 @@ impl Planning {
                     }
                     freezes.retain(|freeze| freeze.split != *split);
                 }
-                (OrderKind::Abort, None) => {}
+                (OrderKind::Abort, None) | (OrderKind::Drain { .. }, _) => {}
+            }
+        }
+        for drain in drains {
+            if let (Some(split), OrderKind::Drain { backend, to }) = (&drain.split, &drain.kind) {
+                let of = orders.drains.entry(split.clone()).or_default();
+                let to = to.clone();
+                let why = drain.told();
+                of.insert(backend.clone(), Drain { to, why });
             }
         }
         for freeze in freezes {
@@ -97,11 +115,42 @@ impl Planning {
         Ok(Moving { waiting, orders })
     }
 
+    /// Whether a drain can be carried out beside those that stand; or why not.
+    fn drains(&self, order: &Order, standing: &[Order]) -> Result<(), String> {
+        let (Some(name), OrderKind::Drain { backend, .. }) = (&order.split, &order.kind) else {
+            return Ok(());
+        };
+        let split = self
+            .declared
+            .as_ref()
+            .and_then(|declared| declared.splits.get(name));
+        let split = split.ok_or_else(|| format!("no split is named {name}"))?;
+        if !split.backends.contains_key(backend) {
+            return Err(format!("split {name} has no backend {backend}"));
+        }
+        let of_split = standing.iter().filter(|drain| drain.split.as_ref() == Some(name));
+        let all = of_split.chain([order]).filter_map(|drain| match &drain.kind {
+            OrderKind::Drain { backend, to } => {
+                let (to, why) = (to.clone(), drain.told());
+                Some((backend.clone(), Drain { to, why }))
+            }
+            _ => None,
+        });
+        weir_planner::drain::without(split, &all.collect()).map(|_| ())
+    }
+
     /// Answers orders, by what came of them.
     pub(super) async fn answer(&self, waiting: &[Order]) -> Result<(), LedgerError> {
         let known = self.in_force.borrow().clone();
+        let standing = self.ledger.standing_orders().await?;
         for order in waiting {
-            let answer = answer(order, known.as_ref());
+            let drains = self
+                .drains(order, &standing)
+                .and_then(|()| drained(order, &standing));
+            let answer = drains.map_or_else(
+                |message| Answer { done: false, message },
+                |()| answer(order, known.as_ref()),
+            );
             self.ledger.answer_order(Timestamp::now(), order, &answer).await?;
         }
         Ok(())
@@ -136,6 +185,7 @@ impl Planning {
         let mut only = unsettled(&known);
         let orders = &moving.orders;
         only.extend(orders.aborts.keys().chain(&orders.resumes).cloned());
+        only.extend(orders.drains.keys().cloned());
         // The first look after a start is at all: what waits without having moved stands in no plan.
         let all = !known.looked;
         if all {
@@ -262,6 +312,19 @@ impl Planning {
     }
 }
 
+/// An undrain is of something that is drained.
+fn drained(order: &Order, standing: &[Order]) -> Result<(), String> {
+    let (OrderKind::Undrain { backend }, Some(split)) = (&order.kind, &order.split) else {
+        return Ok(());
+    };
+    let mut drains = standing
+        .iter()
+        .filter(|drain| matches!(drain.kind, OrderKind::Drain { .. }));
+    let is = drains.any(|drain| drain.split.as_ref() == Some(split) && drain.kind.backend() == Some(backend));
+    is.then_some(())
+        .ok_or_else(|| format!("backend {backend} of split {split} is not drained"))
+}
+
 /// What became of an order.
 fn answer(order: &Order, known: Option<&InForce>) -> Answer {
     let done = |message: &str| Answer {
@@ -279,7 +342,13 @@ fn answer(order: &Order, known: Option<&InForce>) -> Answer {
     {
         return refused(format!("no split is named {split}"));
     }
-    match (order.kind, &order.split) {
+    match (&order.kind, &order.split) {
+        (OrderKind::Drain { backend, .. }, _) => done(&format!(
+            "drained: {backend} goes to 0 % in every zone, as any other change of weights does, and stays there until it is undrained"
+        )),
+        (OrderKind::Undrain { backend }, _) => {
+            done(&format!("undrained: {backend} goes to what Git declares"))
+        }
         (OrderKind::Freeze, _) => done("frozen: nothing but reverts and aborts moves until it is resumed"),
         (OrderKind::Resume, _) => done("resumed"),
         (OrderKind::Abort, None) => refused("an abort names its split".to_owned()),
@@ -319,6 +388,7 @@ pub(super) fn turns(
             Phase::Verify => "transition.verifies",
             Phase::Return => "transition.returns",
             Phase::Quarantined => "transition.quarantined",
+            Phase::Drained => "transition.drained",
         };
         // Waiting for proof is what every step does for a second: only what is not a second's matter is told.
         if matches!(stands.phase, Phase::Shift) && was.is_none_or(|was| was.phase == Phase::Shift) {

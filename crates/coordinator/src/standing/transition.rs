@@ -91,7 +91,7 @@ pub(super) fn stands(
         return differs.map(|differs| (Standing::Progressing, differs));
     };
     let standing = match outlook.phase {
-        Phase::Held | Phase::Frozen | Phase::Quarantined => Standing::Held,
+        Phase::Held | Phase::Frozen | Phase::Quarantined | Phase::Drained => Standing::Held,
         Phase::Verify | Phase::Bake if outlook.bite >= outlook.bites && differs.is_none() => return None,
         Phase::Shift | Phase::Settle | Phase::Return | Phase::Verify | Phase::Bake => Standing::Progressing,
     };

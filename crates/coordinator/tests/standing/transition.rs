@@ -102,7 +102,7 @@ fn motion(leg: Leg) -> Course {
 /// declares it, or of which that is not known.
 #[test]
 fn zones_that_prove_what_they_were_told_do_not_make_a_split_converged() {
-    use Phase::{Bake, Frozen, Held, Quarantined, Return, Settle, Shift, Verify};
+    use Phase::{Bake, Drained, Frozen, Held, Quarantined, Return, Settle, Shift, Verify};
     let there = plan();
     let nothing = BTreeMap::new();
     assert_eq!(
@@ -111,7 +111,17 @@ fn zones_that_prove_what_they_were_told_do_not_make_a_split_converged() {
         "at rest"
     );
     let mut converged = Vec::new();
-    for phase in [Held, Frozen, Shift, Bake, Verify, Settle, Return, Quarantined] {
+    for phase in [
+        Held,
+        Frozen,
+        Shift,
+        Bake,
+        Verify,
+        Settle,
+        Return,
+        Quarantined,
+        Drained,
+    ] {
         for vm in [90, 89, 50, 100, 0] {
             for bite in [0, 1, 2] {
                 for waits in [&[][..], &[(Some("fra"), "why it waits")]] {
@@ -123,7 +133,7 @@ fn zones_that_prove_what_they_were_told_do_not_make_a_split_converged() {
                     );
                     assert_eq!(shown.transition.as_ref().map(|of| of.phase), Some(phase));
                     match phase {
-                        Held | Frozen | Quarantined => {
+                        Held | Frozen | Quarantined | Drained => {
                             assert_eq!(shown.standing, Standing::Held, "{told:?}");
                         }
                         Shift | Settle | Return => {

@@ -1,5 +1,6 @@
 //! Transitions.
 
+mod draining;
 mod every_order;
 mod odd;
 mod stories;

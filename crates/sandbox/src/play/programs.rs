@@ -108,6 +108,16 @@ impl Play {
         until("the coordinator", async || viewer.splits().await.map(|_| ())).await
     }
 
+    /// Gives an order on the coordinator's host: `weir-coordinator split ...`.
+    ///
+    /// # Errors
+    /// If it is refused.
+    pub async fn order(&self, words: &[&str]) -> anyhow::Result<()> {
+        let file = coordinator_config(&self.dir);
+        let line = [&["split"], words, &["--config", &file]].concat();
+        run("weir-coordinator", &line).await.map(|_| ())
+    }
+
     /// Tells the coordinator that there is something new in Git, as a webhook would.
     pub fn look(&self) {
         self.coordinator.hang_up();

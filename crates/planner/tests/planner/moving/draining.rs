@@ -1,0 +1,151 @@
+//! Drains: a backend that is ordered to take nothing, whatever Git declares.
+
+use weir_model::Fallback;
+use weir_planner::{Drain, drain};
+
+use super::*;
+
+fn drains(all: &[(&str, Option<&str>)]) -> BTreeMap<BackendName, Drain> {
+    let one = |(name, to): &(&str, Option<&str>)| {
+        let drain = Drain {
+            to: to.map(backend),
+            why: "\"the host is rebuilt\", says ada".to_owned(),
+        };
+        (backend(name), drain)
+    };
+    all.iter().map(one).collect()
+}
+
+fn order(world: &mut World, all: &[(&str, Option<&str>)]) {
+    world.orders.drains = BTreeMap::from([(checkout(), drains(all))]);
+}
+
+#[test]
+fn a_drain_travels_as_every_change_does_and_outlasts_commits() {
+    let mut world = World::new(plain(&[("eks", 20), ("vm", 80)]));
+    let mut story = String::new();
+    world.dead.insert(backend("eks"));
+    order(&mut world, &[("vm", None)]);
+    look(&mut world, &mut story, "vm is drained while eks is not up");
+    world.dead.clear();
+    world.pass(5);
+    look(&mut world, &mut story, "eks is up");
+    for zone in ["fra", "par"].map(zone) {
+        world.follow(&zone);
+    }
+    look(&mut world, &mut story, "the first wave proves its bite");
+    settle(&mut world);
+    look(&mut world, &mut story, "all have followed");
+    world.commit(plain(&[("eks", 10), ("vm", 90)]));
+    settle(&mut world);
+    look(&mut world, &mut story, "a commit gives vm 90 %");
+    world.reverts = true;
+    world.commit(plain(&[("eks", 20), ("vm", 80)]));
+    look(&mut world, &mut story, "git revert");
+    world.reverts = false;
+    world.orders.drains.clear();
+    look(&mut world, &mut story, "undrained");
+    settle(&mut world);
+    look(&mut world, &mut story, "all have followed");
+    insta::assert_snapshot!(story);
+}
+
+/// Whoever is drained has nothing, and what he had is with others, to the last basis point; or it is said why that cannot be.
+#[test]
+fn a_share_goes_to_who_is_named_or_declared_or_to_all_by_their_own() {
+    let with = |weights: &[(&str, u32)], change: fn(&mut Split)| {
+        let declaration = declared(weights, change);
+        Split::clone(&declaration.splits[&checkout()])
+    };
+    let fallback = |split: &mut Split| {
+        let fallback = Fallback {
+            to: vec![backend("lab"), backend("eks")],
+            after: SignedDuration::from_secs(1),
+            recover: SignedDuration::from_secs(60),
+        };
+        split.fallback = BTreeMap::from([(backend("vm"), fallback)]);
+    };
+    let to = |split: &Split, all: &[(&str, Option<&str>)]| -> Result<Vec<(String, u32)>, String> {
+        let drained = drain::without(split, &drains(all))?;
+        let weights = &drained.routes.last().unwrap().weights;
+        let sum: u32 = weights.values().map(|weight| weight.get()).sum();
+        assert_eq!(sum, BasisPoints::WHOLE.get());
+        let some = weights.iter().filter(|(_, weight)| weight.get() > 0);
+        Ok(some
+            .map(|(name, weight)| (name.to_string(), weight.get()))
+            .collect())
+    };
+    let shares = |all: &[(&str, u32)]| Ok(all.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect());
+    let thirds = with(&[("eks", 30), ("lab", 60), ("vm", 10)], |_| {});
+    assert_eq!(
+        to(&thirds, &[("vm", None)]),
+        shares(&[("eks", 3_333), ("lab", 6_667)])
+    );
+    assert_eq!(
+        to(&thirds, &[("vm", Some("eks"))]),
+        shares(&[("eks", 4_000), ("lab", 6_000)])
+    );
+    assert_eq!(
+        to(&thirds, &[("vm", None), ("eks", None)]),
+        shares(&[("lab", 10_000)])
+    );
+    let declared = with(&[("eks", 30), ("lab", 0), ("vm", 70)], fallback);
+    assert_eq!(
+        to(&declared, &[("vm", None)]),
+        shares(&[("eks", 3_000), ("lab", 7_000)])
+    );
+    assert_eq!(
+        to(&declared, &[("vm", None), ("lab", None)]),
+        shares(&[("eks", 10_000)])
+    );
+    let small = with(&[("eks", 30), ("vm", 70)], |split| {
+        split.backends.get_mut(&backend("eks")).unwrap().capacity = BasisPoints::new(5_000).ok();
+    });
+    for (split, all, why) in [
+        (
+            &with(&[("vm", 100)], |_| {}),
+            &[("vm", None)][..],
+            "nobody else has a share to take it",
+        ),
+        (
+            &thirds,
+            &[("vm", Some("lab")), ("lab", Some("vm"))],
+            "nobody else has a share to take it",
+        ),
+        (
+            &small,
+            &[("vm", None)],
+            "backend eks of split checkout would get 100 %, and is declared for 50 % (capacity)",
+        ),
+    ] {
+        let refused = to(split, all).unwrap_err();
+        assert!(refused.contains(why), "{refused}");
+    }
+}
+
+/// An order that a later commit makes impossible gives nothing back to whoever is drained: the split stays where it is.
+#[test]
+fn what_cannot_be_carried_out_any_more_moves_nothing() {
+    let mut world = World::new(plain(&[("eks", 20), ("vm", 80)]));
+    order(&mut world, &[("vm", None)]);
+    settle(&mut world);
+    let drained = BTreeMap::from([(backend("eks"), 10_000)]);
+    assert_eq!(world.weights(&zone("fra")), drained);
+    world.commit(plain(&[("vm", 100)]));
+    let (_, stands) = world.look();
+    world.all_follow();
+    let stands = stands.unwrap();
+    assert_eq!(stands.phase, Phase::Frozen);
+    assert!(
+        stands.waits[0].why.contains("cannot be drained"),
+        "{:?}",
+        stands.waits
+    );
+    assert_eq!(world.weights(&zone("fra")), drained);
+    world.orders.drains.clear();
+    settle(&mut world);
+    assert_eq!(
+        world.weights(&zone("fra")),
+        BTreeMap::from([(backend("vm"), 10_000)])
+    );
+}
