@@ -133,7 +133,7 @@ async fn what_arrives_is_what_was_sent_but_for_what_kong_adds() {
             answer.body.lines().any(|have| have == line),
             "{line}: {}",
             &answer.body[..600]
-        )
+        );
     };
     has("POST /cart?a=1 HTTP/1.1");
     has(&format!("host: 127.0.0.1:{}", target.address.port()));
