@@ -2,7 +2,7 @@
 //!
 //! `cast` is who plays Kuma: `double` (our own) or `real` (the real parts). `traffic` is applications and callers, `play`
 //! starts everything, `tour`, `soak`, `pace` and `live` are what people see of it, `bound` judges shares, `process` starts and ends
-//! processes. `cluster` is a Kubernetes API server, for zones that are clusters.
+//! processes. `cluster` is a Kubernetes API server, for zones that are clusters. `kong` is the double of a Kong gateway.
 
 pub mod bound;
 pub mod cast;
@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod command;
 pub mod coordinator;
 pub mod double;
+pub mod kong;
 pub mod live;
 pub mod outage;
 pub mod pace;
