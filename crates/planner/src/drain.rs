@@ -26,7 +26,7 @@ pub(crate) struct Drained<'a> {
     pub(crate) split: Cow<'a, Split>,
     /// What is told of it; none where the order changes nothing of what is declared.
     pub(crate) why: Option<String>,
-    /// Why the order cannot be carried out: then nothing of the split moves.
+    /// Why the order cannot be carried out: then nothing of the split moves, whatever comes.
     pub(crate) stuck: Option<String>,
 }
 
@@ -39,11 +39,10 @@ pub(crate) fn over<'a>(split: &'a Split, drains: Option<&BTreeMap<BackendName, D
     };
     let Some(drains) = drains else { return drained };
     match without(split, drains) {
-        Ok(other) if other.routes == split.routes => {}
+        Ok(other) if other == *split => {}
         Ok(other) => {
             let words: Vec<String> = drains
                 .iter()
-                .filter(|(name, _)| weighted(split, name))
                 .map(|(name, drain)| format!("backend {name} is drained: {}", drain.why))
                 .collect();
             drained.why = Some(words.join("; "));
@@ -81,6 +80,11 @@ pub fn without(split: &Split, drains: &BTreeMap<BackendName, Drain>) -> Result<S
             }
         }
     }
+    // Nobody's share goes to who may have been stopped.
+    for fallback in other.fallback.values_mut() {
+        fallback.to.retain(|to| !drains.contains_key(to));
+    }
+    other.fallback.retain(|_, fallback| !fallback.to.is_empty());
     // As where they are declared: of the default route.
     if let (Some(default), Some(was)) = (other.routes.last(), split.routes.last()) {
         for (name, weight) in &default.weights {
@@ -143,11 +147,6 @@ fn parts(share: BasisPoints, takers: &[(BackendName, u32)]) -> Vec<(BackendName,
         *part += 1;
     }
     parts.into_iter().map(|(name, part, _)| (name, part)).collect()
-}
-
-fn weighted(split: &Split, name: &BackendName) -> bool {
-    let mut routes = split.routes.iter();
-    routes.any(|route| route.weights.get(name).is_some_and(|weight| weight.get() > 0))
 }
 
 /// Adds to where a split stands that it is not where Git declares it: at rest so, or on the way there.

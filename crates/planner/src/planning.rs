@@ -179,9 +179,6 @@ fn make(
         let drains = transit.and_then(|transit| transit.orders.drains.get(name));
         let drained = drain::over(git, drains);
         let split = &*drained.split;
-        let frozen = frozen
-            .clone()
-            .or_else(|| drained.stuck.clone().map(|why| (why, None)));
         let digest = canonical::split_inputs(whole.federation, whole.mesh, &whole.zones_digest, split);
         let before = whole.parent.and_then(|parent| parent.splits.get(name));
         if let Some(before) = before
@@ -226,6 +223,16 @@ fn make(
                     outlook.insert(name.clone(), stands);
                 }
                 Some(whole.rewritten(before))
+            }
+            // Not even a revert gives anything to who is drained: he may have been stopped.
+            (Some(_), before) if let Some(why) = &drained.stuck => {
+                if let Some(before) = before {
+                    splits.insert(name.clone(), whole.as_it_is(before));
+                }
+                let mut stands = waiting::drained_in_the_way(why);
+                stands.declared = weights(&wanted);
+                outlook.insert(name.clone(), stands);
+                None
             }
             (Some(transit), Some(before)) => {
                 let turn = transition::Turn {

@@ -23,6 +23,16 @@ pub(super) fn no_order(breach: &str) -> Outlook {
     }
 }
 
+/// What cannot be gone towards because of a drain.
+pub(super) fn drained_in_the_way(why: &str) -> Outlook {
+    let next = "nothing of this split moves, reverts neither, until `weir undrain` ends the drain or a commit gives the share to \
+                somebody else";
+    Outlook {
+        phase: Phase::Held,
+        ..at_the_door(why, None, next)
+    }
+}
+
 /// Another name and other weights in one commit.
 pub(super) fn two_at_once(was: &SplitName) -> Outlook {
     let why = format!(

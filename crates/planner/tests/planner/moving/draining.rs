@@ -98,6 +98,17 @@ fn a_share_goes_to_who_is_named_or_declared_or_to_all_by_their_own() {
         to(&declared, &[("vm", None), ("lab", None)]),
         shares(&[("eks", 10_000)])
     );
+    let refuges = |all: &[(&str, Option<&str>)]| {
+        let drained = drain::without(&declared, &drains(all)).unwrap();
+        let fallback = drained.fallback.get(&backend("vm"));
+        fallback.map(|fallback| fallback.to.iter().map(ToString::to_string).collect::<Vec<_>>())
+    };
+    assert_eq!(
+        refuges(&[("lab", None)]),
+        Some(vec!["eks".to_owned()]),
+        "no share goes to who is stopped"
+    );
+    assert_eq!(refuges(&[("lab", None), ("eks", None)]), None);
     let small = with(&[("eks", 30), ("vm", 70)], |split| {
         split.backends.get_mut(&backend("eks")).unwrap().capacity = BasisPoints::new(5_000).ok();
     });
@@ -132,10 +143,12 @@ fn what_cannot_be_carried_out_any_more_moves_nothing() {
     let drained = BTreeMap::from([(backend("eks"), 10_000)]);
     assert_eq!(world.weights(&zone("fra")), drained);
     world.commit(plain(&[("vm", 100)]));
+    // Nor is there a way back to him.
+    world.reverts = true;
     let (_, stands) = world.look();
     world.all_follow();
     let stands = stands.unwrap();
-    assert_eq!(stands.phase, Phase::Frozen);
+    assert_eq!(stands.phase, Phase::Held);
     assert!(
         stands.waits[0].why.contains("cannot be drained"),
         "{:?}",
