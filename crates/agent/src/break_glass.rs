@@ -251,6 +251,25 @@ impl Pin {
         for (route, weights) in &pinned.pin.weights {
             writeln!(out, "  {route}: {}", pin::shares(weights))?;
         }
+        if let Some(once) = self
+            .generation
+            .and_then(|n| held.memory.past.at(&self.split, Generation(n)))
+        {
+            let age = status::age(Timestamp::now(), once.at);
+            writeln!(
+                out,
+                "as it had them from generation {}, applied {age} ago",
+                once.generation
+            )?;
+            let routes = pinned.item.routes.iter();
+            for route in routes.filter(|route| !once.weights.contains_key(&route.name)) {
+                writeln!(
+                    out,
+                    "  {}: stays as it is, there was no such route then",
+                    route.name
+                )?;
+            }
+        }
         writeln!(
             out,
             "It holds until `weir-agent unpin --split {}`, whatever plan comes. {}",

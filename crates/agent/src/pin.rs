@@ -233,7 +233,11 @@ impl Pins {
         by: By,
     ) -> Result<&Pinned, NotPinned> {
         self.base(plan, memory, split)?;
-        let once = memory.past.at(split, generation);
+        // What never was is no place to go back to: a slip of the finger would pin what is in force.
+        let once = memory
+            .past
+            .at(split, generation)
+            .filter(|_| generation <= plan.generation);
         let once = once.ok_or_else(|| NotPinned::Generation {
             split: split.clone(),
             generation,

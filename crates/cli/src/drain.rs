@@ -6,6 +6,7 @@ use jiff::SignedDuration;
 use serde::Serialize;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use weir_model::BasisPoints;
+use weir_planner::Phase;
 use weir_wire::api::{DrainRequest, OrderAnswer, OrderRequest, RouteWeights, SplitStatus, Standing};
 
 use crate::client::Client;
@@ -28,9 +29,10 @@ const ANSWER: Duration = Duration::from_secs(5);
 #[command(after_help = "\
 The share goes to --to, or to the first backend of the declared fallback, or to
 the others by their own shares. It moves as every change of weights does, in
-the split's waves and steps; a freeze holds it up. It holds, whatever Git
-declares, until `weir undrain`. Kuma itself drains nobody: stop the backend
-only when this has ended with 0.
+the split's waves and steps, judged; a freeze holds it up. It holds, whatever
+Git declares, until `weir undrain`. Kuma itself drains nobody: stop the backend
+only when this has ended with 0, which is when the split rests and all zones
+have proven it for as long as old listeners may still serve (--linger).
 
 An order needs a token of `weir-coordinator token create --operator NAME`; it is
 recorded under that name.
@@ -56,6 +58,9 @@ pub struct Args {
     /// How long to wait for the proof of all zones; the drain goes on after that.
     #[arg(long, default_value = "15m", value_name = "TIME", value_parser = duration)]
     pub timeout: Duration,
+    /// How long the proof must have held: `kuma-dp --drain-time` of the callers, after which nothing is open on an old listener.
+    #[arg(long, default_value = "30s", value_name = "TIME", value_parser = duration)]
+    pub linger: Duration,
     /// Where to ask.
     #[command(flatten)]
     pub connection: Connection,
@@ -91,7 +96,12 @@ pub fn run(args: &Args, output: &Output) -> Exit {
         };
         let told = give(&client, &path, &body).await?;
         output.complain(wrapped(&format!("{}: {}", args.split, told.message)));
-        wait(&client, args, output).await
+        // What was ordered goes on, whatever becomes of this program's questions.
+        Ok(wait(&client, args, output).await.unwrap_or_else(|trouble| {
+            output.complain(trouble.text());
+            unproven(args, output, "the coordinator cannot be asked");
+            Exit::Differs
+        }))
     })
 }
 
@@ -143,6 +153,7 @@ async fn wait(client: &Client, args: &Args, output: &Output) -> Result<Exit, Tro
     let mut looks = interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut said = String::new();
+    let mut proven: Option<Instant> = None;
     loop {
         looks.tick().await;
         // Who does not want to wait wants to know all the same.
@@ -151,6 +162,12 @@ async fn wait(client: &Client, args: &Args, output: &Output) -> Result<Exit, Tro
         let over = Instant::now() + LOOK > end;
         let now = match looked {
             Ok(Ok((split, value))) => match left(&split, &args.backend) {
+                None if proven.get_or_insert_with(Instant::now).elapsed() < args.linger => {
+                    format!(
+                        "every zone has proven it; what is open on old listeners may go on for {}",
+                        length(args.linger)
+                    )
+                }
                 None => {
                     if output.json {
                         output.print_json(&value);
@@ -162,7 +179,10 @@ async fn wait(client: &Client, args: &Args, output: &Output) -> Result<Exit, Tro
                     }
                     return Ok(Exit::Fine);
                 }
-                Some(left) => left,
+                Some(left) => {
+                    proven = None;
+                    left
+                }
             },
             Ok(Err(trouble)) if trouble.kind != Kind::Silent || over => return Err(trouble),
             Ok(Err(trouble)) => format!("{}; asking again", trouble.what),
@@ -173,16 +193,24 @@ async fn wait(client: &Client, args: &Args, output: &Output) -> Result<Exit, Tro
             said = now;
         }
         if over {
-            output.complain(wrapped(&format!(
-                "error: not proven everywhere after {}, do not stop {}: {said}. The drain goes on; `weir status {}` shows how far it is, \
-                 `weir undrain` ends it",
-                span(SignedDuration::try_from(args.timeout).unwrap_or(SignedDuration::MAX)),
-                args.backend,
-                args.split
-            )));
+            unproven(args, output, &said);
             return Ok(Exit::Differs);
         }
     }
+}
+
+fn length(time: Duration) -> String {
+    span(SignedDuration::try_from(time).unwrap_or(SignedDuration::MAX))
+}
+
+fn unproven(args: &Args, output: &Output, why: &str) {
+    output.complain(wrapped(&format!(
+        "error: not proven everywhere (waited for at most {}), do not stop {}: {why}. The drain goes on; `weir status {}` shows how \
+         far it is, `weir undrain` ends it",
+        length(args.timeout),
+        args.backend,
+        args.split
+    )));
 }
 
 async fn look(client: &Client, path: &str) -> Result<(SplitStatus, serde_json::Value), Trouble> {
@@ -219,9 +247,6 @@ fn left(split: &SplitStatus, backend: &str) -> Option<String> {
             Some(format!("zone {} {why}", zone.zone))
         })
         .collect();
-    if zones.is_empty() {
-        return split.zones.is_empty().then(|| "no zone is known".to_owned());
-    }
     let held = split
         .transition
         .as_ref()
@@ -229,5 +254,21 @@ fn left(split: &SplitStatus, backend: &str) -> Option<String> {
     let held = held
         .map(|wait| format!("; {}", clean(&wait.why)))
         .unwrap_or_default();
+    if zones.is_empty() {
+        // On its way it may still turn, and what takes a dead backend's share is taken up only at rest.
+        let rests = match &split.transition {
+            Some(transition) => transition.phase == Phase::Drained,
+            None => split.standing == Standing::Converged,
+        };
+        return match (&split.transition, split.zones.is_empty()) {
+            (_, true) => Some("no zone is known".to_owned()),
+            _ if rests => None,
+            (Some(transition), _) => Some(format!(
+                "every zone has proven it, and the split is not at rest yet ({}){held}",
+                transition.phase.word()
+            )),
+            (None, _) => Some("the coordinator has not compared it with what Git declares yet".to_owned()),
+        };
+    }
     Some(format!("{}{held}", zones.join(", ")))
 }

@@ -6,10 +6,12 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use weir_model::{BackendName, BasisPoints, Split};
+use weir_model::{BackendName, BasisPoints, Split, ZoneName};
 
 use crate::facts::ProvenWeights;
 use crate::outlook::{Outlook, Phase, Wait};
+use crate::plan::{Item, SplitPlan};
+use crate::transition::Transit;
 
 /// A backend that is to take nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +67,17 @@ pub fn without(split: &Split, drains: &BTreeMap<BackendName, Drain>) -> Result<S
             if share == BasisPoints::ZERO {
                 continue;
             }
+            if let Some(to) = &drain.to
+                && (!split.backends.contains_key(to) || drains.contains_key(to))
+            {
+                let names: Vec<String> = split.backends.keys().map(ToString::to_string).collect();
+                return Err(format!(
+                    "backend {name} of split {} cannot be drained to {to}: it must be another of its backends ({}), and not be \
+                     drained itself",
+                    split.name,
+                    names.join(", ")
+                ));
+            }
             let takes = takers(split, &route.weights, (name, drain), drains).ok_or_else(|| {
                 format!(
                     "backend {name} of split {} cannot be drained: in route {} nobody else has a share to take it; say who with \
@@ -103,6 +116,26 @@ pub fn without(split: &Split, drains: &BTreeMap<BackendName, Drain>) -> Result<S
     Ok(other)
 }
 
+/// Why a drain has to wait: it would take the refuge of a backend out of the table that is down somewhere, with its share there.
+/// To take it away would give the share back to who is down.
+pub(crate) fn refuge_in_use(
+    before: &SplitPlan,
+    wanted: &BTreeMap<ZoneName, Item>,
+    (transit, drains): (Transit<'_>, &BTreeMap<BackendName, Drain>),
+    why: &str,
+) -> Option<String> {
+    before.items.iter().find_map(|(zone, item)| {
+        let wanted = wanted.get(zone)?;
+        let loses = |down: &BackendName| item.fallback.get(down) != wanted.fallback.get(down);
+        let down = transit.senses.fallen(item).into_iter();
+        let down = down.filter(|down| !drains.contains_key(down)).find(loses)?;
+        Some(format!(
+            "backend {down} is down in zone {zone}, and its share may be with who is drained ({why}): drain {down} as well, or \
+             commit weights without it, or wait until it is back"
+        ))
+    })
+}
+
 /// Who takes a share in a route, and in which proportion; none if nobody can.
 fn takers(
     split: &Split,
@@ -112,7 +145,7 @@ fn takers(
 ) -> Option<Vec<(BackendName, u32)>> {
     let stays = |of: &&BackendName| split.backends.contains_key(*of) && !drains.contains_key(*of);
     if let Some(to) = &drain.to {
-        return stays(&to).then(|| vec![(to.clone(), 1)]);
+        return Some(vec![(to.clone(), 1)]);
     }
     let mut refuges = split
         .fallback

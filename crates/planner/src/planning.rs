@@ -185,6 +185,7 @@ fn make(
             && before.digest == digest
             && !whole.unknown_history
             && (transit.is_none() || before.course.is_none())
+            && drained.stuck.is_none()
         {
             splits.insert(name.clone(), Arc::clone(before));
             if let Some(why) = &drained.why {
@@ -203,6 +204,11 @@ fn make(
                 continue;
             }
         };
+        let in_use = || {
+            let why = drained.why.as_ref()?;
+            drain::refuge_in_use(before?, &wanted, (transit?, drains?), why)
+        };
+        let stuck = drained.stuck.clone().or_else(in_use);
         let planned = match (transit, before) {
             (Some(_), Some(before)) if unsound.contains_key(name) => {
                 splits.insert(name.clone(), whole.as_it_is(before));
@@ -225,7 +231,7 @@ fn make(
                 Some(whole.rewritten(before))
             }
             // Not even a revert gives anything to who is drained: he may have been stopped.
-            (Some(_), before) if let Some(why) = &drained.stuck => {
+            (Some(_), before) if let Some(why) = &stuck => {
                 if let Some(before) = before {
                     splits.insert(name.clone(), whole.as_it_is(before));
                 }

@@ -171,7 +171,8 @@ impl Watch {
             {
                 alarms.push(format!(
                     "split {} declares a fallback, and for {} s no requests of its callers were counted here: only a \
-                     MeshService that is Unavailable moves a share. Tell the agent where to count: kuma.envoyAdmin, or \
+                     MeshService that is Unavailable moves a share. That is as it should be if no caller is on this host and \
+                     other agents count; if not, see what else is noted of proxies, and kuma.envoyAdmin, or \
                      kuma.kubernetes.metrics in a cluster",
                     item.split,
                     now.duration_since(*heard).as_secs()

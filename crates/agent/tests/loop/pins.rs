@@ -409,6 +409,7 @@ async fn a_pin_goes_back_to_a_generation() {
         refused.ends_with("kept are the generations 7 (in-fra 100 %), 4 (in-ams 100 %), 1 (in-fra 100 %)"),
         "{refused}"
     );
+    assert!(to(8).is_err(), "the plan is at 7");
     // The plan of generation 6 had what came with 4.
     to(6).unwrap();
     agent.pass(Duration::from_secs(2)).await;

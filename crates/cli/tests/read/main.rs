@@ -113,6 +113,12 @@ fn orders_are_given_and_answered() {
     );
 }
 
+fn transition(phase: &str) -> Value {
+    json!({
+        "phase": phase, "bite": 1, "bites": 1, "wave": null, "waves": [1], "waits": [], "next": "", "since": null, "until": null
+    })
+}
+
 /// The backend may be stopped when, and only when, every zone has proven that it gets nothing.
 #[test]
 fn a_drain_is_waited_for() {
@@ -141,7 +147,18 @@ fn a_drain_is_waited_for() {
         ],
         [told("ams", after.clone(), json!({})), told("fra", after, json!({}))],
     ]
-    .map(|zones| Answer::json(&split("checkout", "held", &zones)));
+    .map(|zones| split("checkout", "held", &zones));
+    // Proven everywhere, it is still judged, and could turn; then it rests.
+    let judged = changed(looks[3].clone(), json!({"transition": transition("verify")}));
+    let rests = changed(looks[3].clone(), json!({"transition": transition("drained")}));
+    let looks = [
+        looks[0].clone(),
+        looks[1].clone(),
+        looks[2].clone(),
+        judged,
+        rests,
+    ]
+    .map(|look| Answer::json(&look));
     let order = "/v1/splits/checkout/backends/vm/drain";
     let coordinator = Coordinator::new()
         .at(order, &[Answer::json(&answer)])
@@ -150,13 +167,26 @@ fn a_drain_is_waited_for() {
             "/v1/splits/checkout/backends/vm/undrain",
             &[Answer::json(&answer)],
         );
-    let drain = ["drain", "checkout", "vm", "--reason", "new kernel"];
+    let drain = [
+        "drain",
+        "checkout",
+        "vm",
+        "--reason",
+        "new kernel",
+        "--linger",
+        "1s",
+    ];
     let mut transcripts = vec![coordinator.weir(&drain).transcript()];
     let stuck = Coordinator::new()
         .at(order, &[Answer::json(&answer)])
         .at("/v1/splits/checkout", &looks[1..2]);
     let hasty = [&drain[..], &["--timeout", "0s"]].concat();
     let undrain = ["undrain", "checkout", "vm", "--reason", "it is back"];
+    // Ordered, and then nobody who could tell: no reason to stop it.
+    let mute = Coordinator::new()
+        .at(order, &[Answer::json(&answer)])
+        .at("/v1/splits/checkout", &[Answer::page()]);
+    transcripts.push(mute.weir(&drain).transcript());
     transcripts.push(stuck.weir(&hasty).transcript());
     transcripts.push(coordinator.weir(&undrain).transcript());
     transcripts.push(

@@ -18,8 +18,8 @@ use crate::state::{InForce, trouble};
 
 /// What transitions go by, for one look.
 pub(super) struct Moving {
-    /// Orders without an answer.
-    pub(super) waiting: Vec<Order>,
+    /// Orders that are to be answered by this look, with why those are refused that it does not obey.
+    pub(super) waiting: Vec<(Order, Option<String>)>,
     /// What is ordered, those of `waiting` included.
     pub(super) orders: Orders,
 }
@@ -66,22 +66,31 @@ pub(super) fn unsettled(known: &InForce) -> BTreeSet<SplitName> {
 impl Planning {
     /// Reads what people ordered.
     pub(super) async fn orders(&self) -> Result<Moving, LedgerError> {
-        let waiting = self.ledger.orders_waiting().await?;
+        let mut waiting = Vec::new();
         let standing = self.ledger.standing_orders().await?;
         let (mut drains, mut freezes): (Vec<Order>, Vec<Order>) = standing
             .into_iter()
             .partition(|order| matches!(order.kind, OrderKind::Drain { .. }));
         let mut orders = Orders::default();
-        for order in &waiting {
+        // One after the other, and what is decided here is what is answered: an order that is refused changes nothing.
+        for order in self.ledger.orders_waiting().await? {
+            let mut refused = None;
             match (&order.kind, &order.split) {
+                // Nothing is known yet to judge it by: the next look does.
+                (OrderKind::Drain { .. } | OrderKind::Undrain { .. }, _) if self.declared.is_none() => {
+                    continue;
+                }
                 (OrderKind::Freeze, _) => freezes.push(order.clone()),
-                // What cannot be carried out is refused, and changes nothing.
-                (OrderKind::Drain { .. }, Some(_)) if self.drains(order, &drains).is_ok() => {
-                    drains.push(order.clone());
-                }
-                (OrderKind::Undrain { backend }, split) => {
-                    drains.retain(|drain| drain.split != *split || drain.kind.backend() != Some(backend));
-                }
+                (OrderKind::Drain { .. }, Some(_)) => match self.drains(&order, &drains) {
+                    Ok(()) => drains.push(order.clone()),
+                    Err(why) => refused = Some(why),
+                },
+                (OrderKind::Undrain { backend }, split) => match self.undrains(&order, &drains) {
+                    Ok(()) => {
+                        drains.retain(|drain| drain.split != *split || drain.kind.backend() != Some(backend));
+                    }
+                    Err(why) => refused = Some(why),
+                },
                 (OrderKind::Abort, Some(split)) => {
                     orders
                         .aborts
@@ -93,8 +102,10 @@ impl Planning {
                     }
                     freezes.retain(|freeze| freeze.split != *split);
                 }
-                (OrderKind::Abort, None) | (OrderKind::Drain { .. }, _) => {}
+                (OrderKind::Abort, None) => {}
+                (OrderKind::Drain { .. }, None) => refused = Some("a drain names its split".to_owned()),
             }
+            waiting.push((order, refused));
         }
         for drain in drains {
             if let (Some(split), OrderKind::Drain { backend, to }) = (&drain.split, &drain.kind) {
@@ -125,6 +136,7 @@ impl Planning {
             .as_ref()
             .and_then(|declared| declared.splits.get(name));
         let split = split.ok_or_else(|| format!("no split is named {name}"))?;
+        self.unquarantined(name)?;
         if !split.backends.contains_key(backend) {
             return Err(format!("split {name} has no backend {backend}"));
         }
@@ -139,18 +151,43 @@ impl Planning {
         weir_planner::drain::without(split, &all.collect()).map(|_| ())
     }
 
+    /// Whether there is a drain to end, and nothing comes of its end that nobody wants.
+    fn undrains(&self, order: &Order, drains: &[Order]) -> Result<(), String> {
+        let (Some(split), Some(backend)) = (&order.split, order.kind.backend()) else {
+            return Err("an undrain names its split and backend".to_owned());
+        };
+        let of = |drain: &Order| drain.split.as_ref() == Some(split) && drain.kind.backend() == Some(backend);
+        if !drains.iter().any(of) {
+            return Err(format!("backend {backend} of split {split} is not drained"));
+        }
+        self.unquarantined(split)
+    }
+
+    /// A quarantine is of the very weights that were judged: with a drain they would be others, and be gone towards.
+    fn unquarantined(&self, split: &SplitName) -> Result<(), String> {
+        let known = self.in_force.borrow();
+        let split_plan = known.as_ref().and_then(|known| known.plan.splits.get(split));
+        let course = split_plan.and_then(|of| of.course.as_ref());
+        match course.and_then(|course| course.quarantine.as_ref()) {
+            Some(quarantine) => Err(format!(
+                "split {split} is quarantined ({}): commit what is wanted, or `weir resume` it, first",
+                quarantine.why
+            )),
+            None => Ok(()),
+        }
+    }
+
     /// Answers orders, by what came of them.
-    pub(super) async fn answer(&self, waiting: &[Order]) -> Result<(), LedgerError> {
+    pub(super) async fn answer(&self, waiting: &[(Order, Option<String>)]) -> Result<(), LedgerError> {
         let known = self.in_force.borrow().clone();
-        let standing = self.ledger.standing_orders().await?;
-        for order in waiting {
-            let drains = self
-                .drains(order, &standing)
-                .and_then(|()| drained(order, &standing));
-            let answer = drains.map_or_else(
-                |message| Answer { done: false, message },
-                |()| answer(order, known.as_ref()),
-            );
+        for (order, refused) in waiting {
+            let answer = match refused {
+                Some(message) => Answer {
+                    done: false,
+                    message: message.clone(),
+                },
+                None => answer(order, known.as_ref()),
+            };
             self.ledger.answer_order(Timestamp::now(), order, &answer).await?;
         }
         Ok(())
@@ -312,19 +349,6 @@ impl Planning {
     }
 }
 
-/// An undrain is of something that is drained.
-fn drained(order: &Order, standing: &[Order]) -> Result<(), String> {
-    let (OrderKind::Undrain { backend }, Some(split)) = (&order.kind, &order.split) else {
-        return Ok(());
-    };
-    let mut drains = standing
-        .iter()
-        .filter(|drain| matches!(drain.kind, OrderKind::Drain { .. }));
-    let is = drains.any(|drain| drain.split.as_ref() == Some(split) && drain.kind.backend() == Some(backend));
-    is.then_some(())
-        .ok_or_else(|| format!("backend {backend} of split {split} is not drained"))
-}
-
 /// What became of an order.
 fn answer(order: &Order, known: Option<&InForce>) -> Answer {
     let done = |message: &str| Answer {
@@ -337,6 +361,7 @@ fn answer(order: &Order, known: Option<&InForce>) -> Answer {
     };
     let waits = |split: &SplitName| known.outlook.contains_key(split);
     if let Some(split) = &order.split
+        && !matches!(order.kind, OrderKind::Undrain { .. })
         && !known.plan.splits.contains_key(split)
         && !waits(split)
     {
@@ -360,7 +385,9 @@ fn answer(order: &Order, known: Option<&InForce>) -> Answer {
                      or it is resumed",
                 )
             } else {
-                refused(format!("nothing of {split} is under way"))
+                refused(format!(
+                    "nothing of {split} is under way that could go back (a drain is ended by `weir undrain`)"
+                ))
             }
         }
     }

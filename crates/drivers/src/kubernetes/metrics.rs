@@ -17,9 +17,13 @@ use crate::{DriverError, Fault};
 
 /// How long one sidecar may take.
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// One that took longer is not asked again for so long: where a network policy swallows what is asked, nothing may wait for
-/// it each time.
-const REST: Duration = Duration::from_secs(30);
+/// One that took longer is not asked again for so long, and for longer each time: where a network policy swallows what is
+/// asked, nothing may wait for it each time; but one page that is late must not blind a fallback for long.
+const REST: [Duration; 3] = [
+    Duration::from_secs(2),
+    Duration::from_secs(5),
+    Duration::from_secs(30),
+];
 /// So many are asked at the same time.
 const ABREAST: usize = 16;
 /// So many are asked in all: a sidecar's page is some hundred KB.
@@ -32,8 +36,25 @@ const LARGEST: usize = 16 << 20;
 pub(crate) struct Scraper {
     client: Client,
     at: Metrics,
-    /// Addresses that gave no answer in time, and why.
-    mute: Mutex<BTreeMap<String, (Instant, String)>>,
+    /// Addresses that gave no answer in time.
+    mute: Mutex<BTreeMap<String, Mute>>,
+}
+
+/// A sidecar that gave no answer in time.
+#[derive(Debug, Clone)]
+struct Mute {
+    /// When it was last asked.
+    since: Instant,
+    /// How often one after the other.
+    times: usize,
+    why: String,
+}
+
+impl Mute {
+    fn rests(&self, now: Instant) -> bool {
+        let rest = REST.get(self.times - 1).unwrap_or(&REST[2]);
+        now.duration_since(self.since) < *rest
+    }
 }
 
 /// Why there is no page.
@@ -75,9 +96,23 @@ impl Scraper {
             .take(MOST)
             .map(|(name, address)| async move {
                 let page = match self.page(&address).await {
-                    Ok(page) => page,
+                    Ok(page) => {
+                        self.mute().remove(&address);
+                        page
+                    }
                     Err(NoPage::Late(why)) => {
-                        self.mute().insert(address, (Instant::now(), why.clone()));
+                        let mut mute = self.mute();
+                        let times = mute.get(&address).map_or(0, |mute| mute.times) + 1;
+                        let since = Instant::now();
+                        let why_not = why.clone();
+                        mute.insert(
+                            address,
+                            Mute {
+                                since,
+                                times,
+                                why: why_not,
+                            },
+                        );
                         return Err(why);
                     }
                     Err(NoPage::Other(why)) => return Err(why),
@@ -112,18 +147,17 @@ impl Scraper {
         (readings, note)
     }
 
-    fn mute(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, (Instant, String)>> {
+    fn mute(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Mute>> {
         self.mute.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Who is not asked now, and why not.
     fn resting(&self, callers: &[(String, Option<String>)], now: Instant) -> BTreeMap<String, String> {
         let mut mute = self.mute();
-        mute.retain(|address, (since, _)| {
-            now.duration_since(*since) < REST && callers.iter().any(|(_, of)| of.as_ref() == Some(address))
-        });
-        let all = mute.iter();
-        all.map(|(address, (_, why))| (address.clone(), why.clone()))
+        mute.retain(|address, _| callers.iter().any(|(_, of)| of.as_ref() == Some(address)));
+        let resting = mute.iter().filter(|(_, mute)| mute.rests(now));
+        resting
+            .map(|(address, mute)| (address.clone(), mute.why.clone()))
             .collect()
     }
 
@@ -267,7 +301,9 @@ mod tests {
             let names: Vec<_> = readings.into_iter().map(|reading| reading.envoy).collect();
             (names, note.unwrap_or_default(), began.elapsed())
         };
-        for waited in [TIMEOUT..TIMEOUT * 3, Duration::ZERO..TIMEOUT / 2] {
+        let late = TIMEOUT..TIMEOUT * 3;
+        let at_once = Duration::ZERO..TIMEOUT / 2;
+        for waited in [late.clone(), at_once.clone(), late, at_once] {
             let (names, note, took) = read().await;
             assert_eq!(names, ["web (metrics)"]);
             assert!(
@@ -275,6 +311,10 @@ mod tests {
                 "{note}"
             );
             assert!(waited.contains(&took), "{took:?}");
+            // Its first rest is over by then; the second is longer.
+            if waited.start.is_zero() {
+                tokio::time::sleep(REST[0]).await;
+            }
         }
         drop(mute);
     }

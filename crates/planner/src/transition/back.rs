@@ -1,10 +1,14 @@
 //! Every way back: to where a split rested, by a commit, by an abort, by a verdict; and to where all zones are alike.
 
-use weir_model::sabotaged;
+use std::collections::BTreeMap;
+
+use weir_model::{BackendName, sabotaged};
 
 use super::gates::Gate;
 use super::{Make, Next, Turn, between, quarantined, returning};
 use crate::course::{Course, Items, Leg, Motion, Quarantine};
+use crate::drain::Drain;
+use crate::outlook::{Outlook, Phase, Wait};
 use crate::plan::{Digest, SplitPlan};
 
 impl Turn<'_> {
@@ -15,7 +19,9 @@ impl Turn<'_> {
             return None;
         }
         let rested = Self::shape_of(self.origin(course));
-        if rested == Some(self.shape) || course.previous.contains(&self.shape) {
+        // Where a drain leads it may have rested once, too; that makes no revert of it.
+        let before = course.previous.contains(&self.shape) && self.drains().is_none();
+        if rested == Some(self.shape) || before {
             return Some("what is declared is what it rested on before");
         }
         let again = course.left == Some(self.shape);
@@ -58,8 +64,44 @@ impl Turn<'_> {
         ))
     }
 
+    /// Drains of this split.
+    fn drains(&self) -> Option<&BTreeMap<BackendName, Drain>> {
+        self.transit.orders.drains.get(&self.split.name)
+    }
+
+    /// Why there is no way back to these items: they give something to who is drained, and he may have been stopped.
+    fn barred(&self, items: &Items) -> Option<Outlook> {
+        let drains = self.drains()?;
+        let mut weighted = items.values().flat_map(|item| item.weighted());
+        let drained = weighted.find(|backend| drains.contains_key(*backend))?;
+        let why = format!(
+            "it does not go back to where it rested: backend {drained} had a share there and is drained; `weir undrain` ends that, a \
+             commit gives the share to somebody else"
+        );
+        let mut stands = returning(
+            &why,
+            vec![Wait {
+                zone: None,
+                why: why.clone(),
+            }],
+        );
+        stands.phase = Phase::Held;
+        stands.next = "all stays as it is".to_owned();
+        Some(stands)
+    }
+
     /// Back to where the split last rested, everywhere at once; what is declared is not gone towards any more.
     pub(super) fn go_back(&self, course: &Course, why: &str, make: &mut Make<'_>) -> Next {
+        if let Some(mut stands) = self.barred(self.origin(course)) {
+            stands.waits.insert(
+                0,
+                Wait {
+                    zone: None,
+                    why: why.to_owned(),
+                },
+            );
+            return (None, Some(stands));
+        }
         let quarantine = Quarantine {
             shape: self.shape,
             why: why.to_owned(),

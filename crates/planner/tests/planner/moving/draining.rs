@@ -1,7 +1,7 @@
 //! Drains: a backend that is ordered to take nothing, whatever Git declares.
 
 use weir_model::Fallback;
-use weir_planner::{Drain, drain};
+use weir_planner::{Drain, Orders, drain};
 
 use super::*;
 
@@ -121,7 +121,7 @@ fn a_share_goes_to_who_is_named_or_declared_or_to_all_by_their_own() {
         (
             &thirds,
             &[("vm", Some("lab")), ("lab", Some("vm"))],
-            "nobody else has a share to take it",
+            "cannot be drained to",
         ),
         (
             &small,
@@ -161,4 +161,109 @@ fn what_cannot_be_carried_out_any_more_moves_nothing() {
         world.weights(&zone("fra")),
         BTreeMap::from([(backend("vm"), 10_000)])
     );
+}
+
+/// Whoever was drained may have been stopped: no verdict and no abort goes back to him, at whatever moment.
+#[test]
+fn nothing_goes_back_to_who_is_drained() {
+    for abort in [false, true] {
+        let mut world = World::new(plain(&[("eks", 50), ("vm", 50)]));
+        world.count("fra/a", "eks", 10_000, 0);
+        order(&mut world, &[("vm", None)]);
+        let nobody = BTreeMap::from([(backend("eks"), 10_000)]);
+        while world.weights(&zone("ams")) != nobody {
+            assert!(world.look().0, "{}", world.told(None));
+            world.all_follow();
+            world.pass(1);
+        }
+        assert!(world.leg().is_some(), "traffic is still judged");
+        if abort {
+            world
+                .orders
+                .aborts
+                .insert(checkout(), "it was aborted".to_owned());
+        } else {
+            world.count("fra/a", "eks", 1_000, 900);
+        }
+        let (new, stands) = world.look();
+        let stands = stands.unwrap();
+        assert!(!new && stands.phase == Phase::Held, "{stands:?}");
+        assert!(
+            stands
+                .waits
+                .iter()
+                .any(|wait| wait.why.contains("backend vm had a share there and is drained")),
+            "{stands:?}"
+        );
+        // Ended, it goes to what Git declares, and that is where it was.
+        world.orders = Orders::default();
+        world.look();
+        world.all_follow();
+        assert_eq!(world.weights(&zone("ams"))[&backend("vm")], 5_000);
+    }
+}
+
+/// A share that is with its refuge does not fall back to the dead when the refuge is drained.
+#[test]
+fn a_refuge_in_use_is_not_taken_away() {
+    let fallback = |split: &mut Split| {
+        let fallback = Fallback {
+            to: vec![backend("eks")],
+            after: SignedDuration::from_secs(1),
+            recover: SignedDuration::from_secs(60),
+        };
+        split.fallback = BTreeMap::from([(backend("vm"), fallback)]);
+    };
+    let mut world = World::new(declared(&[("lab", 0), ("vm", 100)], fallback));
+    world.fallen.insert(zone("par"), BTreeSet::from([backend("vm")]));
+    order(&mut world, &[("eks", None)]);
+    let (new, stands) = world.look();
+    let stands = stands.unwrap();
+    assert!(!new && stands.phase == Phase::Held, "{stands:?}");
+    assert!(
+        stands.waits[0].why.starts_with("backend vm is down in zone par"),
+        "{stands:?}"
+    );
+    world.fallen.clear();
+    world.look();
+    world.all_follow();
+    let item = world.item(&zone("par")).unwrap();
+    assert!(item.fallback.is_empty(), "now it is drained");
+}
+
+/// Where a drain leads the split may have rested once: it goes there in waves and bites all the same, and no freeze is passed.
+#[test]
+fn a_drain_is_no_revert() {
+    let mut world = World::new(plain(&[("vm", 100)]));
+    world.commit(plain(&[("eks", 100)]));
+    settle(&mut world);
+    world.commit(plain(&[("eks", 80), ("vm", 20)]));
+    settle(&mut world);
+    order(&mut world, &[("eks", None)]);
+    world.orders.all_frozen = Some("peak hour".to_owned());
+    let (new, stands) = world.look();
+    assert!(!new && stands.unwrap().phase == Phase::Frozen);
+    world.orders.all_frozen = None;
+    world.look();
+    assert!(
+        matches!(
+            world.leg(),
+            Some(Leg::Shift {
+                bites: 2,
+                bite: 1,
+                ..
+            })
+        ),
+        "{:?}",
+        world.leg()
+    );
+}
+
+/// A drain that never could be carried out is shown, also where nothing had moved yet.
+#[test]
+fn what_is_stuck_from_the_start_is_shown() {
+    let mut world = World::new(plain(&[("eks", 50), ("vm", 50)]));
+    order(&mut world, &[("eks", None), ("vm", None)]);
+    let (new, stands) = world.look();
+    assert!(!new && stands.unwrap().phase == Phase::Held);
 }
