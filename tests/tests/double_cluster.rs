@@ -7,8 +7,6 @@
     reason = "a test says so by failing"
 )]
 
-use std::collections::BTreeSet;
-
 use weir_sandbox::cluster::{Definitions, User};
 use weir_sandbox::double::cluster_zone::Cluster;
 use weir_sandbox::process::Keeper;
@@ -16,11 +14,11 @@ use weir_sandbox::real::cluster_zone;
 use weir_tests::kubernetes::binaries;
 use weir_tests::kubernetes::exchanges::{Exchange, exchange, recorded, users};
 use weir_tests::programs;
-use weir_tests::recorded::differences::{Difference, differences};
+use weir_tests::recorded::differences::{Allowed, Held};
 
 /// A difference that the double is allowed: what the exchange shows (`*` for all), a path in the answer (`*` is any one
 /// step, and what is below the path is not looked at), why.
-const ALLOWED: &[(&str, &str, &str)] = &[
+const ALLOWED: &[Allowed] = &[
     (
         "a page of nowhere",
         "/body/message",
@@ -38,14 +36,8 @@ const ALLOWED: &[(&str, &str, &str)] = &[
     ),
 ];
 
-fn allowed(what: &str, difference: &Difference) -> Option<usize> {
-    ALLOWED
-        .iter()
-        .position(|(of, pattern, _)| (*of == "*" || *of == what) && difference.is_at(pattern))
-}
-
-/// All differences but the allowed ones, of which `used` remembers which were there.
-fn compare(recorded: &[Exchange], answers: &[Exchange], used: &mut BTreeSet<usize>) -> Vec<String> {
+/// Holds answers of the same script against the recorded ones.
+fn compare(recorded: &[Exchange], answers: &[Exchange]) -> Held {
     let script = |all: &[Exchange]| -> Vec<_> {
         all.iter()
             .map(|e| (e.what.clone(), e.who.clone(), e.request.clone(), e.body.clone()))
@@ -56,21 +48,11 @@ fn compare(recorded: &[Exchange], answers: &[Exchange], used: &mut BTreeSet<usiz
         script(answers),
         "the recording is not of this script: run record-kubernetes"
     );
-    let mut wrong = Vec::new();
+    let mut held = Held::by(ALLOWED, |of, what| of == "*" || of == what);
     for (was, is) in recorded.iter().zip(answers) {
-        for found in differences(&was.response, &is.response) {
-            match allowed(&is.what, &found) {
-                Some(at) => {
-                    used.insert(at);
-                }
-                None => wrong.push(format!(
-                    "{} {}\n  recorded: {}\n  now:      {}",
-                    is.what, found.path, found.first, found.second
-                )),
-            }
-        }
+        held.compare(&is.what, &was.response, &is.response);
     }
-    wrong
+    held
 }
 
 #[tokio::test]
@@ -89,22 +71,7 @@ async fn the_double_answers_as_a_real_api_server_was_recorded_to() {
     );
     let answers = exchange(&admin, &agent, &nobody).await.unwrap();
     let recorded = recorded().unwrap();
-    let mut used = BTreeSet::new();
-    let wrong = compare(&recorded, &answers, &mut used);
-    assert!(
-        wrong.is_empty(),
-        "{} differences:\n{}",
-        wrong.len(),
-        wrong.join("\n")
-    );
-    let unused: Vec<_> = (0..ALLOWED.len())
-        .filter(|at| !used.contains(at))
-        .map(|at| ALLOWED[at])
-        .collect();
-    assert!(
-        unused.is_empty(),
-        "allowed, but nothing differs there any more: {unused:?}"
-    );
+    compare(&recorded, &answers).differs_as_allowed();
     assert!(recorded.len() > 60, "only {} exchanges", recorded.len());
     cluster.process().kill().await.unwrap();
 }
@@ -132,12 +99,6 @@ async fn a_real_api_server_answers_as_it_was_recorded_to() {
         .await
         .unwrap();
     let answers = exchange(&admin, &agent, &nobody).await.unwrap();
-    let wrong = compare(&recorded().unwrap(), &answers, &mut BTreeSet::new());
-    assert!(
-        wrong.is_empty(),
-        "{} differences:\n{}",
-        wrong.len(),
-        wrong.join("\n")
-    );
+    compare(&recorded().unwrap(), &answers).nothing_else_differs();
     cluster.stop().await;
 }

@@ -7,17 +7,17 @@
     reason = "a test says so by failing"
 )]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use weir_sandbox::double::cast::Double;
 use weir_tests::programs;
-use weir_tests::recorded::differences::{Difference, differences};
+use weir_tests::recorded::differences::{Allowed, Held};
 use weir_tests::recorded::script::{Ask, script};
 use weir_tests::recorded::{Exchange, Stand, all, stage};
 
 /// A difference that the double is allowed: the end of the exchange's name, a path in the answer (`*` is any one step,
 /// and what is below the path is not looked at), why.
-const ALLOWED: &[(&str, &str, &str)] = &[
+const ALLOWED: &[Allowed] = &[
     (
         "-meshmultizoneservices",
         "/body/items/*/status",
@@ -50,12 +50,6 @@ const ALLOWED: &[(&str, &str, &str)] = &[
     ),
 ];
 
-fn allowed(name: &str, difference: &Difference) -> Option<usize> {
-    ALLOWED
-        .iter()
-        .position(|(end, pattern, _)| name.ends_with(end) && difference.is_at(pattern))
-}
-
 async fn ask_the_double(asks: &[Ask]) -> anyhow::Result<BTreeMap<String, Exchange>> {
     let dir = tempfile::tempdir()?;
     let stand = Stand::set_up(Box::new(Double::new(stage(dir.path())?)?)).await?;
@@ -78,8 +72,7 @@ async fn the_double_answers_as_kuma_was_recorded_to() {
         "the recordings are not of this script: run record-kuma"
     );
     let answers = ask_the_double(&asks).await.unwrap();
-    let mut used = BTreeSet::new();
-    let mut wrong = Vec::new();
+    let mut held = Held::by(ALLOWED, |end, name| name.ends_with(end));
     for (name, kuma) in &recorded {
         let double = &answers[name];
         assert_eq!(
@@ -87,32 +80,9 @@ async fn the_double_answers_as_kuma_was_recorded_to() {
             (&double.what, &double.request),
             "{name}: run record-kuma"
         );
-        for found in differences(&kuma.response, &double.response) {
-            match allowed(name, &found) {
-                Some(at) => {
-                    used.insert(at);
-                }
-                None => wrong.push(format!(
-                    "{name} {}\n  kuma:   {}\n  double: {}",
-                    found.path, found.first, found.second
-                )),
-            }
-        }
+        held.compare(name, &kuma.response, &double.response);
     }
-    assert!(
-        wrong.is_empty(),
-        "{} differences:\n{}",
-        wrong.len(),
-        wrong.join("\n")
-    );
-    let unused: Vec<_> = (0..ALLOWED.len())
-        .filter(|at| !used.contains(at))
-        .map(|at| ALLOWED[at])
-        .collect();
-    assert!(
-        unused.is_empty(),
-        "allowed, but nothing differs there any more: {unused:?}"
-    );
+    held.differs_as_allowed();
     assert!(
         recorded.len() > 100,
         "only {} exchanges are recorded",

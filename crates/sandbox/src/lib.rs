@@ -26,6 +26,21 @@ pub mod waiting;
 
 pub use cast::{Cast, GlobalParts, Outbound, Stage, ZoneParts};
 
+/// A UUID that nobody had before.
+pub(crate) fn random_id() -> String {
+    use std::hash::{BuildHasher as _, RandomState};
+    let random = |of: u8| RandomState::new().hash_one(of);
+    let (a, b) = (random(0), random(1));
+    format!(
+        "{:08x}-{:04x}-4{:03x}-8{:03x}-{:012x}",
+        a >> 32,
+        a >> 16 & 0xffff,
+        a & 0xfff,
+        b >> 52,
+        b & 0xffff_ffff_ffff
+    )
+}
+
 /// An HTTP client of the sandbox. It keeps no connections: tests run several runtimes in one process.
 pub fn http_client() -> reqwest::Client {
     use std::sync::OnceLock;

@@ -103,20 +103,13 @@ pub async fn run(place: Place, outage: Outage) -> anyhow::Result<ExitCode> {
 /// If something never comes.
 pub async fn playing(play: &mut Play, fallback: bool) -> anyhow::Result<End> {
     play.pace(GENTLE);
-    let mut text = play.repository.split_text(100 - SHARE, SHARE);
-    if fallback {
-        text += &format!(
+    let declared = fallback.then(|| {
+        format!(
             "  fallback:                  # while it is down\n    {DIES}: {{to: vm, recover: {}s}}\n",
             RECOVER.as_secs()
-        );
-    }
-    let commit = play
-        .repository
-        .commit(&[(FILE, &text)], "Most of it to the cloud")?;
-    play.look();
-    play.proven(&commit).await?;
-    // While traffic is still judged a dead backend is a bad verdict, and the split goes back as a whole.
-    rests(play).await?;
+        )
+    });
+    let commit = most_of_it(play, declared).await?;
     let before = tallies(play);
     let died = Instant::now();
     play.end_application(DIES)?;
@@ -147,6 +140,19 @@ pub async fn playing(play: &mut Play, fallback: bool) -> anyhow::Result<End> {
         back_after_ms,
         failed_at_return,
     })
+}
+
+/// Sends most of the requests to the backend that dies, with what else is declared, and waits until the split is at rest: while
+/// traffic is still judged a dead backend is a bad verdict, and the split goes back as a whole. The commit.
+async fn most_of_it(play: &Play, declared: Option<String>) -> anyhow::Result<String> {
+    let text = play.repository.split_text(100 - SHARE, SHARE) + &declared.unwrap_or_default();
+    let commit = play
+        .repository
+        .commit(&[(FILE, &text)], "Most of it to the cloud")?;
+    play.look();
+    play.proven(&commit).await?;
+    rests(play).await?;
+    Ok(commit)
 }
 
 /// Waits until the split is at rest.

@@ -23,6 +23,76 @@ impl Difference {
     }
 }
 
+/// A difference that a double is allowed: which answer, a pattern of the place in it, why.
+pub type Allowed = (&'static str, &'static str, &'static str);
+
+/// Answers held against recorded ones, by a list of the differences that are allowed.
+#[derive(Debug)]
+pub struct Held {
+    allowed: &'static [Allowed],
+    /// Whether the first of an allowance means the answer of this name.
+    means: fn(&str, &str) -> bool,
+    used: BTreeSet<usize>,
+    wrong: Vec<String>,
+}
+
+impl Held {
+    /// Against this list.
+    pub fn by(allowed: &'static [Allowed], means: fn(&str, &str) -> bool) -> Self {
+        Self {
+            allowed,
+            means,
+            used: BTreeSet::new(),
+            wrong: Vec::new(),
+        }
+    }
+
+    /// Compares one answer with the recorded one.
+    pub fn compare(&mut self, name: &str, recorded: &Value, now: &Value) {
+        for found in differences(recorded, now) {
+            let mut allowed = self.allowed.iter();
+            match allowed.position(|(of, pattern, _)| (self.means)(of, name) && found.is_at(pattern)) {
+                Some(at) => {
+                    self.used.insert(at);
+                }
+                None => self.wrong.push(format!(
+                    "{name} {}\n  recorded: {}\n  now:      {}",
+                    found.path, found.first, found.second
+                )),
+            }
+        }
+    }
+
+    /// Nothing differs but what is allowed to.
+    ///
+    /// # Panics
+    /// If anything does.
+    pub fn nothing_else_differs(&self) {
+        assert!(
+            self.wrong.is_empty(),
+            "{} differences:\n{}",
+            self.wrong.len(),
+            self.wrong.join("\n")
+        );
+    }
+
+    /// The same, and all that is allowed to differ does: an allowance that nobody needs is a lie.
+    ///
+    /// # Panics
+    /// If not.
+    pub fn differs_as_allowed(&self) {
+        self.nothing_else_differs();
+        let unused: Vec<_> = (0..self.allowed.len())
+            .filter(|at| !self.used.contains(at))
+            .map(|at| self.allowed[at])
+            .collect();
+        assert!(
+            unused.is_empty(),
+            "allowed, but nothing differs there any more: {unused:?}"
+        );
+    }
+}
+
 /// All differences, in order.
 pub fn differences(first: &Value, second: &Value) -> Vec<Difference> {
     let mut found = Vec::new();

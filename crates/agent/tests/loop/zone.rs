@@ -124,8 +124,8 @@ pub(crate) struct Fake {
     pub(crate) observed: Vec<Instant>,
     /// Nothing can be removed.
     pub(crate) keeps: bool,
-    /// How long its callers take to tell what they counted.
-    pub(crate) slow: Duration,
+    /// Whether its callers tell nothing of what they counted, and do not say so either; until that ends.
+    pub(crate) mute: watch::Sender<bool>,
 }
 
 fn generation_of(object: &Object) -> Generation {
@@ -250,9 +250,9 @@ impl ZoneDriver for Driver {
 
     fn count<'a>(&'a self, items: &'a [Arc<Item>]) -> BoxFuture<'a, Vec<Option<Counts>>> {
         let none = vec![None; items.len()];
-        let slow = self.0.lock().unwrap().slow;
+        let mut mute = self.0.lock().unwrap().mute.subscribe();
         async move {
-            tokio::time::sleep(slow).await;
+            mute.wait_for(|mute| !mute).await.unwrap();
             none
         }
         .boxed()

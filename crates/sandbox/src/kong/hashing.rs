@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use http::request::Parts;
 use serde_json::Value;
 
-use super::node::random_id;
+use crate::random_id;
 
 /// What is hashed.
 #[derive(Debug, Clone, PartialEq, Eq)]

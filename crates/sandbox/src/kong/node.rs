@@ -19,6 +19,7 @@ use super::document;
 use super::names::{NameTable, Names};
 use super::store::Entities;
 use super::worker::{Building, Running, Worker};
+use crate::random_id;
 
 /// The hash of nothing.
 pub(super) const EMPTY: &str = "00000000000000000000000000000000";
@@ -131,21 +132,6 @@ pub(super) fn md5_of(bytes: &[u8]) -> String {
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect()
-}
-
-/// An id that nobody had before.
-pub(super) fn random_id() -> String {
-    use std::hash::{BuildHasher as _, RandomState};
-    let random = |of: u8| RandomState::new().hash_one(of);
-    let (a, b) = (random(0), random(1));
-    format!(
-        "{:08x}-{:04x}-4{:03x}-8{:03x}-{:012x}",
-        a >> 32,
-        a >> 16 & 0xffff,
-        a & 0xfff,
-        b >> 52,
-        b & 0xffff_ffff_ffff
-    )
 }
 
 impl Node {

@@ -22,9 +22,10 @@ use tokio::sync::Mutex;
 use super::VERSION;
 use super::balancer::Peer;
 use super::hashing;
-use super::node::{Node, random_id};
+use super::node::Node;
 use super::router::{self, Asked, Taken};
 use super::worker::Running;
+use crate::random_id;
 
 type Body = Either<Full<Bytes>, Incoming>;
 

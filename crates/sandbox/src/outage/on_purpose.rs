@@ -8,9 +8,8 @@ use serde::Serialize;
 use weir_planner::Phase;
 use weir_wire::api::{RouteWeights, SplitStatus, Standing};
 
-use super::{DIES, PATIENCE, ms, rests, tallies};
+use super::{DIES, PATIENCE, most_of_it, ms, rests, tallies};
 use crate::play::{GENTLE, Play};
-use crate::repository::SPLIT as FILE;
 
 /// How long the backend stays away.
 const AWAY: Duration = Duration::from_secs(5);
@@ -36,13 +35,7 @@ pub struct Stopped {
 /// If something never comes.
 pub async fn stopping(play: &mut Play) -> anyhow::Result<Stopped> {
     play.pace(GENTLE);
-    let text = play.repository.split_text(100 - super::SHARE, super::SHARE);
-    let commit = play
-        .repository
-        .commit(&[(FILE, &text)], "Most of it to the cloud")?;
-    play.look();
-    play.proven(&commit).await?;
-    rests(play).await?;
+    let commit = most_of_it(play, None).await?;
     let before = tallies(play);
     let ordered = Instant::now();
     play.order(&["drain", "checkout", DIES, "--reason", "new kernel"])

@@ -158,20 +158,6 @@ impl Server {
         Timestamp::from_second(now).map_or_else(|_| String::new(), |t| t.to_string())
     }
 
-    pub(super) fn new_uid(&self) -> String {
-        use std::hash::{BuildHasher as _, RandomState};
-        let random = |of: u8| RandomState::new().hash_one(of);
-        let (a, b) = (random(0), random(1));
-        format!(
-            "{:08x}-{:04x}-4{:03x}-8{:03x}-{:012x}",
-            a >> 32,
-            a >> 16 & 0xffff,
-            a & 0xfff,
-            b >> 52,
-            b & 0xffff_ffff_ffff
-        )
-    }
-
     /// Where a target's object is, and its name.
     pub(super) fn key(&self, target: &Target, known: &'static Type) -> (Key, String) {
         let name = target.name.clone().unwrap_or_default();

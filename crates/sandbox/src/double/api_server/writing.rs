@@ -270,7 +270,7 @@ impl Write<'_> {
             metadata(&mut object, "namespace", namespace.clone().into());
         }
         if live.is_none() {
-            metadata(&mut object, "uid", self.server.new_uid().into());
+            metadata(&mut object, "uid", crate::random_id().into());
             metadata(&mut object, "creationTimestamp", self.server.now().into());
             if let Some(fields) = object["metadata"].as_object_mut() {
                 fields.remove("resourceVersion");

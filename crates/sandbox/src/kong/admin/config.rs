@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 
 use super::super::document;
 use super::super::export;
-use super::super::node::{LoadFailure, Node, Source, md5_of, random_id};
+use super::super::node::{LoadFailure, Node, Source, md5_of};
 use super::super::refusal::{self, Answer, Refused};
 use super::Asked;
+use crate::random_id;
 
 pub(super) async fn answer(node: &Arc<Node>, asked: &Asked) -> Result<Answer, Refused> {
     if !matches!(asked.method, Method::GET | Method::POST) {

@@ -9,12 +9,13 @@ use super::super::balancer::host_and_port;
 use super::super::document::{stamp, time};
 use super::super::entities;
 use super::super::kinds::{Foreign, KINDS, Kind};
-use super::super::node::{Node, Source, random_id};
+use super::super::node::{Node, Source};
 use super::super::refusal::{self, Answer, Refused};
 use super::super::schema::Object;
 use super::super::store::Entities;
 use super::super::texts;
 use super::{Asked, reads};
+use crate::random_id;
 
 /// The parent of what is made: its kind, its key, and the reference to it.
 type Parent<'a> = (&'static Kind, &'a str, &'static Foreign);
@@ -102,6 +103,14 @@ fn name_references(kind: &'static Kind, given: &mut Object, all: &Entities) -> R
         }
     }
     Ok(())
+}
+
+/// Keeps an entity that fits; as it is kept.
+fn put(kind: &'static Kind, entity: Object, id: &str, all: &mut Entities) -> Result<Value, Refused> {
+    fits(kind, &entity, id, all)?;
+    let entity = Value::Object(entity);
+    all.put(kind, id, entity.clone());
+    Ok(entity)
 }
 
 /// What a database refuses: references that lead nowhere, and what is there already.
@@ -193,10 +202,7 @@ pub(super) fn create(
             if all.by_id(kind.name, &id).is_some() {
                 return Err(refusal::id_is_taken(&id));
             }
-            fits(kind, &entity, &id, all)?;
-            let entity = Value::Object(entity);
-            all.put(kind, &id, entity.clone());
-            Ok(entity)
+            put(kind, entity, &id, all)
         },
     )?;
     Ok(Answer::json(201, entity))
@@ -228,12 +234,7 @@ fn replace(
     let entity = write(
         node,
         || refusal::unsupported("create or update", kind.name, by(kind, key)),
-        |all| {
-            fits(kind, &entity, &id, all)?;
-            let entity = Value::Object(entity);
-            all.put(kind, &id, entity.clone());
-            Ok(entity)
-        },
+        |all| put(kind, entity, &id, all),
     )?;
     Ok(Answer::json(200, entity))
 }
@@ -268,10 +269,7 @@ fn update(
     }
     let entity = write(node, refusal::not_found, |all| {
         let entity = merged(all)?;
-        fits(kind, &entity, &id, all)?;
-        let entity = Value::Object(entity);
-        all.put(kind, &id, entity.clone());
-        Ok(entity)
+        put(kind, entity, &id, all)
     })?;
     Ok(Answer::json(200, entity))
 }
