@@ -10,8 +10,10 @@ use jiff::Timestamp;
 use tempfile::TempDir;
 use weir_coordinator::decide::{self, Heads, Question};
 use weir_coordinator::git::{Content, Head};
-use weir_coordinator::ledger::{AgentRow, CommitRow, ItemRow, Ledger, LedgerError, NewEvent, Taken, Verdict};
-use weir_model::{CommitId, FederationName, SourceFile, SourceName, SplitName, ZoneName};
+use weir_coordinator::ledger::{
+    AgentRow, Answer, CommitRow, ItemRow, Ledger, LedgerError, NewEvent, Order, OrderKind, Taken, Verdict,
+};
+use weir_model::{BackendName, CommitId, FederationName, SourceFile, SourceName, SplitName, ZoneName};
 use weir_planner::{Digest, Generation, ItemFact, ItemState, Plan};
 
 fn source() -> SourceName {
@@ -65,6 +67,7 @@ async fn decide_and_record(ledger: &Ledger, head: &Head, parent: Option<&Plan>) 
         in_force: Some((&commits, &accepted.declaration)),
         plan: Some(&plan),
         first_of: &[],
+        answers: &[],
         events: &[NewEvent::new("plan.made", "made").generation(plan.generation)],
     };
     ledger.decide(plan.created, taken).await.map(|()| plan)
@@ -97,6 +100,7 @@ async fn what_was_written_is_there_after_it_was_opened_again() {
         in_force: None,
         plan: None,
         first_of: &[],
+        answers: &[],
         events: &[],
     };
     ledger.decide(second.created, taken).await.unwrap();
@@ -198,6 +202,58 @@ async fn what_was_written_is_there_after_it_was_opened_again() {
     assert_eq!(ids(ledger.events(0, 100).await.unwrap()), [1, 2, 3, 4]);
     assert_eq!(ids(ledger.events(2, 1).await.unwrap()), [3]);
     assert_eq!(*ledger.newest_event().borrow(), 4);
+}
+
+/// An order that was taken back before what obeys it was recorded: nothing of that is. One that is answered with the plan that
+/// obeys it cannot be taken back any more, so that it is never said that nothing came of what did.
+#[tokio::test]
+async fn an_order_is_answered_with_what_obeys_it_or_nothing_of_both_is_there() {
+    let dir = TempDir::new().unwrap();
+    let ledger = Ledger::open(&dir.path().join("ledger.sqlite")).await.unwrap();
+    let head = head("01", "100", "0");
+    let accepted = decision(&head, None).accepted.unwrap();
+    let plan = accepted.plan.unwrap();
+    let drain = Order {
+        id: "one".to_owned(),
+        kind: OrderKind::Drain {
+            backend: BackendName::new("vm").unwrap(),
+            to: None,
+        },
+        split: SplitName::new("checkout").ok(),
+        reason: "new kernel".to_owned(),
+        who: "ada".to_owned(),
+    };
+    let done = Answer {
+        done: true,
+        message: "drained".to_owned(),
+    };
+    let answers = [(drain.clone(), done.clone())];
+    let taken = || Taken {
+        commits: &[],
+        in_force: None,
+        plan: Some(&plan),
+        first_of: &[],
+        answers: &answers,
+        events: &[],
+    };
+    ledger.order(plan.created, &drain).await.unwrap();
+    assert!(ledger.withdraw_order(&drain.id).await.unwrap());
+    let failed = ledger.decide(plan.created, taken()).await;
+    assert!(matches!(failed, Err(LedgerError::TakenBack)), "{failed:?}");
+    assert_eq!(ledger.newest_plan().await.unwrap(), None);
+    assert_eq!(ledger.standing_orders().await.unwrap(), []);
+    ledger.answer_order(plan.created, &drain, &done).await.unwrap();
+    assert_eq!(ledger.answered(&drain.id).await.unwrap(), None);
+
+    ledger.order(plan.created, &drain).await.unwrap();
+    ledger.decide(plan.created, taken()).await.unwrap();
+    assert_eq!(ledger.newest_plan().await.unwrap().as_ref(), Some(&plan));
+    assert_eq!(
+        ledger.standing_orders().await.unwrap(),
+        std::slice::from_ref(&drain)
+    );
+    assert_eq!(ledger.answered(&drain.id).await.unwrap(), Some(done));
+    assert!(!ledger.withdraw_order(&drain.id).await.unwrap());
 }
 
 #[tokio::test]
