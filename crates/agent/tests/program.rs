@@ -150,6 +150,7 @@ fn keep_plan(dir: &Path) {
             weights: BTreeMap::from([(backend("eks"), BasisPoints::WHOLE)]),
         }],
         fallback: [].into(),
+        doors: [].into(),
         generation: Generation(4),
         commit: CommitId("0123456789abcdef0123456789abcdef01234567".to_owned()),
         digest: Digest([0; 32]),

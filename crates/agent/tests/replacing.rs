@@ -56,6 +56,7 @@ fn plan(generation: u64, split: &str, protocol: Protocol) -> ZonePlan {
             weights: BTreeMap::from([(backend, BasisPoints::WHOLE)]),
         }],
         fallback: [].into(),
+        doors: [].into(),
         generation: Generation(generation),
         commit: CommitId("0123456789abcdef0123456789abcdef01234567".to_owned()),
         digest: Digest([0; 32]),

@@ -167,6 +167,7 @@ impl<'d> Check<'d> {
                         wave,
                         detached,
                         freeze,
+                        gateways: BTreeMap::new(),
                         place: draft.place.clone(),
                     },
                 );

@@ -352,6 +352,7 @@ fn make(
         commits: whole.commits(),
         created: inputs.now,
         zones: whole.zones,
+        gateways: whole.gateways,
         splits,
     };
     plan.id = canonical::plan_id(&plan);

@@ -69,6 +69,7 @@ pub(crate) fn plan(generation: u64, to: &str) -> ZonePlan {
             weights: BTreeMap::from([(backend(to), BasisPoints::WHOLE)]),
         }],
         fallback: [].into(),
+        doors: [].into(),
         generation: Generation(generation),
         commit: CommitId("0123456789abcdef0123456789abcdef01234567".to_owned()),
         digest: Digest([0; 32]),

@@ -49,6 +49,7 @@ impl Check<'_> {
             streaming: draft.streaming.as_ref()?.as_ref().is_some_and(|at| at.value),
             freeze: draft.freeze.clone()?,
             fallback: fallback?,
+            gateways: Vec::new(),
             place: draft.place.clone(),
         };
         Some(split)
