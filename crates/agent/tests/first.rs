@@ -110,6 +110,7 @@ fn decided(
         plan: PlanId([1; 32]),
         generation: item.generation,
         commits: Vec::new(),
+        gateways: [].into(),
         items: BTreeMap::from([(item.split.clone(), Arc::clone(item))]),
     };
     let memory = Memory {

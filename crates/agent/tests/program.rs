@@ -164,6 +164,7 @@ fn keep_plan(dir: &Path) {
         plan: PlanId([1; 32]),
         generation: Generation(4),
         commits: Vec::new(),
+        gateways: [].into(),
         items: BTreeMap::from([(split, Arc::new(item))]),
     };
     Store::new(&dir.join("data")).keep_plan(&plan).unwrap();

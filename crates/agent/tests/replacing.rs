@@ -70,6 +70,7 @@ fn plan(generation: u64, split: &str, protocol: Protocol) -> ZonePlan {
         plan: PlanId([u8::try_from(generation).unwrap(); 32]),
         generation: Generation(generation),
         commits: Vec::new(),
+        gateways: [].into(),
         items: BTreeMap::from([(split, Arc::new(item))]),
     }
 }

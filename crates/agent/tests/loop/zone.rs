@@ -85,6 +85,7 @@ pub(crate) fn plan(generation: u64, to: &str) -> ZonePlan {
         plan: PlanId(id),
         generation: Generation(generation),
         commits: Vec::new(),
+        gateways: [].into(),
         items: BTreeMap::from([(split, Arc::new(item))]),
     }
 }

@@ -94,6 +94,7 @@ pub(crate) fn plan(generation: u64, items: impl IntoIterator<Item = Arc<Item>>) 
         plan: PlanId(id),
         generation: Generation(generation),
         commits: Vec::new(),
+        gateways: [].into(),
         items,
     }
 }

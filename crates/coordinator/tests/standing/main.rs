@@ -116,6 +116,7 @@ fn fact(plan: &Plan) -> ItemFact {
         counts: None,
         pin: None,
         fallback: None,
+        doors: BTreeMap::new(),
     }
 }
 
