@@ -14,6 +14,7 @@ pub mod names;
 pub mod transition;
 pub mod weight;
 
+mod base;
 mod check;
 mod draft;
 mod nearest;

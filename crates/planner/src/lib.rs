@@ -29,6 +29,7 @@
 pub mod canonical;
 pub mod course;
 pub mod diff;
+mod doors;
 pub mod drain;
 pub mod explain;
 pub mod facts;
