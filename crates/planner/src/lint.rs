@@ -243,6 +243,26 @@ impl Lint<'_> {
                 self.find(Rule::Reference, None, Some(zone), what);
             }
         }
+        for (zone, gateways) in &plan.gateways {
+            for (name, gateway) in gateways {
+                if gateway.digest != canonical::gateway_digest(gateway) {
+                    let what = format!("the digest of gateway {name} is not that of its content");
+                    self.find(Rule::Digest, None, Some(zone), what);
+                }
+                if gateway.generation > plan.generation || gateway.generation == Generation(0) {
+                    let what = format!("gateway {name} has generation {}", gateway.generation);
+                    self.find(Rule::Monotone, None, Some(zone), what);
+                }
+            }
+            if !plan.zones.contains_key(zone) {
+                self.find(
+                    Rule::Reference,
+                    None,
+                    Some(zone),
+                    "its gateways are planned, and it takes no part",
+                );
+            }
+        }
         let Some(parent) = parent else { return };
         if plan.parent != Some(parent.id) {
             self.find(Rule::Provenance, None, None, "its parent is another plan");
