@@ -357,6 +357,7 @@ mod tests {
             counted_since: None,
             second_writers: Vec::new(),
             notes: Vec::new(),
+            doors: Vec::new(),
             heard_at: None,
         };
         let split = SplitStatus {

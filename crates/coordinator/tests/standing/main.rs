@@ -4,6 +4,7 @@
 #[path = "../repository/mod.rs"]
 mod repository;
 
+mod doors;
 mod items;
 mod senses;
 mod transition;
