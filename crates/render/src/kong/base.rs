@@ -1,0 +1,1 @@
+//! What the site keeps itself: a document of Kong in Git, read and never changed but where a split takes a service over.

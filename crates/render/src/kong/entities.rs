@@ -1,0 +1,1 @@
+//! Our own entities: their names, their tags, and how they are written.

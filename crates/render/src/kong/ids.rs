@@ -1,0 +1,1 @@
+//! The ids that Kong makes of names.
