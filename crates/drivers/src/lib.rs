@@ -3,6 +3,7 @@
 //! One small interface ([`ZoneDriver`]) for Universal and Kubernetes zones and for gateways. No retry in here: the next
 //! activation is the retry. No driver knows whether it talks to the real thing or to a double.
 
+pub mod dns;
 pub mod kong;
 pub mod kubernetes;
 pub mod kuma;

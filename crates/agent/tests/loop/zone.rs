@@ -292,6 +292,7 @@ impl Running {
             offers: receive,
             now: hangups,
             tell,
+            gateways: None,
         };
         let stop = CancellationToken::new();
         Self {
