@@ -35,7 +35,7 @@ impl Drafts {
     pub(crate) fn bases(&self) -> impl Iterator<Item = (SourceName, String)> {
         let gateways = self.zones.iter().flat_map(|zone| zone.gateways.iter().flatten());
         gateways.filter_map(|gateway| match &gateway.base {
-            BaseDraft::Named(at) => Some((at.place.source.clone(), at.value.clone())),
+            BaseDraft::Named(at) => Some((at.place.source.clone(), beside(&at.place, &at.value)?)),
             BaseDraft::Absent | BaseDraft::Unreadable => None,
         })
     }
@@ -109,12 +109,28 @@ pub(crate) struct GatewayDraft {
     pub(crate) base: BaseDraft,
 }
 
+/// The path inside its source of a file that is named from the directory of the file that names it, as people name files
+/// beside each other; none for one that is outside.
+pub(crate) fn beside(place: &Place, named: &str) -> Option<String> {
+    let mut parts: Vec<&str> = place.file.split('/').collect();
+    parts.pop();
+    for part in named.split('/') {
+        match part {
+            "" => return None,
+            "." => {}
+            ".." => drop(parts.pop()?),
+            part => parts.push(part),
+        }
+    }
+    Some(parts.join("/"))
+}
+
 /// What a gateway's base is.
 #[derive(Debug)]
 pub(crate) enum BaseDraft {
     Absent,
     Unreadable,
-    /// Its path inside the zone's source.
+    /// Its path from the directory of the zone's file.
     Named(At<String>),
 }
 

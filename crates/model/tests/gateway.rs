@@ -210,6 +210,30 @@ fn a_base_that_is_wrong_is_told_of_where_it_is_wrong_and_hides_nothing() {
             "{base}: {found:?}"
         );
     }
+    // It is named from the directory of the zone's file on, wherever that is, and not out of the source.
+    let base = BASE.replace("<<SERVICE>>", "name: basket");
+    for (named, found) in [
+        ("kong/edge.yaml", true),
+        ("./kong/edge.yaml", true),
+        ("../weir/kong/edge.yaml", true),
+        ("../../weir/kong/edge.yaml", false),
+        ("/weir/kong/edge.yaml", false),
+        ("weir/kong/edge.yaml", false),
+    ] {
+        let whole = WHOLE
+            .replace("BACKENDS", BACKENDS)
+            .replace("kong/edge.yaml", named);
+        let parsed = parse(&[
+            file("weir/traffic.yaml", &whole),
+            file("weir/kong/edge.yaml", &base),
+        ]);
+        assert_eq!(
+            told(&parsed).iter().any(|(code, _)| *code == codes::NO_BASE),
+            !found,
+            "{named}"
+        );
+        assert_eq!(parsed.refused(), !found, "{named}");
+    }
     // A file with declarations is no base: what it declares counts.
     let whole = WHOLE
         .replace("BACKENDS", BACKENDS)

@@ -11,7 +11,7 @@ use crate::codes;
 use crate::declaration::{Match, Place, Protocol, ValueMatch};
 use crate::diagnostic::Diagnostic;
 use crate::draft::{
-    BaseDraft, DoorDraft, EntryDraft, GatewayDraft, Matches, SplitDraft, ViaDraft, ZoneDraft,
+    BaseDraft, DoorDraft, EntryDraft, GatewayDraft, Matches, SplitDraft, ViaDraft, ZoneDraft, beside,
 };
 use crate::gateway::{AtGateway, Base, Door, Entry, Gateway, Via};
 use crate::names::{BackendName, GatewayName, ZoneName};
@@ -75,7 +75,8 @@ impl<'d> Check<'d> {
     }
 
     fn base(&mut self, at: &At<String>) -> Option<Base> {
-        let key = (at.place.source.clone(), at.value.clone());
+        let named = beside(&at.place, &at.value).unwrap_or_else(|| at.value.clone());
+        let key = (at.place.source.clone(), named);
         match self.drafts.bases.get(&key) {
             Some(read) => Some(Base {
                 source: key.0,
@@ -92,10 +93,8 @@ impl<'d> Check<'d> {
                     format!("there is no file `{}` in this source", key.1)
                 };
                 self.push(
-                    Diagnostic::error(codes::NO_BASE, message, at.place.label("named here")).help(
-                        "give the path of Kong's declarative configuration, from the source's own path on, such as \
-                         kong/edge.yaml",
-                    ),
+                    Diagnostic::error(codes::NO_BASE, message, at.place.label("named here"))
+                        .help("give the path of Kong's declarative configuration from this file's directory on, such as kong/edge.yaml"),
                 );
                 None
             }

@@ -25,7 +25,7 @@ pub(crate) static ZONE_GATEWAY: Shape = shape(
         optional(
             "base",
             Form::Text,
-            "The Kong document that you keep yourself, by its path inside this source: Weir adds to it.",
+            "The Kong document that you keep yourself, by its path from this file's directory: Weir adds to it.",
         ),
     ],
 );
