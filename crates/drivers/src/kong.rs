@@ -5,6 +5,9 @@
 
 pub mod admin;
 pub mod dbless;
+mod observe;
+mod proof;
+mod refusal;
 
 use std::collections::{BTreeMap, BTreeSet};
 
