@@ -1,12 +1,13 @@
 //! What a gateway really gives to whom: the document by its hash, and shares by what each worker's balancer says.
 //!
 //! A worker takes up a document some milliseconds after the answer that it is loaded, and nobody can ask for one worker. So
-//! each upstream is asked until so many answers in a row are right that all workers will have been among them; after that,
-//! once for each proof.
+//! each upstream is asked over so many connections at once that all workers will be among those who answer, until all answers
+//! are right; after that, once for each proof.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures::future::try_join_all;
 use futures::{StreamExt as _, stream};
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -17,13 +18,13 @@ use weir_render::kong::{Document, Upstream, shares, weights};
 use crate::kong::admin::Admin;
 use crate::kong::observe::hash;
 
-/// So many upstreams are asked at the same time.
-const ABREAST: usize = 8;
-/// So many answers in a row for each worker; half as many where there are very many upstreams, which tell together.
+/// So many upstreams are asked for at the same time.
+const ABREAST: usize = 4;
+/// So many answers for each worker; half as many where there are very many upstreams, which tell together.
 const FOR_EACH_WORKER: usize = 4;
 const MANY: usize = 64;
 /// Between two wrong answers, at first and at most.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(50));
+const PAUSE: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(50));
 
 /// What one node gives, by split and route, as far as it could be read.
 type Given = BTreeMap<SplitName, BTreeMap<RouteName, BTreeMap<BackendName, BasisPoints>>>;
@@ -139,7 +140,7 @@ async fn wait(pause: &mut Duration) {
     *pause = (*pause * 2).min(PAUSE.1);
 }
 
-/// Asks for one upstream until this many answers in a row are right. What is wrong otherwise, and what was given last.
+/// Asks for one upstream, so many times at once, until all answers are right. What is wrong otherwise, and what was given last.
 async fn ask(
     admin: &Admin,
     upstream: &Upstream,
@@ -147,28 +148,32 @@ async fn ask(
     end: Instant,
 ) -> (Option<Verdict>, Option<BTreeMap<BackendName, BasisPoints>>) {
     let path = format!("upstreams/{}/health?balancer_health=1", upstream.name);
-    let (mut right, mut pause) = (0, PAUSE.0);
+    let mut pause = PAUSE.0;
+    // One first: as long as that is wrong, nobody else need be asked.
+    let mut at_once = 1;
     loop {
-        let answer = match admin.get(&path).await {
+        let answers = try_join_all((0..at_once).map(|_| admin.get(&path))).await;
+        let answers = match answers {
             Err(error) => return (Some(Verdict::Unknown(error.to_string())), None),
-            Ok(answer) => answer.unwrap_or_default(),
+            Ok(answers) => answers,
         };
-        let given = weights(&answer, upstream);
-        match shares(&answer, upstream) {
-            Ok(()) => right += 1,
-            Err(why) if Instant::now() + pause > end => {
-                return (
-                    Some(Verdict::Different(format!("the Kong at {}: {why}", admin.url()))),
-                    given,
-                );
+        let mut answers = answers.into_iter().map(Option::unwrap_or_default);
+        let mut given = None;
+        let wrong = answers.find_map(|answer| {
+            given = weights(&answer, upstream);
+            shares(&answer, upstream).err()
+        });
+        match wrong {
+            None if at_once >= times => return (None, given),
+            None => at_once = times,
+            Some(why) if Instant::now() + pause > end => {
+                let why = format!("the Kong at {}: {why}", admin.url());
+                return (Some(Verdict::Different(why)), given);
             }
-            Err(_) => {
-                right = 0;
+            Some(_) => {
+                at_once = 1;
                 wait(&mut pause).await;
             }
-        }
-        if right >= times {
-            return (None, given);
         }
     }
 }
