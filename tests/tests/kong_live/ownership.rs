@@ -47,6 +47,10 @@ async fn what_would_be_lost_is_left_alone() {
             json!({"_format_version": "3.0", "upstreams": [{"name": "up", "tags": ["managed-by-ingress-controller"]}]}),
             "belongs to an ingress controller",
         ),
+        (
+            json!({"_format_version": "3.0", "upstreams": [{"name": "up", "tags": ["k8s-kind:HTTPRoute", "k8s-name:up"]}]}),
+            "belongs to an ingress controller, which made upstream up",
+        ),
     ] {
         stage.load(&loaded.to_string()).await;
         held(&stage, &document, &[], why).await;

@@ -11,6 +11,7 @@ use weir_model::Base;
 use crate::kong::entities::{OURS, TAG};
 use crate::kong::identity::{Identities, Kept};
 use crate::kong::ids;
+use crate::kong::live::is_controllers;
 
 /// The formats that Kong 3 reads. Below 3.0 it takes some paths for expressions.
 const FORMATS: [&str; 3] = ["1.1", "2.1", "3.0"];
@@ -149,6 +150,15 @@ pub(crate) fn wrong(
             wrong.push((
                 format!("{} has an id that Kong makes of a name of Weir's", one.called()),
                 "remove the id, or the whole entity if it comes from an export".to_owned(),
+            ));
+        }
+        if strings(one.entity.get("tags")).any(is_controllers) {
+            wrong.push((
+                format!(
+                    "{} has a tag by which an ingress controller marks its own",
+                    one.called()
+                ),
+                "remove it, if no controller keeps this Kong: where one does, nothing is posted".to_owned(),
             ));
         }
         if strings(one.entity.get("tags")).any(|tag| tag.starts_with(TAG)) {

@@ -12,8 +12,16 @@ use crate::kong::identity::Identities;
 /// `configuration_hash` of a Kong that has no configuration.
 pub const EMPTY_HASH: &str = "00000000000000000000000000000000";
 
-/// The tag by which an ingress controller marks what it made.
+/// The tag by which an ingress controller marks what it made in a Kong with a database, and may in one without.
 pub const CONTROLLER_TAG: &str = "managed-by-ingress-controller";
+
+/// How the tag begins by which it says of which kind of Kubernetes object it made something; there is one on whatever it makes.
+const KIND_TAG: &str = "k8s-kind:";
+
+/// Whether it is a tag by which an ingress controller marks what it made.
+pub fn is_controllers(tag: &str) -> bool {
+    tag == CONTROLLER_TAG || tag.starts_with(KIND_TAG)
+}
 
 /// So many entities are named; the others are counted.
 const NAMED: usize = 3;
@@ -130,10 +138,12 @@ pub fn may_post(
             live.router
         ));
     }
-    if let Some(entity) = &live.controller {
+    let marked = |entity: &&Entity| entity.tags.iter().any(|tag| is_controllers(tag));
+    let marked = live.entities.iter().flatten().find(marked).map(Entity::called);
+    if let Some(entity) = live.controller.clone().or(marked) {
         return Err(format!(
-            "this Kong belongs to an ingress controller ({entity} is tagged {CONTROLLER_TAG}), which would not notice that \
-             all of its own is gone: nothing is ever posted to it; declare its channel as `kic`"
+            "this Kong belongs to an ingress controller, which made {entity} and would not notice that all of its own is gone: \
+             nothing is ever posted to it; declare its channel as `kic`"
         ));
     }
     let hash = live

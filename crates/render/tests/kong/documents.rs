@@ -326,6 +326,12 @@ fn conflicts_as_a_table() {
             &own,
             "target `a:80` has a tag",
         ),
+        (
+            base(json!({"services": [{"name": "a", "host": "a", "tags": ["k8s-kind:HTTPRoute"]}]})),
+            &checkout,
+            &own,
+            "service `a` has a tag by which an ingress controller",
+        ),
         // uuid5 of `weir.checkout.default`.
         (
             base(

@@ -266,6 +266,19 @@ fn what_is_ours_gives_way_to_nothing_older() {
 }
 
 #[test]
+fn whatever_an_ingress_controller_made_is_known_by_its_tags() {
+    for tag in ["managed-by-ingress-controller", "k8s-kind:HTTPRoute"] {
+        let mut lists = lists();
+        lists.get_mut("services").expect("a list")[0]["tags"] = json!(["x", tag]);
+        let why = judged(&live(&lists), &["ffffffffffffffffffffffffffffffff"]).expect_err("refused");
+        assert!(
+            why.contains("belongs to an ingress controller, which made service a"),
+            "{why}"
+        );
+    }
+}
+
+#[test]
 fn what_is_no_kong_of_ours_is_never_written_to() {
     let well = live(&lists());
     for (live, why) in [
@@ -302,7 +315,7 @@ fn what_is_no_kong_of_ours_is_never_written_to() {
                 controller: Some("service x".to_owned()),
                 ..well.clone()
             },
-            "belongs to an ingress controller (service x",
+            "belongs to an ingress controller, which made service x",
         ),
         (
             Live {
