@@ -253,15 +253,14 @@ impl Gateways {
         }
         self.keep(memory);
         let each = decided.iter().map(|(_, driver, decided)| async move {
-            let became = match &decided.document {
+            match &decided.document {
                 None => (BTreeMap::new(), BTreeMap::new()),
                 Some(document) => {
                     let hashes = decided.own.clone();
                     let brought = bring(&**driver, document, plan.generation, &hashes).await;
                     (brought, driver.prove(document).await)
                 }
-            };
-            became
+            }
         });
         let became = join_all(each).await;
         for ((name, _, decided), (brought, proofs)) in decided.iter().zip(became) {

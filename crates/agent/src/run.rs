@@ -82,7 +82,7 @@ async fn gateways_told(link: Option<&mut Link>) {
     {
         return;
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 struct State {

@@ -218,11 +218,11 @@ impl Play {
         let zones = cast.calling_zones();
         let applications = start_applications(ground).await?;
         let (_, edge_zone) = BACKENDS[0];
-        let gateway = match setup.gateway {
-            true => Some(edge::Gateway::start(edge_zone).await?),
-            false => None,
+        let declared = setup.gateway.then(|| edge::declared(edge_zone, &applications));
+        let gateway = match &declared {
+            Some(edge) => Some(edge::Gateway::start(edge).await?),
+            None => None,
         };
-        let declared = gateway.as_ref().map(|_| edge::declared(edge_zone, &applications));
         let (repository, first_commit) = Repository::create(&dir.join("repo"), &zones, ground, declared)?;
         say(&format!(
             "coordinator, and {} of Kuma",

@@ -72,7 +72,7 @@ pub struct Edge {
 
 impl Edge {
     /// The site's own Kong document: everything to the VMs.
-    fn base(&self) -> String {
+    pub fn base(&self) -> String {
         let vm = self.addresses.get(BACKENDS[0].0);
         let (host, port) = vm.map_or_else(Default::default, |at| (at.ip().to_string(), at.port()));
         format!(

@@ -371,6 +371,13 @@ fn answer(order: &Order, known: Option<&InForce>) -> Answer {
         (OrderKind::Drain { backend, .. }, _) => done(&format!(
             "drained: {backend} goes to 0 % in every zone, as any other change of weights does, and stays there until it is undrained"
         )),
+        (OrderKind::Undrain { backend }, Some(split))
+            if !known.plan.splits.contains_key(split) && !waits(split) =>
+        {
+            done(&format!(
+                "undrained: split {split} is not declared now; when it comes again, {backend} gets what Git declares"
+            ))
+        }
         (OrderKind::Undrain { backend }, _) => {
             done(&format!("undrained: {backend} goes to what Git declares"))
         }

@@ -87,7 +87,7 @@ fn a_zone_stands_no_better_than_its_gateway() {
             vec![
                 Some(exact()),
                 Some(proving(|proof| {
-                    proof.verdict = Verdict::Different("old".to_owned())
+                    proof.verdict = Verdict::Different("old".to_owned());
                 })),
             ],
             Standing::Different,
@@ -116,7 +116,7 @@ fn a_zone_stands_no_better_than_its_gateway() {
         ),
         (
             vec![Some(proving(|proof| {
-                proof.verdict = Verdict::Unknown("401".to_owned())
+                proof.verdict = Verdict::Unknown("401".to_owned());
             }))],
             Standing::Progressing,
             "gateway edge: cannot be read back: 401",

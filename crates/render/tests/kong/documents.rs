@@ -132,7 +132,7 @@ fn large_base(services: usize) -> Value {
             "plugins": [{"name": "rate-limiting", "config": {"minute": at, "policy": "local", "fraction": 0.1, "tags": ["weird"]}}],
         });
         let host = format!("s{at}.internal");
-        if at % 3 == 0 {
+        if at.is_multiple_of(3) {
             for field in ["protocol", "port", "path"] {
                 service.as_object_mut().expect("an object").remove(field);
             }

@@ -18,7 +18,7 @@ struct Request {
     headers: BTreeMap<String, String>,
 }
 
-fn texts<'a>(value: &'a Value) -> Vec<&'a str> {
+fn texts(value: &Value) -> Vec<&str> {
     value
         .as_array()
         .into_iter()

@@ -1,6 +1,8 @@
 //! The second door: a Kong outside the mesh, in the zone of the VMs, with callers of its own. It is the double of Kong, also
 //! where Kuma is real.
 
+use anyhow::ensure;
+
 use crate::cast::Outbound;
 use crate::kong::{Kong, Options};
 use crate::repository::{Edge, GATEWAY};
@@ -19,18 +21,29 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Starts it, empty as a Kong begins.
+    /// Starts it, and gives it the site's own document, as it runs before anybody installs an agent.
     ///
     /// # Errors
-    /// If no port can be bound.
-    pub(super) async fn start(zone: &str) -> anyhow::Result<Self> {
+    /// If no port can be bound, or it does not take the document.
+    pub(super) async fn start(edge: &Edge) -> anyhow::Result<Self> {
         let kong = Kong::without_database(Options::default()).await?;
+        let posted = crate::http_client()
+            .post(format!("http://{}/config", kong.admin()))
+            .header("content-type", "application/yaml")
+            .body(edge.base())
+            .send()
+            .await?;
+        ensure!(
+            posted.status() == 201,
+            "Kong does not take the site's document: {}",
+            posted.text().await?
+        );
         let to = Outbound {
             address: kong.proxy(),
             target: format!("gateway {GATEWAY}"),
         };
         Ok(Self {
-            zone: zone.to_owned(),
+            zone: edge.zone.clone(),
             callers: Callers::start(&[to]),
             kong,
         })
