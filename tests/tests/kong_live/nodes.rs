@@ -1,13 +1,14 @@
 //! A gateway of several nodes: each is posted to and proven, and one that is away is not forgotten.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use weir_drivers::{Brought, Fault, GatewayDriver as _, bring};
 use weir_planner::{Coverage, Evidence, Generation, Verdict};
 use weir_sandbox::kong::{Kong, Options};
 
-use super::asking::{Target, nobody};
-use super::stage::{Stage, by_routes, config, driver, made, plain, routing};
+use super::asking::{Ask, Target, nobody};
+use super::stage::{Stage, by_routes, config, driver, made, plain, ready, routing};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_is_away_is_told_and_the_others_go_on() {
@@ -67,5 +68,42 @@ async fn a_node_that_is_away_is_told_and_the_others_go_on() {
             (proof.coverage, proof.weights),
             (Coverage { seen: 2, of: 2 }, None)
         );
+    }
+}
+
+/// A real Kong's workers lag by milliseconds, too little to be sure that a test would see it: so the double, whose second
+/// worker is late by a good while.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_exact_before_the_last_worker_has_it() {
+    ready();
+    let options = Options {
+        propagation: Duration::from_millis(200),
+        ..Options::default()
+    };
+    let kong = Kong::without_database(options).await.unwrap();
+    let url = format!("http://{}", kong.admin());
+    let driver = driver(vec![config(&url, None)]);
+    let (vm, eks) = (
+        Target::start("vm").await.address,
+        Target::start("eks").await.address,
+    );
+    let door = by_routes(routing("/checkout"), &[("vm", &[vm]), ("eks", &[eks])]);
+    for change in 1..=4 {
+        let (old, new) = if change % 2 == 0 {
+            ("eks", "vm")
+        } else {
+            ("vm", "eks")
+        };
+        let item = plain("checkout", change, &[(old, 0), (new, 10_000)]);
+        let document = made(None, &[(&item, &door)]);
+        let brought = bring(&driver, &document, Generation(change), &BTreeSet::new()).await;
+        assert!(matches!(brought[&url], Brought::Posted), "{brought:?}");
+        let proof = driver.prove(&document).await.into_values().next().unwrap();
+        assert_eq!(proof.verdict, Verdict::Exact);
+        // One connection after the other goes to the next worker.
+        for _ in 0..4 {
+            let answer = Ask::new("GET", "/checkout").to(kong.proxy()).await;
+            assert_eq!(answer.headers["x-target"], new, "change {change}");
+        }
     }
 }

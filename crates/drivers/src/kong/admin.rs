@@ -13,6 +13,7 @@ use reqwest::{Certificate, Client, Method, Response, Url};
 use serde_json::Value;
 
 use crate::kong::refusal::{self, Failure};
+use crate::kubernetes::meaning::walk;
 use crate::kuma::chain;
 use crate::{DriverError, Fault};
 
@@ -296,6 +297,19 @@ impl Admin {
     }
 
     fn away(&self, error: &reqwest::Error) -> Failure {
+        let mut certificate = None;
+        walk(error, &mut |part| {
+            if let Some(rustls::Error::InvalidCertificate(why)) = part.downcast_ref() {
+                certificate.get_or_insert_with(|| why.to_string());
+            }
+        });
+        if let Some(why) = certificate {
+            return Failure::new(
+                Fault::Setup,
+                format!("the certificate of {} is not trusted: {why}", self.url),
+                "name the authority that made it in the gateway's CA file; if that is the one, somebody sits between",
+            );
+        }
         let why = if error.is_timeout() {
             format!("no answer in time from {}", self.url)
         } else {
