@@ -1,5 +1,10 @@
 //! Weights that change under load: no request is lost, shares are exact, and it does not take long.
 
+#![allow(
+    clippy::print_stdout,
+    reason = "figures, for who asks for them with --nocapture"
+)]
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -207,7 +212,7 @@ async fn listed(stage: &Stage, kind: &str) -> BTreeMap<String, Value> {
                 path = format!(
                     "{kind}?size=500&offset={}",
                     offset.replace('=', "%3D").replace('+', "%2B").replace('/', "%2F")
-                )
+                );
             }
             None => return all,
         }

@@ -1,6 +1,12 @@
 //! A protected Admin API: certificates of its own authority, and a header with a secret. All else of Kong is driven in
 //! `tests/tests/kong_live`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test says so by failing"
+)]
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
