@@ -1,6 +1,7 @@
 //! The Kong side of the render room from outside: shares as targets, what the router can do, the document, and whether a Kong
 //! may be given it. `router` is the test's own, independent idea of what Kong's and the mesh's routers do.
 
+mod conflicts;
 mod documents;
 mod ownership;
 mod router;
