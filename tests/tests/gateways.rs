@@ -464,3 +464,52 @@ async fn a_split_that_cannot_be_stays_as_it_was_and_the_others_go_on() {
     assert_eq!(moved.values().copied().collect::<Vec<_>>(), [2, 3]);
     agent.stopped().await;
 }
+
+/// An agent that remembers nothing (a new host, a damaged file) while its zone's control plane is away knows the plan, and
+/// nothing of what is in force: what requests come by stays.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_knows_nothing_takes_nobodys_routes_away() {
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let kong = Kong::without_database(Options::default()).await.unwrap();
+    let names = Arc::new(Known::default());
+    let mut agent = Agent::start(&kong, &names, dir.path());
+    let first = plan(
+        BASE,
+        &[split("checkout", 90, BY_ADDRESS), split("basket", 70, BASKET)],
+        None,
+    );
+    let part = agent.want(&first);
+    agent.exact(&part).await;
+    agent.stopped().await;
+    let runs = hash(&kong).await;
+    // Its plan even moves the other split.
+    let second = plan(
+        BASE,
+        &[split("checkout", 90, BY_ADDRESS), split("basket", 40, BASKET)],
+        Some(&first),
+    );
+    let part = Arc::new(second.zone_plan(&ZoneName::new("fra").unwrap()).unwrap());
+    for known in [vec![], vec!["basket"]] {
+        let mut agent = Agent::start(&kong, &names, other.path());
+        let items = known
+            .iter()
+            .map(|split| (name(split), Arc::clone(&part.items[&name(split)])));
+        let before = agent.link.told.borrow().gateways.clone();
+        agent.want_items(&part, items.collect());
+        agent.until("a look", |told| told.gateways != before).await;
+        assert_eq!(hash(&kong).await, runs, "{known:?}");
+        if let [split] = known[..] {
+            let told = agent
+                .until("held", |told| told.doors.contains_key(&name(split)))
+                .await;
+            let why = told.doors[&name(split)].doors[&edge()].held.clone().unwrap();
+            assert!(why.contains("has split checkout"), "{why}");
+        }
+        agent.stopped().await;
+    }
+    // When its zone has all of it, it goes on.
+    let mut agent = Agent::start(&kong, &names, other.path());
+    agent.want(&second);
+    agent.exact(&part).await;
+    agent.stopped().await;
+}

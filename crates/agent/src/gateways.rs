@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -36,6 +36,9 @@ const HASTE: Duration = Duration::from_secs(10);
 const SOON: Duration = Duration::from_secs(1);
 /// When all is proven.
 const CALM: Duration = Duration::from_secs(5);
+
+/// What was read of a gateway longer ago than this is not known any more: a look of all its nodes takes less.
+const OLD: SignedDuration = SignedDuration::from_secs(60);
 
 /// What the zone's gateways are to run.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,6 +67,8 @@ impl Wanted {
 pub struct Told {
     /// By split.
     pub doors: BTreeMap<SplitName, Doors>,
+    /// The content of each gateway's plan that this was read by: a door says nothing of a newer base.
+    pub gateways: BTreeMap<GatewayName, Digest>,
     /// What a person should know and no proof says.
     pub notes: Vec<String>,
 }
@@ -81,7 +86,14 @@ pub struct Doors {
 
 impl Told {
     /// Puts the doors to the facts of the zone. An item is not proven while one of its doors here is not.
-    pub fn complete(&self, facts: &mut ZoneFacts, plan: &ZonePlan, drives: &BTreeSet<GatewayName>) {
+    /// What was read too long before `now` is not known any more.
+    pub fn complete(
+        &self,
+        facts: &mut ZoneFacts,
+        plan: &ZonePlan,
+        drives: &BTreeSet<GatewayName>,
+        now: Timestamp,
+    ) {
         for fact in &mut facts.items {
             let Some(item) = plan.items.get(&fact.split) else {
                 continue;
@@ -91,7 +103,18 @@ impl Told {
             let here = item.doors.keys().filter(|gateway| drives.contains(*gateway));
             fact.doors = here
                 .map(|gateway| {
-                    let told = said.and_then(|said| said.doors.get(gateway)).cloned();
+                    let same = plan.gateways.get(gateway).map(|planned| planned.digest)
+                        == self.gateways.get(gateway).copied();
+                    let mut told = said
+                        .filter(|_| same)
+                        .and_then(|said| said.doors.get(gateway))
+                        .cloned();
+                    if let Some(proof) = told.as_mut().and_then(|told| told.proof.as_mut())
+                        && now.duration_since(proof.at) > OLD
+                    {
+                        proof.verdict =
+                            Verdict::Unknown("the gateway was last read some time ago".to_owned());
+                    }
                     let nothing = DoorFact {
                         held: None,
                         proof: None,
@@ -214,8 +237,14 @@ impl Gateways {
 
     /// Looks at each gateway, brings it to what is wanted, and reads it back: all at one time.
     async fn turn(&mut self, wanted: &Wanted, memory: &mut Memory) -> Told {
-        let mut told = Told::default();
         let plan = &wanted.plan;
+        let gateways = plan.gateways.iter();
+        let mut told = Told {
+            gateways: gateways
+                .map(|(name, planned)| (name.clone(), planned.digest))
+                .collect(),
+            ..Told::default()
+        };
         told.notes.extend(
             self.drivers
                 .keys()
@@ -224,7 +253,7 @@ impl Gateways {
                     format!("gateway {name} of this agent's configuration is not declared in its zone: it is left alone")
                 }),
         );
-        let names = names(wanted);
+        let names = names(wanted, &memory.posted);
         let answers = self.names.resolve(&names, &memory.resolved).await;
         told.notes
             .extend(answers.troubles.iter().map(|why| format!("gateways: {why}")));
@@ -257,7 +286,7 @@ impl Gateways {
                 None => (BTreeMap::new(), BTreeMap::new()),
                 Some(document) => {
                     let hashes = decided.own.clone();
-                    let brought = bring(&**driver, document, plan.generation, &hashes).await;
+                    let brought = bring(&**driver, document, plan.generation, &hashes, &decided.absent).await;
                     (brought, driver.prove(document).await)
                 }
             }
@@ -313,6 +342,16 @@ fn conclude(
     if let (true, Some(document)) = (somewhere, &decided.document) {
         let posted = memory.posted.entry(name.clone()).or_default();
         posted.is(&document.hash, decided.items.clone());
+    }
+    let gone = memory
+        .posted
+        .get(name)
+        .is_some_and(|posted| !posted.items.is_empty());
+    if decided.document.is_none() && decided.held.is_none() && decided.wanted.is_empty() && gone {
+        told.notes.push(format!(
+            "gateway {name}: its last split is gone and it has no base, and an empty document is never posted: it runs on as it \
+             was; declare a base, or empty it by hand"
+        ));
     }
     told.notes
         .extend(decided.notes.iter().map(|note| format!("gateway {name}: {note}")));

@@ -344,7 +344,7 @@ impl Loop {
             news
         });
         let told = Arc::clone(&link.told.borrow());
-        told.complete(&mut facts, plan, &link.drives);
+        told.complete(&mut facts, plan, &link.drives, Timestamp::now());
         (facts, told.notes.clone())
     }
 
@@ -356,7 +356,7 @@ impl Loop {
         let told = Arc::clone(&link.told.borrow());
         let mut current = Current::clone(&self.tell.borrow());
         current.facts = facts.clone();
-        told.complete(&mut current.facts, plan, &link.drives);
+        told.complete(&mut current.facts, plan, &link.drives, Timestamp::now());
         self.tell.send_replace(Arc::new(current));
     }
 

@@ -68,20 +68,27 @@ pub enum Brought {
 
 /// Brings each node to the document: looks, decides, posts. `plan` is the generation of the whole plan, `posted` the hashes
 /// that this agent posted before to any node of the gateway; whoever keeps them adds the document's if any node was posted to.
+/// `absent` are splits that belong there and that the document is without: a node which has one of them is left alone, for
+/// requests come by it.
 pub async fn bring(
     driver: &dyn GatewayDriver,
     document: &Document,
     plan: Generation,
     posted: &BTreeSet<String>,
+    absent: &BTreeSet<SplitName>,
 ) -> BTreeMap<String, Brought> {
-    let mut known = posted.clone();
+    let mut known = match absent.is_empty() {
+        true => posted.clone(),
+        // Then it is looked at whatever it runs.
+        false => BTreeSet::new(),
+    };
     known.insert(document.hash.clone());
     let mut brought = BTreeMap::new();
     for node in driver.nodes() {
         let became = match driver.observe(&node, &known).await {
             Err(error) => Brought::Failed(error),
             Ok(live) if live.hash.as_ref() == Some(&document.hash) => Brought::There,
-            Ok(live) => match may_post(&live, document, plan, posted) {
+            Ok(live) => match without(&live, absent).and_then(|()| may_post(&live, document, plan, posted)) {
                 Err(why) => Brought::Held(why),
                 Ok(()) => match driver.post(&node, document).await {
                     Ok(_) => Brought::Posted,
@@ -92,4 +99,20 @@ pub async fn bring(
         brought.insert(node, became);
     }
     brought
+}
+
+/// Whether a node has none of these splits.
+fn without(live: &Live, absent: &BTreeSet<SplitName>) -> Result<(), String> {
+    let tags = live.entities.iter().flatten().flat_map(|entity| &entity.tags);
+    let has = |split: &&SplitName| {
+        let tag = format!("weir.split.{split}");
+        tags.clone().any(|is| *is == tag)
+    };
+    match absent.iter().find(has) {
+        None => Ok(()),
+        Some(split) => Err(format!(
+            "this Kong has split {split}, which belongs there and is not in force in this agent's zone yet, or cannot be said \
+             to Kong now: nothing is posted that is without it"
+        )),
+    }
 }

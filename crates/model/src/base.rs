@@ -195,7 +195,7 @@ fn ours(reader: &mut Reader<'_>, entry: &Entry) {
         _ => {}
     }
     for (text, span) in claimed {
-        if text.starts_with(OURS) || (entry.key == "tags" && text == "weir") {
+        if text.starts_with(OURS) || (entry.key == "tags" && text.starts_with("weir")) {
             refuse(
                 reader,
                 &span,

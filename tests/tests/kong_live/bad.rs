@@ -90,7 +90,14 @@ async fn failed(something: &Something) -> DriverError {
     let mut config = config(&format!("http://{}", something.address), None);
     config.timeout = Duration::from_secs(2);
     let driver = driver(vec![config]);
-    let brought = bring(&driver, &document(), Generation(1), &BTreeSet::new()).await;
+    let brought = bring(
+        &driver,
+        &document(),
+        Generation(1),
+        &BTreeSet::new(),
+        &BTreeSet::new(),
+    )
+    .await;
     let proof = driver.prove(&document()).await.into_values().next().unwrap();
     assert_ne!(proof.verdict, Verdict::Exact);
     match brought.into_values().next().unwrap() {
@@ -357,7 +364,14 @@ async fn each_refusal_of_a_document_has_its_meaning() {
     // Said to be loaded, and not there: no proof.
     let something = something(|l| empty(l, json("201 Created", "{}"))).await;
     let driver = driver(vec![config(&format!("http://{}", something.address), None)]);
-    let brought = bring(&driver, &document(), Generation(1), &BTreeSet::new()).await;
+    let brought = bring(
+        &driver,
+        &document(),
+        Generation(1),
+        &BTreeSet::new(),
+        &BTreeSet::new(),
+    )
+    .await;
     assert!(matches!(brought.into_values().next(), Some(Brought::Posted)));
     let proof = driver.prove(&document()).await.into_values().next().unwrap();
     assert!(

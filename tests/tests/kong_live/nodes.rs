@@ -28,7 +28,7 @@ async fn a_node_that_is_away_is_told_and_the_others_go_on() {
     let nodes = |urls: &[&str]| driver(urls.iter().map(|url| config(url, None)).collect());
 
     let all = nodes(&[&stage.admin, &other, &gone]);
-    let brought = bring(&all, &document, Generation(1), &BTreeSet::new()).await;
+    let brought = bring(&all, &document, Generation(1), &BTreeSet::new(), &BTreeSet::new()).await;
     assert_eq!(brought.len(), 3);
     assert!(
         matches!(brought[&other], Brought::Posted) && matches!(brought[&stage.admin], Brought::Posted),
@@ -96,7 +96,14 @@ async fn nothing_is_exact_before_the_last_worker_has_it() {
         };
         let item = plain("checkout", change, &[(old, 0), (new, 10_000)]);
         let document = made(None, &[(&item, &door)]);
-        let brought = bring(&driver, &document, Generation(change), &BTreeSet::new()).await;
+        let brought = bring(
+            &driver,
+            &document,
+            Generation(change),
+            &BTreeSet::new(),
+            &BTreeSet::new(),
+        )
+        .await;
         assert!(matches!(brought[&url], Brought::Posted), "{brought:?}");
         let proof = driver.prove(&document).await.into_values().next().unwrap();
         assert_eq!(proof.verdict, Verdict::Exact);

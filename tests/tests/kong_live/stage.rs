@@ -124,7 +124,7 @@ impl Stage {
     /// Brings it to a document, and what became of it.
     pub(crate) async fn brought(&self, document: &Document, posted: &[&str]) -> Brought {
         let posted: BTreeSet<String> = posted.iter().map(|hash| (*hash).to_owned()).collect();
-        let brought = bring(&self.driver, document, Generation(100), &posted).await;
+        let brought = bring(&self.driver, document, Generation(100), &posted, &BTreeSet::new()).await;
         brought.into_values().next().unwrap()
     }
 

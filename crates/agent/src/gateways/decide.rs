@@ -19,6 +19,8 @@ pub struct Decided {
     pub wanted: BTreeMap<SplitName, Arc<Item>>,
     /// The item of each split that the document is made of: for those that are held the one of before.
     pub items: BTreeMap<SplitName, Arc<Item>>,
+    /// Splits that have a door there by the plan and are not in the document: a Kong that has them keeps them.
+    pub absent: BTreeSet<SplitName>,
     /// Hashes of what this agent posted before.
     pub own: BTreeSet<String>,
     /// Why all of it stays as it is, if so.
@@ -29,9 +31,14 @@ pub struct Decided {
     pub notes: Vec<String>,
 }
 
-/// The DNS names that doors of this zone's plan reach backends by.
-pub fn names(wanted: &Wanted) -> BTreeSet<String> {
-    let doors = wanted.items.values().flat_map(|item| item.doors.values());
+/// The DNS names that doors reach backends by: those that are wanted, and those that were posted and may have to stay.
+pub fn names(wanted: &Wanted, posted: &BTreeMap<GatewayName, Posted>) -> BTreeSet<String> {
+    let before = posted.values().flat_map(|posted| posted.items.values());
+    let doors = wanted
+        .items
+        .values()
+        .chain(before)
+        .flat_map(|item| item.doors.values());
     let addresses = doors.filter_map(|door| match &door.via {
         Via::Addresses(backends) => Some(backends.values().flatten()),
         Via::Mesh(_) => None,
@@ -106,6 +113,9 @@ pub fn decide(
                 for conflict in &conflicts {
                     step_back(conflict, posted, &mut items, &mut decided);
                 }
+                if items == before && back(posted, &mut items, &mut decided, &conflicts) {
+                    continue;
+                }
                 if items == before {
                     let words: Vec<String> = conflicts.iter().map(ToString::to_string).collect();
                     decided.held = Some(words.join("; "));
@@ -117,6 +127,15 @@ pub fn decide(
     if let Some(made) = &made {
         decided.notes.clone_from(&made.notes);
     }
+    let belongs = wanted
+        .plan
+        .items
+        .iter()
+        .filter(|(_, item)| item.doors.contains_key(gateway));
+    let absent = belongs
+        .map(|(split, _)| split)
+        .filter(|split| !items.contains_key(*split));
+    decided.absent = absent.cloned().collect();
     decided.items = items;
     decided.document = made;
     decided
@@ -147,6 +166,30 @@ fn step_back(
         .split_held
         .entry(split.clone())
         .or_insert_with(|| format!("{}; {}", conflict.what, conflict.help));
+}
+
+/// Goes back to what was posted of every split: who of two is in whose way is not known. False if all of it is that already.
+fn back(
+    posted: Option<&Posted>,
+    items: &mut BTreeMap<SplitName, Arc<Item>>,
+    decided: &mut Decided,
+    conflicts: &[Conflict],
+) -> bool {
+    let mut any = false;
+    for (split, before) in posted.iter().flat_map(|posted| &posted.items) {
+        if let Some(now) = items.get_mut(split)
+            && now != before
+        {
+            any = true;
+            *now = Arc::clone(before);
+            let words: Vec<String> = conflicts.iter().map(ToString::to_string).collect();
+            decided
+                .split_held
+                .entry(split.clone())
+                .or_insert_with(|| format!("it waits for what cannot be beside it: {}", words.join("; ")));
+        }
+    }
+    any
 }
 
 /// Why a door would have Kong and the mesh both split, or neither.

@@ -182,10 +182,8 @@ fn about(error: &Value) -> String {
         (Some(split), None) => format!("split {split}: {kind}"),
         (None, _) => match text("entity_name").or_else(|| text("entity_id")) {
             Some(name) => format!("base: {kind} `{name}`"),
-            None => format!(
-                "base: {kind} {}",
-                error.get("entity").map(Value::to_string).unwrap_or_default()
-            ),
+            // Never the entity itself: it may hold a key or a password.
+            None => format!("base: a {kind} without a name"),
         },
     }
 }
