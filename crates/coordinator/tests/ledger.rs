@@ -125,6 +125,7 @@ async fn what_was_written_is_there_after_it_was_opened_again() {
         counts: None,
         pin: None,
         fallback: None,
+        doors: BTreeMap::new(),
     };
     for state in [ItemState::Pending, ItemState::Held("why".to_owned())] {
         let item = ItemRow {
@@ -316,6 +317,7 @@ async fn old_history_goes_and_what_is_needed_stays() {
             counts: None,
             pin: None,
             fallback: None,
+            doors: BTreeMap::new(),
             second_writers: Vec::new(),
         },
     };

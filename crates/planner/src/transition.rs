@@ -176,6 +176,9 @@ impl Turn<'_> {
             }
             item.fallback
                 .retain(|from, fallback| there.contains_key(from) && !fallback.to.is_empty());
+            // So do doors.
+            let before = std::mem::take(&mut item.doors);
+            crate::doors::give(&mut item, &wanted.doors, &before);
         }
         item
     }
