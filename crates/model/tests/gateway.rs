@@ -243,3 +243,67 @@ fn a_base_that_is_wrong_is_told_of_where_it_is_wrong_and_hides_nothing() {
         [(codes::NO_BASE, "traffic.yaml".to_owned())]
     );
 }
+
+/// What Kong would refuse, or choose between by chance, is refused before it is merged.
+#[test]
+fn what_kong_would_refuse_or_choose_by_chance_is_refused() {
+    let base = BASE.replace("<<SERVICE>>", "name: basket");
+    let with = |paths: &str| {
+        let whole = WHOLE.replace("BACKENDS", BACKENDS).replace("[/checkout]", paths);
+        told(&parse(&[
+            file("traffic.yaml", &whole),
+            file("kong/edge.yaml", &base),
+        ]))
+    };
+    for sound in ["[/a%20b]", "[/a%2Fb]", "[/checkout/]", "[/a+b]"] {
+        assert_eq!(with(sound), [], "{sound}");
+    }
+    for wrong in [
+        "[/%61]",
+        "[/a%2Eb]",
+        "[/a%7e]",
+        "[/a%2]",
+        "[/a%zz]",
+        "[/a%+5]",
+        "[/a//b]",
+        "[/a/../b]",
+        "[checkout]",
+        "[\"~/a\"]",
+    ] {
+        assert_eq!(
+            with(wrong),
+            [(codes::BAD_ENTRY, "traffic.yaml".to_owned())],
+            "{wrong}"
+        );
+    }
+    // A second split at the same host and path, told apart by its headers or not.
+    let cart = |headers: &str| {
+        let whole = WHOLE.replace("BACKENDS", BACKENDS);
+        let split = whole.rsplit_once("---\n").unwrap_or_default().1;
+        let both = whole.replace(
+            "paths: [/checkout]",
+            "paths: [/checkout], headers: [{name: x-ring, values: [one, two]}]",
+        );
+        let other = split
+            .replace("checkout}", "cart}")
+            .replace("service: checkout", "service: cart");
+        let other = other.replace("paths: [/checkout]", &format!("paths: [/checkout]{headers}"));
+        told(&parse(&[
+            file("traffic.yaml", &format!("{both}---\n{other}")),
+            file("kong/edge.yaml", &base),
+        ]))
+    };
+    for apart in [
+        "",
+        ", headers: [{name: x-ring, values: [three]}]",
+        ", headers: [{name: x-other, values: [one]}]",
+        ", headers: [{name: x-ring, values: [one]}, {name: x-other, values: [a]}]",
+    ] {
+        assert_eq!(cart(apart), [], "{apart}");
+    }
+    let twice = cart(", headers: [{name: x-ring, values: [two, three]}]");
+    assert!(
+        !twice.is_empty() && twice.iter().all(|(code, _)| *code == codes::CLAIMED_TWICE),
+        "{twice:?}"
+    );
+}

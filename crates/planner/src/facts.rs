@@ -179,6 +179,14 @@ pub struct DoorFact {
     pub proof: Option<Proof>,
 }
 
+impl DoorFact {
+    /// Whether the gateway was read and runs exactly what the item says.
+    pub fn is_exact(&self) -> bool {
+        let proof = self.proof.as_ref();
+        self.held.is_none() && proof.is_some_and(|proof| proof.verdict == Verdict::Exact)
+    }
+}
+
 /// Backends whose share goes elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fallen {

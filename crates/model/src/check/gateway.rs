@@ -536,7 +536,13 @@ fn alike(one: &EntryDraft, other: &EntryDraft) -> bool {
     match (one, other) {
         (EntryDraft::Routes(one), EntryDraft::Routes(other)) => {
             let no_methods = one.methods.is_empty() && other.methods.is_empty();
-            (no_methods || !one.methods.is_disjoint(&other.methods)) && one.headers == other.headers
+            let same_header = |(name, values): (&String, &BTreeSet<String>)| {
+                let theirs = other.headers.get(name);
+                theirs.is_some_and(|theirs| !theirs.is_disjoint(values))
+            };
+            (no_methods || !one.methods.is_disjoint(&other.methods))
+                && one.headers.len() == other.headers.len()
+                && one.headers.iter().all(same_header)
         }
         _ => true,
     }
