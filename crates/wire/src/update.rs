@@ -166,11 +166,14 @@ fn gateways(
     )
 }
 
+/// Items or gateways, by name.
+type Parts<N, T> = BTreeMap<N, Arc<T>>;
+
 /// What was sent, each once.
 fn sent<N: Ord + Display + Clone, T>(
     field: &str,
     parts: impl Iterator<Item = Result<(N, T), WireError>>,
-) -> Result<BTreeMap<N, Arc<T>>, WireError> {
+) -> Result<Parts<N, T>, WireError> {
     let mut sent = BTreeMap::new();
     for part in parts {
         let (name, part) = part?;
@@ -186,10 +189,10 @@ fn sent<N: Ord + Display + Clone, T>(
 fn whole<N: Ord + Display, T>(
     fields: (&str, &str),
     manifest: impl Iterator<Item = Result<(String, (N, Generation, Digest)), WireError>>,
-    (mut sent, held): (BTreeMap<N, Arc<T>>, &BTreeMap<N, Arc<T>>),
+    (mut sent, held): (Parts<N, T>, &Parts<N, T>),
     is: impl Fn(&T) -> (Generation, Digest),
     plan: Generation,
-) -> Result<BTreeMap<N, Arc<T>>, WireError> {
+) -> Result<Parts<N, T>, WireError> {
     let mut whole = BTreeMap::new();
     for entry in manifest {
         let (field, (name, generation, digest)) = entry?;
@@ -215,8 +218,9 @@ fn whole<N: Ord + Display, T>(
                 format!("generation {generation} is above the plan's, {plan}"),
             ));
         }
-        if let Some(again) = whole.insert(name, found).and(Some(&field)) {
-            return Err(twice(fields.1, again));
+        let again = name.to_string();
+        if whole.insert(name, found).is_some() {
+            return Err(twice(fields.1, &again));
         }
     }
     match sent.keys().next() {
