@@ -1,6 +1,4 @@
-//! Whatever a room can say arrives as it was said, and whatever a stranger sends is answered, never with a panic.
-
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on stops")]
+//! Values as they may be, for the properties of the protocol.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -11,7 +9,6 @@ use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
-use prost::Message as _;
 use weir_model::{
     Address, BackendName, Base, BasisPoints, Channel, CommitId, DnsLabel, Door, Entry, FederationName,
     GatewayName, HeaderMatch, Host, Match, MeshName, PathMatch, PortName, Protocol, QueryMatch, RouteName,
@@ -22,17 +19,17 @@ use weir_planner::{
     GatewayRef, Generation, Item, ItemFact, ItemRef, ItemRoute, ItemState, Pin, PlanId, Proof, Refuge,
     SecondWriter, ServiceFact, ServiceState, Verdict, ZoneFacts, ZonePlan, gateway_digest, item_digest,
 };
-use weir_wire::{AgentReport, Greeting, Held, Holds, agent_report, assemble, plan_update, v1};
+use weir_wire::AgentReport;
 
-fn label() -> impl Strategy<Value = DnsLabel> {
+pub(crate) fn label() -> impl Strategy<Value = DnsLabel> {
     "[a-z]([a-z0-9-]{0,6}[a-z0-9])?".prop_map(|text| DnsLabel::new(text).unwrap())
 }
 
-fn named<T: From<DnsLabel> + std::fmt::Debug>() -> impl Strategy<Value = T> {
+pub(crate) fn named<T: From<DnsLabel> + std::fmt::Debug>() -> impl Strategy<Value = T> {
     label().prop_map(T::from)
 }
 
-fn protocol() -> impl Strategy<Value = Protocol> {
+pub(crate) fn protocol() -> impl Strategy<Value = Protocol> {
     select(vec![
         Protocol::Http,
         Protocol::Http2,
@@ -41,18 +38,18 @@ fn protocol() -> impl Strategy<Value = Protocol> {
     ])
 }
 
-fn time() -> impl Strategy<Value = Timestamp> {
+pub(crate) fn time() -> impl Strategy<Value = Timestamp> {
     (0_i64..4_000_000_000, 0_i32..1_000_000_000).prop_map(|(s, n)| Timestamp::new(s, n).unwrap())
 }
 
-fn value() -> impl Strategy<Value = ValueMatch> {
+pub(crate) fn value() -> impl Strategy<Value = ValueMatch> {
     prop_oneof![
         ".{0,8}".prop_map(ValueMatch::Exact),
         ".{0,8}".prop_map(ValueMatch::Regex)
     ]
 }
 
-fn matches() -> impl Strategy<Value = Match> {
+pub(crate) fn matches() -> impl Strategy<Value = Match> {
     let path = prop_oneof![
         "/.{0,8}".prop_map(PathMatch::Exact),
         "/.{0,8}".prop_map(PathMatch::Prefix),
@@ -76,7 +73,7 @@ fn matches() -> impl Strategy<Value = Match> {
     })
 }
 
-fn weights() -> impl Strategy<Value = BTreeMap<BackendName, BasisPoints>> {
+pub(crate) fn weights() -> impl Strategy<Value = BTreeMap<BackendName, BasisPoints>> {
     btree_map(
         named(),
         (0_u32..=10_000).prop_map(|bp| BasisPoints::new(bp).unwrap()),
@@ -84,7 +81,7 @@ fn weights() -> impl Strategy<Value = BTreeMap<BackendName, BasisPoints>> {
     )
 }
 
-fn destination() -> impl Strategy<Value = Destination> {
+pub(crate) fn destination() -> impl Strategy<Value = Destination> {
     (named(), label(), option::of(label()), named(), 1_u16..).prop_map(
         |(zone, kuma_zone, namespace, service, port)| Destination {
             zone,
@@ -96,11 +93,11 @@ fn destination() -> impl Strategy<Value = Destination> {
     )
 }
 
-fn port_name() -> impl Strategy<Value = PortName> {
+pub(crate) fn port_name() -> impl Strategy<Value = PortName> {
     "[a-z0-9]([a-z0-9-]{0,4}[a-z0-9])?".prop_map(|name| PortName::new(name).unwrap())
 }
 
-fn fallback() -> impl Strategy<Value = Fallback> {
+pub(crate) fn fallback() -> impl Strategy<Value = Fallback> {
     let refuge = (named(), option::of(0_u32..=10_000)).prop_map(|(backend, capacity)| Refuge {
         backend,
         capacity: capacity.map(|capacity| BasisPoints::new(capacity).unwrap()),
@@ -113,7 +110,7 @@ fn fallback() -> impl Strategy<Value = Fallback> {
     })
 }
 
-fn address() -> impl Strategy<Value = Address> {
+pub(crate) fn address() -> impl Strategy<Value = Address> {
     let host = prop_oneof![
         any::<[u8; 4]>().prop_map(|ip| Host::Ip(IpAddr::from(ip))),
         any::<[u8; 16]>().prop_map(|ip| Host::Ip(IpAddr::from(ip))),
@@ -122,7 +119,7 @@ fn address() -> impl Strategy<Value = Address> {
     (host, 1_u16..).prop_map(|(host, port)| Address { host, port })
 }
 
-fn door() -> impl Strategy<Value = Door> {
+pub(crate) fn door() -> impl Strategy<Value = Door> {
     let texts = || btree_set(".{0,6}", 0..3);
     let routing = (
         (texts(), texts(), texts(), btree_map(".{0,6}", texts(), 0..3)),
@@ -146,7 +143,7 @@ fn door() -> impl Strategy<Value = Door> {
     (entry, via).prop_map(|(entry, via)| Door { entry, via })
 }
 
-fn gateway() -> impl Strategy<Value = GatewayPlan> {
+pub(crate) fn gateway() -> impl Strategy<Value = GatewayPlan> {
     let channel = select(vec![Channel::AdminDbless, Channel::AdminDb, Channel::Kic]);
     let base = ("[a-z]{1,8}", ".{1,8}", ".{0,20}").prop_map(|(source, file, document)| Base {
         source: SourceName(source),
@@ -166,7 +163,7 @@ fn gateway() -> impl Strategy<Value = GatewayPlan> {
     })
 }
 
-fn gateway_ref() -> impl Strategy<Value = GatewayRef> {
+pub(crate) fn gateway_ref() -> impl Strategy<Value = GatewayRef> {
     (named(), any::<u64>(), any::<[u8; 32]>()).prop_map(|(gateway, generation, digest)| GatewayRef {
         gateway,
         generation: Generation(generation),
@@ -174,12 +171,12 @@ fn gateway_ref() -> impl Strategy<Value = GatewayRef> {
     })
 }
 
-fn door_fact() -> impl Strategy<Value = DoorFact> {
+pub(crate) fn door_fact() -> impl Strategy<Value = DoorFact> {
     (option::of(".{1,8}"), option::of(proof())).prop_map(|(held, proof)| DoorFact { held, proof })
 }
 
 /// An item for zone `fra` of mesh `default`, at a generation up to 9.
-fn item() -> impl Strategy<Value = Item> {
+pub(crate) fn item() -> impl Strategy<Value = Item> {
     let route = (named(), matches(), weights()).prop_map(|(name, matches, weights)| ItemRoute {
         name,
         matches,
@@ -240,7 +237,7 @@ fn item() -> impl Strategy<Value = Item> {
         )
 }
 
-fn zone_plan() -> impl Strategy<Value = ZonePlan> {
+pub(crate) fn zone_plan() -> impl Strategy<Value = ZonePlan> {
     let commit = ("[a-z]{1,8}", "[0-9a-f]{40}").prop_map(|(source, commit)| SourceCommit {
         source: SourceName(source),
         commit: CommitId(commit),
@@ -269,7 +266,7 @@ fn zone_plan() -> impl Strategy<Value = ZonePlan> {
         })
 }
 
-fn item_ref() -> impl Strategy<Value = ItemRef> {
+pub(crate) fn item_ref() -> impl Strategy<Value = ItemRef> {
     (named(), any::<u64>(), any::<[u8; 32]>()).prop_map(|(split, generation, digest)| ItemRef {
         split,
         generation: Generation(generation),
@@ -277,7 +274,7 @@ fn item_ref() -> impl Strategy<Value = ItemRef> {
     })
 }
 
-fn state() -> impl Strategy<Value = ItemState> {
+pub(crate) fn state() -> impl Strategy<Value = ItemState> {
     prop_oneof![
         Just(ItemState::Pending),
         ".{0,12}".prop_map(ItemState::Held),
@@ -288,7 +285,7 @@ fn state() -> impl Strategy<Value = ItemState> {
     ]
 }
 
-fn proof() -> impl Strategy<Value = Proof> {
+pub(crate) fn proof() -> impl Strategy<Value = Proof> {
     let verdict = prop_oneof![
         Just(Verdict::Exact),
         ".{0,12}".prop_map(Verdict::Different),
@@ -312,7 +309,7 @@ fn proof() -> impl Strategy<Value = Proof> {
     )
 }
 
-fn pin() -> impl Strategy<Value = Pin> {
+pub(crate) fn pin() -> impl Strategy<Value = Pin> {
     let weights = btree_map(named::<RouteName>(), weights(), 0..3);
     (time(), ".{0,8}", ".{0,8}", ".{0,8}", weights).prop_map(|(since, who, host, reason, weights)| Pin {
         since,
@@ -323,7 +320,7 @@ fn pin() -> impl Strategy<Value = Pin> {
     })
 }
 
-fn counts() -> impl Strategy<Value = Counts> {
+pub(crate) fn counts() -> impl Strategy<Value = Counts> {
     let backends = btree_map(named::<BackendName>(), any::<(u64, u64, u64)>(), 0..4);
     let scope = select(vec![CountScope::Host, CountScope::Zone]);
     (time(), time(), backends, scope, option::of(any::<u64>())).prop_map(
@@ -348,7 +345,7 @@ fn counts() -> impl Strategy<Value = Counts> {
     )
 }
 
-fn report() -> impl Strategy<Value = AgentReport> {
+pub(crate) fn report() -> impl Strategy<Value = AgentReport> {
     let ports = btree_map(1_u16.., (option::of(protocol()), option::of("[a-z]{1,4}")), 0..3);
     let service_state = select(vec![
         ServiceState::Available,
@@ -431,148 +428,4 @@ fn report() -> impl Strategy<Value = AgentReport> {
                 }
             },
         )
-}
-
-/// Through bytes, as over a network.
-fn sent<M: prost::Message + Default>(message: &M) -> M {
-    M::decode(message.encode_to_vec().as_slice()).unwrap()
-}
-
-proptest! {
-    #[test]
-    fn a_plan_arrives_whole_whatever_the_agent_already_holds(plan in zone_plan(), which in any::<u32>()) {
-        let has = |i: usize| which >> (i % 32) & 1 == 1;
-        let mut part = plan.clone();
-        part.items = plan.items.iter().enumerate().filter(|(i, _)| has(*i))
-            .map(|(_, (name, item))| (name.clone(), Arc::clone(item))).collect();
-        part.gateways = plan.gateways.iter().enumerate().filter(|(i, _)| has(*i + 7))
-            .map(|(_, (name, gateway))| (name.clone(), Arc::clone(gateway))).collect();
-        let held = Held::from(&part);
-        let update = sent(&plan_update(&plan, &Holds::from(&part)));
-        prop_assert_eq!(update.items.len(), plan.items.len() - held.items.len());
-        prop_assert_eq!(update.gateways.len(), plan.gateways.len() - held.gateways.len());
-        prop_assert_eq!(assemble(&update, &held).unwrap(), plan);
-    }
-
-    #[test]
-    fn an_item_changed_on_its_way_is_refused(plan in zone_plan(), port in 1_u32..65_536) {
-        let mut update = plan_update(&plan, &Holds::default());
-        prop_assume!(update.items.first().is_some_and(|item| item.port != port));
-        update.items[0].port = port;
-        let error = assemble(&update, &Held::default()).unwrap_err();
-        prop_assert!(error.field().ends_with(".digest"), "{}", error);
-    }
-
-    /// It decides who carries the weights: turned on its way, the plan is refused.
-    #[test]
-    fn a_gateway_changed_on_its_way_is_refused(plan in zone_plan()) {
-        let mut update = plan_update(&plan, &Holds::default());
-        prop_assume!(!update.gateways.is_empty());
-        update.gateways[0].in_mesh = !update.gateways[0].in_mesh;
-        let error = assemble(&update, &Held::default()).unwrap_err();
-        prop_assert!(error.field().ends_with(".digest"), "{}", error);
-        update.gateways.clear();
-        prop_assert!(assemble(&update, &Held::default()).unwrap_err().to_string().contains("neither sent nor"));
-    }
-
-    #[test]
-    fn an_item_that_is_neither_sent_nor_held_is_missed(plan in zone_plan()) {
-        let mut update = plan_update(&plan, &Holds::default());
-        prop_assume!(update.items.pop().is_some());
-        prop_assert!(assemble(&update, &Held::default()).unwrap_err().to_string().contains("neither sent nor"));
-    }
-
-    #[test]
-    fn a_report_arrives_as_it_was_made(report in report()) {
-        let message = sent(&v1::Report::from(&report));
-        prop_assert_eq!(agent_report(&report.facts.zone, &message).unwrap(), report);
-    }
-
-    #[test]
-    fn a_greeting_arrives_as_it_was_said(
-        federation in named(), zone in named(), agent in label(), version in "[0-9.]{1,9}",
-        (highest, generation) in any::<(u64, u64)>(), plan in option::of(any::<[u8; 32]>()),
-        items in btree_set(item_ref(), 0..4), gateways in btree_set(gateway_ref(), 0..3),
-    ) {
-        let greeting = Greeting {
-            federation, zone, agent, version, highest: Generation(highest), plan: plan.map(PlanId),
-            generation: Generation(generation), holds: Holds { items, gateways },
-        };
-        prop_assert_eq!(Greeting::try_from(&sent(&v1::Hello::from(&greeting))).unwrap(), greeting);
-    }
-
-    #[test]
-    fn arbitrary_bytes_never_panic(bytes in vec(any::<u8>(), 0..400)) {
-        let zone = ZoneName::new("fra").unwrap();
-        if let Ok(report) = v1::Report::decode(bytes.as_slice()) {
-            drop(agent_report(&zone, &report));
-        }
-        if let Ok(update) = v1::PlanUpdate::decode(bytes.as_slice()) {
-            drop(assemble(&update, &Held::default()));
-        }
-        if let Ok(hello) = v1::Hello::decode(bytes.as_slice()) {
-            drop(Greeting::try_from(&hello));
-        }
-    }
-
-    /// Closer to the truth than random bytes: real messages with a few bytes changed decode more often.
-    #[test]
-    fn damaged_messages_never_panic(
-        report in report(), plan in zone_plan(), damage in vec((any::<usize>(), any::<u8>()), 1..6),
-    ) {
-        let damaged = |mut bytes: Vec<u8>| {
-            for (at, byte) in &damage {
-                let length = bytes.len();
-                if let Some(slot) = at.checked_rem(length).and_then(|at| bytes.get_mut(at)) {
-                    *slot = *byte;
-                }
-            }
-            bytes
-        };
-        let zone = ZoneName::new("fra").unwrap();
-        if let Ok(report) = v1::Report::decode(damaged(v1::Report::from(&report).encode_to_vec()).as_slice()) {
-            drop(agent_report(&zone, &report));
-        }
-        let update = plan_update(&plan, &Holds::default()).encode_to_vec();
-        if let Ok(update) = v1::PlanUpdate::decode(damaged(update).as_slice())
-            && let Ok(assembled) = assemble(&update, &Held::default())
-        {
-            // What is taken in spite of the damage has the items of the digests that it names.
-            for item in assembled.items.values() {
-                prop_assert_eq!(item_digest(item), item.digest);
-            }
-        }
-    }
-}
-
-#[test]
-fn words_of_a_newer_agent_are_no_evidence() {
-    let item = v1::ItemFact {
-        split: "checkout".to_owned(),
-        digest: vec![0; 32],
-        state: "applied".to_owned(),
-        proof: Some(v1::Proof {
-            verdict: "splendid".to_owned(),
-            evidence: "telepathy".to_owned(),
-            at: Some(v1::Time { seconds: 1, nanos: 0 }),
-            ..v1::Proof::default()
-        }),
-        ..v1::ItemFact::default()
-    };
-    let proof = ItemFact::try_from(&item).unwrap().proof.unwrap();
-    assert_eq!(proof.evidence, Evidence::Unknown);
-    assert!(
-        matches!(proof.verdict, Verdict::Unknown(_)),
-        "{:?}",
-        proof.verdict
-    );
-    let error = ItemFact::try_from(&v1::ItemFact {
-        state: "reticulating".to_owned(),
-        ..item
-    })
-    .unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "unusable message: state: `reticulating` is not a state of an item that this version knows"
-    );
 }
