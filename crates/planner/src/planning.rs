@@ -178,9 +178,20 @@ fn make(
         let git = split;
         let drains = transit.and_then(|transit| transit.orders.drains.get(name));
         let drained = drain::over(git, drains);
-        let split = &*drained.split;
-        let digest = canonical::split_inputs(whole.federation, whole.mesh, &whole.zones_digest, split);
         let before = whole.parent.and_then(|parent| parent.splits.get(name));
+        let in_use = match (transit, drains, before) {
+            (Some(transit), Some(drains), Some(before)) => {
+                drain::in_use(before, git, &inputs.declaration.zones, (transit, drains))
+            }
+            _ => Vec::new(),
+        };
+        // With a refuge in use it is another split, that is planned anew as soon as the refuge is free.
+        let mut split = drained.split;
+        if !in_use.is_empty() {
+            split.to_mut().fallback.clone_from(&git.fallback);
+        }
+        let split = &*split;
+        let digest = canonical::split_inputs(whole.federation, whole.mesh, &whole.zones_digest, split);
         if let Some(before) = before
             && before.digest == digest
             && !whole.unknown_history
@@ -189,7 +200,7 @@ fn make(
         {
             splits.insert(name.clone(), Arc::clone(before));
             if let Some(why) = &drained.why {
-                outlook.insert(name.clone(), drain::told(None, why, git));
+                outlook.insert(name.clone(), drain::told(None, why, git, &in_use));
             }
             continue;
         }
@@ -197,18 +208,16 @@ fn make(
             split: before.map(Arc::as_ref),
             service: whole.past.of_service(name, &split.service, split.port),
         };
-        let wanted = match whole.wanted(split) {
+        let mut wanted = match whole.wanted(split) {
             Ok(wanted) => wanted,
             Err(mut found) => {
                 reasons.append(&mut found);
                 continue;
             }
         };
-        let in_use = || {
-            let why = drained.why.as_ref()?;
-            drain::refuge_in_use(before?, &wanted, (transit?, drains?), why)
-        };
-        let stuck = drained.stuck.clone().or_else(in_use);
+        if let Some(drains) = drains {
+            drain::strip(&mut wanted, drains, &in_use);
+        }
         let planned = match (transit, before) {
             (Some(_), Some(before)) if unsound.contains_key(name) => {
                 splits.insert(name.clone(), whole.as_it_is(before));
@@ -231,7 +240,7 @@ fn make(
                 Some(whole.rewritten(before))
             }
             // Not even a revert gives anything to who is drained: he may have been stopped.
-            (Some(_), before) if let Some(why) = &stuck => {
+            (Some(_), before) if let Some(why) = &drained.stuck => {
                 if let Some(before) = before {
                     splits.insert(name.clone(), whole.as_it_is(before));
                 }
@@ -288,7 +297,7 @@ fn make(
             }
         };
         if let Some(why) = &drained.why {
-            let stands = drain::told(outlook.remove(name), why, git);
+            let stands = drain::told(outlook.remove(name), why, git, &in_use);
             outlook.insert(name.clone(), stands);
         }
         if let Some(planned) = planned {

@@ -203,18 +203,31 @@ fn nothing_goes_back_to_who_is_drained() {
     }
 }
 
+/// vm's share may go to eks, or to who is named first.
+fn refuges(to: &'static [&'static str], recover: i64) -> impl Fn(&mut Split) {
+    move |split: &mut Split| {
+        let fallback = Fallback {
+            to: to.iter().map(|name| backend(name)).collect(),
+            after: SignedDuration::from_secs(1),
+            recover: SignedDuration::from_secs(recover),
+        };
+        split.fallback = BTreeMap::from([(backend("vm"), fallback)]);
+    }
+}
+
+/// Who may take vm's share in a zone, as it is told.
+fn told_refuges(world: &World, name: &str) -> Vec<BackendName> {
+    let item = world.item(&zone(name)).unwrap();
+    let of_vm = item.fallback.get(&backend("vm"));
+    of_vm.map_or_else(Vec::new, |fallback| {
+        fallback.to.iter().map(|to| to.backend.clone()).collect()
+    })
+}
+
 /// A share that is with its refuge does not fall back to the dead when the refuge is drained.
 #[test]
 fn a_refuge_in_use_is_not_taken_away() {
-    let fallback = |split: &mut Split| {
-        let fallback = Fallback {
-            to: vec![backend("eks")],
-            after: SignedDuration::from_secs(1),
-            recover: SignedDuration::from_secs(60),
-        };
-        split.fallback = BTreeMap::from([(backend("vm"), fallback)]);
-    };
-    let mut world = World::new(declared(&[("lab", 0), ("vm", 100)], fallback));
+    let mut world = World::new(declared(&[("lab", 0), ("vm", 100)], refuges(&["eks"], 60)));
     world.fallen.insert(zone("par"), BTreeSet::from([backend("vm")]));
     order(&mut world, &[("eks", None)]);
     let (new, stands) = world.look();
@@ -229,6 +242,110 @@ fn a_refuge_in_use_is_not_taken_away() {
     world.all_follow();
     let item = world.item(&zone("par")).unwrap();
     assert!(item.fallback.is_empty(), "now it is drained");
+}
+
+/// Nor where nobody sees whether it is: a zone that is cut off, that cannot be read, or that has not proven what it was told.
+#[test]
+fn a_refuge_stays_where_its_use_is_not_seen() {
+    for unseen in ["cut", "dark", "unproven"] {
+        let mut world = World::new(declared(&[("lab", 0), ("vm", 100)], refuges(&["eks"], 60)));
+        let par = zone("par");
+        match unseen {
+            "cut" => _ = world.cut.insert(par.clone()),
+            "dark" => _ = world.dark.insert(par.clone()),
+            _ => {
+                world.commit(declared(&[("lab", 0), ("vm", 100)], refuges(&["eks"], 30)));
+                assert!(world.look().0);
+                for name in ["ams", "fra"] {
+                    world.follow(&zone(name));
+                }
+            }
+        }
+        order(&mut world, &[("eks", None)]);
+        for _ in 0..3 {
+            let (new, stands) = world.look();
+            let stands = stands.unwrap();
+            assert!(!new && stands.phase == Phase::Held, "{unseen}: {stands:?}");
+            let why = &stands.waits[0].why;
+            assert!(
+                why.starts_with("in zone par the share of backend vm may be with eks"),
+                "{unseen}: {stands:?}"
+            );
+            world.pass(61);
+        }
+        assert_eq!(told_refuges(&world, "par"), [backend("eks")]);
+        world.cut.clear();
+        world.dark.clear();
+        world.all_follow();
+        let (new, stands) = world.look();
+        assert!(new && stands.unwrap().phase == Phase::Drained, "{unseen}");
+        assert!(
+            told_refuges(&world, "par").is_empty(),
+            "{unseen}: now it is drained"
+        );
+    }
+}
+
+/// The weights of who is drained go all the same, as far as zones can be apart: with the refuge where its use is not seen.
+#[test]
+fn a_refuge_in_use_holds_up_no_weights() {
+    let mut world = World::new(declared(&[("eks", 20), ("vm", 80)], refuges(&["eks", "lab"], 60)));
+    world.cut.insert(zone("par"));
+    order(&mut world, &[("eks", None)]);
+    let (new, stands) = world.look();
+    assert!(new && stands.unwrap().phase == Phase::Shift);
+    let lab = [backend("lab")];
+    let both = [backend("eks"), backend("lab")];
+    assert_eq!(
+        weights(&world.item(&zone("par")).unwrap()),
+        [(backend("vm"), 10_000)].into()
+    );
+    assert_eq!(told_refuges(&world, "par")[..], both);
+    assert_eq!(told_refuges(&world, "fra")[..], lab);
+    world.cut.clear();
+    settle(&mut world);
+    for name in ZONES {
+        assert_eq!(told_refuges(&world, name)[..], lab, "{name}");
+    }
+    let (_, stands) = world.look();
+    assert_eq!(stands.unwrap().phase, Phase::Drained);
+}
+
+/// What is down beside a drain, and has nothing of who is drained, is no reason to stop anything.
+#[test]
+fn a_drain_of_nobodys_refuge_is_in_nobodys_way() {
+    let weighted = [("lab", 20), ("vm", 80)];
+    let mut world = World::new(declared(&weighted, refuges(&["eks"], 60)));
+    order(&mut world, &[("lab", Some("vm"))]);
+    settle(&mut world);
+    world.fallen.insert(zone("par"), BTreeSet::from([backend("vm")]));
+    world.commit(declared(&weighted, refuges(&["eks"], 30)));
+    assert!(world.look().0);
+    let item = world.item(&zone("par")).unwrap();
+    assert_eq!(
+        item.fallback[&backend("vm")].recover,
+        SignedDuration::from_secs(30)
+    );
+}
+
+/// A refuge in use stops no abort and no verdict of what is under way.
+#[test]
+fn a_refuge_in_use_is_in_the_way_of_no_abort() {
+    let start = declared(&[("lab", 0), ("vm", 100)], refuges(&["eks"], 60));
+    let mut world = World::new(start);
+    world.commit(declared(&[("lab", 100), ("vm", 0)], refuges(&["eks"], 60)));
+    world.look();
+    world.all_follow();
+    world.fallen.insert(zone("par"), BTreeSet::from([backend("vm")]));
+    order(&mut world, &[("eks", None)]);
+    let abort = "it was aborted".to_owned();
+    world.orders.aborts.insert(checkout(), abort);
+    assert!(world.look().0);
+    world.orders.aborts.clear();
+    assert!(world.quarantined());
+    let item = world.item(&zone("par")).unwrap();
+    assert_eq!(weights(&item), [(backend("vm"), 10_000)].into());
+    assert_eq!(told_refuges(&world, "par"), [backend("eks")]);
 }
 
 /// Where a drain leads the split may have rested once: it goes there in waves and bites all the same, and no freeze is passed.
