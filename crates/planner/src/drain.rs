@@ -33,15 +33,21 @@ pub(crate) struct Drained<'a> {
     pub(crate) stuck: Option<String>,
 }
 
-/// Puts drains over a split.
-pub(crate) fn over<'a>(split: &'a Split, drains: Option<&BTreeMap<BackendName, Drain>>) -> Drained<'a> {
+/// Puts drains over a split. What goes back at once, from what was before, takes no drain along that has some way to go: that
+/// one goes its own way after it, in waves and judged.
+pub(crate) fn over<'a>(
+    split: &'a Split,
+    drains: Option<&BTreeMap<BackendName, Drain>>,
+    reverts_from: Option<&SplitPlan>,
+) -> Drained<'a> {
     let mut drained = Drained {
         split: Cow::Borrowed(split),
         why: None,
         stuck: None,
     };
     let Some(drains) = drains else { return drained };
-    match without(split, drains) {
+    let gives = |name: &BackendName| reverts_from.is_none_or(|before| gets_nothing(before, name));
+    match laid_over(split, drains, gives) {
         Ok(other) if other == *split => {}
         Ok(other) => {
             let words: Vec<String> = drains
@@ -61,9 +67,24 @@ pub(crate) fn over<'a>(split: &'a Split, drains: Option<&BTreeMap<BackendName, D
 /// # Errors
 /// In words, for whoever ordered it: nobody is left to take the share, or not for so much.
 pub fn without(split: &Split, drains: &BTreeMap<BackendName, Drain>) -> Result<Split, String> {
+    laid_over(split, drains, |_| true)
+}
+
+/// Whether no zone is told to send anything to a backend: if it is drained, it may have been stopped.
+fn gets_nothing(before: &SplitPlan, name: &BackendName) -> bool {
+    let mut items = before.items.values();
+    items.all(|item| !item.weighted().contains(name))
+}
+
+/// [`without`], where only these give their shares.
+fn laid_over(
+    split: &Split,
+    drains: &BTreeMap<BackendName, Drain>,
+    gives: impl Fn(&BackendName) -> bool,
+) -> Result<Split, String> {
     let mut other = split.clone();
     for route in &mut other.routes {
-        for (name, drain) in drains {
+        for (name, drain) in drains.iter().filter(|(name, _)| gives(name)) {
             let share = route.weights.get(name).copied().unwrap_or(BasisPoints::ZERO);
             if share == BasisPoints::ZERO {
                 continue;

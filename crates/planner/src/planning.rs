@@ -176,9 +176,10 @@ fn make(
         }
         work.splits_compared += 1;
         let git = split;
-        let drains = transit.and_then(|transit| transit.orders.drains.get(name));
-        let drained = drain::over(git, drains);
         let before = whole.parent.and_then(|parent| parent.splits.get(name));
+        let reverts = transit.is_some_and(|transit| reverts(transit, inputs.declaration, name));
+        let drains = transit.and_then(|transit| transit.orders.drains.get(name));
+        let drained = drain::over(git, drains, before.filter(|_| reverts).map(AsRef::as_ref));
         let in_use = match (transit, drains, before) {
             (Some(transit), Some(drains), Some(before)) => {
                 drain::in_use(before, git, &inputs.declaration.zones, (transit, drains))
@@ -256,6 +257,7 @@ fn make(
                     shape: wanted.values().next().map_or(digest, canonical::shape),
                     wanted,
                     before,
+                    reverts,
                     zones: &inputs.declaration.zones,
                     transit,
                     frozen: frozen.clone(),
@@ -276,10 +278,10 @@ fn make(
             }
             (Some(transit), None) => {
                 let heir_of = past.heir_of(all);
-                let moves = heir_of.filter(|_| !transit.reverts && past.shifts_to(&wanted));
+                let moves = heir_of.filter(|_| !reverts && past.shifts_to(&wanted));
                 let stands = match moves {
                     Some(heir_of) => Some(waiting::two_at_once(heir_of)),
-                    None => whole.waits(&frozen, split, transit, inputs.now),
+                    None => whole.waits(&frozen, split, (transit, reverts), inputs.now),
                 };
                 if let Some(mut stands) = stands {
                     stands.declared = weights(&wanted);
@@ -326,7 +328,9 @@ fn make(
             let order = transit.and_then(|transit| transit.orders.frozen.get(name));
             let order = order.map(|why| (format!("split {name} is frozen: {why}"), None));
             match &frozen.clone().or(order) {
-                Some((why, until)) if !transit.is_some_and(|transit| transit.reverts) => {
+                Some((why, until))
+                    if !transit.is_some_and(|transit| reverts(transit, inputs.declaration, name)) =>
+                {
                     splits.insert(name.clone(), whole.as_it_is(before));
                     outlook.insert(
                         name.clone(),
@@ -365,6 +369,27 @@ fn make(
     };
     plan.id = canonical::plan_id(&plan);
     Ok(Some(plan))
+}
+
+/// Whether the newest commits take back the last one that changed this split: what is declared of it, and the places of its
+/// backends, are others than until now.
+fn reverts(transit: Transit<'_>, now: &Declaration, name: &SplitName) -> bool {
+    let of = |declaration: &Declaration| {
+        let split = declaration.splits.get(name)?;
+        let federation = declaration.federation.as_ref()?;
+        let zones = split.backends.values().filter_map(|backend| {
+            let zone = declaration.zones.get(&backend.zone)?;
+            Some((zone.name.clone(), zone.kuma_zone.clone()))
+        });
+        let zones = canonical::zones_digest(&zones.collect());
+        Some(canonical::split_inputs(
+            &federation.name,
+            &federation.mesh,
+            &zones,
+            split,
+        ))
+    };
+    transit.reverts.is_some_and(|was| of(was) != of(now))
 }
 
 /// The declared weights, which are the same for every zone.

@@ -31,7 +31,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use weir_model::{BackendName, Frozen, Split, SplitName, Zone, ZoneName, sabotaged};
+use weir_model::{BackendName, Declaration, Frozen, Split, SplitName, Zone, ZoneName, sabotaged};
 
 use crate::canonical;
 
@@ -69,8 +69,9 @@ pub struct Transit<'a> {
     pub senses: &'a dyn Senses,
     /// What people ordered.
     pub orders: &'a Orders,
-    /// The newest commits take the last ones back: all that they change goes back at once (I8).
-    pub reverts: bool,
+    /// What was declared until now, where the newest commits take the last ones back: every split that they change goes back
+    /// at once (I8). What else waits goes on waiting.
+    pub reverts: Option<&'a Declaration>,
     /// The declaration is the one that the parent was made from: only these splits are looked at. None looks at all.
     pub only: Option<&'a BTreeSet<SplitName>>,
 }
@@ -88,6 +89,8 @@ pub(crate) struct Turn<'a> {
     /// What is declared, for each zone.
     pub(crate) wanted: BTreeMap<ZoneName, Item>,
     pub(crate) before: &'a SplitPlan,
+    /// The newest commit takes back the last one that changed this split.
+    pub(crate) reverts: bool,
     pub(crate) zones: &'a BTreeMap<ZoneName, Zone>,
     pub(crate) transit: Transit<'a>,
     /// Why nothing of the federation moves now, and until when.

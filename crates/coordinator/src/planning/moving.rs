@@ -255,7 +255,7 @@ impl Planning {
             let transit = Transit {
                 senses: &senses,
                 orders: &orders,
-                reverts: false,
+                reverts: None,
                 only: Some(&only),
             };
             let look = weir_planner::step(inputs, transit);

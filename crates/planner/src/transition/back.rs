@@ -25,7 +25,7 @@ impl Turn<'_> {
             return Some("what is declared is what it rested on before");
         }
         let again = course.left == Some(self.shape);
-        (self.transit.reverts && !again).then_some("the commit takes back the one before it")
+        (self.reverts && !again).then_some("the commit takes back the one before it")
     }
 
     /// What is turned away from by going elsewhere now.

@@ -376,6 +376,99 @@ fn a_drain_is_no_revert() {
     );
 }
 
+/// The same, beside another split.
+fn beside(search: u32, weights: &[(&str, u32)]) -> Declaration {
+    let mut declaration = plain(weights);
+    let other = split(
+        "search",
+        &["a@fra", "b@par"],
+        &[("a", search), ("b", 100 - search)],
+    );
+    declaration.splits.insert(other.name.clone(), Arc::new(other));
+    declaration
+}
+
+/// A revert takes no drain along that waits: not of a split that it does not change, whether nothing was drained there before
+/// or something was, nor with the end of one.
+#[test]
+fn a_revert_of_another_split_takes_no_drain_along() {
+    let weights = [("eks", 20), ("lab", 30), ("vm", 50)];
+    for first in [&[][..], &[("vm", None)]] {
+        let mut world = World::new(beside(50, &weights));
+        order(&mut world, first);
+        settle(&mut world);
+        let rests = world.weights(&zone("fra"));
+        world.commit(beside(60, &weights));
+        settle(&mut world);
+        world.orders.all_frozen = Some("peak hour".to_owned());
+        let both: Vec<_> = first.iter().copied().chain([("lab", None)]).collect();
+        order(&mut world, &both);
+        let (_, stands) = world.look();
+        assert_eq!(stands.unwrap().phase, Phase::Frozen);
+        world.reverts = true;
+        world.commit(beside(50, &weights));
+        let (new, stands) = world.look();
+        assert!(new, "the other split goes back");
+        assert_eq!(stands.unwrap().phase, Phase::Frozen, "{first:?}");
+        assert_eq!(world.leg(), None);
+        assert_eq!(weights_told(&world), rests);
+    }
+
+    let mut world = World::new(beside(50, &weights));
+    order(&mut world, &[("vm", None)]);
+    settle(&mut world);
+    let more = [("eks", 10), ("lab", 10), ("vm", 80)];
+    world.commit(beside(60, &more));
+    settle(&mut world);
+    world.reverts = true;
+    world.commit(beside(50, &more));
+    world.orders.drains.clear();
+    world.look();
+    assert!(
+        matches!(world.leg(), Some(Leg::Shift { bite: 1, .. })),
+        "{:?}",
+        world.leg()
+    );
+}
+
+fn weights_told(world: &World) -> BTreeMap<BackendName, u32> {
+    weights(&world.item(&zone("fra")).unwrap())
+}
+
+/// The revert of the split itself goes at once and past a freeze, and the drain that waits goes its own way after it.
+#[test]
+fn a_revert_goes_before_the_drain_that_waits() {
+    let mut world = World::new(plain(&[("eks", 20), ("vm", 80)]));
+    world.commit(plain(&[("eks", 60), ("vm", 40)]));
+    settle(&mut world);
+    world.orders.all_frozen = Some("peak hour".to_owned());
+    order(&mut world, &[("vm", None)]);
+    let (new, stands) = world.look();
+    assert!(!new && stands.unwrap().phase == Phase::Frozen);
+    world.reverts = true;
+    world.commit(plain(&[("eks", 20), ("vm", 80)]));
+    assert!(world.look().0);
+    world.reverts = false;
+    assert!(
+        matches!(world.leg(), Some(Leg::Return { .. })),
+        "{:?}",
+        world.leg()
+    );
+    let back = BTreeMap::from([(backend("eks"), 2_000), (backend("vm"), 8_000)]);
+    assert_eq!(weights_told(&world), back);
+    world.all_follow();
+    let (_, stands) = world.look();
+    assert_eq!(stands.unwrap().phase, Phase::Frozen);
+    assert_eq!(weights_told(&world), back);
+    world.orders.all_frozen = None;
+    world.look();
+    assert!(
+        matches!(world.leg(), Some(Leg::Shift { bite: 1, .. })),
+        "{:?}",
+        world.leg()
+    );
+}
+
 /// A drain that never could be carried out is shown, also where nothing had moved yet.
 #[test]
 fn what_is_stuck_from_the_start_is_shown() {
