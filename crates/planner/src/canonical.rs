@@ -215,7 +215,11 @@ fn fallback(to: &mut Vec<u8>, fallbacks: &BTreeMap<BackendName, Fallback>) {
     }
 }
 
-/// Where a split is on its way, where it is: last, and nothing stands for none, for it came later.
+/// What stands before the reason why a transition is stopped, where it is.
+const STOPPED: &[u8; 7] = b"stopped";
+
+/// Where a split is on its way, where it is: last, and nothing stands for none, for it came later. The same holds in it for
+/// what came later still.
 fn course(to: &mut Vec<u8>, course: &Course) {
     to.extend(b"course");
     list(to, course.previous.iter());
@@ -262,6 +266,11 @@ fn course(to: &mut Vec<u8>, course: &Course) {
             quarantine.why.as_str().put(to);
             quarantine.at.put(to);
         }
+    }
+    let stopped = course.motion.as_ref().and_then(|motion| motion.stopped.as_ref());
+    if let Some(why) = stopped {
+        to.extend(STOPPED);
+        why.as_str().put(to);
     }
 }
 

@@ -6,11 +6,11 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use weir_model::{BackendName, BasisPoints, Split, Zone, ZoneName};
+use weir_model::{BackendName, BasisPoints, Route, Split, Zone, ZoneName};
 
 use crate::facts::ProvenWeights;
 use crate::outlook::{Outlook, Phase, Wait};
-use crate::plan::{Item, SplitPlan};
+use crate::plan::{Item, ItemRoute, SplitPlan};
 use crate::senses::{Reach, Runs};
 use crate::transition::Transit;
 
@@ -68,6 +68,29 @@ pub(crate) fn over<'a>(
 /// In words, for whoever ordered it: nobody is left to take the share, or not for so much.
 pub fn without(split: &Split, drains: &BTreeMap<BackendName, Drain>) -> Result<Split, String> {
     laid_over(split, drains, |_| true)
+}
+
+/// An item whose drained backends take nothing, by the rules of a split that declares others; or why that cannot be.
+pub(crate) fn without_in(
+    item: &Item,
+    split: &Split,
+    drains: &BTreeMap<BackendName, Drain>,
+) -> Result<Item, String> {
+    let mut as_declared = split.clone();
+    let there = |name: &BackendName| item.destinations.contains_key(name) && !item.retiring.contains(name);
+    as_declared.backends.retain(|name, _| there(name));
+    let route = |route: &ItemRoute| Route {
+        name: route.name.clone(),
+        matches: route.matches.clone(),
+        weights: route.weights.clone(),
+        place: split.place.clone(),
+    };
+    as_declared.routes = item.routes.iter().map(route).collect();
+    let mut item = item.clone();
+    for (route, drained) in item.routes.iter_mut().zip(without(&as_declared, drains)?.routes) {
+        route.weights = drained.weights;
+    }
+    Ok(item)
 }
 
 /// Whether no zone is told to send anything to a backend: if it is drained, it may have been stopped.

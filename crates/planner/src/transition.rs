@@ -8,7 +8,7 @@
 //! | rest | what is declared gives callers other shares; every zone runs what it was last told; every zone that can be reached resolves what gets weight | the first wave of the first bite |
 //! | a wave | every zone that has moved and can be reached proves it; the zones of the next wave resolve what gets weight | the next wave |
 //! | the last wave of a bite | *every* zone proves it, for `bake`; traffic is judged | the next bite, or rest |
-//! | anywhere | what is declared is what it rested on, or rested on before; a bad verdict; an abort | all zones at once, with no wave and no verdict |
+//! | anywhere | what is declared is what it rested on, or rested on before; a bad verdict; an abort | all zones at once, with no wave and no verdict; after a verdict or an abort with no more for who is drained, or nowhere if that cannot be |
 //! | anywhere between waves | another commit | where the later waves still are, then on from there |
 //!
 //! A zone that cannot be reached keeps its last good plan; the others go on within the bite, and wait before the next, so
@@ -192,6 +192,7 @@ impl Turn<'_> {
             leg,
             since: self.now,
             counted: self.transit.senses.counts(&self.split.name),
+            stopped: None,
         };
         let course = Course {
             previous: course.previous.clone(),

@@ -72,12 +72,21 @@ impl Planning {
             .into_iter()
             .partition(|order| matches!(order.kind, OrderKind::Drain { .. }));
         let mut orders = Orders::default();
+        let given = self.ledger.orders_waiting().await?;
+        let aborted = given.iter().filter(|order| order.kind == OrderKind::Abort);
+        let aborted: BTreeSet<SplitName> = aborted.filter_map(|order| order.split.clone()).collect();
         // One after the other, and what is decided here is what is answered: an order that is refused changes nothing.
-        for order in self.ledger.orders_waiting().await? {
+        for order in given {
             let mut refused = None;
             match (&order.kind, &order.split) {
                 // Nothing is known yet to judge it by: the next look does.
                 (OrderKind::Drain { .. } | OrderKind::Undrain { .. }, _) if self.declared.is_none() => {
+                    continue;
+                }
+                // An abort goes back from where the split is, and what it leaves is what drains are judged by.
+                (OrderKind::Drain { .. } | OrderKind::Undrain { .. }, Some(split))
+                    if aborted.contains(split) =>
+                {
                     continue;
                 }
                 (OrderKind::Freeze, _) => freezes.push(order.clone()),
@@ -379,7 +388,13 @@ fn answer(order: &Order, known: Option<&InForce>) -> Answer {
         (OrderKind::Abort, None) => refused("an abort names its split".to_owned()),
         (OrderKind::Abort, Some(split)) => {
             let course = known.plan.splits.get(split).and_then(|of| of.course.as_ref());
-            if course.is_some_and(|course| course.quarantine.is_some()) {
+            let motion = course.and_then(|course| course.motion.as_ref());
+            if motion.is_some_and(|motion| motion.stopped.is_some()) {
+                done(
+                    "it is stopped where it is and does not go back, for that would give more to who is drained, or to who gained \
+                     already: `weir undrain` ends the drain, a commit says what else is wanted",
+                )
+            } else if course.is_some_and(|course| course.quarantine.is_some()) {
                 done(
                     "it goes back everywhere at once; what Git declares is not gone towards until a commit changes the split, \
                      or it is resumed",

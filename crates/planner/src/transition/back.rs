@@ -1,13 +1,15 @@
 //! Every way back: to where a split rested, by a commit, by an abort, by a verdict; and to where all zones are alike.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use weir_model::{BackendName, sabotaged};
+use weir_model::{BackendName, ZoneName, sabotaged};
 
 use super::gates::Gate;
-use super::{Make, Next, Turn, between, quarantined, returning};
+use super::{Make, Next, Turn, between, quarantined, returning, wait};
 use crate::course::{Course, Items, Leg, Motion, Quarantine};
-use crate::drain::Drain;
+use crate::drain::{self, Drain};
 use crate::outlook::{Outlook, Phase, Wait};
 use crate::plan::{Digest, SplitPlan};
 
@@ -69,46 +71,89 @@ impl Turn<'_> {
         self.transit.orders.drains.get(&self.split.name)
     }
 
-    /// Why there is no way back to these items: they give something to who is drained, and he may have been stopped.
-    fn barred(&self, items: &Items) -> Option<Outlook> {
-        let drains = self.drains()?;
-        let mut weighted = items.values().flat_map(|item| item.weighted());
-        let drained = weighted.find(|backend| drains.contains_key(*backend))?;
-        let why = format!(
-            "it does not go back to where it rested: backend {drained} had a share there and is drained; `weir undrain` ends that, a \
-             commit gives the share to somebody else"
-        );
-        let mut stands = returning(
-            &why,
-            vec![Wait {
-                zone: None,
-                why: why.clone(),
-            }],
-        );
-        stands.phase = Phase::Held;
-        stands.next = "all stays as it is".to_owned();
-        Some(stands)
+    /// Where a verdict or an abort leads: to what the split rested on. Where that gives more to who is drained than zones are
+    /// told to, he may have been stopped, and it is that without him.
+    ///
+    /// # Errors
+    /// Why there is no such way: nobody can take his share, or it would be somebody who gained since, and may be what is wrong.
+    fn way_back<'a>(&'a self, course: &'a Course) -> Result<Cow<'a, Items>, String> {
+        let origin = self.origin(course);
+        let Some(drains) = self.drains() else {
+            return Ok(Cow::Borrowed(origin));
+        };
+        let told = |zone: &ZoneName| self.before.items.get(zone);
+        let gains = |drained: &&BackendName| {
+            let mut items = origin.iter();
+            items.any(|(zone, was)| told(zone).is_none_or(|told| between::gives_more(told, was, drained)))
+        };
+        let Some(drained) = drains.keys().find(gains) else {
+            return Ok(Cow::Borrowed(origin));
+        };
+        let mut back = Items::new();
+        for (zone, was) in origin {
+            let mut item = drain::without_in(was, self.split, drains)?;
+            if let Some(wanted) = self.wanted.get(zone) {
+                item.commit.clone_from(&wanted.commit); // the earlier one says nothing of the kind
+            }
+            let mut names = item.destinations.keys();
+            let keeps = names.find(|name| {
+                told(zone).is_some_and(|told| {
+                    between::gives_more(was, told, name) && !between::gives_less(told, &item, name)
+                })
+            });
+            if let Some(keeps) = keeps {
+                return Err(format!(
+                    "backend {drained} would get more by that, and is drained, and without it {keeps} would keep what it gained"
+                ));
+            }
+            back.insert(zone.clone(), Arc::new(item));
+        }
+        Ok(Cow::Owned(back))
     }
 
-    /// Back to where the split last rested, everywhere at once; what is declared is not gone towards any more.
+    /// Whether a drain has something to take that is not taken yet.
+    fn drain_waits(&self) -> bool {
+        let drained = self.drains().into_iter().flat_map(BTreeMap::keys);
+        drained.into_iter().any(|drained| {
+            let mut items = self.before.items.iter();
+            items.any(|(zone, told)| {
+                let wanted = self.wanted.get(zone);
+                wanted.is_some_and(|wanted| between::gives_more(wanted, told, drained))
+            })
+        })
+    }
+
+    /// Back to where the split last rested, everywhere at once; what is declared is not gone towards any more. Where that is
+    /// barred it stops where it is.
     pub(super) fn go_back(&self, course: &Course, why: &str, make: &mut Make<'_>) -> Next {
-        if let Some(mut stands) = self.barred(self.origin(course)) {
-            stands.waits.insert(
-                0,
-                Wait {
-                    zone: None,
-                    why: why.to_owned(),
-                },
-            );
-            return (None, Some(stands));
+        if course.motion.is_none() && self.drain_waits() {
+            // To quarantine it would be to keep it from being ended.
+            let bar = "nothing of it has moved that could go back; `weir undrain` ends the drain";
+            return (None, Some(held(vec![wait(why.to_owned()), wait(bar.to_owned())])));
         }
+        let back = match self.way_back(course) {
+            Ok(back) => back,
+            Err(bar) => {
+                let stopped = course.motion.as_ref().filter(|motion| motion.stopped.is_none());
+                let stops = stopped.map(|motion| {
+                    let mut next = course.clone();
+                    next.motion = Some(Motion {
+                        stopped: Some(why.to_owned()),
+                        ..motion.clone()
+                    });
+                    self.plan(self.before.items.clone(), next)
+                });
+                let bar = wait(format!("it does not go back to where it rested: {bar}"));
+                return (stops, Some(held(vec![wait(why.to_owned()), bar])));
+            }
+        };
         let quarantine = Quarantine {
             shape: self.shape,
             why: why.to_owned(),
             at: self.now,
         };
-        let items = self.in_all_zones(self.origin(course), make);
-        let to = Self::shape_of(self.origin(course)).unwrap_or(self.shape);
+        let items = self.in_all_zones(&back, make);
+        let to = Self::shape_of(&back).unwrap_or(self.shape);
         let next = self.moved(course, items, Leg::Return { why: why.to_owned() }, to);
         let (items, mut next) = (next.items, next.course.unwrap_or_default());
         next.left = Some(self.shape);
@@ -165,4 +210,14 @@ impl Turn<'_> {
             })
             .collect()
     }
+}
+
+/// What has no way back.
+fn held(waits: Vec<Wait>) -> Outlook {
+    let mut stands = returning("", waits);
+    stands.phase = Phase::Held;
+    stands.next =
+        "all stays as it is until `weir undrain` ends the drain, or a commit says what else is wanted"
+            .to_owned();
+    stands
 }

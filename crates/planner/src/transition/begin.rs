@@ -118,6 +118,7 @@ impl Turn<'_> {
             },
             since: self.now,
             counted: self.transit.senses.counts(&self.split.name),
+            stopped: None,
         });
         self.plan(items, next)
     }

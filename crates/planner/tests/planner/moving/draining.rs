@@ -1,7 +1,7 @@
 //! Drains: a backend that is ordered to take nothing, whatever Git declares.
 
 use weir_model::Fallback;
-use weir_planner::{Drain, Orders, drain};
+use weir_planner::{Drain, Orders, Outlook, drain};
 
 use super::*;
 
@@ -163,44 +163,129 @@ fn what_cannot_be_carried_out_any_more_moves_nothing() {
     );
 }
 
-/// Whoever was drained may have been stopped: no verdict and no abort goes back to him, at whatever moment.
+/// Tells of a bad verdict, or aborts; then the counter starts anew, the abort is over, and all the time passes that a verdict may take.
+fn goes_wrong(world: &mut World, abort: bool) -> (bool, Option<Outlook>) {
+    if abort {
+        world
+            .orders
+            .aborts
+            .insert(checkout(), "it was aborted".to_owned());
+    } else {
+        world.count("fra/a", "eks", 1_000, 900);
+    }
+    let looked = world.look();
+    world.orders.aborts.clear();
+    let now = world.now;
+    for counts in world.counts.values_mut() {
+        counts.since = now;
+        counts.requests.clear();
+        counts.failed.clear();
+    }
+    looked
+}
+
+/// Whoever is drained may have been stopped: no verdict and no abort goes back to him, at whatever moment, and none is
+/// forgotten.
 #[test]
 fn nothing_goes_back_to_who_is_drained() {
-    for abort in [false, true] {
-        let mut world = World::new(plain(&[("eks", 50), ("vm", 50)]));
+    for (abort, whole) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mut world = World::new(plain(&[("eks", 10), ("vm", 90)]));
         world.count("fra/a", "eks", 10_000, 0);
         order(&mut world, &[("vm", None)]);
-        let nobody = BTreeMap::from([(backend("eks"), 10_000)]);
-        while world.weights(&zone("ams")) != nobody {
-            assert!(world.look().0, "{}", world.told(None));
+        let there: &[(BackendName, u32)] = &[(backend("eks"), 5_500), (backend("vm"), 4_500)];
+        let there = match whole {
+            false => there.iter().cloned().collect(),
+            true => BTreeMap::from([(backend("eks"), 10_000)]),
+        };
+        while world.weights(&zone("ams")) != there {
+            world.look();
             world.all_follow();
             world.pass(1);
         }
         assert!(world.leg().is_some(), "traffic is still judged");
-        if abort {
-            world
-                .orders
-                .aborts
-                .insert(checkout(), "it was aborted".to_owned());
-        } else {
-            world.count("fra/a", "eks", 1_000, 900);
+        let (_, stands) = goes_wrong(&mut world, abort);
+        for n in 0..4 {
+            let (new, looked) = world.look();
+            world.all_follow();
+            let stands = if n == 0 { stands.clone() } else { looked }.unwrap();
+            assert!(!new && stands.phase == Phase::Held, "{stands:?}");
+            assert!(
+                stands
+                    .waits
+                    .iter()
+                    .any(|wait| wait.why.contains("backend vm would get more by that, and is drained, and without it eks would keep what it gained")),
+                "{stands:?}"
+            );
+            assert_eq!(weights_told(&world), there);
+            world.pass(3_600);
         }
-        let (new, stands) = world.look();
-        let stands = stands.unwrap();
-        assert!(!new && stands.phase == Phase::Held, "{stands:?}");
-        assert!(
-            stands
-                .waits
-                .iter()
-                .any(|wait| wait.why.contains("backend vm had a share there and is drained")),
-            "{stands:?}"
-        );
         // Ended, it goes to what Git declares, and that is where it was.
-        world.orders = Orders::default();
-        world.look();
-        world.all_follow();
-        assert_eq!(world.weights(&zone("ams"))[&backend("vm")], 5_000);
+        let mut undrained = world.clone();
+        undrained.orders = Orders::default();
+        undrained.look();
+        undrained.all_follow();
+        assert_eq!(undrained.weights(&zone("ams"))[&backend("vm")], 9_000);
+        // Or a commit says who else takes it.
+        world.commit(plain(&[("lab", 100)]));
+        settle(&mut world);
+        assert_eq!(
+            world.weights(&zone("ams")),
+            BTreeMap::from([(backend("lab"), 10_000)])
+        );
     }
+}
+
+/// Where others than the taker of a drain went wrong there is a way back: to all that there was, as long as who is drained still
+/// has what he had, and after that to the same without him.
+#[test]
+fn a_way_back_leads_past_who_is_drained() {
+    for (abort, begun) in [(true, false), (true, true), (false, true)] {
+        let mut world = World::new(plain(&[("eks", 10), ("lab", 20), ("vm", 70)]));
+        world.count("fra/a", "eks", 10_000, 0);
+        world.commit(plain(&[("eks", 80), ("lab", 20), ("vm", 0)]));
+        while weights_told(&world)[&backend("eks")] == 1_000 || !world.look().0 {
+            world.look();
+            world.all_follow();
+        }
+        let lab = |world: &World| weights_told(world).get(&backend("lab")).copied();
+        assert_eq!(lab(&world), Some(2_000));
+        order(&mut world, &[("lab", None)]);
+        while begun && lab(&world) == Some(2_000) {
+            world.look();
+            world.all_follow();
+        }
+        let (new, stands) = goes_wrong(&mut world, abort);
+        let stands = stands.unwrap();
+        assert!(new && stands.phase == Phase::Return, "{abort} {begun} {stands:?}");
+        let expected: &[(&str, u32)] = match begun {
+            false => &[("eks", 1_000), ("lab", 2_000), ("vm", 7_000)],
+            true => &[("eks", 1_250), ("vm", 8_750)],
+        };
+        let expected = expected.iter().map(|(name, weight)| (backend(name), *weight));
+        settle(&mut world);
+        assert!(world.quarantined());
+        for name in ZONES {
+            assert_eq!(world.weights(&zone(name)), expected.clone().collect(), "{name}");
+        }
+    }
+}
+
+/// The abort of a drain that waits quarantines nothing: it could not be ended any more.
+#[test]
+fn a_drain_that_waits_is_ended_and_not_aborted() {
+    let mut world = World::new(plain(&[("eks", 20), ("vm", 80)]));
+    world.dead.insert(backend("eks"));
+    order(&mut world, &[("vm", None)]);
+    world.look();
+    let (new, stands) = goes_wrong(&mut world, true);
+    assert!(!new && stands.unwrap().phase == Phase::Held);
+    assert!(!world.quarantined());
+    world.dead.clear();
+    settle(&mut world);
+    assert_eq!(
+        world.weights(&zone("ams")),
+        BTreeMap::from([(backend("eks"), 10_000)])
+    );
 }
 
 /// vm's share may go to eks, or to who is named first.
