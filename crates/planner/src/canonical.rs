@@ -215,6 +215,9 @@ fn fallback(to: &mut Vec<u8>, fallbacks: &BTreeMap<BackendName, Fallback>) {
     }
 }
 
+/// What stands where a split rested on what a drain led to.
+const DRAINED: &[u8; 7] = b"drained";
+
 /// What stands before the reason why a transition is stopped, where it is.
 const STOPPED: &[u8; 7] = b"stopped";
 
@@ -266,6 +269,9 @@ fn course(to: &mut Vec<u8>, course: &Course) {
             quarantine.why.as_str().put(to);
             quarantine.at.put(to);
         }
+    }
+    if course.drained {
+        to.extend(DRAINED);
     }
     let stopped = course.motion.as_ref().and_then(|motion| motion.stopped.as_ref());
     if let Some(why) = stopped {

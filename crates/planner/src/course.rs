@@ -29,6 +29,9 @@ pub struct Course {
     /// is no revert, though it takes one back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left: Option<Digest>,
+    /// What the split last rested on is where a drain led, and not what Git declared: to go there later is no revert.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub drained: bool,
     /// The transition; none at rest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub motion: Option<Motion>,
@@ -93,6 +96,14 @@ pub struct Quarantine {
 }
 
 impl Course {
+    /// Of a split that came into force where a drain leads.
+    pub(crate) fn of_drain() -> Self {
+        Self {
+            drained: true,
+            ..Self::default()
+        }
+    }
+
     /// Whether nothing need be kept of it.
     pub(crate) fn is_plain(&self) -> bool {
         *self == Self::default()

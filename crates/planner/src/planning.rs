@@ -14,6 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use weir_model::{Declaration, ServiceName, SourceCommit, SplitName, ZoneName};
 
 use crate::canonical;
+use crate::course::Course;
 use crate::drain;
 use crate::facts::ProvenWeights;
 use crate::lint;
@@ -257,6 +258,7 @@ fn make(
                     shape: wanted.values().next().map_or(digest, canonical::shape),
                     wanted,
                     before,
+                    drained: split.routes != git.routes,
                     reverts,
                     zones: &inputs.declaration.zones,
                     transit,
@@ -290,7 +292,12 @@ fn make(
                     None
                 } else {
                     work.splits_planned += 1;
-                    Some(whole.at_once(digest, wanted, past, work))
+                    let mut planned = whole.at_once(digest, wanted, past, work);
+                    if split.routes != git.routes {
+                        planned.course = Some(Course::of_drain());
+                        planned.root = canonical::split_root(&planned);
+                    }
+                    Some(planned)
                 }
             }
             (None, _) => {
@@ -299,7 +306,11 @@ fn make(
             }
         };
         if let Some(why) = &drained.why {
-            let stands = drain::told(outlook.remove(name), why, git, &in_use);
+            let stands = outlook.remove(name).or_else(|| {
+                let course = planned.as_ref().or(before.map(AsRef::as_ref))?.course.as_ref();
+                course?.motion.as_ref().map(transition::under_way)
+            });
+            let stands = drain::told(stands, why, git, &in_use);
             outlook.insert(name.clone(), stands);
         }
         if let Some(planned) = planned {

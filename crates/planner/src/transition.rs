@@ -89,6 +89,8 @@ pub(crate) struct Turn<'a> {
     /// What is declared, for each zone.
     pub(crate) wanted: BTreeMap<ZoneName, Item>,
     pub(crate) before: &'a SplitPlan,
+    /// Where it goes a drain leads, and not Git alone.
+    pub(crate) drained: bool,
     /// The newest commit takes back the last one that changed this split.
     pub(crate) reverts: bool,
     pub(crate) zones: &'a BTreeMap<ZoneName, Zone>,
@@ -197,6 +199,7 @@ impl Turn<'_> {
         let course = Course {
             previous: course.previous.clone(),
             left: course.left,
+            drained: course.drained,
             motion: Some(motion),
             quarantine: None,
         };
@@ -281,6 +284,25 @@ fn later(at: Timestamp, by: SignedDuration) -> Timestamp {
 
 fn wait(why: String) -> Wait {
     Wait { zone: None, why }
+}
+
+/// What is told of a look that only took up another declaration of where a transition goes.
+pub(crate) fn under_way(motion: &Motion) -> Outlook {
+    let stands = match &motion.leg {
+        Leg::Return { why } => returning(why, Vec::new()),
+        Leg::Shift { bites, bite, wave } => Outlook {
+            phase: Phase::Shift,
+            bite: *bite,
+            bites: *bites,
+            wave: Some(*wave).filter(|wave| *wave != u32::MAX),
+            next: "it goes on where it went".to_owned(),
+            ..returning("", Vec::new())
+        },
+    };
+    Outlook {
+        since: Some(motion.since),
+        ..stands
+    }
 }
 
 fn returning(why: &str, waits: Vec<Wait>) -> Outlook {

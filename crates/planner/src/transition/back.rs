@@ -157,6 +157,7 @@ impl Turn<'_> {
         let next = self.moved(course, items, Leg::Return { why: why.to_owned() }, to);
         let (items, mut next) = (next.items, next.course.unwrap_or_default());
         next.left = Some(self.shape);
+        next.drained |= matches!(back, Cow::Owned(_));
         next.quarantine = Some(quarantine.clone());
         let outlook = if course.motion.is_some() {
             returning(why, Vec::new())
@@ -180,6 +181,9 @@ impl Turn<'_> {
         }
         let mut next = course.clone();
         next.motion = None;
+        if next.quarantine.is_none() {
+            next.drained = self.drained;
+        }
         let outlook = next.quarantine.as_ref().map(quarantined);
         let items = self.in_all_zones(&self.before.items, make);
         (Some(self.plan(items, next)), outlook)

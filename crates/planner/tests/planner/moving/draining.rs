@@ -461,6 +461,66 @@ fn a_drain_is_no_revert() {
     );
 }
 
+/// Nor is it one to go later where a drain once led, whether the split was in force before or came while it stood.
+#[test]
+fn to_go_where_a_drain_led_is_no_revert() {
+    for fresh in [false, true] {
+        let none = || {
+            let mut none = plain(&[("vm", 100)]);
+            none.splits.clear();
+            none
+        };
+        let first = plain(&[("eks", 20), ("vm", 80)]);
+        let mut world = World::new(if fresh { none() } else { first.clone() });
+        order(&mut world, &[("vm", None)]);
+        world.commit(first);
+        settle(&mut world);
+        let led = BTreeMap::from([(backend("eks"), 10_000)]);
+        assert_eq!(world.weights(&zone("fra")), led);
+        world.commit(plain(&[("eks", 10), ("vm", 90)]));
+        settle(&mut world);
+        world.orders.drains.clear();
+        settle(&mut world);
+        assert_eq!(world.weights(&zone("fra"))[&backend("vm")], 9_000);
+        world.commit(plain(&[("eks", 100), ("vm", 0)]));
+        world.look();
+        assert!(
+            matches!(world.leg(), Some(Leg::Shift { bite: 1, .. })),
+            "{fresh} {:?}",
+            world.leg()
+        );
+        settle(&mut world);
+        // That one was Git's own.
+        world.commit(plain(&[("eks", 10), ("vm", 90)]));
+        world.look();
+        assert!(
+            matches!(world.leg(), Some(Leg::Return { .. })),
+            "{fresh} {:?}",
+            world.leg()
+        );
+    }
+}
+
+/// On its way it is not shown as drained, whatever is committed meanwhile.
+#[test]
+fn what_is_on_its_way_is_not_drained() {
+    let weights = [("eks", 20), ("vm", 80)];
+    let mut world = World::new(plain(&weights));
+    order(&mut world, &[("vm", None)]);
+    world.look();
+    world.all_follow();
+    world.commit(declared(&weights, refuges(&["eks"], 30)));
+    let (new, stands) = world.look();
+    let stands = stands.unwrap();
+    assert!(
+        new && stands.phase == Phase::Shift && stands.bite == 1,
+        "{stands:?}"
+    );
+    settle(&mut world);
+    let (_, stands) = world.look();
+    assert_eq!(stands.unwrap().phase, Phase::Drained);
+}
+
 /// The same, beside another split.
 fn beside(search: u32, weights: &[(&str, u32)]) -> Declaration {
     let mut declaration = plain(weights);
