@@ -6,11 +6,11 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use weir_model::{BackendName, BasisPoints, Route, Split, Zone, ZoneName};
+use weir_model::{BackendName, BasisPoints, Route, Split, SplitName, Zone, ZoneName};
 
 use crate::facts::ProvenWeights;
 use crate::outlook::{Outlook, Phase, Wait};
-use crate::plan::{Item, ItemRoute, SplitPlan};
+use crate::plan::{Destination, InKuma, Item, ItemRoute, SplitPlan};
 use crate::senses::{Reach, Runs};
 use crate::transition::Transit;
 
@@ -159,6 +159,39 @@ fn laid_over(
         }
     }
     Ok(other)
+}
+
+/// Why a drain, which goes by name, cannot be held any longer: what is drained would come back under another name, and get what
+/// that one has.
+pub(crate) fn renamed(
+    before: &SplitPlan,
+    wanted: &BTreeMap<ZoneName, Item>,
+    drains: &BTreeMap<BackendName, Drain>,
+) -> Option<String> {
+    fn place<'a>(item: &'a Item, name: &BackendName) -> Option<InKuma<'a>> {
+        item.destinations.get(name).map(Destination::in_kuma)
+    }
+    // Backends are where they are for every zone.
+    let wanted = wanted.values().next()?;
+    drains.keys().find_map(|drained| {
+        let mut items = before.items.values();
+        let was = items.find_map(|item| place(item, drained))?;
+        let mut names = wanted.destinations.keys();
+        let is = names.find(|name| !drains.contains_key(*name) && place(wanted, name) == Some(was))?;
+        Some(format!(
+            "backend {drained} is drained, and in its place {is} is declared now: `weir undrain` {drained} first, or give the name back"
+        ))
+    })
+}
+
+/// The same of a whole split whose service another one takes over.
+pub(crate) fn inherited(heir_of: &SplitName, drains: &BTreeMap<BackendName, Drain>) -> Option<String> {
+    let (drained, drain) = drains.first_key_value()?;
+    Some(format!(
+        "this split takes the place of split {heir_of}, of which backend {drained} is drained ({}): `weir undrain` it first, or give \
+         the name back; split {heir_of} stays as it is until then",
+        drain.why
+    ))
 }
 
 /// A refuge that a drain takes out of no table yet: a share may be with it, and without it would fall back to who is down.

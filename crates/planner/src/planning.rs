@@ -217,8 +217,10 @@ fn make(
                 continue;
             }
         };
+        let mut stuck = drained.stuck;
         if let Some(drains) = drains {
             drain::strip(&mut wanted, drains, &in_use);
+            stuck = stuck.or_else(|| drain::renamed(before?, &wanted, drains));
         }
         let planned = match (transit, before) {
             (Some(_), Some(before)) if unsound.contains_key(name) => {
@@ -242,7 +244,7 @@ fn make(
                 Some(whole.rewritten(before))
             }
             // Not even a revert gives anything to who is drained: he may have been stopped.
-            (Some(_), before) if let Some(why) = &drained.stuck => {
+            (Some(_), before) if let Some(why) = &stuck => {
                 if let Some(before) = before {
                     splits.insert(name.clone(), whole.as_it_is(before));
                 }
@@ -281,9 +283,11 @@ fn make(
             (Some(transit), None) => {
                 let heir_of = past.heir_of(all);
                 let moves = heir_of.filter(|_| !reverts && past.shifts_to(&wanted));
-                let stands = match moves {
-                    Some(heir_of) => Some(waiting::two_at_once(heir_of)),
-                    None => whole.waits(&frozen, split, (transit, reverts), inputs.now),
+                let of_drains = |name| drain::inherited(name, transit.orders.drains.get(name)?);
+                let stands = match (heir_of.and_then(of_drains), moves) {
+                    (Some(why), _) => Some(waiting::drained_in_the_way(&why)),
+                    (None, Some(heir_of)) => Some(waiting::two_at_once(heir_of)),
+                    (None, None) => whole.waits(&frozen, split, (transit, reverts), inputs.now),
                 };
                 if let Some(mut stands) = stands {
                     stands.declared = weights(&wanted);

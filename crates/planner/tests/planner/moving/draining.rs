@@ -501,6 +501,95 @@ fn to_go_where_a_drain_led_is_no_revert() {
     }
 }
 
+/// A drain goes by name. Under another one who is drained, and may have been stopped, would get all that it has.
+#[test]
+fn a_rename_ends_no_drain() {
+    let weights = [("eks", 20), ("vm", 80)];
+    let drained = BTreeMap::from([(backend("eks"), 10_000)]);
+    let renamed = |weights: &[(&str, u32)]| {
+        declared(weights, |split| {
+            let vm = split.backends.remove(&backend("vm")).unwrap();
+            split.backends.insert(backend("vms"), vm);
+        })
+    };
+    let swapped = declared(&[("eks", 80), ("vm", 20)], |split| {
+        let vm = split.backends.remove(&backend("vm")).unwrap();
+        let eks = split.backends.insert(backend("eks"), vm).unwrap();
+        split.backends.insert(backend("vm"), eks);
+    });
+    let mut world = World::new(renamed(&[("eks", 20), ("vms", 80)]));
+    world.commit(plain(&weights));
+    settle(&mut world);
+    order(&mut world, &[("vm", None)]);
+    settle(&mut world);
+    for (reverts, commit) in [
+        (false, renamed(&[("eks", 20), ("vms", 80)])),
+        (true, renamed(&[("eks", 20), ("vms", 80)])),
+        (false, swapped),
+    ] {
+        let mut world = world.clone();
+        world.reverts = reverts;
+        world.commit(commit);
+        let (new, stands) = world.look();
+        let stands = stands.unwrap();
+        assert!(!new && stands.phase == Phase::Held, "{stands:?}");
+        assert!(
+            stands.waits[0].why.contains("`weir undrain` vm first"),
+            "{stands:?}"
+        );
+        world.reverts = false;
+        settle(&mut world);
+        assert_eq!(weights_told(&world), drained);
+        // Drained under its new name as well, or undrained, it goes on.
+        let mut both = world.clone();
+        order(&mut both, &[("vm", None), ("vms", None)]);
+        settle(&mut both);
+        if both.declaration.splits[&checkout()]
+            .backends
+            .contains_key(&backend("vms"))
+        {
+            assert_eq!(weights_told(&both), drained);
+            let (_, stands) = both.look();
+            assert_eq!(stands.unwrap().phase, Phase::Drained);
+        }
+        world.orders.drains.clear();
+        settle(&mut world);
+        let (_, stands) = world.look();
+        assert_eq!(stands, None);
+    }
+}
+
+/// Nor does another name of the whole split, by a commit or by its revert.
+#[test]
+fn a_rename_of_the_split_ends_no_drain() {
+    let till = weir_model::SplitName::new("till").unwrap();
+    let named = |weights: &[(&str, u32)]| {
+        let mut declaration = plain(weights);
+        let mut split = Split::clone(&declaration.splits.remove(&checkout()).unwrap());
+        split.name = till.clone();
+        declaration.splits.insert(till.clone(), Arc::new(split));
+        declaration
+    };
+    let weights = [("eks", 20), ("vm", 80)];
+    let mut world = World::new(named(&weights));
+    world.commit(plain(&weights));
+    world.look();
+    world.all_follow();
+    order(&mut world, &[("vm", None)]);
+    settle(&mut world);
+    for (reverts, weights) in [(true, &weights[..]), (false, &[("eks", 100)])] {
+        let mut world = world.clone();
+        world.reverts = reverts;
+        world.commit(named(weights));
+        let (new, stands) = world.look_at(&till);
+        let stands = stands.unwrap();
+        assert!(!new && stands.phase == Phase::Held, "{stands:?}");
+        let why = &stands.waits[0].why;
+        assert!(why.contains("of which backend vm is drained"), "{stands:?}");
+        assert!(world.plan.as_ref().unwrap().splits.contains_key(&checkout()));
+    }
+}
+
 /// On its way it is not shown as drained, whatever is committed meanwhile.
 #[test]
 fn what_is_on_its_way_is_not_drained() {
