@@ -4,16 +4,24 @@
 mod program;
 mod repository;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use program::{Coordinator, configure, printed};
+use program::{Coordinator, configure, printed, run};
 use repository::{Repository, declaration, split};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use weir_coordinator::ledger::{Ledger, Order, OrderKind};
-use weir_model::{BackendName, SplitName};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use weir_coordinator::git::{Content, Head};
+use weir_coordinator::ledger::{Answer, Ledger, Order, OrderKind};
+use weir_coordinator::planning::Planning;
+use weir_coordinator::sources::{SourceState, SourceStates};
+use weir_coordinator::state::{InForce, Troubles};
+use weir_model::{BackendName, CommitId, FederationName, SourceFile, SourceName, SplitName};
 
 const CHECKOUT: &str = "/v1/splits/checkout";
 
@@ -46,6 +54,42 @@ fn told(split: &Value) -> Value {
 
 fn phase(split: &Value) -> &str {
     split["transition"]["phase"].as_str().unwrap_or("none")
+}
+
+async fn ledger(config: &Path) -> Ledger {
+    Ledger::open(&config.with_file_name("data/ledger.sqlite"))
+        .await
+        .unwrap()
+}
+
+fn of_checkout(id: &str, kind: OrderKind) -> Order {
+    Order {
+        id: id.to_owned(),
+        kind,
+        split: Some(SplitName::new("checkout").unwrap()),
+        reason: "the test says so".to_owned(),
+        who: "ada".to_owned(),
+    }
+}
+
+fn drain(id: &str, to: Option<&str>) -> Order {
+    let kind = OrderKind::Drain {
+        backend: BackendName::new("vm").unwrap(),
+        to: to.map(|to| BackendName::new(to).unwrap()),
+    };
+    of_checkout(id, kind)
+}
+
+/// What became of an order, as soon as something has.
+async fn answer(ledger: &Ledger, id: &str) -> Answer {
+    let began = Instant::now();
+    loop {
+        if let Some(answer) = ledger.answered(id).await.unwrap() {
+            return answer;
+        }
+        assert!(began.elapsed() < Duration::from_secs(20), "no answer");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 /// The revert of a commit passes a freeze with what it takes back, and with nothing else that waits.
@@ -122,25 +166,9 @@ async fn a_drain_beside_an_abort_keeps_nothing_from_going_back() {
     coordinator
         .until(CHECKOUT, |_, v| told(v) == json!({"vm": 80, "cloud": 20}))
         .await;
-    let ledger = Ledger::open(&file.with_file_name("data/ledger.sqlite"))
-        .await
-        .unwrap();
+    let ledger = ledger(&file).await;
     coordinator.signal("STOP");
-    let kinds = [
-        OrderKind::Drain {
-            backend: BackendName::new("vm").unwrap(),
-            to: None,
-        },
-        OrderKind::Abort,
-    ];
-    for (id, kind) in ["1", "2"].into_iter().zip(kinds) {
-        let order = Order {
-            id: id.to_owned(),
-            kind,
-            split: Some(SplitName::new("checkout").unwrap()),
-            reason: "the test says so".to_owned(),
-            who: "ada".to_owned(),
-        };
+    for order in [drain("1", None), of_checkout("2", OrderKind::Abort)] {
         ledger.order(Timestamp::now(), &order).await.unwrap();
     }
     coordinator.signal("CONT");
@@ -149,17 +177,185 @@ async fn a_drain_beside_an_abort_keeps_nothing_from_going_back() {
             told(v) == json!({"vm": 100, "cloud": 0}) && phase(v) == "quarantined"
         })
         .await;
-    let began = Instant::now();
-    let drain = loop {
-        if let Some(answer) = ledger.answered("1").await.unwrap() {
-            break answer;
-        }
-        assert!(began.elapsed() < Duration::from_secs(20), "no answer");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    };
+    let drain = answer(&ledger, "1").await;
     assert!(
         !drain.done && drain.message.contains("is quarantined"),
         "{drain:?}"
     );
     assert!(ledger.answered("2").await.unwrap().unwrap().done);
+}
+
+/// The steps in the history of checkout, oldest first.
+async fn steps(coordinator: &Coordinator) -> Vec<String> {
+    let (_, history) = coordinator.get("/v1/splits/checkout/history").await;
+    let steps = history["steps"].as_array().unwrap().iter().rev();
+    steps
+        .map(|step| step["step"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+/// Killed between a step and the answer to the order that it obeys: the next one obeys it from its first look on.
+#[tokio::test]
+async fn an_order_that_was_begun_is_not_taken_back_by_a_start() {
+    let dir = TempDir::new().unwrap();
+    let (_repo, file) = repository(dir.path(), &at_once("80", "20"));
+    let mut coordinator = Coordinator::start(&file).await;
+    coordinator.until(CHECKOUT, |status, _| status == 200).await;
+    let forget = |what: &'static str, answers: &'static [&'static str]| {
+        let file = file.with_file_name("data/ledger.sqlite");
+        async move {
+            let url = format!("sqlite://{}", file.display());
+            let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
+            for sql in answers {
+                let changed = sqlx::query(*sql).execute(&pool).await.unwrap();
+                assert_eq!(changed.rows_affected(), 1, "{what}");
+            }
+            pool.close().await;
+        }
+    };
+    for (verb, answers, told_last, phase_last) in [
+        (
+            "drain",
+            &["UPDATE orders SET answer = NULL, done = 0 WHERE kind = 'drain'"][..],
+            json!({"vm": 0, "cloud": 100}),
+            "drained",
+        ),
+        (
+            "undrain",
+            &[
+                "UPDATE orders SET answer = NULL, done = 0 WHERE kind = 'undrain'",
+                "UPDATE orders SET ended_at = NULL WHERE kind = 'drain'",
+            ],
+            json!({"vm": 80, "cloud": 20}),
+            "none",
+        ),
+    ] {
+        order(&file, &[verb, "checkout", "vm"]);
+        let there = |_: u16, v: &Value| told(v) == told_last && phase(v) == phase_last;
+        coordinator.until(CHECKOUT, there).await;
+        let before = steps(&coordinator).await;
+        coordinator.signal("KILL");
+        coordinator.ended().await;
+        forget(verb, answers).await;
+        coordinator = Coordinator::start(&file).await;
+        let began = Instant::now();
+        let ledger = ledger(&file).await;
+        while !ledger.orders_waiting().await.unwrap().is_empty() {
+            assert!(began.elapsed() < Duration::from_secs(20), "no answer");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        coordinator.until(CHECKOUT, there).await;
+        assert_eq!(steps(&coordinator).await, before, "{verb}");
+    }
+}
+
+/// Nobody takes a share who is not there, also where there is none yet; and the end of a drain says what comes of it.
+#[tokio::test]
+async fn orders_are_judged_by_what_git_declares() {
+    let dir = TempDir::new().unwrap();
+    let (repo, file) = repository(dir.path(), &at_once("0", "100"));
+    let coordinator = Coordinator::start(&file).await;
+    coordinator.until(CHECKOUT, |status, _| status == 200).await;
+    let refused = run(&[
+        "split",
+        "drain",
+        "checkout",
+        "vm",
+        "--to",
+        "nowhere",
+        "--config",
+        file.to_str().unwrap(),
+        "--reason",
+        "x",
+    ]);
+    assert_eq!(refused.status.code(), Some(1));
+    let refused = String::from_utf8(refused.stderr).unwrap();
+    assert!(refused.contains("cannot be drained to nowhere"), "{refused}");
+    order(&file, &["drain", "checkout", "vm"]);
+    let alone = at_once("0", "100")
+        .replace("    vm: {zone: fra}\n", "")
+        .replace("vm: 0, ", "");
+    repo.commit("without vm", &[("a.yaml", &alone)]);
+    coordinator
+        .until(CHECKOUT, |_, v| {
+            v["declared"] == json!({"default": {"cloud": 100}})
+        })
+        .await;
+    let ended = order(&file, &["undrain", "checkout", "vm"]);
+    assert!(ended.contains("Git declares no such backend any more"), "{ended}");
+}
+
+fn head(commit: u8, text: &str) -> Arc<Head> {
+    let file = SourceFile {
+        source: SourceName("main".to_owned()),
+        path: "a.yaml".to_owned(),
+        bytes: text.as_bytes().into(),
+    };
+    Arc::new(Head {
+        commit: CommitId(format!("{commit:02x}").repeat(20)),
+        author: "Ada <ada@example.com>".to_owned(),
+        authored_at: Timestamp::UNIX_EPOCH,
+        subject: "a commit".to_owned(),
+        content: Content::Files(Arc::from(vec![file])),
+        tree: None,
+    })
+}
+
+/// A drain that comes in one look with a commit is judged by that commit.
+#[tokio::test]
+async fn a_drain_is_judged_by_the_commit_of_its_look() {
+    let dir = TempDir::new().unwrap();
+    let at = dir.path().join("ledger");
+    let ledger = Ledger::open(&at).await.unwrap();
+    let states = |head: Arc<Head>| -> SourceStates {
+        let state = SourceState {
+            url: "repo".to_owned(),
+            branch: "main".to_owned(),
+            last: Some(Ok(())),
+            head: Some(head),
+            remembered: None,
+            checked_at: None,
+            recloned: None,
+        };
+        BTreeMap::from([(SourceName("main".to_owned()), state)])
+    };
+    let (sources, heads) = watch::channel(states(head(1, &at_once("80", "20"))));
+    let (_fleet, fleet) = watch::channel(Arc::default());
+    let (in_force, mut plans) = watch::channel(None);
+    let troubles = Arc::new(watch::Sender::new(Troubles::default()));
+    let federation = FederationName::new("shop").unwrap();
+    let stale = Duration::from_secs(15);
+    let planning = Planning::new(
+        federation,
+        ledger.clone(),
+        heads,
+        fleet,
+        in_force,
+        troubles,
+        stale,
+    );
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(planning.await.unwrap().run(stop.clone()));
+    let first = |known: &Option<InForce>| known.as_ref().is_some_and(|known| known.looked);
+    plans.wait_for(first).await.unwrap();
+    // Both before planning gets to run again.
+    sources.send_replace(states(head(2, &at_once("100", "0"))));
+    let other = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let ledger = Ledger::open(&at).await.unwrap();
+            ledger.order(Timestamp::now(), &drain("1", None)).await.unwrap();
+        });
+    });
+    other.join().unwrap();
+    let answer = answer(&ledger, "1").await;
+    assert!(
+        !answer.done && answer.message.contains("nobody else has a share"),
+        "{answer:?}"
+    );
+    stop.cancel();
+    running.await.unwrap();
 }

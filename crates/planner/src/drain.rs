@@ -70,6 +70,29 @@ pub fn without(split: &Split, drains: &BTreeMap<BackendName, Drain>) -> Result<S
     laid_over(split, drains, |_| true)
 }
 
+/// Whether who is to take a share can, if anybody was named.
+///
+/// # Errors
+/// In words: it is no other backend of the split, or drained itself.
+pub fn can_take(
+    split: &Split,
+    (name, drain): (&BackendName, &Drain),
+    drains: &BTreeMap<BackendName, Drain>,
+) -> Result<(), String> {
+    match &drain.to {
+        Some(to) if !split.backends.contains_key(to) || drains.contains_key(to) => {
+            let names: Vec<String> = split.backends.keys().map(ToString::to_string).collect();
+            Err(format!(
+                "backend {name} of split {} cannot be drained to {to}: it must be another of its backends ({}), and not be drained \
+                 itself",
+                split.name,
+                names.join(", ")
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// An item whose drained backends take nothing, by the rules of a split that declares others; or why that cannot be.
 pub(crate) fn without_in(
     item: &Item,
@@ -112,17 +135,7 @@ fn laid_over(
             if share == BasisPoints::ZERO {
                 continue;
             }
-            if let Some(to) = &drain.to
-                && (!split.backends.contains_key(to) || drains.contains_key(to))
-            {
-                let names: Vec<String> = split.backends.keys().map(ToString::to_string).collect();
-                return Err(format!(
-                    "backend {name} of split {} cannot be drained to {to}: it must be another of its backends ({}), and not be \
-                     drained itself",
-                    split.name,
-                    names.join(", ")
-                ));
-            }
+            can_take(split, (name, drain), drains)?;
             let takes = takers(split, &route.weights, (name, drain), drains).ok_or_else(|| {
                 format!(
                     "backend {name} of split {} cannot be drained: in route {} nobody else has a share to take it; say who with \

@@ -203,7 +203,7 @@ impl Ledger {
     }
 
     /// Answers an order, and tells so. A resume that was carried out ends the freezes of its split, or all that are for all; an
-    /// undrain the drains of its backend.
+    /// undrain the drains of its backend. Nothing comes of an order that was taken back meanwhile.
     ///
     /// # Errors
     /// The ledger cannot be written; then it still waits.
@@ -215,12 +215,15 @@ impl Ledger {
     ) -> Result<(), LedgerError> {
         let _one = self.writing.lock().await;
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        sqlx::query("UPDATE orders SET answer = $2, done = $3 WHERE id = $1")
+        let answered = sqlx::query("UPDATE orders SET answer = $2, done = $3 WHERE id = $1")
             .bind(&order.id)
             .bind(&answer.message)
             .bind(answer.done)
             .execute(&mut *tx)
             .await?;
+        if answered.rows_affected() == 0 {
+            return Ok(());
+        }
         if answer.done && order.kind == OrderKind::Resume {
             sqlx::query(
                 "UPDATE orders SET ended_at = $1 WHERE kind = 'freeze' AND done = 1 AND ended_at IS NULL AND split IS $2",

@@ -64,8 +64,8 @@ pub(super) fn unsettled(known: &InForce) -> BTreeSet<SplitName> {
 }
 
 impl Planning {
-    /// Reads what people ordered.
-    pub(super) async fn orders(&self) -> Result<Moving, LedgerError> {
+    /// Reads what people ordered; `decides` is for a look at commits that may not be those in force.
+    pub(super) async fn orders(&self, decides: bool) -> Result<Moving, LedgerError> {
         let mut waiting = Vec::new();
         let standing = self.ledger.standing_orders().await?;
         let (mut drains, mut freezes): (Vec<Order>, Vec<Order>) = standing
@@ -79,8 +79,18 @@ impl Planning {
         for order in given {
             let mut refused = None;
             match (&order.kind, &order.split) {
-                // Nothing is known yet to judge it by: the next look does.
-                (OrderKind::Drain { .. } | OrderKind::Undrain { .. }, _) if self.declared.is_none() => {
+                // Nothing is known yet to judge it by: the next look does, and answers it. Until then it is obeyed: its
+                // first step may have been taken before this start, and not to take that back is to obey it.
+                (OrderKind::Drain { .. }, Some(split)) if self.declared.is_none() => {
+                    if self.unquarantined(split).is_ok() {
+                        drains.push(order);
+                    }
+                    continue;
+                }
+                (OrderKind::Undrain { backend }, split) if self.declared.is_none() => {
+                    if self.undrains(&order, &drains).is_ok() {
+                        drains.retain(|drain| drain.split != *split || drain.kind.backend() != Some(backend));
+                    }
                     continue;
                 }
                 // An abort goes back from where the split is, and what it leaves is what drains are judged by.
@@ -89,6 +99,8 @@ impl Planning {
                 {
                     continue;
                 }
+                // What it is judged by may be in force no more after this look.
+                (OrderKind::Drain { .. }, _) if decides => continue,
                 (OrderKind::Freeze, _) => freezes.push(order.clone()),
                 (OrderKind::Drain { .. }, Some(_)) => match self.drains(&order, &drains) {
                     Ok(()) => drains.push(order.clone()),
@@ -157,7 +169,11 @@ impl Planning {
             }
             _ => None,
         });
-        weir_planner::drain::without(split, &all.collect()).map(|_| ())
+        let all: BTreeMap<_, _> = all.collect();
+        if let Some(drain) = all.get(backend) {
+            weir_planner::drain::can_take(split, (backend, drain), &all)?;
+        }
+        weir_planner::drain::without(split, &all).map(|_| ())
     }
 
     /// Whether there is a drain to end, and nothing comes of its end that nobody wants.
@@ -195,7 +211,7 @@ impl Planning {
                     done: false,
                     message: message.clone(),
                 },
-                None => answer(order, known.as_ref()),
+                None => answer(order, known.as_ref(), self.declared.as_deref()),
             };
             self.ledger.answer_order(Timestamp::now(), order, &answer).await?;
         }
@@ -359,7 +375,7 @@ impl Planning {
 }
 
 /// What became of an order.
-fn answer(order: &Order, known: Option<&InForce>) -> Answer {
+fn answer(order: &Order, known: Option<&InForce>, declared: Option<&Declaration>) -> Answer {
     let done = |message: &str| Answer {
         done: true,
         message: message.to_owned(),
@@ -380,8 +396,15 @@ fn answer(order: &Order, known: Option<&InForce>) -> Answer {
         (OrderKind::Drain { backend, .. }, _) => done(&format!(
             "drained: {backend} goes to 0 % in every zone, as any other change of weights does, and stays there until it is undrained"
         )),
-        (OrderKind::Undrain { backend }, _) => {
-            done(&format!("undrained: {backend} goes to what Git declares"))
+        (OrderKind::Undrain { backend }, of) => {
+            let split = of.as_ref().and_then(|name| declared?.splits.get(name));
+            if split.is_some_and(|split| split.backends.contains_key(backend)) {
+                done(&format!("undrained: {backend} goes to what Git declares"))
+            } else {
+                done(&format!(
+                    "undrained: Git declares no such backend any more, so nothing comes back to {backend} by that"
+                ))
+            }
         }
         (OrderKind::Freeze, _) => done("frozen: nothing but reverts and aborts moves until it is resumed"),
         (OrderKind::Resume, _) => done("resumed"),
