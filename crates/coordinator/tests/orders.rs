@@ -6,7 +6,7 @@ mod repository;
 
 use std::path::{Path, PathBuf};
 
-use program::{Coordinator, configure, printed, run};
+use program::{Coordinator, configure, phase, printed, run, told, why};
 use repository::{Repository, declaration};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -26,33 +26,6 @@ fn moves_slowly(dir: &Path) -> (Repository, PathBuf) {
     let repo = Repository::with(&dir.join("repo"), &[("a.yaml", &slowly("100", "0"))]);
     let file = configure(dir, "url: repo\npoll: 100ms", "api: {anonymousRead: true}\n");
     (repo, file)
-}
-
-async fn post(coordinator: &Coordinator, path: &str, token: Option<&str>, body: Value) -> (u16, Value) {
-    let mut request = coordinator
-        .client
-        .post(format!("{}{path}", coordinator.url))
-        .json(&body);
-    if let Some(token) = token {
-        request = request.bearer_auth(token);
-    }
-    let response = request.send().await.unwrap();
-    let status = response.status().as_u16();
-    let text = response.text().await.unwrap();
-    (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
-}
-
-fn told(split: &Value) -> Value {
-    assert_eq!(split["zones"][0]["told"], split["zones"][1]["told"], "{split:#}");
-    split["zones"][0]["told"]["default"].clone()
-}
-
-fn phase(split: &Value) -> &str {
-    split["transition"]["phase"].as_str().unwrap_or("none")
-}
-
-fn why(split: &Value) -> &str {
-    split["reason"].as_str().unwrap_or_default()
 }
 
 #[tokio::test]
@@ -91,7 +64,7 @@ async fn orders_are_an_operators_and_do_what_they_say() {
             (Some(forged.as_str()), 401),
             (Some("weir-o-00000000-abcdefghijklmnopqrstuvwxyz012345"), 401),
         ] {
-            let (got, problem) = post(&coordinator, path, token, because.clone()).await;
+            let (got, problem) = coordinator.post(path, token, because.clone()).await;
             assert_eq!(
                 (got, &problem["status"]),
                 (status, &json!(status)),
@@ -104,12 +77,12 @@ async fn orders_are_an_operators_and_do_what_they_say() {
             json!({"reason": "x".repeat(501)}),
             json!({"reason": "x", "force": true}),
         ] {
-            let (got, problem) = post(&coordinator, path, Some(&operator), bad).await;
+            let (got, problem) = coordinator.post(path, Some(&operator), bad).await;
             assert_eq!(got, 400, "{problem}");
         }
         assert_eq!(coordinator.get(path).await.0, 405, "{path}");
     }
-    let order = async |path: &str| post(&coordinator, path, Some(&operator), because.clone()).await;
+    let order = async |path: &str| coordinator.post(path, Some(&operator), because.clone()).await;
     assert_eq!(
         coordinator.get_as(checkout, Some(&operator)).await.0,
         200,
@@ -277,123 +250,4 @@ async fn what_is_frozen_is_known_again_after_a_restart() {
         .await;
     assert_eq!(split["declared"], json!({"default": {"vm": 90, "cloud": 10}}));
     assert_eq!(told(&split), json!({"vm": 100, "cloud": 0}));
-}
-
-/// A drained backend gets nothing in any zone, whatever is committed and whoever is killed, until it is undrained.
-#[tokio::test]
-async fn a_drain_holds_until_it_is_ended() {
-    let dir = TempDir::new().unwrap();
-    let soon =
-        "spec: {mesh: default, transition: {verify: {requests: 1, within: 1s, insufficient: proceed}}}";
-    let two = |vm: &str, cloud: &str| declaration("shop", vm, cloud).replace("spec: {mesh: default}", soon);
-    let repo = Repository::with(&dir.path().join("repo"), &[("a.yaml", &two("80", "20"))]);
-    let file = configure(
-        dir.path(),
-        "url: repo\npoll: 100ms",
-        "api: {anonymousRead: true}\n",
-    );
-    let config = file.to_str().unwrap();
-    let operator = printed(&["token", "create", "--config", config, "--operator", "ada"]);
-    let mut coordinator = Coordinator::start(&file).await;
-    let checkout = "/v1/splits/checkout";
-    coordinator.until(checkout, |status, _| status == 200).await;
-    let order = async |coordinator: &Coordinator, path: &str, body: Value| {
-        let path = format!("{checkout}/backends/{path}");
-        post(coordinator, &path, Some(operator.trim()), body).await
-    };
-    let because = json!({"reason": "new kernel"});
-    for (path, body, status, why) in [
-        (
-            "lab/drain",
-            because.clone(),
-            409,
-            "split checkout has no backend lab",
-        ),
-        ("v_m/drain", because.clone(), 404, "no backend can be named `v_m`"),
-        (
-            "vm/drain",
-            json!({"reason": "x", "to": "vm"}),
-            409,
-            "cannot be drained to vm",
-        ),
-        ("vm/drain", json!({"reason": ""}), 400, "an order needs a reason"),
-        (
-            "vm/undrain",
-            because.clone(),
-            409,
-            "backend vm of split checkout is not drained",
-        ),
-    ] {
-        let (got, problem) = order(&coordinator, path, body).await;
-        assert_eq!(got, status, "{path}: {problem}");
-        let told = problem["message"].as_str().unwrap();
-        assert!(told.contains(why), "{path}: {problem}");
-    }
-    // Two that cannot be carried out together, at one time: one of them is done, whatever look takes them up.
-    let both = tokio::join!(
-        order(&coordinator, "vm/drain", because.clone()),
-        order(&coordinator, "cloud/drain", because.clone())
-    );
-    let done = [(both.0.0, "vm"), (both.1.0, "cloud")];
-    let done: Vec<&str> = done
-        .iter()
-        .filter(|(status, _)| *status == 200)
-        .map(|(_, name)| *name)
-        .collect();
-    assert_eq!(done.len(), 1, "{both:?}");
-    let (status, _) = order(&coordinator, &format!("{}/undrain", done[0]), because.clone()).await;
-    assert_eq!(status, 200);
-    coordinator
-        .until(checkout, |_, v| {
-            told(v) == json!({"vm": 80, "cloud": 20}) && phase(v) == "none"
-        })
-        .await;
-    let (status, answer) = order(&coordinator, "vm/drain", because.clone()).await;
-    assert_eq!((status, &answer["done"]), (200, &json!(true)), "{answer}");
-    let drained = json!({"vm": 0, "cloud": 100});
-    let split = coordinator
-        .until(checkout, |_, v| phase(v) == "drained" && told(v) == drained)
-        .await;
-    assert_eq!(split["declared"], json!({"default": {"vm": 80, "cloud": 20}}));
-    assert!(
-        why(&split).ends_with("because drained: backend vm is drained: \"new kernel\", says ada"),
-        "{split:#}"
-    );
-    let (_, problem) = order(&coordinator, "cloud/drain", because.clone()).await;
-    assert!(
-        problem["message"]
-            .as_str()
-            .unwrap()
-            .contains("nobody else has a share"),
-        "{problem}"
-    );
-
-    coordinator.signal("KILL");
-    coordinator.ended().await;
-    repo.commit("more to the VMs", &[("a.yaml", &two("90", "10"))]);
-    let coordinator = Coordinator::start(&file).await;
-    let split = coordinator
-        .until(checkout, |status, v| {
-            assert!(status != 200 || told(v) == drained, "{v:#}");
-            phase(v) == "drained" && v["declared"] == json!({"default": {"vm": 90, "cloud": 10}})
-        })
-        .await;
-    assert_ne!(split["standing"], "converged");
-
-    let ended = printed(&[
-        "split",
-        "undrain",
-        "checkout",
-        "vm",
-        "--config",
-        config,
-        "--reason",
-        "it is back",
-    ]);
-    assert!(ended.starts_with("undrained: "), "{ended}");
-    coordinator
-        .until(checkout, |_, v| {
-            told(v) == json!({"vm": 90, "cloud": 10}) && phase(v) == "none"
-        })
-        .await;
 }

@@ -5,6 +5,7 @@ mod calls;
 mod hands;
 mod plans;
 mod watching;
+mod words;
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -27,6 +28,7 @@ use super::world::{Event, World, federation, stamp};
 use super::zone::{Answer, Call, Door, Place};
 
 pub(crate) use hands::Hands;
+use words::{did, told};
 
 const OPTIONS: Options = Options { anchored: true };
 
@@ -477,53 +479,5 @@ impl World {
             false => CALM,
         };
         (began + wait).saturating_sub(self.now).max(1)
-    }
-}
-
-fn told(call: &Call) -> String {
-    match call {
-        Call::Pulse => "ask for the control plane's name".to_owned(),
-        Call::Observe => "read the control plane".to_owned(),
-        Call::Apply(step) => format!("write {}", step.object().2),
-        Call::Prove(_) => "read back".to_owned(),
-        Call::Sight(_) => "look at anchors".to_owned(),
-        Call::Count(_) => "count".to_owned(),
-    }
-}
-
-fn did(step: &Step) -> String {
-    match step {
-        Step::Put {
-            object,
-            generation,
-            reason,
-            ..
-        } => {
-            let weights = weir_render::weights_of(&object.spec).unwrap_or_default();
-            let shares: Vec<String> = weights
-                .iter()
-                .map(|route| {
-                    let all: Vec<String> = route
-                        .iter()
-                        .map(|(to, weight)| {
-                            format!("{} {weight}", to.get("kuma.io/zone").map_or("?", String::as_str))
-                        })
-                        .collect();
-                    all.join(", ")
-                })
-                .collect();
-            format!(
-                "writes {} of generation {generation} ({}): {reason}",
-                object.name,
-                shares.join(" | ")
-            )
-        }
-        Step::Introduce {
-            object, generation, ..
-        } => format!("introduces {} of generation {generation}", object.name),
-        Step::Withdraw {
-            object, generation, ..
-        } => format!("withdraws {} by plan {generation}", object.name),
-        Step::Delete { name, reason, .. } => format!("removes {name}: {reason}"),
     }
 }

@@ -11,5 +11,6 @@ mod asking;
 mod database;
 mod documents;
 mod recorded;
+mod refused;
 mod routes;
 mod shares;

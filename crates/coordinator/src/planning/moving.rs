@@ -396,15 +396,19 @@ fn answer(order: &Order, known: Option<&InForce>, declared: Option<&Declaration>
         (OrderKind::Drain { backend, .. }, _) => done(&format!(
             "drained: {backend} goes to 0 % in every zone, as any other change of weights does, and stays there until it is undrained"
         )),
-        (OrderKind::Undrain { backend }, of) => {
-            let split = of.as_ref().and_then(|name| declared?.splits.get(name));
-            if split.is_some_and(|split| split.backends.contains_key(backend)) {
-                done(&format!("undrained: {backend} goes to what Git declares"))
-            } else {
-                done(&format!(
-                    "undrained: Git declares no such backend any more, so nothing comes back to {backend} by that"
-                ))
+        (OrderKind::Undrain { backend }, Some(name)) if let Some(declared) = declared => {
+            match declared.splits.get(name) {
+                None => done(&format!(
+                    "undrained: split {name} is not declared now; when it comes again, {backend} gets what Git declares"
+                )),
+                Some(split) if !split.backends.contains_key(backend) => done(&format!(
+                    "undrained: split {name} declares no backend {backend} now; when it comes again, it gets what Git declares"
+                )),
+                Some(_) => done(&format!("undrained: {backend} goes to what Git declares")),
             }
+        }
+        (OrderKind::Undrain { backend }, _) => {
+            done(&format!("undrained: {backend} goes to what Git declares"))
         }
         (OrderKind::Freeze, _) => done("frozen: nothing but reverts and aborts moves until it is resumed"),
         (OrderKind::Resume, _) => done("resumed"),

@@ -11,6 +11,20 @@ use serde_json::Value;
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_weir-coordinator");
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// The weights that the zones of a split were told for its default route, which are the same for both.
+pub(crate) fn told(split: &Value) -> Value {
+    assert_eq!(split["zones"][0]["told"], split["zones"][1]["told"], "{split:#}");
+    split["zones"][0]["told"]["default"].clone()
+}
+
+pub(crate) fn phase(split: &Value) -> &str {
+    split["transition"]["phase"].as_str().unwrap_or("none")
+}
+
+pub(crate) fn why(split: &Value) -> &str {
+    split["reason"].as_str().unwrap_or_default()
+}
+
 /// A running coordinator.
 pub(crate) struct Coordinator {
     pub(crate) child: Child,
@@ -119,6 +133,17 @@ impl Coordinator {
             .send()
             .await
             .unwrap_or_else(|error| panic!("{path}: {error:?}\n{}", self.said()));
+        let status = response.status().as_u16();
+        let text = response.text().await.unwrap();
+        (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    }
+
+    pub(crate) async fn post(&self, path: &str, token: Option<&str>, body: Value) -> (u16, Value) {
+        let mut request = self.client.post(format!("{}{path}", self.url)).json(&body);
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        let response = request.send().await.unwrap();
         let status = response.status().as_u16();
         let text = response.text().await.unwrap();
         (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))

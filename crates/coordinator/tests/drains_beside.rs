@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use program::{Coordinator, configure, printed, run};
+use program::{Coordinator, configure, phase, printed, run, told};
 use repository::{Repository, declaration, split};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -45,15 +45,6 @@ fn order(config: &Path, words: &[&str]) -> String {
     let config = config.to_str().unwrap();
     let rest = ["--config", config, "--reason", "new kernel"];
     printed(&[&["split"], words, &rest].concat())
-}
-
-fn told(split: &Value) -> Value {
-    assert_eq!(split["zones"][0]["told"], split["zones"][1]["told"], "{split:#}");
-    split["zones"][0]["told"]["default"].clone()
-}
-
-fn phase(split: &Value) -> &str {
-    split["transition"]["phase"].as_str().unwrap_or("none")
 }
 
 async fn ledger(config: &Path) -> Ledger {
@@ -282,7 +273,10 @@ async fn orders_are_judged_by_what_git_declares() {
         })
         .await;
     let ended = order(&file, &["undrain", "checkout", "vm"]);
-    assert!(ended.contains("Git declares no such backend any more"), "{ended}");
+    assert!(
+        ended.contains("split checkout declares no backend vm now"),
+        "{ended}"
+    );
 }
 
 fn head(commit: u8, text: &str) -> Arc<Head> {
