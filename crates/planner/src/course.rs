@@ -57,10 +57,10 @@ pub struct Motion {
     /// What had been counted just before this position was taken, by counter.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub counted: BTreeMap<String, Counts>,
-    /// Why no further step is taken, though there is no way back: a bad verdict or an abort, where somebody is drained who
-    /// would get more by it. It stands until something else is declared or ordered of the split.
+    /// What is not gone towards any further, though there is no way back: after a bad verdict or an abort, where somebody is
+    /// drained who would get more by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stopped: Option<String>,
+    pub stopped: Option<Quarantine>,
 }
 
 /// One way, by one commit or by one order.

@@ -187,13 +187,14 @@ fn make(
             }
             _ => Vec::new(),
         };
-        // With a refuge in use it is another split, that is planned anew as soon as the refuge is free.
         let mut split = drained.split;
+        let mut digest = canonical::split_inputs(whole.federation, whole.mesh, &whole.zones_digest, &split);
         if !in_use.is_empty() {
+            // It is planned anew as soon as they are free.
+            digest = canonical::split_inputs_in_use(&digest);
             split.to_mut().fallback.clone_from(&git.fallback);
         }
         let split = &*split;
-        let digest = canonical::split_inputs(whole.federation, whole.mesh, &whole.zones_digest, split);
         if let Some(before) = before
             && before.digest == digest
             && !whole.unknown_history

@@ -118,6 +118,11 @@ pub(crate) fn advance(turn: &Turn<'_>, make: &mut Make<'_>) -> Next {
             None => (turn.in_new_zones(&course, make), Some(quarantined(quarantine))),
         };
     }
+    if let Some(stopped) = course.motion.as_ref().and_then(|motion| motion.stopped.as_ref())
+        && stopped.shape == turn.shape
+    {
+        return turn.go_back(&course, &stopped.why, make);
+    }
     let news = turn.digest != turn.before.digest || resumed;
     let shifting = matches!(&course.motion, Some(motion) if matches!(motion.leg, Leg::Shift { .. }));
     if let Some(why) = orders.aborts.get(name)

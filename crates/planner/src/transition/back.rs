@@ -8,6 +8,7 @@ use weir_model::{BackendName, ZoneName, sabotaged};
 
 use super::gates::Gate;
 use super::{Make, Next, Turn, between, quarantined, returning, wait};
+use crate::canonical;
 use crate::course::{Course, Items, Leg, Motion, Quarantine};
 use crate::drain::{self, Drain};
 use crate::outlook::{Outlook, Phase, Wait};
@@ -82,15 +83,16 @@ impl Turn<'_> {
             return Ok(Cow::Borrowed(origin));
         };
         let told = |zone: &ZoneName| self.before.items.get(zone);
+        let there = || origin.iter().filter(|(zone, _)| self.wanted.contains_key(*zone));
         let gains = |drained: &&BackendName| {
-            let mut items = origin.iter();
+            let mut items = there();
             items.any(|(zone, was)| told(zone).is_none_or(|told| between::gives_more(told, was, drained)))
         };
         let Some(drained) = drains.keys().find(gains) else {
             return Ok(Cow::Borrowed(origin));
         };
         let mut back = Items::new();
-        for (zone, was) in origin {
+        for (zone, was) in there() {
             let mut item = drain::without_in(was, self.split, drains)?;
             if let Some(wanted) = self.wanted.get(zone) {
                 item.commit.clone_from(&wanted.commit); // the earlier one says nothing of the kind
@@ -131,26 +133,18 @@ impl Turn<'_> {
             let bar = "nothing of it has moved that could go back; `weir undrain` ends the drain";
             return (None, Some(held(vec![wait(why.to_owned()), wait(bar.to_owned())])));
         }
-        let back = match self.way_back(course) {
-            Ok(back) => back,
-            Err(bar) => {
-                let stopped = course.motion.as_ref().filter(|motion| motion.stopped.is_none());
-                let stops = stopped.map(|motion| {
-                    let mut next = course.clone();
-                    next.motion = Some(Motion {
-                        stopped: Some(why.to_owned()),
-                        ..motion.clone()
-                    });
-                    self.plan(self.before.items.clone(), next)
-                });
-                let bar = wait(format!("it does not go back to where it rested: {bar}"));
-                return (stops, Some(held(vec![wait(why.to_owned()), bar])));
-            }
-        };
         let quarantine = Quarantine {
             shape: self.shape,
             why: why.to_owned(),
             at: self.now,
+        };
+        let back = match self.way_back(course) {
+            Ok(back) => back,
+            Err(bar) => {
+                let bar = wait(format!("it does not go back to where it rested: {bar}"));
+                let stands = held(vec![wait(why.to_owned()), bar]);
+                return (self.stopped(course, quarantine), Some(stands));
+            }
         };
         let items = self.in_all_zones(&back, make);
         let to = Self::shape_of(&back).unwrap_or(self.shape);
@@ -166,6 +160,26 @@ impl Turn<'_> {
             quarantined(&quarantine)
         };
         (Some(self.plan(items, next)), Some(outlook))
+    }
+
+    /// Where it is, and no further; none if it is stopped on its way there already.
+    fn stopped(&self, course: &Course, what: Quarantine) -> Option<SplitPlan> {
+        let motion = course.motion.as_ref()?;
+        let stopped = motion.stopped.as_ref().map(|stopped| stopped.shape);
+        if stopped == Some(what.shape) {
+            return None;
+        }
+        let mut next = course.clone();
+        next.motion = Some(Motion {
+            stopped: Some(what),
+            ..motion.clone()
+        });
+        let mut plan = SplitPlan {
+            course: Some(next),
+            ..self.before.clone()
+        };
+        plan.root = canonical::split_root(&plan);
+        Some(plan)
     }
 
     /// Another look at a way back: it ends when every zone proves it.

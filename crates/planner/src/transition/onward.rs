@@ -56,9 +56,6 @@ impl Turn<'_> {
             until,
         };
         let stay = |phase, waits, next: String, until| (None, Some(outlook(phase, waits, next, until)));
-        if let Some(why) = &motion.stopped {
-            return self.go_back(course, why, make);
-        }
         let traffic = self.traffic(motion);
         if let Traffic::Bad(why) = &traffic {
             return self.go_back(course, &format!("traffic got worse: {why}"), make);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use weir_model::{HeaderMatch, Match, PathMatch, SourceFile, ValueMatch, parse};
-use weir_planner::{Course, Leg, Motion, Plan, anchor, canonical, item_digest, plan_id};
+use weir_planner::{Course, Leg, Motion, Plan, Quarantine, anchor, canonical, item_digest, plan_id};
 
 use crate::declared::{History, item, put, route, split, with};
 
@@ -101,7 +101,11 @@ fn drains_are_in_the_bytes_only_where_there_are_any() {
             },
             since: jiff::Timestamp::UNIX_EPOCH,
             counted: [].into(),
-            stopped: stopped.map(str::to_owned),
+            stopped: stopped.map(|why| Quarantine {
+                shape: split.digest,
+                why: why.to_owned(),
+                at: jiff::Timestamp::UNIX_EPOCH,
+            }),
         };
         split.course = Some(Course {
             previous: vec![split.digest],

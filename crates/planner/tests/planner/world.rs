@@ -53,11 +53,8 @@ impl Senses for World {
     }
 
     fn runs(&self, item: &Item) -> Runs {
-        if self
-            .fallen(item)
-            .iter()
-            .any(|down| item.weighted().contains(down))
-        {
+        let down = self.fallen.get(&item.zone);
+        if down.is_some_and(|down| down.iter().any(|down| item.weighted().contains(down))) {
             return Runs::Not("its share is elsewhere".to_owned());
         }
         if item.split != checkout() {
@@ -75,7 +72,10 @@ impl Senses for World {
     }
 
     fn fallen(&self, item: &Item) -> BTreeSet<BackendName> {
-        let here = self.fallen.get(&item.zone);
+        let runs = self.runs.get(&item.zone);
+        let runs = runs.is_some_and(|(running, _)| running.reference() == item.reference());
+        let asked = runs && !self.cut.contains(&item.zone) && !self.dark.contains(&item.zone);
+        let here = self.fallen.get(&item.zone).filter(|_| asked);
         here.cloned().unwrap_or_default()
     }
 
