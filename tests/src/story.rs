@@ -85,6 +85,7 @@ impl Story {
             real,
             bare: false,
             port_name: port_name.map(str::to_owned),
+            gateway: false,
         };
         let play = Play::start_on(scene, setup, |_| {}).await?;
         if port_name.is_none() {

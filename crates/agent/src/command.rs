@@ -1,5 +1,6 @@
 //! The commands of `weir-agent`: `join`, `run`, `status`, and those of `break_glass`. Exit codes: 0 done, 1 failed, 2 wrong configuration or usage.
 
+use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -14,15 +15,18 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
+use weir_drivers::dns::{Host, Names, Remembered};
+use weir_drivers::kong::{AdminConfig, GatewayDriver, KongDbless, KongDblessConfig, Secret};
 use weir_drivers::{DriverError, KubernetesConfig, KumaConfig, KumaKubernetes, KumaUniversal, ZoneDriver};
 use weir_link::{AgentToken, Connector, IdentityDir, LogFormat, keep_fresh, logs, private_file, stop, tls};
-use weir_model::FederationName;
+use weir_model::{FederationName, GatewayName};
 use weir_render::Options;
 
 use crate::break_glass;
 use crate::conclude;
 use crate::config::{Config, ConfigError, Plane};
 use crate::current::{Current, LinkState};
+use crate::gateways::Gateways;
 use crate::run::Loop;
 use crate::session::{Session, ask_to_join, ask_to_renew, names};
 use crate::status::{self, Fixed};
@@ -30,6 +34,10 @@ use crate::store::Store;
 
 /// How long one call to the zone's control plane may take.
 const KUMA_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long one call to an Admin API may take: a document of 10,000 routes takes Kong 2 s.
+const KONG_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a proof waits for all workers of a Kong to take up what was posted.
+const KONG_SETTLES: Duration = Duration::from_secs(2);
 /// How long an activation that is under way may go on after SIGTERM.
 const LAST: Duration = Duration::from_secs(10);
 
@@ -246,6 +254,35 @@ pub(crate) fn driver(
     })
 }
 
+/// What is wrong with a setting, with what to do.
+fn told(error: DriverError) -> anyhow::Error {
+    anyhow::anyhow!("{error}\nhelp: {}", error.help)
+}
+
+/// A driver for each gateway of the configuration; nothing is dialled.
+fn gateway_drivers(config: &Config) -> anyhow::Result<BTreeMap<GatewayName, Arc<dyn GatewayDriver>>> {
+    let mut drivers: BTreeMap<GatewayName, Arc<dyn GatewayDriver>> = BTreeMap::new();
+    for (name, gateway) in &config.gateways {
+        let nodes = gateway.nodes.iter().map(|node| AdminConfig {
+            url: node.admin.clone(),
+            status: node.status.clone(),
+            ca: gateway.ca_file.clone(),
+            header: gateway.header.as_ref().map(|header| Secret {
+                name: header.name.clone(),
+                file: header.file.clone(),
+            }),
+            timeout: KONG_TIMEOUT,
+        });
+        let driver = KongDbless::new(KongDblessConfig {
+            nodes: nodes.collect(),
+            settle: KONG_SETTLES,
+        });
+        let driver = driver.map_err(|error| told(error).context(format!("gateway {name}")))?;
+        drivers.insert(name.clone(), Arc::new(driver));
+    }
+    Ok(drivers)
+}
+
 /// Holds the data directory, if there is one, until dropped: two agents would overwrite each other's plan and memory.
 fn alone(data: &Path) -> anyhow::Result<Option<File>> {
     let file = match File::options()
@@ -300,8 +337,7 @@ async fn run(at: &At) -> anyhow::Result<()> {
             config.zone
         );
     }
-    let driver =
-        driver(&config, &federation).map_err(|error| anyhow::anyhow!("{error}\nhelp: {}", error.help))?;
+    let driver = driver(&config, &federation).map_err(told)?;
     let socket = status::bind(&config.status_socket()).await?;
     let store = Store::new(&config.data);
     let kept = store.load(&federation, &zone)?;
@@ -329,6 +365,14 @@ async fn run(at: &At) -> anyhow::Result<()> {
     let (offer, offers) = mpsc::channel(4);
     let (hangup, now) = mpsc::channel(1);
 
+    let (gateways, doors) = match config.gateways.is_empty() {
+        true => (None, None),
+        false => {
+            let names: Arc<dyn Names> = Arc::new(Remembered::new(Host::new().map_err(told)?));
+            let (task, link) = Gateways::new(gateway_drivers(&config)?, names, store.clone());
+            (Some((task, store.gateways()?)), Some(link))
+        }
+    };
     let work = Loop {
         federation,
         zone,
@@ -338,6 +382,7 @@ async fn run(at: &At) -> anyhow::Result<()> {
         offers,
         now,
         tell,
+        gateways: doors,
     };
     let session = Session {
         connector: connector.clone(),
@@ -358,6 +403,10 @@ async fn run(at: &At) -> anyhow::Result<()> {
         tokio::spawn(session.keep(stop.clone())),
         tokio::spawn(keep_fresh(connector, dir, ask_to_renew, stop.clone())),
         tokio::spawn(hangups(hangup, stop.clone())),
+        match gateways {
+            Some((task, memory)) => tokio::spawn(task.run(memory, stop.clone())),
+            None => tokio::spawn(stop.clone().cancelled_owned()),
+        },
         match socket {
             Some(listener) => tokio::spawn(status::serve(listener, fixed, current, link_state, stop.clone())),
             None => tokio::spawn(stop.clone().cancelled_owned()),

@@ -137,6 +137,7 @@ pub fn conclude(
                 counts: counts.clone(),
                 pin: memory.pins.of(&item.split).map(|pinned| pinned.pin.clone()),
                 fallback: fallback::told(item, &memory),
+                doors: BTreeMap::new(),
             }
         })
         .collect();
@@ -265,6 +266,7 @@ fn left_behind(plan: &ZonePlan, pins: &Pins, happened: &Happened) -> Vec<ItemFac
             counts: None,
             pin: None,
             fallback: None,
+            doors: BTreeMap::new(),
         });
     }
     left.into_values().collect()
@@ -356,6 +358,7 @@ pub fn not_seen(
         counts: None,
         pin: memory.pins.of(&item.split).map(|pinned| pinned.pin.clone()),
         fallback: fallback::told(item, memory),
+        doors: BTreeMap::new(),
     };
     ZoneFacts {
         zone: zone.clone(),

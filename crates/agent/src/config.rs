@@ -3,6 +3,9 @@
 //! Whoever holds a [`Config`] may rely on it: names are names, periods are within their limits, relative paths are
 //! relative to the file. Changed together with `docs/guide`.
 
+mod gateways;
+
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,7 +13,10 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_saphyr::{Location, Spanned};
 use weir_drivers::{Cluster, KumaRest, Metrics, Sampled};
-use weir_model::{DnsLabel, ZoneName};
+use weir_model::{DnsLabel, GatewayName, ZoneName};
+
+use gateways::RawGateway;
+pub use gateways::{GatewayConfig, Header, Node};
 
 /// The agent's name, where the file gives none: so that pods can share one file.
 const AGENT: &str = "WEIR_AGENT";
@@ -28,6 +34,8 @@ pub struct Config {
     pub data: PathBuf,
     /// The zone's Kuma.
     pub kuma: Kuma,
+    /// The zone's gateways that this agent drives, by the names that the declaration gives them.
+    pub gateways: BTreeMap<GatewayName, GatewayConfig>,
     /// How often to report at the least.
     pub report: Duration,
 }
@@ -115,6 +123,8 @@ struct Raw {
     coordinator: Spanned<String>,
     data: Spanned<PathBuf>,
     kuma: RawKuma,
+    #[serde(default)]
+    gateways: BTreeMap<GatewayName, Spanned<RawGateway>>,
     report: Option<Spanned<String>>,
 }
 
@@ -293,6 +303,15 @@ impl Config {
                 ),
             }
         }
+        let mut gateways = BTreeMap::new();
+        for (name, gateway) in raw.gateways {
+            gateways.extend(
+                gateway
+                    .value
+                    .checked(&name, gateway.referenced, base, &mut fault)
+                    .map(|checked| (name, checked)),
+            );
+        }
         let agent = raw.agent.map_or_else(
             || {
                 let name = name.filter(|name| !name.is_empty());
@@ -351,6 +370,7 @@ impl Config {
                     per_change: raw.kuma.sampled.per_change,
                 },
             },
+            gateways,
             report,
         })
     }
@@ -414,157 +434,4 @@ fn bare_message(error: &serde_saphyr::Error) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const WHOLE: &str = "\
-zone: fra
-agent: fra-1
-coordinator: https://127.0.0.1:43211
-data: state
-kuma:
-  api: http://127.0.0.1:5681
-  tokenFile: /etc/token
-  envoyAdmin: [\"/tmp/kuma-*/admin.sock\", \"http://127.0.0.1:9901\", near/*.sock]
-  sampled: {callsPerHour: 10, perChange: 1}
-report: 500ms
-";
-
-    #[test]
-    fn a_whole_configuration() {
-        let config = Config::parse(WHOLE, Path::new("/etc/weir"), None).unwrap();
-        assert_eq!(
-            config,
-            Config {
-                zone: ZoneName::new("fra").unwrap(),
-                agent: DnsLabel::new("fra-1").unwrap(),
-                coordinator: "https://127.0.0.1:43211".to_owned(),
-                data: PathBuf::from("/etc/weir/state"),
-                kuma: Kuma {
-                    plane: Plane::Universal(KumaRest {
-                        api: "http://127.0.0.1:5681".to_owned(),
-                        token_file: Some(PathBuf::from("/etc/token")),
-                    }),
-                    envoy_admin: vec![
-                        "/tmp/kuma-*/admin.sock".to_owned(),
-                        "http://127.0.0.1:9901".to_owned(),
-                        "/etc/weir/near/*.sock".to_owned(),
-                    ],
-                    sampled: Sampled {
-                        calls_per_hour: 10,
-                        per_change: 1
-                    },
-                },
-                report: Duration::from_millis(500),
-            }
-        );
-    }
-
-    #[test]
-    fn every_fault_is_named_with_its_place() {
-        let text = "zone: fra\nagent: fra-1\ncoordinator: http://c\ndata: d\nkuma:\n  api: 127.0.0.1:5681\nreport: soon\n";
-        let error = ConfigError {
-            file: PathBuf::from("agent.yaml"),
-            faults: Config::parse(text, Path::new(""), None).unwrap_err(),
-        };
-        insta::assert_snapshot!(error, @r"
-        error: `coordinator` is `http://c`, not an https:// address
-          --> agent.yaml:3:14
-           = help: give the coordinator's address and port, such as https://weir.example.com:8443
-        error: `kuma.api` is `127.0.0.1:5681`, neither http:// nor https://
-          --> agent.yaml:6:8
-           = help: give the REST address of the zone's own control plane, such as http://127.0.0.1:5681
-        error: `report` is `soon`, not a period
-          --> agent.yaml:7:9
-           = help: give a number with its unit, such as 5s or 500ms
-        ");
-        let unknown = Config::parse(&WHOLE.replace("report:", "reports:"), Path::new(""), None).unwrap_err();
-        assert_eq!(unknown[0].at, Some((10, 1)));
-        assert!(unknown[0].message.contains("reports"), "{unknown:?}");
-    }
-
-    #[test]
-    fn a_cluster_inside_and_outside() {
-        let head = "zone: use1\nagent: use1-1\ncoordinator: https://c:8443\ndata: /var/lib/weir\nkuma:\n";
-        let plane = |kuma: &str| {
-            Config::parse(&format!("{head}{kuma}"), Path::new("/etc/weir"), None)
-                .unwrap()
-                .kuma
-                .plane
-        };
-        assert_eq!(
-            plane("  kubernetes: {}\n"),
-            Plane::Kubernetes(Kubernetes {
-                cluster: Cluster::InCluster,
-                system_namespace: DnsLabel::new("kuma-system").unwrap(),
-                take_back: false,
-                metrics: None,
-                rest: None,
-            })
-        );
-        assert_eq!(
-            plane(
-                "  api: http://cp:5681\n  tokenFile: token\n  kubernetes:\n    kubeconfig: kube.yaml\n    context: use1\n    \
-                 systemNamespace: mesh\n    takeBack: true\n    metrics: {port: 1234}\n"
-            ),
-            Plane::Kubernetes(Kubernetes {
-                cluster: Cluster::Kubeconfig {
-                    file: PathBuf::from("/etc/weir/kube.yaml"),
-                    context: Some("use1".to_owned()),
-                },
-                system_namespace: DnsLabel::new("mesh").unwrap(),
-                take_back: true,
-                metrics: Some(Metrics {
-                    port: 1234,
-                    path: "/metrics".to_owned(),
-                }),
-                rest: Some(KumaRest {
-                    api: "http://cp:5681".to_owned(),
-                    token_file: Some(PathBuf::from("/etc/weir/token")),
-                }),
-            })
-        );
-        let faults = |kuma: &str| ConfigError {
-            file: PathBuf::from("agent.yaml"),
-            faults: Config::parse(&format!("{head}{kuma}"), Path::new(""), None).unwrap_err(),
-        };
-        insta::assert_snapshot!(
-            faults("  kubernetes:\n    context: use1\n    metrics: {path: metrics}\n"),
-            @r"
-        error: `kuma.kubernetes.context` without a kubeconfig that has it
-          --> agent.yaml:7:14
-           = help: name the file with kuma.kubernetes.kubeconfig, or leave both out for an agent inside the cluster
-        error: `kuma.kubernetes.metrics` without `kuma.api`
-          --> agent.yaml:8:14
-           = help: give kuma.api as well: only the zone's control plane tells which pods call a service, and without it nothing is counted; or leave the metrics out
-        error: `kuma.kubernetes.metrics.path` is `metrics`, not a path
-          --> agent.yaml:8:21
-           = help: give what the zone's MeshMetric says, such as /metrics
-        "
-        );
-        insta::assert_snapshot!(faults("  kubernetes: {}\n  tokenFile: token\n"), @r"
-        error: `kuma.tokenFile` without `kuma.api`
-          --> agent.yaml:7:14
-           = help: the token is for the REST address of the zone's control plane: give kuma.api as well, or leave the file out
-        ");
-        insta::assert_snapshot!(faults("  sampled: {callsPerHour: 0}\n"), @r"
-        error: `kuma` names no control plane
-          --> agent.yaml
-           = help: give kuma.api, the REST address of the zone's own control plane; in a cluster kuma.kubernetes, which may be `{}`
-        ");
-    }
-
-    #[test]
-    fn pods_that_share_a_file_have_names_of_their_own() {
-        let shared = WHOLE.replace("agent: fra-1\n", "");
-        let name = |name| Config::parse(&shared, Path::new(""), name).map(|config| config.agent.to_string());
-        assert_eq!(name(Some("weir-agent-0")).unwrap(), "weir-agent-0");
-        for wrong in [None, Some(""), Some("Weir Agent")] {
-            let faults = name(wrong).unwrap_err();
-            assert!(faults[0].help.contains("WEIR_AGENT"), "{faults:?}");
-        }
-        // What the file says stands.
-        let config = Config::parse(WHOLE, Path::new(""), Some("weir-agent-0")).unwrap();
-        assert_eq!(config.agent.as_str(), "fra-1");
-    }
-}
+mod tests;

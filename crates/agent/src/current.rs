@@ -52,7 +52,8 @@ impl Current {
             facts.at = Timestamp::UNIX_EPOCH;
             for item in &mut facts.items {
                 item.counts = None;
-                if let Some(proof) = &mut item.proof {
+                let doors = item.doors.values_mut().filter_map(|door| door.proof.as_mut());
+                for proof in item.proof.iter_mut().chain(doors) {
                     proof.at = Timestamp::UNIX_EPOCH;
                 }
             }

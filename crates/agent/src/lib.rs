@@ -16,6 +16,7 @@ pub mod config;
 pub mod current;
 pub mod decide;
 pub mod fallback;
+pub mod gateways;
 mod outdated;
 pub mod past;
 pub mod pin;

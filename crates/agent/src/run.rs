@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use weir_drivers::ZoneDriver;
 use weir_model::{FederationName, ZoneName};
-use weir_planner::{Counts, Item, ZonePlan};
+use weir_planner::{Counts, Item, ZoneFacts, ZonePlan};
 use weir_render::Options;
 
 use crate::activation::{Noticed, activate, now};
@@ -22,6 +22,7 @@ use crate::conclude;
 use crate::current::Current;
 use crate::decide;
 use crate::fallback;
+use crate::gateways::{Link, Wanted};
 use crate::pin;
 use crate::status;
 use crate::store::{Kept, Store};
@@ -58,6 +59,8 @@ pub struct Loop {
     pub now: mpsc::Receiver<()>,
     /// Who wants to know.
     pub tell: watch::Sender<Arc<Current>>,
+    /// The zone's gateways, if this agent drives any.
+    pub gateways: Option<Link>,
 }
 
 /// Counters on their way, with the items that they are for.
@@ -69,6 +72,17 @@ async fn counted(counting: &mut Option<Counting>) -> (Vec<Arc<Item>>, Vec<Option
         Some(counting) => counting.await,
         None => std::future::pending().await,
     }
+}
+
+/// Ends when the gateways tell something; never, if there are none.
+async fn gateways_told(link: Option<&mut Link>) {
+    // Should that task have died, the agent ends as a whole.
+    if let Some(link) = link
+        && link.told.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending::<()>().await;
 }
 
 struct State {
@@ -95,6 +109,8 @@ struct State {
     noticed: Noticed,
     /// When something that went down was last a reason to activate.
     fell: Option<Instant>,
+    /// What the last activation saw, without what the gateways say.
+    facts: Option<ZoneFacts>,
 }
 
 impl Loop {
@@ -118,6 +134,7 @@ impl Loop {
             changed: Instant::now(),
             noticed: Noticed::default(),
             fell: None,
+            facts: None,
         };
         let mut offers_open = true;
         let mut hangups_open = true;
@@ -166,6 +183,7 @@ impl Loop {
                         watch_at = Instant::now() + self.driver.watch_every();
                         if self.watch(&mut state, &items, &counts) { break }
                     }
+                    () = gateways_told(self.gateways.as_mut()) => self.retell(&state),
                     () = tokio::time::sleep_until(look_at) => {
                         // Somebody at the host waits for it, and no signal tells.
                         let pins = self.pins(&mut state);
@@ -286,6 +304,8 @@ impl Loop {
                 tracing::info!(split = %item.split, generation = item.generation.0, state, reason, "item");
             }
         }
+        state.facts = Some(facts.clone());
+        let (facts, told) = self.with_doors(state, facts);
         let alarms = state
             .plan
             .as_ref()
@@ -302,11 +322,42 @@ impl Loop {
                 .chain(state.pin_trouble.clone())
                 .chain(alarms)
                 .chain(state.memory.pins.waiting(state.plan.as_deref()))
+                .chain(told)
                 .chain(self.driver.notes())
                 .collect(),
             refused: state.refused.clone(),
         }));
         unsettled
+    }
+
+    /// Tells the gateways what is in force, and puts to the facts how they stand; with what they want to be known.
+    fn with_doors(&self, state: &State, mut facts: ZoneFacts) -> (ZoneFacts, Vec<String>) {
+        let (Some(link), Some(plan)) = (&self.gateways, &state.plan) else {
+            return (facts, Vec::new());
+        };
+        let wanted = Arc::new(Wanted::new(plan, &state.memory));
+        link.want.send_if_modified(|was| {
+            let news = was.as_ref() != Some(&wanted);
+            if news {
+                *was = Some(wanted);
+            }
+            news
+        });
+        let told = Arc::clone(&link.told.borrow());
+        told.complete(&mut facts, plan, &link.drives, Timestamp::now());
+        (facts, told.notes.clone())
+    }
+
+    /// Says anew what is known, with what the gateways just told.
+    fn retell(&self, state: &State) {
+        let (Some(link), Some(plan), Some(facts)) = (&self.gateways, &state.plan, &state.facts) else {
+            return;
+        };
+        let told = Arc::clone(&link.told.borrow());
+        let mut current = Current::clone(&self.tell.borrow());
+        current.facts = facts.clone();
+        told.complete(&mut current.facts, plan, &link.drives, Timestamp::now());
+        self.tell.send_replace(Arc::new(current));
     }
 
     /// Looks at what is pinned; true if that changed. What cannot be used changes nothing: what was good last stays in force.

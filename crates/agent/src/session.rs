@@ -19,7 +19,7 @@ use weir_planner::{Generation, ZonePlan};
 use weir_wire::v1::agents_client::AgentsClient;
 use weir_wire::v1::enrollment_client::EnrollmentClient;
 use weir_wire::v1::{self, FromAgent, FromCoordinator, from_agent, from_coordinator};
-use weir_wire::{Greeting, Welcome, assemble};
+use weir_wire::{Greeting, Held, Holds, Welcome, assemble};
 
 use crate::current::{Current, LinkState};
 
@@ -87,11 +87,8 @@ impl Session {
             .max_decoding_message_size(MAX_FROM_COORDINATOR)
             .max_encoding_message_size(MAX_FROM_AGENT);
         let current = Arc::clone(&self.current.borrow_and_update());
-        let mut held = current
-            .plan
-            .as_ref()
-            .map(|plan| plan.items.clone())
-            .unwrap_or_default();
+        let plan = current.plan.as_deref();
+        let mut held = plan.map(Held::from).unwrap_or_default();
         let greeting = Greeting {
             federation: FederationName::new(identity.federation())?,
             zone: ZoneName::new(identity.zone())?,
@@ -100,7 +97,7 @@ impl Session {
             highest: current.facts.highest.max(generation(&current)),
             plan: current.plan.as_ref().map(|plan| plan.plan),
             generation: generation(&current),
-            holds: held.values().map(|item| item.reference()).collect(),
+            holds: plan.map(Holds::from).unwrap_or_default(),
         };
         let (say, heard) = mpsc::channel(4);
         say.send(hello(&greeting)).await?;
@@ -142,7 +139,7 @@ impl Session {
                         Some(from_coordinator::Message::Plan(update)) => {
                             // What is missing or damaged is asked for by greeting anew: the greeting says what is held.
                             let plan = assemble(&update, &held).context("the coordinator sent a plan that cannot be used")?;
-                            held = plan.items.clone();
+                            held = Held::from(&plan);
                             if self.offers.send(plan).await.is_err() {
                                 return Ok("the agent is stopping".to_owned());
                             }

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use weir_model::{FederationName, ZoneName};
 use weir_planner::ZonePlan;
 
+use crate::gateways;
 use crate::pin::{self, Pins};
 use crate::sealed::{self, Damage};
 use crate::take::Memory;
@@ -20,6 +21,7 @@ pub struct Store {
     plan: PathBuf,
     memory: PathBuf,
     pins: PathBuf,
+    gateways: PathBuf,
 }
 
 /// What was on disk.
@@ -38,6 +40,7 @@ impl Store {
             plan: data.join("plan.json"),
             memory: data.join("memory.json"),
             pins: data.join("pins.json"),
+            gateways: data.join("gateways.json"),
         }
     }
 
@@ -119,6 +122,22 @@ impl Store {
     /// What the file system says.
     pub fn keep_plan(&self, plan: &ZonePlan) -> io::Result<()> {
         sealed::write(&self.plan, "plan", plan)
+    }
+
+    /// What is remembered of gateways; nothing, if there is no file or it is damaged.
+    ///
+    /// # Errors
+    /// If it is there and cannot be read at all.
+    pub fn gateways(&self) -> io::Result<gateways::Memory> {
+        Ok(read(&self.gateways, "gateways")?.unwrap_or_default())
+    }
+
+    /// Keeps that.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn keep_gateways(&self, memory: &gateways::Memory) -> io::Result<()> {
+        sealed::write(&self.gateways, "gateways", memory)
     }
 
     /// Keeps the memory.

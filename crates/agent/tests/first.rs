@@ -57,6 +57,7 @@ fn item(generation: u64, names: &[&str], change: impl FnOnce(&mut Item)) -> Arc<
             weights: BTreeMap::from([(backend, BasisPoints::WHOLE)]),
         }],
         fallback: [].into(),
+        doors: [].into(),
         generation: Generation(generation),
         commit: CommitId("0123456789abcdef0123456789abcdef01234567".to_owned()),
         digest: Digest([0; 32]),
@@ -109,6 +110,7 @@ fn decided(
         plan: PlanId([1; 32]),
         generation: item.generation,
         commits: Vec::new(),
+        gateways: [].into(),
         items: BTreeMap::from([(item.split.clone(), Arc::clone(item))]),
     };
     let memory = Memory {

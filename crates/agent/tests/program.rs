@@ -150,6 +150,7 @@ fn keep_plan(dir: &Path) {
             weights: BTreeMap::from([(backend("eks"), BasisPoints::WHOLE)]),
         }],
         fallback: [].into(),
+        doors: [].into(),
         generation: Generation(4),
         commit: CommitId("0123456789abcdef0123456789abcdef01234567".to_owned()),
         digest: Digest([0; 32]),
@@ -163,6 +164,7 @@ fn keep_plan(dir: &Path) {
         plan: PlanId([1; 32]),
         generation: Generation(4),
         commits: Vec::new(),
+        gateways: [].into(),
         items: BTreeMap::from([(split, Arc::new(item))]),
     };
     Store::new(&dir.join("data")).keep_plan(&plan).unwrap();

@@ -56,6 +56,7 @@ fn plan(generation: u64, split: &str, protocol: Protocol) -> ZonePlan {
             weights: BTreeMap::from([(backend, BasisPoints::WHOLE)]),
         }],
         fallback: [].into(),
+        doors: [].into(),
         generation: Generation(generation),
         commit: CommitId("0123456789abcdef0123456789abcdef01234567".to_owned()),
         digest: Digest([0; 32]),
@@ -69,6 +70,7 @@ fn plan(generation: u64, split: &str, protocol: Protocol) -> ZonePlan {
         plan: PlanId([u8::try_from(generation).unwrap(); 32]),
         generation: Generation(generation),
         commits: Vec::new(),
+        gateways: [].into(),
         items: BTreeMap::from([(split, Arc::new(item))]),
     }
 }

@@ -85,7 +85,7 @@ impl Fleet {
 
     /// The agents of a zone. Each is waited for until somebody says that it may be forgotten: a host that is cut off for
     /// however long still drives what it last heard.
-    pub fn of(&self, zone: &ZoneName) -> impl Iterator<Item = (&String, &Agent)> {
+    pub fn of(&self, zone: &ZoneName) -> impl Iterator<Item = (&String, &Agent)> + Clone {
         self.zones.get(zone).into_iter().flatten()
     }
 }

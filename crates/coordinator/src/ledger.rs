@@ -73,6 +73,11 @@ pub enum LedgerError {
     /// A read or write failed.
     #[error("the ledger cannot be used: {0}")]
     Sql(#[from] sqlx::Error),
+    /// Whoever gave an order took it back before what obeys it was recorded.
+    #[error(
+        "an order was taken back while it was planned by: nothing of that is recorded, and it is planned anew"
+    )]
+    TakenBack,
     /// A row does not hold what was written there.
     #[error("the ledger is damaged: {what}: {why}")]
     Damaged {

@@ -10,6 +10,7 @@ pub mod decide;
 pub mod enrolment;
 pub mod fleet;
 pub mod git;
+pub mod judging;
 mod keeping;
 pub mod ledger;
 mod metrics;

@@ -485,6 +485,7 @@ mod tests {
                 counts: None,
                 pin,
                 fallback: None,
+                doors: BTreeMap::new(),
             };
             let agent = Agent {
                 connected: true,

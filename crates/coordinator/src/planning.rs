@@ -15,6 +15,7 @@ use weir_planner::{Finding, Generation, Orders, Plan};
 
 use crate::decide::{self, Decision, Heads, Question, Transiting, Unsound};
 use crate::fleet::Fleet;
+use crate::judging;
 use crate::ledger::{Ledger, LedgerError, Verdict};
 use crate::senses::Proven;
 use crate::sources::SourceStates;
@@ -158,6 +159,7 @@ impl Planning {
                     trouble(&self.troubles, "ledger", |t| &mut t.ledger, None);
                     None
                 }
+                Err(LedgerError::TakenBack) => Some(Duration::ZERO),
                 Err(error) => {
                     trouble(
                         &self.troubles,
@@ -281,16 +283,13 @@ impl Planning {
             && considered
             && !outgrown
         {
-            let looked = self.advance(known.clone(), declared, &moving, seen).await?;
+            self.advance(known.clone(), declared, &moving, seen).await?;
             let stands = |source: &SourceName| known.commits.get(source) == newest.get(source);
             if self.generation() != known.plan.generation && !newest.keys().all(stands) {
                 // What was refused beside that plan may stand beside this one.
                 self.considered = None;
             }
-            if !looked {
-                return Ok(());
-            }
-            return self.answer(&moving.waiting).await;
+            return Ok(());
         }
         let parent = known.as_ref().map(|known| Arc::clone(&known.plan));
         match self
@@ -300,15 +299,17 @@ impl Planning {
             Ok(decision) => {
                 trouble(&self.troubles, "plan", |t| &mut t.unsound, None);
                 let looked = decision.accepted.is_some();
-                self.enact(decision, &heads, known).await?;
+                self.enact(decision, &heads, known, &moving.waiting).await?;
                 self.read_in_force().await;
                 self.considered = Some(newest);
-                if !looked && self.declared.is_some() {
-                    // Nothing of these heads stands, so no split was looked at: the next look, by what is in force, obeys
-                    // the orders and answers them.
+                if looked || self.declared.is_some() {
+                    // Where nothing of these heads stands, no split was looked at: the next look, by what is in force, obeys the
+                    // orders and answers them.
                     return Ok(());
                 }
-                self.answer(&moving.waiting).await
+                let known = self.in_force.borrow().clone();
+                let known = known.as_ref().map(|known| (&*known.plan, &*known.outlook));
+                self.answer(&judging::answers(&moving.waiting, known)).await
             }
             Err(unsound) => {
                 trouble(

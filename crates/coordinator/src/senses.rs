@@ -35,7 +35,7 @@ impl FleetSenses<'_> {
         starting && agent.heard_at.is_none_or(|at| at < self.began)
     }
 
-    fn agents(&self, zone: &ZoneName) -> impl Iterator<Item = (&String, &Agent)> {
+    fn agents(&self, zone: &ZoneName) -> impl Iterator<Item = (&String, &Agent)> + Clone {
         self.sight.fleet.of(zone)
     }
 
@@ -53,8 +53,8 @@ impl FleetSenses<'_> {
     }
 
     /// The last word of these agents on an item.
-    fn word<'b>(&self, agents: impl Iterator<Item = (&'b String, &'b Agent)>, item: &Item) -> Runs {
-        for (name, agent) in agents {
+    fn word<'b>(&self, agents: impl Iterator<Item = (&'b String, &'b Agent)> + Clone, item: &Item) -> Runs {
+        for (name, agent) in agents.clone() {
             if self.not_yet(agent) {
                 return Runs::Not(format!(
                     "agent {name} was not heard yet since the coordinator started"
@@ -64,6 +64,9 @@ impl FleetSenses<'_> {
                 return Runs::Not(format!("agent {name}: {why}"));
             }
         }
+        if let Some((_, why)) = self.sight.doors_short(agents, item) {
+            return Runs::Not(why);
+        }
         let known = self.proven.get(&(item.split.clone(), item.zone.clone()));
         let since = known.filter(|(generation, _)| *generation == item.generation);
         Runs::Proven {
@@ -72,7 +75,7 @@ impl FleetSenses<'_> {
     }
 
     /// The agents that were heard lately.
-    fn reached(&self, zone: &ZoneName) -> impl Iterator<Item = (&String, &Agent)> {
+    fn reached(&self, zone: &ZoneName) -> impl Iterator<Item = (&String, &Agent)> + Clone {
         self.agents(zone)
             .filter(|(_, agent)| self.sight.silence(agent).is_none())
     }

@@ -86,7 +86,7 @@ impl AgentView {
         before: Option<&Self>,
         now: Timestamp,
     ) -> Self {
-        let held = greeting.holds.iter();
+        let held = greeting.holds.items.iter();
         Self {
             connected: Some(now),
             address,

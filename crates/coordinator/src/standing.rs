@@ -3,6 +3,7 @@
 //! This is where I9 is kept: converged is only what was read back from the live configuration, for exactly the item in the
 //! plan, by every agent of the zone, each heard from lately. Silence is stale, not agreement.
 
+mod doors;
 mod transition;
 mod word;
 mod zones;
@@ -149,6 +150,7 @@ pub fn split_in_zone(sight: Sight<'_>, zone: &ZoneName, item: &Item) -> SplitInZ
         open: None,
         second_writers: Vec::new(),
         notes: Vec::new(),
+        doors: sight.doors_shown(agents.iter().copied(), item),
         heard_at: agents
             .iter()
             .filter_map(|(_, agent)| agent.heard_at)
@@ -184,6 +186,13 @@ pub fn split_in_zone(sight: Sight<'_>, zone: &ZoneName, item: &Item) -> SplitInZ
                 shown.weights = proof.weights.as_ref().map(|of| transition::shares(of.iter()));
             }
         }
+    }
+    // A zone runs what it was told only if its gateways do.
+    if let Some((standing, why)) = sight.doors_short(agents.iter().copied(), item)
+        && standing > shown.standing
+    {
+        shown.standing = standing;
+        shown.reason = Some(why);
     }
     let facts: Vec<&ItemFact> = agents
         .iter()

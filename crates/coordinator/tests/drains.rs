@@ -209,6 +209,19 @@ async fn what_was_ordered_before_the_first_look_is_carried_out_and_remembered() 
             .await;
         let (done, message) = answer(dir.path(), "one").await;
         assert!(done && message.starts_with("drained: vm"), "{message}");
+        // In the one transaction that has the plan: a kill leaves both or neither.
+        let ledger = Ledger::open(&dir.path().join("data/ledger.sqlite"))
+            .await
+            .unwrap();
+        let together: i64 = sqlx::query_scalar(
+            "SELECT COUNT(*) FROM events ordered JOIN events made ON made.at = ordered.at \
+             WHERE ordered.kind = 'order.drain' AND made.kind = 'plan.made'",
+        )
+        .fetch_one(ledger.pool())
+        .await
+        .unwrap();
+        ledger.close().await;
+        assert_eq!(together, 1);
         killed(coordinator).await;
 
         let coordinator = Coordinator::start(&file).await;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use program::{Coordinator, configure, phase, printed, run, told};
 use repository::{Repository, declaration, split};
-use serde_json::{Value, json};
+use serde_json::json;
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -174,70 +174,6 @@ async fn a_drain_beside_an_abort_keeps_nothing_from_going_back() {
         "{drain:?}"
     );
     assert!(ledger.answered("2").await.unwrap().unwrap().done);
-}
-
-/// The steps in the history of checkout, oldest first.
-async fn steps(coordinator: &Coordinator) -> Vec<String> {
-    let (_, history) = coordinator.get("/v1/splits/checkout/history").await;
-    let steps = history["steps"].as_array().unwrap().iter().rev();
-    steps
-        .map(|step| step["step"].as_str().unwrap().to_owned())
-        .collect()
-}
-
-/// Killed between a step and the answer to the order that it obeys: the next one obeys it from its first look on.
-#[tokio::test]
-async fn an_order_that_was_begun_is_not_taken_back_by_a_start() {
-    let dir = TempDir::new().unwrap();
-    let (_repo, file) = repository(dir.path(), &at_once("80", "20"));
-    let mut coordinator = Coordinator::start(&file).await;
-    coordinator.until(CHECKOUT, |status, _| status == 200).await;
-    let forget = |what: &'static str, answers: &'static [&'static str]| {
-        let file = file.with_file_name("data/ledger.sqlite");
-        async move {
-            let url = format!("sqlite://{}", file.display());
-            let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
-            for sql in answers {
-                let changed = sqlx::query(*sql).execute(&pool).await.unwrap();
-                assert_eq!(changed.rows_affected(), 1, "{what}");
-            }
-            pool.close().await;
-        }
-    };
-    for (verb, answers, told_last, phase_last) in [
-        (
-            "drain",
-            &["UPDATE orders SET answer = NULL, done = 0 WHERE kind = 'drain'"][..],
-            json!({"vm": 0, "cloud": 100}),
-            "drained",
-        ),
-        (
-            "undrain",
-            &[
-                "UPDATE orders SET answer = NULL, done = 0 WHERE kind = 'undrain'",
-                "UPDATE orders SET ended_at = NULL WHERE kind = 'drain'",
-            ],
-            json!({"vm": 80, "cloud": 20}),
-            "none",
-        ),
-    ] {
-        order(&file, &[verb, "checkout", "vm"]);
-        let there = |_: u16, v: &Value| told(v) == told_last && phase(v) == phase_last;
-        coordinator.until(CHECKOUT, there).await;
-        let before = steps(&coordinator).await;
-        coordinator.signal("KILL");
-        coordinator.ended().await;
-        forget(verb, answers).await;
-        coordinator = Coordinator::start(&file).await;
-        let began = Instant::now();
-        let ledger = ledger(&file).await;
-        while !ledger.orders_waiting().await.unwrap().is_empty() {
-            assert!(began.elapsed() < Duration::from_secs(20), "no answer");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        coordinator.until(CHECKOUT, there).await;
-        assert_eq!(steps(&coordinator).await, before, "{verb}");
-    }
 }
 
 /// Nobody takes a share who is not there, also where there is none yet; and the end of a drain says what comes of it.

@@ -67,6 +67,7 @@ async fn decide_and_record(ledger: &Ledger, head: &Head, parent: Option<&Plan>) 
         in_force: Some((&commits, &accepted.declaration)),
         plan: Some(&plan),
         first_of: &[],
+        answers: &[],
         events: &[NewEvent::new("plan.made", "made").generation(plan.generation)],
     };
     ledger.decide(plan.created, taken).await.map(|()| plan)
@@ -99,6 +100,7 @@ async fn what_was_written_is_there_after_it_was_opened_again() {
         in_force: None,
         plan: None,
         first_of: &[],
+        answers: &[],
         events: &[],
     };
     ledger.decide(second.created, taken).await.unwrap();
@@ -123,6 +125,7 @@ async fn what_was_written_is_there_after_it_was_opened_again() {
         counts: None,
         pin: None,
         fallback: None,
+        doors: BTreeMap::new(),
     };
     for state in [ItemState::Pending, ItemState::Held("why".to_owned())] {
         let item = ItemRow {
@@ -202,6 +205,58 @@ async fn what_was_written_is_there_after_it_was_opened_again() {
     assert_eq!(*ledger.newest_event().borrow(), 4);
 }
 
+/// An order that was taken back before what obeys it was recorded: nothing of that is. One that is answered with the plan that
+/// obeys it cannot be taken back any more, so that it is never said that nothing came of what did.
+#[tokio::test]
+async fn an_order_is_answered_with_what_obeys_it_or_nothing_of_both_is_there() {
+    let dir = TempDir::new().unwrap();
+    let ledger = Ledger::open(&dir.path().join("ledger.sqlite")).await.unwrap();
+    let head = head("01", "100", "0");
+    let accepted = decision(&head, None).accepted.unwrap();
+    let plan = accepted.plan.unwrap();
+    let drain = Order {
+        id: "one".to_owned(),
+        kind: OrderKind::Drain {
+            backend: BackendName::new("vm").unwrap(),
+            to: None,
+        },
+        split: SplitName::new("checkout").ok(),
+        reason: "new kernel".to_owned(),
+        who: "ada".to_owned(),
+    };
+    let done = Answer {
+        done: true,
+        message: "drained".to_owned(),
+    };
+    let answers = [(drain.clone(), done.clone())];
+    let taken = || Taken {
+        commits: &[],
+        in_force: None,
+        plan: Some(&plan),
+        first_of: &[],
+        answers: &answers,
+        events: &[],
+    };
+    ledger.order(plan.created, &drain).await.unwrap();
+    assert!(ledger.withdraw_order(&drain.id).await.unwrap());
+    let failed = ledger.decide(plan.created, taken()).await;
+    assert!(matches!(failed, Err(LedgerError::TakenBack)), "{failed:?}");
+    assert_eq!(ledger.newest_plan().await.unwrap(), None);
+    assert_eq!(ledger.standing_orders().await.unwrap(), []);
+    ledger.answer_order(plan.created, &drain, &done).await.unwrap();
+    assert_eq!(ledger.answered(&drain.id).await.unwrap(), None);
+
+    ledger.order(plan.created, &drain).await.unwrap();
+    ledger.decide(plan.created, taken()).await.unwrap();
+    assert_eq!(ledger.newest_plan().await.unwrap().as_ref(), Some(&plan));
+    assert_eq!(
+        ledger.standing_orders().await.unwrap(),
+        std::slice::from_ref(&drain)
+    );
+    assert_eq!(ledger.answered(&drain.id).await.unwrap(), Some(done));
+    assert!(!ledger.withdraw_order(&drain.id).await.unwrap());
+}
+
 #[tokio::test]
 async fn a_decision_that_fails_halfway_leaves_nothing() {
     let dir = TempDir::new().unwrap();
@@ -262,6 +317,7 @@ async fn old_history_goes_and_what_is_needed_stays() {
             counts: None,
             pin: None,
             fallback: None,
+            doors: BTreeMap::new(),
             second_writers: Vec::new(),
         },
     };

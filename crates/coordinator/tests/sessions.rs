@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on stops")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use weir_coordinator::sessions::{Held, SessionLimits, spoken_for};
 use weir_model::SplitName;
 use weir_planner::{Digest, Generation, PlanId, ZoneFacts};
-use weir_wire::{AgentReport, assemble, v1};
+use weir_wire::{AgentReport, Held as OnDisk, Holds, assemble, v1};
 
 mod federation;
 use federation::{Agent, Coordinator, greeting, plan, until, zone};
@@ -104,7 +104,7 @@ async fn each_agent_gets_its_zones_part_and_only_what_it_lacks() {
     let mut fra_1 = Agent::connects(&fra, &greeting("fra", "fra-1")).await;
     let mut ams_1 = Agent::connects(&ams, &greeting("ams", "ams-1")).await;
 
-    let nothing = BTreeMap::new();
+    let nothing = OnDisk::default();
     let update = fra_1.plan().await;
     assert_eq!((update.manifest.len(), update.items.len()), (2, 2));
     let held = assemble(&update, &nothing).unwrap();
@@ -119,7 +119,7 @@ async fn each_agent_gets_its_zones_part_and_only_what_it_lacks() {
     let update = fra_1.plan().await;
     let sent: Vec<_> = update.items.iter().map(|item| item.split.as_str()).collect();
     assert_eq!((update.manifest.len(), sent), (2, vec!["checkout"]));
-    let now = assemble(&update, &held.items).unwrap();
+    let now = assemble(&update, &OnDisk::from(&held)).unwrap();
     assert_eq!(now, second.zone_plan(&zone("fra")).unwrap());
 
     // Back after a while, the agent says what it holds, and is sent nothing that it has.
@@ -128,14 +128,14 @@ async fn each_agent_gets_its_zones_part_and_only_what_it_lacks() {
     hello.plan = Some(now.plan);
     hello.generation = now.generation;
     hello.highest = now.generation;
-    hello.holds = now.items.values().map(|item| item.reference()).collect();
+    hello.holds = Holds::from(&now);
     let mut fra_1 = Agent::connects(&fra, &hello).await;
     let third = plan(10, Some(&second));
     coordinator.sessions.publish(Arc::clone(&third));
     let update = fra_1.plan().await;
     assert_eq!((update.generation, update.items.len()), (3, 1));
     assert_eq!(
-        assemble(&update, &now.items).unwrap(),
+        assemble(&update, &OnDisk::from(&now)).unwrap(),
         third.zone_plan(&zone("fra")).unwrap()
     );
 }
@@ -152,14 +152,14 @@ async fn a_slow_agent_skips_what_is_already_old() {
     }
     // Nobody read meanwhile. What now comes are a few plans, in order, and the newest of all last.
     let mut got = Vec::new();
-    let mut items = BTreeMap::new();
+    let mut held = OnDisk::default();
     while got.last() != Some(&newest.generation.0) {
         let update = agent.plan().await;
-        items = assemble(&update, &items).unwrap().items;
+        held = OnDisk::from(&assemble(&update, &held).unwrap());
         got.push(update.generation);
     }
     assert!(got.is_sorted() && got.len() < 150, "{got:?}");
-    assert_eq!(items, newest.zone_plan(&zone("fra")).unwrap().items);
+    assert_eq!(held.items, newest.zone_plan(&zone("fra")).unwrap().items);
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ mod apply;
 mod call;
 mod credential;
 mod listing;
-mod meaning;
+pub(crate) mod meaning;
 mod metrics;
 mod objects;
 mod observe;

@@ -3,6 +3,8 @@
 //! One small interface ([`ZoneDriver`]) for Universal and Kubernetes zones and for gateways. No retry in here: the next
 //! activation is the retry. No driver knows whether it talks to the real thing or to a double.
 
+pub mod dns;
+pub mod kong;
 pub mod kubernetes;
 pub mod kuma;
 
@@ -16,6 +18,9 @@ use weir_model::{MeshName, SplitName};
 use weir_planner::{Counts, Generation, Item, Proof, SecondWriter, ServiceFact};
 use weir_render::{Form, Held, Object, Step};
 
+pub use kong::{
+    Admin, AdminConfig, Brought, GatewayDriver, KongDbless, KongDblessConfig, Posted, Secret, bring,
+};
 pub use kubernetes::{Cluster, KubernetesConfig, KumaKubernetes, KumaRest, Metrics};
 pub use kuma::{KumaConfig, KumaUniversal, Sampled};
 

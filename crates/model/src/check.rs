@@ -4,6 +4,7 @@
 //! Whatever was unreadable has been reported; a check that would need it is left out, so that one mistake is one
 //! diagnostic.
 
+mod gateway;
 mod split;
 mod transition;
 
@@ -22,6 +23,8 @@ pub(crate) fn declaration(drafts: &Drafts, diagnostics: &mut Vec<Diagnostic>) ->
     let mut check = Check {
         zones: BTreeMap::new(),
         detached: BTreeMap::new(),
+        gateways: BTreeMap::new(),
+        claims: BTreeMap::new(),
         drafts,
         diagnostics,
     };
@@ -48,6 +51,10 @@ struct Check<'d> {
     zones: BTreeMap<ZoneName, Option<Platform>>,
     /// The detached ones, and where each says so.
     detached: BTreeMap<ZoneName, &'d Place>,
+    /// The gateways of every zone whose list of them could be read.
+    gateways: gateway::Known,
+    /// What doors take, so far.
+    claims: gateway::Claims<'d>,
     drafts: &'d Drafts,
     diagnostics: &'d mut Vec<Diagnostic>,
 }
@@ -126,6 +133,7 @@ impl<'d> Check<'d> {
             }
             first.insert(name, place);
             self.zones.insert(name.clone(), draft.platform);
+            let gateways = self.gateways(draft, name);
             if let ZoneState::Detached(at) = &draft.state {
                 self.detached.insert(name.clone(), at);
             }
@@ -155,8 +163,8 @@ impl<'d> Check<'d> {
                 ZoneState::Attached => false,
                 ZoneState::Detached(_) => true,
             };
-            if let (Some(platform), Some(wave), Some(freeze)) =
-                (draft.platform, draft.wave, draft.freeze.clone())
+            if let (Some(platform), Some(wave), Some(freeze), Some(gateways)) =
+                (draft.platform, draft.wave, draft.freeze.clone(), gateways)
             {
                 zones.insert(
                     name.clone(),
@@ -167,6 +175,7 @@ impl<'d> Check<'d> {
                         wave,
                         detached,
                         freeze,
+                        gateways,
                         place: draft.place.clone(),
                     },
                 );

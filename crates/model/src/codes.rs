@@ -178,6 +178,29 @@ codes! {
     /// Steps that each close connections.
     STEPS_CLOSE = "0611";
 
+    /// An address that is none.
+    BAD_ADDRESS = "0701";
+    /// What Kong cannot match a request by.
+    BAD_ENTRY = "0702";
+    /// A gateway that is not declared.
+    UNKNOWN_GATEWAY = "0703";
+    /// Kong and the mesh would both split.
+    SPLIT_TWICE = "0704";
+    /// A backend that the gateway cannot reach.
+    NO_ADDRESS = "0705";
+    /// Two doors at one gateway for the same requests.
+    CLAIMED_TWICE = "0706";
+    /// A protocol that a gateway does not carry.
+    GATEWAY_PROTOCOL = "0707";
+    /// A route that a gateway cannot tell apart.
+    NOT_AT_GATEWAY = "0708";
+    /// A base that is not there.
+    NO_BASE = "0709";
+    /// A base that is no document of Kong.
+    BAD_BASE = "0710";
+    /// A service that the base does not have as it would have to be.
+    BASE_SERVICE = "0711";
+
     /// The commit has no directory at the source's path.
     NO_SUCH_PATH = "0901";
     /// The declaration is of another federation than the coordinator.

@@ -12,8 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::diagnostic::Span;
 use crate::freeze::Freeze;
+use crate::gateway::{AtGateway, Gateway};
 use crate::names::{
-    BackendName, DnsLabel, FederationName, MeshName, PortName, RouteName, ServiceName, SplitName, ZoneName,
+    BackendName, DnsLabel, FederationName, GatewayName, MeshName, PortName, RouteName, ServiceName,
+    SplitName, ZoneName,
 };
 use crate::transition::{Fallback, Transition};
 use crate::weight::BasisPoints;
@@ -144,6 +146,8 @@ pub struct Zone {
     pub detached: bool,
     /// `spec.freeze`, of every split whose weights the zone runs; default [`Freeze::Never`].
     pub freeze: Freeze,
+    /// `spec.gateways`, by name.
+    pub gateways: BTreeMap<GatewayName, Gateway>,
     /// Where it is declared.
     pub place: Place,
 }
@@ -198,6 +202,8 @@ pub struct Split {
     pub freeze: Freeze,
     /// `spec.fallback`: by the backend that is down.
     pub fallback: BTreeMap<BackendName, Fallback>,
+    /// `spec.gateways`: no two of them at one gateway of one zone.
+    pub gateways: Vec<AtGateway>,
     /// Where it is declared.
     pub place: Place,
 }

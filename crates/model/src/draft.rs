@@ -3,12 +3,16 @@
 //! A field that could not be read is `None` here and has been reported; checks over several fields skip it, so
 //! that one mistake is one diagnostic.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use jiff::SignedDuration;
 
-use crate::declaration::{Match, Place, Platform, Protocol, Prune};
+use crate::declaration::{Match, Place, Platform, Protocol, Prune, SourceName};
 use crate::freeze::Freeze;
+use crate::gateway::{Address, Channel, Routing};
 use crate::names::{
-    BackendName, DnsLabel, FederationName, MeshName, PortName, RouteName, ServiceName, SplitName, ZoneName,
+    BackendName, DnsLabel, FederationName, GatewayName, MeshName, PortName, RouteName, ServiceName,
+    SplitName, ZoneName,
 };
 use crate::reader::At;
 use crate::transition::Insufficient;
@@ -22,9 +26,34 @@ pub(crate) struct Drafts {
     pub(crate) splits: Vec<SplitDraft>,
     /// Documents that could not be read to their end, and files that could not be read at all.
     pub(crate) unreadable: Vec<Unreadable>,
+    /// The bases of gateways, by source and path; `None` for one that is wrong.
+    pub(crate) bases: BTreeMap<(SourceName, String), Option<serde_json::Value>>,
 }
 
 impl Drafts {
+    /// The files that gateways here name as their bases.
+    pub(crate) fn bases(&self) -> impl Iterator<Item = (SourceName, String)> {
+        let gateways = self.zones.iter().flat_map(|zone| zone.gateways.iter().flatten());
+        gateways.filter_map(|gateway| match &gateway.base {
+            BaseDraft::Named(at) => Some((at.place.source.clone(), beside(&at.place, &at.value)?)),
+            BaseDraft::Absent | BaseDraft::Unreadable => None,
+        })
+    }
+
+    /// Whether there is nothing of a declaration in it.
+    pub(crate) fn declares_nothing(&self) -> bool {
+        self.federations.is_empty() && self.zones.is_empty() && self.splits.is_empty()
+    }
+
+    /// Adds what another file says.
+    pub(crate) fn append(&mut self, mut other: Self) {
+        self.federations.append(&mut other.federations);
+        self.zones.append(&mut other.zones);
+        self.splits.append(&mut other.splits);
+        self.unreadable.append(&mut other.unreadable);
+        self.bases.append(&mut other.bases);
+    }
+
     /// The file that most likely holds what is missing: an unreadable one of this kind, else of no known kind.
     pub(crate) fn may_hold(&self, kind: &str) -> Option<&str> {
         let of = |wanted: Option<&str>| self.unreadable.iter().find(|u| u.kind.as_deref() == wanted);
@@ -66,6 +95,70 @@ pub(crate) struct ZoneDraft {
     pub(crate) state: ZoneState,
     /// `None`: given, but unreadable.
     pub(crate) freeze: Option<Freeze>,
+    /// `None`: given, but unreadable.
+    pub(crate) gateways: Option<Vec<GatewayDraft>>,
+}
+
+/// One gateway of a zone.
+#[derive(Debug)]
+pub(crate) struct GatewayDraft {
+    pub(crate) place: Place,
+    pub(crate) name: Option<At<GatewayName>>,
+    pub(crate) channel: Option<Channel>,
+    pub(crate) in_mesh: Option<bool>,
+    pub(crate) base: BaseDraft,
+}
+
+/// The path inside its source of a file that is named from the directory of the file that names it, as people name files
+/// beside each other; none for one that is outside.
+pub(crate) fn beside(place: &Place, named: &str) -> Option<String> {
+    let mut parts: Vec<&str> = place.file.split('/').collect();
+    parts.pop();
+    for part in named.split('/') {
+        match part {
+            "" => return None,
+            "." => {}
+            ".." => drop(parts.pop()?),
+            part => parts.push(part),
+        }
+    }
+    Some(parts.join("/"))
+}
+
+/// What a gateway's base is.
+#[derive(Debug)]
+pub(crate) enum BaseDraft {
+    Absent,
+    Unreadable,
+    /// Its path from the directory of the zone's file.
+    Named(At<String>),
+}
+
+/// One door of a split: whole, or not here at all.
+#[derive(Debug)]
+pub(crate) struct DoorDraft {
+    pub(crate) place: Place,
+    pub(crate) gateway: At<GatewayName>,
+    /// `None`: all that have the gateway.
+    pub(crate) zones: Option<Vec<At<ZoneName>>>,
+    pub(crate) entry: EntryDraft,
+    pub(crate) via: ViaDraft,
+}
+
+#[derive(Debug)]
+pub(crate) enum EntryDraft {
+    Routes(Routing),
+    Service(At<String>),
+}
+
+#[derive(Debug)]
+pub(crate) enum ViaDraft {
+    Mesh(At<Address>),
+    Addresses {
+        backends: Vec<(At<BackendName>, BTreeSet<Address>)>,
+        /// The key `backends`.
+        place: Place,
+    },
 }
 
 /// Whether the zone takes part.
@@ -102,6 +195,8 @@ pub(crate) struct SplitDraft {
     /// `None`: given, but unreadable.
     pub(crate) freeze: Option<Freeze>,
     pub(crate) fallbacks: Fallbacks,
+    /// `None`: given, but unreadable in part.
+    pub(crate) gateways: Option<Vec<DoorDraft>>,
 }
 
 /// What is given of a transition; `None` is not given, or not readable.

@@ -8,11 +8,13 @@ pub mod declaration;
 pub mod diagnostic;
 pub mod duration;
 pub mod freeze;
+pub mod gateway;
 pub mod limits;
 pub mod names;
 pub mod transition;
 pub mod weight;
 
+mod base;
 mod check;
 mod draft;
 mod nearest;
@@ -35,9 +37,12 @@ pub use declaration::{
 };
 pub use diagnostic::{Code, Diagnostic, Label, Severity, Span};
 pub use freeze::{Day, Freeze, Frozen, TimeOfDay, Window, WindowZone};
+pub use gateway::{
+    Address, AddressError, AtGateway, Base, Channel, Door, Entry, Gateway, Host, Routing, Via,
+};
 pub use names::{
-    BackendName, DnsLabel, FederationName, MeshName, NameError, PortName, PortNameError, RouteName,
-    ServiceName, SplitName, ZoneName,
+    BackendName, DnsLabel, FederationName, GatewayName, MeshName, NameError, PortName, PortNameError,
+    RouteName, ServiceName, SplitName, ZoneName,
 };
 pub use parse::{Parsed, parse};
 pub use precedence::{Specificity, precedence};

@@ -18,6 +18,14 @@ pub const ROUTES: usize = 64;
 pub const PORT_NAMES: usize = 8;
 /// Backends in one split.
 pub const BACKENDS: usize = 64;
+/// Gateways of one zone, and doors of one split.
+pub const GATEWAYS: usize = 16;
+/// Zones that one door names.
+pub const GATEWAY_ZONES: usize = 256;
+/// Hosts, paths, methods or header values of one door.
+pub const ENTRIES: usize = 64;
+/// Addresses of one backend at one gateway.
+pub const ADDRESSES: usize = 64;
 /// Windows in one freeze.
 pub const WINDOWS: usize = 16;
 /// Header matches, or query parameter matches, in one route.

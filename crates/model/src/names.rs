@@ -172,6 +172,8 @@ named! {
     BackendName;
     /// A route's name; unique in its split.
     RouteName;
+    /// A gateway of a zone; unique in its zone.
+    GatewayName;
 }
 
 /// The name of a service's port, as Kubernetes and Kuma have it: 1 to 63 characters, `a-z`, `0-9` and `-`, neither

@@ -1,7 +1,9 @@
 //! Files to [`Parsed`]: the one entrance of this room.
 
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 
+use crate::base;
 use crate::check;
 use crate::codes;
 use crate::declaration::{Declaration, Place, SourceFile, SourceName};
@@ -37,17 +39,9 @@ pub fn parse(files: &[SourceFile]) -> Parsed {
     files.sort_by(|a, b| (&a.source, &a.path, &a.bytes).cmp(&(&b.source, &b.path, &b.bytes)));
     let mut diagnostics = Vec::new();
     let mut drafts = Drafts::default();
+    let mut read = Vec::new();
     for (number, file) in files.into_iter().enumerate() {
-        let place = Place {
-            source: file.source.clone(),
-            file: file.path.clone(),
-            span: Span {
-                start: 0,
-                end: 0,
-                line: 1,
-                column: 1,
-            },
-        };
+        let place = start(file);
         if number >= limits::FILES {
             diagnostics.push(
                 Diagnostic::error(
@@ -60,7 +54,24 @@ pub fn parse(files: &[SourceFile]) -> Parsed {
             drafts.unreadable.push(Unreadable { place, kind: None });
             break;
         }
-        read_file(file, &place, &mut drafts, &mut diagnostics);
+        let mut of_file = (Drafts::default(), Vec::new());
+        read_file(file, &place, &mut of_file.0, &mut of_file.1);
+        read.push((file, of_file));
+    }
+    // Which of them are no declarations but bases of gateways stands in the others.
+    let named: BTreeSet<(SourceName, String)> =
+        read.iter().flat_map(|(_, (drafts, _))| drafts.bases()).collect();
+    for (file, (of_file, told)) in read {
+        let key = (file.source.clone(), file.path.clone());
+        if named.contains(&key) && of_file.declares_nothing() {
+            let place = start(file);
+            let base = text(file, &place, &mut diagnostics)
+                .and_then(|text| base::read(&mut Reader::new(&place, &mut diagnostics), text));
+            drafts.bases.insert(key, base);
+        } else {
+            drafts.append(of_file);
+            diagnostics.extend(told);
+        }
     }
     let declaration = check::declaration(&drafts, &mut diagnostics);
     diagnostics.sort_by(order);
@@ -127,7 +138,52 @@ fn untold(message: String, at: &Label) -> Diagnostic {
     Diagnostic::error(codes::TOO_MANY_PROBLEMS, message, label).help("mend those above, then check again")
 }
 
+/// Where a file begins.
+fn start(file: &SourceFile) -> Place {
+    Place {
+        source: file.source.clone(),
+        file: file.path.clone(),
+        span: Span {
+            start: 0,
+            end: 0,
+            line: 1,
+            column: 1,
+        },
+    }
+}
+
 fn read_file(file: &SourceFile, place: &Place, drafts: &mut Drafts, diagnostics: &mut Vec<Diagnostic>) {
+    let before = diagnostics.len();
+    let Some(text) = text(file, place, diagnostics) else {
+        let told = diagnostics.get(before).and_then(|told| told.labels.first());
+        let place = told.map_or_else(
+            || place.clone(),
+            |label| Place {
+                span: label.span.clone(),
+                ..place.clone()
+            },
+        );
+        drafts.unreadable.push(Unreadable { place, kind: None });
+        return;
+    };
+    let (documents, problems) = yaml::documents(text);
+    let mut reader = Reader::new(place, diagnostics);
+    for problem in problems {
+        reader.error(
+            problem.code,
+            &problem.span,
+            problem.message,
+            &problem.label,
+            problem.help,
+        );
+    }
+    for document in &documents {
+        read::document(&mut reader, document, drafts);
+    }
+}
+
+/// The text of a file, if it is text that can be read.
+fn text<'f>(file: &'f SourceFile, place: &Place, diagnostics: &mut Vec<Diagnostic>) -> Option<&'f str> {
     if file.bytes.len() > limits::FILE_BYTES {
         diagnostics.push(
             Diagnostic::error(
@@ -137,11 +193,7 @@ fn read_file(file: &SourceFile, place: &Place, drafts: &mut Drafts, diagnostics:
             )
             .help("spread its documents over several files"),
         );
-        drafts.unreadable.push(Unreadable {
-            place: place.clone(),
-            kind: None,
-        });
-        return;
+        return None;
     }
     let text = match std::str::from_utf8(&file.bytes) {
         Ok(text) => text,
@@ -157,8 +209,7 @@ fn read_file(file: &SourceFile, place: &Place, drafts: &mut Drafts, diagnostics:
                 )
                 .help("save it as UTF-8; keep binary files out of this path"),
             );
-            drafts.unreadable.push(Unreadable { place, kind: None });
-            return;
+            return None;
         }
     };
     // YAML ends a line there as well, but nothing else does: a person sees one line, and marks between documents drown.
@@ -173,23 +224,9 @@ fn read_file(file: &SourceFile, place: &Place, drafts: &mut Drafts, diagnostics:
             )
             .help("save the file with line feeds (or both, as on Windows) at the ends of its lines"),
         );
-        drafts.unreadable.push(Unreadable { place, kind: None });
-        return;
+        return None;
     }
-    let (documents, problems) = yaml::documents(text);
-    let mut reader = Reader::new(place, diagnostics);
-    for problem in problems {
-        reader.error(
-            problem.code,
-            &problem.span,
-            problem.message,
-            &problem.label,
-            problem.help,
-        );
-    }
-    for document in &documents {
-        read::document(&mut reader, document, drafts);
-    }
+    Some(text)
 }
 
 /// The point where this much of the file's text ends.

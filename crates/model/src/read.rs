@@ -3,6 +3,7 @@
 //! Changed together with the table in `shape.rs`.
 
 mod freeze;
+mod gateway;
 mod split;
 mod transition;
 
@@ -241,6 +242,7 @@ fn zone(reader: &mut Reader<'_>, root: &Node, place: Place) -> ZoneDraft {
         wave: None,
         state: ZoneState::Unreadable,
         freeze: None,
+        gateways: Some(Vec::new()),
     };
     let Some((spec, _)) = spec else {
         return draft;
@@ -282,6 +284,9 @@ fn zone(reader: &mut Reader<'_>, root: &Node, place: Place) -> ZoneDraft {
         None => Some(Freeze::Never),
         Some(entry) => freeze::freeze(reader, entry),
     };
+    if let Some(entry) = spec.get("gateways") {
+        draft.gateways = gateway::gateways(reader, entry);
+    }
     draft
 }
 

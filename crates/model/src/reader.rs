@@ -164,7 +164,7 @@ impl<'f> Reader<'f> {
         Some(kept)
     }
 
-    /// A mapping's fields: unknown, premature and missing ones are reported. `owner` is where a missing field is
+    /// A mapping's fields: unknown and missing ones are reported. `owner` is where a missing field is
     /// shown: the key that the mapping stands under.
     pub(crate) fn fields<'n>(&mut self, node: &'n Node, shape: &Shape, owner: &Span) -> Option<Fields<'n>> {
         let entries = self.entries(node, shape.title)?;
@@ -172,19 +172,8 @@ impl<'f> Reader<'f> {
         let mut misspelt = Vec::new();
         let holes = matches!(&node.value, Value::Mapping(all) if all.iter().any(|entry| entry.hole));
         for entry in &entries {
-            match shape.fields.iter().find(|field| field.name == entry.key) {
-                None => misspelt.extend(self.unknown_field(entry, shape)),
-                Some(field) => {
-                    if let Form::Later(what) = field.form {
-                        self.error(
-                            codes::NOT_YET,
-                            &entry.key_span,
-                            format!("`{}` is not supported yet: {what}", field.name),
-                            "not supported yet",
-                            "remove the field: until then weights hold for callers inside the mesh",
-                        );
-                    }
-                }
+            if !shape.fields.iter().any(|field| field.name == entry.key) {
+                misspelt.extend(self.unknown_field(entry, shape));
             }
         }
         let mut complete = true;

@@ -59,6 +59,16 @@ fn backends() -> Value {
     json!({"type": "array", "items": {"$ref": "#/$defs/name"}, "uniqueItems": true, "minItems": 1})
 }
 
+fn texts(most: usize) -> Value {
+    json!({
+        "type": "array",
+        "items": {"type": "string", "minLength": 1},
+        "uniqueItems": true,
+        "minItems": 1,
+        "maxItems": most,
+    })
+}
+
 fn object(shape: &Shape) -> Value {
     let properties: Map<String, Value> = shape.usable().map(|f| (f.name.to_owned(), field(f))).collect();
     let mut schema = json!({
@@ -137,7 +147,19 @@ fn field(field: &Field) -> Value {
             "propertyNames": {"$ref": "#/$defs/name"},
             "additionalProperties": {"oneOf": [{"$ref": "#/$defs/name"}, backends(), object(shape)]},
         }),
-        Form::Later(_) | Form::Refused => json!(false),
+        Form::NameList(most) => {
+            let mut names = backends();
+            names["maxItems"] = json!(most);
+            names
+        }
+        Form::Texts(most) => texts(most),
+        Form::Addresses(most) => json!({
+            "type": "object",
+            "propertyNames": {"$ref": "#/$defs/name"},
+            "additionalProperties": {"oneOf": [{"type": "string", "minLength": 1}, texts(most)]},
+            "minProperties": 1,
+        }),
+        Form::Refused => json!(false),
     };
     if let Value::Object(schema) = &mut schema {
         schema.insert("description".to_owned(), json!(field.doc));

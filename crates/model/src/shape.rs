@@ -3,6 +3,8 @@
 //! Reading (unknown and missing fields) and the JSON Schema both come from here, so that they cannot disagree.
 //! Whoever adds a field adds it here first, then reads it in `read.rs`.
 
+pub(crate) mod gateway;
+
 /// A mapping with named fields.
 #[derive(Debug)]
 pub(crate) struct Shape {
@@ -60,8 +62,12 @@ pub(crate) enum Form {
     Fallbacks(&'static Shape),
     /// Names of backends, at least one, each once.
     Backends,
-    /// Designed, and refused until it works: what it will be for.
-    Later(&'static str),
+    /// A list of names of zones, at least one, at most so many.
+    NameList(usize),
+    /// A list of texts, at least one, each once, at most so many.
+    Texts(usize),
+    /// Names of backends to an address or a list of at most so many.
+    Addresses(usize),
     /// Expected by people who know Gateway API, and refused with its own explanation where it is read.
     Refused,
 }
@@ -71,7 +77,7 @@ impl Shape {
     pub(crate) fn usable(&self) -> impl Iterator<Item = &'static Field> {
         self.fields
             .iter()
-            .filter(|field| !matches!(field.form, Form::Later(_) | Form::Refused))
+            .filter(|field| !matches!(field.form, Form::Refused))
     }
 }
 
@@ -120,8 +126,6 @@ pub(crate) const PROTOCOLS: &[&str] = &["http", "http2", "grpc", "tcp"];
 pub(crate) const METHODS: &[&str] = &[
     "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH",
 ];
-
-const GATEWAYS_LATER: &str = "weights on Kong gateways";
 
 const API_VERSION_FIELD: Field = required(
     "apiVersion",
@@ -309,8 +313,8 @@ pub(crate) static ZONE_SPEC: Shape = shape(
         ),
         optional(
             "gateways",
-            Form::Later(GATEWAYS_LATER),
-            "The zone's Kong gateways (not supported yet).",
+            Form::List(&gateway::ZONE_GATEWAY, crate::limits::GATEWAYS),
+            "The zone's Kong gateways.",
         ),
     ],
 );
@@ -377,12 +381,12 @@ pub(crate) static SPLIT_SPEC: Shape = shape(
         optional(
             "fallback",
             Form::Fallbacks(&FALLBACK),
-            "Where a backend's share goes while the backend is down: `{eks: vm}`. Checked; no agent acts on it yet.",
+            "Where a backend's share goes while the backend is down: `{eks: vm}`. Agents act on it alone.",
         ),
         optional(
             "gateways",
-            Form::Later(GATEWAYS_LATER),
-            "Kong gateways that carry these weights (not supported yet).",
+            Form::List(&gateway::SPLIT_GATEWAY, crate::limits::GATEWAYS),
+            "The split's doors at Kong gateways: the same shares for requests from outside.",
         ),
     ],
 );

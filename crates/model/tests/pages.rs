@@ -50,6 +50,34 @@ fn files(page: &str, heading: &str) -> Option<Vec<SourceFile>> {
     Some(files)
 }
 
+/// An example of two files: the base, and after an empty line what the split says of it.
+fn with_base(page: &str, heading: &str) -> Vec<SourceFile> {
+    let (_, rest) = page.split_once(&format!("## {heading}\n\n```text\n")).unwrap();
+    let (text, _) = rest.split_once("```").unwrap();
+    let (base, doors) = text.split_once("\n\n").unwrap_or((text, ""));
+    let zones = ZONES.replace(
+        "{platform: vm}",
+        "{platform: vm, gateways: [{name: edge, channel: admin-dbless, base: kong/edge.yaml}]}",
+    );
+    let mut files = vec![
+        file("federation.yaml", FEDERATION),
+        file("zones.yaml", zones),
+        file("kong/edge.yaml", base),
+    ];
+    if !doors.is_empty() {
+        let doors: String = doors.lines().map(|line| format!("  {line}\n")).collect();
+        files.push(file(
+            "split.yaml",
+            format!(
+                "apiVersion: weir.dev/v1alpha1\nkind: Split\nmetadata: {{name: checkout}}\nspec:\n  service: checkout\n  \
+                 port: 8080\n  protocol: http\n  backends: {{vm: {{zone: fra}}, eks: {{zone: use1, namespace: shop}}}}\n  \
+                 routes: [{{name: default, weights: {{vm: 90, eks: 10}}}}]\n{doors}"
+            ),
+        ));
+    }
+    files
+}
+
 /// What cannot be printed on a page: wrong and right.
 fn made(code: Code) -> (Vec<SourceFile>, Vec<SourceFile>) {
     let base = || file("federation.yaml", FEDERATION);
@@ -103,6 +131,10 @@ fn made(code: Code) -> (Vec<SourceFile>, Vec<SourceFile>) {
                 vec![base(), file("zones.yaml", ZONES), file("split.yaml", text)]
             };
             (split(65), split(64))
+        }
+        codes::BAD_BASE | codes::BASE_SERVICE => {
+            let page = weir_model::page(code).unwrap();
+            (with_base(page, "Wrong"), with_base(page, "Right"))
         }
         other => panic!("{other}: its page has no YAML example and none is made here"),
     }

@@ -26,19 +26,22 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use weir_model::{
-    Backend, BackendName, BasisPoints, CommitId, DnsLabel, FederationName, HeaderMatch, Match, MeshName,
-    PathMatch, PortName, Protocol, QueryMatch, RouteName, ServiceName, SourceCommit, SourceName, Split,
-    SplitName, ValueMatch, ZoneName,
+    Address, Backend, BackendName, BasisPoints, Channel, CommitId, DnsLabel, Door, Entry, FederationName,
+    GatewayName, HeaderMatch, Match, MeshName, PathMatch, PortName, Protocol, QueryMatch, RouteName,
+    ServiceName, SourceCommit, SourceName, Split, SplitName, ValueMatch, Via, ZoneName,
 };
 
 use crate::course::{Course, Items, Leg, Quarantine};
 use crate::facts::CountScope;
-use crate::plan::{Destination, Digest, Fallback, Generation, Item, ItemRoute, Plan, PlanId, SplitPlan};
+use crate::plan::{
+    Destination, Digest, Fallback, GatewayPlan, Generation, Item, ItemRoute, Plan, PlanId, SplitPlan,
+};
 use crate::precedence;
 
 const ITEM: &str = "weir.dev item, canonical bytes version 1";
 const INPUTS: &str = "weir.dev split inputs, canonical bytes version 1";
 const ZONES: &str = "weir.dev zones, canonical bytes version 1";
+const GATEWAY: &str = "weir.dev gateway, canonical bytes version 1";
 const ROOT: &str = "weir.dev split root, canonical bytes version 1";
 const PLAN: &str = "weir.dev plan, canonical bytes version 1";
 const SHAPE: &str = "weir.dev shape, canonical bytes version 1";
@@ -65,7 +68,32 @@ pub fn item_bytes(item: &Item) -> Vec<u8> {
     item.anchor.as_str().put(&mut to);
     port_names(&mut to, &item.port_names);
     fallback(&mut to, &item.fallback);
+    if !item.doors.is_empty() {
+        to.extend(DOORS);
+        item.doors.put(&mut to);
+    }
     to
+}
+
+/// The digest of a zone's gateway: over everything in it but its generation and the digest itself.
+pub fn gateway_digest(gateway: &GatewayPlan) -> Digest {
+    let mut to = Vec::with_capacity(64);
+    to.push(match gateway.channel {
+        Channel::AdminDbless => 1,
+        Channel::AdminDb => 2,
+        Channel::Kic => 3,
+    });
+    to.push(u8::from(gateway.in_mesh));
+    match &gateway.base {
+        None => to.push(0),
+        Some(base) => {
+            to.push(1);
+            base.source.put(&mut to);
+            base.file.put(&mut to);
+            base.document.put(&mut to);
+        }
+    }
+    Digest(hash(GATEWAY, &to))
 }
 
 /// The digest of what callers see of an item, whichever zone and split it is of: what is addressed, where it may go, and by
@@ -117,6 +145,15 @@ pub fn split_inputs(federation: &FederationName, mesh: &MeshName, zones: &Digest
             }
             to.extend(fallback.after.as_nanos().to_be_bytes());
             to.extend(fallback.recover.as_nanos().to_be_bytes());
+        }
+    }
+    if !split.gateways.is_empty() {
+        to.extend(DOORS);
+        count(&mut to, split.gateways.len());
+        for at in &split.gateways {
+            at.gateway.put(&mut to);
+            list(&mut to, at.zones.iter());
+            at.door.put(&mut to);
         }
     }
     Digest(hash(INPUTS, &to))
@@ -174,6 +211,19 @@ pub fn plan_id(plan: &Plan) -> PlanId {
         name.put(&mut to);
         to.extend(split.root.0);
     }
+    if !plan.gateways.is_empty() {
+        to.extend(DOORS);
+        count(&mut to, plan.gateways.len());
+        for (zone, gateways) in &plan.gateways {
+            zone.put(&mut to);
+            count(&mut to, gateways.len());
+            for (name, gateway) in gateways {
+                name.put(&mut to);
+                to.extend(gateway.digest.0);
+                gateway.generation.put(&mut to);
+            }
+        }
+    }
     PlanId(hash(PLAN, &to))
 }
 
@@ -202,6 +252,10 @@ fn port_names(to: &mut Vec<u8>, names: &BTreeSet<PortName>) {
 /// What stands before fallbacks, where there are any. No count of port names, which it follows or takes the place of, has
 /// these bytes.
 const FALLBACK: &[u8; 8] = b"fallback";
+
+/// What stands before doors and gateways, where there are any: after fallbacks, for they came later still. No count has
+/// these bytes either.
+const DOORS: &[u8; 8] = b"gateways";
 
 /// Fallbacks, where there are any: last, for they came later.
 fn fallback(to: &mut Vec<u8>, fallbacks: &BTreeMap<BackendName, Fallback>) {
@@ -336,7 +390,7 @@ macro_rules! put_names {
     )*};
 }
 
-put_names! { String DnsLabel PortName FederationName MeshName ZoneName SplitName ServiceName BackendName RouteName }
+put_names! { String DnsLabel PortName FederationName MeshName ZoneName SplitName ServiceName BackendName RouteName GatewayName }
 
 macro_rules! put_numbers {
     ($($number:ty)*) => {$(
@@ -368,6 +422,50 @@ impl<K: Put, V: Put> Put for BTreeMap<K, V> {
         for (key, value) in self {
             key.put(to);
             value.put(to);
+        }
+    }
+}
+
+impl<T: Put> Put for BTreeSet<T> {
+    fn put(&self, to: &mut Vec<u8>) {
+        list(to, self.iter());
+    }
+}
+
+/// As it is written: an address has one way only.
+impl Put for Address {
+    fn put(&self, to: &mut Vec<u8>) {
+        self.to_string().put(to);
+    }
+}
+
+impl Put for Door {
+    fn put(&self, to: &mut Vec<u8>) {
+        match &self.entry {
+            Entry::Routes(routing) => {
+                to.push(1);
+                routing.hosts.put(to);
+                routing.paths.put(to);
+                routing.methods.put(to);
+                routing.headers.put(to);
+                for flag in [routing.https_only, routing.strip_path, routing.preserve_host] {
+                    to.push(u8::from(flag));
+                }
+            }
+            Entry::Service(name) => {
+                to.push(2);
+                name.put(to);
+            }
+        }
+        match &self.via {
+            Via::Mesh(address) => {
+                to.push(1);
+                address.put(to);
+            }
+            Via::Addresses(addresses) => {
+                to.push(2);
+                addresses.put(to);
+            }
         }
     }
 }

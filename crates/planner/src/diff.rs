@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use weir_model::{
-    BackendName, BasisPoints, CommitId, DnsLabel, Match, MeshName, PortName, Protocol, RouteName,
-    ServiceName, SourceName, SplitName, ZoneName,
+    BackendName, BasisPoints, CommitId, DnsLabel, Door, GatewayName, Match, MeshName, PortName, Protocol,
+    RouteName, ServiceName, SourceName, SplitName, ZoneName,
 };
 
-use crate::plan::{Destination, Generation, Item, ItemRoute, Plan};
+use crate::plan::{Destination, GatewayPlan, Generation, Item, ItemRoute, Plan};
 use crate::programmed::Programmed;
 
 /// Something that was one thing and is another.
@@ -47,6 +47,9 @@ pub struct PlanDiff {
     pub commits: BTreeMap<SourceName, Change<CommitId>>,
     /// Zones and their names in Kuma.
     pub zones: BTreeMap<ZoneName, Change<DnsLabel>>,
+    /// Gateways whose channel, place in the mesh or base changes, by zone.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub gateways: BTreeMap<ZoneName, BTreeMap<GatewayName, GatewayChange>>,
     /// Splits.
     pub splits: BTreeMap<SplitName, Vec<Part>>,
 }
@@ -87,6 +90,20 @@ pub struct Address {
     pub port: u16,
     /// Protocol.
     pub protocol: Protocol,
+}
+
+/// What happens to a gateway of a zone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GatewayChange {
+    /// None before.
+    Added,
+    /// None now: its agents let go of it, what it runs stays.
+    Removed,
+    /// Its base changes: what the site keeps there itself.
+    Base,
+    /// Something else of it changes.
+    Changed,
 }
 
 /// What happens to a destination.
@@ -160,6 +177,9 @@ pub struct ItemChange {
     pub routes: Vec<RouteChange>,
     /// Whether routes that stay change places.
     pub reordered: bool,
+    /// Doors at gateways that come, go or change.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub doors: BTreeMap<GatewayName, Change<Door>>,
 }
 
 /// Compares two plans. Splits that are shared are not read.
@@ -191,12 +211,25 @@ pub fn diff(from: Option<&Plan>, to: &Plan) -> PlanDiff {
             splits.insert(name.clone(), parts);
         }
     }
+    let no_gateways = BTreeMap::new();
     PlanDiff {
         from: from.map(|from| from.generation),
         to: to.generation,
         mesh: Change::between(from.map(|from| &from.mesh), Some(&to.mesh)),
         commits: changes(&from.map(commits).unwrap_or_default(), &commits(to)),
         zones: changes(from.map_or(&BTreeMap::new(), |from| &from.zones), &to.zones),
+        gateways: both(from.map_or(&no_gateways, |from| &from.gateways), &to.gateways)
+            .into_iter()
+            .map(|zone| {
+                let none = BTreeMap::new();
+                let was = from.and_then(|from| from.gateways.get(zone)).unwrap_or(&none);
+                (
+                    zone.clone(),
+                    gateways(was, to.gateways.get(zone).unwrap_or(&none)),
+                )
+            })
+            .filter(|(_, changed)| !changed.is_empty())
+            .collect(),
         splits,
     }
 }
@@ -267,8 +300,36 @@ impl ItemChange {
             destinations: fates(told, is),
             routes: routes(told, is),
             reordered: reordered(was, is),
+            doors: doors(told, is),
         })
     }
+}
+
+fn doors(was: Option<&Item>, is: Option<&Item>) -> BTreeMap<GatewayName, Change<Door>> {
+    let none = BTreeMap::new();
+    changes(
+        was.map_or(&none, |was| &was.doors),
+        is.map_or(&none, |is| &is.doors),
+    )
+}
+
+fn gateways(
+    was: &BTreeMap<GatewayName, Arc<GatewayPlan>>,
+    is: &BTreeMap<GatewayName, Arc<GatewayPlan>>,
+) -> BTreeMap<GatewayName, GatewayChange> {
+    let change = |name: &GatewayName| match (was.get(name), is.get(name)) {
+        (None, _) => Some(GatewayChange::Added),
+        (_, None) => Some(GatewayChange::Removed),
+        (Some(was), Some(is)) if was.digest == is.digest => None,
+        (Some(was), Some(is)) if (was.channel, was.in_mesh) == (is.channel, is.in_mesh) => {
+            Some(GatewayChange::Base)
+        }
+        (Some(_), Some(_)) => Some(GatewayChange::Changed),
+    };
+    let changed = both(was, is).into_iter();
+    changed
+        .filter_map(|name| Some((name.clone(), change(name)?)))
+        .collect()
 }
 
 fn port_names(was: Option<&Item>, is: Option<&Item>) -> Option<Change<BTreeSet<PortName>>> {
@@ -360,6 +421,6 @@ fn reordered(was: Option<&Item>, is: Option<&Item>) -> bool {
 impl PlanDiff {
     /// Whether nothing that a zone runs changes.
     pub fn is_empty(&self) -> bool {
-        self.mesh.is_none() && self.zones.is_empty() && self.splits.is_empty()
+        self.mesh.is_none() && self.zones.is_empty() && self.gateways.is_empty() && self.splits.is_empty()
     }
 }

@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use weir_model::{
-    BackendName, BasisPoints, DnsLabel, PortName, Protocol, RouteName, ServiceName, SplitName, ZoneName,
+    BackendName, BasisPoints, DnsLabel, GatewayName, PortName, Protocol, RouteName, ServiceName, SplitName,
+    ZoneName,
 };
 
 use crate::plan::{Digest, Generation, Item};
@@ -163,6 +164,19 @@ pub struct ItemFact {
     /// Shares that are elsewhere while their backends are down: then the zone does not run what the item says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<Fallen>,
+    /// The item's doors, of those gateways that this agent drives.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub doors: BTreeMap<GatewayName, DoorFact>,
+}
+
+/// How one gateway of the zone stands to an item.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DoorFact {
+    /// Why the gateway is not told what the item says; none if it is, or runs it already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<String>,
+    /// What the gateway itself says that it runs: live, and of all its nodes that this agent knows. None before the first.
+    pub proof: Option<Proof>,
 }
 
 /// Backends whose share goes elsewhere.

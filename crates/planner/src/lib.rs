@@ -29,6 +29,7 @@
 pub mod canonical;
 pub mod course;
 pub mod diff;
+mod doors;
 pub mod drain;
 pub mod explain;
 pub mod facts;
@@ -46,20 +47,20 @@ pub mod senses;
 pub mod transition;
 mod words;
 
-pub use canonical::{anchor, item_digest, plan_id};
+pub use canonical::{anchor, gateway_digest, item_digest, plan_id};
 pub use course::{Course, Leg, Motion, Quarantine};
 pub use diff::{PlanDiff, diff};
 pub use drain::Drain;
 pub use explain::{Explanation, explain};
 pub use facts::{
-    CountScope, Counts, Coverage, Evidence, Fallen, ItemFact, ItemState, Pin, Proof, ProvenWeights,
+    CountScope, Counts, Coverage, DoorFact, Evidence, Fallen, ItemFact, ItemState, Pin, Proof, ProvenWeights,
     SecondWriter, ServiceFact, ServiceState, Verdict, ZoneFacts,
 };
 pub use lint::{Finding, Rule, lint, lint_made};
 pub use outlook::{Outlook, Phase, Wait};
 pub use plan::{
-    Destination, Digest, Fallback, Generation, InKuma, Item, ItemRef, ItemRoute, Plan, PlanId, Refuge,
-    SplitPlan, ZonePlan,
+    Destination, Digest, Fallback, GatewayPlan, GatewayRef, Generation, InKuma, Item, ItemRef, ItemRoute,
+    Plan, PlanId, Refuge, SplitPlan, ZonePlan,
 };
 pub use planning::{DRAIN, Inputs, Look, Planned, Work, plan, plan_with_work, step};
 pub use refusal::{Flaw, Refusal};

@@ -8,10 +8,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::Serialize;
-use weir_model::{BackendName, BasisPoints, DnsLabel, Protocol, ServiceName, SplitName, ZoneName};
+use weir_model::{BackendName, BasisPoints, DnsLabel, Protocol, ServiceName, SplitName, Via, ZoneName};
 
 use crate::canonical;
 use crate::course::Leg;
+use crate::doors;
 use crate::plan::{Destination, Generation, InKuma, Item, Plan, SplitPlan};
 use crate::retire::Services;
 
@@ -35,7 +36,7 @@ pub enum Rule {
     Complete,
     /// Every zone and backend that is named is there.
     Reference,
-    /// One split for a service and port.
+    /// One split for a service and port, and one layer for its weights at a gateway.
     OneWriter,
     /// Routes stand in the order of precedence, all reachable, the last takes everything.
     Precedence,
@@ -242,6 +243,26 @@ impl Lint<'_> {
                 self.find(Rule::Reference, None, Some(zone), what);
             }
         }
+        for (zone, gateways) in &plan.gateways {
+            for (name, gateway) in gateways {
+                if gateway.digest != canonical::gateway_digest(gateway) {
+                    let what = format!("the digest of gateway {name} is not that of its content");
+                    self.find(Rule::Digest, None, Some(zone), what);
+                }
+                if gateway.generation > plan.generation || gateway.generation == Generation(0) {
+                    let what = format!("gateway {name} has generation {}", gateway.generation);
+                    self.find(Rule::Monotone, None, Some(zone), what);
+                }
+            }
+            if !plan.zones.contains_key(zone) {
+                self.find(
+                    Rule::Reference,
+                    None,
+                    Some(zone),
+                    "its gateways are planned, and it takes no part",
+                );
+            }
+        }
         let Some(parent) = parent else { return };
         if plan.parent != Some(parent.id) {
             self.find(Rule::Provenance, None, None, "its parent is another plan");
@@ -298,8 +319,30 @@ impl Lint<'_> {
             self.at(Rule::Monotone, at, what);
         }
         self.destinations(at, item, waits);
+        if !waits {
+            self.doors(at, item);
+        }
         self.routes(at, item);
         self.history(at, item);
+    }
+
+    /// Kong and the mesh never both split one path: the shares would multiply.
+    fn doors(&mut self, at: (&SplitName, &ZoneName), item: &Item) {
+        for (name, door) in &item.doors {
+            let Some(gateway) = self.plan.gateways.get(at.1).and_then(|all| all.get(name)) else {
+                let what = format!("it has a door at gateway {name}, which the zone does not have");
+                self.at(Rule::Reference, at, what);
+                continue;
+            };
+            if matches!(door.via, Via::Mesh(_)) != gateway.in_mesh {
+                let what = format!("gateway {name} and the mesh do not agree on who carries its weights");
+                self.at(Rule::OneWriter, at, what);
+            }
+            if !doors::reaches_all(item, door) {
+                let what = format!("a backend with weight has no address at gateway {name}");
+                self.at(Rule::Exactness, at, what);
+            }
+        }
     }
 
     fn destinations(&mut self, at: (&SplitName, &ZoneName), item: &Item, waits: bool) {

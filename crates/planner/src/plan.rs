@@ -12,8 +12,8 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use weir_model::{
-    BackendName, BasisPoints, CommitId, DnsLabel, FederationName, Match, MeshName, PortName, Protocol,
-    RouteName, ServiceName, SourceCommit, SplitName, ZoneName,
+    BackendName, Base, BasisPoints, Channel, CommitId, DnsLabel, Door, FederationName, GatewayName, Match,
+    MeshName, PortName, Protocol, RouteName, ServiceName, SourceCommit, SplitName, ZoneName,
 };
 
 /// A plan's number, from 1, only ever rising (I7). 0 stands for "none yet".
@@ -104,6 +104,9 @@ pub struct Plan {
     pub created: Timestamp,
     /// Zones that take part, with their names in Kuma.
     pub zones: BTreeMap<ZoneName, DnsLabel>,
+    /// Gateways of those zones that have any. Shared with the parent where nothing changed.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub gateways: BTreeMap<ZoneName, BTreeMap<GatewayName, Arc<GatewayPlan>>>,
     /// The splits. Shared with the parent where nothing changed.
     pub splits: BTreeMap<SplitName, Arc<SplitPlan>>,
 }
@@ -157,11 +160,31 @@ pub struct Item {
     /// Where a backend's share goes while it is down: the zone's agents act on it alone.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub fallback: BTreeMap<BackendName, Fallback>,
+    /// The split's door at each gateway of the zone that has one. Where it reaches backends by addresses, Kong carries this
+    /// item's weights; where through the mesh, the mesh does.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub doors: BTreeMap<GatewayName, Door>,
     /// The generation of the plan in which this item last changed.
     pub generation: Generation,
     /// The commit that last changed it, of the source in which the split is declared.
     pub commit: CommitId,
     /// Over all of the above but `generation` and `commit`.
+    pub digest: Digest,
+}
+
+/// One gateway of a zone: what is the same for all splits that have a door there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GatewayPlan {
+    /// How it is configured.
+    pub channel: Channel,
+    /// Whether it is in the mesh.
+    pub in_mesh: bool,
+    /// What the site keeps there itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Base>,
+    /// The generation of the plan in which this last changed.
+    pub generation: Generation,
+    /// Over all of the above but `generation`.
     pub digest: Digest,
 }
 
@@ -222,6 +245,17 @@ pub struct ItemRef {
     pub digest: Digest,
 }
 
+/// A gateway by name and content, in the same way.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct GatewayRef {
+    /// The gateway.
+    pub gateway: GatewayName,
+    /// The generation in which it last changed.
+    pub generation: Generation,
+    /// Its content.
+    pub digest: Digest,
+}
+
 /// One zone's part of a plan: what an agent holds, keeps on disk, and drives.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ZonePlan {
@@ -239,12 +273,26 @@ pub struct ZonePlan {
     pub generation: Generation,
     /// The whole plan's commits.
     pub commits: Vec<SourceCommit>,
+    /// The zone's gateways.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub gateways: BTreeMap<GatewayName, Arc<GatewayPlan>>,
     /// Items by split.
     pub items: BTreeMap<SplitName, Arc<Item>>,
 }
 
 /// What Kuma tells MeshServices apart by: name of the zone in Kuma, namespace, display name, port.
 pub type InKuma<'a> = (&'a DnsLabel, Option<&'a DnsLabel>, &'a ServiceName, u16);
+
+impl GatewayPlan {
+    /// Under its name: name, generation and content.
+    pub fn reference(&self, gateway: &GatewayName) -> GatewayRef {
+        GatewayRef {
+            gateway: gateway.clone(),
+            generation: self.generation,
+            digest: self.digest,
+        }
+    }
+}
 
 impl Destination {
     /// Which MeshService it is to Kuma, which knows nothing of our names for zones.
@@ -290,6 +338,7 @@ impl Plan {
             plan: self.id,
             generation: self.generation,
             commits: self.commits.clone(),
+            gateways: self.gateways.get(zone).cloned().unwrap_or_default(),
             items,
         })
     }

@@ -45,6 +45,7 @@ pub struct Inputs<'a> {
 }
 
 /// What came of planning.
+#[expect(clippy::large_enum_variant, reason = "one for each look, never many")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Planned {
     /// The parent says it all. New commits that change nothing make no plan.
@@ -381,6 +382,7 @@ fn make(
         commits: whole.commits(),
         created: inputs.now,
         zones: whole.zones,
+        gateways: whole.gateways,
         splits,
     };
     plan.id = canonical::plan_id(&plan);

@@ -9,7 +9,7 @@
 //! | a wave | every zone that has moved and can be reached proves it; the zones of the next wave resolve what gets weight | the next wave |
 //! | the last wave of a bite | *every* zone proves it, for `bake`; traffic is judged | the next bite, or rest |
 //! | anywhere | what is declared is what it rested on, or rested on before; a bad verdict; an abort | all zones at once, with no wave and no verdict; after a verdict or an abort with no more for who is drained, or nowhere if that cannot be |
-//! | anywhere between waves | another commit | where the later waves still are, then on from there |
+//! | anywhere between waves | another commit | where the later waves still are (or, for a drain, where the first ones are), then on from there |
 //!
 //! A zone that cannot be reached keeps its last good plan; the others go on within the bite, and wait before the next, so
 //! that two zones are never more than one bite apart (I5). A zone of which no agent was ever heard runs nothing of ours and
@@ -186,6 +186,9 @@ impl Turn<'_> {
             }
             item.fallback
                 .retain(|from, fallback| there.contains_key(from) && !fallback.to.is_empty());
+            // So do doors.
+            let before = std::mem::take(&mut item.doors);
+            crate::doors::give(&mut item, &wanted.doors, &before);
         }
         item
     }

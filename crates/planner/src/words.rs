@@ -1,8 +1,9 @@
 //! Plans in words: lists, places, matches, and lines of at most 80 columns.
 
-use std::fmt::Display;
+use std::collections::BTreeSet;
+use std::fmt::{Display, Write as _};
 
-use weir_model::{Match, PathMatch, Protocol, ValueMatch};
+use weir_model::{Door, Entry, Match, PathMatch, Protocol, ValueMatch, Via};
 
 use crate::plan::Destination;
 
@@ -96,5 +97,34 @@ pub(crate) fn matches(of: &Match) -> String {
         "everything".to_owned()
     } else {
         parts.join(" and ")
+    }
+}
+
+/// A door: which requests, and who carries the weights.
+pub(crate) fn door(door: &Door) -> String {
+    let entry = match &door.entry {
+        Entry::Service(name) => format!("service {name} of the base"),
+        Entry::Routes(routing) => {
+            let or_any = |set: &BTreeSet<String>, any: &str| match set.is_empty() {
+                true => any.to_owned(),
+                false => set.iter().cloned().collect::<Vec<_>>().join(" "),
+            };
+            let mut text = format!(
+                "{}, {}",
+                or_any(&routing.hosts, "any host"),
+                or_any(&routing.paths, "any path")
+            );
+            if !routing.methods.is_empty() {
+                let _ = write!(text, ", {}", or_any(&routing.methods, ""));
+            }
+            for (name, values) in &routing.headers {
+                let _ = write!(text, ", {name}: {}", or_any(values, ""));
+            }
+            text
+        }
+    };
+    match &door.via {
+        Via::Mesh(address) => format!("{entry}; the mesh carries the weights, by {address}"),
+        Via::Addresses(_) => format!("{entry}; Kong carries the weights"),
     }
 }

@@ -9,6 +9,7 @@ pub mod difference;
 pub mod document;
 pub mod envoy;
 mod expected;
+pub mod kong;
 pub mod object;
 pub mod policy;
 pub mod rivals;

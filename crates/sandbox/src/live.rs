@@ -49,6 +49,7 @@ pub async fn run(place: Place) -> anyhow::Result<ExitCode> {
         real: place.real,
         bare: false,
         port_name: None,
+        gateway: false,
     };
     let mut say = |text: &str| {
         // Nobody is left to tell if this fails.
@@ -357,6 +358,7 @@ mod tests {
             counted_since: None,
             second_writers: Vec::new(),
             notes: Vec::new(),
+            doors: Vec::new(),
             heard_at: None,
         };
         let split = SplitStatus {

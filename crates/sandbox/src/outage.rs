@@ -66,7 +66,7 @@ pub async fn run(place: Place, outage: Outage) -> anyhow::Result<ExitCode> {
     let interrupted = crate::live::interrupted();
     tokio::pin!(interrupted);
     let mut play = tokio::select! {
-        started = Play::at(place, false) => started?,
+        started = Play::at(place, false, false) => started?,
         () = &mut interrupted => bail!("interrupted while starting"),
     };
     let told = async {

@@ -3,6 +3,7 @@
 //! `repo/` the Git repository, `coordinator/`, `zones/<zone>/`, `logs/`. The coordinator and the agents are the very
 //! programs that people install; they do not know who plays Kuma.
 
+pub mod edge;
 mod programs;
 mod waiting;
 
@@ -20,7 +21,7 @@ use crate::coordinator::Viewer;
 use crate::double::cast::Double;
 use crate::process::{Keeper, Process};
 use crate::real::{Parts, Real};
-use crate::repository::{CLUSTER, Ground, Repository};
+use crate::repository::{BACKENDS, CLUSTER, Ground, Repository};
 use crate::traffic::{Application, Callers, Pace};
 use programs::{start_coordinator, write_env};
 
@@ -46,6 +47,8 @@ pub struct Setup {
     /// The name of the service's port in its MeshServices, if it has one. The first commit does not declare it, and is
     /// therefore not waited for: no zone can prove it.
     pub port_name: Option<String>,
+    /// With a Kong outside the mesh, in the zone of the VMs: the double, in either case.
+    pub gateway: bool,
 }
 
 /// What the zones are, and what they take.
@@ -111,13 +114,15 @@ pub struct Play {
     pub viewer: Viewer,
     /// Callers by zone.
     pub callers: BTreeMap<String, Callers>,
+    /// The gateway, with its callers, if there is one.
+    pub gateway: Option<edge::Gateway>,
     /// The first commit.
     pub first_commit: String,
     keeper: Keeper,
     bare: bool,
     coordinator: Process,
     agents: BTreeMap<String, Process>,
-    applications: BTreeMap<String, (std::net::SocketAddr, Option<Application>)>,
+    applications: Applications,
     temporary: Option<tempfile::TempDir>,
 }
 
@@ -126,12 +131,13 @@ impl Play {
     ///
     /// # Errors
     /// Whatever did not start.
-    pub async fn at(place: Place, bare: bool) -> anyhow::Result<Self> {
+    pub async fn at(place: Place, bare: bool, gateway: bool) -> anyhow::Result<Self> {
         let setup = Setup {
             dir: place.dir,
             real: place.real,
             bare,
             port_name: None,
+            gateway,
         };
         let mut say = |text: &str| {
             // Nobody is left to tell if this fails.
@@ -210,13 +216,20 @@ impl Play {
             })
         };
         let zones = cast.calling_zones();
-        let (repository, first_commit) = Repository::create(&dir.join("repo"), &zones, ground)?;
+        let applications = start_applications(ground).await?;
+        let (_, edge_zone) = BACKENDS[0];
+        let declared = setup.gateway.then(|| edge::declared(edge_zone, &applications));
+        let gateway = match &declared {
+            Some(edge) => Some(edge::Gateway::start(edge).await?),
+            None => None,
+        };
+        let (repository, first_commit) = Repository::create(&dir.join("repo"), &zones, ground, declared)?;
         say(&format!(
             "coordinator, and {} of Kuma",
             if real { "the real parts" } else { "the double" }
         ));
         let coordinator = start_coordinator(dir, &keeper, &repository);
-        let kuma = start_kuma(cast.as_mut(), &zones, ground);
+        let kuma = start_kuma(cast.as_mut(), &zones, ground, applications);
         let (coordinator, kuma) = tokio::join!(coordinator, kuma);
         let kuma = match kuma {
             Ok(kuma) => kuma,
@@ -231,6 +244,7 @@ impl Play {
             .map(|(zone, to)| (zone.clone(), Callers::start(to)));
         let mut play = Self {
             callers: callers.collect(),
+            gateway,
             dir: dir.to_path_buf(),
             zones,
             repository,
@@ -289,7 +303,8 @@ impl Play {
 
     /// Sets the pace of all callers.
     pub fn pace(&self, pace: Pace) {
-        for callers in self.callers.values() {
+        let gateway = self.gateway.iter().map(|gateway| &gateway.callers);
+        for callers in self.callers.values().chain(gateway) {
             callers.pace(pace);
         }
     }
@@ -334,24 +349,41 @@ struct Kuma {
     global: Option<String>,
     parts: BTreeMap<String, crate::ZoneParts>,
     outbounds: BTreeMap<String, Vec<crate::Outbound>>,
-    applications: BTreeMap<String, (std::net::SocketAddr, Option<Application>)>,
+    applications: Applications,
 }
 
-async fn start_kuma(cast: &mut dyn Cast, zones: &[String], ground: Ground) -> anyhow::Result<Kuma> {
+/// Where each backend's application is, and the application while it is there.
+type Applications = BTreeMap<String, (std::net::SocketAddr, Option<Application>)>;
+
+async fn start_applications(ground: Ground) -> anyhow::Result<Applications> {
+    let mut applications = Applications::new();
+    for (backend, _) in ground.backends() {
+        let application = Application::start(backend).await?;
+        let slot = (application.address, Some(application));
+        applications.insert(backend.to_owned(), slot);
+    }
+    Ok(applications)
+}
+
+async fn start_kuma(
+    cast: &mut dyn Cast,
+    zones: &[String],
+    ground: Ground,
+    applications: Applications,
+) -> anyhow::Result<Kuma> {
     let mut kuma = Kuma {
         global: cast.start_global().await?.api,
         parts: BTreeMap::new(),
         outbounds: BTreeMap::new(),
-        applications: BTreeMap::new(),
+        applications,
     };
     for zone in zones {
         kuma.parts.insert(zone.clone(), cast.start_zone(zone).await?);
     }
     for (backend, zone) in ground.backends() {
-        let application = Application::start(backend).await?;
-        cast.start_backend(zone, application.address).await?;
-        let slot = (application.address, Some(application));
-        kuma.applications.insert(backend.to_owned(), slot);
+        if let Some((address, _)) = kuma.applications.get(backend) {
+            cast.start_backend(zone, *address).await?;
+        }
     }
     for zone in zones {
         kuma.outbounds

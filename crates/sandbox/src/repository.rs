@@ -2,6 +2,8 @@
 //!
 //! Written with libgit2, so that a machine without `git` can play too.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -54,11 +56,63 @@ pub const CLUSTER: &str = "use1";
 /// The namespace of the split service in that zone.
 pub const NAMESPACE: &str = "shop";
 
+/// The gateway, where there is one.
+pub const GATEWAY: &str = "edge";
+/// What the site keeps in its Kong by itself.
+pub const BASE: &str = "traffic/kong/edge.yaml";
+
+/// A gateway outside the mesh.
+#[derive(Debug, Clone)]
+pub struct Edge {
+    /// The zone that it is in.
+    pub zone: String,
+    /// Where it reaches which backend.
+    pub addresses: BTreeMap<String, SocketAddr>,
+}
+
+impl Edge {
+    /// The site's own Kong document: everything to the VMs.
+    pub fn base(&self) -> String {
+        let vm = self.addresses.get(BACKENDS[0].0);
+        let (host, port) = vm.map_or_else(Default::default, |at| (at.ip().to_string(), at.port()));
+        format!(
+            "\
+# What this site keeps in its Kong, with or without Weir.
+_format_version: \"3.0\"
+services:
+  - name: checkout
+    host: {host}
+    port: {port}
+    routes:
+      - {{name: checkout, paths: [/]}}
+"
+        )
+    }
+
+    /// The split's door there.
+    fn door(&self) -> String {
+        let to: Vec<String> = self
+            .addresses
+            .iter()
+            .map(|(name, at)| format!("{name}: \"{at}\""))
+            .collect();
+        format!(
+            "  gateways:                  # the same shares for requests that come through Kong
+    - gateway: {GATEWAY}
+      service: checkout      # of kong/edge.yaml: its host becomes Weir's, all else stays
+      backends: {{{}}}
+",
+            to.join(", ")
+        )
+    }
+}
+
 /// The repository.
 #[derive(Debug, Clone)]
 pub struct Repository {
     dir: PathBuf,
     ground: Ground,
+    edge: Option<Edge>,
 }
 
 impl Repository {
@@ -66,7 +120,12 @@ impl Repository {
     ///
     /// # Errors
     /// If the directory cannot be written.
-    pub fn create(dir: &Path, zones: &[String], ground: Ground) -> anyhow::Result<(Self, String)> {
+    pub fn create(
+        dir: &Path,
+        zones: &[String],
+        ground: Ground,
+        edge: Option<Edge>,
+    ) -> anyhow::Result<(Self, String)> {
         let mut options = RepositoryInitOptions::new();
         options.initial_head(BRANCH).mkpath(true);
         let git = Git::init_opts(dir, &options)
@@ -78,9 +137,16 @@ impl Repository {
         let here = Self {
             dir: dir.to_path_buf(),
             ground,
+            edge,
         };
         here.write("traffic/federation.yaml", FEDERATION)?;
-        here.write("traffic/zones.yaml", &zones_text(zones, ground))?;
+        here.write(
+            "traffic/zones.yaml",
+            &zones_text(zones, ground, here.edge.as_ref()),
+        )?;
+        if let Some(edge) = &here.edge {
+            here.write(BASE, &edge.base())?;
+        }
         let commit = here.commit(
             &[(SPLIT, &here.split_text(100, 0))],
             "Declare the split: everything to the VMs",
@@ -90,7 +156,8 @@ impl Repository {
 
     /// The split with these weights, as it is written here.
     pub fn split_text(&self, vm: u32, cloud: u32) -> String {
-        split_text_on(self.ground, vm, cloud)
+        let door = self.edge.as_ref().map(Edge::door).unwrap_or_default();
+        split_text_on(self.ground, vm, cloud) + &door
     }
 
     /// What its zones are.
@@ -187,12 +254,16 @@ spec:
 const MEANT: &str = "  prune: allow               # one commit may take away all splits
 ";
 
-fn zones_text(zones: &[String], ground: Ground) -> String {
+fn zones_text(zones: &[String], ground: Ground, edge: Option<&Edge>) -> String {
     let zone = |name: &String| {
         let platform = ground.platform(name);
-        format!(
-            "apiVersion: weir.dev/v1alpha1\nkind: Zone\nmetadata: {{name: {name}}}\nspec: {{platform: {platform}}}\n"
-        )
+        let spec = match edge.filter(|edge| edge.zone == *name) {
+            None => format!("spec: {{platform: {platform}}}"),
+            Some(_) => format!(
+                "spec:\n  platform: {platform}\n  gateways:\n    - {{name: {GATEWAY}, channel: admin-dbless, base: kong/edge.yaml}}"
+            ),
+        };
+        format!("apiVersion: weir.dev/v1alpha1\nkind: Zone\nmetadata: {{name: {name}}}\n{spec}\n")
     };
     let all: Vec<String> = zones.iter().map(zone).collect();
     format!(
@@ -238,7 +309,8 @@ mod tests {
     fn the_first_declaration_is_right_and_a_revert_takes_a_commit_back() {
         let dir = tempfile::tempdir().expect("a directory");
         let zones = ["fra", "ams", "par"].map(str::to_owned);
-        let (repository, first) = Repository::create(dir.path(), &zones, Ground::Vms).expect("a repository");
+        let (repository, first) =
+            Repository::create(dir.path(), &zones, Ground::Vms, None).expect("a repository");
         let read = |file: &str| weir_model::SourceFile {
             source: weir_model::SourceName("main".into()),
             path: file.into(),
@@ -263,7 +335,7 @@ mod tests {
     fn a_cluster_is_a_zone_like_another_but_for_its_namespace() {
         let dir = tempfile::tempdir().expect("a directory");
         let zones = ["fra", CLUSTER].map(str::to_owned);
-        Repository::create(dir.path(), &zones, Ground::VmsAndCluster).expect("a repository");
+        Repository::create(dir.path(), &zones, Ground::VmsAndCluster, None).expect("a repository");
         let read = |file: &str| weir_model::SourceFile {
             source: weir_model::SourceName("main".into()),
             path: file.into(),
@@ -272,5 +344,28 @@ mod tests {
         let parsed = weir_model::parse(&["traffic/federation.yaml", "traffic/zones.yaml", SPLIT].map(read));
         assert_eq!(parsed.diagnostics, []);
         assert_eq!(parsed.declaration.zones.len(), 2);
+    }
+
+    #[test]
+    fn a_gateway_takes_over_a_service_of_the_sites_own_document() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let zones = ["fra", "ams"].map(str::to_owned);
+        let at = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+        let edge = Edge {
+            zone: "fra".to_owned(),
+            addresses: [("vm".to_owned(), at(8_081)), ("cloud".to_owned(), at(8_082))].into(),
+        };
+        Repository::create(dir.path(), &zones, Ground::Vms, Some(edge)).expect("a repository");
+        let read = |file: &str| weir_model::SourceFile {
+            source: weir_model::SourceName("main".into()),
+            // As the coordinator reads it, from the source's path on.
+            path: file.trim_start_matches("traffic/").into(),
+            bytes: std::fs::read(dir.path().join(file)).expect(file).into(),
+        };
+        let files = ["traffic/federation.yaml", "traffic/zones.yaml", SPLIT, BASE];
+        let parsed = weir_model::parse(&files.map(read));
+        assert_eq!(parsed.diagnostics, []);
+        let split = parsed.declaration.splits.values().next().expect("the split");
+        assert_eq!(split.gateways.len(), 1);
     }
 }

@@ -3,6 +3,8 @@
 //! Callers send all the time, also while a change is under way; a request that fails then counts as much as any. After
 //! each step is proven, each zone's next N requests are counted by who answered, and held against the binomial bound.
 
+mod line;
+
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -10,57 +12,22 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use jiff::Timestamp;
-use serde::Serialize;
 use tokio::time::Instant;
 use weir_model::{SourceFile, SourceName};
-use weir_wire::api::CommitRecord;
+use weir_wire::api::{CommitRecord, SplitStatus, Standing};
 
 use crate::bound::{bounds, inside};
 use crate::command::{Place, Tour};
 use crate::coordinator::{SPLIT, declared, weights_word};
 use crate::play::{GENTLE, Play};
-use crate::repository::SPLIT as FILE;
-use crate::traffic::{Pace, Tally};
+use crate::repository::{GATEWAY, SPLIT as FILE};
+use crate::traffic::{Callers, Pace, Tally};
+use line::text;
+pub use line::{Gateway, Line, Zone};
 
 /// Within this time every Envoy has followed its control plane (2.0 s at most in 60 changes). Nobody proves to us that a
 /// policy is gone from them.
 const FOLLOWED: Duration = Duration::from_secs(3);
-
-/// One line of the tour.
-#[derive(Debug, Clone, Serialize)]
-pub struct Line {
-    /// Its name.
-    pub step: String,
-    /// The newest commit of the repository.
-    pub commit: String,
-    /// What is in force: per cent by backend.
-    pub declared: BTreeMap<String, f64>,
-    /// What was seen.
-    pub zones: BTreeMap<String, Zone>,
-    /// From the commit to the last zone's proof; none where nothing was committed or it was refused.
-    pub commit_to_proof_ms: Option<u64>,
-    /// While the change was under way: not part of the line.
-    #[serde(skip)]
-    pub meanwhile: BTreeMap<String, Tally>,
-    /// What people are told besides: not part of the line.
-    #[serde(skip)]
-    pub note: String,
-}
-
-/// One zone of a line.
-#[derive(Debug, Clone, Serialize)]
-pub struct Zone {
-    /// Counted after the proof.
-    pub requests: u64,
-    /// Failed, since the step began.
-    pub failed: u64,
-    /// Who answered, of `requests`.
-    pub counted: BTreeMap<String, u64>,
-    /// `exact`, `different`, `unknown`; `none` where nothing is declared.
-    pub weights: String,
-    /// `live`, `sampled`, `acknowledged`, `unknown`; `none` where nothing is declared.
-    pub evidence: String,
-}
 
 /// Plays the tour.
 ///
@@ -71,7 +38,7 @@ pub async fn run(place: Place, tour: Tour) -> anyhow::Result<ExitCode> {
     tokio::pin!(interrupted);
     let begin = Instant::now();
     let play = tokio::select! {
-        started = Play::at(place, tour.bare) => started?,
+        started = Play::at(place, tour.bare, !tour.bare) => started?,
         () = &mut interrupted => bail!("interrupted while starting"),
     };
     let mut story = Story {
@@ -142,8 +109,11 @@ impl Story {
         self.commit.clone_from(&self.play.first_commit);
         self.play.pace(GENTLE);
         // Everything since the first caller sent, so also what the first policy lost.
-        let callers = self.play.callers.keys();
-        let begin = callers.map(|zone| (zone.clone(), Tally::default())).collect();
+        let begin = self
+            .tallies()
+            .into_keys()
+            .map(|door| (door, Tally::default()))
+            .collect();
         self.count("vm-100", begin, None, "the split's first policy".to_owned())
             .await?;
         self.shift("vm-90", 90, 10).await?;
@@ -175,9 +145,20 @@ impl Story {
         Ok(())
     }
 
+    /// All callers: those of each zone by its name, those of a gateway by `zone/gateway`.
+    fn doors(&self) -> impl Iterator<Item = (String, &Callers)> {
+        let zones = self
+            .play
+            .callers
+            .iter()
+            .map(|(zone, callers)| (zone.clone(), callers));
+        let gateway = self.play.gateway.iter();
+        zones.chain(gateway.map(|gateway| (format!("{}/{GATEWAY}", gateway.zone), &gateway.callers)))
+    }
+
     fn tallies(&self) -> BTreeMap<String, Tally> {
-        let all = self.play.callers.iter();
-        all.map(|(zone, callers)| (zone.clone(), callers.tally()))
+        self.doors()
+            .map(|(door, callers)| (door, callers.tally()))
             .collect()
     }
 
@@ -358,12 +339,12 @@ impl Story {
         self.play.pace(Pace::Full);
         while done.len() < start.len() {
             tokio::time::sleep(Duration::from_millis(5)).await;
-            for (zone, callers) in &self.play.callers {
-                let counted = callers.tally().since(&start[zone]);
-                if !done.contains_key(zone) && counted.requests >= self.tour.requests {
+            for (zone, callers) in self.doors() {
+                let counted = callers.tally().since(&start[&zone]);
+                if !done.contains_key(&zone) && counted.requests >= self.tour.requests {
                     // It has its number: leave the processor to the others.
                     callers.pace(GENTLE);
-                    done.insert(zone.clone(), counted);
+                    done.insert(zone, counted);
                 }
             }
             if Instant::now() > end {
@@ -392,7 +373,13 @@ impl Story {
         let split = list.splits.iter().find(|s| s.name == SPLIT);
         self.in_force = split.map(declared).unwrap_or_default();
         let mut zones = BTreeMap::new();
+        let mut gateways = BTreeMap::new();
         for (name, tally) in &measured {
+            if let Some((zone, gateway)) = name.split_once('/') {
+                let seen = self.at_gateway(step, name, (tally, &meanwhile[name]), split, (zone, gateway));
+                gateways.insert(name.clone(), seen);
+                continue;
+            }
             let status = split.map(|split| (split, split.zones.iter().find(|z| z.zone == *name)));
             let during = &meanwhile[name];
             let (word, evidence) = match status {
@@ -425,6 +412,7 @@ impl Story {
             commit: self.commit.clone(),
             declared: self.in_force.iter().map(percent).collect(),
             zones,
+            gateways,
             commit_to_proof_ms: took.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX)),
             meanwhile,
             note,
@@ -437,6 +425,41 @@ impl Story {
         }
         out.flush()?;
         Ok(())
+    }
+
+    fn at_gateway(
+        &mut self,
+        step: &str,
+        name: &str,
+        (tally, during): (&Tally, &Tally),
+        split: Option<&SplitStatus>,
+        (zone, gateway): (&str, &str),
+    ) -> Gateway {
+        let proof = match split {
+            None => "none".to_owned(),
+            Some(split) => {
+                let zone = split.zones.iter().find(|status| status.zone == zone);
+                let door = zone.and_then(|zone| zone.doors.iter().find(|door| door.gateway == gateway));
+                match door {
+                    Some(door) if door.standing == Standing::Converged => "exact".to_owned(),
+                    Some(door) => format!("{:?}", door.standing).to_lowercase(),
+                    None => "unknown".to_owned(),
+                }
+            }
+        };
+        let failed = tally.failures() + during.failures();
+        self.failed += failed;
+        self.sent += tally.requests + during.requests;
+        if split.is_some() {
+            self.judge(step, name, tally, &proof);
+        }
+        Gateway {
+            channel: "admin-dbless".to_owned(),
+            requests: tally.requests,
+            failed,
+            counted: tally.counted.clone(),
+            proof,
+        }
     }
 
     fn judge(&mut self, step: &str, zone: &str, tally: &Tally, word: &str) {
@@ -458,48 +481,4 @@ impl Story {
             }
         }
     }
-}
-
-/// A step for people: within 80 columns.
-fn text(line: &Line) -> String {
-    let mut out = format!("\n{}", line.step);
-    let weights: Vec<String> = line.declared.iter().map(|(b, w)| format!("{b} {w} %")).collect();
-    out += &format!(
-        "   declared: {}   commit {}",
-        weights.join(", "),
-        &line.commit[..8.min(line.commit.len())]
-    );
-    if let Some(took) = line.commit_to_proof_ms {
-        out += &format!("   proven after {took} ms");
-    }
-    out.push('\n');
-    for note in line.note.lines() {
-        out += &format!("  {note}\n");
-    }
-    for (name, zone) in &line.zones {
-        let counted: Vec<String> = zone.counted.iter().map(|(b, n)| format!("{b} {n}")).collect();
-        let during = &line.meanwhile[name];
-        out += &format!(
-            "  {name:<8} {} of {} requests, {} failed; weights {} ({})\n",
-            counted.join(", "),
-            zone.requests,
-            zone.failed,
-            zone.weights,
-            zone.evidence
-        );
-        if during.failures() > 0 {
-            let why: Vec<String> = during
-                .failed
-                .iter()
-                .map(|(why, n)| format!("{why}: {n}"))
-                .collect();
-            out += &format!(
-                "           during the change: {} of {} failed ({})\n",
-                during.failures(),
-                during.requests,
-                why.join(", ")
-            );
-        }
-    }
-    out
 }

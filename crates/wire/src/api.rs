@@ -264,8 +264,37 @@ pub struct SplitInZone {
     /// What holds nothing up and should be known all the same, each in words with what to do.
     #[serde(default)]
     pub notes: Vec<String>,
+    /// The split's doors at the zone's gateways, by name.
+    #[serde(default)]
+    pub doors: Vec<DoorInZone>,
     /// When the zone's newest report on this was made.
     pub heard_at: Option<String>,
+}
+
+/// A split's door at one gateway of a zone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DoorInZone {
+    /// The gateway.
+    pub gateway: String,
+    /// How it stands. The zone stands no better than its doors.
+    pub standing: Standing,
+    /// Why, where that needs words.
+    pub reason: Option<String>,
+    /// Whether the gateway carries the weights itself; else it sends into the mesh, which does.
+    pub carries: bool,
+    /// `live` where the gateway itself was read, else `unknown`.
+    #[schema(value_type = String)]
+    pub evidence: Evidence,
+    /// When it was read; none if it was not.
+    pub proven_at: Option<String>,
+    /// Nodes of the gateway that were read.
+    pub seen: u32,
+    /// Nodes that the agent knows.
+    pub of: u32,
+    /// Weights read back, by what the gateway really gives to each target; none if unknown, or where the mesh has them.
+    #[schema(value_type = Option<Object>)]
+    pub weights: Option<RouteWeights>,
 }
 
 /// `GET /v1/zones`

@@ -1,12 +1,12 @@
 //! The first words of a session: who the agent says it is and what it holds; what the coordinator answers.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use weir_model::{DnsLabel, FederationName, ZoneName};
-use weir_planner::{Generation, ItemRef, PlanId};
+use weir_planner::{GatewayRef, Generation, ItemRef, PlanId};
 
 use crate::scalar::read;
+use crate::update::Holds;
 use crate::{WireError, v1};
 
 /// What an agent says first. Its certificate decides who it is: a greeting that says otherwise is refused.
@@ -26,8 +26,8 @@ pub struct Greeting {
     pub plan: Option<PlanId>,
     /// That plan's generation; 0 if none.
     pub generation: Generation,
-    /// Items that are held, whole and intact.
-    pub holds: BTreeSet<ItemRef>,
+    /// What is held, whole and intact.
+    pub holds: Holds,
 }
 
 impl From<&Greeting> for v1::Hello {
@@ -40,7 +40,8 @@ impl From<&Greeting> for v1::Hello {
             highest_generation: greeting.highest.0,
             plan_id: plan_out(greeting.plan),
             generation: greeting.generation.0,
-            holds: greeting.holds.iter().map(v1::ItemRef::from).collect(),
+            holds: greeting.holds.items.iter().map(v1::ItemRef::from).collect(),
+            holds_gateways: greeting.holds.gateways.iter().map(v1::GatewayRef::from).collect(),
         }
     }
 }
@@ -49,11 +50,19 @@ impl TryFrom<&v1::Hello> for Greeting {
     type Error = WireError;
 
     fn try_from(hello: &v1::Hello) -> Result<Self, WireError> {
-        let holds: Result<_, _> = hello
+        let items: Result<_, _> = hello
             .holds
             .iter()
             .map(|item| {
                 ItemRef::try_from(item).map_err(|e| e.within(format_args!("hello.holds[{}]", item.split)))
+            })
+            .collect();
+        let gateways: Result<_, _> = hello
+            .holds_gateways
+            .iter()
+            .map(|held| {
+                GatewayRef::try_from(held)
+                    .map_err(|e| e.within(format_args!("hello.holds_gateways[{}]", held.gateway)))
             })
             .collect();
         Ok(Self {
@@ -64,7 +73,10 @@ impl TryFrom<&v1::Hello> for Greeting {
             highest: Generation(hello.highest_generation),
             plan: plan("hello.plan_id", &hello.plan_id)?,
             generation: Generation(hello.generation),
-            holds: holds?,
+            holds: Holds {
+                items: items?,
+                gateways: gateways?,
+            },
         })
     }
 }

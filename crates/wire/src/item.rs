@@ -8,6 +8,7 @@ use weir_planner::{
     Destination, Digest, Fallback, Generation, Item, ItemRef, ItemRoute, Refuge, item_digest,
 };
 
+use crate::gateway::{door_in, door_out};
 use crate::scalar::{hash, label, port, protocol, protocol_out, read};
 use crate::v1::value_match::Kind;
 use crate::{WireError, v1};
@@ -53,6 +54,7 @@ impl From<&Item> for v1::Item {
             digest: item.digest.0.to_vec(),
             port_names: item.port_names.iter().map(ToString::to_string).collect(),
             fallback: item.fallback.iter().map(fallback_out).collect(),
+            doors: item.doors.iter().map(door_out).collect(),
         }
     }
 }
@@ -90,6 +92,14 @@ impl TryFrom<&v1::Item> for Item {
                 return Err(twice("fallback", &from.backend));
             }
         }
+        let mut doors = BTreeMap::new();
+        for from in &from.doors {
+            let (name, door) =
+                door_in(from).map_err(|e| e.within(format_args!("doors[{}]", from.gateway)))?;
+            if doors.insert(name, door).is_some() {
+                return Err(twice("doors", &from.gateway));
+            }
+        }
         let routes: Result<_, _> = from
             .routes
             .iter()
@@ -110,6 +120,7 @@ impl TryFrom<&v1::Item> for Item {
             routes: routes?,
             anchor: from.anchor.clone(),
             fallback,
+            doors,
             generation: Generation(from.generation),
             commit: CommitId(from.commit.clone()),
             digest: Digest(hash("digest", &from.digest)?),

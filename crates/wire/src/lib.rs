@@ -4,6 +4,7 @@
 
 pub mod api;
 mod error;
+mod gateway;
 mod greeting;
 mod item;
 mod report;
@@ -13,7 +14,7 @@ mod update;
 pub use error::WireError;
 pub use greeting::{Greeting, Welcome};
 pub use report::{AgentReport, agent_report};
-pub use update::{assemble, plan_update};
+pub use update::{Held, Holds, assemble, plan_update};
 
 /// Generated from `proto/weir/agent/v1/agent.proto`.
 #[allow(

@@ -10,6 +10,7 @@ use weir_planner::{
     ProvenWeights, SecondWriter, ServiceFact, Verdict, ZoneFacts,
 };
 
+use crate::gateway::{door_fact_in, door_fact_out};
 use crate::greeting::{plan, plan_out};
 use crate::item::{twice, weights, weights_out};
 use crate::scalar::{
@@ -162,6 +163,7 @@ impl From<&ItemFact> for v1::ItemFact {
                 why: fallen.why.clone(),
                 down: fallen.down.iter().map(ToString::to_string).collect(),
             }),
+            doors: fact.doors.iter().map(door_fact_out).collect(),
         }
     }
 }
@@ -192,6 +194,14 @@ impl TryFrom<&v1::ItemFact> for ItemFact {
             })
         });
         let fallback: Result<_, WireError> = fallback.transpose();
+        let mut doors = BTreeMap::new();
+        for from in &from.doors {
+            let (name, door) =
+                door_fact_in(from).map_err(|e| e.within(format_args!("doors[{}]", from.gateway)))?;
+            if doors.insert(name, door).is_some() {
+                return Err(twice("doors", &from.gateway));
+            }
+        }
         Ok(Self {
             split: read("split", &from.split)?,
             generation: Generation(from.generation),
@@ -202,6 +212,7 @@ impl TryFrom<&v1::ItemFact> for ItemFact {
             counts: counts.map_err(|e| e.within("counts"))?,
             pin: pin.map_err(|e| e.within("pin"))?,
             fallback: fallback.map_err(|e| e.within("fallback"))?,
+            doors,
         })
     }
 }

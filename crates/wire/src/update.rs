@@ -3,20 +3,68 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use weir_model::{CommitId, SourceCommit, SourceName, SplitName};
-use weir_planner::{Generation, Item, ItemRef, PlanId, ZonePlan};
+use weir_model::{CommitId, GatewayName, SourceCommit, SourceName, SplitName};
+use weir_planner::{GatewayPlan, GatewayRef, Generation, Item, ItemRef, PlanId, ZonePlan};
 
+use crate::gateway::{gateway_in, gateway_out};
 use crate::item::twice;
 use crate::scalar::{commits_out, read};
 use crate::{WireError, v1};
 
-/// What to send to an agent that holds these items. An agent that holds all of them gets the manifest alone.
-pub fn plan_update(plan: &ZonePlan, holds: &BTreeSet<ItemRef>) -> v1::PlanUpdate {
+/// What an agent says that it holds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Holds {
+    /// Items.
+    pub items: BTreeSet<ItemRef>,
+    /// What is the same for all splits at a gateway of its zone.
+    pub gateways: BTreeSet<GatewayRef>,
+}
+
+impl From<&ZonePlan> for Holds {
+    fn from(plan: &ZonePlan) -> Self {
+        let gateways = plan.gateways.iter();
+        Self {
+            items: plan.items.values().map(|item| item.reference()).collect(),
+            gateways: gateways.map(|(name, gateway)| gateway.reference(name)).collect(),
+        }
+    }
+}
+
+impl Holds {
+    /// Whether all of this is held there too.
+    pub fn are_in(&self, other: &Self) -> bool {
+        self.items.is_subset(&other.items) && self.gateways.is_subset(&other.gateways)
+    }
+}
+
+/// The same things, themselves.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Held {
+    /// Items.
+    pub items: BTreeMap<SplitName, Arc<Item>>,
+    /// Gateways.
+    pub gateways: BTreeMap<GatewayName, Arc<GatewayPlan>>,
+}
+
+impl From<&ZonePlan> for Held {
+    fn from(plan: &ZonePlan) -> Self {
+        Self {
+            items: plan.items.clone(),
+            gateways: plan.gateways.clone(),
+        }
+    }
+}
+
+/// What to send to an agent that holds this much. An agent that holds all of it gets the manifests alone.
+pub fn plan_update(plan: &ZonePlan, holds: &Holds) -> v1::PlanUpdate {
     let references: Vec<ItemRef> = plan.items.values().map(|item| item.reference()).collect();
     let lacking = plan
         .items
         .values()
-        .filter(|item| !holds.contains(&item.reference()));
+        .filter(|item| !holds.items.contains(&item.reference()));
+    let gateways = || plan.gateways.iter().map(|(name, gateway)| (name, &**gateway));
+    let held =
+        |(name, gateway): &(&GatewayName, &GatewayPlan)| holds.gateways.contains(&gateway.reference(name));
     v1::PlanUpdate {
         federation: plan.federation.to_string(),
         zone: plan.zone.to_string(),
@@ -27,6 +75,10 @@ pub fn plan_update(plan: &ZonePlan, holds: &BTreeSet<ItemRef>) -> v1::PlanUpdate
         commits: commits_out(&plan.commits),
         manifest: references.iter().map(v1::ItemRef::from).collect(),
         items: lacking.map(|item| v1::Item::from(&**item)).collect(),
+        gateway_manifest: gateways()
+            .map(|(name, gateway)| v1::GatewayRef::from(&gateway.reference(name)))
+            .collect(),
+        gateways: gateways().filter(|of| !held(of)).map(gateway_out).collect(),
     }
 }
 
@@ -34,10 +86,7 @@ pub fn plan_update(plan: &ZonePlan, holds: &BTreeSet<ItemRef>) -> v1::PlanUpdate
 ///
 /// # Errors
 /// If anything is damaged, missing, or not what the manifest says. Then nothing of the update may be used.
-pub fn assemble(
-    update: &v1::PlanUpdate,
-    held: &BTreeMap<SplitName, Arc<Item>>,
-) -> Result<ZonePlan, WireError> {
+pub fn assemble(update: &v1::PlanUpdate, held: &Held) -> Result<ZonePlan, WireError> {
     let mut sent = BTreeMap::new();
     for item in &update.items {
         let item = Item::try_from(item).map_err(|e| e.within(format_args!("plan.items[{}]", item.split)))?;
@@ -55,7 +104,7 @@ pub fn assemble(
         let wanted = ItemRef::try_from(entry).map_err(|e| e.within(&field))?;
         let found = sent
             .remove(&wanted.split)
-            .or_else(|| held.get(&wanted.split).map(Arc::clone))
+            .or_else(|| held.items.get(&wanted.split).map(Arc::clone))
             .ok_or_else(|| WireError::new(&field, "it was neither sent nor is it held"))?;
         let is = found.reference();
         if is != wanted {
@@ -113,6 +162,53 @@ pub fn assemble(
         plan: read::<PlanId>("plan.plan_id", &update.plan_id)?,
         generation: Generation(update.generation),
         commits: commits.collect(),
+        gateways: gateways(update, held)?,
         items,
     })
+}
+
+/// The gateways of the whole plan, in the same way.
+fn gateways(
+    update: &v1::PlanUpdate,
+    held: &Held,
+) -> Result<BTreeMap<GatewayName, Arc<GatewayPlan>>, WireError> {
+    let mut sent = BTreeMap::new();
+    for gateway in &update.gateways {
+        let (name, planned) =
+            gateway_in(gateway).map_err(|e| e.within(format_args!("plan.gateways[{}]", gateway.gateway)))?;
+        if sent.insert(name, Arc::new(planned)).is_some() {
+            return Err(twice("plan.gateways", &gateway.gateway));
+        }
+    }
+    let mut gateways = BTreeMap::new();
+    for entry in &update.gateway_manifest {
+        let field = format!("plan.gateway_manifest[{}]", entry.gateway);
+        let wanted = GatewayRef::try_from(entry).map_err(|e| e.within(&field))?;
+        let found = sent
+            .remove(&wanted.gateway)
+            .or_else(|| held.gateways.get(&wanted.gateway).map(Arc::clone))
+            .filter(|found| found.reference(&wanted.gateway) == wanted)
+            .ok_or_else(|| {
+                WireError::new(&field, "what the manifest names was neither sent nor is it held")
+            })?;
+        if found.generation.0 > update.generation {
+            return Err(WireError::new(
+                &field,
+                format!(
+                    "generation {} is above the plan's, {}",
+                    found.generation, update.generation
+                ),
+            ));
+        }
+        if gateways.insert(wanted.gateway, found).is_some() {
+            return Err(twice("plan.gateway_manifest", &entry.gateway));
+        }
+    }
+    if let Some(name) = sent.keys().next() {
+        return Err(WireError::new(
+            "plan.gateways",
+            format!("`{name}` is not in the manifest"),
+        ));
+    }
+    Ok(gateways)
 }

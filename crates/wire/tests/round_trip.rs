@@ -2,7 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on stops")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -12,16 +13,16 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use prost::Message as _;
 use weir_model::{
-    BackendName, BasisPoints, CommitId, DnsLabel, FederationName, HeaderMatch, Match, MeshName, PathMatch,
-    PortName, Protocol, QueryMatch, RouteName, ServiceName, SourceCommit, SourceName, SplitName, ValueMatch,
-    ZoneName,
+    Address, BackendName, Base, BasisPoints, Channel, CommitId, DnsLabel, Door, Entry, FederationName,
+    GatewayName, HeaderMatch, Host, Match, MeshName, PathMatch, PortName, Protocol, QueryMatch, RouteName,
+    Routing, ServiceName, SourceCommit, SourceName, SplitName, ValueMatch, Via, ZoneName,
 };
 use weir_planner::{
-    CountScope, Counts, Coverage, Destination, Digest, Evidence, Fallback, Fallen, Generation, Item,
-    ItemFact, ItemRef, ItemRoute, ItemState, Pin, PlanId, Proof, Refuge, SecondWriter, ServiceFact,
-    ServiceState, Verdict, ZoneFacts, ZonePlan, item_digest,
+    CountScope, Counts, Coverage, Destination, Digest, DoorFact, Evidence, Fallback, Fallen, GatewayPlan,
+    GatewayRef, Generation, Item, ItemFact, ItemRef, ItemRoute, ItemState, Pin, PlanId, Proof, Refuge,
+    SecondWriter, ServiceFact, ServiceState, Verdict, ZoneFacts, ZonePlan, gateway_digest, item_digest,
 };
-use weir_wire::{AgentReport, Greeting, agent_report, assemble, plan_update, v1};
+use weir_wire::{AgentReport, Greeting, Held, Holds, agent_report, assemble, plan_update, v1};
 
 fn label() -> impl Strategy<Value = DnsLabel> {
     "[a-z]([a-z0-9-]{0,6}[a-z0-9])?".prop_map(|text| DnsLabel::new(text).unwrap())
@@ -99,7 +100,6 @@ fn port_name() -> impl Strategy<Value = PortName> {
     "[a-z0-9]([a-z0-9-]{0,4}[a-z0-9])?".prop_map(|name| PortName::new(name).unwrap())
 }
 
-/// An item for zone `fra` of mesh `default`, at a generation up to 9.
 fn fallback() -> impl Strategy<Value = Fallback> {
     let refuge = (named(), option::of(0_u32..=10_000)).prop_map(|(backend, capacity)| Refuge {
         backend,
@@ -113,6 +113,72 @@ fn fallback() -> impl Strategy<Value = Fallback> {
     })
 }
 
+fn address() -> impl Strategy<Value = Address> {
+    let host = prop_oneof![
+        any::<[u8; 4]>().prop_map(|ip| Host::Ip(IpAddr::from(ip))),
+        any::<[u8; 16]>().prop_map(|ip| Host::Ip(IpAddr::from(ip))),
+        "[a-z][a-z0-9]{0,4}(\\.[a-z][a-z0-9]{0,4}){0,2}".prop_map(Host::Name),
+    ];
+    (host, 1_u16..).prop_map(|(host, port)| Address { host, port })
+}
+
+fn door() -> impl Strategy<Value = Door> {
+    let texts = || btree_set(".{0,6}", 0..3);
+    let routing = (
+        (texts(), texts(), texts(), btree_map(".{0,6}", texts(), 0..3)),
+        any::<[bool; 3]>(),
+    )
+        .prop_map(|((hosts, paths, methods, headers), flags)| {
+            let [https_only, strip_path, preserve_host] = flags;
+            Entry::Routes(Routing {
+                hosts,
+                paths,
+                methods,
+                headers,
+                https_only,
+                strip_path,
+                preserve_host,
+            })
+        });
+    let entry = prop_oneof![routing, ".{1,8}".prop_map(Entry::Service)];
+    let addresses = btree_map(named::<BackendName>(), btree_set(address(), 0..3), 0..3);
+    let via = prop_oneof![address().prop_map(Via::Mesh), addresses.prop_map(Via::Addresses)];
+    (entry, via).prop_map(|(entry, via)| Door { entry, via })
+}
+
+fn gateway() -> impl Strategy<Value = GatewayPlan> {
+    let channel = select(vec![Channel::AdminDbless, Channel::AdminDb, Channel::Kic]);
+    let base = ("[a-z]{1,8}", ".{1,8}", ".{0,20}").prop_map(|(source, file, document)| Base {
+        source: SourceName(source),
+        file,
+        document: document.into(),
+    });
+    (channel, any::<bool>(), option::of(base), 1_u64..10).prop_map(|(channel, in_mesh, base, generation)| {
+        let mut gateway = GatewayPlan {
+            channel,
+            in_mesh,
+            base,
+            generation: Generation(generation),
+            digest: Digest([0; 32]),
+        };
+        gateway.digest = gateway_digest(&gateway);
+        gateway
+    })
+}
+
+fn gateway_ref() -> impl Strategy<Value = GatewayRef> {
+    (named(), any::<u64>(), any::<[u8; 32]>()).prop_map(|(gateway, generation, digest)| GatewayRef {
+        gateway,
+        generation: Generation(generation),
+        digest: Digest(digest),
+    })
+}
+
+fn door_fact() -> impl Strategy<Value = DoorFact> {
+    (option::of(".{1,8}"), option::of(proof())).prop_map(|(held, proof)| DoorFact { held, proof })
+}
+
+/// An item for zone `fra` of mesh `default`, at a generation up to 9.
 fn item() -> impl Strategy<Value = Item> {
     let route = (named(), matches(), weights()).prop_map(|(name, matches, weights)| ItemRoute {
         name,
@@ -133,6 +199,7 @@ fn item() -> impl Strategy<Value = Item> {
         (
             "[0-9a-f]{32}",
             btree_map(named::<BackendName>(), fallback(), 0..3),
+            btree_map(named::<GatewayName>(), door(), 0..3),
         ),
         1_u64..10,
         "[0-9a-f]{40}",
@@ -144,7 +211,7 @@ fn item() -> impl Strategy<Value = Item> {
                 destinations,
                 retiring,
                 routes,
-                (anchor, fallback),
+                (anchor, fallback, doors),
                 generation,
                 commit,
             )| {
@@ -162,6 +229,7 @@ fn item() -> impl Strategy<Value = Item> {
                     routes,
                     anchor,
                     fallback,
+                    doors,
                     generation: Generation(generation),
                     commit: CommitId(commit),
                     digest: Digest([0; 32]),
@@ -177,8 +245,15 @@ fn zone_plan() -> impl Strategy<Value = ZonePlan> {
         source: SourceName(source),
         commit: CommitId(commit),
     });
-    (vec(item(), 0..5), vec(commit, 0..3), any::<[u8; 32]>(), 9_u64..).prop_map(
-        |(items, commits, id, generation)| ZonePlan {
+    let gateways = btree_map(named::<GatewayName>(), gateway().prop_map(Arc::new), 0..3);
+    (
+        vec(item(), 0..5),
+        vec(commit, 0..3),
+        any::<[u8; 32]>(),
+        9_u64..,
+        gateways,
+    )
+        .prop_map(|(items, commits, id, generation, gateways)| ZonePlan {
             federation: FederationName::new("shop").unwrap(),
             zone: ZoneName::new("fra").unwrap(),
             kuma_zone: DnsLabel::new("kuma-fra").unwrap(),
@@ -186,12 +261,12 @@ fn zone_plan() -> impl Strategy<Value = ZonePlan> {
             plan: PlanId(id),
             generation: Generation(generation),
             commits,
+            gateways,
             items: items
                 .into_iter()
                 .map(|item| (item.split.clone(), Arc::new(item)))
                 .collect(),
-        },
-    )
+        })
 }
 
 fn item_ref() -> impl Strategy<Value = ItemRef> {
@@ -310,9 +385,10 @@ fn report() -> impl Strategy<Value = AgentReport> {
         option::of(counts()),
         option::of(pin()),
         option::of((time(), ".{0,8}", btree_set(named::<BackendName>(), 0..3))),
+        btree_map(named::<GatewayName>(), door_fact(), 0..3),
     )
         .prop_map(
-            |(item, state, proof, second_writers, counts, pin, fallen)| ItemFact {
+            |(item, state, proof, second_writers, counts, pin, fallen, doors)| ItemFact {
                 split: item.split,
                 generation: item.generation,
                 digest: item.digest,
@@ -322,6 +398,7 @@ fn report() -> impl Strategy<Value = AgentReport> {
                 counts,
                 pin,
                 fallback: fallen.map(|(since, why, down)| Fallen { since, down, why }),
+                doors,
             },
         );
     (
@@ -365,28 +442,44 @@ proptest! {
     #[test]
     fn a_plan_arrives_whole_whatever_the_agent_already_holds(plan in zone_plan(), which in any::<u32>()) {
         let has = |i: usize| which >> (i % 32) & 1 == 1;
-        let held: BTreeMap<_, _> = plan.items.iter().enumerate().filter(|(i, _)| has(*i))
+        let mut part = plan.clone();
+        part.items = plan.items.iter().enumerate().filter(|(i, _)| has(*i))
             .map(|(_, (name, item))| (name.clone(), Arc::clone(item))).collect();
-        let holds = held.values().map(|item| item.reference()).collect();
-        let update = sent(&plan_update(&plan, &holds));
-        prop_assert_eq!(update.items.len(), plan.items.len() - held.len());
+        part.gateways = plan.gateways.iter().enumerate().filter(|(i, _)| has(*i + 7))
+            .map(|(_, (name, gateway))| (name.clone(), Arc::clone(gateway))).collect();
+        let held = Held::from(&part);
+        let update = sent(&plan_update(&plan, &Holds::from(&part)));
+        prop_assert_eq!(update.items.len(), plan.items.len() - held.items.len());
+        prop_assert_eq!(update.gateways.len(), plan.gateways.len() - held.gateways.len());
         prop_assert_eq!(assemble(&update, &held).unwrap(), plan);
     }
 
     #[test]
     fn an_item_changed_on_its_way_is_refused(plan in zone_plan(), port in 1_u32..65_536) {
-        let mut update = plan_update(&plan, &BTreeSet::new());
+        let mut update = plan_update(&plan, &Holds::default());
         prop_assume!(update.items.first().is_some_and(|item| item.port != port));
         update.items[0].port = port;
-        let error = assemble(&update, &BTreeMap::new()).unwrap_err();
+        let error = assemble(&update, &Held::default()).unwrap_err();
         prop_assert!(error.field().ends_with(".digest"), "{}", error);
+    }
+
+    /// It decides who carries the weights: turned on its way, the plan is refused.
+    #[test]
+    fn a_gateway_changed_on_its_way_is_refused(plan in zone_plan()) {
+        let mut update = plan_update(&plan, &Holds::default());
+        prop_assume!(!update.gateways.is_empty());
+        update.gateways[0].in_mesh = !update.gateways[0].in_mesh;
+        let error = assemble(&update, &Held::default()).unwrap_err();
+        prop_assert!(error.field().ends_with(".digest"), "{}", error);
+        update.gateways.clear();
+        prop_assert!(assemble(&update, &Held::default()).unwrap_err().to_string().contains("neither sent nor"));
     }
 
     #[test]
     fn an_item_that_is_neither_sent_nor_held_is_missed(plan in zone_plan()) {
-        let mut update = plan_update(&plan, &BTreeSet::new());
+        let mut update = plan_update(&plan, &Holds::default());
         prop_assume!(update.items.pop().is_some());
-        prop_assert!(assemble(&update, &BTreeMap::new()).unwrap_err().to_string().contains("neither sent nor"));
+        prop_assert!(assemble(&update, &Held::default()).unwrap_err().to_string().contains("neither sent nor"));
     }
 
     #[test]
@@ -399,11 +492,11 @@ proptest! {
     fn a_greeting_arrives_as_it_was_said(
         federation in named(), zone in named(), agent in label(), version in "[0-9.]{1,9}",
         (highest, generation) in any::<(u64, u64)>(), plan in option::of(any::<[u8; 32]>()),
-        holds in btree_set(item_ref(), 0..4),
+        items in btree_set(item_ref(), 0..4), gateways in btree_set(gateway_ref(), 0..3),
     ) {
         let greeting = Greeting {
             federation, zone, agent, version, highest: Generation(highest), plan: plan.map(PlanId),
-            generation: Generation(generation), holds,
+            generation: Generation(generation), holds: Holds { items, gateways },
         };
         prop_assert_eq!(Greeting::try_from(&sent(&v1::Hello::from(&greeting))).unwrap(), greeting);
     }
@@ -415,7 +508,7 @@ proptest! {
             drop(agent_report(&zone, &report));
         }
         if let Ok(update) = v1::PlanUpdate::decode(bytes.as_slice()) {
-            drop(assemble(&update, &BTreeMap::new()));
+            drop(assemble(&update, &Held::default()));
         }
         if let Ok(hello) = v1::Hello::decode(bytes.as_slice()) {
             drop(Greeting::try_from(&hello));
@@ -440,9 +533,9 @@ proptest! {
         if let Ok(report) = v1::Report::decode(damaged(v1::Report::from(&report).encode_to_vec()).as_slice()) {
             drop(agent_report(&zone, &report));
         }
-        let update = plan_update(&plan, &BTreeSet::new()).encode_to_vec();
+        let update = plan_update(&plan, &Holds::default()).encode_to_vec();
         if let Ok(update) = v1::PlanUpdate::decode(damaged(update).as_slice())
-            && let Ok(assembled) = assemble(&update, &BTreeMap::new())
+            && let Ok(assembled) = assemble(&update, &Held::default())
         {
             // What is taken in spite of the damage has the items of the digests that it names.
             for item in assembled.items.values() {

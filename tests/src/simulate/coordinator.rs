@@ -18,11 +18,9 @@ use weir_coordinator::senses::{FleetSenses, Proven};
 use weir_coordinator::sessions::AgentView;
 use weir_coordinator::standing::{self, Sight};
 use weir_model::{CommitId, Declaration, SourceCommit, SourceName, SplitName, ZoneName};
-use weir_planner::{
-    Generation, Inputs, ItemRef, Orders, Outlook, Plan, PlanId, Planned, Runs, Senses as _, Transit,
-};
+use weir_planner::{Generation, Inputs, Orders, Outlook, Plan, PlanId, Planned, Runs, Senses as _, Transit};
 use weir_wire::api::Standing;
-use weir_wire::{Greeting, agent_report, plan_update, v1};
+use weir_wire::{Greeting, Holds, agent_report, plan_update, v1};
 
 use super::Ms;
 use super::link::{Message, holds};
@@ -72,7 +70,7 @@ pub(crate) struct Coordinator {
     seen: BTreeMap<usize, AgentView>,
     /// Sessions that it believes to have.
     pub(crate) open: BTreeMap<usize, u64>,
-    sent: BTreeMap<usize, (BTreeSet<ItemRef>, Option<PlanId>)>,
+    sent: BTreeMap<usize, (Holds, Option<PlanId>)>,
     /// Since when what is under way is proven.
     proven: Proven,
     /// What is under way waits for.

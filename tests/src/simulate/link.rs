@@ -4,12 +4,9 @@
 //! A direction that is cut holds what was sent into it. If it is mended before either end gave the session up, all of it
 //! arrives; if not, it is lost. Each end gives up by itself.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-
 use weir_model::{DnsLabel, SplitName};
-use weir_planner::{Generation, Item, ItemRef, PlanId};
-use weir_wire::{AgentReport, Greeting, v1};
+use weir_planner::{Generation, PlanId};
+use weir_wire::{AgentReport, Greeting, Held, Holds, v1};
 
 use super::Ms;
 use super::world::{Event, World, federation};
@@ -41,7 +38,7 @@ pub(crate) struct Link {
     pub(crate) number: u64,
     /// The session that the agent believes to have: its number, whether it was welcomed, and the items that it holds there.
     pub(crate) session: Option<(u64, bool)>,
-    held: BTreeMap<SplitName, Arc<Item>>,
+    held: Held,
     last_up: Ms,
     last_down: Ms,
     waiting_up: Vec<(u64, Message)>,
@@ -71,11 +68,7 @@ impl World {
             return;
         }
         let agent = &self.agents[a];
-        let held = agent
-            .plan
-            .as_ref()
-            .map(|plan| plan.items.clone())
-            .unwrap_or_default();
+        let held = agent.plan.as_deref().map(Held::from).unwrap_or_default();
         let Ok(name) = DnsLabel::new(agent.name.as_str()) else {
             return;
         };
@@ -93,7 +86,7 @@ impl World {
             highest: told.max(agent.memory.highest).max(agent.generation()),
             plan: agent.plan.as_ref().map(|plan| plan.plan),
             generation: agent.generation(),
-            holds: held.values().map(|item| item.reference()).collect(),
+            holds: agent.plan.as_deref().map(Holds::from).unwrap_or_default(),
         };
         let link = &mut self.links[a];
         link.number += 1;
@@ -286,7 +279,7 @@ impl World {
             Message::Plan(update) => {
                 match weir_wire::assemble(&update, &self.links[a].held) {
                     Ok(plan) => {
-                        self.links[a].held = plan.items.clone();
+                        self.links[a].held = Held::from(&plan);
                         // It may come once more, whenever.
                         if !self.quiet && self.dice.chance(6) {
                             let late = self.dice.between(100, 60_000);
@@ -348,6 +341,6 @@ impl World {
 }
 
 /// References of what an agent said that it holds.
-pub(crate) fn holds(greeting: &Greeting) -> BTreeSet<ItemRef> {
+pub(crate) fn holds(greeting: &Greeting) -> Holds {
     greeting.holds.clone()
 }

@@ -18,6 +18,7 @@ struct Line {
     commit: String,
     declared: BTreeMap<String, f64>,
     zones: BTreeMap<String, Zone>,
+    gateways: BTreeMap<String, Gateway>,
     commit_to_proof_ms: Option<u64>,
 }
 
@@ -29,6 +30,16 @@ struct Zone {
     counted: BTreeMap<String, u64>,
     weights: String,
     evidence: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Gateway {
+    channel: String,
+    requests: u64,
+    failed: u64,
+    counted: BTreeMap<String, u64>,
+    proof: String,
 }
 
 /// The step after which nothing is declared.
@@ -122,6 +133,27 @@ fn the_tour_ends_well_and_each_of_its_lines_is_as_promised() {
                 "{line:?}"
             );
         }
+        at_the_gateway(line, weights);
+    }
+}
+
+/// The second door: Kong in front of the zone of the VMs gives what the mesh gives.
+fn at_the_gateway(line: &Line, weights: [u32; 2]) {
+    assert_eq!(line.gateways.keys().collect::<Vec<_>>(), ["fra/edge"], "{line:?}");
+    let edge = &line.gateways["fra/edge"];
+    assert_eq!(edge.channel, "admin-dbless", "{line:?}");
+    assert!(edge.requests >= 1_500 && edge.failed == 0, "{line:?}");
+    assert_eq!(edge.counted.values().sum::<u64>(), edge.requests, "{line:?}");
+    if line.step == REMOVED {
+        // What the site keeps itself: the service has its own host again.
+        assert_eq!((edge.proof.as_str(), edge.counted.len()), ("none", 1), "{line:?}");
+        assert!(edge.counted.contains_key("vm"), "{line:?}");
+        return;
+    }
+    assert_eq!(edge.proof, "exact", "{line:?}");
+    for (backend, percent) in [("vm", weights[0]), ("cloud", weights[1])] {
+        let count = edge.counted.get(backend).copied().unwrap_or(0);
+        assert!(inside(count, edge.requests, percent * 100), "{backend}: {line:?}");
     }
 }
 

@@ -70,6 +70,7 @@ pub(crate) fn plan(to: &[(&str, Option<u32>)], recover: i64) -> ZonePlan {
             weights: BTreeMap::from([(backend("eks"), share(80)), (backend("vm"), share(20))]),
         }],
         fallback: [(backend("eks"), fallback)].into(),
+        doors: [].into(),
         generation: Generation(3),
         commit: CommitId("0123456789abcdef0123456789abcdef01234567".to_owned()),
         digest: Digest([0; 32]),
@@ -86,6 +87,7 @@ pub(crate) fn plan(to: &[(&str, Option<u32>)], recover: i64) -> ZonePlan {
         plan: PlanId([1; 32]),
         generation: Generation(3),
         commits: Vec::new(),
+        gateways: [].into(),
         items: BTreeMap::from([(split, Arc::new(item))]),
     }
 }

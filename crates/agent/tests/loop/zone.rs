@@ -69,6 +69,7 @@ pub(crate) fn plan(generation: u64, to: &str) -> ZonePlan {
             weights: BTreeMap::from([(backend(to), BasisPoints::WHOLE)]),
         }],
         fallback: [].into(),
+        doors: [].into(),
         generation: Generation(generation),
         commit: CommitId("0123456789abcdef0123456789abcdef01234567".to_owned()),
         digest: Digest([0; 32]),
@@ -84,6 +85,7 @@ pub(crate) fn plan(generation: u64, to: &str) -> ZonePlan {
         plan: PlanId(id),
         generation: Generation(generation),
         commits: Vec::new(),
+        gateways: [].into(),
         items: BTreeMap::from([(split, Arc::new(item))]),
     }
 }
@@ -290,6 +292,7 @@ impl Running {
             offers: receive,
             now: hangups,
             tell,
+            gateways: None,
         };
         let stop = CancellationToken::new();
         Self {

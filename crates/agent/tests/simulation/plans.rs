@@ -73,6 +73,7 @@ pub(crate) fn item(split: &str, weights: [u32; 3], generation: u64) -> Item {
                 .collect(),
         }],
         fallback: [].into(),
+        doors: [].into(),
         generation: Generation(generation),
         commit: CommitId("0123456789abcdef0123456789abcdef01234567".to_owned()),
         digest: Digest([0; 32]),
@@ -93,6 +94,7 @@ pub(crate) fn plan(generation: u64, items: impl IntoIterator<Item = Arc<Item>>) 
         plan: PlanId(id),
         generation: Generation(generation),
         commits: Vec::new(),
+        gateways: [].into(),
         items,
     }
 }

@@ -32,11 +32,35 @@ pub(super) fn believe(list: &mut SplitList) {
             zone.standing = Standing::Unknown;
             zone.reason = Some(doubt.to_owned());
         }
+        for zone in &mut split.zones {
+            believe_doors(zone);
+        }
         let zones = worst(split.zones.iter().map(|zone| zone.standing));
         split.standing = zones
             .unwrap_or(Standing::Unknown)
             .max(split.standing)
             .max(floor(split));
+    }
+}
+
+/// A zone stands no better than its gateways, and a gateway is converged only if it was read whole.
+fn believe_doors(zone: &mut SplitInZone) {
+    let told = zone.told.clone();
+    for door in &mut zone.doors {
+        let read = door.evidence == Evidence::Live
+            && door.proven_at.is_some()
+            && door.seen > 0
+            && door.seen >= door.of;
+        let exact = !door.carries || door.weights.as_ref().is_some_and(|weights| same(&told, weights));
+        if door.standing == Standing::Converged && !(read && exact) {
+            door.standing = Standing::Unknown;
+            door.reason = Some("called converged, but nothing shows that it was read back".to_owned());
+        }
+        if door.standing > zone.standing {
+            zone.standing = door.standing;
+            let why = door.reason.as_deref().unwrap_or("no reason is given");
+            zone.reason = Some(format!("gateway {}: {why}", door.gateway));
+        }
     }
 }
 
@@ -88,7 +112,7 @@ fn same(declared: &Shares, read: &Shares) -> bool {
 #[cfg(test)]
 mod tests {
     use weir_model::BasisPoints;
-    use weir_wire::api::Transition;
+    use weir_wire::api::{DoorInZone, Transition};
 
     use super::*;
 
@@ -121,6 +145,7 @@ mod tests {
             open: None,
             second_writers: Vec::new(),
             notes: Vec::new(),
+            doors: Vec::new(),
             heard_at: None,
         }
     }
@@ -232,5 +257,42 @@ mod tests {
             spoil(&mut zone);
             assert_eq!(believed(zone.clone()), Standing::Unknown, "{zone:?}");
         }
+    }
+
+    #[test]
+    fn a_gateway_is_converged_only_if_it_was_read_whole() {
+        let edge = DoorInZone {
+            gateway: "edge".to_owned(),
+            standing: Standing::Converged,
+            reason: None,
+            carries: true,
+            evidence: Evidence::Live,
+            proven_at: Some("2026-11-24T11:59:57Z".to_owned()),
+            seen: 2,
+            of: 2,
+            weights: Some(zone().told),
+        };
+        let with = |change: fn(&mut DoorInZone)| {
+            let mut zone = zone();
+            let mut door = edge.clone();
+            change(&mut door);
+            zone.doors = vec![door];
+            believed(zone)
+        };
+        assert_eq!(with(|_| {}), Standing::Converged);
+        let mesh = |door: &mut DoorInZone| (door.carries, door.weights) = (false, None);
+        assert_eq!(with(mesh), Standing::Converged);
+        let spoils: [fn(&mut DoorInZone); 6] = [
+            |door| door.weights = None,
+            |door| door.weights = Some(shares(&[("vm", 10_000)])),
+            |door| door.evidence = Evidence::Acknowledged,
+            |door| door.proven_at = None,
+            |door| door.seen = 1,
+            |door| (door.seen, door.of) = (0, 0),
+        ];
+        for spoil in spoils {
+            assert_eq!(with(spoil), Standing::Unknown);
+        }
+        assert_eq!(with(|door| door.standing = Standing::Held), Standing::Held);
     }
 }

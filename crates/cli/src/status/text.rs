@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use weir_model::BasisPoints;
 use weir_planner::Evidence;
-use weir_wire::api::{AgentNote, Percent, SplitInZone, SplitList, SplitStatus, Standing};
+use weir_wire::api::{AgentNote, DoorInZone, Percent, SplitInZone, SplitList, SplitStatus, Standing};
 
 use super::transition;
 use crate::clock::Clock;
@@ -142,8 +142,43 @@ fn zone(page: &mut Page, split: &SplitStatus, zone: &SplitInZone, clock: Clock) 
     for note in &zone.notes {
         page.words(4, 2, Paint::Yellow, &format!("note: {note}"));
     }
+    for door in &zone.doors {
+        page.words(4, 2, paint(door.standing), &self::door(door, clock));
+    }
     shares(page, split, zone);
     page.words(4, 2, Paint::Plain, &counted(zone, clock));
+}
+
+/// A gateway in a line: how it stands, what carries the weights, what that rests on.
+fn door(door: &DoorInZone, clock: Clock) -> String {
+    let mut text = format!("gateway {}: {}", door.gateway, word(door.standing));
+    match (&door.reason, &door.weights) {
+        (Some(why), _) => text.push_str(&format!(": {why}")),
+        (None, Some(weights)) => {
+            let routes = weights.iter().map(|(route, shares)| {
+                let shares: Vec<String> = shares
+                    .iter()
+                    .map(|(to, share)| format!("{to} {}", percent(*share)))
+                    .collect();
+                match weights.len() {
+                    1 => shares.join(", "),
+                    _ => format!("{route} {}", shares.join(", ")),
+                }
+            });
+            text.push_str(&format!(", Kong gives {}", routes.collect::<Vec<_>>().join("; ")));
+        }
+        (None, None) => text.push_str(", the mesh carries the weights"),
+    }
+    let nodes = if door.of == 1 { "node" } else { "nodes" };
+    if let Some(at) = &door.proven_at {
+        text.push_str(&format!(
+            "; {} of {} {nodes} read {}",
+            door.seen,
+            door.of,
+            clock.ago(at)
+        ));
+    }
+    text
 }
 
 /// What the shares below rest on: class of evidence, coverage, age.

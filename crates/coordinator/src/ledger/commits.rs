@@ -8,7 +8,7 @@ use weir_model::{CommitId, Declaration, Diagnostic, SourceName, ZoneName};
 use weir_planner::{Generation, Plan};
 use weir_wire::api::CommitRecord;
 
-use super::{Ledger, LedgerError, NewEvent, events, number, plans, stored, time};
+use super::{Answer, Ledger, LedgerError, NewEvent, Order, events, number, orders, plans, stored, time};
 use crate::git::Head;
 use crate::words;
 
@@ -54,15 +54,18 @@ pub struct Taken<'a> {
     pub plan: Option<&'a Plan>,
     /// Commits of which this plan may be the first step: they were taken earlier, and had to wait.
     pub first_of: &'a [CommitId],
+    /// Orders that it obeys or refuses.
+    pub answers: &'a [(Order, Answer)],
     /// What to tell.
     pub events: &'a [NewEvent],
 }
 
 impl Ledger {
-    /// Records one decision.
+    /// Records one decision, with the answers to the orders that it obeys: who takes an order back, or finds it again after a
+    /// crash, can rely on nothing having come of it.
     ///
     /// # Errors
-    /// The ledger cannot be written; then nothing of it is recorded, and nothing may be published.
+    /// The ledger cannot be written, or an order was taken back; then nothing of it is recorded, and nothing may be published.
     pub async fn decide(&self, at: Timestamp, taken: Taken<'_>) -> Result<(), LedgerError> {
         let _one = self.writing.lock().await;
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
@@ -131,7 +134,12 @@ impl Ledger {
                     .await?;
             }
         }
-        let newest = events::append(&mut tx, at, taken.events).await?;
+        let mut newest = events::append(&mut tx, at, taken.events).await?;
+        for (order, answer) in taken.answers {
+            newest = orders::answer(&mut tx, at, order, answer)
+                .await?
+                .ok_or(LedgerError::TakenBack)?;
+        }
         tx.commit().await?;
         self.announce(newest);
         Ok(())

@@ -1,8 +1,8 @@
 //! Orders: what people want beside Git, who wants it and why, and what became of it.
 
 use jiff::Timestamp;
-use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, SqliteConnection};
 use weir_model::{BackendName, SplitName};
 
 use super::{Ledger, LedgerError, NewEvent, events, time};
@@ -202,8 +202,7 @@ impl Ledger {
         rows.iter().map(read).collect()
     }
 
-    /// Answers an order, and tells so. A resume that was carried out ends the freezes of its split, or all that are for all; an
-    /// undrain the drains of its backend. Nothing comes of an order that was taken back meanwhile.
+    /// Answers an order, and tells so. One that was taken back stays so.
     ///
     /// # Errors
     /// The ledger cannot be written; then it still waits.
@@ -215,38 +214,10 @@ impl Ledger {
     ) -> Result<(), LedgerError> {
         let _one = self.writing.lock().await;
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        let answered = sqlx::query("UPDATE orders SET answer = $2, done = $3 WHERE id = $1")
-            .bind(&order.id)
-            .bind(&answer.message)
-            .bind(answer.done)
-            .execute(&mut *tx)
-            .await?;
-        if answered.rows_affected() == 0 {
-            return Ok(());
+        if let Some(newest) = self::answer(&mut tx, at, order, answer).await? {
+            tx.commit().await?;
+            self.announce(newest);
         }
-        if answer.done && order.kind == OrderKind::Resume {
-            sqlx::query(
-                "UPDATE orders SET ended_at = $1 WHERE kind = 'freeze' AND done = 1 AND ended_at IS NULL AND split IS $2",
-            )
-            .bind(time(at))
-            .bind(order.split.as_ref().map(SplitName::as_str))
-            .execute(&mut *tx)
-            .await?;
-        }
-        if let (true, OrderKind::Undrain { backend }) = (answer.done, &order.kind) {
-            sqlx::query(
-                "UPDATE orders SET ended_at = $1 WHERE kind = 'drain' AND done = 1 AND ended_at IS NULL AND split IS $2 \
-                 AND backend = $3",
-            )
-            .bind(time(at))
-            .bind(order.split.as_ref().map(SplitName::as_str))
-            .bind(backend.as_str())
-            .execute(&mut *tx)
-            .await?;
-        }
-        let newest = events::append(&mut tx, at, &[order.event(answer)]).await?;
-        tx.commit().await?;
-        self.announce(newest);
         Ok(())
     }
 
@@ -279,4 +250,44 @@ impl Ledger {
             .await?;
         Ok(gone.rows_affected() > 0)
     }
+}
+
+/// Writes an answer, what it ends, and that it was given: the number of that event, or none if the order was taken back. A
+/// resume that was carried out ends the freezes of its split, or all that are for all; an undrain the drains of its backend.
+pub(super) async fn answer(
+    tx: &mut SqliteConnection,
+    at: Timestamp,
+    order: &Order,
+    answer: &Answer,
+) -> Result<Option<u64>, LedgerError> {
+    let answered = sqlx::query("UPDATE orders SET answer = $2, done = $3 WHERE id = $1 AND answer IS NULL")
+        .bind(&order.id)
+        .bind(&answer.message)
+        .bind(answer.done)
+        .execute(&mut *tx)
+        .await?;
+    if answered.rows_affected() == 0 {
+        return Ok(None);
+    }
+    if answer.done && order.kind == OrderKind::Resume {
+        sqlx::query(
+            "UPDATE orders SET ended_at = $1 WHERE kind = 'freeze' AND done = 1 AND ended_at IS NULL AND split IS $2",
+        )
+        .bind(time(at))
+        .bind(order.split.as_ref().map(SplitName::as_str))
+        .execute(&mut *tx)
+        .await?;
+    }
+    if let (true, OrderKind::Undrain { backend }) = (answer.done, &order.kind) {
+        sqlx::query(
+            "UPDATE orders SET ended_at = $1 WHERE kind = 'drain' AND done = 1 AND ended_at IS NULL AND split IS $2 \
+             AND backend = $3",
+        )
+        .bind(time(at))
+        .bind(order.split.as_ref().map(SplitName::as_str))
+        .bind(backend.as_str())
+        .execute(&mut *tx)
+        .await?;
+    }
+    Ok(Some(events::append(tx, at, &[order.event(answer)]).await?))
 }

@@ -5,24 +5,17 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use weir_model::{CommitId, Declaration, SourceCommit, SplitName};
-use weir_planner::{Drain, Inputs, Look, Orders, Outlook, Phase, Plan, Planned, Runs, Senses as _, Transit};
+use weir_planner::{Inputs, Look, Outlook, Phase, Plan, Planned, Runs, Senses as _, Transit};
 
 use super::Planning;
 use super::recording::plan_event;
 use crate::decide::Unsound;
 use crate::fleet::Fleet;
-use crate::ledger::{Answer, LedgerError, NewEvent, Order, OrderKind, Taken};
+use crate::judging::{self, Ground, Judged};
+use crate::ledger::{Answer, LedgerError, NewEvent, Order, Taken};
 use crate::senses::{FleetSenses, Proven};
 use crate::standing::Sight;
 use crate::state::{InForce, trouble};
-
-/// What transitions go by, for one look.
-pub(super) struct Moving {
-    /// Orders that are to be answered by this look, with why those are refused that it does not obey.
-    pub(super) waiting: Vec<(Order, Option<String>)>,
-    /// What is ordered, those of `waiting` included.
-    pub(super) orders: Orders,
-}
 
 /// All that [`FleetSenses`] needs, owned: planning runs on another thread.
 #[derive(Clone)]
@@ -64,156 +57,23 @@ pub(super) fn unsettled(known: &InForce) -> BTreeSet<SplitName> {
 }
 
 impl Planning {
-    /// Reads what people ordered; `decides` is for a look at commits that may not be those in force.
-    pub(super) async fn orders(&self, decides: bool) -> Result<Moving, LedgerError> {
-        let mut waiting = Vec::new();
+    /// Reads what people ordered, and judges it by what is declared and in force; `decides` for a look at other commits.
+    pub(super) async fn orders(&self, decides: bool) -> Result<Judged, LedgerError> {
         let standing = self.ledger.standing_orders().await?;
-        let (mut drains, mut freezes): (Vec<Order>, Vec<Order>) = standing
-            .into_iter()
-            .partition(|order| matches!(order.kind, OrderKind::Drain { .. }));
-        let mut orders = Orders::default();
-        let given = self.ledger.orders_waiting().await?;
-        let aborted = given.iter().filter(|order| order.kind == OrderKind::Abort);
-        let aborted: BTreeSet<SplitName> = aborted.filter_map(|order| order.split.clone()).collect();
-        // One after the other, and what is decided here is what is answered: an order that is refused changes nothing.
-        for order in given {
-            let mut refused = None;
-            match (&order.kind, &order.split) {
-                // Nothing is known yet to judge it by: the next look does, and answers it. Until then it is obeyed: its
-                // first step may have been taken before this start, and not to take that back is to obey it.
-                (OrderKind::Drain { .. }, Some(split)) if self.declared.is_none() => {
-                    if self.unquarantined(split).is_ok() {
-                        drains.push(order);
-                    }
-                    continue;
-                }
-                (OrderKind::Undrain { backend }, split) if self.declared.is_none() => {
-                    if self.undrains(&order, &drains).is_ok() {
-                        drains.retain(|drain| drain.split != *split || drain.kind.backend() != Some(backend));
-                    }
-                    continue;
-                }
-                // An abort goes back from where the split is, and what it leaves is what drains are judged by.
-                (OrderKind::Drain { .. } | OrderKind::Undrain { .. }, Some(split))
-                    if aborted.contains(split) =>
-                {
-                    continue;
-                }
-                // What it is judged by may be in force no more after this look.
-                (OrderKind::Drain { .. }, _) if decides => continue,
-                (OrderKind::Freeze, _) => freezes.push(order.clone()),
-                (OrderKind::Drain { .. }, Some(_)) => match self.drains(&order, &drains) {
-                    Ok(()) => drains.push(order.clone()),
-                    Err(why) => refused = Some(why),
-                },
-                (OrderKind::Undrain { backend }, split) => match self.undrains(&order, &drains) {
-                    Ok(()) => {
-                        drains.retain(|drain| drain.split != *split || drain.kind.backend() != Some(backend));
-                    }
-                    Err(why) => refused = Some(why),
-                },
-                (OrderKind::Abort, Some(split)) => {
-                    orders
-                        .aborts
-                        .insert(split.clone(), format!("it was aborted: {}", order.told()));
-                }
-                (OrderKind::Resume, split) => {
-                    if let Some(split) = split {
-                        orders.resumes.insert(split.clone());
-                    }
-                    freezes.retain(|freeze| freeze.split != *split);
-                }
-                (OrderKind::Abort, None) => {}
-                (OrderKind::Drain { .. }, None) => refused = Some("a drain names its split".to_owned()),
-            }
-            waiting.push((order, refused));
-        }
-        for drain in drains {
-            if let (Some(split), OrderKind::Drain { backend, to }) = (&drain.split, &drain.kind) {
-                let of = orders.drains.entry(split.clone()).or_default();
-                let to = to.clone();
-                let why = drain.told();
-                of.insert(backend.clone(), Drain { to, why });
-            }
-        }
-        for freeze in freezes {
-            match &freeze.split {
-                Some(split) => {
-                    orders.frozen.insert(split.clone(), freeze.told());
-                }
-                None => orders.all_frozen = Some(freeze.told()),
-            }
-        }
-        Ok(Moving { waiting, orders })
-    }
-
-    /// Whether a drain can be carried out beside those that stand; or why not.
-    fn drains(&self, order: &Order, standing: &[Order]) -> Result<(), String> {
-        let (Some(name), OrderKind::Drain { backend, .. }) = (&order.split, &order.kind) else {
-            return Ok(());
-        };
-        let split = self
-            .declared
-            .as_ref()
-            .and_then(|declared| declared.splits.get(name));
-        let split = split.ok_or_else(|| format!("no split is named {name}"))?;
-        self.unquarantined(name)?;
-        if !split.backends.contains_key(backend) {
-            return Err(format!("split {name} has no backend {backend}"));
-        }
-        let of_split = standing.iter().filter(|drain| drain.split.as_ref() == Some(name));
-        let all = of_split.chain([order]).filter_map(|drain| match &drain.kind {
-            OrderKind::Drain { backend, to } => {
-                let (to, why) = (to.clone(), drain.told());
-                Some((backend.clone(), Drain { to, why }))
-            }
-            _ => None,
-        });
-        let all: BTreeMap<_, _> = all.collect();
-        if let Some(drain) = all.get(backend) {
-            weir_planner::drain::can_take(split, (backend, drain), &all)?;
-        }
-        weir_planner::drain::without(split, &all).map(|_| ())
-    }
-
-    /// Whether there is a drain to end, and nothing comes of its end that nobody wants.
-    fn undrains(&self, order: &Order, drains: &[Order]) -> Result<(), String> {
-        let (Some(split), Some(backend)) = (&order.split, order.kind.backend()) else {
-            return Err("an undrain names its split and backend".to_owned());
-        };
-        let of = |drain: &Order| drain.split.as_ref() == Some(split) && drain.kind.backend() == Some(backend);
-        if !drains.iter().any(of) {
-            return Err(format!("backend {backend} of split {split} is not drained"));
-        }
-        self.unquarantined(split)
-    }
-
-    /// A quarantine is of the very weights that were judged: with a drain they would be others, and be gone towards.
-    fn unquarantined(&self, split: &SplitName) -> Result<(), String> {
+        let waiting = self.ledger.orders_waiting().await?;
         let known = self.in_force.borrow();
-        let split_plan = known.as_ref().and_then(|known| known.plan.splits.get(split));
-        let course = split_plan.and_then(|of| of.course.as_ref());
-        match course.and_then(|course| course.quarantine.as_ref()) {
-            Some(quarantine) => Err(format!(
-                "split {split} is quarantined ({}): commit what is wanted, or `weir resume` it, first",
-                quarantine.why
-            )),
-            None => Ok(()),
-        }
+        let ground = Ground {
+            // What they are judged by may be in force no more after a look at other commits: the next one judges them.
+            declared: self.declared.as_deref().filter(|_| !decides),
+            plan: known.as_ref().map(|known| known.plan.as_ref()),
+        };
+        Ok(judging::judge(waiting, standing, ground))
     }
 
-    /// Answers orders, by what came of them.
-    pub(super) async fn answer(&self, waiting: &[(Order, Option<String>)]) -> Result<(), LedgerError> {
-        let known = self.in_force.borrow().clone();
-        for (order, refused) in waiting {
-            let answer = match refused {
-                Some(message) => Answer {
-                    done: false,
-                    message: message.clone(),
-                },
-                None => answer(order, known.as_ref(), self.declared.as_deref()),
-            };
-            self.ledger.answer_order(Timestamp::now(), order, &answer).await?;
+    /// Answers orders of which no decision had to be recorded.
+    pub(super) async fn answer(&self, answers: &[(Order, Answer)]) -> Result<(), LedgerError> {
+        for (order, answer) in answers {
+            self.ledger.answer_order(Timestamp::now(), order, answer).await?;
         }
         Ok(())
     }
@@ -235,15 +95,15 @@ impl Planning {
         self.proven = Arc::new(proven);
     }
 
-    /// Looks at what is under way, and takes the next step if there is one. False if that broke off: then nothing that was
-    /// ordered was looked at either.
+    /// Looks at what is under way, takes the next step if there is one, and answers what was ordered. If that breaks off, nothing that was
+    /// ordered is looked at either, and it waits.
     pub(super) async fn advance(
         &mut self,
         known: InForce,
         declaration: &Arc<Declaration>,
-        moving: &Moving,
+        moving: &Judged,
         seen: Seen,
-    ) -> Result<bool, LedgerError> {
+    ) -> Result<(), LedgerError> {
         let mut only = unsettled(&known);
         let orders = &moving.orders;
         only.extend(orders.aborts.keys().chain(&orders.resumes).cloned());
@@ -256,7 +116,8 @@ impl Planning {
             only.extend(known.plan.splits.keys().cloned());
         }
         if only.is_empty() && !all {
-            return Ok(true);
+            let answers = judging::answers(&moving.waiting, Some((&known.plan, &known.outlook)));
+            return self.answer(&answers).await;
         }
         let commits: Vec<SourceCommit> = known
             .commits
@@ -292,23 +153,28 @@ impl Planning {
         });
         let (look, findings) = match thought.await {
             Ok(Some(thought)) => thought,
-            Ok(None) => return Ok(false),
+            Ok(None) => return Ok(()),
             Err(panic) => {
                 let why = Unsound(format!("it broke off: {panic}"));
                 trouble(&self.troubles, "plan", |t| &mut t.unsound, Some(why.to_string()));
-                return Ok(false);
+                return Ok(());
             }
         };
         let unsound = (!findings.is_empty()).then(|| Unsound::of(&findings).to_string());
         trouble(&self.troubles, "plan", |t| &mut t.unsound, unsound.clone());
         if unsound.is_some() {
-            return Ok(false);
+            return Ok(());
         }
-        self.take(known, look).await
+        self.take(known, look, &moving.waiting).await
     }
 
     /// Records and publishes a step, or what it waits for.
-    async fn take(&mut self, known: InForce, look: Look) -> Result<bool, LedgerError> {
+    async fn take(
+        &mut self,
+        known: InForce,
+        look: Look,
+        waiting: &[(Order, Option<String>)],
+    ) -> Result<(), LedgerError> {
         let now = Timestamp::now();
         let mut events = turns(&known.outlook, &look.outlook);
         let plan = match look.planned {
@@ -319,9 +185,11 @@ impl Planning {
                 let why: Vec<String> = reasons.iter().map(ToString::to_string).collect();
                 let why = Some(format!("a step cannot be planned: {}", why.join("; ")));
                 trouble(&self.troubles, "plan", |t| &mut t.unsound, why);
-                return Ok(false);
+                return Ok(());
             }
         };
+        let in_force = plan.as_ref().unwrap_or(&known.plan);
+        let answers = judging::answers(waiting, Some((in_force, &look.outlook)));
         if let Some(plan) = &plan {
             events.push(plan_event(Some(&known.plan), plan));
             events.extend(steps(&known.plan, plan));
@@ -331,11 +199,13 @@ impl Planning {
                 in_force: None,
                 plan: Some(plan),
                 first_of: &first_of,
+                answers: &answers,
                 events: &events,
             };
             self.ledger.decide(now, taken).await?;
         } else {
             self.ledger.record(now, &events).await?;
+            self.answer(&answers).await?;
         }
         for event in &events {
             tracing::info!(kind = event.kind, "{}", event.message);
@@ -354,7 +224,7 @@ impl Planning {
             *now = Some(next);
             changes
         });
-        Ok(true)
+        Ok(())
     }
 
     /// When time alone may let something go on.
@@ -371,67 +241,6 @@ impl Planning {
         known
             .as_ref()
             .is_some_and(|known| reconsiders || !known.looked || !unsettled(known).is_empty())
-    }
-}
-
-/// What became of an order.
-fn answer(order: &Order, known: Option<&InForce>, declared: Option<&Declaration>) -> Answer {
-    let done = |message: &str| Answer {
-        done: true,
-        message: message.to_owned(),
-    };
-    let refused = |message: String| Answer { done: false, message };
-    let Some(known) = known else {
-        return refused("there is no plan yet".to_owned());
-    };
-    let waits = |split: &SplitName| known.outlook.contains_key(split);
-    if let Some(split) = &order.split
-        && !matches!(order.kind, OrderKind::Undrain { .. })
-        && !known.plan.splits.contains_key(split)
-        && !waits(split)
-    {
-        return refused(format!("no split is named {split}"));
-    }
-    match (&order.kind, &order.split) {
-        (OrderKind::Drain { backend, .. }, _) => done(&format!(
-            "drained: {backend} goes to 0 % in every zone, as any other change of weights does, and stays there until it is undrained"
-        )),
-        (OrderKind::Undrain { backend }, Some(name)) if let Some(declared) = declared => {
-            match declared.splits.get(name) {
-                None => done(&format!(
-                    "undrained: split {name} is not declared now; when it comes again, {backend} gets what Git declares"
-                )),
-                Some(split) if !split.backends.contains_key(backend) => done(&format!(
-                    "undrained: split {name} declares no backend {backend} now; when it comes again, it gets what Git declares"
-                )),
-                Some(_) => done(&format!("undrained: {backend} goes to what Git declares")),
-            }
-        }
-        (OrderKind::Undrain { backend }, _) => {
-            done(&format!("undrained: {backend} goes to what Git declares"))
-        }
-        (OrderKind::Freeze, _) => done("frozen: nothing but reverts and aborts moves until it is resumed"),
-        (OrderKind::Resume, _) => done("resumed"),
-        (OrderKind::Abort, None) => refused("an abort names its split".to_owned()),
-        (OrderKind::Abort, Some(split)) => {
-            let course = known.plan.splits.get(split).and_then(|of| of.course.as_ref());
-            let motion = course.and_then(|course| course.motion.as_ref());
-            if motion.is_some_and(|motion| motion.stopped.is_some()) {
-                done(
-                    "it is stopped where it is and does not go back, for that would give more to who is drained, or to who gained \
-                     already: `weir undrain` ends the drain, a commit says what else is wanted",
-                )
-            } else if course.is_some_and(|course| course.quarantine.is_some()) {
-                done(
-                    "it goes back everywhere at once; what Git declares is not gone towards until a commit changes the split, \
-                     or it is resumed",
-                )
-            } else {
-                refused(format!(
-                    "nothing of {split} is under way that could go back (a drain is ended by `weir undrain`)"
-                ))
-            }
-        }
     }
 }
 

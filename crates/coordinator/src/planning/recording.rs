@@ -10,7 +10,8 @@ use weir_planner::Plan;
 use super::{Planning, moving};
 use crate::decide::{self, Decision, Heads};
 use crate::git::Head;
-use crate::ledger::{CommitRow, LedgerError, NewEvent, Taken, Verdict};
+use crate::judging;
+use crate::ledger::{CommitRow, LedgerError, NewEvent, Order, Taken, Verdict};
 use crate::sources::SourceStates;
 use crate::state::InForce;
 use crate::words;
@@ -21,6 +22,7 @@ impl Planning {
         decision: Decision,
         heads: &Heads,
         known: Option<InForce>,
+        waiting: &[(Order, Option<String>)],
     ) -> Result<(), LedgerError> {
         let now = Timestamp::now();
         let mut rows = Vec::new();
@@ -53,6 +55,13 @@ impl Planning {
         let plan = accepted.and_then(|accepted| accepted.plan.as_ref());
         let commits = accepted.map(|accepted| decide::commits(&accepted.in_force));
         let parent = known.as_ref().map(|known| known.plan.as_ref());
+        // Nothing was looked at where nothing stands: then the next look obeys and answers.
+        let in_force = plan.or(parent);
+        let judged = accepted.map(|accepted| {
+            let known = in_force.map(|plan| (plan, &accepted.outlook));
+            judging::answers(waiting, known)
+        });
+        let answers = judged.unwrap_or_default();
         let mut events: Vec<NewEvent> = rows.iter().map(commit_event).collect();
         events.extend(plan.map(|plan| plan_event(parent, plan)));
         if let Some(accepted) = accepted {
@@ -78,6 +87,7 @@ impl Planning {
                         in_force,
                         plan,
                         first_of: &[],
+                        answers: &answers,
                         events: &events,
                     },
                 )
@@ -85,6 +95,8 @@ impl Planning {
             for event in &events {
                 tracing::info!(kind = event.kind, "{}", event.message);
             }
+        } else {
+            self.answer(&answers).await?;
         }
         for row in rows {
             self.decided

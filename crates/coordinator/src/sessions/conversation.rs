@@ -1,6 +1,5 @@
 //! One session, from the greeting to the end: what is sent, what is heard, and why it ends.
 
-use std::collections::BTreeSet;
 use std::error::Error as _;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,9 +10,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, Streaming};
 use weir_link::{Identity, MAX_FROM_AGENT, PeerCertificate};
 use weir_model::ZoneName;
-use weir_planner::{ItemRef, Plan, PlanId};
+use weir_planner::{Plan, PlanId};
 use weir_wire::v1::{self, FromAgent, FromCoordinator, from_agent, from_coordinator};
-use weir_wire::{Greeting, Welcome, agent_report, plan_update};
+use weir_wire::{Greeting, Holds, Welcome, agent_report, plan_update};
 
 use super::{AgentView, Open, Shared};
 
@@ -160,7 +159,7 @@ struct Session<'a> {
     key: &'a (ZoneName, String),
     answers: &'a mpsc::Sender<Result<FromCoordinator, Status>>,
     /// What the agent holds, or will once it has read what is on its way.
-    holds: BTreeSet<ItemRef>,
+    holds: Holds,
     /// The plan that it holds, likewise.
     plan: Option<PlanId>,
 }
@@ -245,8 +244,8 @@ impl Session<'_> {
             tracing::warn!(%zone, agent, "the declaration has no such zone: its agent gets no plan and leaves all as it is");
             return None;
         };
-        let wanted: BTreeSet<ItemRef> = part.items.values().map(|item| item.reference()).collect();
-        if self.plan == Some(part.plan) && wanted.is_subset(&self.holds) {
+        let wanted = Holds::from(&part);
+        if self.plan == Some(part.plan) && wanted.are_in(&self.holds) {
             return None;
         }
         let update = plan_update(&part, &self.holds);

@@ -246,7 +246,7 @@ pub(super) fn because(agent: &Agent) -> String {
 }
 
 /// A proof that calls itself exact is believed only if it says so of every route, and of a proxy that was looked at.
-fn disagreement(item: &Item, proof: &Proof) -> Option<(Standing, String)> {
+pub(super) fn disagreement(item: &Item, proof: &Proof) -> Option<(Standing, String)> {
     let lacking = |what: String| Some((Standing::Progressing, format!("the proof is not whole: {what}")));
     let Some(weights) = proof.weights.as_ref() else {
         return lacking("it names no weights".to_owned());

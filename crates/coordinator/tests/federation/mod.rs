@@ -156,7 +156,7 @@ pub fn greeting(zone: &str, agent: &str) -> Greeting {
         highest: Generation(0),
         plan: None,
         generation: Generation(0),
-        holds: std::collections::BTreeSet::new(),
+        holds: weir_wire::Holds::default(),
     }
 }
 

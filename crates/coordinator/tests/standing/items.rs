@@ -25,6 +25,7 @@ fn converged_is_shown_whole() {
             open: None,
             second_writers: Vec::new(),
             notes: Vec::new(),
+            doors: Vec::new(),
             heard_at: Some("2027-01-15T08:01:39Z".to_owned()),
         }
     );

@@ -4,6 +4,7 @@
 #[path = "../repository/mod.rs"]
 mod repository;
 
+mod doors;
 mod items;
 mod senses;
 mod transition;
@@ -116,6 +117,7 @@ fn fact(plan: &Plan) -> ItemFact {
         counts: None,
         pin: None,
         fallback: None,
+        doors: BTreeMap::new(),
     }
 }
 

@@ -457,7 +457,7 @@ pub(crate) fn strange(what: &str, server: &str, why: &str) -> DriverError {
 }
 
 /// Every error of a chain, with those that an `io::Error` holds and does not name as its source.
-fn walk(error: &(dyn Error + 'static), see: &mut dyn FnMut(&(dyn Error + 'static))) {
+pub(crate) fn walk(error: &(dyn Error + 'static), see: &mut dyn FnMut(&(dyn Error + 'static))) {
     see(error);
     if let Some(held) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
         walk(held, see);

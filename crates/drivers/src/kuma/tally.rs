@@ -343,6 +343,7 @@ mod tests {
             }],
             anchor: String::new(),
             fallback: [].into(),
+            doors: [].into(),
             generation: Generation(1),
             commit: CommitId(String::new()),
             digest: Digest([0; 32]),

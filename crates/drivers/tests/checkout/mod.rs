@@ -51,6 +51,7 @@ pub(crate) fn item(here: &str, backends: [Backend; 2], weights: [u32; 2], genera
             weights: names.into_iter().zip(weights).collect(),
         }],
         fallback: [].into(),
+        doors: [].into(),
         generation: Generation(generation),
         commit: CommitId("0123456789abcdef0123456789abcdef01234567".to_owned()),
         digest: Digest([0; 32]),

@@ -24,13 +24,14 @@ fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     }
 }
 
-impl Check<'_> {
+impl<'d> Check<'d> {
     /// Checks one split; `None` when something in it is not sound.
-    pub(super) fn split(&mut self, draft: &SplitDraft) -> Option<Split> {
+    pub(super) fn split(&mut self, draft: &'d SplitDraft) -> Option<Split> {
         let backends = self.backends(draft);
         let routes = self.routes(draft);
         let transition = self.transition(draft);
         let fallback = self.fallbacks(draft);
+        let gateways = self.doors(draft);
         self.takes(draft);
         let split = Split {
             name: draft.name.as_ref()?.value.clone(),
@@ -49,6 +50,7 @@ impl Check<'_> {
             streaming: draft.streaming.as_ref()?.as_ref().is_some_and(|at| at.value),
             freeze: draft.freeze.clone()?,
             fallback: fallback?,
+            gateways: gateways?,
             place: draft.place.clone(),
         };
         Some(split)
@@ -130,7 +132,7 @@ impl Check<'_> {
         })
     }
 
-    fn unknown_zone(&mut self, zone: &At<ZoneName>) {
+    pub(super) fn unknown_zone(&mut self, zone: &At<ZoneName>) {
         let known: Vec<&str> = self.zones.keys().map(ZoneName::as_str).collect();
         let help = match (
             nearest(zone.value.as_str(), known.iter().copied()),

@@ -34,6 +34,7 @@ pub(super) fn split(reader: &mut Reader<'_>, root: &Node, place: Place) -> Split
         streaming: Some(None),
         freeze: Some(Freeze::Never),
         fallbacks: Fallbacks::default(),
+        gateways: Some(Vec::new()),
     };
     let Some((spec, _)) = spec else {
         return draft;
@@ -86,6 +87,9 @@ pub(super) fn split(reader: &mut Reader<'_>, root: &Node, place: Place) -> Split
     }
     if let Some(entry) = spec.get("fallback") {
         draft.fallbacks = super::transition::fallbacks(reader, entry);
+    }
+    if let Some(entry) = spec.get("gateways") {
+        draft.gateways = super::gateway::doors(reader, entry);
     }
     draft
 }

@@ -5,7 +5,7 @@ use std::fmt;
 
 use weir_model::{CommitId, PortName};
 
-use super::{Address, Change, Fate, ItemChange, PlanDiff, Presence, RouteChange};
+use super::{Address, Change, Fate, GatewayChange, ItemChange, PlanDiff, Presence, RouteChange};
 use crate::words::{self, Lines};
 
 impl PlanDiff {
@@ -25,6 +25,17 @@ impl PlanDiff {
                 (None, _) => format!("zone {zone} added"),
                 (_, None) => format!("zone {zone} removed"),
             });
+        }
+        for (zone, gateways) in &self.gateways {
+            lines.extend(gateways.iter().map(|(name, change)| {
+                let what = match change {
+                    GatewayChange::Added => "added",
+                    GatewayChange::Removed => "let go of, what it runs stays",
+                    GatewayChange::Base => "its base changes",
+                    GatewayChange::Changed => "changes",
+                };
+                format!("gateway {name} of zone {zone}: {what}")
+            }));
         }
         lines
     }
@@ -99,6 +110,13 @@ impl ItemChange {
         }
         for change in &self.routes {
             lines.push(change.sentence());
+        }
+        for (gateway, change) in &self.doors {
+            lines.push(match (&change.was, &change.is) {
+                (None, Some(is)) => format!("door at gateway {gateway} added: {}", words::door(is)),
+                (Some(_), Some(is)) => format!("door at gateway {gateway} changes: {}", words::door(is)),
+                (_, None) => format!("door at gateway {gateway} removed"),
+            });
         }
         if self.reordered {
             lines.push("routes change places".to_owned());

@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use weir_model::{
-    BackendName, CommitId, Declaration, DnsLabel, FederationName, MeshName, SourceCommit, SourceName, Split,
-    SplitName, ZoneName, sabotaged,
+    BackendName, CommitId, Declaration, DnsLabel, Door, FederationName, Gateway, GatewayName, MeshName,
+    SourceCommit, SourceName, Split, SplitName, Zone, ZoneName, sabotaged,
 };
 
 use super::{DRAIN, Inputs, Work, routes, waiting};
 use crate::canonical;
 use crate::course::Items;
 use crate::outlook::Outlook;
-use crate::plan::{Destination, Digest, Fallback, Generation, Item, Plan, Refuge, SplitPlan};
+use crate::plan::{Destination, Digest, Fallback, GatewayPlan, Generation, Item, Plan, Refuge, SplitPlan};
 use crate::precedence;
 use crate::programmed::Programmed;
 use crate::prune;
@@ -49,6 +49,7 @@ pub(super) struct Whole<'a> {
     pub(super) mesh: &'a MeshName,
     pub(super) zones: BTreeMap<ZoneName, DnsLabel>,
     pub(super) zones_digest: Digest,
+    pub(super) gateways: Gateways,
     pub(super) commits: BTreeMap<&'a SourceName, &'a CommitId>,
     pub(super) generation: Generation,
     pub(super) parent: Option<&'a Plan>,
@@ -123,6 +124,12 @@ impl<'a> Whole<'a> {
             mesh: &federation.mesh,
             zones_digest: canonical::zones_digest(&zones),
             zones,
+            gateways: gateways(
+                inputs.declaration,
+                inputs.parent,
+                generation,
+                inputs.highest > known,
+            ),
             commits,
             generation,
             parent: inputs.parent,
@@ -135,7 +142,10 @@ impl<'a> Whole<'a> {
     /// Whether something changed that stands in no split.
     pub(super) fn changed(&self) -> bool {
         self.parent.is_none_or(|parent| {
-            self.unknown_history || parent.mesh != *self.mesh || parent.zones != self.zones
+            self.unknown_history
+                || parent.mesh != *self.mesh
+                || parent.zones != self.zones
+                || parent.gateways != self.gateways
         })
     }
 
@@ -201,6 +211,7 @@ impl<'a> Whole<'a> {
                 routes: routes.clone(),
                 anchor: anchor.clone(),
                 fallback: fallback.clone(),
+                doors: doors(split, zone),
                 generation: self.generation,
                 commit: (*commit).clone(),
                 digest: Digest([0; 32]),
@@ -379,6 +390,42 @@ impl<'a> Whole<'a> {
         }
     }
 }
+
+/// The split's door at each gateway of a zone.
+fn doors(split: &Split, zone: &ZoneName) -> BTreeMap<GatewayName, Door> {
+    let here = split.gateways.iter().filter(|at| at.zones.contains(zone));
+    here.map(|at| (at.gateway.clone(), at.door.clone())).collect()
+}
+
+/// What is declared of each zone's gateways: the parent's own where it says the same.
+fn gateways(
+    declaration: &Declaration,
+    parent: Option<&Plan>,
+    generation: Generation,
+    anew: bool,
+) -> Gateways {
+    let of_zone = |(zone, declared): (&ZoneName, &Zone)| {
+        let gateway = |(name, declared): (&GatewayName, &Gateway)| {
+            let mut planned = GatewayPlan {
+                channel: declared.channel,
+                in_mesh: declared.in_mesh,
+                base: declared.base.clone(),
+                generation,
+                digest: Digest([0; 32]),
+            };
+            planned.digest = canonical::gateway_digest(&planned);
+            let before = parent.and_then(|parent| parent.gateways.get(zone)?.get(name));
+            let same = before.filter(|before| before.digest == planned.digest && !anew);
+            (name.clone(), same.map_or_else(|| Arc::new(planned), Arc::clone))
+        };
+        let gateways: BTreeMap<_, _> = declared.gateways.iter().map(gateway).collect();
+        (!gateways.is_empty()).then(|| (zone.clone(), gateways))
+    };
+    declaration.zones.iter().filter_map(of_zone).collect()
+}
+
+/// By zone and name.
+type Gateways = BTreeMap<ZoneName, BTreeMap<GatewayName, Arc<GatewayPlan>>>;
 
 /// As it travels.
 fn whole_ms(duration: SignedDuration) -> SignedDuration {

@@ -12,7 +12,7 @@ use crate::canonical;
 use crate::course::{Course, Items, Leg, Motion, Quarantine};
 use crate::drain::{self, Drain};
 use crate::outlook::{Outlook, Phase, Wait};
-use crate::plan::{Digest, SplitPlan};
+use crate::plan::{Digest, Item, SplitPlan};
 
 impl Turn<'_> {
     /// Why what is declared is a way back, if it is one. What the split was last brought back from is none, though the commit
@@ -41,8 +41,8 @@ impl Turn<'_> {
     }
 
     /// Another commit while the waves of a bite are under way: zones are one bite apart, and one more step of some would make
-    /// it two (I5). So first all go where the later waves still are, which every zone has proven before. None if all
-    /// are told the same already.
+    /// it two (I5). So first all go where the later waves still are, which every zone has proven before; or, where that would
+    /// give something to who is drained, the later waves follow first. None if all are told the same already.
     pub(super) fn shared(&self, course: &Course, make: &mut Make<'_>) -> Option<Next> {
         let motion = course.motion.as_ref()?;
         let Leg::Shift { .. } = &motion.leg else {
@@ -53,6 +53,9 @@ impl Turn<'_> {
         let behind = items.values().min_by_key(|item| item.generation)?;
         if !items.values().any(|item| between::shifts(item, behind)) {
             return None;
+        }
+        if let Some(ahead) = self.ahead_by_a_drain(behind) {
+            return Some(self.catch_up(course, motion, ahead, make));
         }
         let why = "another commit came while zones were apart: all go where the later waves still are, and on from there";
         let items = items.keys().filter(|zone| self.wanted.contains_key(*zone));
@@ -65,6 +68,68 @@ impl Turn<'_> {
             Some(self.nobodys_plan(next.items, course)),
             Some(returning(why, Vec::new())),
         ))
+    }
+
+    /// What the zones have that moved first, where to go back to what the others have would give more to who is drained.
+    fn ahead_by_a_drain(&self, behind: &Item) -> Option<&Item> {
+        let drains = self.drains()?;
+        let gives_more = |than: &Item| {
+            let mut drained = drains.keys();
+            drained.any(|drained| between::gives_more(than, behind, drained))
+        };
+        let ahead = self.before.items.values().filter(|item| gives_more(item));
+        ahead.max_by_key(|item| item.generation).map(Arc::as_ref)
+    }
+
+    /// Where zones are apart and the first of them give a drained backend nothing any more, or less: they do not go back, the
+    /// others follow them, as they would have done.
+    fn catch_up(&self, course: &Course, motion: &Motion, ahead: &Item, make: &mut Make<'_>) -> Next {
+        let why = "another commit came while zones were apart, and a backend is drained: the later waves follow the ones before, and \
+                   all go on from there";
+        let items = &self.before.items;
+        let behind = |zone: &ZoneName| {
+            let item = items.get(zone);
+            item.is_some_and(|item| between::shifts(item, ahead))
+        };
+        let there: Vec<Item> = items
+            .keys()
+            .filter(|zone| self.wanted.contains_key(*zone))
+            .map(|zone| self.for_zone(zone, ahead))
+            .collect();
+        let stay = |phase, waits, until| {
+            let mut stands = returning(why, waits);
+            stands.phase = phase;
+            stands.next = "the later waves follow the ones before, and all go on from there".to_owned();
+            stands.until = until;
+            (None, Some(stands))
+        };
+        if let Gate::Waits(waits) = self.reached_run(items, |zone| !behind(zone)) {
+            return stay(Phase::Shift, waits, None);
+        }
+        let waves: Vec<u32> = items
+            .keys()
+            .filter(|zone| behind(zone))
+            .map(|zone| self.wave(zone))
+            .collect();
+        if let Some((why, until)) = self.frozen_for(&waves) {
+            return stay(Phase::Frozen, vec![wait(why)], until);
+        }
+        let (waits, _) = self.unready(there.iter().filter(|item| behind(&item.zone)));
+        if !waits.is_empty() {
+            return stay(Phase::Held, waits, None);
+        }
+        let items = there.into_iter().map(|item| (item.zone.clone(), make(item)));
+        let next = self.moved(
+            course,
+            items.collect(),
+            Leg::Return { why: why.to_owned() },
+            motion.to,
+        );
+        let course = next.course.unwrap_or_default();
+        (
+            Some(self.nobodys_plan(next.items, course)),
+            Some(returning(why, Vec::new())),
+        )
     }
 
     /// Drains of this split.

@@ -104,6 +104,7 @@ pub(super) fn between(from: &Item, to: &Item, bite: u32, bites: u32) -> Item {
             }
         }
     }
+    crate::doors::give(&mut item, &to.doors, &from.doors);
     item
 }
 

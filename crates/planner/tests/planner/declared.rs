@@ -45,6 +45,7 @@ pub(crate) fn federation(zones: &[&str]) -> Declaration {
             wave: 1,
             detached: false,
             freeze: Freeze::Never,
+            gateways: BTreeMap::new(),
             place: place(1),
         };
         (zone.name.clone(), zone)
@@ -86,6 +87,7 @@ pub(crate) fn split(name: &str, backends: &[&str], weights: &[(&str, u32)]) -> S
         streaming: false,
         freeze: Freeze::Never,
         fallback: BTreeMap::new(),
+        gateways: Vec::new(),
         place: place(3),
     }
 }

@@ -3,6 +3,7 @@
 
 mod canonical;
 mod declared;
+mod gateways;
 mod history;
 mod lint;
 mod moving;

@@ -22,8 +22,8 @@ impl World {
         else {
             return;
         };
-        let wanted: BTreeSet<ItemRef> = part.items.values().map(|item| item.reference()).collect();
-        if *held == Some(part.plan) && wanted.is_subset(holds) {
+        let wanted = Holds::from(&part);
+        if *held == Some(part.plan) && wanted.are_in(holds) {
             return;
         }
         let update = plan_update(&part, holds);

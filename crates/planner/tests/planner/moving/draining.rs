@@ -723,3 +723,70 @@ fn what_is_stuck_from_the_start_is_shown() {
     let (new, stands) = world.look();
     assert!(!new && stands.unwrap().phase == Phase::Held);
 }
+
+/// Zones that give nothing to who is drained any more do not give him anything again because a commit comes in mid-way: the
+/// later waves follow them, when they can, before the commit is gone towards.
+#[test]
+fn a_commit_in_mid_way_gives_nothing_back_to_who_is_drained() {
+    let mid_way = || {
+        let mut world = World::new(plain(&[("eks", 50), ("lab", 0), ("vm", 50)]));
+        order(&mut world, &[("vm", None)]);
+        assert!(world.look().0);
+        for first in ["fra", "par"].map(zone) {
+            assert!(world.follow(&first));
+        }
+        assert_eq!(world.weights(&zone("fra")), [(backend("eks"), 10_000)].into());
+        assert_eq!(
+            world.weights(&zone("ams"))[&backend("vm")],
+            5_000,
+            "a wave of its own"
+        );
+        world.commit(plain(&[("eks", 20), ("lab", 30), ("vm", 50)]));
+        world
+    };
+    let mut world = mid_way();
+    for _ in 0..30 {
+        world.look();
+        for first in ["fra", "par"].map(zone) {
+            let told = crate::world::weights(&world.item(&first).unwrap());
+            assert_eq!(told.get(&backend("vm")), None, "{}", world.told(None));
+        }
+        world.all_follow();
+        world.pass(5);
+    }
+    assert_eq!(world.leg(), None);
+    let rest = BTreeMap::from([(backend("eks"), 4_000), (backend("lab"), 6_000)]);
+    for name in ZONES {
+        assert_eq!(world.weights(&zone(name)), rest, "{name}");
+    }
+
+    // What keeps the later wave back does so here, too.
+    for (phase, what) in [
+        (Phase::Frozen, "frozen"),
+        (Phase::Held, "blind"),
+        (Phase::Shift, "behind"),
+    ] {
+        let mut world = mid_way();
+        match what {
+            "frozen" => world.orders.all_frozen = Some("peak hour".to_owned()),
+            "blind" => drop(world.blind.insert(zone("ams"), backend("eks"))),
+            _ => {
+                let old = World::new(plain(&[("eks", 50), ("lab", 0), ("vm", 50)])).runs;
+                world.runs.insert(zone("par"), old[&zone("par")].clone());
+            }
+        }
+        let (new, stands) = world.look();
+        let stands = stands.unwrap();
+        assert!(!new && stands.phase == phase, "{what}: {stands:?}");
+        assert!(!stands.waits.is_empty());
+        world.orders.all_frozen = None;
+        world.blind.clear();
+        world.all_follow();
+        assert!(world.look().0, "{what}");
+        assert_eq!(
+            crate::world::weights(&world.item(&zone("ams")).unwrap()),
+            [(backend("eks"), 10_000)].into(),
+            "{what}"
+        );
+    }
+}

@@ -1,0 +1,210 @@
+//! What a gateway is to run, decided from values alone: what is in force in the zone, what was posted before, and addresses.
+//! Pure; the same in every agent of a zone that drives it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use weir_model::{Channel, GatewayName, Host, SplitName, Via};
+use weir_planner::{GatewayPlan, Item};
+use weir_render::kong::{AtDoor, Conflict, Document, Resolved, document};
+
+use super::{Posted, Wanted};
+
+/// What is decided of one gateway.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Decided {
+    /// What it is to run; none if it is left as it is.
+    pub document: Option<Document>,
+    /// The splits that have a door there, with the item that is wanted of each.
+    pub wanted: BTreeMap<SplitName, Arc<Item>>,
+    /// The item of each split that the document is made of: for those that are held the one of before.
+    pub items: BTreeMap<SplitName, Arc<Item>>,
+    /// Splits that have a door there by the plan and are not in the document: a Kong that has them keeps them.
+    pub absent: BTreeSet<SplitName>,
+    /// Hashes of what this agent posted before.
+    pub own: BTreeSet<String>,
+    /// Why all of it stays as it is, if so.
+    pub held: Option<String>,
+    /// Why a split stays as it is.
+    pub split_held: BTreeMap<SplitName, String>,
+    /// What a person should know and that keeps nobody from posting.
+    pub notes: Vec<String>,
+}
+
+/// The DNS names that doors reach backends by: those that are wanted, and those that were posted and may have to stay.
+pub fn names(wanted: &Wanted, posted: &BTreeMap<GatewayName, Posted>) -> BTreeSet<String> {
+    let before = posted.values().flat_map(|posted| posted.items.values());
+    let doors = wanted
+        .items
+        .values()
+        .chain(before)
+        .flat_map(|item| item.doors.values());
+    let addresses = doors.filter_map(|door| match &door.via {
+        Via::Addresses(backends) => Some(backends.values().flatten()),
+        Via::Mesh(_) => None,
+    });
+    let hosts = addresses.flatten().filter_map(|address| match &address.host {
+        Host::Name(name) => Some(name.clone()),
+        Host::Ip(_) => None,
+    });
+    hosts.collect()
+}
+
+/// Decides what one gateway is to run.
+///
+/// One document carries everything, so that what is wrong with one split must not stop the others: it stays as it was posted
+/// last, and the rest goes on. What is wrong with the base, or with a split of which nothing was posted yet and that cannot
+/// be left out, holds the whole.
+pub fn decide(
+    wanted: &Wanted,
+    gateway: &GatewayName,
+    posted: Option<&Posted>,
+    resolved: &Resolved,
+) -> Decided {
+    let mut decided = Decided {
+        own: posted.map(Posted::own).unwrap_or_default(),
+        ..Decided::default()
+    };
+    let Some(planned) = wanted.plan.gateways.get(gateway) else {
+        return decided;
+    };
+    let here = wanted
+        .items
+        .iter()
+        .filter(|(_, item)| item.doors.contains_key(gateway));
+    decided.wanted = here
+        .map(|(split, item)| (split.clone(), Arc::clone(item)))
+        .collect();
+    if planned.channel != Channel::AdminDbless {
+        decided.held = Some(format!(
+            "this version does not drive the channel {}",
+            planned.channel
+        ));
+        return decided;
+    }
+    let mut items = decided.wanted.clone();
+    items.retain(|split, item| match twice(planned, gateway, item) {
+        None => true,
+        Some(why) => {
+            decided.split_held.insert(split.clone(), why);
+            false
+        }
+    });
+    // What is held keeps what it had.
+    for split in decided.split_held.keys() {
+        if let Some(before) = posted.and_then(|posted| posted.items.get(split)) {
+            items.insert(split.clone(), Arc::clone(before));
+        }
+    }
+    let made = loop {
+        let doors: Vec<AtDoor<'_>> = items
+            .values()
+            .filter_map(|item| {
+                Some(AtDoor {
+                    item,
+                    door: item.doors.get(gateway)?,
+                })
+            })
+            .collect();
+        match document(&wanted.plan.federation, planned, &doors, resolved) {
+            Ok(made) => break made,
+            Err(conflicts) => {
+                let before = items.clone();
+                for conflict in &conflicts {
+                    step_back(conflict, posted, &mut items, &mut decided);
+                }
+                if items == before && back(posted, &mut items, &mut decided, &conflicts) {
+                    continue;
+                }
+                if items == before {
+                    let words: Vec<String> = conflicts.iter().map(ToString::to_string).collect();
+                    decided.held = Some(words.join("; "));
+                    break None;
+                }
+            }
+        }
+    };
+    if let Some(made) = &made {
+        decided.notes.clone_from(&made.notes);
+    }
+    let belongs = wanted
+        .plan
+        .items
+        .iter()
+        .filter(|(_, item)| item.doors.contains_key(gateway));
+    let absent = belongs
+        .map(|(split, _)| split)
+        .filter(|split| !items.contains_key(*split));
+    decided.absent = absent.cloned().collect();
+    decided.items = items;
+    decided.document = made;
+    decided
+}
+
+/// Goes back to what was posted of the split that a conflict is about; out of the document, if that is what conflicts or
+/// there was none.
+fn step_back(
+    conflict: &Conflict,
+    posted: Option<&Posted>,
+    items: &mut BTreeMap<SplitName, Arc<Item>>,
+    decided: &mut Decided,
+) {
+    let Some(split) = &conflict.split else { return };
+    let Some(now) = items.get(split) else { return };
+    let before = posted.and_then(|posted| posted.items.get(split));
+    match before.filter(|before| *before != now) {
+        Some(before) => {
+            items.insert(split.clone(), Arc::clone(before));
+        }
+        // Only what no gateway has of it yet may be left out: nobody's requests come by it.
+        None if before.is_none() => {
+            items.remove(split);
+        }
+        None => {}
+    }
+    decided
+        .split_held
+        .entry(split.clone())
+        .or_insert_with(|| format!("{}; {}", conflict.what, conflict.help));
+}
+
+/// Goes back to what was posted of every split: who of two is in whose way is not known. False if all of it is that already.
+fn back(
+    posted: Option<&Posted>,
+    items: &mut BTreeMap<SplitName, Arc<Item>>,
+    decided: &mut Decided,
+    conflicts: &[Conflict],
+) -> bool {
+    let mut any = false;
+    for (split, before) in posted.iter().flat_map(|posted| &posted.items) {
+        if let Some(now) = items.get_mut(split)
+            && now != before
+        {
+            any = true;
+            *now = Arc::clone(before);
+            let words: Vec<String> = conflicts.iter().map(ToString::to_string).collect();
+            decided
+                .split_held
+                .entry(split.clone())
+                .or_insert_with(|| format!("it waits for what cannot be beside it: {}", words.join("; ")));
+        }
+    }
+    any
+}
+
+/// Why a door would have Kong and the mesh both split, or neither.
+fn twice(planned: &GatewayPlan, gateway: &GatewayName, item: &Item) -> Option<String> {
+    let door = item.doors.get(gateway)?;
+    match (&door.via, planned.in_mesh) {
+        (Via::Mesh(_), true) | (Via::Addresses(_), false) => None,
+        (Via::Addresses(_), true) => Some(
+            "the gateway is in the mesh, which carries the weights: with Kong's own the shares would multiply; this item is \
+             older than that, and waits for its next plan"
+                .to_owned(),
+        ),
+        (Via::Mesh(_), false) => Some(
+            "the gateway is not in the mesh any more, and has no addresses of the backends yet; it waits for its next plan"
+                .to_owned(),
+        ),
+    }
+}

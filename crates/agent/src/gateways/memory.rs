@@ -1,0 +1,57 @@
+//! What is remembered of gateways over a restart: what was posted, and the addresses that names had.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use weir_model::{GatewayName, SplitName};
+use weir_planner::Item;
+use weir_render::kong::Resolved;
+
+/// So many hashes are kept for each gateway: more than steps lie between two looks of any agent.
+const HASHES: usize = 32;
+
+/// See the head of this file.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Memory {
+    /// What was posted, by gateway.
+    pub posted: BTreeMap<GatewayName, Posted>,
+    /// The last good addresses of names.
+    pub resolved: Resolved,
+}
+
+/// What this agent gave to a gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Posted {
+    /// Hashes of documents that were posted, or were about to be, the newest last: a Kong that runs one of them runs nothing
+    /// of anybody else.
+    pub hashes: Vec<String>,
+    /// What of each split was in the last one that a node took: it stays in force should a newer one not be possible.
+    pub items: BTreeMap<SplitName, Arc<Item>>,
+}
+
+impl Posted {
+    /// Whose hashes are this agent's own.
+    pub fn own(&self) -> BTreeSet<String> {
+        self.hashes.iter().cloned().collect()
+    }
+
+    /// A document is about to be posted.
+    pub fn may_be(&mut self, hash: &str) {
+        if self.hashes.last().is_some_and(|last| last == hash) {
+            return;
+        }
+        self.hashes.retain(|known| known != hash);
+        self.hashes.push(hash.to_owned());
+        let over = self.hashes.len().saturating_sub(HASHES);
+        self.hashes.drain(..over);
+    }
+
+    /// A node runs it.
+    pub fn is(&mut self, hash: &str, items: BTreeMap<SplitName, Arc<Item>>) {
+        self.may_be(hash);
+        self.items = items;
+    }
+}

@@ -1,0 +1,156 @@
+//! A zone with a gateway stands no better than its gateway, to people and to transitions alike.
+
+use weir_coordinator::senses::FleetSenses;
+use weir_model::{Address, Door, Entry, GatewayName, Routing, Via};
+use weir_planner::{DoorFact, Runs, Senses as _};
+
+use super::*;
+
+fn edge() -> GatewayName {
+    GatewayName::new("edge").unwrap()
+}
+
+/// The plan with a door in zone `fra`.
+fn with_door(via: Via) -> Plan {
+    let mut plan = plan();
+    let split = Arc::make_mut(plan.splits.get_mut(&SplitName::new("checkout").unwrap()).unwrap());
+    let item = Arc::make_mut(split.items.get_mut(&zone("fra")).unwrap());
+    let entry = Entry::Routes(Routing {
+        hosts: ["shop.example.com".to_owned()].into(),
+        paths: [].into(),
+        methods: [].into(),
+        headers: [].into(),
+        https_only: false,
+        strip_path: true,
+        preserve_host: false,
+    });
+    item.doors.insert(edge(), Door { entry, via });
+    plan
+}
+
+fn exact() -> DoorFact {
+    DoorFact {
+        held: None,
+        proof: Some(proof(Verdict::Exact, Evidence::Live)),
+    }
+}
+
+fn proving(change: impl FnOnce(&mut Proof)) -> DoorFact {
+    let mut fact = exact();
+    change(fact.proof.as_mut().unwrap());
+    fact
+}
+
+/// The zone's standing and reason, by what its agents say of the door; none for one that does not drive the gateway.
+fn stands(plan: &Plan, said: &[Option<DoorFact>]) -> (Standing, String) {
+    let names = ["one", "two", "three"];
+    let agents = names.into_iter().zip(said).map(|(name, door)| {
+        let mut fact = fact(plan);
+        fact.doors = door.iter().map(|door| (edge(), door.clone())).collect();
+        (name, agent(fact))
+    });
+    let fleet = fleet(agents);
+    let shown = look(plan, &fleet);
+    let sight = Sight {
+        plan,
+        created: &BTreeMap::new(),
+        fleet: &fleet,
+        stale: STALE,
+        now: now(),
+    };
+    let senses = FleetSenses {
+        sight,
+        proven: &BTreeMap::new(),
+        began: at(0),
+    };
+    let item = &plan.splits[&SplitName::new("checkout").unwrap()].items[&zone("fra")];
+    let goes_on = matches!(senses.runs(item), Runs::Proven { .. });
+    assert_eq!(
+        goes_on,
+        shown.standing == Standing::Converged,
+        "a transition goes by what is shown: {shown:?}"
+    );
+    if shown.standing == Standing::Converged {
+        assert_eq!(shown.doors[0].standing, Standing::Converged);
+    }
+    (shown.standing, shown.reason.unwrap_or_default())
+}
+
+#[test]
+fn a_zone_stands_no_better_than_its_gateway() {
+    let plan = with_door(Via::Addresses(BTreeMap::new()));
+    let table = [
+        (vec![Some(exact())], Standing::Converged, ""),
+        // Another agent of the zone need not drive it, one that does must have read it.
+        (vec![None, Some(exact())], Standing::Converged, ""),
+        (
+            vec![
+                Some(exact()),
+                Some(proving(|proof| {
+                    proof.verdict = Verdict::Different("old".to_owned());
+                })),
+            ],
+            Standing::Different,
+            "gateway edge: old",
+        ),
+        (
+            vec![None],
+            Standing::Held,
+            "gateway edge: no agent of this zone drives it: name it under `gateways` in the configuration of one of them",
+        ),
+        (
+            vec![Some(DoorFact {
+                held: Some("somebody else's".to_owned()),
+                ..exact()
+            })],
+            Standing::Held,
+            "gateway edge: somebody else's",
+        ),
+        (
+            vec![Some(DoorFact {
+                held: None,
+                proof: None,
+            })],
+            Standing::Progressing,
+            "gateway edge: not read back yet",
+        ),
+        (
+            vec![Some(proving(|proof| {
+                proof.verdict = Verdict::Unknown("401".to_owned());
+            }))],
+            Standing::Progressing,
+            "gateway edge: cannot be read back: 401",
+        ),
+        (
+            vec![Some(proving(|proof| proof.evidence = Evidence::Acknowledged))],
+            Standing::Progressing,
+            "gateway edge: what is shown was not read from the gateway itself",
+        ),
+        (
+            vec![Some(proving(|proof| {
+                proof.coverage = Coverage { seen: 1, of: 2 }
+            }))],
+            Standing::Progressing,
+            "gateway edge: 1 of its 2 nodes were read",
+        ),
+        // It calls itself exact, and is not.
+        (
+            vec![Some(proving(|proof| proof.weights = Some(weights(80))))],
+            Standing::Different,
+            "gateway edge: route default gives cloud 20 %, not 10 %",
+        ),
+        (
+            vec![Some(proving(|proof| proof.weights = None))],
+            Standing::Progressing,
+            "gateway edge: the proof is not whole: it names no weights",
+        ),
+    ];
+    for (said, standing, why) in table {
+        assert_eq!(stands(&plan, &said), (standing, why.to_owned()), "{said:?}");
+    }
+    // Where the mesh carries the weights, there are none to read from Kong.
+    let mesh = with_door(Via::Mesh(Address::new("127.0.0.1:33001").unwrap()));
+    let read = proving(|proof| proof.weights = None);
+    assert_eq!(stands(&mesh, &[Some(read)]).0, Standing::Converged);
+    assert_eq!(stands(&mesh, &[None]).0, Standing::Held);
+}

@@ -1,0 +1,175 @@
+//! The driver of a Kong without a database: one or more nodes, each of which is given the whole document.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, join_all};
+use http::StatusCode;
+use weir_model::SplitName;
+use weir_planner::Proof;
+use weir_render::kong::{Document, Live};
+
+use crate::kong::admin::{Admin, AdminConfig};
+use crate::kong::refusal::{self, Failure};
+use crate::kong::{GatewayDriver, Posted, observe, proof};
+use crate::{DriverError, Fault};
+
+/// How to reach a gateway; checked by [`KongDbless::new`].
+#[derive(Debug, Clone)]
+pub struct KongDblessConfig {
+    /// Its nodes, at least one.
+    pub nodes: Vec<AdminConfig>,
+    /// How long a proof waits for all workers to take up what was posted.
+    pub settle: Duration,
+}
+
+/// A gateway without a database.
+#[derive(Debug)]
+pub struct KongDbless {
+    nodes: Vec<Admin>,
+    settle: Duration,
+    seen: Mutex<BTreeMap<String, Seen>>,
+}
+
+/// What is remembered of a node, so that it is asked less.
+#[derive(Debug, Clone)]
+struct Seen {
+    workers: usize,
+    /// The hash of the document that all its workers were seen to run.
+    proven: Option<String>,
+}
+
+impl KongDbless {
+    /// Checks the configuration; nothing is dialled.
+    ///
+    /// # Errors
+    /// The first setting that cannot be used.
+    pub fn new(config: KongDblessConfig) -> Result<Self, DriverError> {
+        let setup = |why: String| DriverError {
+            what: "gateway".to_owned(),
+            why,
+            fault: Fault::Setup,
+            help: "name the Admin API of each of its nodes, once".to_owned(),
+        };
+        let nodes: Vec<Admin> = config
+            .nodes
+            .into_iter()
+            .map(Admin::new)
+            .collect::<Result<_, _>>()?;
+        let urls: BTreeSet<&str> = nodes.iter().map(Admin::url).collect();
+        if nodes.is_empty() || urls.len() < nodes.len() {
+            let urls: Vec<&str> = nodes.iter().map(Admin::url).collect();
+            return Err(setup(format!("its nodes are [{}]", urls.join(", "))));
+        }
+        Ok(Self {
+            nodes,
+            settle: config.settle,
+            seen: Mutex::default(),
+        })
+    }
+
+    fn node(&self, url: &str) -> Result<&Admin, DriverError> {
+        let node = self.nodes.iter().find(|node| node.url() == url);
+        node.ok_or_else(|| {
+            let failure = Failure::new(Fault::Setup, "there is no such node", "please report it");
+            failure.at(&format!("Kong's Admin API at {url}"))
+        })
+    }
+
+    fn seen(&self, url: &str) -> Option<Seen> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.get(url).cloned()
+    }
+
+    fn remember(&self, url: &str, change: impl FnOnce(&mut Seen)) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        change(seen.entry(url.to_owned()).or_insert(Seen {
+            workers: UNKNOWN_WORKERS,
+            proven: None,
+        }));
+    }
+
+    async fn observed(&self, node: &str, known: &BTreeSet<String>) -> Result<Live, DriverError> {
+        let live = observe::observe(self.node(node)?, known).await?;
+        self.remember(node, |seen| seen.workers = live.workers);
+        Ok(live)
+    }
+
+    async fn posted(&self, node: &str, document: &Document) -> Result<Posted, DriverError> {
+        let admin = self.node(node)?;
+        let what = format!("POST {}/config", admin.url());
+        self.remember(node, |seen| seen.proven = None);
+        let boundary = boundary(document);
+        let answer = admin.post_config(&document.bytes, &boundary).await;
+        let answer = answer.map_err(|failure| failure.at(&what))?;
+        match answer.status {
+            StatusCode::CREATED if answer.kind.starts_with("application/json") => Ok(Posted::Loaded),
+            StatusCode::CREATED => Err(refusal::no_kong("the answer is no JSON").at(&what)),
+            StatusCode::NOT_MODIFIED => Ok(Posted::Unchanged),
+            _ => Err(refusal::of_config(&answer).at(&what)),
+        }
+    }
+
+    async fn proven(&self, admin: &Admin, document: &Document) -> proof::AtNode {
+        let seen = self.seen(admin.url());
+        let all_seen = seen.as_ref().and_then(|seen| seen.proven.as_ref()) == Some(&document.hash);
+        let workers = match seen {
+            Some(_) if all_seen => 1,
+            // One that has one worker is asked like one that has two: what it says of itself is not what is proven.
+            Some(seen) => seen.workers.max(2),
+            None => UNKNOWN_WORKERS,
+        };
+        let found = proof::at_node(admin, document, workers, self.settle).await;
+        let proven = found.is_exact().then(|| document.hash.clone());
+        self.remember(admin.url(), |seen| seen.proven = proven);
+        found
+    }
+}
+
+/// So many workers a node has that nobody looked at.
+const UNKNOWN_WORKERS: usize = 4;
+
+/// A line that is not in the document.
+fn boundary(document: &Document) -> String {
+    let mut boundary = format!("weir-{}", document.hash);
+    let is_in = |boundary: &str| {
+        let mut windows = document.bytes.windows(boundary.len());
+        windows.any(|window| window == boundary.as_bytes())
+    };
+    while is_in(&boundary) {
+        boundary.push('-');
+    }
+    boundary
+}
+
+impl GatewayDriver for KongDbless {
+    fn nodes(&self) -> Vec<String> {
+        self.nodes.iter().map(|node| node.url().to_owned()).collect()
+    }
+
+    fn observe<'a>(
+        &'a self,
+        node: &'a str,
+        known: &'a BTreeSet<String>,
+    ) -> BoxFuture<'a, Result<Live, DriverError>> {
+        self.observed(node, known).boxed()
+    }
+
+    fn post<'a>(
+        &'a self,
+        node: &'a str,
+        document: &'a Document,
+    ) -> BoxFuture<'a, Result<Posted, DriverError>> {
+        self.posted(node, document).boxed()
+    }
+
+    fn prove<'a>(&'a self, document: &'a Document) -> BoxFuture<'a, BTreeMap<SplitName, Proof>> {
+        async move {
+            let nodes = join_all(self.nodes.iter().map(|node| self.proven(node, document))).await;
+            proof::together(document, &nodes)
+        }
+        .boxed()
+    }
+}

@@ -1,0 +1,125 @@
+//! What one node runs: what it says of itself, and its entities where its hash does not say what they are.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+use weir_render::kong::live::{CONTROLLER_TAG, EMPTY_HASH};
+use weir_render::kong::{Entity, Live};
+
+use crate::kong::admin::Admin;
+use crate::kong::refusal::{self, Failure};
+use crate::{DriverError, Fault};
+
+/// Kinds by their path, and as a document calls them. Targets go with their upstreams.
+const KINDS: [(&str, &str); 19] = [
+    ("services", "services"),
+    ("routes", "routes"),
+    ("upstreams", "upstreams"),
+    ("consumers", "consumers"),
+    ("plugins", "plugins"),
+    ("certificates", "certificates"),
+    ("ca_certificates", "ca_certificates"),
+    ("snis", "snis"),
+    ("consumer_groups", "consumer_groups"),
+    ("vaults", "vaults"),
+    ("key-sets", "key_sets"),
+    ("keys", "keys"),
+    ("filter-chains", "filter_chains"),
+    ("key-auths", "keyauth_credentials"),
+    ("basic-auths", "basicauth_credentials"),
+    ("hmac-auths", "hmacauth_credentials"),
+    ("jwts", "jwt_secrets"),
+    ("acls", "acls"),
+    ("oauth2", "oauth2_credentials"),
+];
+
+/// Those that every Kong has; the others come with plugins and versions.
+const ALWAYS: usize = 8;
+
+/// What a node runs. Entities are read only if the hash is none of these.
+pub(crate) async fn observe(admin: &Admin, known: &BTreeSet<String>) -> Result<Live, DriverError> {
+    let mut live = root(admin).await?;
+    live.hash = hash(admin).await?;
+    live.unready = admin.unready().await?;
+    let Some(hash_before) = live.hash.clone().filter(|_| live.database == "off") else {
+        return Ok(live);
+    };
+    if hash_before == EMPTY_HASH || known.contains(&hash_before) {
+        return Ok(live);
+    }
+    live.controller = controller(admin).await?;
+    if live.controller.is_some() {
+        return Ok(live);
+    }
+    let mut lists: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    for (at, (path, kind)) in KINDS.into_iter().enumerate() {
+        match admin.list(path).await? {
+            Some(all) => drop(lists.insert(kind.to_owned(), all)),
+            None if at < ALWAYS => {
+                return Err(at_root(
+                    admin,
+                    refusal::no_kong(&format!("it has no list of {kind}")),
+                ));
+            }
+            None => {}
+        }
+    }
+    let entities = Entity::read(&lists).map_err(|why| at_root(admin, refusal::unknown(&why)))?;
+    // Pages of two documents are of neither.
+    if hash(admin).await?.as_deref() != Some(&hash_before) {
+        let why = "it was given another configuration while it was read";
+        let help = "somebody else writes to this Kong; the next activation reads it again";
+        return Err(at_root(admin, Failure::new(Fault::NotYet, why, help)));
+    }
+    live.entities = Some(entities);
+    Ok(live)
+}
+
+fn at_root(admin: &Admin, failure: Failure) -> DriverError {
+    failure.at(&format!("GET {}/", admin.url()))
+}
+
+async fn root(admin: &Admin) -> Result<Live, DriverError> {
+    let said = admin.get("").await?;
+    let said = said.ok_or_else(|| at_root(admin, refusal::no_kong("there is nothing")))?;
+    let text = |at: &str| said.pointer(at).and_then(Value::as_str).map(str::to_owned);
+    let version = text("/version").zip(text("/configuration/database"));
+    let (version, database) = version.ok_or_else(|| {
+        at_root(
+            admin,
+            refusal::no_kong("it says neither its version nor whether it has a database"),
+        )
+    })?;
+    let workers = said.pointer("/pids/workers").and_then(Value::as_array);
+    Ok(Live {
+        version,
+        database,
+        role: text("/configuration/role").unwrap_or_else(|| "traditional".to_owned()),
+        router: text("/configuration/router_flavor").unwrap_or_else(|| "traditional_compatible".to_owned()),
+        workers: workers.map_or(1, Vec::len).max(1),
+        hash: None,
+        unready: None,
+        controller: None,
+        entities: None,
+    })
+}
+
+/// `configuration_hash`; none with a database.
+pub(crate) async fn hash(admin: &Admin) -> Result<Option<String>, DriverError> {
+    let said = admin.get("status").await?;
+    let said = said.ok_or_else(|| at_root(admin, refusal::no_kong("it has no /status")))?;
+    let hash = said.get("configuration_hash").and_then(Value::as_str);
+    Ok(hash.map(str::to_owned))
+}
+
+/// Something that an ingress controller made, if there is such.
+async fn controller(admin: &Admin) -> Result<Option<String>, DriverError> {
+    let Some(said) = admin.get(&format!("tags/{CONTROLLER_TAG}?size=1")).await? else {
+        return Ok(None);
+    };
+    let one = said.get("data").and_then(|data| data.get(0));
+    Ok(one.map(|one| {
+        let text = |field: &str| one.get(field).and_then(Value::as_str).unwrap_or("something");
+        format!("{} {}", text("entity_name"), text("entity_id"))
+    }))
+}

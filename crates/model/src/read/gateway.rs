@@ -1,0 +1,410 @@
+//! Gateways of a zone and doors of a split, as they are written. Changed together with the table in `shape/gateway.rs`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{heading, word};
+use crate::codes;
+use crate::draft::{BaseDraft, DoorDraft, EntryDraft, GatewayDraft, ViaDraft};
+use crate::gateway::{Address, Channel, Routing, dns_name};
+use crate::limits;
+use crate::names::{BackendName, ZoneName};
+use crate::reader::{At, Fields, Reader, shown};
+use crate::shape::{METHODS, gateway as shapes};
+use crate::yaml::{Entry, Node, Value};
+
+/// `gateways` of a zone; `None` if the list itself could not be read.
+pub(super) fn gateways(reader: &mut Reader<'_>, entry: &Entry) -> Option<Vec<GatewayDraft>> {
+    let items = reader.list(&entry.value, "`spec.gateways`", limits::GATEWAYS)?;
+    Some(items.iter().filter_map(|item| gateway(reader, item)).collect())
+}
+
+fn gateway(reader: &mut Reader<'_>, node: &Node) -> Option<GatewayDraft> {
+    let owner = heading(node);
+    let fields = reader.fields(node, &shapes::ZONE_GATEWAY, &owner)?;
+    let name = fields
+        .get("name")
+        .and_then(|entry| reader.label(&entry.value, "a gateway's `name`"));
+    let channel = fields.get("channel").and_then(|entry| channel(reader, entry));
+    let in_mesh = match fields.get("inMesh") {
+        None => Some(false),
+        Some(entry) => reader.flag(&entry.value, "`inMesh`").map(|at| at.value),
+    };
+    let base = match fields.get("base") {
+        None => BaseDraft::Absent,
+        Some(entry) => match reader.text(&entry.value, "`base`") {
+            None => BaseDraft::Unreadable,
+            Some(text) => BaseDraft::Named(reader.at(text.to_owned(), &entry.value.span)),
+        },
+    };
+    let place = reader.place(&owner);
+    Some(GatewayDraft {
+        place: super::named_place(&place, name.as_ref()),
+        name: name.map(|at| at.map(Into::into)),
+        channel,
+        in_mesh,
+        base,
+    })
+}
+
+fn channel(reader: &mut Reader<'_>, entry: &Entry) -> Option<Channel> {
+    let read = |text: &str| match text {
+        "admin-dbless" => Some(Channel::AdminDbless),
+        "admin-db" => Some(Channel::AdminDb),
+        "kic" => Some(Channel::Kic),
+        _ => None,
+    };
+    let message = |text: &str| format!("there is no channel `{text}`");
+    let channel = word(
+        reader,
+        entry,
+        "`channel`",
+        codes::WRONG_TYPE,
+        shapes::CHANNELS,
+        message,
+        read,
+    )?;
+    if channel.value != Channel::AdminDbless {
+        reader.error(
+            codes::NOT_YET,
+            &entry.value.span,
+            format!("the channel `{}` is not supported yet", channel.value),
+            "not supported yet",
+            "leave the gateway out: until then weights hold for callers inside the mesh, and at database-less gateways",
+        );
+        return None;
+    }
+    Some(channel.value)
+}
+
+/// `gateways` of a split.
+pub(super) fn doors(reader: &mut Reader<'_>, entry: &Entry) -> Option<Vec<DoorDraft>> {
+    let items = reader.list(&entry.value, "`spec.gateways`", limits::GATEWAYS)?;
+    let mut doors = Some(Vec::new());
+    for item in items {
+        match (door(reader, item), &mut doors) {
+            (Some(door), Some(doors)) => doors.push(door),
+            _ => doors = None,
+        }
+    }
+    doors
+}
+
+fn door(reader: &mut Reader<'_>, node: &Node) -> Option<DoorDraft> {
+    let owner = heading(node);
+    let fields = reader.fields(node, &shapes::SPLIT_GATEWAY, &owner)?;
+    let gateway = fields
+        .get("gateway")
+        .and_then(|entry| reader.label(&entry.value, "`gateway`"));
+    let zones = match fields.get("zones") {
+        None => Some(None),
+        Some(entry) => zones(reader, entry).map(Some),
+    };
+    let before = reader.diagnostics.len();
+    let routing = routing(reader, &fields);
+    let routing = (reader.diagnostics.len() == before).then_some(routing);
+    let entry = match fields.get("service") {
+        None => match routing {
+            Some(routing) => entry_of(reader, routing, &owner),
+            None => None,
+        },
+        Some(entry) => taken_over(reader, entry, &fields),
+    };
+    let via = match (fields.get("mesh"), fields.get("backends")) {
+        _ if !fields.complete => None,
+        (Some(entry), _) => address(reader, &entry.value).map(ViaDraft::Mesh),
+        (None, Some(entry)) => backends(reader, entry).map(|backends| ViaDraft::Addresses {
+            backends,
+            place: reader.place(&entry.key_span),
+        }),
+        (None, None) => None,
+    };
+    Some(DoorDraft {
+        place: reader.place(&owner),
+        gateway: gateway?.map(Into::into),
+        zones: zones?,
+        entry: entry?,
+        via: via?,
+    })
+}
+
+/// A service of the base: then its own routes match, and nothing else may be said of them.
+fn taken_over(reader: &mut Reader<'_>, entry: &Entry, fields: &Fields<'_>) -> Option<EntryDraft> {
+    let matching = [
+        "hosts",
+        "paths",
+        "methods",
+        "headers",
+        "httpsOnly",
+        "stripPath",
+        "preserveHost",
+    ];
+    for name in matching {
+        if let Some(other) = fields.get(name) {
+            reader.error(
+                codes::BAD_ENTRY,
+                &other.key_span,
+                format!("`{name}` stands beside `service`"),
+                "the base's own routes match for that service",
+                format!("remove `{name}`, or `service`"),
+            );
+            return None;
+        }
+    }
+    let text = reader.text(&entry.value, "`service`")?;
+    Some(EntryDraft::Service(reader.at(text.to_owned(), &entry.value.span)))
+}
+
+fn entry_of(
+    reader: &mut Reader<'_>,
+    routing: Routing,
+    owner: &crate::diagnostic::Span,
+) -> Option<EntryDraft> {
+    let nothing = routing.hosts.is_empty()
+        && routing.paths.is_empty()
+        && routing.methods.is_empty()
+        && routing.headers.is_empty();
+    if nothing {
+        reader.error(
+            codes::BAD_ENTRY,
+            owner,
+            "a split's gateway says nothing that a request could match",
+            "no `hosts`, `paths`, `methods` or `headers`, and no `service`",
+            "say at least which `hosts` or `paths` it is, or which `service` of the base it takes over",
+        );
+        return None;
+    }
+    Some(EntryDraft::Routes(routing))
+}
+
+fn routing(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Routing {
+    let mut flag = |name: &str, otherwise: bool| match fields.get(name) {
+        None => otherwise,
+        Some(entry) => reader
+            .flag(&entry.value, &format!("`{name}`"))
+            .map_or(otherwise, |at| at.value),
+    };
+    let (https_only, strip_path, preserve_host) = (
+        flag("httpsOnly", false),
+        flag("stripPath", true),
+        flag("preserveHost", false),
+    );
+    let mut headers = BTreeMap::new();
+    if let Some(entry) = fields.get("headers")
+        && let Some(items) = reader.list(&entry.value, "`headers`", limits::MATCHES)
+    {
+        for item in items {
+            header(reader, item, &mut headers);
+        }
+    }
+    Routing {
+        hosts: texts(reader, fields.get("hosts"), "`hosts`", host),
+        paths: texts(reader, fields.get("paths"), "`paths`", path),
+        methods: texts(reader, fields.get("methods"), "`methods`", method),
+        headers,
+        https_only,
+        strip_path,
+        preserve_host,
+    }
+}
+
+fn header(reader: &mut Reader<'_>, node: &Node, headers: &mut BTreeMap<String, BTreeSet<String>>) {
+    let owner = heading(node);
+    let Some(fields) = reader.fields(node, &shapes::ENTRY_HEADER, &owner) else {
+        return;
+    };
+    let values = texts(reader, fields.get("values"), "`values`", value);
+    let Some(entry) = fields.get("name") else { return };
+    let Some(name) = reader.text(&entry.value, "a header's `name`") else {
+        return;
+    };
+    let name = name.to_ascii_lowercase();
+    let legal = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    if name.is_empty() || !name.bytes().all(legal) || name == "host" {
+        bad(
+            reader,
+            &entry.value,
+            "a header here has letters, digits, `-` and `_`, and is not `host`",
+        );
+    } else if headers.insert(name, values).is_some() {
+        bad(reader, &entry.value, "this header stands twice");
+    }
+}
+
+/// A list of texts, each once, each by its rule: its form that is kept, or what is wrong with it.
+fn texts(
+    reader: &mut Reader<'_>,
+    entry: Option<&Entry>,
+    what: &str,
+    rule: fn(&str) -> Result<String, &'static str>,
+) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let Some(entry) = entry else { return found };
+    let Some(items) = reader.list(&entry.value, what, limits::ENTRIES) else {
+        return found;
+    };
+    if items.is_empty() {
+        reader.error(
+            codes::EMPTY,
+            &entry.key_span,
+            format!("{what} is empty"),
+            "nothing here",
+            "remove it, or name at least one",
+        );
+    }
+    for item in items {
+        let Some(text) = reader.text(item, &format!("an entry of {what}")) else {
+            continue;
+        };
+        match rule(text) {
+            Ok(text) if !found.contains(&text) => {
+                found.insert(text);
+            }
+            Ok(_) => bad(reader, item, "this stands twice"),
+            Err(why) => bad(reader, item, why),
+        }
+    }
+    found
+}
+
+fn bad(reader: &mut Reader<'_>, node: &Node, why: &'static str) {
+    let text = node.scalar().map(|_| match &node.value {
+        Value::Scalar { text, .. } => shown(text),
+        _ => String::new(),
+    });
+    reader.error(
+        codes::BAD_ENTRY,
+        &node.span,
+        format!("`{}` cannot be matched by Kong", text.unwrap_or_default()),
+        why,
+        "write it as Kong has it in its routes",
+    );
+}
+
+/// At most one `*`, as the first or the last label.
+fn host(text: &str) -> Result<String, &'static str> {
+    const WRONG: &str = "a host is a DNS name; a `*` may stand for its first or its last label";
+    let lower = text.to_ascii_lowercase();
+    let inner = lower.strip_prefix("*.").or_else(|| lower.strip_suffix(".*"));
+    let name = inner.unwrap_or(&lower);
+    let sound = dns_name(name).is_some() && !name.ends_with('.') && !name.contains('*');
+    if sound { Ok(lower) } else { Err(WRONG) }
+}
+
+/// A plain prefix in its normal form; Kong's regular expressions (`~/…`) are not ours.
+fn path(text: &str) -> Result<String, &'static str> {
+    let legal = |b: u8| b.is_ascii_alphanumeric() || b"-._~/%:@!$&'()*+,;=".contains(&b);
+    let escapes = text.match_indices('%').all(|(at, _)| {
+        let digits = text.as_bytes().get(at + 1..at + 3);
+        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    });
+    if !text.starts_with('/') {
+        Err("a path begins with `/`; regular expressions are not taken here")
+    } else if text.len() > limits::TEXT || !text.bytes().all(legal) || !escapes {
+        Err("a path has letters, digits, `%XX` and -._~/:@!$&'()*+,;= only")
+    } else if text.contains("//") || text.split('/').any(|part| part == "." || part == "..") {
+        Err("a path is in its normal form: no `//`, no `.` and no `..` between slashes")
+    } else {
+        Ok(text.to_owned())
+    }
+}
+
+fn method(text: &str) -> Result<String, &'static str> {
+    if METHODS.contains(&text) {
+        Ok(text.to_owned())
+    } else {
+        Err("a method is GET, HEAD, POST, PUT, DELETE, CONNECT, OPTIONS, TRACE or PATCH")
+    }
+}
+
+fn value(text: &str) -> Result<String, &'static str> {
+    let visible = |c: char| !c.is_control();
+    if text.starts_with("~*") {
+        Err("a value that begins with `~*` is a regular expression to Kong")
+    } else if text.is_empty() || text.len() > limits::TEXT || !text.chars().all(visible) {
+        Err("a value is text without control characters")
+    } else {
+        Ok(text.to_owned())
+    }
+}
+
+fn zones(reader: &mut Reader<'_>, entry: &Entry) -> Option<Vec<At<ZoneName>>> {
+    let items = reader.list(&entry.value, "`zones`", limits::GATEWAY_ZONES)?;
+    let mut zones: Option<Vec<At<ZoneName>>> = Some(Vec::new());
+    if items.is_empty() {
+        reader.error(
+            codes::EMPTY,
+            &entry.key_span,
+            "`zones` is empty",
+            "no zone here",
+            "remove it, which means all zones that have this gateway, or name at least one",
+        );
+        return None;
+    }
+    for item in items {
+        match (reader.label(item, "a zone's name"), &mut zones) {
+            (Some(name), Some(zones)) => zones.push(name.map(Into::into)),
+            _ => zones = None,
+        }
+    }
+    zones
+}
+
+fn address(reader: &mut Reader<'_>, node: &Node) -> Option<At<Address>> {
+    let text = reader.text(node, "an address")?;
+    match Address::new(text) {
+        Ok(address) => Some(reader.at(address, &node.span)),
+        Err(error) => {
+            reader.error(
+                codes::BAD_ADDRESS,
+                &node.span,
+                format!("`{}` is not an address: {error}", shown(text)),
+                "not an address",
+                "write `10.0.0.5:8080`, `[2001:db8::5]:8080` or `shop.example.com:80`",
+            );
+            None
+        }
+    }
+}
+
+fn backends(reader: &mut Reader<'_>, entry: &Entry) -> Option<Vec<(At<BackendName>, BTreeSet<Address>)>> {
+    let entries = reader.entries(&entry.value, "`backends`")?;
+    if !reader.count(&entry.value, entries.len(), "`backends`", limits::BACKENDS) {
+        return None;
+    }
+    let mut sound = true;
+    let mut found = Vec::new();
+    for entry in entries {
+        let name = reader.name(&entry.key, &entry.key_span, "this backend's key");
+        let nodes = match &entry.value.value {
+            Value::Sequence(items)
+                if reader.count(
+                    &entry.value,
+                    items.len(),
+                    "a backend's addresses",
+                    limits::ADDRESSES,
+                ) =>
+            {
+                items.iter().collect()
+            }
+            Value::Sequence(_) => Vec::new(),
+            _ => vec![&entry.value],
+        };
+        let read: Vec<Option<At<Address>>> = nodes.into_iter().map(|node| address(reader, node)).collect();
+        let given = read.len();
+        let addresses: BTreeSet<Address> = read.into_iter().flatten().map(|at| at.value).collect();
+        if given == 0 {
+            reader.error(
+                codes::EMPTY,
+                &entry.key_span,
+                "this backend has no address",
+                "nothing here",
+                "name at least one `host:port`",
+            );
+        }
+        sound &= name.is_some() && given > 0 && addresses.len() == given;
+        if let Some(name) = name {
+            found.push((name.map(BackendName::from), addresses));
+        }
+    }
+    sound.then_some(found)
+}

@@ -1,0 +1,462 @@
+//! The one document of a database-less Kong: the site's base to the last field, and our own entities beside it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::fmt::Write as _;
+
+use md5::{Digest as _, Md5};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use weir_model::{Door, Entry, FederationName, Protocol, RouteName, SplitName, Via};
+use weir_planner::{GatewayPlan, Generation, Item};
+
+use crate::kong::base::{self, Found, Reading, Taken};
+use crate::kong::claims;
+use crate::kong::entities::{self, Mark, Names, mesh_name, name};
+use crate::kong::fits::fits;
+use crate::kong::identity::Kept;
+use crate::kong::targets::{Resolved, Targets, targets};
+
+/// The format that is written where there is no base.
+const FORMAT: &str = "3.0";
+
+/// A split at a gateway. The item's weights are those to be programmed: pins and fallbacks are in them.
+#[derive(Debug, Clone, Copy)]
+pub struct AtDoor<'a> {
+    /// The item.
+    pub item: &'a Item,
+    /// Its door at the gateway.
+    pub door: &'a Door,
+}
+
+/// Why there is no document: what cannot be together, or cannot be said to Kong.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Conflict {
+    /// The split whose door it is about; none if it is about the base alone.
+    pub split: Option<SplitName>,
+    /// What is wrong, in words.
+    pub what: String,
+    /// What a person can do.
+    pub help: String,
+}
+
+impl fmt::Display for Conflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.split {
+            Some(split) => write!(f, "split {split}: ")?,
+            None => write!(f, "base: ")?,
+        }
+        write!(f, "{}; {}", self.what, self.help)
+    }
+}
+
+/// A document, ready to be posted. The same input gives the same bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Document {
+    /// Canonical JSON, to be sent as form field `config` to the byte.
+    pub bytes: Vec<u8>,
+    /// MD5 of the bytes, 32 hexadecimal digits: Kong's `configuration_hash` when it runs them (fact 3).
+    pub hash: String,
+    /// Whose entities of ours are in it.
+    pub federation: FederationName,
+    /// The generation in which the gateway itself, its base included, last changed.
+    pub gateway: Generation,
+    /// What is to be read back, by split: one for each door.
+    pub doors: BTreeMap<SplitName, Expected>,
+    /// Entities of the site that are in it.
+    pub kept: Kept,
+    /// What a person should know and that keeps nobody from posting.
+    pub notes: Vec<String>,
+}
+
+/// What a Kong must run for one split.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expected {
+    /// The generation of the item.
+    pub generation: Generation,
+    /// By route. Empty where the mesh carries the weights: then the document's hash is all the proof that there is.
+    pub upstreams: BTreeMap<RouteName, Upstream>,
+}
+
+/// An upstream of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upstream {
+    /// Its name in Kong: `weir.<split>.<route>`.
+    pub name: String,
+    /// Its targets.
+    pub targets: Targets,
+}
+
+/// All that can be told without knowing any address, for whoever accepts a declaration or plans; what a person should know
+/// and that holds nothing.
+///
+/// # Errors
+/// Every conflict that there would be whatever the addresses are.
+pub fn check(
+    federation: &FederationName,
+    gateway: &GatewayPlan,
+    doors: &[AtDoor<'_>],
+) -> Result<Vec<String>, Vec<Conflict>> {
+    prepare(federation, gateway, doors).map(|prepared| prepared.notes)
+}
+
+/// The document of a gateway. None if there is neither a base nor a door: an empty document is never sent.
+///
+/// # Errors
+/// Every conflict, those of addresses included.
+pub fn document(
+    federation: &FederationName,
+    gateway: &GatewayPlan,
+    doors: &[AtDoor<'_>],
+    resolved: &Resolved,
+) -> Result<Option<Document>, Vec<Conflict>> {
+    let prepared = prepare(federation, gateway, doors)?;
+    let mut conflicts = Vec::new();
+    let mut upstreams: Vec<Value> = Vec::new();
+    let mut expected: BTreeMap<SplitName, Expected> = BTreeMap::new();
+    for at in doors {
+        let mark = mark(federation, gateway, at.item);
+        let host = prepared.hosts.get(&at.item.split).map(String::as_str);
+        let mut here = BTreeMap::new();
+        for route in &at.item.routes {
+            if let Via::Mesh(_) = at.door.via {
+                continue;
+            }
+            match targets(at, resolved, &route.name) {
+                Err(why) => conflicts.push(Conflict {
+                    split: Some(at.item.split.clone()),
+                    what: format!("route {}: {why}", route.name),
+                    help: "the gateway keeps what it has until the addresses or the weights are others"
+                        .to_owned(),
+                }),
+                Ok(targets) => {
+                    upstreams.push(mark.upstream(&route.name, &targets, host));
+                    let name = name(&at.item.split, &route.name);
+                    here.insert(route.name.clone(), Upstream { name, targets });
+                }
+            }
+        }
+        let one = Expected {
+            generation: at.item.generation,
+            upstreams: here,
+        };
+        expected.insert(at.item.split.clone(), one);
+    }
+    if !conflicts.is_empty() {
+        return Err(conflicts);
+    }
+    if doors.is_empty() && prepared.kept.is_empty() {
+        return Ok(None);
+    }
+    let text = prepared
+        .write(upstreams)
+        .map_err(|why| vec![of_base(why, "write it as Kong's documentation says")])?;
+    let hash = Md5::digest(&text);
+    Ok(Some(Document {
+        hash: hash.iter().map(|byte| format!("{byte:02x}")).collect(),
+        bytes: text.into_bytes(),
+        federation: federation.clone(),
+        gateway: gateway.generation,
+        doors: expected,
+        kept: prepared.kept,
+        notes: prepared.notes,
+    }))
+}
+
+fn mark<'a>(federation: &'a FederationName, gateway: &GatewayPlan, item: &'a Item) -> Mark<'a> {
+    Mark {
+        federation,
+        gateway: gateway.generation,
+        item,
+    }
+}
+
+fn of_base(what: impl Into<String>, help: impl Into<String>) -> Conflict {
+    Conflict {
+        split: None,
+        what: what.into(),
+        help: help.into(),
+    }
+}
+
+fn of_door(split: &SplitName, what: impl Into<String>, help: impl Into<String>) -> Conflict {
+    Conflict {
+        split: Some(split.clone()),
+        what: what.into(),
+        help: help.into(),
+    }
+}
+
+/// All of a document but targets.
+struct Prepared<'a> {
+    reading: Option<Reading<'a>>,
+    /// Services of ours.
+    services: Vec<Value>,
+    /// Services of the base that are taken over, by name.
+    taken: BTreeMap<String, Box<RawValue>>,
+    /// What backends of a split are called in `Host`.
+    hosts: BTreeMap<SplitName, String>,
+    kept: Kept,
+    notes: Vec<String>,
+}
+
+fn prepare<'a>(
+    federation: &FederationName,
+    gateway: &'a GatewayPlan,
+    doors: &[AtDoor<'_>],
+) -> Result<Prepared<'a>, Vec<Conflict>> {
+    let mut conflicts = Vec::new();
+    let reading = gateway.base.as_ref().map(Reading::of).transpose();
+    let reading = reading.map_err(|why| vec![of_base(why, "a base is an object of lists of entities")])?;
+    let found = reading.as_ref().map(Reading::entities).unwrap_or_default();
+    let ours = doors.iter().flat_map(|at| {
+        let routes = at
+            .item
+            .routes
+            .iter()
+            .map(|route| name(&at.item.split, &route.name));
+        routes.chain([mesh_name(&at.item.split)])
+    });
+    let ours: BTreeSet<String> = ours.collect();
+    let mut prepared = Prepared {
+        kept: base::kept(&found),
+        notes: base::notes(&found),
+        services: Vec::new(),
+        taken: BTreeMap::new(),
+        hosts: BTreeMap::new(),
+        reading: None,
+    };
+    if let Some(reading) = &reading {
+        let wrong = base::wrong(reading, &found, &ours);
+        conflicts.extend(wrong.into_iter().map(|(what, help)| of_base(what, help)));
+    }
+    let mut takers: BTreeMap<&str, &SplitName> = BTreeMap::new();
+    for at in doors {
+        let split = &at.item.split;
+        if let Err(why) = entities::speaks(at) {
+            conflicts.push(of_door(
+                split,
+                why,
+                "declare another protocol, or no door at this gateway",
+            ));
+        }
+        let routes: Vec<_> = at.item.routes.iter().map(|r| (&r.name, &r.matches)).collect();
+        if let Err(why) = fits(&routes, at.door) {
+            let help =
+                "Kong cannot do at this door what the mesh does: declare other matches, or another door";
+            conflicts.extend(why.into_iter().map(|why| of_door(split, why, help)));
+            continue;
+        }
+        match &at.door.entry {
+            Entry::Routes(routing) => {
+                let before_3 = reading
+                    .as_ref()
+                    .is_some_and(|reading| reading.format() != Some(FORMAT));
+                let odd = routing.paths.iter().find(|path| !base::is_plain_before_3(path));
+                if let (true, Some(path)) = (before_3, odd) {
+                    conflicts.push(of_door(
+                        split,
+                        format!("to the format of the base the path {path} is an expression"),
+                        "write `_format_version: \"3.0\"` in the base",
+                    ));
+                }
+                match mark(federation, gateway, at.item).services(at, routing) {
+                    Ok(services) => prepared.services.extend(services),
+                    Err(why) => conflicts.extend(
+                        why.into_iter()
+                            .map(|why| of_door(split, why, "declare other matches, or another door")),
+                    ),
+                }
+                if !routing.preserve_host {
+                    prepared.host_of_names(at);
+                }
+            }
+            Entry::Service(service) => {
+                if let Some(other) = takers.insert(service, split) {
+                    conflicts.push(of_door(
+                        split,
+                        format!("service `{service}` of the base is taken over by split {other} already"),
+                        "one service has one upstream: let one of both splits have it",
+                    ));
+                    continue;
+                }
+                if let Err(conflict) = prepared.take(at, service, reading.as_ref(), &found) {
+                    conflicts.push(conflict);
+                }
+            }
+        }
+    }
+    conflicts.extend(claims::at_odds(&prepared.services, &found));
+    if !conflicts.is_empty() {
+        return Err(conflicts);
+    }
+    prepared.reading = reading;
+    prepared
+        .services
+        .sort_by_key(|service| service["name"].to_string());
+    Ok(prepared)
+}
+
+impl Prepared<'_> {
+    fn host_of_names(&mut self, at: &AtDoor<'_>) {
+        let split = &at.item.split;
+        match entities::one_name(&at.door.via) {
+            Names::None => {}
+            Names::One(name) => drop(self.hosts.insert(split.clone(), name.to_owned())),
+            Names::Several => self.notes.push(format!(
+                "split {split}: its backends at this gateway have several names, and Kong calls each by its address in `Host`; \
+                 where they go by `Host`, say `preserveHost: true`"
+            )),
+        }
+    }
+
+    fn take(
+        &mut self,
+        at: &AtDoor<'_>,
+        service: &str,
+        reading: Option<&Reading<'_>>,
+        found: &[Found<'_>],
+    ) -> Result<(), Conflict> {
+        let split = &at.item.split;
+        let no = |what: String, help: &str| of_door(split, what, help);
+        let named = |one: &&Found<'_>| {
+            one.kind == "services" && one.entity.get("name").and_then(Value::as_str) == Some(service)
+        };
+        let mut all = found.iter().filter(named);
+        let (first, second) = (all.next(), all.next());
+        let text = reading.and_then(|reading| named_in(reading, service));
+        let text = match (first, second, text) {
+            (Some(_), None, Some(text)) => text,
+            (Some(_), Some(_), _) => {
+                return Err(no(
+                    format!("the base has service `{service}` twice"),
+                    "remove one of both",
+                ));
+            }
+            (Some(_), None, None) => {
+                return Err(no(
+                    format!("service `{service}` of the base is written inside of another entity"),
+                    "write it in the base's own list of services",
+                ));
+            }
+            (None, ..) => {
+                return Err(no(
+                    format!("the gateway's base has no service `{service}`"),
+                    "add it to the base, or name one that is there",
+                ));
+            }
+        };
+        let (host, port) = match (&at.door.via, at.item.routes.last()) {
+            (Via::Mesh(address), _) => {
+                let (host, port) = entities::host_and_port(address);
+                (host, Some(port))
+            }
+            (Via::Addresses(_), Some(route)) => (name(split, &route.name), None),
+            (Via::Addresses(_), None) => return Err(no("it has no route".to_owned(), "please report it")),
+        };
+        let taken = base::take_over(text, &host, port).map_err(|why| {
+            no(
+                format!("service `{service}` of the base: {why}"),
+                "write `host`, `port` and `protocol`",
+            )
+        })?;
+        let mesh = matches!(at.door.via, Via::Mesh(_));
+        let fits: &[&str] = match (at.item.protocol, mesh) {
+            (Protocol::Grpc, true) => &["grpc"],
+            (Protocol::Grpc, false) => &["grpc", "grpcs"],
+            (_, true) => &["http"],
+            (_, false) => &["http", "https"],
+        };
+        if !fits.contains(&taken.protocol.as_str()) {
+            return Err(no(
+                format!(
+                    "service `{service}` of the base speaks {}, and what this split gives it speaks {}",
+                    taken.protocol,
+                    fits.join(" or ")
+                ),
+                "write another protocol in the base or in the split",
+            ));
+        }
+        if !mesh {
+            self.host_as_before(split, service, &taken, found);
+        }
+        self.taken.insert(service.to_owned(), taken.text);
+        Ok(())
+    }
+
+    /// Backends of a service that was taken over are called in `Host` what they were called before.
+    fn host_as_before(&mut self, split: &SplitName, service: &str, taken: &Taken, found: &[Found<'_>]) {
+        let text =
+            |one: &Found<'_>, field: &str| one.entity.get(field).and_then(Value::as_str).map(str::to_owned);
+        let mut upstreams = found.iter().filter(|one| one.kind == "upstreams");
+        let upstream = upstreams.find(|one| text(one, "name").as_ref() == Some(&taken.host));
+        let host = match upstream {
+            Some(upstream) => {
+                self.notes.push(format!(
+                    "split {split}: service `{service}` of the base does not use its upstream `{}` any more, nor what that \
+                     says of hashing and health checks",
+                    taken.host
+                ));
+                text(upstream, "host_header")
+            }
+            None => {
+                Some(taken.host.clone()).filter(|host| host.bytes().any(|byte| byte.is_ascii_alphabetic()))
+            }
+        };
+        if let Some(host) = host.filter(|host| !host.starts_with('[')) {
+            self.hosts.insert(split.clone(), host);
+        }
+    }
+
+    /// Canonical JSON: what the base has as it is there, ours after it.
+    fn write(&self, mut upstreams: Vec<Value>) -> Result<String, String> {
+        upstreams.sort_by_key(|upstream| upstream["name"].to_string());
+        let mut parts: BTreeMap<&str, String> = BTreeMap::new();
+        if let Some(reading) = &self.reading {
+            let theirs = reading.parts.iter();
+            parts.extend(theirs.map(|(name, text)| (name.as_str(), text.get().to_owned())));
+        }
+        parts
+            .entry("_format_version")
+            .or_insert_with(|| format!("\"{FORMAT}\""));
+        for (kind, ours) in [("services", &self.services), ("upstreams", &upstreams)] {
+            if ours.is_empty() && (kind != "services" || self.taken.is_empty()) {
+                continue;
+            }
+            let theirs = match &self.reading {
+                Some(reading) => reading.list(kind)?,
+                None => Vec::new(),
+            };
+            let mut texts: Vec<String> = Vec::new();
+            for text in theirs {
+                let other = (kind == "services").then(|| name_of(text)).flatten();
+                let other = other.and_then(|name| self.taken.get(&name));
+                texts.push(other.map_or(text.get(), |other| other.get()).to_owned());
+            }
+            texts.extend(ours.iter().map(Value::to_string));
+            parts.insert(kind, format!("[{}]", texts.join(",")));
+        }
+        let mut text = String::new();
+        for (name, part) in parts {
+            let before = if text.is_empty() { '{' } else { ',' };
+            // Writing to a text does not fail.
+            let _ = write!(text, "{before}{}:{part}", Value::from(name));
+        }
+        text.push('}');
+        Ok(text)
+    }
+}
+
+/// The name of an entity.
+fn name_of(text: &RawValue) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Named {
+        name: Option<String>,
+    }
+    serde_json::from_str::<Named>(text.get()).ok()?.name
+}
+
+fn named_in<'a>(reading: &Reading<'a>, service: &str) -> Option<&'a RawValue> {
+    let mut services = reading.list("services").ok()?.into_iter();
+    services.find(|text| name_of(text).as_deref() == Some(service))
+}

@@ -1,0 +1,229 @@
+//! What a Kong runs now, and whether a document may take its place (I7, I10).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+use weir_planner::Generation;
+
+use crate::kong::document::Document;
+use crate::kong::entities::{TAG, said};
+use crate::kong::identity::Identities;
+
+/// `configuration_hash` of a Kong that has no configuration.
+pub const EMPTY_HASH: &str = "00000000000000000000000000000000";
+
+/// The tag by which an ingress controller marks what it made in a Kong with a database, and may in one without.
+pub const CONTROLLER_TAG: &str = "managed-by-ingress-controller";
+
+/// How the tag begins by which it says of which kind of Kubernetes object it made something; there is one on whatever it makes.
+const KIND_TAG: &str = "k8s-kind:";
+
+/// Whether it is a tag by which an ingress controller marks what it made.
+pub fn is_controllers(tag: &str) -> bool {
+    tag == CONTROLLER_TAG || tag.starts_with(KIND_TAG)
+}
+
+/// So many entities are named; the others are counted.
+const NAMED: usize = 3;
+
+/// What one node of a gateway says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Live {
+    /// Its version: `3.9.3`.
+    pub version: String,
+    /// `off`, or the database that it has.
+    pub database: String,
+    /// `traditional`, or its part in a hybrid deployment.
+    pub role: String,
+    /// How it orders routes: `traditional_compatible`, if nobody changed it.
+    pub router: String,
+    /// How many workers it has.
+    pub workers: usize,
+    /// `configuration_hash`; zeros if it has no configuration. None with a database.
+    pub hash: Option<String>,
+    /// Why it is not ready to serve, as it says itself; none if it is ready, or nobody can be asked.
+    pub unready: Option<String>,
+    /// An entity of an ingress controller, which owns this Kong then; none if there is none.
+    pub controller: Option<String>,
+    /// All entities but targets; none if they were not read, because the hash says what they are.
+    pub entities: Option<Vec<Entity>>,
+}
+
+/// One entity that a Kong has.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Entity {
+    /// As in a document: `services`, `routes`, ...
+    pub kind: String,
+    /// What it is told by besides its id: its name where it has one, else what makes it what it is.
+    pub name: Option<String>,
+    /// Its id.
+    pub id: String,
+    /// Its tags.
+    pub tags: BTreeSet<String>,
+}
+
+impl Entity {
+    /// Reads what the Admin API lists, by kind.
+    ///
+    /// # Errors
+    /// If one of them is no entity: what is not known whole is not known.
+    pub fn read(lists: &BTreeMap<String, Vec<Value>>) -> Result<Vec<Self>, String> {
+        let mut all = Vec::new();
+        for (kind, list) in lists {
+            for one in list {
+                let one = one.as_object();
+                all.push((
+                    kind.as_str(),
+                    one.ok_or_else(|| format!("one of its {kind} is no object"))?,
+                    None,
+                ));
+            }
+        }
+        let identities = Identities::of(&all);
+        let one =
+            |((kind, entity, _), name): (&(&str, &serde_json::Map<String, Value>, _), Option<String>)| {
+                let id = entity.get("id").and_then(Value::as_str);
+                let tags = entity.get("tags").and_then(Value::as_array).into_iter().flatten();
+                Ok(Self {
+                    kind: (*kind).to_owned(),
+                    name,
+                    id: id
+                        .ok_or_else(|| format!("one of its {kind} has no id"))?
+                        .to_owned(),
+                    tags: tags.filter_map(Value::as_str).map(str::to_owned).collect(),
+                })
+            };
+        all.iter().zip(identities.0).map(one).collect()
+    }
+
+    fn called(&self) -> String {
+        let kind = crate::kong::base::singular(&self.kind);
+        format!("{kind} {}", self.name.as_ref().unwrap_or(&self.id))
+    }
+}
+
+/// Whether a document may take the place of what a node runs. `plan` is the generation of the whole plan that the document
+/// was made from, `posted` the hashes of what this agent itself posted to that gateway.
+///
+/// # Errors
+/// Why not, in words: the node keeps what it has.
+pub fn may_post(
+    live: &Live,
+    document: &Document,
+    plan: Generation,
+    posted: &BTreeSet<String>,
+) -> Result<(), String> {
+    if live.database != "off" {
+        return Err(format!(
+            "this Kong has a database ({}): nothing can be posted to it; declare its channel as `admin-db`",
+            live.database
+        ));
+    }
+    if live.role != "traditional" {
+        return Err(format!(
+            "this Kong is a {} of a hybrid deployment, and gets its configuration from its control plane alone",
+            live.role
+        ));
+    }
+    if !live.version.starts_with("3.") {
+        return Err(format!(
+            "this Kong is version {}, and Weir knows what 3 does",
+            live.version
+        ));
+    }
+    if !matches!(live.router.as_str(), "traditional_compatible" | "traditional") {
+        return Err(format!(
+            "this Kong orders routes by `router_flavor = {}`, and not by what Weir has judged them by; set \
+             traditional_compatible, its default",
+            live.router
+        ));
+    }
+    let marked = |entity: &&Entity| entity.tags.iter().any(|tag| is_controllers(tag));
+    let marked = live.entities.iter().flatten().find(marked).map(Entity::called);
+    if let Some(entity) = live.controller.clone().or(marked) {
+        return Err(format!(
+            "this Kong belongs to an ingress controller, which made {entity} and would not notice that all of its own is gone: \
+             nothing is ever posted to it; declare its channel as `kic`"
+        ));
+    }
+    let hash = live
+        .hash
+        .as_deref()
+        .ok_or("this Kong does not say what it runs")?;
+    if hash == EMPTY_HASH || hash == document.hash || posted.contains(hash) {
+        return Ok(());
+    }
+    let entities = live.entities.as_ref();
+    let entities = entities
+        .ok_or("this Kong runs what nobody looked at, so that nothing can be said of what would go")?;
+    let mut foreign = Vec::new();
+    for entity in entities {
+        if entity.tags.iter().any(|tag| tag.starts_with(TAG)) {
+            ours(entity, document, plan)?;
+        } else {
+            let kept = document.kept.get(&entity.kind);
+            let is_kept = |text: &String| kept.is_some_and(|kept| kept.contains(text));
+            if !is_kept(&entity.id) && !entity.name.as_ref().is_some_and(is_kept) {
+                foreign.push(entity.called());
+            }
+        }
+    }
+    if foreign.is_empty() {
+        return Ok(());
+    }
+    let more = foreign.len().saturating_sub(NAMED);
+    foreign.truncate(NAMED);
+    let more = if more == 0 {
+        String::new()
+    } else {
+        format!(" and {more} more")
+    };
+    Err(format!(
+        "this Kong has {}{more}, which neither Weir nor the gateway's base declares, and which would be gone: add it to the \
+         base in Git, or remove it there where it comes from",
+        foreign.join(", ")
+    ))
+}
+
+/// Whether an entity that is marked as ours may give way.
+fn ours(entity: &Entity, document: &Document, plan: Generation) -> Result<(), String> {
+    let called = entity.called();
+    match said(&entity.tags, "federation") {
+        Some(federation) if federation == document.federation.as_str() => {}
+        Some(other) => {
+            return Err(format!(
+                "this Kong has {called} of the federation {other}: two federations cannot share one database-less Kong"
+            ));
+        }
+        None => {
+            return Err(format!(
+                "this Kong has {called}, which has a tag of Weir's and does not say of which federation"
+            ));
+        }
+    }
+    let number = |what: &str| {
+        let said = said(&entity.tags, what).and_then(|text| text.parse::<u64>().ok());
+        said.map(Generation).ok_or_else(|| {
+            format!("this Kong has {called}, and its tags do not say which generation it is of")
+        })
+    };
+    let gateway = number("gateway")?;
+    if gateway > document.gateway {
+        return Err(format!(
+            "this Kong has what was made of generation {gateway} of this gateway, and this agent knows generation {}",
+            document.gateway
+        ));
+    }
+    let generation = number("generation")?;
+    let split = said(&entity.tags, "split").unwrap_or_default();
+    let known = document.doors.iter().find(|(name, _)| name.as_str() == split);
+    // A split that has no door here any more went with some generation up to the plan's.
+    let newest = known.map_or(plan, |(_, expected)| expected.generation);
+    if generation > newest {
+        return Err(format!(
+            "this Kong has generation {generation} of split {split}, and this agent knows generation {newest}: somebody who \
+             knows a newer plan wrote it"
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,221 @@
+//! Gateways and doors on their way: what is the same for all splits at a gateway, each item's door there, and what an agent
+//! says of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
+use std::str::FromStr;
+
+use weir_model::{
+    Address, AddressError, BackendName, Base, Channel, Door, Entry, GatewayName, Routing, SourceName, Via,
+};
+use weir_planner::{Digest, DoorFact, GatewayPlan, GatewayRef, Generation, Proof, gateway_digest};
+
+use crate::item::twice;
+use crate::scalar::{hash, read};
+use crate::{WireError, v1};
+
+impl From<&GatewayRef> for v1::GatewayRef {
+    fn from(gateway: &GatewayRef) -> Self {
+        Self {
+            gateway: gateway.gateway.to_string(),
+            generation: gateway.generation.0,
+            digest: gateway.digest.0.to_vec(),
+        }
+    }
+}
+
+impl TryFrom<&v1::GatewayRef> for GatewayRef {
+    type Error = WireError;
+
+    fn try_from(from: &v1::GatewayRef) -> Result<Self, WireError> {
+        Ok(Self {
+            gateway: read("gateway", &from.gateway)?,
+            generation: Generation(from.generation),
+            digest: Digest(hash("digest", &from.digest)?),
+        })
+    }
+}
+
+pub(crate) fn gateway_out((name, gateway): (&GatewayName, &GatewayPlan)) -> v1::Gateway {
+    v1::Gateway {
+        gateway: name.to_string(),
+        channel: gateway.channel.to_string(),
+        in_mesh: gateway.in_mesh,
+        base: gateway.base.as_ref().map(|base| v1::Base {
+            source: base.source.0.clone(),
+            file: base.file.clone(),
+            document: base.document.to_string(),
+        }),
+        generation: gateway.generation.0,
+        digest: gateway.digest.0.to_vec(),
+    }
+}
+
+/// Refuses content that does not match its digest, as for items.
+pub(crate) fn gateway_in(from: &v1::Gateway) -> Result<(GatewayName, GatewayPlan), WireError> {
+    let channel = match from.channel.as_str() {
+        "admin-dbless" => Channel::AdminDbless,
+        "admin-db" => Channel::AdminDb,
+        "kic" => Channel::Kic,
+        other => {
+            return Err(WireError::new(
+                "channel",
+                format!("`{other}` is no channel that is known here"),
+            ));
+        }
+    };
+    let gateway = GatewayPlan {
+        channel,
+        in_mesh: from.in_mesh,
+        base: from.base.as_ref().map(|base| Base {
+            source: SourceName(base.source.clone()),
+            file: base.file.clone(),
+            document: base.document.as_str().into(),
+        }),
+        generation: Generation(from.generation),
+        digest: Digest(hash("digest", &from.digest)?),
+    };
+    let computed = gateway_digest(&gateway);
+    if computed != gateway.digest {
+        return Err(WireError::new(
+            "digest",
+            format!(
+                "the content is {}, but the message says {}: it was changed on its way, or made by a version that means something else by it",
+                computed.short(),
+                gateway.digest.short()
+            ),
+        ));
+    }
+    Ok((read("gateway", &from.gateway)?, gateway))
+}
+
+pub(crate) fn door_out((name, door): (&GatewayName, &Door)) -> v1::Door {
+    use v1::door::{Entry as EntryOut, Reach};
+    let texts = |set: &BTreeSet<String>| set.iter().cloned().collect();
+    let entry = match &door.entry {
+        Entry::Service(service) => EntryOut::Service(service.clone()),
+        Entry::Routes(routing) => EntryOut::Routes(v1::Routing {
+            hosts: texts(&routing.hosts),
+            paths: texts(&routing.paths),
+            methods: texts(&routing.methods),
+            headers: routing
+                .headers
+                .iter()
+                .map(|(name, values)| v1::RoutingHeader {
+                    name: name.clone(),
+                    values: texts(values),
+                })
+                .collect(),
+            https_only: routing.https_only,
+            strip_path: routing.strip_path,
+            preserve_host: routing.preserve_host,
+        }),
+    };
+    let reach = match &door.via {
+        Via::Mesh(address) => Reach::Mesh(address.to_string()),
+        Via::Addresses(backends) => Reach::Addresses(v1::Reached {
+            backends: backends
+                .iter()
+                .map(|(backend, addresses)| v1::BackendAddresses {
+                    backend: backend.to_string(),
+                    addresses: addresses.iter().map(ToString::to_string).collect(),
+                })
+                .collect(),
+        }),
+    };
+    v1::Door {
+        gateway: name.to_string(),
+        entry: Some(entry),
+        reach: Some(reach),
+    }
+}
+
+pub(crate) fn door_in(from: &v1::Door) -> Result<(GatewayName, Door), WireError> {
+    use v1::door::{Entry as EntryIn, Reach};
+    let entry = match from
+        .entry
+        .as_ref()
+        .ok_or_else(|| WireError::new("entry", "there is none"))?
+    {
+        EntryIn::Service(service) => Entry::Service(service.clone()),
+        EntryIn::Routes(routing) => {
+            let mut headers = BTreeMap::new();
+            for header in &routing.headers {
+                let values = once("headers.values", &header.values)?;
+                if headers.insert(header.name.clone(), values).is_some() {
+                    return Err(twice("headers", &header.name));
+                }
+            }
+            Entry::Routes(Routing {
+                hosts: once("hosts", &routing.hosts)?,
+                paths: once("paths", &routing.paths)?,
+                methods: once("methods", &routing.methods)?,
+                headers,
+                https_only: routing.https_only,
+                strip_path: routing.strip_path,
+                preserve_host: routing.preserve_host,
+            })
+        }
+    };
+    let via = match from
+        .reach
+        .as_ref()
+        .ok_or_else(|| WireError::new("reach", "there is none"))?
+    {
+        Reach::Mesh(address) => Via::Mesh(address_in("mesh", address)?),
+        Reach::Addresses(reached) => {
+            let mut backends: BTreeMap<BackendName, BTreeSet<Address>> = BTreeMap::new();
+            for of in &reached.backends {
+                let read_one = |text: &String| address_in("addresses", text);
+                let addresses: BTreeSet<Address> =
+                    of.addresses.iter().map(read_one).collect::<Result<_, _>>()?;
+                if backends
+                    .insert(read("backend", &of.backend)?, addresses)
+                    .is_some()
+                {
+                    return Err(twice("addresses", &of.backend));
+                }
+            }
+            Via::Addresses(backends)
+        }
+    };
+    Ok((read("gateway", &from.gateway)?, Door { entry, via }))
+}
+
+fn address_in(field: &str, text: &str) -> Result<Address, WireError> {
+    Address::new(text).map_err(|error: AddressError| WireError::new(field, format!("`{text}`: {error}")))
+}
+
+fn once<T: FromStr<Err: Display> + Ord>(field: &str, texts: &[String]) -> Result<BTreeSet<T>, WireError> {
+    let mut set = BTreeSet::new();
+    for text in texts {
+        if !set.insert(read(field, text)?) {
+            return Err(twice(field, text));
+        }
+    }
+    Ok(set)
+}
+
+pub(crate) fn door_fact_out((name, fact): (&GatewayName, &DoorFact)) -> v1::DoorFact {
+    v1::DoorFact {
+        gateway: name.to_string(),
+        held: fact.held.clone().unwrap_or_default(),
+        proof: fact.proof.as_ref().map(v1::Proof::from),
+    }
+}
+
+pub(crate) fn door_fact_in(from: &v1::DoorFact) -> Result<(GatewayName, DoorFact), WireError> {
+    let proof = from
+        .proof
+        .as_ref()
+        .map(Proof::try_from)
+        .transpose()
+        .map_err(|e| e.within("proof"))?;
+    Ok((
+        read("gateway", &from.gateway)?,
+        DoorFact {
+            held: Some(from.held.clone()).filter(|held| !held.is_empty()),
+            proof,
+        },
+    ))
+}

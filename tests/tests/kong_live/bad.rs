@@ -1,0 +1,511 @@
+//! Whatever else answers at the address of an Admin API: a clear error, and nothing is posted. No Kong is needed here.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use weir_drivers::{Admin, AdminConfig, Brought, DriverError, Fault, GatewayDriver as _, Secret, bring};
+use weir_planner::{Evidence, Generation, Verdict};
+use weir_render::kong::Document;
+
+use super::stage::{by_routes, config, driver, made, plain, routing};
+
+/// Something at the address of an Admin API.
+struct Something {
+    address: SocketAddr,
+    posts: Arc<AtomicUsize>,
+}
+
+/// What it answers to a request line. None: nothing, ever.
+type Says = fn(&str) -> Option<Vec<u8>>;
+
+async fn something(says: Says) -> Something {
+    let socket = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let (address, posts) = (socket.local_addr().unwrap(), Arc::<AtomicUsize>::default());
+    let counted = Arc::clone(&posts);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = socket.accept().await {
+            tokio::spawn(answer(stream, says, Arc::clone(&counted)));
+        }
+    });
+    Something { address, posts }
+}
+
+async fn answer(mut stream: TcpStream, says: Says, posts: Arc<AtomicUsize>) -> Option<()> {
+    let mut request = Vec::new();
+    let end = loop {
+        if let Some(at) = request.windows(4).position(|window| window == b"\r\n\r\n") {
+            break at + 4;
+        }
+        (stream.read_buf(&mut request).await.ok()? > 0).then_some(())?;
+    };
+    let head = String::from_utf8_lossy(&request[..end]).to_lowercase();
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
+    while request.len() < end + length.unwrap_or(0) {
+        (stream.read_buf(&mut request).await.ok()? > 0).then_some(())?;
+    }
+    let line = String::from_utf8_lossy(&request).lines().next()?.to_owned();
+    posts.fetch_add(usize::from(line.starts_with("POST")), Ordering::Relaxed);
+    match says(&line) {
+        Some(bytes) => stream.write_all(&bytes).await.ok(),
+        // It keeps the connection, and says nothing.
+        None => stream.read_buf(&mut request).await.ok().map(drop),
+    }
+}
+
+fn with(status: &str, headers: &str, body: &[u8]) -> Option<Vec<u8>> {
+    let head = format!(
+        "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n",
+        body.len()
+    );
+    Some([head.as_bytes(), body].concat())
+}
+
+fn json(status: &str, body: &str) -> Option<Vec<u8>> {
+    with(
+        status,
+        "Content-Type: application/json; charset=utf-8\r\n",
+        body.as_bytes(),
+    )
+}
+
+fn document() -> Document {
+    let vm = "127.0.0.1:9".parse().unwrap();
+    made(
+        None,
+        &[(
+            &plain("checkout", 1, &[("vm", 10_000)]),
+            &by_routes(routing("/checkout"), &[("vm", &[vm])]),
+        )],
+    )
+}
+
+async fn failed(something: &Something) -> DriverError {
+    let mut config = config(&format!("http://{}", something.address), None);
+    config.timeout = Duration::from_secs(2);
+    let driver = driver(vec![config]);
+    let brought = bring(
+        &driver,
+        &document(),
+        Generation(1),
+        &BTreeSet::new(),
+        &BTreeSet::new(),
+    )
+    .await;
+    let proof = driver.prove(&document()).await.into_values().next().unwrap();
+    assert_ne!(proof.verdict, Verdict::Exact);
+    match brought.into_values().next().unwrap() {
+        Brought::Failed(error) => error,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_admin_api_is_never_written_to() {
+    super::stage::ready();
+    let table: [(&str, Says, Fault, &str); 11] = [
+        (
+            "HTML",
+            |_| with("200 OK", "Content-Type: text/html\r\n", b"<html>Welcome</html>"),
+            Fault::Setup,
+            "the answer is text/html and no JSON",
+        ),
+        (
+            "no type",
+            |_| with("200 OK", "", b"{}"),
+            Fault::Setup,
+            "the answer is of no type",
+        ),
+        (
+            "other JSON",
+            |_| json("200 OK", r#"{"hello":"world"}"#),
+            Fault::Setup,
+            "neither its version nor",
+        ),
+        (
+            "401",
+            |_| json("401 Unauthorized", r#"{"message":"No API key found in request"}"#),
+            Fault::Setup,
+            "No API key found",
+        ),
+        (
+            "403",
+            |_| with("403 Forbidden", "Content-Type: text/html\r\n", b"no"),
+            Fault::Setup,
+            "403 Forbidden, text/html",
+        ),
+        (
+            "404",
+            |_| with("404 Not Found", "Content-Type: text/html\r\n", b"no"),
+            Fault::Setup,
+            "text/html",
+        ),
+        (
+            "redirect",
+            |_| with("302 Found", "Location: https://login.test/\r\n", b""),
+            Fault::Setup,
+            "sends us to https://login.test/",
+        ),
+        (
+            "garbage",
+            |_| json("200 OK", r#"{"version": "3.9"#),
+            Fault::Unknown,
+            "the answer is no JSON",
+        ),
+        (
+            "50 MB",
+            |_| json("200 OK", &format!("\"{}\"", "x".repeat(50 << 20))),
+            Fault::Unknown,
+            "an answer of more than 16777216 bytes",
+        ),
+        (
+            "no HTTP",
+            |_| Some(b"SSH-2.0-OpenSSH_9.6\r\n".to_vec()),
+            Fault::Away,
+            "",
+        ),
+        (
+            "500",
+            |_| {
+                json(
+                    "500 Internal Server Error",
+                    r#"{"message":"An unexpected error occurred"}"#,
+                )
+            },
+            Fault::Away,
+            "An unexpected error",
+        ),
+    ];
+    for (what, says, fault, why) in table {
+        let something = something(says).await;
+        let error = failed(&something).await;
+        assert_eq!(error.fault, fault, "{what}: {error}");
+        assert!(error.why.contains(why), "{what}: {error}");
+        assert!(
+            !error.help.is_empty() && error.what.contains(&something.address.to_string()),
+            "{what}: {error}"
+        );
+        assert_eq!(something.posts.load(Ordering::Relaxed), 0, "{what}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_hangs_is_given_up() {
+    super::stage::ready();
+    let something = something(|_| None).await;
+    let begun = Instant::now();
+    let error = failed(&something).await;
+    assert!(
+        error.why.contains("no answer in time") && error.fault == Fault::Away,
+        "{error}"
+    );
+    assert!(
+        begun.elapsed() < Duration::from_secs(8),
+        "once for looking and once for the proof"
+    );
+    assert_eq!(something.posts.load(Ordering::Relaxed), 0);
+}
+
+const ROOT: &str = r#"{"version":"3.9.3","configuration":{"database":"off","role":"traditional","router_flavor":"traditional_compatible"},"pids":{"workers":[1,2]}}"#;
+
+/// A Kong that has nothing, until it is posted to.
+fn empty(line: &str, post: Option<Vec<u8>>) -> Option<Vec<u8>> {
+    match line {
+        line if line.starts_with("GET / ") => json("200 OK", ROOT),
+        line if line.starts_with("GET /status ") => json(
+            "200 OK",
+            r#"{"configuration_hash":"00000000000000000000000000000000"}"#,
+        ),
+        line if line.starts_with("POST /config?check_hash=1&flatten_errors=1 ") => post,
+        _ => json("404 Not Found", r#"{"message":"Not found"}"#),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_refusal_of_a_document_has_its_meaning() {
+    super::stage::ready();
+    let table: [(&str, Says, Fault, &str, &str); 12] = [
+        (
+            "HTML",
+            |l| empty(l, with("201 Created", "Content-Type: text/html\r\n", b"x")),
+            Fault::Setup,
+            "no JSON",
+            "Admin API",
+        ),
+        (
+            "200",
+            |l| empty(l, json("200 OK", "{}")),
+            Fault::Unknown,
+            "200 OK is no answer to this",
+            "",
+        ),
+        (
+            "401",
+            |l| empty(l, json("401 Unauthorized", r#"{"message":"no"}"#)),
+            Fault::Setup,
+            "401 Unauthorized: no",
+            "protected",
+        ),
+        (
+            "redirect",
+            |l| empty(l, with("307 Temporary Redirect", "Location: /x\r\n", b"")),
+            Fault::Setup,
+            "sends us to /x",
+            "",
+        ),
+        (
+            "405",
+            |l| empty(l, json("405 Not Allowed", r#"{"message":"Method not allowed"}"#)),
+            Fault::Setup,
+            "Method not allowed",
+            "",
+        ),
+        (
+            "413 of nginx",
+            |l| {
+                empty(
+                    l,
+                    with("413 Payload Too Large", "Content-Type: text/html\r\n", b"<html>"),
+                )
+            },
+            Fault::Refused,
+            "413",
+            "nginx_admin_client_max_body_size",
+        ),
+        (
+            "413 of LMDB",
+            |l| empty(l, json("413 Payload Too Large", r#"{"message":"map full"}"#)),
+            Fault::Refused,
+            "map full",
+            "lmdb_map_size",
+        ),
+        (
+            "415",
+            |l| empty(l, json("415 Unsupported Media Type", "{}")),
+            Fault::Refused,
+            "415",
+            "no form",
+        ),
+        (
+            "429",
+            |l| {
+                empty(
+                    l,
+                    with(
+                        "429 Too Many Requests",
+                        "Retry-After: 60\r\nContent-Type: application/json\r\n",
+                        br#"{"message":"Currently loading previous configuration"}"#,
+                    ),
+                )
+            },
+            Fault::NotYet,
+            "it asks for 60 s",
+            "next activation",
+        ),
+        (
+            "503",
+            |l| {
+                empty(
+                    l,
+                    json(
+                        "503 Service Unavailable",
+                        r#"{"message":"Kong currently exiting"}"#,
+                    ),
+                )
+            },
+            Fault::Away,
+            "currently exiting",
+            "",
+        ),
+        (
+            "504",
+            |l| {
+                empty(
+                    l,
+                    json(
+                        "504 Gateway Timeout",
+                        r#"{"message":"Timed out while loading configuration"}"#,
+                    ),
+                )
+            },
+            Fault::Away,
+            "Timed out",
+            "did not say in time whether",
+        ),
+        (
+            "hang",
+            |l| empty(l, None),
+            Fault::Away,
+            "no answer in time",
+            "Traffic stays",
+        ),
+    ];
+    for (what, says, fault, why, help) in table {
+        let something = something(says).await;
+        let error = failed(&something).await;
+        assert_eq!(error.fault, fault, "{what}: {error}");
+        assert!(
+            error.why.contains(why) && error.help.contains(help),
+            "{what}: {error} {}",
+            error.help
+        );
+        assert_eq!(
+            something.posts.load(Ordering::Relaxed),
+            1,
+            "{what}: asked once, and nothing is repeated inside"
+        );
+    }
+    // Said to be loaded, and not there: no proof.
+    let something = something(|l| empty(l, json("201 Created", "{}"))).await;
+    let driver = driver(vec![config(&format!("http://{}", something.address), None)]);
+    let brought = bring(
+        &driver,
+        &document(),
+        Generation(1),
+        &BTreeSet::new(),
+        &BTreeSet::new(),
+    )
+    .await;
+    assert!(matches!(brought.into_values().next(), Some(Brought::Posted)));
+    let proof = driver.prove(&document()).await.into_values().next().unwrap();
+    assert!(
+        matches!(&proof.verdict, Verdict::Different(why) if why.contains("runs another configuration")),
+        "{proof:?}"
+    );
+    assert_eq!(proof.evidence, Evidence::Live);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changes_while_it_is_read_is_not_judged() {
+    super::stage::ready();
+    static ASKED: AtomicUsize = AtomicUsize::new(0);
+    // Another hash each time, and lists that have no end.
+    let something = something(|line| match line {
+        line if line.starts_with("GET / ") => json("200 OK", ROOT),
+        line if line.starts_with("GET /status ") => json(
+            "200 OK",
+            &format!(
+                r#"{{"configuration_hash":"{:032x}"}}"#,
+                ASKED.fetch_add(1, Ordering::Relaxed) + 7
+            ),
+        ),
+        _ => json("200 OK", r#"{"data":{},"next":null}"#),
+    })
+    .await;
+    let error = failed(&something).await;
+    assert!(
+        error
+            .why
+            .contains("given another configuration while it was read")
+            && error.fault == Fault::NotYet,
+        "{error}"
+    );
+    let endless = |line: &str| match line {
+        line if line.starts_with("GET /services") => {
+            json("200 OK", r#"{"data":[],"next":"/x","offset":"a=="}"#)
+        }
+        line if line.starts_with("GET /status ") => json(
+            "200 OK",
+            r#"{"configuration_hash":"11111111111111111111111111111111"}"#,
+        ),
+        line if line.starts_with("GET /tags") => json("200 OK", r#"{"data":{},"next":null}"#),
+        _ => json("200 OK", ROOT),
+    };
+    let something = self::something(endless).await;
+    let error = failed(&something).await;
+    assert!(error.why.contains("the next page is this page"), "{error}");
+    assert_eq!(something.posts.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn addresses_and_secrets_are_checked_before_anything_is_dialled() {
+    super::stage::ready();
+    for (url, why) in [
+        ("127.0.0.1:8001", "Kong's Admin API"),
+        ("ftp://127.0.0.1", "is not http://"),
+        ("http://kong.internal:8001", "not encrypted"),
+        ("http://10.0.0.1:8001", "not encrypted"),
+        ("https://ann:secret@kong.internal:8444", "a user or a password"),
+        ("http://127.0.0.1:8001/?x", "is not http://"),
+    ] {
+        let error = Admin::new(config(url, None)).expect_err(url);
+        assert!(
+            error.to_string().contains(why) && error.fault == Fault::Setup,
+            "{error}"
+        );
+        assert!(!error.to_string().contains("secret"), "{error}");
+        assert!(
+            Admin::new(config("http://127.0.0.1:8001", Some(url))).is_err(),
+            "{url}"
+        );
+    }
+    for url in [
+        "http://127.0.0.1:8001/",
+        "http://localhost:8001",
+        "http://[::1]:8001",
+        "https://kong.internal:8444/kong",
+    ] {
+        assert_eq!(
+            Admin::new(config(url, None)).expect(url).url(),
+            url.trim_end_matches('/')
+        );
+    }
+    let nothing = AdminConfig {
+        ca: Some("/nowhere/ca.pem".into()),
+        ..config("https://kong.internal:8444", None)
+    };
+    assert!(
+        Admin::new(nothing)
+            .expect_err("no file")
+            .why
+            .contains("/nowhere/ca.pem")
+    );
+    let header = Secret {
+        name: "a b".to_owned(),
+        file: "/nowhere/key".into(),
+    };
+    let odd = AdminConfig {
+        header: Some(header),
+        ..config("http://127.0.0.1:8001", None)
+    };
+    assert!(
+        Admin::new(odd)
+            .expect_err("no name")
+            .why
+            .contains("no name of a header")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_header_protects_and_its_file_is_read_each_time() {
+    super::stage::ready();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("key");
+    let something = something(|_| json("401 Unauthorized", r#"{"message":"no"}"#)).await;
+    let url = format!("http://{}", something.address);
+    let header = Some(Secret {
+        name: "apikey".to_owned(),
+        file: file.clone(),
+    });
+    let driver = driver(vec![AdminConfig {
+        header,
+        ..config(&url, None)
+    }]);
+    let error = driver.observe(&url, &BTreeSet::new()).await.expect_err("no file");
+    assert!(
+        error.fault == Fault::Setup && error.why.contains("key"),
+        "{error}"
+    );
+    std::fs::write(&file, "s3cret\n").unwrap();
+    let error = driver.observe(&url, &BTreeSet::new()).await.expect_err("401");
+    assert!(
+        error.why.contains("401") && !format!("{error:?}").contains("s3cret"),
+        "{error:?}"
+    );
+}

@@ -1,0 +1,244 @@
+//! What every test here starts with: a Kong that has nothing, what is behind it, and splits to give it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::{Mutex, MutexGuard};
+use weir_drivers::{AdminConfig, Brought, GatewayDriver as _, KongDbless, KongDblessConfig, bring};
+use weir_model::{
+    Address, Base, BasisPoints, Channel, CommitId, Door, Entry, FederationName, Match, Protocol, Routing,
+    SourceName, Via,
+};
+use weir_planner::{Digest, GatewayPlan, Generation, Item, ItemRoute, Verdict};
+use weir_render::kong::{AtDoor, Document, Resolved, document};
+use weir_sandbox::kong::{Kong, Options};
+
+/// One real Kong has one configuration.
+static ONE: Mutex<()> = Mutex::const_new(());
+
+/// A Kong, empty.
+pub(crate) struct Stage {
+    /// Its Admin API, without a slash at its end.
+    pub(crate) admin: String,
+    /// Where requests go.
+    pub(crate) proxy: SocketAddr,
+    pub(crate) driver: KongDbless,
+    _kong: Option<Kong>,
+    _alone: Option<MutexGuard<'static, ()>>,
+}
+
+/// Installs what TLS is made with, once in the process.
+pub(crate) fn ready() {
+    drop(weir_sandbox::http_client());
+}
+
+pub(crate) fn config(admin: &str, status: Option<&str>) -> AdminConfig {
+    AdminConfig {
+        url: admin.to_owned(),
+        status: status.map(str::to_owned),
+        ca: None,
+        header: None,
+        timeout: Duration::from_secs(10),
+    }
+}
+
+pub(crate) fn driver(nodes: Vec<AdminConfig>) -> KongDbless {
+    let settle = Duration::from_secs(5);
+    KongDbless::new(KongDblessConfig { nodes, settle }).unwrap()
+}
+
+impl Stage {
+    /// The Kong that the environment names, or a double.
+    pub(crate) async fn set() -> Self {
+        ready();
+        let named = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let stage = match named("WEIR_KONG_ADMIN") {
+            None => {
+                let kong = Kong::without_database(Options::default()).await.unwrap();
+                let (admin, status) = (
+                    format!("http://{}", kong.admin()),
+                    format!("http://{}", kong.status()),
+                );
+                Self {
+                    proxy: kong.proxy(),
+                    driver: driver(vec![config(&admin, Some(&status))]),
+                    admin,
+                    _kong: Some(kong),
+                    _alone: None,
+                }
+            }
+            Some(admin) => {
+                let admin = admin.trim_end_matches('/').to_owned();
+                let proxy = named("WEIR_KONG_PROXY").expect("WEIR_KONG_PROXY is the address of its proxy");
+                let proxy = proxy
+                    .trim_start_matches("http://")
+                    .trim_end_matches('/')
+                    .to_owned();
+                let status = named("WEIR_KONG_STATUS");
+                Self {
+                    proxy: proxy
+                        .parse()
+                        .expect("WEIR_KONG_PROXY is host:port, an IP address"),
+                    driver: driver(vec![config(&admin, status.as_deref())]),
+                    admin,
+                    _kong: None,
+                    _alone: Some(ONE.lock().await),
+                }
+            }
+        };
+        stage.load(r#"{"_format_version":"3.0"}"#).await;
+        stage
+    }
+
+    /// Loads a document as its site does: not through Weir.
+    pub(crate) async fn load(&self, document: &str) {
+        let answer = weir_sandbox::http_client()
+            .post(format!("{}/config", self.admin))
+            .header("content-type", "text/yaml")
+            .body(document.to_owned())
+            .send()
+            .await
+            .unwrap();
+        let status = answer.status();
+        assert_eq!(status, 201, "{}", answer.text().await.unwrap());
+    }
+
+    /// What its Admin API answers.
+    pub(crate) async fn read(&self, path: &str) -> Value {
+        let answer = weir_sandbox::http_client()
+            .get(format!("{}/{path}", self.admin))
+            .send()
+            .await
+            .unwrap();
+        serde_json::from_str(&answer.text().await.unwrap()).unwrap()
+    }
+
+    /// The hash of what it runs.
+    pub(crate) async fn hash(&self) -> String {
+        let status = self.read("status").await;
+        status["configuration_hash"].as_str().unwrap().to_owned()
+    }
+
+    /// Brings it to a document, and what became of it.
+    pub(crate) async fn brought(&self, document: &Document, posted: &[&str]) -> Brought {
+        let posted: BTreeSet<String> = posted.iter().map(|hash| (*hash).to_owned()).collect();
+        let brought = bring(&self.driver, document, Generation(100), &posted, &BTreeSet::new()).await;
+        brought.into_values().next().unwrap()
+    }
+
+    /// Brings it to a document for sure: posted, and proven of every door.
+    pub(crate) async fn bring(&self, document: &Document) {
+        let brought = self.brought(document, &[]).await;
+        assert!(matches!(brought, Brought::Posted), "{brought:?}");
+        let proofs = self.driver.prove(document).await;
+        assert_eq!(proofs.len(), document.doors.len());
+        for proof in proofs.values() {
+            assert_eq!(proof.verdict, Verdict::Exact, "{proof:?}");
+        }
+    }
+}
+
+pub(crate) fn federation() -> FederationName {
+    "shop".parse().unwrap()
+}
+
+/// A route of a split: its name, what it matches, its basis points.
+pub(crate) fn route(name: &str, matches: Match, of: &[(&str, u32)]) -> ItemRoute {
+    let weights = of
+        .iter()
+        .map(|(backend, weight)| (backend.parse().unwrap(), BasisPoints::new(*weight).unwrap()));
+    ItemRoute {
+        name: name.parse().unwrap(),
+        matches,
+        weights: weights.collect(),
+    }
+}
+
+/// A split.
+pub(crate) fn item(split: &str, generation: u64, routes: Vec<ItemRoute>) -> Item {
+    Item {
+        split: split.parse().unwrap(),
+        zone: "fra-vm".parse().unwrap(),
+        kuma_zone: "fra".parse().unwrap(),
+        mesh: "default".parse().unwrap(),
+        service: split.parse().unwrap(),
+        port: 8080,
+        port_names: BTreeSet::new(),
+        protocol: Protocol::Http,
+        destinations: BTreeMap::new(),
+        retiring: BTreeSet::new(),
+        routes,
+        anchor: String::new(),
+        fallback: BTreeMap::new(),
+        doors: BTreeMap::new(),
+        generation: Generation(generation),
+        commit: CommitId("0123456789abcdef0123456789abcdef01234567".to_owned()),
+        digest: Digest([0; 32]),
+    }
+}
+
+/// A split with one route.
+pub(crate) fn plain(split: &str, generation: u64, of: &[(&str, u32)]) -> Item {
+    item(split, generation, vec![route("default", Match::ANY, of)])
+}
+
+/// A door of its own with this path.
+pub(crate) fn routing(path: &str) -> Routing {
+    Routing {
+        hosts: BTreeSet::new(),
+        paths: [path.to_owned()].into(),
+        methods: BTreeSet::new(),
+        headers: BTreeMap::new(),
+        https_only: false,
+        strip_path: true,
+        preserve_host: false,
+    }
+}
+
+pub(crate) fn by_routes(routing: Routing, of: &[(&str, &[SocketAddr])]) -> Door {
+    Door {
+        entry: Entry::Routes(routing),
+        via: addresses(of),
+    }
+}
+
+pub(crate) fn by_service(service: &str, of: &[(&str, &[SocketAddr])]) -> Door {
+    Door {
+        entry: Entry::Service(service.to_owned()),
+        via: addresses(of),
+    }
+}
+
+fn addresses(of: &[(&str, &[SocketAddr])]) -> Via {
+    let one = |(backend, all): &(&str, &[SocketAddr])| {
+        let all = all
+            .iter()
+            .map(|address| Address::new(&address.to_string()).unwrap());
+        (backend.parse().unwrap(), all.collect())
+    };
+    Via::Addresses(of.iter().map(one).collect())
+}
+
+/// A gateway, with a base or without.
+pub(crate) fn gateway(base: Option<&Value>) -> GatewayPlan {
+    GatewayPlan {
+        channel: Channel::AdminDbless,
+        in_mesh: false,
+        base: base.map(|base| Base {
+            source: SourceName("main".to_owned()),
+            file: "kong.yaml".to_owned(),
+            document: base.to_string().into(),
+        }),
+        generation: Generation(3),
+        digest: Digest([0; 32]),
+    }
+}
+
+/// The document of these doors.
+pub(crate) fn made(base: Option<&Value>, doors: &[(&Item, &Door)]) -> Document {
+    let doors: Vec<AtDoor<'_>> = doors.iter().map(|(item, door)| AtDoor { item, door }).collect();
+    let made = document(&federation(), &gateway(base), &doors, &Resolved::new());
+    made.expect("no conflict").expect("a document")
+}
