@@ -31,7 +31,7 @@ use weir_model::{
     ZoneName,
 };
 
-use crate::course::{Course, Items, Leg};
+use crate::course::{Course, Items, Leg, Quarantine};
 use crate::facts::CountScope;
 use crate::plan::{Destination, Digest, Fallback, GatewayPlan, Item, Plan, PlanId, SplitPlan};
 use crate::precedence;
@@ -158,6 +158,13 @@ pub fn split_inputs(federation: &FederationName, mesh: &MeshName, zones: &Digest
     Digest(hash(INPUTS, &to))
 }
 
+/// The same, where drained refuges are in use, and zones therefore told otherwise than these inputs say.
+pub(crate) fn split_inputs_in_use(inputs: &Digest) -> Digest {
+    let mut to = inputs.0.to_vec();
+    to.extend(b"refuges in use");
+    Digest(hash(INPUTS, &to))
+}
+
 /// The zones that take part, with their names in Kuma.
 pub fn zones_digest(zones: &BTreeMap<ZoneName, DnsLabel>) -> Digest {
     let mut to = Vec::new();
@@ -268,7 +275,14 @@ fn fallback(to: &mut Vec<u8>, fallbacks: &BTreeMap<BackendName, Fallback>) {
     }
 }
 
-/// Where a split is on its way, where it is: last, and nothing stands for none, for it came later.
+/// What stands where a split rested on what a drain led to.
+const DRAINED: &[u8; 7] = b"drained";
+
+/// What stands before what a transition is stopped on its way to, where it is.
+const STOPPED: &[u8; 7] = b"stopped";
+
+/// Where a split is on its way, where it is: last, and nothing stands for none, for it came later. The same holds in it for
+/// what came later still.
 fn course(to: &mut Vec<u8>, course: &Course) {
     to.extend(b"course");
     list(to, course.previous.iter());
@@ -309,13 +323,25 @@ fn course(to: &mut Vec<u8>, course: &Course) {
     }
     match &course.quarantine {
         None => to.push(0),
-        Some(quarantine) => {
+        Some(of) => {
             to.push(1);
-            quarantine.shape.put(to);
-            quarantine.why.as_str().put(to);
-            quarantine.at.put(to);
+            quarantine(to, of);
         }
     }
+    if course.drained {
+        to.extend(DRAINED);
+    }
+    let stopped = course.motion.as_ref().and_then(|motion| motion.stopped.as_ref());
+    if let Some(stopped) = stopped {
+        to.extend(STOPPED);
+        quarantine(to, stopped);
+    }
+}
+
+fn quarantine(to: &mut Vec<u8>, of: &Quarantine) {
+    of.shape.put(to);
+    of.why.as_str().put(to);
+    of.at.put(to);
 }
 
 /// Items by what they say, when they said it first, and by which commit.

@@ -174,7 +174,7 @@ async fn a_drain_holds_until_it_is_ended() {
 }
 
 /// The first look of a coordinator knows no declaration yet to judge a drain by: what waits in the ledger is neither refused
-/// for that nor answered and forgotten, but carried out by the next one, and in force after the next start as well. So it is
+/// for that nor answered and forgotten, but obeyed, answered by the next one, and in force after the next start as well. So it is
 /// where the newest commit is broken, too.
 #[tokio::test]
 async fn what_was_ordered_before_the_first_look_is_carried_out_and_remembered() {

@@ -361,3 +361,39 @@ async fn old_history_goes_and_what_is_needed_stays() {
         .unwrap();
     assert_eq!(ledger.events(9, 100).await.unwrap()[0].id, 10);
 }
+
+/// Whoever gave an order and took it back was told that nothing was done: no answer that comes later makes it stand, ends anything
+/// or stands in the history.
+#[tokio::test]
+async fn nothing_comes_of_an_order_that_was_taken_back() {
+    let dir = TempDir::new().unwrap();
+    let ledger = Ledger::open(&dir.path().join("ledger")).await.unwrap();
+    let done = Answer {
+        done: true,
+        message: "done".to_owned(),
+    };
+    let now = Timestamp::UNIX_EPOCH;
+    let vm = || BackendName::new("vm").unwrap();
+    let order = |id: &str, kind: OrderKind| Order {
+        id: id.to_owned(),
+        kind,
+        split: Some(SplitName::new("checkout").unwrap()),
+        reason: "the test says so".to_owned(),
+        who: "ada".to_owned(),
+    };
+    let drain = |id: &str| {
+        let (backend, to) = (vm(), None);
+        order(id, OrderKind::Drain { backend, to })
+    };
+    ledger.order(now, &drain("1")).await.unwrap();
+    ledger.answer_order(now, &drain("1"), &done).await.unwrap();
+    let told = ledger.events(0, 100).await.unwrap().len();
+    for order in [drain("2"), order("3", OrderKind::Undrain { backend: vm() })] {
+        ledger.order(now, &order).await.unwrap();
+        assert!(ledger.withdraw_order(&order.id).await.unwrap());
+        ledger.answer_order(now, &order, &done).await.unwrap();
+        assert_eq!(ledger.answered(&order.id).await.unwrap(), None);
+        assert_eq!(ledger.standing_orders().await.unwrap(), [drain("1")]);
+        assert_eq!(ledger.events(0, 100).await.unwrap().len(), told);
+    }
+}

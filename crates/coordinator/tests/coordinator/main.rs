@@ -5,6 +5,7 @@
 mod config;
 mod decide;
 mod drains;
+mod drains_beside;
 mod federation;
 mod forgetting;
 mod git;

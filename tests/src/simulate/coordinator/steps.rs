@@ -84,7 +84,7 @@ impl World {
             Transit {
                 senses: &senses,
                 orders,
-                reverts: false,
+                reverts: None,
                 only: Some(&only),
             },
         );

@@ -93,6 +93,7 @@ fn motion(leg: Leg) -> Course {
             leg,
             since: at(90),
             counted: BTreeMap::new(),
+            stopped: None,
         }),
         ..Course::default()
     }
