@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use weir_drivers::dns::Names;
-use weir_drivers::kong::{Brought, GatewayDriver, bring};
+use weir_drivers::kong::{Became, Brought, Configuration, Kong};
 use weir_model::{GatewayName, SplitName};
 use weir_planner::{
     Coverage, Digest, DoorFact, Evidence, Generation, Item, ItemState, Proof, Verdict, ZoneFacts, ZonePlan,
@@ -143,7 +143,7 @@ pub struct Link {
 /// The task.
 pub struct Gateways {
     /// Hands and eyes, by gateway.
-    pub drivers: BTreeMap<GatewayName, Arc<dyn GatewayDriver>>,
+    pub drivers: BTreeMap<GatewayName, Arc<Kong>>,
     /// Who looks names up.
     pub names: Arc<dyn Names>,
     /// Where its memory is kept.
@@ -157,7 +157,7 @@ pub struct Gateways {
 impl Gateways {
     /// The task and the loop's end.
     pub fn new(
-        drivers: BTreeMap<GatewayName, Arc<dyn GatewayDriver>>,
+        drivers: BTreeMap<GatewayName, Arc<Kong>>,
         names: Arc<dyn Names>,
         store: Store,
     ) -> (Self, Link) {
@@ -236,7 +236,7 @@ impl Gateways {
             .drivers
             .iter()
             .filter(|(name, _)| plan.gateways.contains_key(*name));
-        let decided: Vec<(GatewayName, Arc<dyn GatewayDriver>, Decided)> = here
+        let decided: Vec<(GatewayName, Arc<Kong>, Decided)> = here
             .map(|(name, driver)| {
                 let posted = memory.posted.get(name);
                 let decided = decide(wanted, name, posted, &answers.addresses);
@@ -244,7 +244,7 @@ impl Gateways {
             })
             .collect();
         for (name, _, decided) in &decided {
-            if let Some(document) = &decided.document {
+            if let Some(Configuration::Document(document)) = &decided.configuration {
                 // Before it is posted: whatever happens then, what this agent did is known to be its own.
                 memory
                     .posted
@@ -255,24 +255,19 @@ impl Gateways {
         }
         self.keep(memory);
         let each = decided.iter().map(|(_, driver, decided)| async move {
-            match &decided.document {
-                None => (BTreeMap::new(), BTreeMap::new()),
-                Some(document) => {
-                    let brought = bring(
-                        &**driver,
-                        document,
-                        plan.generation,
-                        &decided.own,
-                        &decided.absent,
-                    )
-                    .await;
-                    (brought, driver.prove(document).await)
+            match &decided.configuration {
+                None => (Became::default(), BTreeMap::new()),
+                Some(wanted) => {
+                    let became = driver
+                        .bring(wanted, plan.generation, &decided.own, &decided.absent)
+                        .await;
+                    (became, driver.prove(wanted).await)
                 }
             }
         });
         let became = join_all(each).await;
-        for ((name, _, decided), (brought, proofs)) in decided.iter().zip(became) {
-            conclude(name, decided, &brought, proofs, memory, &mut told);
+        for ((name, _, decided), (became, proofs)) in decided.iter().zip(became) {
+            conclude(name, decided, &became, proofs, memory, &mut told);
         }
         self.keep(memory);
         told
@@ -296,12 +291,13 @@ impl Gateways {
 fn conclude(
     name: &GatewayName,
     decided: &Decided,
-    brought: &BTreeMap<String, Brought>,
+    became: &Became,
     proofs: BTreeMap<SplitName, Proof>,
     memory: &mut Memory,
     told: &mut Told,
 ) {
     let mut held = Vec::new();
+    let brought = &became.nodes;
     for (node, became) in brought {
         match became {
             Brought::There | Brought::Posted => {}
@@ -318,15 +314,35 @@ fn conclude(
     let somewhere = brought
         .values()
         .any(|became| matches!(became, Brought::There | Brought::Posted));
-    if let (true, Some(document)) = (somewhere, &decided.document) {
+    if let (true, Some(configuration)) = (somewhere, &decided.configuration) {
         let posted = memory.posted.entry(name.clone()).or_default();
-        posted.is(&document.hash, decided.items.clone());
+        match configuration {
+            Configuration::Document(document) => posted.is(&document.hash, decided.items.clone()),
+            // What was not touched of a split is what it was before.
+            Configuration::Entities(_) => {
+                let mut items = decided.items.clone();
+                for split in became.splits.keys() {
+                    match posted.items.get(split) {
+                        Some(before) => drop(items.insert(split.clone(), Arc::clone(before))),
+                        None => drop(items.remove(split)),
+                    }
+                }
+                posted.items = items;
+            }
+        }
     }
+    for (split, why) in &became.splits {
+        if !decided.wanted.contains_key(split) {
+            told.notes.push(format!("gateway {name}: split {split}: {why}"));
+        }
+    }
+    told.notes
+        .extend(became.notes.iter().map(|note| format!("gateway {name}: {note}")));
     let gone = memory
         .posted
         .get(name)
         .is_some_and(|posted| !posted.items.is_empty());
-    if decided.document.is_none() && decided.held.is_none() && decided.wanted.is_empty() && gone {
+    if decided.configuration.is_none() && decided.held.is_none() && decided.wanted.is_empty() && gone {
         told.notes.push(format!(
             "gateway {name}: its last split is gone and it has no base, and an empty document is never posted: it runs on as it \
              was; declare a base, or empty it by hand"
@@ -343,12 +359,13 @@ fn conclude(
             held: decided
                 .split_held
                 .get(split)
+                .or_else(|| became.splits.get(split))
                 .cloned()
                 .or_else(|| all_held.clone()),
             proof: proofs
                 .get(split)
                 .cloned()
-                .or_else(|| decided.document.as_ref().map(|_| unread())),
+                .or_else(|| decided.configuration.as_ref().map(|_| unread())),
         };
         let doors = told.doors.entry(split.clone()).or_insert_with(|| Doors {
             generation: item.generation,

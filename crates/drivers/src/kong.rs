@@ -1,10 +1,13 @@
-//! Gateways: Kong without a database, through its Admin API.
+//! Gateways: Kong without a database and with one, through its Admin API.
 //!
 //! `admin` speaks to one node; `refusal` gives meaning to what it refuses; `observe` reads what it runs, `proof` what it
-//! gives to whom; `dbless` is the driver. No retry: the next activation is the retry.
+//! gives to whom; `dbless` is the driver of the one document, `db` that of entities in a database, `gateway` both of them for
+//! whoever learns the channel from a plan. No retry: the next activation is the retry.
 
 pub mod admin;
+pub mod db;
 pub mod dbless;
+pub mod gateway;
 mod observe;
 mod proof;
 mod refusal;
@@ -19,7 +22,9 @@ use weir_render::kong::{Document, Live, may_post};
 use crate::DriverError;
 
 pub use admin::{Admin, AdminConfig, Secret};
+pub use db::KongDb;
 pub use dbless::{KongDbless, KongDblessConfig};
+pub use gateway::{Became, Configuration, Kong};
 
 /// What became of a document at a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

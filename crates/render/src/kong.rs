@@ -2,10 +2,13 @@
 //!
 //! `targets` makes shares of weights; `fits` says what Kong's router can do; `entities` writes what is ours; `base` reads
 //! what the site keeps itself; `identity` tells what it keeps; `document` puts both together; `health` reads shares back; `live` decides whether a Kong may
-//! be given a document. Facts that are named by a number are those of the measured Kong 3.9.3.
+//! be given a document. With a database: `database` has our entities each by itself, `changes` orders the writes that lead
+//! from what is there to them. Facts that are named by a number are those of the measured Kong 3.9.3.
 
 pub(crate) mod base;
+pub mod changes;
 mod claims;
+pub mod database;
 pub mod document;
 pub mod entities;
 pub mod fits;
@@ -15,9 +18,11 @@ pub mod ids;
 pub mod live;
 pub mod targets;
 
+pub use changes::{Held, Row, Write, changes};
+pub use database::{Entities, entities};
 pub use document::{AtDoor, Conflict, Document, Expected, Upstream, check, document};
 pub use fits::fits;
 pub use health::{shares, weights};
 pub use identity::Kept;
-pub use live::{Entity, Live, may_post};
+pub use live::{Entity, Live, may_post, may_write};
 pub use targets::{Resolved, Target, Targets, targets};

@@ -8,6 +8,7 @@
 )]
 
 mod asking;
+mod database;
 mod stage;
 
 use std::collections::BTreeMap;

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use weir_agent::gateways::{Gateways, Link, Told, Wanted};
 use weir_agent::store::Store;
 use weir_drivers::dns::{Answers, Names};
-use weir_drivers::kong::{AdminConfig, GatewayDriver, KongDbless, KongDblessConfig};
+use weir_drivers::kong::{AdminConfig, Kong as Driver, KongDblessConfig};
 use weir_model::{GatewayName, SourceCommit, SourceFile, SourceName, SplitName, ZoneName};
 use weir_planner::{DoorFact, Generation, Inputs, Item, Plan, Planned, Verdict, ZonePlan};
 use weir_render::kong::Resolved;
@@ -34,26 +34,41 @@ pub(crate) fn split(name: &str, vm: u32, addresses: &str) -> String {
     )
 }
 
+/// A split of this name with a door of its own.
+pub(crate) fn own_door(name: &str, vm: u32, addresses: &str) -> String {
+    let taken_over = format!("service: {name}, backends");
+    split(name, vm, addresses).replace(&taken_over, &format!("paths: [/{name}], backends"))
+}
+
 pub(crate) const BY_ADDRESS: &str =
     "vm: \"10.0.0.1:80\", cloud: [\"10.0.1.1:80\", \"10.0.1.2:80\", \"10.0.1.3:80\"]";
 pub(crate) const BASKET: &str = "vm: \"10.0.2.1:80\", cloud: \"10.0.2.2:80\"";
 pub(crate) const BY_NAME: &str = "vm: \"10.0.0.1:80\", cloud: \"cloud.example.com:80\"";
 
-/// Zone `fra`'s part of the plan of this declaration.
+/// The plan of this declaration, with this base for the gateway of zone `fra`.
 pub(crate) fn plan(base: &str, splits: &[String], before: Option<&Plan>) -> Plan {
-    let head = "apiVersion: weir.dev/v1alpha1\nkind: Federation\nmetadata: {name: shop}\nspec: {prune: allow}\n---\napiVersion: \
-                weir.dev/v1alpha1\nkind: Zone\nmetadata: {name: ams}\nspec: {platform: vm}\n---\napiVersion: \
-                weir.dev/v1alpha1\nkind: Zone\nmetadata: {name: fra}\nspec: {platform: vm, gateways: [{name: edge, channel: \
-                admin-dbless, base: edge.yaml}]}\n";
+    planned("admin-dbless, base: edge.yaml", Some(base), splits, before)
+}
+
+/// The plan of this declaration, with a database for the gateway of zone `fra`.
+pub(crate) fn with_database(splits: &[String], before: Option<&Plan>) -> Plan {
+    planned("admin-db", None, splits, before)
+}
+
+fn planned(channel: &str, base: Option<&str>, splits: &[String], before: Option<&Plan>) -> Plan {
+    let head = format!(
+        "apiVersion: weir.dev/v1alpha1\nkind: Federation\nmetadata: {{name: shop}}\nspec: {{prune: allow}}\n---\napiVersion: \
+                weir.dev/v1alpha1\nkind: Zone\nmetadata: {{name: ams}}\nspec: {{platform: vm}}\n---\napiVersion: \
+                weir.dev/v1alpha1\nkind: Zone\nmetadata: {{name: fra}}\nspec: {{platform: vm, gateways: [{{name: edge, channel: \
+                {channel}}}]}}\n"
+    );
     let file = |path: &str, text: &str| SourceFile {
         source: SourceName("main".to_owned()),
         path: path.to_owned(),
         bytes: text.as_bytes().into(),
     };
-    let files = [
-        file("all.yaml", &format!("{head}{}", splits.concat())),
-        file("edge.yaml", base),
-    ];
+    let mut files = vec![file("all.yaml", &format!("{head}{}", splits.concat()))];
+    files.extend(base.map(|base| file("edge.yaml", base)));
     let parsed = weir_model::parse(&files);
     assert_eq!(parsed.diagnostics, []);
     let commit = SourceCommit {
@@ -120,20 +135,25 @@ pub(crate) struct Agent {
 
 impl Agent {
     pub(crate) fn start(kong: &Kong, names: &Arc<Known>, dir: &std::path::Path) -> Self {
+        Self::start_at(&[kong], names, dir)
+    }
+
+    pub(crate) fn start_at(kongs: &[&Kong], names: &Arc<Known>, dir: &std::path::Path) -> Self {
         // Installs the program's TLS provider, as an agent does first of all.
         drop(weir_sandbox::http_client());
-        let node = AdminConfig {
+        let nodes = kongs.iter().map(|kong| AdminConfig {
             url: format!("http://{}", kong.admin()),
             status: Some(format!("http://{}", kong.status())),
             ca: None,
             header: None,
             timeout: Duration::from_secs(5),
-        };
-        let driver = KongDbless::new(KongDblessConfig {
-            nodes: vec![node],
+        });
+        let nodes = nodes.collect();
+        let driver = Driver::new(KongDblessConfig {
+            nodes,
             settle: Duration::from_secs(2),
         });
-        let driver: Arc<dyn GatewayDriver> = Arc::new(driver.unwrap());
+        let driver = Arc::new(driver.unwrap());
         let store = Store::new(dir);
         let memory = store.gateways().unwrap();
         let (task, link) = Gateways::new(

@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use weir_drivers::kong::Configuration;
 use weir_model::{Channel, GatewayName, Host, SplitName, Via};
 use weir_planner::{GatewayPlan, Item};
-use weir_render::kong::{AtDoor, Conflict, Document, Resolved, document};
+use weir_render::kong::{AtDoor, Conflict, Resolved, document, entities};
 
 use super::{Posted, Wanted};
 
@@ -14,12 +15,12 @@ use super::{Posted, Wanted};
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Decided {
     /// What it is to run; none if it is left as it is.
-    pub document: Option<Document>,
+    pub configuration: Option<Configuration>,
     /// The splits that have a door there, with the item that is wanted of each.
     pub wanted: BTreeMap<SplitName, Arc<Item>>,
-    /// The item of each split that the document is made of: for those that are held the one of before.
+    /// The item of each split that this is made of: for those that are held the one of before.
     pub items: BTreeMap<SplitName, Arc<Item>>,
-    /// Splits that have a door there by the plan and are not in the document: a Kong that has them keeps them.
+    /// Splits that have a door there by the plan and are not in it: a Kong that has them keeps them.
     pub absent: BTreeSet<SplitName>,
     /// Hashes of what this agent posted before.
     pub own: BTreeSet<String>,
@@ -52,7 +53,7 @@ pub fn names(wanted: &Wanted, posted: &BTreeMap<GatewayName, Posted>) -> BTreeSe
 
 /// Decides what one gateway is to run.
 ///
-/// One document carries everything, so that what is wrong with one split must not stop the others: it stays as it was posted
+/// One document or one database carries everything, so that what is wrong with one split must not stop the others: it stays as it was posted
 /// last, and the rest goes on. What is wrong with the base, or with a split of which nothing was posted yet and that cannot
 /// be left out, holds the whole.
 pub fn decide(
@@ -75,7 +76,7 @@ pub fn decide(
     decided.wanted = here
         .map(|(split, item)| (split.clone(), Arc::clone(item)))
         .collect();
-    if planned.channel != Channel::AdminDbless {
+    if planned.channel == Channel::Kic {
         decided.held = Some(format!(
             "this version does not drive the channel {}",
             planned.channel
@@ -106,7 +107,19 @@ pub fn decide(
                 })
             })
             .collect();
-        match document(&wanted.plan.federation, planned, &doors, resolved) {
+        let federation = &wanted.plan.federation;
+        let made = match planned.channel {
+            Channel::AdminDb => {
+                let at = (&wanted.plan.zone, gateway);
+                let made = entities(federation, at, planned, &doors, resolved);
+                made.map(|made| Some(Configuration::Entities(made)))
+            }
+            Channel::AdminDbless | Channel::Kic => {
+                let made = document(federation, planned, &doors, resolved);
+                made.map(|made| made.map(Configuration::Document))
+            }
+        };
+        match made {
             Ok(made) => break made,
             Err(conflicts) => {
                 let before = items.clone();
@@ -125,7 +138,10 @@ pub fn decide(
         }
     };
     if let Some(made) = &made {
-        decided.notes.clone_from(&made.notes);
+        decided.notes.clone_from(match made {
+            Configuration::Document(document) => &document.notes,
+            Configuration::Entities(entities) => &entities.notes,
+        });
     }
     let belongs = wanted
         .plan
@@ -137,7 +153,7 @@ pub fn decide(
         .filter(|split| !items.contains_key(*split));
     decided.absent = absent.cloned().collect();
     decided.items = items;
-    decided.document = made;
+    decided.configuration = made;
     decided
 }
 

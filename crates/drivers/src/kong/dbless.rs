@@ -168,7 +168,7 @@ impl GatewayDriver for KongDbless {
     fn prove<'a>(&'a self, document: &'a Document) -> BoxFuture<'a, BTreeMap<SplitName, Proof>> {
         async move {
             let nodes = join_all(self.nodes.iter().map(|node| self.proven(node, document))).await;
-            proof::together(document, &nodes)
+            proof::together(&document.doors, &nodes)
         }
         .boxed()
     }

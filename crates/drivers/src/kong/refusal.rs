@@ -104,6 +104,36 @@ pub(crate) fn of(answer: &Answer) -> Failure {
     }
 }
 
+/// A refusal of one entity.
+pub(crate) fn of_entity(answer: &Answer) -> Failure {
+    match answer.status {
+        StatusCode::NOT_FOUND => match answer.json() {
+            Ok(_) => Failure::new(
+                Fault::NotYet,
+                "it is gone: somebody removed it meanwhile",
+                "the next activation looks again",
+            ),
+            Err(failure) => failure,
+        },
+        StatusCode::CONFLICT => Failure::new(
+            Fault::Refused,
+            words(answer),
+            "somebody else has an entity of this name or id, which is left alone: remove it, or give it another name",
+        ),
+        StatusCode::BAD_REQUEST => Failure::new(
+            Fault::Refused,
+            words(answer),
+            "Kong runs on with what it had; what it names is to be corrected, in the declaration or at this Kong",
+        ),
+        StatusCode::METHOD_NOT_ALLOWED => Failure::new(
+            Fault::Setup,
+            words(answer),
+            "has this Kong lost its database? One without a database is declared as `admin-dbless`",
+        ),
+        _ => of(answer),
+    }
+}
+
 /// A refusal of a document.
 pub(crate) fn of_config(answer: &Answer) -> Failure {
     match answer.status {
