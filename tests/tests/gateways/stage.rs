@@ -39,12 +39,22 @@ pub(crate) const BY_ADDRESS: &str =
 pub(crate) const BASKET: &str = "vm: \"10.0.2.1:80\", cloud: \"10.0.2.2:80\"";
 pub(crate) const BY_NAME: &str = "vm: \"10.0.0.1:80\", cloud: \"cloud.example.com:80\"";
 
-/// Zone `fra`'s part of the plan of this declaration.
+/// The plan of this declaration, in which zone `fra` has one gateway.
 pub(crate) fn plan(base: &str, splits: &[String], before: Option<&Plan>) -> Plan {
+    plan_of(
+        "{name: edge, channel: admin-dbless, base: edge.yaml}",
+        base,
+        splits,
+        before,
+    )
+}
+
+/// The plan of this declaration, in which zone `fra` has these gateways.
+pub(crate) fn plan_of(gateways: &str, base: &str, splits: &[String], before: Option<&Plan>) -> Plan {
     let head = "apiVersion: weir.dev/v1alpha1\nkind: Federation\nmetadata: {name: shop}\nspec: {prune: allow}\n---\napiVersion: \
                 weir.dev/v1alpha1\nkind: Zone\nmetadata: {name: ams}\nspec: {platform: vm}\n---\napiVersion: \
-                weir.dev/v1alpha1\nkind: Zone\nmetadata: {name: fra}\nspec: {platform: vm, gateways: [{name: edge, channel: \
-                admin-dbless, base: edge.yaml}]}\n";
+                weir.dev/v1alpha1\nkind: Zone\nmetadata: {name: fra}\n";
+    let head = format!("{head}spec: {{platform: vm, gateways: [{gateways}]}}\n");
     let file = |path: &str, text: &str| SourceFile {
         source: SourceName("main".to_owned()),
         path: path.to_owned(),
@@ -111,6 +121,30 @@ pub(crate) async fn scene() -> (tempfile::TempDir, Kong, Arc<Known>) {
     (tempfile::tempdir().unwrap(), kong, Arc::new(Known::default()))
 }
 
+/// How an agent reaches a Kong.
+pub(crate) fn node(kong: &Kong) -> AdminConfig {
+    AdminConfig {
+        url: format!("http://{}", kong.admin()),
+        status: Some(format!("http://{}", kong.status())),
+        ca: None,
+        header: None,
+        timeout: Duration::from_secs(5),
+    }
+}
+
+/// A node that takes connections and never says anything; and no test lasts as long as it is waited for.
+pub(crate) async fn mute() -> (AdminConfig, tokio::net::TcpListener) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let node = AdminConfig {
+        url: format!("http://{}", listener.local_addr().unwrap()),
+        status: None,
+        ca: None,
+        header: None,
+        timeout: 10 * PATIENCE,
+    };
+    (node, listener)
+}
+
 /// One agent's gateways, on a directory that outlives it.
 pub(crate) struct Agent {
     pub(crate) link: Link,
@@ -120,27 +154,27 @@ pub(crate) struct Agent {
 
 impl Agent {
     pub(crate) fn start(kong: &Kong, names: &Arc<Known>, dir: &std::path::Path) -> Self {
+        let nodes = vec![node(kong)];
+        Self::of([(edge(), nodes)].into(), names, dir)
+    }
+
+    /// One that drives these gateways, each by the Admin APIs of its nodes.
+    pub(crate) fn of(
+        gateways: BTreeMap<GatewayName, Vec<AdminConfig>>,
+        names: &Arc<Known>,
+        dir: &std::path::Path,
+    ) -> Self {
         // Installs the program's TLS provider, as an agent does first of all.
         drop(weir_sandbox::http_client());
-        let node = AdminConfig {
-            url: format!("http://{}", kong.admin()),
-            status: Some(format!("http://{}", kong.status())),
-            ca: None,
-            header: None,
-            timeout: Duration::from_secs(5),
+        let driver = |nodes| -> Arc<dyn GatewayDriver> {
+            let settle = Duration::from_secs(2);
+            Arc::new(KongDbless::new(KongDblessConfig { nodes, settle }).unwrap())
         };
-        let driver = KongDbless::new(KongDblessConfig {
-            nodes: vec![node],
-            settle: Duration::from_secs(2),
-        });
-        let driver: Arc<dyn GatewayDriver> = Arc::new(driver.unwrap());
+        let gateways = gateways.into_iter();
+        let drivers = gateways.map(|(name, nodes)| (name, driver(nodes))).collect();
         let store = Store::new(dir);
         let memory = store.gateways().unwrap();
-        let (task, link) = Gateways::new(
-            [(edge(), driver)].into(),
-            Arc::clone(names) as Arc<dyn Names>,
-            store,
-        );
+        let (task, link) = Gateways::new(drivers, Arc::clone(names) as Arc<dyn Names>, store);
         let stop = CancellationToken::new();
         Self {
             link,
@@ -191,7 +225,7 @@ impl Agent {
             all.all(|(split, digest)| {
                 told.doors
                     .get(split)
-                    .is_some_and(|of| of.digest == *digest && exact(&of.doors[&edge()]))
+                    .is_some_and(|of| of[&edge()].digest == *digest && exact(&of[&edge()].fact))
             })
         })
         .await
