@@ -1,11 +1,12 @@
 //! A zone's doors in Kong's own terms, and back: the one document of a database-less Kong, and what a Kong says it runs.
 //!
 //! `targets` makes shares of weights; `fits` says what Kong's router can do; `entities` writes what is ours; `base` reads
-//! what the site keeps itself; `identity` tells what it keeps; `document` puts both together; `health` reads shares back; `live` decides whether a Kong may
+//! what the site keeps itself; `declared` puts all of that together before a merge; `identity` tells what it keeps; `document` puts both together; `health` reads shares back; `live` decides whether a Kong may
 //! be given a document. Facts that are named by a number are those of the measured Kong 3.9.3.
 
 pub(crate) mod base;
 mod claims;
+mod declared;
 pub mod document;
 pub mod entities;
 pub mod fits;
@@ -15,6 +16,7 @@ pub mod ids;
 pub mod live;
 pub mod targets;
 
+pub use declared::declared;
 pub use document::{AtDoor, Conflict, Document, Expected, Upstream, check, document};
 pub use fits::fits;
 pub use health::{shares, weights};
