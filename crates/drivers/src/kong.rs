@@ -14,7 +14,9 @@ mod refusal;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
 use weir_model::SplitName;
 use weir_planner::{Generation, Proof};
 use weir_render::kong::{Document, Live, may_post};
@@ -22,9 +24,9 @@ use weir_render::kong::{Document, Live, may_post};
 use crate::DriverError;
 
 pub use admin::{Admin, AdminConfig, Secret};
-pub use db::KongDb;
+pub use db::{Became, KongDb};
 pub use dbless::{KongDbless, KongDblessConfig};
-pub use gateway::{Became, Configuration, Kong};
+pub use gateway::Kong;
 
 /// What became of a document at a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +35,24 @@ pub enum Posted {
     Loaded,
     /// The node had it already.
     Unchanged,
+}
+
+/// Why a document was not loaded.
+#[derive(Debug, Clone)]
+pub struct Unposted {
+    /// In words.
+    pub error: DriverError,
+    /// What Kong does not accept of it; none if it said nothing of the document.
+    pub refused: Option<Refused>,
+}
+
+/// What Kong does not accept of a document. It runs on with what it had.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Refused {
+    /// Splits whose entities it names.
+    pub splits: BTreeSet<SplitName>,
+    /// Whether it names something that is not ours. Neither: it does not say what it is about.
+    pub base: bool,
 }
 
 /// A gateway without a database: one or more nodes, each of which is given the whole document.
@@ -47,11 +67,7 @@ pub trait GatewayDriver: Send + Sync {
         known: &'a BTreeSet<String>,
     ) -> BoxFuture<'a, Result<Live, DriverError>>;
     /// Gives one node the document. Only after [`may_post`] of what was observed just before.
-    fn post<'a>(
-        &'a self,
-        node: &'a str,
-        document: &'a Document,
-    ) -> BoxFuture<'a, Result<Posted, DriverError>>;
+    fn post<'a>(&'a self, node: &'a str, document: &'a Document) -> BoxFuture<'a, Result<Posted, Unposted>>;
     /// Reads back what all nodes run, one proof for each door of the document. Never fails: not knowing is a proof with
     /// verdict unknown. `Exact` only if every node runs this very document, is ready, and every worker that answered gives
     /// each target its weight.
@@ -67,43 +83,112 @@ pub enum Brought {
     Posted,
     /// It was left alone, for a reason in words (I7, I10).
     Held(String),
-    /// It could not be asked, or refused.
+    /// It could not be asked, or did not load it for a reason that is not in the document.
     Failed(DriverError),
+    /// It does not accept the document.
+    Refused(DriverError, Refused),
 }
 
-/// Brings each node to the document: looks, decides, posts. `plan` is the generation of the whole plan, `posted` the hashes
-/// that this agent posted before to any node of the gateway; whoever keeps them adds the document's if any node was posted to.
-/// `absent` are splits that belong there and that the document is without: a node which has one of them is left alone, for
-/// requests come by it.
+/// What a document is brought by.
+#[derive(Debug, Clone, Copy)]
+pub struct Bringing<'a> {
+    /// The generation of the whole plan.
+    pub plan: Generation,
+    /// The hashes that this agent posted before to any node of the gateway; whoever keeps them adds the document's if any node
+    /// was posted to.
+    pub posted: &'a BTreeSet<String>,
+    /// Splits that belong there and that the document is without: a node which has one of them is left alone, for requests
+    /// come by it.
+    pub absent: &'a BTreeSet<SplitName>,
+    /// Nodes that refused a document before: they are the first to be given this one.
+    pub doubtful: &'a BTreeSet<String>,
+    /// Something newer is wanted: nodes that did not answer yet are not waited for, and nothing more is posted.
+    pub overtaken: &'a CancellationToken,
+}
+
+const OVERTAKEN: &str = "something newer is wanted by now";
+
+/// Whether a document may be given to a node: one of them has it first.
+enum Gate {
+    Untried,
+    Open,
+    Shut(String),
+}
+
+/// Brings each node to the document: looks, decides, posts. All nodes at one time, so that one which does not answer holds up
+/// none of the others; but one of them is given the document first, and if it does not accept it the others keep what they
+/// have.
 pub async fn bring(
     driver: &dyn GatewayDriver,
     document: &Document,
-    plan: Generation,
-    posted: &BTreeSet<String>,
-    absent: &BTreeSet<SplitName>,
+    by: Bringing<'_>,
 ) -> BTreeMap<String, Brought> {
-    let mut known = match absent.is_empty() {
-        true => posted.clone(),
+    let mut known = match by.absent.is_empty() {
+        true => by.posted.clone(),
         // Then it is looked at whatever it runs.
         false => BTreeSet::new(),
     };
     known.insert(document.hash.clone());
-    let mut brought = BTreeMap::new();
-    for node in driver.nodes() {
-        let became = match driver.observe(&node, &known).await {
-            Err(error) => Brought::Failed(error),
-            Ok(live) if live.hash.as_ref() == Some(&document.hash) => Brought::There,
-            Ok(live) => match without(&live, absent).and_then(|()| may_post(&live, document, plan, posted)) {
-                Err(why) => Brought::Held(why),
-                Ok(()) => match driver.post(&node, document).await {
-                    Ok(_) => Brought::Posted,
-                    Err(error) => Brought::Failed(error),
-                },
-            },
+    let gate = Mutex::new(Gate::Untried);
+    let (known, gate) = (&known, &gate);
+    let one = |node: String| async move {
+        let look = by.overtaken.run_until_cancelled(driver.observe(&node, known));
+        let became = match look.await {
+            None => Brought::Held(OVERTAKEN.to_owned()),
+            Some(Err(error)) => Brought::Failed(error),
+            Some(Ok(live)) if live.hash.as_ref() == Some(&document.hash) => Brought::There,
+            Some(Ok(live)) => {
+                let may = without(&live, by.absent);
+                match may.and_then(|()| may_post(&live, document, by.plan, by.posted)) {
+                    Err(why) => Brought::Held(why),
+                    Ok(()) if by.overtaken.is_cancelled() => Brought::Held(OVERTAKEN.to_owned()),
+                    Ok(()) => post(driver, &node, document, gate).await,
+                }
+            }
         };
-        brought.insert(node, became);
-    }
+        (node, became)
+    };
+    let nodes = driver.nodes().into_iter();
+    let (doubtful, others): (Vec<String>, Vec<String>) = nodes.partition(|node| by.doubtful.contains(node));
+    let mut brought: BTreeMap<String, Brought> = join_all(doubtful.into_iter().map(one))
+        .await
+        .into_iter()
+        .collect();
+    brought.extend(join_all(others.into_iter().map(one)).await);
     brought
+}
+
+/// Posts, if the gate is open for it.
+async fn post(driver: &dyn GatewayDriver, node: &str, document: &Document, gate: &Mutex<Gate>) -> Brought {
+    let mut first = gate.lock().await;
+    match &*first {
+        Gate::Shut(why) => Brought::Held(why.clone()),
+        Gate::Open => {
+            drop(first);
+            posted(driver, node, document).await
+        }
+        Gate::Untried => {
+            let became = posted(driver, node, document).await;
+            *first = match &became {
+                Brought::Refused(error, _) => {
+                    Gate::Shut(format!("node {node} does not accept the document: {}", error.why))
+                }
+                _ => Gate::Open,
+            };
+            became
+        }
+    }
+}
+
+async fn posted(driver: &dyn GatewayDriver, node: &str, document: &Document) -> Brought {
+    match driver.post(node, document).await {
+        Ok(_) => Brought::Posted,
+        Err(Unposted {
+            error,
+            refused: Some(refused),
+        }) => Brought::Refused(error, refused),
+        Err(Unposted { error, refused: None }) => Brought::Failed(error),
+    }
 }
 
 /// Whether a node has none of these splits.

@@ -19,8 +19,8 @@ use weir_planner::{Counts, Generation, Item, Proof, SecondWriter, ServiceFact};
 use weir_render::{Form, Held, Object, Step};
 
 pub use kong::{
-    Admin, AdminConfig, Became, Brought, Configuration, GatewayDriver, Kong, KongDb, KongDbless,
-    KongDblessConfig, Posted, Secret, bring,
+    Admin, AdminConfig, Became, Bringing, Brought, GatewayDriver, Kong, KongDb, KongDbless, KongDblessConfig,
+    Posted, Refused, Secret, Unposted, bring,
 };
 pub use kubernetes::{Cluster, KubernetesConfig, KumaKubernetes, KumaRest, Metrics};
 pub use kuma::{KumaConfig, KumaUniversal, Sampled};

@@ -202,6 +202,8 @@ codes! {
     BASE_SERVICE = "0711";
     /// A base at a Kong that has a database.
     DATABASE_BASE = "0712";
+    /// What a gateway is to run that cannot be together.
+    AT_ODDS = "0713";
 
     /// The commit has no directory at the source's path.
     NO_SUCH_PATH = "0901";

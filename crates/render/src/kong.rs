@@ -1,7 +1,7 @@
 //! A zone's doors in Kong's own terms, and back: the one document of a database-less Kong, and what a Kong says it runs.
 //!
 //! `targets` makes shares of weights; `fits` says what Kong's router can do; `entities` writes what is ours; `base` reads
-//! what the site keeps itself; `identity` tells what it keeps; `document` puts both together; `health` reads shares back; `live` decides whether a Kong may
+//! what the site keeps itself; `declared` puts all of that together before a merge; `identity` tells what it keeps; `document` puts both together; `health` reads shares back; `live` decides whether a Kong may
 //! be given a document. With a database: `database` has our entities each by itself, `changes` orders the writes that lead
 //! from what is there to them. Facts that are named by a number are those of the measured Kong 3.9.3.
 
@@ -9,6 +9,7 @@ pub(crate) mod base;
 pub mod changes;
 mod claims;
 pub mod database;
+mod declared;
 pub mod document;
 pub mod entities;
 pub mod fits;
@@ -20,6 +21,7 @@ pub mod targets;
 
 pub use changes::{Held, Row, Write, changes};
 pub use database::{Entities, entities};
+pub use declared::declared;
 pub use document::{AtDoor, Conflict, Document, Expected, Upstream, check, document};
 pub use fits::fits;
 pub use health::{shares, weights};

@@ -97,7 +97,8 @@ async fn what_is_declared_comes_to_every_node_and_outlives_everybody() {
     let part = agent.want(&first);
     let told = agent.exact(&part).await;
     assert_eq!(told.notes, Vec::<String>::new());
-    let coverage = told.doors[&name("checkout")].doors[&edge()]
+    let coverage = told.doors[&name("checkout")][&edge()]
+        .fact
         .proof
         .as_ref()
         .unwrap()
@@ -157,7 +158,7 @@ async fn what_is_declared_comes_to_every_node_and_outlives_everybody() {
     database.set_reachable(false);
     agent
         .until("unknown", |told| {
-            told.doors.values().all(|of| !exact(&of.doors[&edge()]))
+            told.doors.values().all(|of| !exact(&of[&edge()].fact))
         })
         .await;
     database.set_reachable(true);
@@ -218,11 +219,11 @@ async fn a_name_of_somebody_else_holds_its_split_alone() {
     let part = agent.want(&first);
     let told = agent
         .until("held beside exact", |told| {
-            let door = |split| told.doors.get(&name(split)).map(|of| &of.doors[&edge()]);
+            let door = |split| told.doors.get(&name(split)).map(|of| &of[&edge()].fact);
             door("checkout").is_some_and(|door| door.held.is_some()) && door("basket").is_some_and(exact)
         })
         .await;
-    let why = told.doors[&name("checkout")].doors[&edge()].held.clone().unwrap();
+    let why = told.doors[&name("checkout")][&edge()].fact.held.clone().unwrap();
     assert!(
         why.contains("upstream weir.checkout.default") && why.contains("not Weir's"),
         "{why}"
@@ -275,10 +276,10 @@ async fn an_agent_that_knows_nothing_or_less_takes_nothing_away() {
         .until("held", |told| {
             told.doors
                 .get(&name("basket"))
-                .is_some_and(|of| of.doors[&edge()].held.is_some())
+                .is_some_and(|of| of[&edge()].fact.held.is_some())
         })
         .await;
-    let why = told.doors[&name("basket")].doors[&edge()].held.clone().unwrap();
+    let why = told.doors[&name("basket")][&edge()].fact.held.clone().unwrap();
     assert!(why.contains("somebody who knows a newer plan wrote it"), "{why}");
     let stays = targets(both[0], "weir.basket.default").await;
     assert_eq!(stays.values().copied().collect::<Vec<_>>(), [24_000, 36_000]);

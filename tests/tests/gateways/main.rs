@@ -9,6 +9,7 @@
 
 mod asking;
 mod database;
+mod in_the_way;
 mod stage;
 
 use std::collections::BTreeMap;
@@ -63,7 +64,7 @@ async fn what_is_declared_comes_to_kong_and_outlives_everybody() {
     kong.restart().await.unwrap();
     agent
         .until("a Kong that restarts", |told| {
-            told.doors.values().all(|of| exact(&of.doors[&edge()]))
+            told.doors.values().all(|of| exact(&of[&edge()].fact))
         })
         .await;
     assert_eq!(hash(&kong).await, runs);
@@ -99,10 +100,10 @@ async fn what_somebody_else_put_there_is_named_and_stays() {
         .until("held", |told| {
             told.doors
                 .get(&name("checkout"))
-                .is_some_and(|of| of.doors[&edge()].held.is_some())
+                .is_some_and(|of| of[&edge()].fact.held.is_some())
         })
         .await;
-    let door = &told.doors[&name("checkout")].doors[&edge()];
+    let door = &told.doors[&name("checkout")][&edge()].fact;
     let why = door.held.as_deref().unwrap();
     assert!(why.contains("theirs") && !exact(door), "{why}");
     assert_eq!(hash(&kong).await, theirs, "nothing was touched");
@@ -142,11 +143,11 @@ async fn names_that_wobble_move_no_share_and_hold_up_nobody() {
     let part = agent.want(&first);
     let told = agent
         .until("held beside exact", |told| {
-            let door = |split| told.doors.get(&name(split)).map(|of| &of.doors[&edge()]);
+            let door = |split| told.doors.get(&name(split)).map(|of| &of[&edge()].fact);
             door("checkout").is_some_and(|door| door.held.is_some()) && door("basket").is_some_and(exact)
         })
         .await;
-    let why = told.doors[&name("checkout")].doors[&edge()].held.clone().unwrap();
+    let why = told.doors[&name("checkout")][&edge()].fact.held.clone().unwrap();
     assert!(why.contains("cloud.example.com"), "{why}");
     assert_eq!(host(&kong, "checkout").await, "127.0.0.1", "the site's own");
 
@@ -205,12 +206,12 @@ async fn a_split_that_cannot_be_stays_as_it_was_and_the_others_go_on() {
             let door = |split| {
                 let of = told.doors.get(&name(split))?;
                 let item = &second.splits[&name(split)].items[&ZoneName::new("fra").unwrap()];
-                (of.digest == item.digest).then(|| &of.doors[&edge()])
+                (of[&edge()].digest == item.digest).then(|| &of[&edge()].fact)
             };
             door("checkout").is_some_and(|door| door.held.is_some()) && door("basket").is_some_and(exact)
         })
         .await;
-    assert!(!exact(&told.doors[&name("checkout")].doors[&edge()]), "{told:?}");
+    assert!(!exact(&told.doors[&name("checkout")][&edge()].fact), "{told:?}");
     let stays = targets(&kong, "weir.checkout.default").await;
     assert_eq!(
         stays.values().copied().collect::<Vec<_>>(),
@@ -259,7 +260,7 @@ async fn an_agent_that_knows_nothing_takes_nobodys_routes_away() {
             let told = agent
                 .until("held", |told| told.doors.contains_key(&name(split)))
                 .await;
-            let why = told.doors[&name(split)].doors[&edge()].held.clone().unwrap();
+            let why = told.doors[&name(split)][&edge()].fact.held.clone().unwrap();
             assert!(why.contains("has split checkout"), "{why}");
         }
         agent.stopped().await;

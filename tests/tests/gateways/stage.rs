@@ -34,41 +34,46 @@ pub(crate) fn split(name: &str, vm: u32, addresses: &str) -> String {
     )
 }
 
+pub(crate) const BY_ADDRESS: &str =
+    "vm: \"10.0.0.1:80\", cloud: [\"10.0.1.1:80\", \"10.0.1.2:80\", \"10.0.1.3:80\"]";
+pub(crate) const BASKET: &str = "vm: \"10.0.2.1:80\", cloud: \"10.0.2.2:80\"";
+pub(crate) const BY_NAME: &str = "vm: \"10.0.0.1:80\", cloud: \"cloud.example.com:80\"";
+
 /// A split of this name with a door of its own.
 pub(crate) fn own_door(name: &str, vm: u32, addresses: &str) -> String {
     let taken_over = format!("service: {name}, backends");
     split(name, vm, addresses).replace(&taken_over, &format!("paths: [/{name}], backends"))
 }
 
-pub(crate) const BY_ADDRESS: &str =
-    "vm: \"10.0.0.1:80\", cloud: [\"10.0.1.1:80\", \"10.0.1.2:80\", \"10.0.1.3:80\"]";
-pub(crate) const BASKET: &str = "vm: \"10.0.2.1:80\", cloud: \"10.0.2.2:80\"";
-pub(crate) const BY_NAME: &str = "vm: \"10.0.0.1:80\", cloud: \"cloud.example.com:80\"";
-
-/// The plan of this declaration, with this base for the gateway of zone `fra`.
-pub(crate) fn plan(base: &str, splits: &[String], before: Option<&Plan>) -> Plan {
-    planned("admin-dbless, base: edge.yaml", Some(base), splits, before)
-}
-
-/// The plan of this declaration, with a database for the gateway of zone `fra`.
+/// The plan of this declaration, in which the gateway of zone `fra` has a database.
 pub(crate) fn with_database(splits: &[String], before: Option<&Plan>) -> Plan {
-    planned("admin-db", None, splits, before)
+    plan_of("{name: edge, channel: admin-db}", BASE, splits, before)
 }
 
-fn planned(channel: &str, base: Option<&str>, splits: &[String], before: Option<&Plan>) -> Plan {
-    let head = format!(
-        "apiVersion: weir.dev/v1alpha1\nkind: Federation\nmetadata: {{name: shop}}\nspec: {{prune: allow}}\n---\napiVersion: \
-                weir.dev/v1alpha1\nkind: Zone\nmetadata: {{name: ams}}\nspec: {{platform: vm}}\n---\napiVersion: \
-                weir.dev/v1alpha1\nkind: Zone\nmetadata: {{name: fra}}\nspec: {{platform: vm, gateways: [{{name: edge, channel: \
-                {channel}}}]}}\n"
-    );
+/// The plan of this declaration, in which zone `fra` has one gateway.
+pub(crate) fn plan(base: &str, splits: &[String], before: Option<&Plan>) -> Plan {
+    plan_of(
+        "{name: edge, channel: admin-dbless, base: edge.yaml}",
+        base,
+        splits,
+        before,
+    )
+}
+
+/// The plan of this declaration, in which zone `fra` has these gateways.
+pub(crate) fn plan_of(gateways: &str, base: &str, splits: &[String], before: Option<&Plan>) -> Plan {
+    let head = "apiVersion: weir.dev/v1alpha1\nkind: Federation\nmetadata: {name: shop}\nspec: {prune: allow}\n---\napiVersion: \
+                weir.dev/v1alpha1\nkind: Zone\nmetadata: {name: ams}\nspec: {platform: vm}\n---\napiVersion: \
+                weir.dev/v1alpha1\nkind: Zone\nmetadata: {name: fra}\n";
+    let head = format!("{head}spec: {{platform: vm, gateways: [{gateways}]}}\n");
     let file = |path: &str, text: &str| SourceFile {
         source: SourceName("main".to_owned()),
         path: path.to_owned(),
         bytes: text.as_bytes().into(),
     };
     let mut files = vec![file("all.yaml", &format!("{head}{}", splits.concat()))];
-    files.extend(base.map(|base| file("edge.yaml", base)));
+    // One that nobody names would be a file with a declaration that is none.
+    files.extend(gateways.contains("edge.yaml").then(|| file("edge.yaml", base)));
     let parsed = weir_model::parse(&files);
     assert_eq!(parsed.diagnostics, []);
     let commit = SourceCommit {
@@ -126,6 +131,30 @@ pub(crate) async fn scene() -> (tempfile::TempDir, Kong, Arc<Known>) {
     (tempfile::tempdir().unwrap(), kong, Arc::new(Known::default()))
 }
 
+/// How an agent reaches a Kong.
+pub(crate) fn node(kong: &Kong) -> AdminConfig {
+    AdminConfig {
+        url: format!("http://{}", kong.admin()),
+        status: Some(format!("http://{}", kong.status())),
+        ca: None,
+        header: None,
+        timeout: Duration::from_secs(5),
+    }
+}
+
+/// A node that takes connections and never says anything; and no test lasts as long as it is waited for.
+pub(crate) async fn mute() -> (AdminConfig, tokio::net::TcpListener) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let node = AdminConfig {
+        url: format!("http://{}", listener.local_addr().unwrap()),
+        status: None,
+        ca: None,
+        header: None,
+        timeout: 10 * PATIENCE,
+    };
+    (node, listener)
+}
+
 /// One agent's gateways, on a directory that outlives it.
 pub(crate) struct Agent {
     pub(crate) link: Link,
@@ -135,32 +164,33 @@ pub(crate) struct Agent {
 
 impl Agent {
     pub(crate) fn start(kong: &Kong, names: &Arc<Known>, dir: &std::path::Path) -> Self {
-        Self::start_at(&[kong], names, dir)
+        let nodes = vec![node(kong)];
+        Self::of([(edge(), nodes)].into(), names, dir)
     }
 
+    /// One that drives a gateway of these nodes.
     pub(crate) fn start_at(kongs: &[&Kong], names: &Arc<Known>, dir: &std::path::Path) -> Self {
+        let nodes = kongs.iter().map(|kong| node(kong)).collect();
+        Self::of([(edge(), nodes)].into(), names, dir)
+    }
+
+    /// One that drives these gateways, each by the Admin APIs of its nodes.
+    pub(crate) fn of(
+        gateways: BTreeMap<GatewayName, Vec<AdminConfig>>,
+        names: &Arc<Known>,
+        dir: &std::path::Path,
+    ) -> Self {
         // Installs the program's TLS provider, as an agent does first of all.
         drop(weir_sandbox::http_client());
-        let nodes = kongs.iter().map(|kong| AdminConfig {
-            url: format!("http://{}", kong.admin()),
-            status: Some(format!("http://{}", kong.status())),
-            ca: None,
-            header: None,
-            timeout: Duration::from_secs(5),
-        });
-        let nodes = nodes.collect();
-        let driver = Driver::new(KongDblessConfig {
-            nodes,
-            settle: Duration::from_secs(2),
-        });
-        let driver = Arc::new(driver.unwrap());
+        let driver = |nodes| {
+            let settle = Duration::from_secs(2);
+            Arc::new(Driver::new(KongDblessConfig { nodes, settle }).unwrap())
+        };
+        let gateways = gateways.into_iter();
+        let drivers = gateways.map(|(name, nodes)| (name, driver(nodes))).collect();
         let store = Store::new(dir);
         let memory = store.gateways().unwrap();
-        let (task, link) = Gateways::new(
-            [(edge(), driver)].into(),
-            Arc::clone(names) as Arc<dyn Names>,
-            store,
-        );
+        let (task, link) = Gateways::new(drivers, Arc::clone(names) as Arc<dyn Names>, store);
         let stop = CancellationToken::new();
         Self {
             link,
@@ -211,7 +241,7 @@ impl Agent {
             all.all(|(split, digest)| {
                 told.doors
                     .get(split)
-                    .is_some_and(|of| of.digest == *digest && exact(&of.doors[&edge()]))
+                    .is_some_and(|of| of[&edge()].digest == *digest && exact(&of[&edge()].fact))
             })
         })
         .await

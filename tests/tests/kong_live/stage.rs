@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::{Mutex, MutexGuard};
-use weir_drivers::{AdminConfig, Brought, GatewayDriver as _, KongDbless, KongDblessConfig, bring};
+use tokio_util::sync::CancellationToken;
+use weir_drivers::{AdminConfig, Bringing, Brought, GatewayDriver, KongDbless, KongDblessConfig, bring};
 use weir_model::{
     Address, Base, BasisPoints, Channel, CommitId, Door, Entry, FederationName, Match, Protocol, Routing,
     SourceName, Via,
@@ -124,7 +125,7 @@ impl Stage {
     /// Brings it to a document, and what became of it.
     pub(crate) async fn brought(&self, document: &Document, posted: &[&str]) -> Brought {
         let posted: BTreeSet<String> = posted.iter().map(|hash| (*hash).to_owned()).collect();
-        let brought = bring(&self.driver, document, Generation(100), &posted, &BTreeSet::new()).await;
+        let brought = brought_by(&self.driver, document, Generation(100), &posted).await;
         brought.into_values().next().unwrap()
     }
 
@@ -138,6 +139,31 @@ impl Stage {
             assert_eq!(proof.verdict, Verdict::Exact, "{proof:?}");
         }
     }
+}
+
+async fn brought_by(
+    driver: &dyn GatewayDriver,
+    document: &Document,
+    plan: Generation,
+    posted: &BTreeSet<String>,
+) -> BTreeMap<String, Brought> {
+    let by = Bringing {
+        plan,
+        posted,
+        absent: &BTreeSet::new(),
+        doubtful: &BTreeSet::new(),
+        overtaken: &CancellationToken::new(),
+    };
+    bring(driver, document, by).await
+}
+
+/// Brings all nodes to a document, by an agent that posted nothing before.
+pub(crate) async fn first(
+    driver: &dyn GatewayDriver,
+    document: &Document,
+    plan: u64,
+) -> BTreeMap<String, Brought> {
+    brought_by(driver, document, Generation(plan), &BTreeSet::new()).await
 }
 
 pub(crate) fn federation() -> FederationName {

@@ -21,7 +21,7 @@ use weir_render::kong::may_write;
 
 use crate::kong::admin::{Admin, AdminConfig};
 use crate::kong::refusal::{self, Failure};
-use crate::kong::{Became, Brought, KongDblessConfig, observe, proof};
+use crate::kong::{Brought, KongDblessConfig, observe, proof};
 use crate::{DriverError, Fault};
 
 /// So much longer than a node says that it takes: for its timers and what they start.
@@ -30,6 +30,17 @@ const MARGIN: Duration = Duration::from_secs(1);
 const UNKNOWN_PACE: Duration = Duration::from_secs(10);
 /// So many workers are asked of a node that did not say how many it has.
 const UNKNOWN_WORKERS: usize = 4;
+
+/// What became of a gateway that was brought to its entities.
+#[derive(Debug, Clone, Default)]
+pub struct Became {
+    /// By the address of the node: the one by way of which was written, and the others.
+    pub nodes: BTreeMap<String, Brought>,
+    /// Why nothing of a split was touched, or not all of it. Splits that went and cannot go are among them.
+    pub splits: BTreeMap<SplitName, String>,
+    /// What a person should know.
+    pub notes: Vec<String>,
+}
 
 /// A gateway with a database.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use weir_render::kong::{Document, Live};
 
 use crate::kong::admin::{Admin, AdminConfig};
 use crate::kong::refusal::{self, Failure};
-use crate::kong::{GatewayDriver, Posted, observe, proof};
+use crate::kong::{GatewayDriver, Posted, Unposted, observe, proof};
 use crate::{DriverError, Fault};
 
 /// How to reach a gateway; checked by [`KongDbless::new`].
@@ -97,7 +97,7 @@ impl KongDbless {
         Ok(live)
     }
 
-    async fn posted(&self, node: &str, document: &Document) -> Result<Posted, DriverError> {
+    async fn posted(&self, node: &str, document: &Document) -> Result<Posted, Unposted> {
         let admin = self.node(node)?;
         let what = format!("POST {}/config", admin.url());
         self.remember(node, |seen| seen.proven = None);
@@ -106,9 +106,15 @@ impl KongDbless {
         let answer = answer.map_err(|failure| failure.at(&what))?;
         match answer.status {
             StatusCode::CREATED if answer.kind.starts_with("application/json") => Ok(Posted::Loaded),
-            StatusCode::CREATED => Err(refusal::no_kong("the answer is no JSON").at(&what)),
+            StatusCode::CREATED => Err(refusal::no_kong("the answer is no JSON").at(&what).into()),
             StatusCode::NOT_MODIFIED => Ok(Posted::Unchanged),
-            _ => Err(refusal::of_config(&answer).at(&what)),
+            _ => {
+                let (failure, refused) = refusal::of_config(&answer);
+                Err(Unposted {
+                    error: failure.at(&what),
+                    refused,
+                })
+            }
         }
     }
 
@@ -157,11 +163,7 @@ impl GatewayDriver for KongDbless {
         self.observed(node, known).boxed()
     }
 
-    fn post<'a>(
-        &'a self,
-        node: &'a str,
-        document: &'a Document,
-    ) -> BoxFuture<'a, Result<Posted, DriverError>> {
+    fn post<'a>(&'a self, node: &'a str, document: &'a Document) -> BoxFuture<'a, Result<Posted, Unposted>> {
         self.posted(node, document).boxed()
     }
 

@@ -143,7 +143,7 @@ fn each_page_shows_its_code_and_the_way_out() {
     for entry in codes::ALL {
         let page = entry.page;
         assert!(page.starts_with(&format!("# {}: ", entry.code)), "{}", entry.code);
-        if entry.code > codes::OF_FILES {
+        if entry.code > codes::OF_FILES || entry.code == codes::AT_ODDS {
             continue; // the coordinator's tests hold those
         }
         let (wrong, right) = match (files(page, "Wrong"), files(page, "Right")) {
