@@ -2,7 +2,7 @@
 //!
 //! `targets` makes shares of weights; `fits` says what Kong's router can do; `entities` writes what is ours; `base` reads
 //! what the site keeps itself; `declared` puts all of that together before a merge; `identity` tells what it keeps; `document` puts both together; `health` reads shares back; `live` decides whether a Kong may
-//! be given a document. With a database: `database` has our entities each by itself, `changes` orders the writes that lead
+//! be given a document. With a database: `database` has our entities each by itself, `held` what is there, `changes` orders the writes that lead
 //! from what is there to them. Facts that are named by a number are those of the measured Kong 3.9.3.
 
 pub(crate) mod base;
@@ -14,6 +14,7 @@ pub mod document;
 pub mod entities;
 pub mod fits;
 pub mod health;
+pub mod held;
 pub(crate) mod identity;
 pub mod ids;
 pub mod live;

@@ -307,3 +307,31 @@ fn what_kong_would_refuse_or_choose_by_chance_is_refused() {
         "{twice:?}"
     );
 }
+
+#[test]
+fn a_gateway_with_a_database_has_routes_of_the_splits_and_neither_base_nor_services_of_the_site() {
+    let with = |gateway: &str, door: &str| {
+        let whole = WHOLE.replace("BACKENDS", BACKENDS);
+        let whole = whole.replace("channel: admin-dbless, base: kong/edge.yaml", gateway);
+        let whole = whole.replace(
+            r#"hosts: [Shop.Example.com, "*.example.org"], paths: [/checkout]"#,
+            door,
+        );
+        parse(&[file("traffic.yaml", &whole)])
+    };
+    let routes = "zones: [fra], paths: [/checkout]";
+    let sound = with("channel: admin-db", routes);
+    assert_eq!(sound.diagnostics, []);
+    let zone = &sound.declaration.zones[&ZoneName::new("fra").unwrap()];
+    assert_eq!(
+        zone.gateways[&GatewayName::new("edge").unwrap()].channel,
+        Channel::AdminDb
+    );
+    // The one who names a base is told that nobody would post it, and not that it is missing.
+    let base = with("channel: admin-db, base: kong/edge.yaml", routes);
+    assert_eq!(told(&base), [(codes::DATABASE_BASE, "traffic.yaml".to_owned())]);
+    let taken = with("channel: admin-db", "zones: [fra], service: basket");
+    assert_eq!(told(&taken), [(codes::BASE_SERVICE, "traffic.yaml".to_owned())]);
+    let help = taken.diagnostics[0].help.clone().unwrap();
+    assert!(help.contains("touches nothing but its own"), "{help}");
+}

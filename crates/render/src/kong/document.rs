@@ -133,6 +133,9 @@ pub fn document(
 /// How weights become targets: [`targets`] or [`crate::kong::targets::summing`].
 pub(crate) type Weighing = fn(&AtDoor<'_>, &Resolved, &RouteName) -> Result<Targets, String>;
 
+/// Upstreams as they are written, and what is to be read back of each split.
+type Upstreams = (Vec<Value>, BTreeMap<SplitName, Expected>);
+
 impl Prepared<'_> {
     /// The upstreams of these doors with their targets, and what is to be read back.
     pub(crate) fn upstreams(
@@ -141,7 +144,7 @@ impl Prepared<'_> {
         doors: &[AtDoor<'_>],
         resolved: &Resolved,
         weighing: Weighing,
-    ) -> Result<(Vec<Value>, BTreeMap<SplitName, Expected>), Vec<Conflict>> {
+    ) -> Result<Upstreams, Vec<Conflict>> {
         let mut conflicts = Vec::new();
         let mut upstreams: Vec<Value> = Vec::new();
         let mut expected: BTreeMap<SplitName, Expected> = BTreeMap::new();

@@ -1,5 +1,7 @@
 //! A Kong with a database: what is written, and what there is after every single write, should it be the last.
 
+#![allow(clippy::unwrap_used, reason = "a test says so by failing")]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
