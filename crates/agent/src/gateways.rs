@@ -20,7 +20,8 @@ use tokio_util::sync::CancellationToken;
 use weir_drivers::dns::Names;
 use weir_drivers::kong::{Became, Bringing, Brought, GatewayDriver as _, Kong, bring};
 use weir_model::{GatewayName, SplitName};
-use weir_planner::{Item, Proof, ZonePlan};
+use weir_planner::{Generation, Item, Proof, ZonePlan};
+use weir_render::kong::Document;
 
 use crate::store::Store;
 use crate::take::Memory as Taken;
@@ -143,9 +144,12 @@ impl Gateways {
             let wanted = want.borrow_and_update().clone();
             let mut settled = true;
             if let Some(wanted) = wanted {
-                let (part, wants) = self
+                let turned = self
                     .turn((name, driver), (&wanted, want.clone()), shared, &mut refusals)
                     .await;
+                let Some((part, wants)) = turned else {
+                    continue;
+                };
                 settled = part.is_exact();
                 if wants != was {
                     changed = Instant::now();
@@ -172,17 +176,18 @@ impl Gateways {
         }
     }
 
-    /// Looks at a gateway, brings it to what is wanted, and reads it back. Also the hash of what is wanted.
+    /// Looks at a gateway, brings it to what is wanted, and reads it back. Also the hash of what is wanted. None if
+    /// something newer is wanted before it ended.
     async fn turn(
         &self,
         (name, driver): (&GatewayName, &Kong),
         (wanted, mut newer): (&Wanted, watch::Receiver<Option<Arc<Wanted>>>),
         shared: &Mutex<Shared>,
         refusals: &mut Refusals,
-    ) -> (Part, Option<String>) {
+    ) -> Option<(Part, Option<String>)> {
         let plan = &wanted.plan;
         let Some(planned) = plan.gateways.get(name) else {
-            return (Part::undeclared(name), None);
+            return Some((Part::undeclared(name), None));
         };
         let mut part = Part {
             gateway: Some(planned.digest),
@@ -192,93 +197,127 @@ impl Gateways {
             let memory = &lock(shared).memory;
             (memory.posted.get(name).cloned(), memory.resolved.clone())
         };
-        let mine = names(wanted, name, posted.as_ref());
-        let answers = self.names.resolve(&mine, &before).await;
+        // Those of all gateways: whoever looks names up forgets what nobody asks for.
+        let all = {
+            let memory = &lock(shared).memory;
+            let all = self.drivers.keys();
+            let all = all.flat_map(|gateway| names(wanted, gateway, memory.posted.get(gateway)));
+            all.collect::<BTreeSet<String>>()
+        };
+        let answers = self.names.resolve(&all, &before).await;
         part.notes.extend(
             answers
                 .troubles
                 .iter()
                 .map(|why| format!("gateway {name}: {why}")),
         );
-        let now = Instant::now();
-        let decided = decide(wanted, name, posted.as_ref(), &answers.addresses, (refusals, now));
+        {
+            let memory = &mut lock(shared).memory;
+            memory.resolved.retain(|name, _| all.contains(name));
+            memory.resolved.extend(answers.addresses.clone());
+        }
+        let decided =
+            |refusals: &Refusals| decide(wanted, name, posted.as_ref(), &answers.addresses, refusals);
+        // What it is time to try again is tried where it was not accepted, and nowhere else.
+        let due = decided(&refusals.without_due(Instant::now())).document;
+        let due = due.filter(|document| refusals.of(&document.hash).is_some());
+        let decided = decided(refusals);
         {
             let mut shared = lock(shared);
-            let memory = &mut shared.memory;
-            memory.resolved.extend(answers.addresses);
-            let others = self.drivers.keys().filter(|other| *other != name);
-            let others = others.flat_map(|other| names(wanted, other, memory.posted.get(other)));
-            let all: BTreeSet<String> = mine.into_iter().chain(others).collect();
-            memory.resolved.retain(|name, _| all.contains(name));
-            if let Some(document) = &decided.document {
+            let posted = shared.memory.posted.entry(name.clone()).or_default();
+            for document in decided.document.iter().chain(&due) {
                 // Before it is posted: whatever happens then, what this agent did is known to be its own.
-                memory
-                    .posted
-                    .entry(name.clone())
-                    .or_default()
-                    .may_be(&document.hash);
+                posted.may_be(&document.hash);
             }
             self.keep(&mut shared);
         }
-        let (mut became, mut proofs) = (Became::default(), BTreeMap::new());
-        if let Some(entities) = &decided.entities {
-            // Whichever write is the last: what is wanted by now goes on from there.
-            let work = async {
-                let became = driver.db.bring(entities, plan.generation, &decided.absent).await;
-                (became, driver.db.prove(entities).await)
-            };
-            let overtaken = async {
-                if newer.changed().await.is_err() {
-                    std::future::pending::<()>().await;
-                }
-            };
-            tokio::select! {
-                all = work => (became, proofs) = all,
-                () = overtaken => {}
+        let overtaken = CancellationToken::new();
+        // A node that does not answer must not hold up what is wanted by now, which may be a revert.
+        let newer = async {
+            // Without anybody who could want something else this waits for nothing.
+            if newer.changed().await.is_ok() {
+                overtaken.cancel();
             }
-        }
-        if let Some(document) = &decided.document {
-            let overtaken = CancellationToken::new();
-            let doubtful = refusals.nodes();
-            let by = Bringing {
-                plan: plan.generation,
-                posted: &decided.own,
-                absent: &decided.absent,
-                doubtful: &doubtful,
-                overtaken: &overtaken,
-            };
-            let work = async {
-                let brought = bring(&driver.dbless, document, by).await;
-                let proofs = overtaken.run_until_cancelled(driver.dbless.prove(document)).await;
-                (brought, proofs.unwrap_or_default())
-            };
-            // A node that does not answer must not hold up what is wanted by now, which may be a revert.
-            let newer = async {
-                // Without anybody who could want something else this waits for nothing.
-                if newer.changed().await.is_ok() {
-                    overtaken.cancel();
-                }
-                std::future::pending::<()>().await;
-            };
-            tokio::select! {
-                all = work => (became.nodes, proofs) = all,
-                () = newer => {}
-            }
-        }
+            std::future::pending::<()>().await;
+        };
+        let work = self.work(
+            driver,
+            plan.generation,
+            (&decided, due.as_ref()),
+            refusals,
+            &overtaken,
+        );
+        let (became, proofs) = tokio::select! {
+            all = work => all,
+            () = newer => (Became::default(), BTreeMap::new()),
+        };
         let mut shared = lock(shared);
         let memory = &mut shared.memory;
         concluded(name, &decided, &became.nodes, memory, (refusals, Instant::now()));
         concluded_in_database(name, &decided, &became, memory);
         conclude(name, &decided, &became, proofs, memory, &mut part);
         self.keep(&mut shared);
+        if overtaken.is_cancelled() {
+            // What was told last is of before, and says so; this is of nothing.
+            return None;
+        }
         let in_database = decided.entities.is_some().then(|| {
             let digests = decided.items.values().map(|item| item.digest);
             format!("{:?}", digests.collect::<Vec<_>>())
         });
-        (
-            part,
-            decided.document.map(|document| document.hash).or(in_database),
-        )
+        let wants = decided.document.map(|document| document.hash).or(in_database);
+        Some((part, wants))
+    }
+
+    /// Brings a gateway to what was decided, and reads it back.
+    async fn work(
+        &self,
+        driver: &Kong,
+        plan: Generation,
+        (decided, due): (&Decided, Option<&Document>),
+        refusals: &mut Refusals,
+        overtaken: &CancellationToken,
+    ) -> (Became, BTreeMap<SplitName, Proof>) {
+        let hashes = refusals.hashes();
+        let by = Bringing {
+            plan,
+            posted: &decided.own,
+            absent: &decided.absent,
+            refused: &hashes,
+            skip: &BTreeMap::new(),
+            overtaken,
+        };
+        if let Some(entities) = &decided.entities {
+            let became = driver.db.bring(entities, by).await;
+            let proofs = overtaken.run_until_cancelled(driver.db.prove(entities)).await;
+            return (became, proofs.unwrap_or_default());
+        }
+        let Some(document) = &decided.document else {
+            return (Became::default(), BTreeMap::new());
+        };
+        if let Some(due) = due {
+            let nodes = refusals.of(&due.hash).map(|refusal| refusal.nodes.clone());
+            let nodes = nodes.unwrap_or_default();
+            let mut skip: BTreeMap<String, String> = BTreeMap::new();
+            for node in driver
+                .dbless
+                .nodes()
+                .into_iter()
+                .filter(|node| !nodes.contains_key(node))
+            {
+                skip.insert(node, "it accepts this".to_owned());
+            }
+            let tried = bring(&driver.dbless, due, Bringing { skip: &skip, ..by }).await;
+            note(&tried, &due.hash, refusals, Instant::now());
+        }
+        let skip = refusals.of(&document.hash).map(|refusal| refusal.nodes.clone());
+        let skip = skip.unwrap_or_default();
+        let became = Became {
+            nodes: bring(&driver.dbless, document, Bringing { skip: &skip, ..by }).await,
+            ..Became::default()
+        };
+        let proofs = overtaken.run_until_cancelled(driver.dbless.prove(document)).await;
+        (became, proofs.unwrap_or_default())
     }
 
     fn keep(&self, shared: &mut Shared) {
@@ -299,6 +338,17 @@ fn lock(shared: &Mutex<Shared>) -> std::sync::MutexGuard<'_, Shared> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Who accepted a document, and who did not.
+fn note(brought: &BTreeMap<String, Brought>, hash: &str, refusals: &mut Refusals, now: Instant) {
+    for (node, became) in brought {
+        match became {
+            Brought::Refused(error, what) => refusals.note(node, hash, &error.why, what, now),
+            Brought::There | Brought::Posted => refusals.accepted(node, hash),
+            Brought::Held(_) | Brought::Failed(_) => {}
+        }
+    }
+}
+
 /// What is remembered of what became of one gateway.
 fn concluded(
     name: &GatewayName,
@@ -311,12 +361,12 @@ fn concluded(
         return;
     };
     let mut refused = false;
+    note(brought, &document.hash, refusals, now);
     for (node, became) in brought {
         match became {
-            Brought::Refused(error, what) => {
+            Brought::Refused(error, _) => {
                 refused = true;
                 tracing::warn!(gateway = %name, node, %error, "the gateway does not accept its configuration");
-                refusals.note(node, &document.hash, &error.why, what, now);
             }
             Brought::Posted => {
                 tracing::info!(gateway = %name, node, "the gateway was given its configuration");
@@ -325,9 +375,6 @@ fn concluded(
         }
     }
     let runs = |became: &Brought| matches!(became, Brought::There | Brought::Posted);
-    if brought.values().all(runs) {
-        refusals.accepted(&document.hash);
-    }
     // What one node does not accept is nothing to go back to, though another one did.
     if !refused && brought.values().any(runs) {
         let posted = memory.posted.entry(name.clone()).or_default();

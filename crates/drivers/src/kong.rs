@@ -15,7 +15,6 @@ mod refusal;
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::{BoxFuture, join_all};
-use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use weir_model::SplitName;
 use weir_planner::{Generation, Proof};
@@ -100,24 +99,19 @@ pub struct Bringing<'a> {
     /// Splits that belong there and that the document is without: a node which has one of them is left alone, for requests
     /// come by it.
     pub absent: &'a BTreeSet<SplitName>,
-    /// Nodes that refused a document before: they are the first to be given this one.
-    pub doubtful: &'a BTreeSet<String>,
+    /// Hashes of documents that some node did not accept, in this life: whoever runs one of them was given it moments ago, and
+    /// may be given one that is without a split.
+    pub refused: &'a BTreeSet<String>,
+    /// Nodes that are not given the document, and why.
+    pub skip: &'a BTreeMap<String, String>,
     /// Something newer is wanted: nodes that did not answer yet are not waited for, and nothing more is posted.
     pub overtaken: &'a CancellationToken,
 }
 
-const OVERTAKEN: &str = "something newer is wanted by now";
+pub(crate) const OVERTAKEN: &str = "something newer is wanted by now";
 
-/// Whether a document may be given to a node: one of them has it first.
-enum Gate {
-    Untried,
-    Open,
-    Shut(String),
-}
-
-/// Brings each node to the document: looks, decides, posts. All nodes at one time, so that one which does not answer holds up
-/// none of the others; but one of them is given the document first, and if it does not accept it the others keep what they
-/// have.
+/// Brings each node to the document: looks, decides, posts. All nodes at one time, and each by itself: one that does not answer,
+/// or does not accept it, holds up none of the others.
 pub async fn bring(
     driver: &dyn GatewayDriver,
     document: &Document,
@@ -129,55 +123,33 @@ pub async fn bring(
         false => BTreeSet::new(),
     };
     known.insert(document.hash.clone());
-    let gate = Mutex::new(Gate::Untried);
-    let (known, gate) = (&known, &gate);
+    let known = &known;
     let one = |node: String| async move {
+        if let Some(why) = by.skip.get(&node) {
+            let why = why.clone();
+            return (node, Brought::Held(why));
+        }
         let look = by.overtaken.run_until_cancelled(driver.observe(&node, known));
         let became = match look.await {
             None => Brought::Held(OVERTAKEN.to_owned()),
             Some(Err(error)) => Brought::Failed(error),
             Some(Ok(live)) if live.hash.as_ref() == Some(&document.hash) => Brought::There,
             Some(Ok(live)) => {
-                let may = without(&live, by.absent);
+                let ours = live.hash.as_ref().is_some_and(|hash| by.refused.contains(hash));
+                let may = if ours { Ok(()) } else { without(&live, by.absent) };
                 match may.and_then(|()| may_post(&live, document, by.plan, by.posted)) {
                     Err(why) => Brought::Held(why),
                     Ok(()) if by.overtaken.is_cancelled() => Brought::Held(OVERTAKEN.to_owned()),
-                    Ok(()) => post(driver, &node, document, gate).await,
+                    Ok(()) => posted(driver, &node, document).await,
                 }
             }
         };
         (node, became)
     };
-    let nodes = driver.nodes().into_iter();
-    let (doubtful, others): (Vec<String>, Vec<String>) = nodes.partition(|node| by.doubtful.contains(node));
-    let mut brought: BTreeMap<String, Brought> = join_all(doubtful.into_iter().map(one))
+    join_all(driver.nodes().into_iter().map(one))
         .await
         .into_iter()
-        .collect();
-    brought.extend(join_all(others.into_iter().map(one)).await);
-    brought
-}
-
-/// Posts, if the gate is open for it.
-async fn post(driver: &dyn GatewayDriver, node: &str, document: &Document, gate: &Mutex<Gate>) -> Brought {
-    let mut first = gate.lock().await;
-    match &*first {
-        Gate::Shut(why) => Brought::Held(why.clone()),
-        Gate::Open => {
-            drop(first);
-            posted(driver, node, document).await
-        }
-        Gate::Untried => {
-            let became = posted(driver, node, document).await;
-            *first = match &became {
-                Brought::Refused(error, _) => {
-                    Gate::Shut(format!("node {node} does not accept the document: {}", error.why))
-                }
-                _ => Gate::Open,
-            };
-            became
-        }
-    }
+        .collect()
 }
 
 async fn posted(driver: &dyn GatewayDriver, node: &str, document: &Document) -> Brought {

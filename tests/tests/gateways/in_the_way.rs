@@ -216,6 +216,78 @@ async fn what_one_node_does_not_accept_is_at_no_other() {
     }
 }
 
+/// A node is added that does not accept what the other one runs, and there is nothing to go back to: a revert goes to the other one.
+/// A new split that only one of both takes is nobody's to keep.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_accepts_nothing_holds_up_no_revert_at_the_others() {
+    let (dir, kong, names) = scene().await;
+    let long = format!(
+        "{BASE}  - {{name: long, host: a.test, path: \"/{}\"}}\n",
+        "x".repeat(5_000)
+    );
+    let mut agent = Agent::start(&kong, &names, dir.path());
+    let first = plan(&long, &both(50, 50), None);
+    let part = agent.want(&first);
+    agent.exact(&part).await;
+    agent.stopped().await;
+    let narrow = Options {
+        admin_body_limit: 5_000,
+        ..Options::default()
+    };
+    let other = Kong::without_database(narrow).await.unwrap();
+    let nodes = vec![node(&other), node(&kong)];
+    let mut agent = Agent::of([(edge(), nodes)].into(), &names, dir.path());
+    agent.want(&first);
+    agent
+        .until("the other one accepts nothing", |told| {
+            door(told, &first, "checkout").is_some_and(|door| door.held.is_some())
+        })
+        .await;
+    let second = plan(&long, &both(90, 50), Some(&first));
+    agent.want(&second);
+    let came = async {
+        while weights(&kong, "checkout").await != [27, 1, 1, 1] {
+            agent.link.told.changed().await.unwrap();
+        }
+    };
+    tokio::time::timeout(PATIENCE, came).await.expect("the revert");
+    assert_eq!(hash(&other).await, "0".repeat(32));
+    // With a shorter base it has all, and then one takes a split that the other one does not.
+    let third = plan(BASE, &both(90, 50), Some(&second));
+    let part = agent.want(&third);
+    agent.exact(&part).await;
+    let many: String = (0..60).map(|n| format!("\"10.9.0.{n}:80\", ")).collect();
+    let big = split(
+        "big",
+        50,
+        &format!("vm: [{many}\"10.9.1.1:80\"], cloud: \"10.9.1.2:80\""),
+    )
+    .replace("service: big, backends", "hosts: [big.test], backends");
+    let [checkout, basket] = both(90, 50);
+    let fourth = plan(BASE, &[checkout, basket, big.clone()], Some(&third));
+    agent.want(&fourth);
+    agent
+        .until("nobody has the new one", |told| {
+            door(told, &fourth, "big").is_some_and(|door| door.held.is_some())
+                && door(told, &fourth, "checkout")
+                    .and_then(|door| door.proof.as_ref())
+                    .is_some_and(exact_proof)
+        })
+        .await;
+    let [checkout, basket] = both(50, 50);
+    let fifth = plan(BASE, &[checkout, basket, big], Some(&fourth));
+    agent.want(&fifth);
+    agent
+        .until("the change of another one", |told| {
+            door(told, &fifth, "checkout").is_some_and(exact)
+        })
+        .await;
+    for kong in [&kong, &other] {
+        assert_eq!(weights(kong, "checkout").await, [3, 1, 1, 1]);
+    }
+    agent.stopped().await;
+}
+
 fn exact_proof(proof: &weir_planner::Proof) -> bool {
     proof.verdict == weir_planner::Verdict::Exact
 }

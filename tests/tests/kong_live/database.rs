@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard};
+use tokio_util::sync::CancellationToken;
 use weir_drivers::{Became, Brought, Fault, KongDb, KongDblessConfig};
 use weir_model::{Channel, Door};
 use weir_planner::{Coverage, GatewayPlan, Generation, Item, Proof, Verdict};
@@ -19,7 +20,7 @@ use weir_sandbox::kong::{Database, Kong, Options};
 
 use super::asking::{Ask, Target, nobody};
 use super::changes::{Load, counted};
-use super::stage::{by_routes, config, federation, gateway, plain, ready, routing};
+use super::stage::{by, by_routes, config, federation, gateway, plain, ready, routing};
 
 /// One real database has one configuration.
 static ONE: Mutex<()> = Mutex::const_new(());
@@ -92,7 +93,10 @@ impl Stage {
             .until("nothing is left of Weir's", async || {
                 let became = stage
                     .driver
-                    .bring(&nothing, Generation(u64::MAX), &BTreeSet::new())
+                    .bring(
+                        &nothing,
+                        by(Generation(u64::MAX), &BTreeSet::new(), &CancellationToken::new()),
+                    )
                     .await;
                 assert_eq!(became.splits, BTreeMap::new());
                 stage.get("routes?tags=weir").await["data"] == json!([])
@@ -129,7 +133,10 @@ impl Stage {
     }
 
     async fn bring(&self, wanted: &Entities) -> Became {
-        self.driver.bring(wanted, Generation(100), &BTreeSet::new()).await
+        let (posted, overtaken) = (BTreeSet::new(), CancellationToken::new());
+        self.driver
+            .bring(wanted, by(Generation(100), &posted, &overtaken))
+            .await
     }
 
     /// Brings it there until each node proves it.
@@ -409,7 +416,12 @@ async fn a_node_that_is_away_or_stands_elsewhere_is_no_proof() {
     // Away, and first of all: the next one is written to.
     let all = driver(&[gone.clone(), stage.admins[0].clone()]);
     let to = wanted(&[(&share(2, 2_000), &door)]);
-    let became = all.bring(&to, Generation(100), &BTreeSet::new()).await;
+    let became = all
+        .bring(
+            &to,
+            by(Generation(100), &BTreeSet::new(), &CancellationToken::new()),
+        )
+        .await;
     assert!(
         matches!(&became.nodes[&gone], Brought::Failed(error) if error.fault == Fault::Away),
         "{became:?}"
@@ -427,7 +439,11 @@ async fn a_node_that_is_away_or_stands_elsewhere_is_no_proof() {
     // On another database: it has nothing of it, and says so.
     let elsewhere = node(&Database::new()).await;
     let two = driver(&[stage.admins[0].clone(), url(&elsewhere)]);
-    two.bring(&to, Generation(100), &BTreeSet::new()).await;
+    two.bring(
+        &to,
+        by(Generation(100), &BTreeSet::new(), &CancellationToken::new()),
+    )
+    .await;
     let proof = two.prove(&to).await.into_values().next().unwrap();
     assert!(
         matches!(&proof.verdict, Verdict::Different(why) if why.contains(&url(&elsewhere))),
@@ -436,7 +452,10 @@ async fn a_node_that_is_away_or_stands_elsewhere_is_no_proof() {
     // Without a database at all.
     let without = Kong::without_database(Options::default()).await.unwrap();
     let became = driver(&[url(&without)])
-        .bring(&to, Generation(100), &BTreeSet::new())
+        .bring(
+            &to,
+            by(Generation(100), &BTreeSet::new(), &CancellationToken::new()),
+        )
         .await;
     assert!(
         matches!(&became.nodes[&url(&without)], Brought::Held(why) if why.contains("has no database")),
@@ -462,7 +481,12 @@ async fn nothing_is_exact_before_the_last_node_has_it() {
     let to = wanted(&[(&share(1, 0), &door)]);
     let end = Instant::now() + Duration::from_secs(30);
     loop {
-        alone.bring(&to, Generation(100), &BTreeSet::new()).await;
+        alone
+            .bring(
+                &to,
+                by(Generation(100), &BTreeSet::new(), &CancellationToken::new()),
+            )
+            .await;
         if alone
             .prove(&to)
             .await
@@ -476,7 +500,11 @@ async fn nothing_is_exact_before_the_last_node_has_it() {
     let mut late = Kong::on(&database, late).await.unwrap();
     let both = driver(&[url(&one), url(&late)]);
     let to = wanted(&[(&share(2, 10_000), &door)]);
-    both.bring(&to, Generation(100), &BTreeSet::new()).await;
+    both.bring(
+        &to,
+        by(Generation(100), &BTreeSet::new(), &CancellationToken::new()),
+    )
+    .await;
     let proof = both.prove(&to).await.into_values().next().unwrap();
     assert!(
         matches!(&proof.verdict, Verdict::Different(why) if why.contains(&url(&late)) && why.contains("should weigh")),
@@ -488,7 +516,12 @@ async fn nothing_is_exact_before_the_last_node_has_it() {
     );
     // Its database is away as well: it serves, and nothing is known.
     database.set_reachable(false);
-    let became = both.bring(&to, Generation(100), &BTreeSet::new()).await;
+    let became = both
+        .bring(
+            &to,
+            by(Generation(100), &BTreeSet::new(), &CancellationToken::new()),
+        )
+        .await;
     assert!(
         became
             .nodes

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use weir_drivers::{AdminConfig, Bringing, Brought, GatewayDriver, KongDbless, KongDblessConfig, bring};
 use weir_model::{
     Address, Base, BasisPoints, Channel, CommitId, Door, Entry, FederationName, Match, Protocol, Routing,
-    SourceName, Via,
+    SourceName, SplitName, Via,
 };
 use weir_planner::{Digest, GatewayPlan, Generation, Item, ItemRoute, Verdict};
 use weir_render::kong::{AtDoor, Document, Resolved, document};
@@ -141,20 +141,32 @@ impl Stage {
     }
 }
 
+/// What is brought by, where nothing else is said.
+pub(crate) fn by<'a>(
+    plan: Generation,
+    posted: &'a BTreeSet<String>,
+    overtaken: &'a CancellationToken,
+) -> Bringing<'a> {
+    static NONE: BTreeSet<String> = BTreeSet::new();
+    static NO_SPLITS: BTreeSet<SplitName> = BTreeSet::new();
+    static NOBODY: BTreeMap<String, String> = BTreeMap::new();
+    Bringing {
+        plan,
+        posted,
+        absent: &NO_SPLITS,
+        refused: &NONE,
+        skip: &NOBODY,
+        overtaken,
+    }
+}
+
 async fn brought_by(
     driver: &dyn GatewayDriver,
     document: &Document,
     plan: Generation,
     posted: &BTreeSet<String>,
 ) -> BTreeMap<String, Brought> {
-    let by = Bringing {
-        plan,
-        posted,
-        absent: &BTreeSet::new(),
-        doubtful: &BTreeSet::new(),
-        overtaken: &CancellationToken::new(),
-    };
-    bring(driver, document, by).await
+    bring(driver, document, by(plan, posted, &CancellationToken::new())).await
 }
 
 /// Brings all nodes to a document, by an agent that posted nothing before.

@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tokio::time::Instant;
 use weir_model::{Channel, GatewayName, Host, SplitName, Via};
 use weir_planner::{GatewayPlan, Item};
 use weir_render::kong::{AtDoor, Conflict, Document, Entities, Resolved, document, entities};
@@ -78,7 +77,7 @@ pub fn decide(
     gateway: &GatewayName,
     posted: Option<&Posted>,
     resolved: &Resolved,
-    (refusals, now): (&Refusals, Instant),
+    refusals: &Refusals,
 ) -> Decided {
     let Some(planned) = wanted.plan.gateways.get(gateway) else {
         return Decided {
@@ -108,23 +107,19 @@ pub fn decide(
             }
             return instead.unwrap_or(decided);
         };
-        let Some(refusal) = refusals.of(&made.hash, now) else {
+        let Some(refusal) = refusals.of(&made.hash) else {
             return decided;
         };
+        // Where nothing could go back it is for those nodes that accept it.
         if !stays.more(refusal, before.is_some(), &decided, posted) {
-            decided.document = None;
-            decided.held = Some(format!(
-                "Kong does not accept what is to be there: {}",
-                refusal.why
-            ));
             return decided;
         }
     }
 }
 
 impl Stays {
-    /// Takes what a refusal names back to what it was; all that is new, if it names nothing of that, the base first. False if
-    /// there is nothing that could go back.
+    /// Takes what a refusal names back to what it was; if it names nothing that is new, the base first and then one split. False
+    /// if there is nothing that could go back.
     fn more(
         &mut self,
         refusal: &Refusal,
@@ -141,7 +136,14 @@ impl Stays {
             new.partition(|split| !refusal.what.splits.contains(*split))
         };
         let by_base = base && (refusal.what.base || named.is_empty());
-        let splits = if by_base || !named.is_empty() { named } else { new };
+        // It names nothing of what is new: that goes back one by one, what came last the last, for that may be a revert.
+        let oldest = new
+            .into_iter()
+            .min_by_key(|split| decided.items.get(*split).map(|item| item.generation));
+        let splits = match by_base || !named.is_empty() {
+            true => named,
+            false => oldest.into_iter().collect(),
+        };
         let any = by_base || !splits.is_empty();
         let words = || {
             format!(

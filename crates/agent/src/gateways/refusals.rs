@@ -13,7 +13,7 @@ use weir_drivers::Refused;
 const FIRST: Duration = Duration::from_secs(60);
 /// And never longer: somebody may have installed what was missing.
 const LONGEST: Duration = Duration::from_secs(30 * 60);
-/// So many documents are remembered.
+/// So many documents are remembered: those that were refused last.
 const REMEMBERED: usize = 32;
 
 /// The refusals of one gateway, by the hash of the document.
@@ -27,8 +27,9 @@ pub struct Refusal {
     pub why: String,
     /// What it names.
     pub what: Refused,
-    /// The nodes that did not accept it.
-    nodes: BTreeSet<String>,
+    /// The nodes that did not accept it, and in which words.
+    pub nodes: BTreeMap<String, String>,
+    noted: Instant,
     again: Instant,
     wait: Duration,
 }
@@ -39,19 +40,23 @@ impl Refusals {
         let known = self.0.entry(hash.to_owned()).or_insert_with(|| Refusal {
             why: String::new(),
             what: Refused::default(),
-            nodes: BTreeSet::new(),
+            nodes: BTreeMap::new(),
+            noted: now,
             again: now,
             wait: FIRST / 2,
         });
         known.why = format!("{node}: {why}");
         known.what = what.clone();
-        known.nodes.insert(node.to_owned());
+        known
+            .nodes
+            .insert(node.to_owned(), format!("it does not accept this: {why}"));
+        known.noted = now;
         if known.again <= now {
             known.wait = (known.wait * 2).min(LONGEST);
             known.again = now + known.wait;
         }
         while self.0.len() > REMEMBERED {
-            let oldest = self.0.iter().min_by_key(|(_, refusal)| refusal.again);
+            let oldest = self.0.iter().min_by_key(|(_, refusal)| refusal.noted);
             let Some(oldest) = oldest.map(|(hash, _)| hash.clone()) else {
                 break;
             };
@@ -59,21 +64,33 @@ impl Refusals {
         }
     }
 
-    /// All nodes accepted a document.
-    pub fn accepted(&mut self, hash: &str) {
-        self.0.remove(hash);
+    /// A node accepted a document.
+    pub fn accepted(&mut self, node: &str, hash: &str) {
+        if let Some(refusal) = self.0.get_mut(hash) {
+            refusal.nodes.remove(node);
+            if refusal.nodes.is_empty() {
+                self.0.remove(hash);
+            }
+        }
     }
 
-    /// Why a document is not posted now.
-    pub fn of(&self, hash: &str, now: Instant) -> Option<&Refusal> {
-        self.0.get(hash).filter(|refusal| refusal.again > now)
+    /// Whether and why a document was not accepted.
+    pub fn of(&self, hash: &str) -> Option<&Refusal> {
+        self.0.get(hash)
     }
 
-    /// The nodes that did not accept something.
-    pub fn nodes(&self) -> BTreeSet<String> {
-        self.0
-            .values()
-            .flat_map(|refusal| refusal.nodes.iter().cloned())
-            .collect()
+    /// The same without those that it is time to try again.
+    pub fn without_due(&self, now: Instant) -> Self {
+        let standing = self.0.iter().filter(|(_, refusal)| refusal.again > now);
+        Self(
+            standing
+                .map(|(hash, refusal)| (hash.clone(), refusal.clone()))
+                .collect(),
+        )
+    }
+
+    /// The documents.
+    pub fn hashes(&self) -> BTreeSet<String> {
+        self.0.keys().cloned().collect()
     }
 }

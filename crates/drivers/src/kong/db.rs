@@ -21,7 +21,7 @@ use weir_render::kong::may_write;
 
 use crate::kong::admin::{Admin, AdminConfig};
 use crate::kong::refusal::{self, Failure};
-use crate::kong::{Brought, KongDblessConfig, observe, proof};
+use crate::kong::{Bringing, Brought, KongDblessConfig, OVERTAKEN, observe, proof};
 use crate::{DriverError, Fault};
 
 /// So much longer than a node says that it takes: for its timers and what they start.
@@ -113,13 +113,21 @@ impl KongDb {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Brings the database to these entities, as far as that goes now. `plan` is the generation of the whole plan; `absent`
-    /// are splits that belong there and that are not wanted now: what is there of them stays.
-    pub async fn bring(&self, wanted: &Entities, plan: Generation, absent: &BTreeSet<SplitName>) -> Became {
+    /// Brings the database to these entities, as far as that goes now: whatever write is the last, requests are served, so that
+    /// what is overtaken ends between two of them. What is there of splits that are absent stays.
+    pub async fn bring(&self, wanted: &Entities, by: Bringing<'_>) -> Became {
         let mut became = Became::default();
         let mut able: Vec<&Admin> = Vec::new();
-        let roots = join_all(self.nodes.iter().map(observe::root_and_pace)).await;
-        for (admin, root) in self.nodes.iter().zip(roots) {
+        let roots = self.nodes.iter().map(|admin| async move {
+            let root = by.overtaken.run_until_cancelled(observe::root_and_pace(admin));
+            (admin, root.await)
+        });
+        for (admin, root) in join_all(roots).await {
+            let Some(root) = root else {
+                let overtaken = Brought::Held(OVERTAKEN.to_owned());
+                became.nodes.insert(admin.url().to_owned(), overtaken);
+                continue;
+            };
             let brought = match root {
                 Err(error) => Brought::Failed(error),
                 Ok((live, pace)) => {
@@ -138,10 +146,7 @@ impl KongDb {
             became.nodes.insert(admin.url().to_owned(), brought);
         }
         for admin in &able {
-            match self
-                .written(admin, &able, wanted, plan, absent, &mut became)
-                .await
-            {
+            match self.written(admin, &able, wanted, by, &mut became).await {
                 Ok(false) => return became,
                 Ok(true) => {
                     became.nodes.insert(admin.url().to_owned(), Brought::Posted);
@@ -164,12 +169,11 @@ impl KongDb {
         admin: &Admin,
         able: &[&Admin],
         wanted: &Entities,
-        plan: Generation,
-        absent: &BTreeSet<SplitName>,
+        by: Bringing<'_>,
         became: &mut Became,
     ) -> Result<bool, DriverError> {
         let held = held(admin, wanted).await?;
-        let todo = changes(&held, wanted, plan, absent);
+        let todo = changes(&held, wanted, by.plan, by.absent);
         became.notes = todo.notes;
         let mut any = false;
         let forgets = todo
@@ -191,7 +195,10 @@ impl KongDb {
                     continue;
                 }
             };
-            match self.split(admin, able, (split, writes), &held, &mut any).await {
+            match self
+                .split(admin, able, (split, writes), &held, (by, &mut any))
+                .await
+            {
                 Ok(()) | Err(End::Waits) => {}
                 Err(End::Held(why)) => drop(became.splits.insert(split.clone(), why)),
                 Err(End::Failed(error)) => return Err(error),
@@ -206,9 +213,12 @@ impl KongDb {
         able: &[&Admin],
         (split, writes): (&SplitName, &[Write]),
         held: &Held,
-        any: &mut bool,
+        (by, any): (Bringing<'_>, &mut bool),
     ) -> Result<(), End> {
         for write in writes {
+            if by.overtaken.is_cancelled() {
+                return Err(End::Waits);
+            }
             let done = match write {
                 Write::Await(upstream) => {
                     // What is not there yet is there at some later activation.
