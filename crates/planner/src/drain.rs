@@ -352,11 +352,16 @@ pub(crate) fn told(stands: Option<Outlook>, why: &str, git: &Split, in_use: &[In
     };
     let used = in_use.iter().map(|used| wait(&used.why));
     match stands {
-        Some(stands) if stands.phase == Phase::Quarantined => Outlook { declared, ..stands },
+        Some(stands) if stands.phase == Phase::Quarantined => Outlook {
+            declared,
+            drained: true,
+            ..stands
+        },
         Some(stands) => Outlook {
             next: format!("{}; meanwhile {why}", stands.next),
             waits: stands.waits.into_iter().chain(used).collect(),
             declared,
+            drained: true,
             ..stands
         },
         None => Outlook {
@@ -376,6 +381,7 @@ pub(crate) fn told(stands: Option<Outlook>, why: &str, git: &Split, in_use: &[In
                     .to_owned(),
             since: None,
             until: None,
+            drained: true,
         },
     }
 }
