@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 use weir_drivers::dns::{Host, Names, Remembered};
-use weir_drivers::kong::{AdminConfig, Kong, KongDblessConfig, Secret};
+use weir_drivers::kong::{AdminConfig, Kong, KongConfig, Secret};
 use weir_drivers::{DriverError, KubernetesConfig, KumaConfig, KumaKubernetes, KumaUniversal, ZoneDriver};
 use weir_link::{AgentToken, Connector, IdentityDir, LogFormat, keep_fresh, logs, private_file, stop, tls};
 use weir_model::{FederationName, GatewayName};
@@ -273,7 +273,7 @@ fn gateway_drivers(config: &Config) -> anyhow::Result<BTreeMap<GatewayName, Arc<
             }),
             timeout: KONG_TIMEOUT,
         });
-        let driver = Kong::new(KongDblessConfig {
+        let driver = Kong::new(KongConfig {
             nodes: nodes.collect(),
             settle: KONG_SETTLES,
         });

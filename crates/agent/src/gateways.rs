@@ -10,6 +10,7 @@ mod refusals;
 mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -81,8 +82,39 @@ pub struct Gateways {
     pub names: Arc<dyn Names>,
     /// Where its memory is kept.
     pub store: Store,
+    /// How long after it was not accepted something is tried again at first.
+    pub again: Duration,
     want: watch::Receiver<Option<Arc<Wanted>>>,
     tell: watch::Sender<Arc<Told>>,
+}
+
+/// One gateway in one turn.
+#[derive(Clone, Copy)]
+struct At<'a> {
+    name: &'a GatewayName,
+    driver: &'a Kong,
+    /// The generation of the whole plan.
+    plan: Generation,
+    /// Something newer is wanted.
+    overtaken: &'a CancellationToken,
+}
+
+impl<'a> At<'a> {
+    fn by(
+        self,
+        decided: &'a Decided,
+        refused: &'a BTreeSet<String>,
+        skip: &'a BTreeMap<String, String>,
+    ) -> Bringing<'a> {
+        Bringing {
+            plan: self.plan,
+            posted: &decided.own,
+            absent: &decided.absent,
+            refused,
+            skip,
+            overtaken: self.overtaken,
+        }
+    }
 }
 
 /// What the gateways of one agent share.
@@ -107,6 +139,7 @@ impl Gateways {
             drivers,
             names,
             store,
+            again: refusals::FIRST,
             want: wanted,
             tell,
         };
@@ -137,7 +170,7 @@ impl Gateways {
         stop: &CancellationToken,
     ) {
         let mut want = self.want.clone();
-        let mut refusals = Refusals::default();
+        let mut refusals = Refusals::new(self.again);
         let mut changed = Instant::now();
         let mut was = None;
         loop {
@@ -193,16 +226,13 @@ impl Gateways {
             gateway: Some(planned.digest),
             ..Part::default()
         };
-        let (posted, before) = {
+        let (posted, before, all) = {
             let memory = &lock(shared).memory;
-            (memory.posted.get(name).cloned(), memory.resolved.clone())
-        };
-        // Those of all gateways: whoever looks names up forgets what nobody asks for.
-        let all = {
-            let memory = &lock(shared).memory;
+            // Those of all gateways: whoever looks names up forgets what nobody asks for.
             let all = self.drivers.keys();
             let all = all.flat_map(|gateway| names(wanted, gateway, memory.posted.get(gateway)));
-            all.collect::<BTreeSet<String>>()
+            let all: BTreeSet<String> = all.collect();
+            (memory.posted.get(name).cloned(), memory.resolved.clone(), all)
         };
         let answers = self.names.resolve(&all, &before).await;
         part.notes.extend(
@@ -216,21 +246,7 @@ impl Gateways {
             memory.resolved.retain(|name, _| all.contains(name));
             memory.resolved.extend(answers.addresses.clone());
         }
-        let decided =
-            |refusals: &Refusals| decide(wanted, name, posted.as_ref(), &answers.addresses, refusals);
-        // What it is time to try again is tried where it was not accepted, and nowhere else.
-        let due = decided(&refusals.without_due(Instant::now())).document;
-        let due = due.filter(|document| refusals.of(&document.hash).is_some());
-        let decided = decided(refusals);
-        {
-            let mut shared = lock(shared);
-            let posted = shared.memory.posted.entry(name.clone()).or_default();
-            for document in decided.document.iter().chain(&due) {
-                // Before it is posted: whatever happens then, what this agent did is known to be its own.
-                posted.may_be(&document.hash);
-            }
-            self.keep(&mut shared);
-        }
+        let what = |refusals: &Refusals| decide(wanted, name, posted.as_ref(), &answers.addresses, refusals);
         let overtaken = CancellationToken::new();
         // A node that does not answer must not hold up what is wanted by now, which may be a revert.
         let newer = async {
@@ -238,18 +254,17 @@ impl Gateways {
             if newer.changed().await.is_ok() {
                 overtaken.cancel();
             }
-            std::future::pending::<()>().await;
+            std::future::pending::<Infallible>().await
         };
-        let work = self.work(
+        let at = At {
+            name,
             driver,
-            plan.generation,
-            (&decided, due.as_ref()),
-            refusals,
-            &overtaken,
-        );
-        let (became, proofs) = tokio::select! {
-            all = work => all,
-            () = newer => (Became::default(), BTreeMap::new()),
+            plan: plan.generation,
+            overtaken: &overtaken,
+        };
+        let (decided, became, proofs) = tokio::select! {
+            all = self.work(at, &what, shared, refusals) => all,
+            never = newer => match never {},
         };
         let mut shared = lock(shared);
         let memory = &mut shared.memory;
@@ -269,55 +284,72 @@ impl Gateways {
         Some((part, wants))
     }
 
-    /// Brings a gateway to what was decided, and reads it back.
+    /// Brings a gateway to what is decided, and reads it back.
     async fn work(
         &self,
-        driver: &Kong,
-        plan: Generation,
-        (decided, due): (&Decided, Option<&Document>),
+        at: At<'_>,
+        decide: &(dyn Fn(&Refusals) -> Decided + Sync),
+        shared: &Mutex<Shared>,
         refusals: &mut Refusals,
-        overtaken: &CancellationToken,
-    ) -> (Became, BTreeMap<SplitName, Proof>) {
-        let hashes = refusals.hashes();
-        let by = Bringing {
-            plan,
-            posted: &decided.own,
-            absent: &decided.absent,
-            refused: &hashes,
-            skip: &BTreeMap::new(),
-            overtaken,
-        };
+    ) -> (Decided, Became, BTreeMap<SplitName, Proof>) {
+        let standing = refusals.without_due(Instant::now());
+        if let Some(standing) = standing {
+            self.try_again(at, &decide(&standing), shared, refusals).await;
+        }
+        let decided = decide(refusals);
         if let Some(entities) = &decided.entities {
-            let became = driver.db.bring(entities, by).await;
-            let proofs = overtaken.run_until_cancelled(driver.db.prove(entities)).await;
-            return (became, proofs.unwrap_or_default());
+            let nobody = BTreeMap::new();
+            let became = at
+                .driver
+                .db
+                .bring(entities, at.by(&decided, &BTreeSet::new(), &nobody))
+                .await;
+            let proofs = at.overtaken.run_until_cancelled(at.driver.db.prove(entities));
+            let proofs = proofs.await.unwrap_or_default();
+            return (decided, became, proofs);
         }
         let Some(document) = &decided.document else {
-            return (Became::default(), BTreeMap::new());
+            return (decided, Became::default(), BTreeMap::new());
         };
-        if let Some(due) = due {
-            let nodes = refusals.of(&due.hash).map(|refusal| refusal.nodes.clone());
-            let nodes = nodes.unwrap_or_default();
-            let mut skip: BTreeMap<String, String> = BTreeMap::new();
-            for node in driver
-                .dbless
-                .nodes()
-                .into_iter()
-                .filter(|node| !nodes.contains_key(node))
-            {
-                skip.insert(node, "it accepts this".to_owned());
-            }
-            let tried = bring(&driver.dbless, due, Bringing { skip: &skip, ..by }).await;
-            note(&tried, &due.hash, refusals, Instant::now());
-        }
+        self.is_own(at.name, document, shared);
         let skip = refusals.of(&document.hash).map(|refusal| refusal.nodes.clone());
-        let skip = skip.unwrap_or_default();
+        let (hashes, skip) = (refusals.hashes(), skip.unwrap_or_default());
         let became = Became {
-            nodes: bring(&driver.dbless, document, Bringing { skip: &skip, ..by }).await,
+            nodes: bring(&at.driver.dbless, document, at.by(&decided, &hashes, &skip)).await,
             ..Became::default()
         };
-        let proofs = overtaken.run_until_cancelled(driver.dbless.prove(document)).await;
-        (became, proofs.unwrap_or_default())
+        let proofs = at.overtaken.run_until_cancelled(at.driver.dbless.prove(document));
+        let proofs = proofs.await.unwrap_or_default();
+        (decided, became, proofs)
+    }
+
+    /// What it is time to try again is tried where it was not accepted, and nowhere else.
+    async fn try_again(
+        &self,
+        at: At<'_>,
+        decided: &Decided,
+        shared: &Mutex<Shared>,
+        refusals: &mut Refusals,
+    ) {
+        let Some(document) = &decided.document else { return };
+        let Some(refusal) = refusals.of(&document.hash) else {
+            return;
+        };
+        self.is_own(at.name, document, shared);
+        let nodes = at.driver.dbless.nodes().into_iter();
+        let others = nodes.filter(|node| !refusal.nodes.contains_key(node));
+        let skip = others.map(|node| (node, "it accepted this".to_owned())).collect();
+        let hashes = refusals.hashes();
+        let tried = bring(&at.driver.dbless, document, at.by(decided, &hashes, &skip)).await;
+        note(&tried, &document.hash, refusals, Instant::now());
+    }
+
+    /// Before it is posted: whatever happens then, what this agent did is known to be its own.
+    fn is_own(&self, name: &GatewayName, document: &Document, shared: &Mutex<Shared>) {
+        let mut shared = lock(shared);
+        let posted = shared.memory.posted.entry(name.clone()).or_default();
+        posted.may_be(&document.hash);
+        self.keep(&mut shared);
     }
 
     fn keep(&self, shared: &mut Shared) {

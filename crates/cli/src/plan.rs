@@ -71,15 +71,8 @@ impl Side {
         if self.refused {
             return;
         }
-        let mut found = weir_render::kong::declared(&self.declaration);
-        if !found.is_empty() {
-            let before = weir_render::kong::declared(&before.declaration);
-            for one in &mut found {
-                if before.iter().any(|known| known.message == one.message) {
-                    one.severity = Severity::Warning;
-                }
-            }
-        }
+        let mut found =
+            weir_render::kong::declared_after(&self.declaration, || Some(before.declaration.clone()));
         self.refused = found.iter().any(|one| one.severity == Severity::Error);
         self.diagnostics.append(&mut found);
     }

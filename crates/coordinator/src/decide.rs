@@ -322,17 +322,12 @@ fn attempt(question: Question<'_>, heads: &Heads) -> Result<Trial, Unsound> {
 /// What no gateway could run of what is declared. What is so already is in the way of nobody who changes something else, and
 /// nothing is in the way of a revert (I8): agents hold what they cannot say to a Kong, and tell it.
 fn at_gateways(declared: &Declaration, question: Question<'_>, reverts: bool) -> Vec<Diagnostic> {
-    let mut found = weir_render::kong::declared(declared);
-    if found.is_empty() {
-        return found;
+    if !reverts {
+        return weir_render::kong::declared_after(declared, || declaration(question.in_force));
     }
-    let before = declaration(question.in_force);
-    let before = before.map(|before| weir_render::kong::declared(&before));
+    let mut found = weir_render::kong::declared(declared);
     for one in &mut found {
-        let mut before = before.iter().flatten();
-        if reverts || before.any(|known| known.message == one.message) {
-            one.severity = Severity::Warning;
-        }
+        one.severity = Severity::Warning;
     }
     found
 }

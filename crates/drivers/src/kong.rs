@@ -24,8 +24,8 @@ use crate::DriverError;
 
 pub use admin::{Admin, AdminConfig, Secret};
 pub use db::{Became, KongDb};
-pub use dbless::{KongDbless, KongDblessConfig};
-pub use gateway::Kong;
+pub use dbless::KongDbless;
+pub use gateway::{Kong, KongConfig};
 
 /// What became of a document at a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

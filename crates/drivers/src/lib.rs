@@ -19,7 +19,7 @@ use weir_planner::{Counts, Generation, Item, Proof, SecondWriter, ServiceFact};
 use weir_render::{Form, Held, Object, Step};
 
 pub use kong::{
-    Admin, AdminConfig, Became, Bringing, Brought, GatewayDriver, Kong, KongDb, KongDbless, KongDblessConfig,
+    Admin, AdminConfig, Became, Bringing, Brought, GatewayDriver, Kong, KongConfig, KongDb, KongDbless,
     Posted, Refused, Secret, Unposted, bring,
 };
 pub use kubernetes::{Cluster, KubernetesConfig, KumaKubernetes, KumaRest, Metrics};

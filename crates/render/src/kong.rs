@@ -22,7 +22,7 @@ pub mod targets;
 
 pub use changes::{Held, Row, Write, changes};
 pub use database::{Entities, entities};
-pub use declared::declared;
+pub use declared::{declared, declared_after};
 pub use document::{AtDoor, Conflict, Document, Expected, Upstream, check, document};
 pub use fits::fits;
 pub use health::{shares, weights};

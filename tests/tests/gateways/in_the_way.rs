@@ -2,25 +2,11 @@
 
 use std::sync::Arc;
 
-use weir_agent::gateways::Told;
 use weir_model::{Entry, GatewayName, ZoneName};
-use weir_planner::{DoorFact, Plan};
-use weir_sandbox::kong::{Kong, Options};
+use weir_sandbox::kong::{Kong, LoadFailure, Options};
 
 use crate::asking::*;
 use crate::stage::*;
-
-/// How the door of a split of this plan stands; none while it is not told of that.
-fn door<'a>(told: &'a Told, plan: &Plan, split: &str) -> Option<&'a DoorFact> {
-    let door = told.doors.get(&name(split))?.get(&edge())?;
-    let item = &plan.splits[&name(split)].items[&ZoneName::new("fra").unwrap()];
-    (door.digest == item.digest).then_some(&door.fact)
-}
-
-async fn weights(kong: &Kong, split: &str) -> Vec<u64> {
-    let targets = targets(kong, &format!("weir.{split}.default")).await;
-    targets.into_values().collect()
-}
 
 fn both(checkout: u32, basket: u32) -> [String; 2] {
     [
@@ -288,6 +274,42 @@ async fn a_node_that_accepts_nothing_holds_up_no_revert_at_the_others() {
     agent.stopped().await;
 }
 
-fn exact_proof(proof: &weir_planner::Proof) -> bool {
-    proof.verdict == weir_planner::Verdict::Exact
+/// What one node did not accept for a while is tried again there alone, and is everywhere when it is accepted.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_not_accepted_is_tried_again_where_it_was_not() {
+    let (dir, kong, names) = scene().await;
+    let other = Kong::without_database(Options::default()).await.unwrap();
+    let mut agent = Agent::start_at(&[&kong, &other], &names, dir.path());
+    let first = plan(BASE, &both(90, 50), None);
+    let part = agent.want(&first);
+    agent.exact(&part).await;
+    other.refuse_next_load(LoadFailure::StoreFull);
+    let longer = format!("{BASE}  - {{name: more, host: a.test}}\n");
+    let second = plan(&longer, &both(50, 50), Some(&first));
+    let part = agent.want(&second);
+    agent
+        .until("both as before, with the shares of now", |told| {
+            let door = door(told, &second, "checkout");
+            door.is_some_and(|door| door.held.is_some() && door.proof.as_ref().is_some_and(exact_proof))
+        })
+        .await;
+    let stays = hash(&kong).await;
+    assert_eq!(hash(&other).await, stays);
+    // Until it is accepted where it was not, the node that accepted it is not given it again.
+    let accepted = async {
+        loop {
+            let runs = hash(&kong).await;
+            if hash(&other).await != stays {
+                return;
+            }
+            assert_eq!(runs, stays);
+        }
+    };
+    tokio::time::timeout(PATIENCE, accepted)
+        .await
+        .expect("never tried again");
+    agent.exact(&part).await;
+    assert_eq!(hash(&kong).await, hash(&other).await);
+    assert_eq!(host(&kong, "more").await, "a.test");
+    agent.stopped().await;
 }

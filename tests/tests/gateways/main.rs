@@ -143,8 +143,8 @@ async fn names_that_wobble_move_no_share_and_hold_up_nobody() {
     let part = agent.want(&first);
     let told = agent
         .until("held beside exact", |told| {
-            let door = |split| told.doors.get(&name(split)).map(|of| &of[&edge()].fact);
-            door("checkout").is_some_and(|door| door.held.is_some()) && door("basket").is_some_and(exact)
+            door(told, &first, "checkout").is_some_and(|door| door.held.is_some())
+                && door(told, &first, "basket").is_some_and(exact)
         })
         .await;
     let why = told.doors[&name("checkout")][&edge()].fact.held.clone().unwrap();
@@ -156,8 +156,8 @@ async fn names_that_wobble_move_no_share_and_hold_up_nobody() {
     };
     say(&["10.0.1.1", "10.0.1.2"]);
     agent.exact(&part).await;
-    let two = targets(&kong, "weir.checkout.default").await;
-    assert_eq!(two.values().copied().collect::<Vec<_>>(), [18, 1, 1]);
+    let two = weights(&kong, "checkout").await;
+    assert_eq!(two, [18, 1, 1]);
     let runs = hash(&kong).await;
     // The name server is away, and the agent is started again meanwhile: it knows what it knew.
     say(&[]);
@@ -177,8 +177,8 @@ async fn names_that_wobble_move_no_share_and_hold_up_nobody() {
     tokio::time::timeout(PATIENCE, came)
         .await
         .expect("the address never came");
-    let three = targets(&kong, "weir.checkout.default").await;
-    assert_eq!(three.values().copied().collect::<Vec<_>>(), [27, 1, 1, 1]);
+    let three = weights(&kong, "checkout").await;
+    assert_eq!(three, [27, 1, 1, 1]);
     agent.stopped().await;
 }
 
@@ -203,23 +203,15 @@ async fn a_split_that_cannot_be_stays_as_it_was_and_the_others_go_on() {
     agent.want(&second);
     let told = agent
         .until("one held, one exact", |told| {
-            let door = |split| {
-                let of = told.doors.get(&name(split))?;
-                let item = &second.splits[&name(split)].items[&ZoneName::new("fra").unwrap()];
-                (of[&edge()].digest == item.digest).then(|| &of[&edge()].fact)
-            };
-            door("checkout").is_some_and(|door| door.held.is_some()) && door("basket").is_some_and(exact)
+            door(told, &second, "checkout").is_some_and(|door| door.held.is_some())
+                && door(told, &second, "basket").is_some_and(exact)
         })
         .await;
     assert!(!exact(&told.doors[&name("checkout")][&edge()].fact), "{told:?}");
-    let stays = targets(&kong, "weir.checkout.default").await;
-    assert_eq!(
-        stays.values().copied().collect::<Vec<_>>(),
-        [27, 1, 1, 1],
-        "as it was"
-    );
-    let moved = targets(&kong, "weir.basket.default").await;
-    assert_eq!(moved.values().copied().collect::<Vec<_>>(), [2, 3]);
+    let stays = weights(&kong, "checkout").await;
+    assert_eq!(stays, [27, 1, 1, 1], "as it was");
+    let moved = weights(&kong, "basket").await;
+    assert_eq!(moved, [2, 3]);
     agent.stopped().await;
 }
 

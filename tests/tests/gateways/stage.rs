@@ -11,14 +11,17 @@ use tokio_util::sync::CancellationToken;
 use weir_agent::gateways::{Gateways, Link, Told, Wanted};
 use weir_agent::store::Store;
 use weir_drivers::dns::{Answers, Names};
-use weir_drivers::kong::{AdminConfig, Kong as Driver, KongDblessConfig};
+use weir_drivers::kong::{AdminConfig, Kong as Driver, KongConfig};
 use weir_model::{GatewayName, SourceCommit, SourceFile, SourceName, SplitName, ZoneName};
-use weir_planner::{DoorFact, Generation, Inputs, Item, Plan, Planned, Verdict, ZonePlan};
+use weir_planner::{DoorFact, Generation, Inputs, Item, Plan, Planned, Proof, Verdict, ZonePlan};
 use weir_render::kong::Resolved;
 use weir_sandbox::kong::{Kong, Options};
 
 /// How long anything may take that is waited for.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What Kong did not accept is tried again so soon.
+pub(crate) const AGAIN: Duration = Duration::from_secs(1);
 
 pub(crate) const BASE: &str = "_format_version: \"3.0\"\nservices:\n  - {name: checkout, host: 127.0.0.1, port: 9, routes: [{name: \
                     checkout, paths: [/checkout]}]}\n  - {name: basket, host: 127.0.0.1, port: 9, routes: [{name: basket, \
@@ -125,6 +128,17 @@ pub(crate) fn exact(door: &DoorFact) -> bool {
     door.held.is_none() && proof.is_some_and(|proof| proof.verdict == Verdict::Exact)
 }
 
+pub(crate) fn exact_proof(proof: &Proof) -> bool {
+    proof.verdict == Verdict::Exact
+}
+
+/// How the door of a split of this plan stands; none while it is not told of that.
+pub(crate) fn door<'a>(told: &'a Told, plan: &Plan, split: &str) -> Option<&'a DoorFact> {
+    let door = told.doors.get(&name(split))?.get(&edge())?;
+    let item = &plan.splits[&name(split)].items[&ZoneName::new("fra").unwrap()];
+    (door.digest == item.digest).then_some(&door.fact)
+}
+
 /// A directory for an agent, an empty Kong, and name servers that know nothing.
 pub(crate) async fn scene() -> (tempfile::TempDir, Kong, Arc<Known>) {
     let kong = Kong::without_database(Options::default()).await.unwrap();
@@ -184,13 +198,14 @@ impl Agent {
         drop(weir_sandbox::http_client());
         let driver = |nodes| {
             let settle = Duration::from_secs(2);
-            Arc::new(Driver::new(KongDblessConfig { nodes, settle }).unwrap())
+            Arc::new(Driver::new(KongConfig { nodes, settle }).unwrap())
         };
         let gateways = gateways.into_iter();
         let drivers = gateways.map(|(name, nodes)| (name, driver(nodes))).collect();
         let store = Store::new(dir);
         let memory = store.gateways().unwrap();
-        let (task, link) = Gateways::new(drivers, Arc::clone(names) as Arc<dyn Names>, store);
+        let (mut task, link) = Gateways::new(drivers, Arc::clone(names) as Arc<dyn Names>, store);
+        task.again = AGAIN;
         let stop = CancellationToken::new();
         Self {
             link,

@@ -5,6 +5,8 @@
     reason = "figures, for who asks for them with --nocapture"
 )]
 
+mod stage;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -12,7 +14,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
-use weir_drivers::{Became, Brought, Fault, KongDb, KongDblessConfig};
+use weir_drivers::{Became, Brought, Fault, KongConfig, KongDb};
 use weir_model::{Channel, Door};
 use weir_planner::{Coverage, GatewayPlan, Generation, Item, Proof, Verdict};
 use weir_render::kong::{AtDoor, Entities, Resolved, entities};
@@ -20,171 +22,9 @@ use weir_sandbox::kong::{Database, Kong, Options};
 
 use super::asking::{Ask, Target, nobody};
 use super::changes::{Load, counted};
+use stage::*;
+
 use super::stage::{by, by_routes, config, federation, gateway, plain, ready, routing};
-
-/// One real database has one configuration.
-static ONE: Mutex<()> = Mutex::const_new(());
-
-/// Nodes on one database, in which nothing of Weir's is.
-struct Stage {
-    /// Admin APIs.
-    admins: Vec<String>,
-    proxies: Vec<SocketAddr>,
-    driver: KongDb,
-    kongs: Vec<Kong>,
-    _alone: Option<MutexGuard<'static, ()>>,
-}
-
-fn driver(admins: &[String]) -> KongDb {
-    KongDb::new(KongDblessConfig {
-        nodes: admins.iter().map(|url| config(url, None)).collect(),
-        settle: Duration::from_secs(2),
-    })
-    .unwrap()
-}
-
-/// A node that looks at its database often.
-async fn node(database: &Database) -> Kong {
-    let options = Options {
-        db_update_frequency: Duration::from_millis(50),
-        worker_state_update_frequency: Duration::from_millis(70),
-        ..Options::default()
-    };
-    Kong::on(database, options).await.unwrap()
-}
-
-fn url(kong: &Kong) -> String {
-    format!("http://{}", kong.admin())
-}
-
-impl Stage {
-    async fn set() -> Self {
-        ready();
-        let named = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let (admins, proxies, kongs, alone) = match named("WEIR_KONG_DB_ADMIN") {
-            None => {
-                let database = Database::new();
-                let kongs = vec![node(&database).await, node(&database).await];
-                let proxies = kongs.iter().map(Kong::proxy).collect();
-                (kongs.iter().map(url).collect(), proxies, kongs, None)
-            }
-            Some(admins) => {
-                let proxies =
-                    named("WEIR_KONG_DB_PROXY").expect("WEIR_KONG_DB_PROXY is the addresses of its proxies");
-                let proxies = proxies
-                    .split(',')
-                    .map(|text| text.parse().expect("host:port, an IP address"));
-                let admins: Vec<String> = admins
-                    .split(',')
-                    .map(|text| text.trim_end_matches('/').to_owned())
-                    .collect();
-                (admins, proxies.collect(), Vec::new(), Some(ONE.lock().await))
-            }
-        };
-        let stage = Self {
-            driver: driver(&admins),
-            admins,
-            proxies,
-            kongs,
-            _alone: alone,
-        };
-        let nothing = wanted(&[]);
-        stage
-            .until("nothing is left of Weir's", async || {
-                let became = stage
-                    .driver
-                    .bring(
-                        &nothing,
-                        by(Generation(u64::MAX), &BTreeSet::new(), &CancellationToken::new()),
-                    )
-                    .await;
-                assert_eq!(became.splits, BTreeMap::new());
-                stage.get("routes?tags=weir").await["data"] == json!([])
-                    && stage.get("upstreams?tags=weir").await["data"] == json!([])
-            })
-            .await;
-        stage
-    }
-
-    async fn until(&self, what: &str, there: impl AsyncFn() -> bool) {
-        let end = Instant::now() + Duration::from_secs(60);
-        while !there().await {
-            assert!(Instant::now() < end, "{what}: never");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-
-    async fn ask(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
-        let method = method.parse().unwrap();
-        let mut request = weir_sandbox::http_client().request(method, format!("{}/{path}", self.admins[0]));
-        if let Some(body) = body {
-            request = request
-                .header("content-type", "application/json")
-                .body(body.to_string());
-        }
-        let answer = request.send().await.unwrap();
-        let status = answer.status().as_u16();
-        let text = answer.text().await.unwrap();
-        (status, serde_json::from_str(&text).unwrap_or_default())
-    }
-
-    async fn get(&self, path: &str) -> Value {
-        self.ask("GET", path, None).await.1
-    }
-
-    async fn bring(&self, wanted: &Entities) -> Became {
-        let (posted, overtaken) = (BTreeSet::new(), CancellationToken::new());
-        self.driver
-            .bring(wanted, by(Generation(100), &posted, &overtaken))
-            .await
-    }
-
-    /// Brings it there until each node proves it.
-    async fn proven(&self, wanted: &Entities) -> BTreeMap<weir_model::SplitName, Proof> {
-        let end = Instant::now() + Duration::from_secs(60);
-        loop {
-            let became = self.bring(wanted).await;
-            assert_eq!(became.splits, BTreeMap::new());
-            let proofs = self.driver.prove(wanted).await;
-            if proofs.values().all(|proof| proof.verdict == Verdict::Exact) {
-                return proofs;
-            }
-            assert!(Instant::now() < end, "{proofs:#?}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-}
-
-fn with_database() -> GatewayPlan {
-    GatewayPlan {
-        channel: Channel::AdminDb,
-        ..gateway(None)
-    }
-}
-
-fn wanted(doors: &[(&Item, &Door)]) -> Entities {
-    let doors: Vec<AtDoor<'_>> = doors.iter().map(|(item, door)| AtDoor { item, door }).collect();
-    let (zone, name) = ("fra".parse().unwrap(), "edge".parse().unwrap());
-    entities(
-        &federation(),
-        (&zone, &name),
-        &with_database(),
-        &doors,
-        &Resolved::new(),
-    )
-    .unwrap()
-}
-
-async fn pair() -> (SocketAddr, SocketAddr) {
-    (
-        Target::start("vm").await.address,
-        Target::start("eks").await.address,
-    )
-}
-
-fn share(generation: u64, eks: u32) -> Item {
-    plain("checkout", generation, &[("vm", 10_000 - eks), ("eks", eks)])
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn weights_change_under_load_at_every_node_and_no_request_is_lost() {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
-use weir_drivers::{AdminConfig, Bringing, Brought, GatewayDriver, KongDbless, KongDblessConfig, bring};
+use weir_drivers::{AdminConfig, Bringing, Brought, GatewayDriver, KongConfig, KongDbless, bring};
 use weir_model::{
     Address, Base, BasisPoints, Channel, CommitId, Door, Entry, FederationName, Match, Protocol, Routing,
     SourceName, SplitName, Via,
@@ -47,7 +47,7 @@ pub(crate) fn config(admin: &str, status: Option<&str>) -> AdminConfig {
 
 pub(crate) fn driver(nodes: Vec<AdminConfig>) -> KongDbless {
     let settle = Duration::from_secs(5);
-    KongDbless::new(KongDblessConfig { nodes, settle }).unwrap()
+    KongDbless::new(KongConfig { nodes, settle }).unwrap()
 }
 
 impl Stage {

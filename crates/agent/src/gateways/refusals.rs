@@ -10,15 +10,19 @@ use tokio::time::Instant;
 use weir_drivers::Refused;
 
 /// So long until a refused document is tried again, at first; twice as long after each time.
-const FIRST: Duration = Duration::from_secs(60);
+pub(super) const FIRST: Duration = Duration::from_secs(60);
 /// And never longer: somebody may have installed what was missing.
 const LONGEST: Duration = Duration::from_secs(30 * 60);
 /// So many documents are remembered: those that were refused last.
 const REMEMBERED: usize = 32;
 
-/// The refusals of one gateway, by the hash of the document.
-#[derive(Debug, Clone, Default)]
-pub struct Refusals(BTreeMap<String, Refusal>);
+/// The refusals of one gateway.
+#[derive(Debug, Clone)]
+pub struct Refusals {
+    /// By the hash of the document.
+    all: BTreeMap<String, Refusal>,
+    first: Duration,
+}
 
 /// One document that some node did not accept.
 #[derive(Debug, Clone)]
@@ -35,15 +39,24 @@ pub struct Refusal {
 }
 
 impl Refusals {
+    /// None yet. What is refused is tried again after `first`, a minute but in tests.
+    pub fn new(first: Duration) -> Self {
+        Self {
+            all: BTreeMap::new(),
+            first,
+        }
+    }
+
     /// A node did not accept a document.
     pub fn note(&mut self, node: &str, hash: &str, why: &str, what: &Refused, now: Instant) {
-        let known = self.0.entry(hash.to_owned()).or_insert_with(|| Refusal {
+        let first = self.first;
+        let known = self.all.entry(hash.to_owned()).or_insert_with(|| Refusal {
             why: String::new(),
             what: Refused::default(),
             nodes: BTreeMap::new(),
             noted: now,
             again: now,
-            wait: FIRST / 2,
+            wait: first / 2,
         });
         known.why = format!("{node}: {why}");
         known.what = what.clone();
@@ -55,42 +68,43 @@ impl Refusals {
             known.wait = (known.wait * 2).min(LONGEST);
             known.again = now + known.wait;
         }
-        while self.0.len() > REMEMBERED {
-            let oldest = self.0.iter().min_by_key(|(_, refusal)| refusal.noted);
+        while self.all.len() > REMEMBERED {
+            let oldest = self.all.iter().min_by_key(|(_, refusal)| refusal.noted);
             let Some(oldest) = oldest.map(|(hash, _)| hash.clone()) else {
                 break;
             };
-            self.0.remove(&oldest);
+            self.all.remove(&oldest);
         }
     }
 
     /// A node accepted a document.
     pub fn accepted(&mut self, node: &str, hash: &str) {
-        if let Some(refusal) = self.0.get_mut(hash) {
+        if let Some(refusal) = self.all.get_mut(hash) {
             refusal.nodes.remove(node);
             if refusal.nodes.is_empty() {
-                self.0.remove(hash);
+                self.all.remove(hash);
             }
         }
     }
 
     /// Whether and why a document was not accepted.
     pub fn of(&self, hash: &str) -> Option<&Refusal> {
-        self.0.get(hash)
+        self.all.get(hash)
     }
 
-    /// The same without those that it is time to try again.
-    pub fn without_due(&self, now: Instant) -> Self {
-        let standing = self.0.iter().filter(|(_, refusal)| refusal.again > now);
-        Self(
-            standing
-                .map(|(hash, refusal)| (hash.clone(), refusal.clone()))
-                .collect(),
-        )
+    /// The same without those that it is time to try again; none if it is time for none of them.
+    pub fn without_due(&self, now: Instant) -> Option<Self> {
+        let standing = self.all.iter().filter(|(_, refusal)| refusal.again > now);
+        let standing = standing.map(|(hash, refusal)| (hash.clone(), refusal.clone()));
+        let standing = Self {
+            all: standing.collect(),
+            first: self.first,
+        };
+        (standing.all.len() < self.all.len()).then_some(standing)
     }
 
     /// The documents.
     pub fn hashes(&self) -> BTreeSet<String> {
-        self.0.keys().cloned().collect()
+        self.all.keys().cloned().collect()
     }
 }

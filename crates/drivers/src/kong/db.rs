@@ -6,7 +6,7 @@
 //! for its routes, so that those are taken for known when they were in the database for longer than that.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -19,17 +19,15 @@ use weir_render::kong::changes::{Held, Row, Write, changes};
 use weir_render::kong::database::{Entities, Kind};
 use weir_render::kong::may_write;
 
-use crate::kong::admin::{Admin, AdminConfig};
-use crate::kong::refusal::{self, Failure};
-use crate::kong::{Bringing, Brought, KongDblessConfig, OVERTAKEN, observe, proof};
+use crate::kong::admin::Admin;
+use crate::kong::refusal;
+use crate::kong::{Bringing, Brought, KongConfig, OVERTAKEN, gateway, observe, proof};
 use crate::{DriverError, Fault};
 
 /// So much longer than a node says that it takes: for its timers and what they start.
 const MARGIN: Duration = Duration::from_secs(1);
 /// What a node takes that did not say so yet: Kong's defaults.
 const UNKNOWN_PACE: Duration = Duration::from_secs(10);
-/// So many workers are asked of a node that did not say how many it has.
-const UNKNOWN_WORKERS: usize = 4;
 
 /// What became of a gateway that was brought to its entities.
 #[derive(Debug, Clone, Default)]
@@ -45,7 +43,7 @@ pub struct Became {
 /// A gateway with a database.
 #[derive(Debug)]
 pub struct KongDb {
-    nodes: Vec<Admin>,
+    nodes: Arc<[Admin]>,
     settle: Duration,
     seen: Mutex<Seen>,
 }
@@ -86,27 +84,16 @@ impl KongDb {
     ///
     /// # Errors
     /// The first setting that cannot be used.
-    pub fn new(config: KongDblessConfig) -> Result<Self, DriverError> {
-        let nodes: Result<Vec<Admin>, DriverError> = config
-            .nodes
-            .into_iter()
-            .map(|node: AdminConfig| Admin::new(node))
-            .collect();
-        let nodes = nodes?;
-        let urls: BTreeSet<&str> = nodes.iter().map(Admin::url).collect();
-        if nodes.is_empty() || urls.len() < nodes.len() {
-            let failure = Failure::new(
-                Fault::Setup,
-                "a gateway has nodes, each once",
-                "name the Admin API of each of its nodes, once",
-            );
-            return Err(failure.at("gateway"));
-        }
-        Ok(Self {
+    pub fn new(config: KongConfig) -> Result<Self, DriverError> {
+        Ok(Self::of(gateway::nodes(config.nodes)?, config.settle))
+    }
+
+    pub(crate) fn of(nodes: Arc<[Admin]>, settle: Duration) -> Self {
+        Self {
             nodes,
-            settle: config.settle,
+            settle,
             seen: Mutex::default(),
-        })
+        }
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -282,9 +269,7 @@ impl KongDb {
     }
 
     fn workers(&self, url: &str) -> usize {
-        let known = self.seen().workers.get(url).copied();
-        // One that has one worker is asked like one that has two: what it says of itself is not what is proven.
-        known.map_or(UNKNOWN_WORKERS, |workers| workers.max(2))
+        proof::to_ask(self.seen().workers.get(url).copied())
     }
 
     /// Reads back what all nodes run, one proof for each door. Never fails: not knowing is a proof with verdict unknown.

@@ -26,6 +26,15 @@ const MANY: usize = 64;
 /// Between two wrong answers, at first and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(50));
 
+/// So many workers a node has that nobody looked at.
+const UNKNOWN_WORKERS: usize = 4;
+
+/// How many workers are asked of a node that says that it has so many.
+pub(crate) fn to_ask(said: Option<usize>) -> usize {
+    // One that has one worker is asked like one that has two: what it says of itself is not what is proven.
+    said.map_or(UNKNOWN_WORKERS, |workers| workers.max(2))
+}
+
 /// What a Kong must run, by split.
 pub(crate) type Doors = BTreeMap<SplitName, Expected>;
 

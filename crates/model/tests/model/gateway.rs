@@ -1,12 +1,11 @@
 //! Gateways, their bases, and the doors of splits: what becomes of them, and what is refused.
 
-use std::sync::Arc;
-
 use serde_json::{Value, json};
 use weir_model::{
-    Address, BackendName, Channel, Code, Entry, GatewayName, Parsed, SourceFile, SourceName, SplitName, Via,
-    ZoneName, codes, parse,
+    Address, BackendName, Channel, Code, Entry, GatewayName, Parsed, SplitName, Via, ZoneName, codes, parse,
 };
+
+use crate::file;
 
 const WHOLE: &str = r#"apiVersion: weir.dev/v1alpha1
 kind: Federation
@@ -49,14 +48,6 @@ services:
   - {<<SERVICE>>, host: basket.internal}
 plugins: [{name: cors, config: {max_age: 1.5, origins: ["*"], credentials: true, exposed: ~}}]
 "#;
-
-fn file(path: &str, text: &str) -> SourceFile {
-    SourceFile {
-        source: SourceName("main".to_owned()),
-        path: path.to_owned(),
-        bytes: Arc::from(text.as_bytes()),
-    }
-}
 
 fn parsed(backends: &str, base: &str) -> Parsed {
     let whole = WHOLE.replace("BACKENDS", backends);
@@ -289,7 +280,7 @@ fn what_kong_would_refuse_or_choose_by_chance_is_refused() {
             .replace("service: checkout", "service: cart");
         let other = other.replace("paths: [/checkout]", &format!("paths: [/checkout]{headers}"));
         told(&parse(&[
-            file("traffic.yaml", &format!("{both}---\n{other}")),
+            file("traffic.yaml", format!("{both}---\n{other}")),
             file("kong/edge.yaml", &base),
         ]))
     };

@@ -66,6 +66,24 @@ pub fn declared(declaration: &Declaration) -> Vec<Diagnostic> {
     found
 }
 
+/// The same as [`declared`], where what was so `before` is a warning: it is in the way of nobody who changes something else.
+pub fn declared_after(
+    declaration: &Declaration,
+    before: impl FnOnce() -> Option<Declaration>,
+) -> Vec<Diagnostic> {
+    let mut found = declared(declaration);
+    if found.is_empty() {
+        return found;
+    }
+    let before = before().map(|before| declared(&before)).unwrap_or_default();
+    for one in &mut found {
+        if before.iter().any(|known| known.message == one.message) {
+            one.severity = Severity::Warning;
+        }
+    }
+    found
+}
+
 fn told(declaration: &Declaration, zone: &ZoneName, gateway: &GatewayName, conflict: Conflict) -> Diagnostic {
     let of_gateway = || {
         let of = declaration.zones.get(zone)?.gateways.get(gateway)?;
