@@ -19,10 +19,12 @@ pub enum Need {
     Envoy,
     /// A Kubernetes API server.
     Kubernetes,
+    /// The definitions of Gateway API.
+    GatewayApi,
 }
 
 impl Need {
-    const ALL: [Self; 3] = [Self::Kuma, Self::Envoy, Self::Kubernetes];
+    const ALL: [Self; 4] = [Self::Kuma, Self::Envoy, Self::Kubernetes, Self::GatewayApi];
 
     /// Whose executable that is.
     fn of(executable: &str) -> Self {
@@ -40,6 +42,7 @@ impl fmt::Display for Need {
             Self::Kuma => "kuma",
             Self::Envoy => "envoy",
             Self::Kubernetes => "kubernetes",
+            Self::GatewayApi => "gateway-api",
         })
     }
 }

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 use weir_drivers::dns::{Host, Names, Remembered};
-use weir_drivers::kong::{AdminConfig, Kong, KongConfig, Secret};
+use weir_drivers::kong::{AdminConfig, Kong, KongCluster, KongConfig, Secret};
 use weir_drivers::{DriverError, KubernetesConfig, KumaConfig, KumaKubernetes, KumaUniversal, ZoneDriver};
 use weir_link::{AgentToken, Connector, IdentityDir, LogFormat, keep_fresh, logs, private_file, stop, tls};
 use weir_model::{FederationName, GatewayName};
@@ -260,7 +260,10 @@ fn told(error: DriverError) -> anyhow::Error {
 }
 
 /// A driver for each gateway of the configuration; nothing is dialled.
-fn gateway_drivers(config: &Config) -> anyhow::Result<BTreeMap<GatewayName, Arc<Kong>>> {
+fn gateway_drivers(
+    config: &Config,
+    federation: &FederationName,
+) -> anyhow::Result<BTreeMap<GatewayName, Arc<Kong>>> {
     let mut drivers: BTreeMap<GatewayName, Arc<Kong>> = BTreeMap::new();
     for (name, gateway) in &config.gateways {
         let nodes = gateway.nodes.iter().map(|node| AdminConfig {
@@ -276,6 +279,16 @@ fn gateway_drivers(config: &Config) -> anyhow::Result<BTreeMap<GatewayName, Arc<
         let driver = Kong::new(KongConfig {
             nodes: nodes.collect(),
             settle: KONG_SETTLES,
+        });
+        let driver = driver.and_then(|driver| match &config.kuma.plane {
+            Plane::Universal(_) => Ok(driver),
+            Plane::Kubernetes(zone) => driver.in_cluster(KongCluster {
+                federation: federation.clone(),
+                cluster: zone.cluster.clone(),
+                take_back: zone.take_back,
+                timeout: KUMA_TIMEOUT,
+                names: Arc::new(Remembered::new(Host::new()?)),
+            }),
         });
         let driver = driver.map_err(|error| told(error).context(format!("gateway {name}")))?;
         drivers.insert(name.clone(), Arc::new(driver));
@@ -369,7 +382,7 @@ async fn run(at: &At) -> anyhow::Result<()> {
         true => (None, None),
         false => {
             let names: Arc<dyn Names> = Arc::new(Remembered::new(Host::new().map_err(told)?));
-            let (task, link) = Gateways::new(gateway_drivers(&config)?, names, store.clone());
+            let (task, link) = Gateways::new(gateway_drivers(&config, &federation)?, names, store.clone());
             (Some((task, store.gateways()?)), Some(link))
         }
     };

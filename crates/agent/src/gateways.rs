@@ -269,18 +269,18 @@ impl Gateways {
         let mut shared = lock(shared);
         let memory = &mut shared.memory;
         concluded(name, &decided, &became.nodes, memory, (refusals, Instant::now()));
-        concluded_in_database(name, &decided, &became, memory);
-        conclude(name, &decided, &became, proofs, memory, &mut part);
+        concluded_by_split(name, &decided, &became, memory);
+        conclude(name, &decided, &became, proofs, &mut part);
         self.keep(&mut shared);
         if overtaken.is_cancelled() {
             // What was told last is of before, and says so; this is of nothing.
             return None;
         }
-        let in_database = decided.entities.is_some().then(|| {
+        let by_split = decided.is_by_split().then(|| {
             let digests = decided.items.values().map(|item| item.digest);
             format!("{:?}", digests.collect::<Vec<_>>())
         });
-        let wants = decided.document.map(|document| document.hash).or(in_database);
+        let wants = decided.document.map(|document| document.hash).or(by_split);
         Some((part, wants))
     }
 
@@ -305,6 +305,25 @@ impl Gateways {
                 .bring(entities, at.by(&decided, &BTreeSet::new(), &nobody))
                 .await;
             let proofs = at.overtaken.run_until_cancelled(at.driver.db.prove(entities));
+            let proofs = proofs.await.unwrap_or_default();
+            return (decided, became, proofs);
+        }
+        if let Some(routes) = &decided.routes {
+            let Some(kic) = &at.driver.kic else {
+                let why = "Kong Ingress Controller runs this gateway, and this agent's configuration names no cluster \
+                           (kuma.kubernetes)";
+                let decided = Decided {
+                    held: Some(why.to_owned()),
+                    routes: None,
+                    ..decided
+                };
+                return (decided, Became::default(), BTreeMap::new());
+            };
+            let nobody = BTreeMap::new();
+            let became = kic
+                .bring(routes, at.by(&decided, &BTreeSet::new(), &nobody))
+                .await;
+            let proofs = at.overtaken.run_until_cancelled(kic.prove(routes));
             let proofs = proofs.await.unwrap_or_default();
             return (decided, became, proofs);
         }
@@ -414,16 +433,17 @@ fn concluded(
     }
 }
 
-/// What is remembered of what became of one gateway with a database: what was not touched of a split is what it was before.
-fn concluded_in_database(name: &GatewayName, decided: &Decided, became: &Became, memory: &mut Memory) {
-    let (Some(_), Some(base)) = (&decided.entities, &decided.base) else {
+/// What is remembered of what became of one gateway where each split is written by itself: what was not touched of a split is
+/// what it was before.
+fn concluded_by_split(name: &GatewayName, decided: &Decided, became: &Became, memory: &mut Memory) {
+    let Some(base) = decided.base.as_ref().filter(|_| decided.is_by_split()) else {
         return;
     };
     let mut any = false;
     for (node, became) in &became.nodes {
         any |= matches!(became, Brought::There | Brought::Posted);
         if matches!(became, Brought::Posted) {
-            tracing::info!(gateway = %name, node, "the gateway's database was written to");
+            tracing::info!(gateway = %name, node, "what the gateway is configured by was written to");
         }
     }
     if !any {
@@ -447,7 +467,6 @@ fn conclude(
     decided: &Decided,
     became: &Became,
     mut proofs: BTreeMap<SplitName, Proof>,
-    memory: &Memory,
     part: &mut Part,
 ) {
     let mut held = Vec::new();
@@ -468,17 +487,7 @@ fn conclude(
     }
     part.notes
         .extend(became.notes.iter().map(|note| format!("gateway {name}: {note}")));
-    let gone = memory
-        .posted
-        .get(name)
-        .is_some_and(|posted| !posted.items.is_empty());
-    let nothing = decided.document.is_none() && decided.entities.is_none();
-    if nothing && decided.held.is_none() && decided.wanted.is_empty() && gone {
-        part.notes.push(format!(
-            "gateway {name}: its last split is gone and it has no base, and an empty document is never posted: it runs on as it \
-             was; declare a base, or empty it by hand"
-        ));
-    }
+    let nothing = decided.is_nothing();
     let notes = decided.notes.iter().chain(&decided.base_held);
     part.notes
         .extend(notes.map(|note| format!("gateway {name}: {note}")));

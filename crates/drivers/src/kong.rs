@@ -8,6 +8,7 @@ pub mod admin;
 pub mod db;
 pub mod dbless;
 pub mod gateway;
+pub mod kic;
 mod observe;
 mod proof;
 mod refusal;
@@ -26,6 +27,7 @@ pub use admin::{Admin, AdminConfig, Secret};
 pub use db::{Became, KongDb};
 pub use dbless::KongDbless;
 pub use gateway::{Kong, KongConfig};
+pub use kic::{KongCluster, KongKic};
 
 /// What became of a document at a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,16 +4,17 @@
 //! wrong; `watch` keeps what was listed and watched, with its age; `observe` and `apply` give meaning to objects. What the
 //! proxies do is for `kuma::witness`, as on VMs. No retry: the next activation is the retry.
 
-mod access;
+pub(crate) mod access;
 mod apply;
-mod call;
+pub(crate) mod call;
 mod credential;
-mod listing;
+pub(crate) mod hand;
+pub(crate) mod listing;
 pub(crate) mod meaning;
 mod metrics;
-mod objects;
+pub(crate) mod objects;
 mod observe;
-mod watch;
+pub(crate) mod watch;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

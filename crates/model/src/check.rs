@@ -6,6 +6,7 @@
 
 mod door;
 mod gateway;
+mod http_route;
 mod split;
 mod transition;
 

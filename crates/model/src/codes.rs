@@ -200,10 +200,14 @@ codes! {
     BAD_BASE = "0710";
     /// A service that the base does not have as it would have to be.
     BASE_SERVICE = "0711";
-    /// A base at a Kong that has a database.
+    /// A base at a Kong that has a database, or that Kong Ingress Controller runs.
     DATABASE_BASE = "0712";
     /// What a gateway is to run that cannot be together.
     AT_ODDS = "0713";
+    /// A gateway under Kong Ingress Controller without the Gateway that it is, or another one with it.
+    PARENT = "0714";
+    /// A door at a gateway under Kong Ingress Controller that no HTTPRoute could say.
+    NO_ROUTE = "0715";
 
     /// The commit has no directory at the source's path.
     NO_SUCH_PATH = "0901";

@@ -9,7 +9,7 @@ use jiff::SignedDuration;
 
 use crate::declaration::{Match, Place, Platform, Protocol, Prune, SourceName};
 use crate::freeze::Freeze;
-use crate::gateway::{Address, Channel, Routing};
+use crate::gateway::{Address, Channel, ParentRef, Routing};
 use crate::names::{
     BackendName, DnsLabel, FederationName, GatewayName, MeshName, PortName, RouteName, ServiceName,
     SplitName, ZoneName,
@@ -107,6 +107,15 @@ pub(crate) struct GatewayDraft {
     pub(crate) channel: Option<Channel>,
     pub(crate) in_mesh: Option<bool>,
     pub(crate) base: BaseDraft,
+    pub(crate) parent: ParentDraft,
+}
+
+/// `parentRef` of a gateway.
+#[derive(Debug)]
+pub(crate) enum ParentDraft {
+    Absent,
+    Unreadable,
+    Named(At<ParentRef>),
 }
 
 /// The path inside its source of a file that is named from the directory of the file that names it, as people name files

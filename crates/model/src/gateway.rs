@@ -12,7 +12,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::declaration::{Place, SourceName};
-use crate::names::{BackendName, GatewayName, ZoneName};
+use crate::names::{BackendName, DnsLabel, GatewayName, ZoneName};
 
 /// How a Kong is configured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -54,6 +54,8 @@ pub struct Gateway {
     pub in_mesh: bool,
     /// `base`: the document that the site keeps itself; of a database-less Kong alone.
     pub base: Option<Base>,
+    /// `parentRef`: what routes are attached to; of a Kong in Kubernetes alone, which has one.
+    pub parent: Option<ParentRef>,
     /// Where it is declared.
     pub place: Place,
 }
@@ -67,6 +69,46 @@ pub struct Base {
     pub file: String,
     /// The same document as JSON: an object, keys ascending, no spaces.
     pub document: Arc<str>,
+}
+
+/// The Gateway, of Gateway API, that HTTPRoutes are attached to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ParentRef {
+    /// `namespace`.
+    pub namespace: DnsLabel,
+    /// `name`.
+    pub name: DnsLabel,
+    /// `sectionName`: one listener of it; none: all that take the route.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub section: Option<DnsLabel>,
+}
+
+impl fmt::Display for ParentRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)?;
+        match &self.section {
+            Some(section) => write!(f, "/{section}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A Service of a cluster, as an address names it: `shop.store.svc:80`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClusterService {
+    /// Its namespace.
+    pub namespace: DnsLabel,
+    /// Its name.
+    pub name: DnsLabel,
+    /// One of its ports, by number.
+    pub port: u16,
+}
+
+impl fmt::Display for ClusterService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.svc:{}", self.name, self.namespace, self.port)
+    }
 }
 
 /// One entry of a split's `gateways`: at which gateways, and the door there.
@@ -201,6 +243,17 @@ impl Address {
             },
         };
         Ok(Self { host, port })
+    }
+
+    /// The Service that this is the address of, if its name has the form `service.namespace.svc`.
+    pub fn cluster_service(&self) -> Option<ClusterService> {
+        let Host::Name(host) = &self.host else { return None };
+        let (name, namespace) = host.strip_suffix(".svc")?.split_once('.')?;
+        Some(ClusterService {
+            namespace: DnsLabel::new(namespace).ok()?,
+            name: DnsLabel::new(name).ok()?,
+            port: self.port,
+        })
     }
 }
 

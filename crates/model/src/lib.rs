@@ -38,7 +38,8 @@ pub use declaration::{
 pub use diagnostic::{Code, Diagnostic, Label, Severity, Span};
 pub use freeze::{Day, Freeze, Frozen, TimeOfDay, Window, WindowZone};
 pub use gateway::{
-    Address, AddressError, AtGateway, Base, Channel, Door, Entry, Gateway, Host, Routing, Via,
+    Address, AddressError, AtGateway, Base, Channel, ClusterService, Door, Entry, Gateway, Host, ParentRef,
+    Routing, Via,
 };
 pub use names::{
     BackendName, DnsLabel, FederationName, GatewayName, MeshName, NameError, PortName, PortNameError,

@@ -92,6 +92,17 @@ pub fn gateway_digest(gateway: &GatewayPlan) -> Digest {
             base.document.put(&mut to);
         }
     }
+    if let Some(parent) = &gateway.parent {
+        parent.namespace.put(&mut to);
+        parent.name.put(&mut to);
+        match &parent.section {
+            None => to.push(0),
+            Some(section) => {
+                to.push(1);
+                section.put(&mut to);
+            }
+        }
+    }
     Digest(hash(GATEWAY, &to))
 }
 

@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use weir_model::{
     BackendName, Base, BasisPoints, Channel, CommitId, DnsLabel, Door, FederationName, GatewayName, Match,
-    MeshName, PortName, Protocol, RouteName, ServiceName, SourceCommit, SplitName, ZoneName,
+    MeshName, ParentRef, PortName, Protocol, RouteName, ServiceName, SourceCommit, SplitName, ZoneName,
 };
 
 /// A plan's number, from 1, only ever rising (I7). 0 stands for "none yet".
@@ -182,6 +182,9 @@ pub struct GatewayPlan {
     /// What the site keeps there itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<Base>,
+    /// What routes are attached to, in Kubernetes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<ParentRef>,
     /// The generation of the plan in which this last changed.
     pub generation: Generation,
     /// Over all of the above but `generation`.

@@ -23,7 +23,7 @@ pub mod targets;
 pub use changes::{Held, Row, Write, changes};
 pub use database::{Entities, entities};
 pub use declared::{declared, declared_after};
-pub use document::{AtDoor, Conflict, Document, Expected, Upstream, check, document};
+pub use document::{AtDoor, Conflict, Document, Expected, Upstream, check, document, nothing};
 pub use fits::fits;
 pub use health::{shares, weights};
 pub use identity::Kept;

@@ -9,6 +9,7 @@ pub mod difference;
 pub mod document;
 pub mod envoy;
 mod expected;
+pub mod kic;
 pub mod kong;
 pub mod object;
 pub mod policy;

@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod command;
 pub mod coordinator;
 pub mod double;
+pub mod kic;
 pub mod kong;
 pub mod live;
 pub mod outage;

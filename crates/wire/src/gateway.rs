@@ -6,7 +6,8 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use weir_model::{
-    Address, AddressError, BackendName, Base, Channel, Door, Entry, GatewayName, Routing, SourceName, Via,
+    Address, AddressError, BackendName, Base, Channel, Door, Entry, GatewayName, ParentRef, Routing,
+    SourceName, Via,
 };
 use weir_planner::{Digest, DoorFact, GatewayPlan, GatewayRef, Generation, Proof, gateway_digest};
 
@@ -48,7 +49,21 @@ pub(crate) fn gateway_out((name, gateway): (&GatewayName, &GatewayPlan)) -> v1::
         }),
         generation: gateway.generation.0,
         digest: gateway.digest.0.to_vec(),
+        parent: gateway.parent.as_ref().map(|parent| v1::ParentRef {
+            namespace: parent.namespace.to_string(),
+            name: parent.name.to_string(),
+            section: parent.section.as_ref().map(ToString::to_string),
+        }),
     }
+}
+
+fn parent_in(from: &v1::ParentRef) -> Result<ParentRef, WireError> {
+    let section = from.section.as_ref();
+    Ok(ParentRef {
+        namespace: read("namespace", &from.namespace)?,
+        name: read("name", &from.name)?,
+        section: section.map(|section| read("section", section)).transpose()?,
+    })
 }
 
 /// Refuses content that does not match its digest, as for items.
@@ -72,6 +87,7 @@ pub(crate) fn gateway_in(from: &v1::Gateway) -> Result<(GatewayName, GatewayPlan
             file: base.file.clone(),
             document: base.document.as_str().into(),
         }),
+        parent: from.parent.as_ref().map(parent_in).transpose()?,
         generation: Generation(from.generation),
         digest: Digest(hash("digest", &from.digest)?),
     };

@@ -94,6 +94,33 @@ pub async fn stand(test: &str) -> anyhow::Result<Option<Stand>> {
     Ok(Some(stand))
 }
 
+/// The same with the HTTPRoute of Gateway API. None where its definition is absent as well, which is told or a failure in the same
+/// way.
+///
+/// # Errors
+/// As of [`stand`], and if the definition is refused.
+pub async fn stand_with_routes(test: &str) -> anyhow::Result<Option<Stand>> {
+    let dir = std::env::var_os("WEIR_GATEWAY_API").filter(|dir| !dir.is_empty());
+    let path = dir.map(|dir| PathBuf::from(dir).join("gateway.networking.k8s.io_httproutes.yaml"));
+    let Some(path) = path.filter(|path| path.is_file()) else {
+        let absent = "the definitions of Gateway API are not in WEIR_GATEWAY_API (tests/kubernetes/gateway-api/fetch gets them)";
+        let list = std::env::var(REQUIRE).unwrap_or_default();
+        let needs = required(&list).map_err(anyhow::Error::msg)?;
+        if needs.contains(&Need::GatewayApi) {
+            bail!("{REQUIRE} demands gateway-api, but {absent}");
+        }
+        say(&format!("test {test} is SKIPPED: {absent}"));
+        return Ok(None);
+    };
+    let Some(mut stand) = stand(test).await? else {
+        return Ok(None);
+    };
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let definitions = weir_sandbox::cluster::documents(&text)?;
+    stand.types = stand.admin.define(&definitions).await?;
+    Ok(Some(stand))
+}
+
 impl Stand {
     /// A directory that goes with the test.
     pub fn dir(&self) -> &Path {

@@ -10,6 +10,7 @@
 mod asking;
 mod database;
 mod in_the_way;
+mod kic;
 mod stage;
 
 use std::collections::BTreeMap;
@@ -261,5 +262,68 @@ async fn an_agent_that_knows_nothing_takes_nobodys_routes_away() {
     let mut agent = Agent::start(&kong, &names, other.path());
     agent.want(&second);
     agent.exact(&part).await;
+    agent.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_split_goes_and_what_the_site_has_stays() {
+    let (dir, kong, names) = scene().await;
+    let without_base = |splits: &[String], before: &weir_planner::Plan| {
+        plan_of("{name: edge, channel: admin-dbless}", BASE, splits, Some(before))
+    };
+    let mut agent = Agent::start(&kong, &names, dir.path());
+    let first = plan_of(
+        "{name: edge, channel: admin-dbless}",
+        BASE,
+        &[own_door("checkout", 90, BY_ADDRESS)],
+        None,
+    );
+    let part = agent.want(&first);
+    agent.exact(&part).await;
+    assert_eq!(targets(&kong, "weir.checkout.default").await.len(), 4);
+    // Its last door goes, and comes again: nothing of it is left between, and Kong is ready all the while.
+    let none = without_base(&[], &first);
+    agent.want(&none);
+    let routes = async || {
+        asked(&kong, "/routes").await["data"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default()
+    };
+    let gone = async {
+        while !routes().await.is_empty() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone).await.unwrap();
+    assert_ne!(hash(&kong).await, "0".repeat(32));
+    // Whoever comes after leaves it at that.
+    agent.stopped().await;
+    let runs = hash(&kong).await;
+    let mut agent = Agent::start(&kong, &names, dir.path());
+    agent.want(&none);
+    agent
+        .until("told", |told| told.gateways.contains_key(&edge()))
+        .await;
+    assert_eq!(hash(&kong).await, runs);
+    let again = without_base(&[own_door("checkout", 80, BY_ADDRESS)], &none);
+    let part = agent.want(&again);
+    agent.exact(&part).await;
+    agent.stopped().await;
+
+    // A gateway that had a base keeps what the site has there, though nobody declares it any more.
+    let (dir, kong, names) = scene().await;
+    let mut agent = Agent::start(&kong, &names, dir.path());
+    let first = plan(BASE, &[split("checkout", 90, BY_ADDRESS)], None);
+    let part = agent.want(&first);
+    agent.exact(&part).await;
+    let runs = hash(&kong).await;
+    let none = without_base(&[], &first);
+    agent.want(&none);
+    let digest = none.gateways[&ZoneName::new("fra").unwrap()][&edge()].digest;
+    agent
+        .until("told", |told| told.gateways.get(&edge()) == Some(&digest))
+        .await;
+    assert_eq!(hash(&kong).await, runs);
     agent.stopped().await;
 }

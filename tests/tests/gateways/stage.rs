@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use weir_agent::gateways::{Gateways, Link, Told, Wanted};
 use weir_agent::store::Store;
 use weir_drivers::dns::{Answers, Names};
-use weir_drivers::kong::{AdminConfig, Kong as Driver, KongConfig};
+use weir_drivers::kong::{AdminConfig, Kong as Driver, KongCluster, KongConfig};
 use weir_model::{GatewayName, SourceCommit, SourceFile, SourceName, SplitName, ZoneName};
 use weir_planner::{DoorFact, Generation, Inputs, Item, Plan, Planned, Proof, Verdict, ZonePlan};
 use weir_render::kong::Resolved;
@@ -194,11 +194,25 @@ impl Agent {
         names: &Arc<Known>,
         dir: &std::path::Path,
     ) -> Self {
+        Self::driving(gateways, None, names, dir)
+    }
+
+    /// The same in this cluster.
+    pub(crate) fn driving(
+        gateways: BTreeMap<GatewayName, Vec<AdminConfig>>,
+        cluster: Option<KongCluster>,
+        names: &Arc<Known>,
+        dir: &std::path::Path,
+    ) -> Self {
         // Installs the program's TLS provider, as an agent does first of all.
         drop(weir_sandbox::http_client());
         let driver = |nodes| {
             let settle = Duration::from_secs(2);
-            Arc::new(Driver::new(KongConfig { nodes, settle }).unwrap())
+            let driver = Driver::new(KongConfig { nodes, settle }).unwrap();
+            Arc::new(match cluster.clone() {
+                Some(cluster) => driver.in_cluster(cluster).unwrap(),
+                None => driver,
+            })
         };
         let gateways = gateways.into_iter();
         let drivers = gateways.map(|(name, nodes)| (name, driver(nodes))).collect();

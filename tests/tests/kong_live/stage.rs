@@ -269,6 +269,7 @@ pub(crate) fn gateway(base: Option<&Value>) -> GatewayPlan {
             file: "kong.yaml".to_owned(),
             document: base.to_string().into(),
         }),
+        parent: None,
         generation: Generation(3),
         digest: Digest([0; 32]),
     }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use weir_model::{Channel, GatewayName, Host, SplitName, Via};
 use weir_planner::{GatewayPlan, Item};
-use weir_render::kong::{AtDoor, Conflict, Document, Entities, Resolved, document, entities};
+use weir_render::kic::{Routes, routes};
+use weir_render::kong::{AtDoor, Conflict, Document, Entities, Resolved, document, entities, nothing};
 
 use super::refusals::{Refusal, Refusals};
 use super::{Posted, Wanted};
@@ -18,6 +19,8 @@ pub struct Decided {
     pub document: Option<Document>,
     /// What one with a database is to have of ours; none if it is left as it is.
     pub entities: Option<Entities>,
+    /// What the cluster of one under a controller is to have of ours; none if it is left as it is.
+    pub routes: Option<Routes>,
     /// The splits that have a door there, with the item that is wanted of each.
     pub wanted: BTreeMap<SplitName, Arc<Item>>,
     /// The item of each split that this is made of: for those that are held the one of before.
@@ -38,9 +41,26 @@ pub struct Decided {
     pub notes: Vec<String>,
 }
 
+impl Decided {
+    /// Whether each split is written by itself, so that one is in nobody else's way.
+    pub fn is_by_split(&self) -> bool {
+        self.entities.is_some() || self.routes.is_some()
+    }
+
+    /// Whether there is anything to bring.
+    pub fn is_nothing(&self) -> bool {
+        self.document.is_none() && !self.is_by_split()
+    }
+}
+
 /// The DNS names that doors of a gateway reach backends by: those that are wanted, and those that were posted and may have to
 /// stay.
 pub fn names(wanted: &Wanted, gateway: &GatewayName, posted: Option<&Posted>) -> BTreeSet<String> {
+    // Those of Services in a cluster are for its controller to know.
+    let planned = wanted.plan.gateways.get(gateway);
+    if planned.is_some_and(|planned| planned.channel == Channel::Kic) {
+        return BTreeSet::new();
+    }
     let before = posted.into_iter().flat_map(|posted| posted.items.values());
     let doors = wanted
         .items
@@ -93,7 +113,7 @@ pub fn decide(
         let base = before.filter(|_| stays.base.is_some()).unwrap_or(planned);
         let mut decided = attempt(wanted, (gateway, base), posted, resolved, &stays.splits);
         decided.base_held.clone_from(&stays.base);
-        if decided.entities.is_some() {
+        if decided.is_by_split() {
             return decided;
         }
         let Some(made) = &decided.document else {
@@ -184,13 +204,6 @@ fn attempt(
     decided.wanted = here
         .map(|(split, item)| (split.clone(), Arc::clone(item)))
         .collect();
-    if planned.channel == Channel::Kic {
-        decided.held = Some(format!(
-            "this version does not drive the channel {}",
-            planned.channel
-        ));
-        return decided;
-    }
     let mut items = decided.wanted.clone();
     items.retain(|split, item| {
         match stays
@@ -225,11 +238,16 @@ fn attempt(
         let made = match planned.channel {
             Channel::AdminDb => {
                 let at = (&wanted.plan.zone, gateway);
-                entities(federation, at, planned, &doors, resolved).map(|made| (None, Some(made)))
+                entities(federation, at, planned, &doors, resolved).map(|made| (None, Some(made), None))
             }
-            Channel::AdminDbless | Channel::Kic => {
-                document(federation, planned, &doors, resolved).map(|made| (made, None))
-            }
+            Channel::AdminDbless => document(federation, planned, &doors, resolved).map(|made| {
+                // Of what was posted there the last door went. What the site had there as its base is never taken away.
+                let ours =
+                    posted.filter(|posted| posted.base.as_ref().is_some_and(|base| base.base.is_none()));
+                let gone = || ours.map(|_| nothing(federation, planned));
+                (made.or_else(gone), None, None)
+            }),
+            Channel::Kic => routes(federation, gateway, planned, &doors).map(|made| (None, None, Some(made))),
         };
         match made {
             Ok(made) => break made,
@@ -244,12 +262,12 @@ fn attempt(
                 if items == before {
                     let words: Vec<String> = conflicts.iter().map(ToString::to_string).collect();
                     decided.held = Some(words.join("; "));
-                    break (None, None);
+                    break (None, None, None);
                 }
             }
         }
     };
-    (decided.document, decided.entities) = made;
+    (decided.document, decided.entities, decided.routes) = made;
     let notes = decided.document.as_ref().map(|document| &document.notes);
     let notes = notes.or(decided.entities.as_ref().map(|entities| &entities.notes));
     decided.notes = notes.cloned().unwrap_or_default();

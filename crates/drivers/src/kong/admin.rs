@@ -2,6 +2,7 @@
 //!
 //! Each question goes over a connection of its own: a kept one would always be answered by the same of Kong's workers.
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -52,6 +53,9 @@ pub struct Secret {
 #[derive(Debug)]
 pub struct Admin {
     client: Client,
+    /// What requests begin with.
+    base: String,
+    /// For people, and to tell nodes apart: the same, with the address where that is one of several of its name.
     url: String,
     status: Option<String>,
     header: Option<(HeaderName, PathBuf)>,
@@ -91,13 +95,26 @@ impl Admin {
     /// # Errors
     /// The first setting that cannot be used.
     pub fn new(config: AdminConfig) -> Result<Self, DriverError> {
+        Self::dialling(config, None)
+    }
+
+    /// The same, where the host of the configured addresses is at this one: one of several behind the name, by which it still is
+    /// called and known in TLS.
+    ///
+    /// # Errors
+    /// As of [`Self::new`].
+    pub(crate) fn at(config: AdminConfig, host: &str, ip: IpAddr) -> Result<Self, DriverError> {
+        Self::dialling(config, Some((host, ip)))
+    }
+
+    fn dialling(config: AdminConfig, dial: Option<(&str, IpAddr)>) -> Result<Self, DriverError> {
         let setup = |why: String, help: &str| DriverError {
             what: "Kong's Admin API".to_owned(),
             why,
             fault: Fault::Setup,
             help: help.to_owned(),
         };
-        let url = checked(&config.url, "Admin API")?;
+        let base = checked(&config.url, "Admin API")?;
         let status = config
             .status
             .as_deref()
@@ -115,6 +132,12 @@ impl Admin {
             .redirect(Policy::none())
             .http1_only()
             .pool_max_idle_per_host(0);
+        let mut url = base.clone();
+        if let Some((host, ip)) = dial {
+            // The port is the address's own.
+            client = client.resolve(host, SocketAddr::new(ip, 0));
+            url = format!("{base} ({ip})");
+        }
         if let Some(file) = &config.ca {
             let help = "put the certificates of the authority there, PEM";
             let said = |e: &dyn std::fmt::Display| setup(format!("{}: {e}", file.display()), help);
@@ -137,6 +160,7 @@ impl Admin {
         });
         Ok(Self {
             client: client.build().map_err(|e| setup(chain(&e), "please report it"))?,
+            base,
             url,
             status,
             header: header.transpose()?,
@@ -262,7 +286,7 @@ impl Admin {
         path: &str,
         body: Option<(String, Vec<u8>)>,
     ) -> Result<Answer, Failure> {
-        let mut request = self.client.request(method, format!("{}/{path}", self.url));
+        let mut request = self.client.request(method, format!("{}/{path}", self.base));
         if let Some((name, file)) = &self.header {
             let help = "put the value of the header there, one line, readable for the agent alone";
             let setup = |why: String| Failure::new(Fault::Setup, format!("{}: {why}", file.display()), help);
@@ -376,6 +400,12 @@ fn checked(text: &str, of: &str) -> Result<String, DriverError> {
         ));
     }
     Ok(text.trim_end_matches('/').to_owned())
+}
+
+/// The host of a checked address, if it is a name.
+pub(crate) fn host_name(url: &str) -> Option<String> {
+    let url = Url::parse(url).ok()?;
+    url.domain().map(str::to_owned)
 }
 
 fn escaped(text: &str) -> String {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::kong::{Admin, AdminConfig, KongDb, KongDbless};
+use crate::kong::{Admin, AdminConfig, KongCluster, KongDb, KongDbless, KongKic};
 use crate::{DriverError, Fault};
 
 /// How to reach a gateway; checked by [`Kong::new`].
@@ -23,6 +23,10 @@ pub struct Kong {
     pub dbless: KongDbless,
     /// As one with a database.
     pub db: KongDb,
+    /// As one that a controller runs; none where no cluster is known.
+    pub kic: Option<KongKic>,
+    configured: Vec<AdminConfig>,
+    settle: Duration,
 }
 
 impl Kong {
@@ -31,11 +35,24 @@ impl Kong {
     /// # Errors
     /// The first setting that cannot be used.
     pub fn new(config: KongConfig) -> Result<Self, DriverError> {
+        let configured = config.nodes.clone();
         let nodes = nodes(config.nodes)?;
         Ok(Self {
             dbless: KongDbless::of(Arc::clone(&nodes), config.settle),
             db: KongDb::of(nodes, config.settle),
+            kic: None,
+            configured,
+            settle: config.settle,
         })
+    }
+
+    /// The same in a cluster, where a controller may run it. To be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// The first setting that cannot be used.
+    pub fn in_cluster(mut self, cluster: KongCluster) -> Result<Self, DriverError> {
+        self.kic = Some(KongKic::new(cluster, &self.configured, self.settle)?);
+        Ok(self)
     }
 }
 

@@ -170,8 +170,10 @@ impl<'d> Check<'d> {
                     .help(help),
             );
         }
-        if let EntryDraft::Service(service) = &door.entry {
-            sound &= self.base_service(draft, service, &gateway, zone);
+        match &door.entry {
+            _ if gateway.channel == Channel::Kic => sound &= self.by_http_route(draft, door, &gateway),
+            EntryDraft::Service(service) => sound &= self.base_service(draft, service, &gateway, zone),
+            EntryDraft::Routes(_) => {}
         }
         // Two doors of one split are told of as such.
         let own = |other: &DoorDraft| {

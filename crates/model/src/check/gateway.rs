@@ -7,8 +7,8 @@ use super::Check;
 use crate::codes;
 use crate::declaration::Place;
 use crate::diagnostic::Diagnostic;
-use crate::draft::{BaseDraft, GatewayDraft, ZoneDraft, beside};
-use crate::gateway::{Base, Channel, Gateway};
+use crate::draft::{BaseDraft, GatewayDraft, ParentDraft, ZoneDraft, beside};
+use crate::gateway::{Base, Channel, Gateway, ParentRef};
 use crate::names::{GatewayName, ZoneName};
 use crate::reader::At;
 
@@ -54,29 +54,67 @@ impl<'d> Check<'d> {
         let base = match &draft.base {
             BaseDraft::Unreadable => return None,
             BaseDraft::Absent => None,
-            BaseDraft::Named(at) if draft.channel == Some(Channel::AdminDb) => {
-                self.push(
-                    Diagnostic::error(
-                        codes::DATABASE_BASE,
+            BaseDraft::Named(at) if matches!(draft.channel, Some(Channel::AdminDb | Channel::Kic)) => {
+                let (message, help) = match draft.channel {
+                    Some(Channel::Kic) => (
+                        format!(
+                            "the gateway `{name}` is run by Kong Ingress Controller, and has a `base` besides"
+                        ),
+                        "remove `base`: what is yours stays in objects of the cluster, and Weir touches nothing but its own \
+                         HTTPRoutes; or say `channel: admin-dbless`, if no controller runs this Kong",
+                    ),
+                    _ => (
                         format!("the gateway `{name}` has a database, and a `base` besides"),
-                        at.place.label("nothing would post it"),
-                    )
-                    .help(
                         "remove `base`: what is in the database stays there, and Weir touches nothing but its own; or say \
                          `channel: admin-dbless`, if this Kong has no database",
                     ),
+                };
+                let diagnostic = Diagnostic::error(
+                    codes::DATABASE_BASE,
+                    message,
+                    at.place.label("nothing would post it"),
                 );
+                self.push(diagnostic.help(help));
                 return None;
             }
             BaseDraft::Named(at) => Some(self.base(at)?),
         };
+        let parent = self.parent(draft, name)?;
         Some(Gateway {
             name: name.clone(),
             channel: draft.channel?,
             in_mesh: draft.in_mesh?,
             base,
+            parent,
             place: draft.place.clone(),
         })
+    }
+
+    /// What routes are attached to; the outer `None` if it is not as the channel needs it.
+    #[expect(
+        clippy::option_option,
+        reason = "whether it is sound, and whether there is one"
+    )]
+    fn parent(&mut self, draft: &'d GatewayDraft, name: &GatewayName) -> Option<Option<ParentRef>> {
+        let (message, label, help) = match (&draft.parent, draft.channel?) {
+            (ParentDraft::Unreadable, _) => return None,
+            (ParentDraft::Absent, Channel::AdminDbless | Channel::AdminDb) => return Some(None),
+            (ParentDraft::Named(at), Channel::Kic) => return Some(Some(at.value.clone())),
+            (ParentDraft::Absent, Channel::Kic) => (
+                format!("the gateway `{name}` does not say which Gateway its routes are attached to"),
+                draft.place.label("no `parentRef`"),
+                "name the Gateway of Gateway API that this Kong Ingress Controller serves: parentRef: {namespace: kong, name: kong}",
+            ),
+            (ParentDraft::Named(at), Channel::AdminDbless | Channel::AdminDb) => (
+                format!(
+                    "the gateway `{name}` is configured through its Admin API, and has a `parentRef` besides"
+                ),
+                at.place.label("no route would be attached to it"),
+                "remove `parentRef`; or say `channel: kic`, if Kong Ingress Controller runs this Kong",
+            ),
+        };
+        self.push(Diagnostic::error(codes::PARENT, message, label).help(help));
+        None
     }
 
     fn base(&mut self, at: &At<String>) -> Option<Base> {

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{heading, word};
 use crate::codes;
-use crate::draft::{BaseDraft, DoorDraft, EntryDraft, GatewayDraft, ViaDraft};
-use crate::gateway::{Address, Channel, Routing, dns_name};
+use crate::draft::{BaseDraft, DoorDraft, EntryDraft, GatewayDraft, ParentDraft, ViaDraft};
+use crate::gateway::{Address, Channel, ParentRef, Routing, dns_name};
 use crate::limits;
 use crate::names::{BackendName, ZoneName};
 use crate::reader::{At, Fields, Reader, shown};
@@ -36,6 +36,10 @@ fn gateway(reader: &mut Reader<'_>, node: &Node) -> Option<GatewayDraft> {
             Some(text) => BaseDraft::Named(reader.at(text.to_owned(), &entry.value.span)),
         },
     };
+    let parent = match fields.get("parentRef") {
+        None => ParentDraft::Absent,
+        Some(entry) => parent(reader, entry).map_or(ParentDraft::Unreadable, ParentDraft::Named),
+    };
     let place = reader.place(&owner);
     Some(GatewayDraft {
         place: super::named_place(&place, name.as_ref()),
@@ -43,7 +47,27 @@ fn gateway(reader: &mut Reader<'_>, node: &Node) -> Option<GatewayDraft> {
         channel,
         in_mesh,
         base,
+        parent,
     })
+}
+
+fn parent(reader: &mut Reader<'_>, entry: &Entry) -> Option<At<ParentRef>> {
+    let fields = reader.fields(&entry.value, &shapes::PARENT, &entry.key_span)?;
+    let mut label = |name: &str| {
+        let entry = fields.get(name)?;
+        reader.label(&entry.value, &format!("`{name}` of a `parentRef`"))
+    };
+    let (namespace, name) = (label("namespace"), label("name"));
+    let section = match fields.get("sectionName") {
+        None => None,
+        Some(_) => Some(label("sectionName")?.value),
+    };
+    let parent = ParentRef {
+        namespace: namespace?.value,
+        name: name?.value,
+        section,
+    };
+    fields.complete.then(|| reader.at(parent, &entry.value.span))
 }
 
 fn channel(reader: &mut Reader<'_>, entry: &Entry) -> Option<Channel> {
@@ -63,17 +87,6 @@ fn channel(reader: &mut Reader<'_>, entry: &Entry) -> Option<Channel> {
         message,
         read,
     )?;
-    if channel.value == Channel::Kic {
-        reader.error(
-            codes::NOT_YET,
-            &entry.value.span,
-            format!("the channel `{}` is not supported yet", channel.value),
-            "not supported yet",
-            "leave the gateway out: until then weights hold for callers inside the mesh, and at gateways that are configured through \
-             their Admin API",
-        );
-        return None;
-    }
     Some(channel.value)
 }
 

@@ -15,7 +15,7 @@ pub(crate) static ZONE_GATEWAY: Shape = shape(
         required(
             "channel",
             Form::Word(CHANNELS),
-            "How it is configured through its Admin API: `admin-dbless` by its one document, `admin-db` entity by entity into its database.",
+            "How it is configured: `admin-dbless` by its one document, `admin-db` entity by entity into its database, both through its Admin API; `kic` in Kubernetes by HTTPRoutes that Kong Ingress Controller reads.",
         ),
         optional(
             "inMesh",
@@ -26,6 +26,26 @@ pub(crate) static ZONE_GATEWAY: Shape = shape(
             "base",
             Form::Text,
             "The Kong document that you keep yourself, by its path from this file's directory: Weir adds to it.",
+        ),
+        optional(
+            "parentRef",
+            Form::Object(&PARENT),
+            "With `kic`: the Gateway of Gateway API that routes are attached to.",
+        ),
+    ],
+);
+
+/// `parentRef` of a gateway.
+pub(crate) static PARENT: Shape = shape(
+    "a `parentRef`",
+    "A Gateway of Gateway API in the zone's cluster.",
+    &[
+        required("namespace", Form::Name, "The Gateway's namespace."),
+        required("name", Form::Name, "The Gateway's name."),
+        optional(
+            "sectionName",
+            Form::Name,
+            "One of its listeners; all that take the route if not given.",
         ),
     ],
 );
@@ -80,12 +100,12 @@ const ENTRY: &[Field] = &[
     optional(
         "mesh",
         Form::Text,
-        "For a gateway in the mesh: `host:port` where its sidecar listens for the service.",
+        "For a gateway in the mesh: `host:port` where its sidecar listens for the service; with `kic` the Service `name.namespace.svc:port`.",
     ),
     optional(
         "backends",
         Form::Addresses(limits::ADDRESSES),
-        "For a gateway outside the mesh: each backend's `host:port`, or a list of them.",
+        "For a gateway outside the mesh: each backend's `host:port`, or a list of them; with `kic` its Service, `name.namespace.svc:port`.",
     ),
 ];
 

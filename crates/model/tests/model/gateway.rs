@@ -326,3 +326,59 @@ fn a_gateway_with_a_database_has_routes_of_the_splits_and_neither_base_nor_servi
     let help = taken.diagnostics[0].help.clone().unwrap();
     assert!(help.contains("touches nothing but its own"), "{help}");
 }
+
+#[test]
+fn a_gateway_under_a_controller_takes_what_an_http_route_can_say() {
+    let with = |gateway: &str, door: &str, backends: &str| {
+        let whole = WHOLE.replace("BACKENDS", backends);
+        let whole = whole.replace("channel: admin-dbless, base: kong/edge.yaml", gateway);
+        let whole = whole.replace(
+            r#"hosts: [Shop.Example.com, "*.example.org"], paths: [/checkout]"#,
+            &format!("zones: [fra], {door}"),
+        );
+        parse(&[file("traffic.yaml", &whole)])
+    };
+    const KIC: &str = "channel: kic, parentRef: {namespace: kong, name: kong, sectionName: http}";
+    const HOSTS: &str = r#"hosts: ["*.example.org"], paths: [/checkout]"#;
+    const SERVICES: &str = r#"{old: "old.shop.svc:80", new: "new.shop.svc:8080"}"#;
+    let sound = with(KIC, HOSTS, SERVICES);
+    assert_eq!(sound.diagnostics, []);
+    let zone = &sound.declaration.zones[&ZoneName::new("fra").unwrap()];
+    let parent = zone.gateways[&GatewayName::new("edge").unwrap()].parent.clone();
+    assert_eq!(
+        parent.map(|parent| parent.to_string()).as_deref(),
+        Some("kong/kong/http")
+    );
+    let wrong = |gateway: &str, door: &str, backends: &str| {
+        let found = with(gateway, door, backends);
+        let messages = found.diagnostics.iter();
+        messages
+            .map(|diagnostic| format!("{} {}", diagnostic.code, diagnostic.message))
+            .collect::<Vec<_>>()
+    };
+    let many = (0..9).map(|n| format!("/p{n}")).collect::<Vec<_>>().join(", ");
+    let values = (0..8).map(|n| format!("v{n}")).collect::<Vec<_>>().join(", ");
+    insta::assert_debug_snapshot!([
+        wrong("channel: kic", HOSTS, SERVICES),
+        wrong(
+            "channel: admin-db, parentRef: {namespace: kong, name: kong}",
+            HOSTS,
+            SERVICES
+        ),
+        wrong("channel: kic, parentRef: {namespace: kong}", HOSTS, SERVICES),
+        wrong(KIC, r#"hosts: ["shop.*"], paths: [/checkout/, /a%2Fb]"#, SERVICES),
+        wrong(
+            KIC,
+            HOSTS,
+            r#"{old: "10.0.0.5:8080", new: ["new.shop.svc:80", "newer.shop.svc:80"]}"#
+        ),
+        wrong(KIC, HOSTS, r#"{old: "old.shop.svc:80", new: "new.store.svc:80"}"#),
+        wrong(
+            KIC,
+            &format!("paths: [{many}], headers: [{{name: x-ring, values: [{values}]}}]"),
+            SERVICES
+        ),
+        wrong(KIC, "service: basket", SERVICES),
+        wrong(&format!("{KIC}, base: kong/edge.yaml"), HOSTS, SERVICES),
+    ]);
+}

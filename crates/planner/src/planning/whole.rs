@@ -410,6 +410,7 @@ fn gateways(
                 channel: declared.channel,
                 in_mesh: declared.in_mesh,
                 base: declared.base.clone(),
+                parent: declared.parent.clone(),
                 generation,
                 digest: Digest([0; 32]),
             };

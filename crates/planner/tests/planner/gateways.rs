@@ -48,6 +48,7 @@ fn gateways(base: &str) -> Declaration {
             file: "kong/edge.yaml".to_owned(),
             document: base.into(),
         }),
+        parent: None,
         place: place(9),
     };
     declaration.zones.get_mut(&zone("fra")).unwrap().gateways = [(edge(), gateway)].into();

@@ -15,7 +15,7 @@ use crate::kong::claims;
 use crate::kong::entities::{self, Mark, Names, mesh_name, name};
 use crate::kong::fits::fits;
 use crate::kong::identity::Kept;
-use crate::kong::targets::{Resolved, Targets, targets};
+use crate::kong::targets::{Resolved, Target, Targets, targets};
 
 /// The format that is written where there is no base.
 const FORMAT: &str = "3.0";
@@ -85,6 +85,9 @@ pub struct Upstream {
     pub name: String,
     /// Its targets.
     pub targets: Targets,
+    /// Targets that Kong is given by a name, and resolves itself: none of ours, but of a controller that puts a Service's name
+    /// there. By name and port; the name may be followed by a domain.
+    pub names: BTreeMap<(String, u16), Target>,
 }
 
 /// All that can be told without knowing any address, for whoever accepts a declaration or plans; what a person should know
@@ -118,9 +121,8 @@ pub fn document(
     let text = prepared
         .write(upstreams)
         .map_err(|why| vec![of_base(why, "write it as Kong's documentation says")])?;
-    let hash = Md5::digest(&text);
     Ok(Some(Document {
-        hash: hash.iter().map(|byte| format!("{byte:02x}")).collect(),
+        hash: hash(&text),
         bytes: text.into_bytes(),
         federation: federation.clone(),
         gateway: gateway.generation,
@@ -128,6 +130,28 @@ pub fn document(
         kept: prepared.kept,
         notes: prepared.notes,
     }))
+}
+
+fn hash(text: &str) -> String {
+    let hash = Md5::digest(text);
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The document of a gateway from which the last door went and that never had a base: one upstream that nothing leads to, for a
+/// Kong with an empty document is not ready. An ingress controller does the same.
+pub fn nothing(federation: &FederationName, gateway: &GatewayPlan) -> Document {
+    let tags = entities::nothings(federation, gateway.generation);
+    let upstream = serde_json::json!({ "name": format!("{}nothing", entities::OURS), "tags": tags });
+    let text = serde_json::json!({ "_format_version": FORMAT, "upstreams": [upstream] }).to_string();
+    Document {
+        hash: hash(&text),
+        bytes: text.into_bytes(),
+        federation: federation.clone(),
+        gateway: gateway.generation,
+        doors: BTreeMap::new(),
+        kept: Kept::default(),
+        notes: Vec::new(),
+    }
 }
 
 /// How weights become targets: [`targets`] or [`crate::kong::targets::summing`].
@@ -166,7 +190,14 @@ impl Prepared<'_> {
                     Ok(targets) => {
                         upstreams.push(mark.upstream(&route.name, &targets, host));
                         let name = name(&at.item.split, &route.name);
-                        here.insert(route.name.clone(), Upstream { name, targets });
+                        here.insert(
+                            route.name.clone(),
+                            Upstream {
+                                name,
+                                targets,
+                                names: BTreeMap::new(),
+                            },
+                        );
                     }
                 }
             }

@@ -49,6 +49,16 @@ pub(crate) struct Mark<'a> {
     pub(crate) item: &'a Item,
 }
 
+/// The tags of what is of no split.
+pub(crate) fn nothings(federation: &FederationName, gateway: Generation) -> Vec<String> {
+    vec![
+        TAG.to_owned(),
+        format!("{OURS}federation.{federation}"),
+        format!("{OURS}gateway.{gateway}"),
+        format!("{OURS}generation.{gateway}"),
+    ]
+}
+
 impl Mark<'_> {
     fn tags(&self, route: Option<&RouteName>) -> Vec<String> {
         let mut tags = vec![

@@ -1,12 +1,14 @@
 //! Shares read back: `GET /upstreams/{upstream}/health?balancer_health=1`, the only exact account that Kong gives of them.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use serde_json::Value;
 use weir_model::{BackendName, BasisPoints};
 
 use crate::kong::document::Upstream;
+use crate::kong::targets::Target;
 
 /// What a worker gives one target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,14 +17,58 @@ struct Given {
     available: u64,
 }
 
+/// Which target: by its address, or by the name that Kong resolves itself.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum At {
+    Address(SocketAddr),
+    Name(String, u16),
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => write!(f, "{address}"),
+            Self::Name(name, port) => write!(f, "{name}:{port}"),
+        }
+    }
+}
+
+impl Upstream {
+    fn target(&self, at: &At) -> Option<&Target> {
+        match at {
+            At::Address(address) => self.targets.get(address),
+            At::Name(name, port) => self.names.get(&(name.clone(), *port)),
+        }
+    }
+
+    /// A name as it is expected: the cluster's own domain may follow in Kong.
+    fn name(&self, found: String, port: u16) -> At {
+        let known = self.names.keys().find(|(known, at)| {
+            let rest = found.strip_prefix(known.as_str());
+            *at == port && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        });
+        match known {
+            Some((known, _)) => At::Name(known.clone(), port),
+            None => At::Name(found, port),
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = (At, &Target)> {
+        let addresses = self.targets.iter();
+        let addresses = addresses.map(|(address, target)| (At::Address(*address), target));
+        let names = self.names.iter();
+        addresses.chain(names.map(|((name, port), target)| (At::Name(name.clone(), *port), target)))
+    }
+}
+
 /// Whether the worker that answered gives each target exactly its weight, and all of it is available.
 ///
 /// # Errors
 /// What is different, in words.
 pub fn shares(answer: &Value, expected: &Upstream) -> Result<(), String> {
-    let given = given(answer)?;
+    let given = given(answer, expected)?;
     for (address, given) in &given {
-        let Some(target) = expected.targets.get(address) else {
+        let Some(target) = expected.target(address) else {
             return Err(format!(
                 "{} has a target {address} that is nobody's",
                 expected.name
@@ -44,7 +90,7 @@ pub fn shares(answer: &Value, expected: &Upstream) -> Result<(), String> {
         }
     }
     // One without weight may be missing: it gets nothing either way.
-    let mut weighted = expected.targets.iter().filter(|(_, target)| target.weight > 0);
+    let mut weighted = expected.all().filter(|(_, target)| target.weight > 0);
     match weighted.find(|(address, _)| !given.contains_key(address)) {
         None => Ok(()),
         Some((address, target)) => Err(format!(
@@ -57,14 +103,13 @@ pub fn shares(answer: &Value, expected: &Upstream) -> Result<(), String> {
 /// The shares that the worker that answered really gives, by backend: what is not available gets nothing. None if the answer
 /// does not tell, if a target is nobody's, or if they are no whole basis points.
 pub fn weights(answer: &Value, expected: &Upstream) -> Option<BTreeMap<BackendName, BasisPoints>> {
-    let given = given(answer).ok()?;
+    let given = given(answer, expected).ok()?;
     let mut sums: BTreeMap<BackendName, u64> = expected
-        .targets
-        .values()
-        .map(|target| (target.backend.clone(), 0))
+        .all()
+        .map(|(_, target)| (target.backend.clone(), 0))
         .collect();
     for (address, given) in &given {
-        *sums.get_mut(&expected.targets.get(address)?.backend)? += given.available;
+        *sums.get_mut(&expected.target(address)?.backend)? += given.available;
     }
     let all: u64 = sums.values().sum();
     let share = |(backend, sum): (BackendName, u64)| {
@@ -77,11 +122,11 @@ pub fn weights(answer: &Value, expected: &Upstream) -> Option<BTreeMap<BackendNa
 }
 
 /// What each target is given. An empty list of Kong's is an object.
-fn given(answer: &Value) -> Result<BTreeMap<SocketAddr, Given>, String> {
+fn given(answer: &Value, expected: &Upstream) -> Result<BTreeMap<At, Given>, String> {
     let details = answer.pointer("/data/details");
     let details = details.ok_or("the worker that answered does not know the upstream yet")?;
     let hosts = details.get("hosts").ok_or("the answer has no list of targets")?;
-    let mut given: BTreeMap<SocketAddr, Given> = BTreeMap::new();
+    let mut given: BTreeMap<At, Given> = BTreeMap::new();
     for host in hosts.as_array().into_iter().flatten() {
         let name = host.get("host").and_then(Value::as_str).unwrap_or_default();
         let ip: Option<IpAddr> = name.trim_start_matches('[').trim_end_matches(']').parse().ok();
@@ -92,11 +137,13 @@ fn given(answer: &Value) -> Result<BTreeMap<SocketAddr, Given>, String> {
         let (Some((total, available)), Some(port)) = (weights, port) else {
             return Err(format!("the answer does not tell the weight of target {name}"));
         };
-        // Ours are addresses: a name is somebody else's target.
-        let ip = ip.ok_or_else(|| format!("there is a target {name}, which is nobody's"))?;
-        let address = SocketAddr::new(ip.to_canonical(), port);
-        if given.insert(address, Given { total, available }).is_some() {
-            return Err(format!("the answer has target {address} twice"));
+        let at = match ip {
+            Some(ip) => At::Address(SocketAddr::new(ip.to_canonical(), port)),
+            None => expected.name(name.to_ascii_lowercase(), port),
+        };
+        let told = at.to_string();
+        if given.insert(at, Given { total, available }).is_some() {
+            return Err(format!("the answer has target {told} twice"));
         }
     }
     let said = details.pointer("/weight/total").and_then(Value::as_u64);

@@ -4,6 +4,7 @@
 mod conflicts;
 mod database;
 mod documents;
+mod kic;
 mod ownership;
 mod router;
 mod shares;
@@ -123,6 +124,7 @@ pub(crate) fn gateway(base: Option<serde_json::Value>) -> GatewayPlan {
             file: "kong.yaml".to_owned(),
             document: base.to_string().into(),
         }),
+        parent: None,
         generation: Generation(3),
         digest: Digest([0; 32]),
     }

@@ -216,7 +216,7 @@ proptest! {
             prop_assert!(most - least <= 1, "addresses of one backend are alike");
             prop_assert_eq!(made.values().filter(|target| target.backend.as_str() == *name).count(), *count);
         }
-        let upstream = Upstream { name: "weir.checkout.default".to_owned(), targets: made.clone() };
+        let upstream = Upstream { name: "weir.checkout.default".to_owned(), targets: made.clone(), names: BTreeMap::new() };
         let read = answer(&of(&made));
         prop_assert_eq!(shares(&read, &upstream), Ok(()));
         prop_assert_eq!(weights(&read, &upstream), Some(crate::weights(&declared)));
@@ -234,6 +234,7 @@ fn whatever_a_worker_gives_otherwise_is_told() {
     let upstream = Upstream {
         name: "weir.checkout.default".to_owned(),
         targets: made,
+        names: BTreeMap::new(),
     };
     let one = |host: &str, weight: u64, available: u64| (host.to_owned(), 80, weight, available);
     let (vm, eks, old) = (
@@ -287,7 +288,7 @@ fn whatever_a_worker_gives_otherwise_is_told() {
         ),
         (
             vec![vm.clone(), one("eks.test", 1, 1)],
-            "a target eks.test, which is nobody's",
+            "a target eks.test:80 that is nobody's",
             "",
         ),
         (vec![], "10.0.0.1:80 of backend vm is missing", ""),
@@ -333,6 +334,7 @@ fn a_real_answer_is_read() {
     let upstream = |targets| Upstream {
         name: "shop.split".to_owned(),
         targets,
+        names: BTreeMap::new(),
     };
     assert_eq!(
         weights(&answer, &upstream(made.clone())),

@@ -35,6 +35,9 @@ const SET_UP: &str = "sandbox";
 /// ServiceAccount and rights of the zone's agent.
 pub const AGENT_RIGHTS: &str = include_str!("../../../../deploy/kubernetes/rbac.yaml");
 
+/// What it may do besides where an ingress controller runs a gateway.
+pub const AGENT_RIGHTS_KIC: &str = include_str!("../../../../deploy/kubernetes/rbac-kic.yaml");
+
 /// Kuma's own user.
 pub(crate) fn kuma() -> User {
     User::service_account(SYSTEM, "kuma-control-plane")

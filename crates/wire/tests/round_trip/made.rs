@@ -11,8 +11,8 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use weir_model::{
     Address, BackendName, Base, BasisPoints, Channel, CommitId, DnsLabel, Door, Entry, FederationName,
-    GatewayName, HeaderMatch, Host, Match, MeshName, PathMatch, PortName, Protocol, QueryMatch, RouteName,
-    Routing, ServiceName, SourceCommit, SourceName, SplitName, ValueMatch, Via, ZoneName,
+    GatewayName, HeaderMatch, Host, Match, MeshName, ParentRef, PathMatch, PortName, Protocol, QueryMatch,
+    RouteName, Routing, ServiceName, SourceCommit, SourceName, SplitName, ValueMatch, Via, ZoneName,
 };
 use weir_planner::{
     CountScope, Counts, Coverage, Destination, Digest, DoorFact, Evidence, Fallback, Fallen, GatewayPlan,
@@ -150,11 +150,24 @@ pub(crate) fn gateway() -> impl Strategy<Value = GatewayPlan> {
         file,
         document: document.into(),
     });
-    (channel, any::<bool>(), option::of(base), 1_u64..10).prop_map(|(channel, in_mesh, base, generation)| {
+    let parent = (label(), label(), option::of(label())).prop_map(|(namespace, name, section)| ParentRef {
+        namespace,
+        name,
+        section,
+    });
+    let of = (
+        channel,
+        any::<bool>(),
+        option::of(base),
+        option::of(parent),
+        1_u64..10,
+    );
+    of.prop_map(|(channel, in_mesh, base, parent, generation)| {
         let mut gateway = GatewayPlan {
             channel,
             in_mesh,
             base,
+            parent,
             generation: Generation(generation),
             digest: Digest([0; 32]),
         };

@@ -1,0 +1,330 @@
+//! The HTTPRoute of one split at one gateway.
+//!
+//! Its name and the number of its rules do not change with weights, and neither does what the controller calls a rule's
+//! upstream in Kong: a change of weights changes weights there, and nothing comes or goes. But for rules with the same backends
+//! and weights, of which the controller makes one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value, json};
+use weir_model::{
+    Address, BackendName, BasisPoints, ClusterService, DnsLabel, Entry, FederationName, GatewayName,
+    ParentRef, RouteName, Routing, SplitName, Via,
+};
+use weir_planner::{GatewayPlan, Generation};
+
+use crate::kong::fits::{Shape, plain, shapes};
+use crate::kong::{AtDoor, Conflict};
+
+/// Gateway API, in the one version in which Weir ever applies: a route that is applied in another one is another manager's.
+pub const API_VERSION: &str = "gateway.networking.k8s.io/v1";
+
+/// The label that says at which gateway a route stands. The zone's name is no part of it: a cluster is one zone's.
+pub const LABEL_GATEWAY: &str = "weir.dev/gateway";
+
+/// So much of a weight for each basis point. All of it to one endpoint is 60,000, and Kong takes no target above 65,535: one such
+/// target and the controller's whole configuration is refused. As large as that, because the controller divides a weight by the
+/// number of a Service's endpoints and rounds down.
+pub const FOR_EACH_BASIS_POINT: u32 = 6;
+
+/// A route as it should be.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HttpRoute {
+    /// The split.
+    pub split: SplitName,
+    /// The generation of its item.
+    pub generation: Generation,
+    /// The namespace of the Services that it reaches, and its own.
+    pub namespace: DnsLabel,
+    /// Its name, `weir.<gateway>.<split>`.
+    pub name: String,
+    /// What it is attached to.
+    pub parent: ParentRef,
+    /// The whole object, as it is applied; without what guards it.
+    pub document: Value,
+    /// By route of the split, in the order of the rules.
+    pub rules: Vec<Rule>,
+}
+
+/// One rule of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// The split's route; none where the mesh carries the weights.
+    pub route: Option<RouteName>,
+    /// What the controller calls the service and the upstream that it makes of it.
+    pub upstream: String,
+    /// The Services, with their weights. Where the mesh carries the weights there is one, with all of it, and no backend.
+    pub backends: Vec<(Option<BackendName>, ClusterService, BasisPoints)>,
+}
+
+/// What a gateway is to have.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Routes {
+    /// The gateway.
+    pub gateway: GatewayName,
+    /// By split.
+    pub routes: BTreeMap<SplitName, HttpRoute>,
+}
+
+/// The routes of these doors.
+///
+/// # Errors
+/// What cannot be said, by split.
+pub fn routes(
+    federation: &FederationName,
+    gateway: &GatewayName,
+    planned: &GatewayPlan,
+    doors: &[AtDoor<'_>],
+) -> Result<Routes, Vec<Conflict>> {
+    let mut conflicts = Vec::new();
+    let mut routes = BTreeMap::new();
+    for at in doors {
+        match http_route(federation, gateway, planned, at) {
+            Ok(route) => drop(routes.insert(route.split.clone(), route)),
+            Err(what) => conflicts.push(Conflict {
+                split: Some(at.item.split.clone()),
+                what,
+                help: "what is there of it stays; change the split's door".to_owned(),
+            }),
+        }
+    }
+    if !conflicts.is_empty() {
+        return Err(conflicts);
+    }
+    Ok(Routes {
+        gateway: gateway.clone(),
+        routes,
+    })
+}
+
+/// The name of a split's route at a gateway. No label has a dot, so that no two are the same.
+pub fn name(gateway: &GatewayName, split: &SplitName) -> String {
+    format!("weir.{gateway}.{split}")
+}
+
+/// The route of a split at a gateway.
+///
+/// # Errors
+/// Why it cannot be said, in words.
+pub fn http_route(
+    federation: &FederationName,
+    gateway: &GatewayName,
+    planned: &GatewayPlan,
+    at: &AtDoor<'_>,
+) -> Result<HttpRoute, String> {
+    let parent = planned
+        .parent
+        .clone()
+        .ok_or("it is not known to which Gateway its route is attached")?;
+    let Entry::Routes(routing) = &at.door.entry else {
+        return Err("an HTTPRoute of somebody else is not taken over".to_owned());
+    };
+    let name = name(gateway, &at.item.split);
+    let mut namespaces = BTreeSet::new();
+    let mut service = |address: &Address| {
+        let service = address.cluster_service();
+        let service = service.ok_or_else(|| format!("{address} is no Service of the cluster"))?;
+        namespaces.insert(service.namespace.clone());
+        Ok::<_, String>(service)
+    };
+    let (shapes, backends) = match &at.door.via {
+        Via::Mesh(address) => (
+            vec![plain(routing)],
+            vec![vec![(None, service(address)?, BasisPoints::WHOLE)]],
+        ),
+        Via::Addresses(reached) => {
+            let routes: Vec<_> = at
+                .item
+                .routes
+                .iter()
+                .map(|route| (&route.name, &route.matches))
+                .collect();
+            let shapes = shapes(&routes, routing).map_err(|why| why.join("; "))?;
+            let mut services: BTreeMap<&BackendName, ClusterService> = BTreeMap::new();
+            for (backend, addresses) in reached {
+                let mut addresses = addresses.iter();
+                let (Some(address), None) = (addresses.next(), addresses.next()) else {
+                    return Err(format!("backend {backend} is not one Service"));
+                };
+                services.insert(backend, service(address)?);
+            }
+            let weighted = |weights: &BTreeMap<BackendName, BasisPoints>| {
+                let one = |(backend, weight): (&BackendName, &BasisPoints)| {
+                    let service = services.get(backend).cloned();
+                    let service = service.ok_or_else(|| format!("backend {backend} has no Service here"))?;
+                    Ok((Some(backend.clone()), service, *weight))
+                };
+                weights.iter().map(one).collect::<Result<Vec<_>, String>>()
+            };
+            let backends = at.item.routes.iter().map(|route| weighted(&route.weights));
+            (shapes, backends.collect::<Result<Vec<_>, _>>()?)
+        }
+    };
+    let mut namespaces = namespaces.into_iter();
+    let (Some(namespace), None) = (namespaces.next(), namespaces.next()) else {
+        return Err(
+            "its Services are in several namespaces, and a route reaches those of its own".to_owned(),
+        );
+    };
+    let names: Vec<Option<RouteName>> = match &at.door.via {
+        Via::Mesh(_) => vec![None],
+        Via::Addresses(_) => at
+            .item
+            .routes
+            .iter()
+            .map(|route| Some(route.name.clone()))
+            .collect(),
+    };
+    // Rules with the same backends become one service of Kong, by the name of the first of them.
+    let first = |of: usize| {
+        backends
+            .iter()
+            .position(|other| backends.get(of) == Some(other))
+            .unwrap_or(of)
+    };
+    let rules = names.into_iter().zip(backends.iter().cloned()).enumerate();
+    let rules = rules.map(|(at, (route, backends))| Rule {
+        route,
+        upstream: format!("httproute.{namespace}.{name}.{}", first(at)),
+        backends,
+    });
+    let rules: Vec<Rule> = rules.collect();
+    let said = shapes.iter().zip(&rules);
+    let said = said
+        .map(|(shape, rule)| said_rule(shape, rule))
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut route = HttpRoute {
+        split: at.item.split.clone(),
+        generation: at.item.generation,
+        namespace,
+        name,
+        parent,
+        document: Value::Null,
+        rules,
+    };
+    route.document = json!({
+        "apiVersion": API_VERSION,
+        "kind": "HTTPRoute",
+        "metadata": {
+            "name": route.name,
+            "namespace": route.namespace,
+            "labels": labels(federation, gateway, at),
+            "annotations": annotations(routing),
+        },
+        "spec": {
+            "parentRefs": [parent_ref(&route.parent)],
+            "hostnames": routing.hosts,
+            "rules": said,
+        },
+    });
+    if routing.hosts.is_empty()
+        && let Some(spec) = route.document.get_mut("spec").and_then(Value::as_object_mut)
+    {
+        spec.remove("hostnames");
+    }
+    Ok(route)
+}
+
+fn labels(
+    federation: &FederationName,
+    gateway: &GatewayName,
+    at: &AtDoor<'_>,
+) -> BTreeMap<&'static str, String> {
+    BTreeMap::from([
+        ("app.kubernetes.io/managed-by", "weir".to_owned()),
+        ("weir.dev/split", at.item.split.to_string()),
+        ("weir.dev/federation", federation.to_string()),
+        (LABEL_GATEWAY, gateway.to_string()),
+        ("weir.dev/generation", at.item.generation.to_string()),
+        (
+            "weir.dev/commit",
+            at.item.commit.to_string().chars().take(63).collect(),
+        ),
+    ])
+}
+
+/// What Gateway API has no field for. Each is said whatever it is: the controller's defaults are others than Kong's own.
+fn annotations(routing: &Routing) -> BTreeMap<&'static str, String> {
+    let mut annotations = BTreeMap::from([
+        ("konghq.com/strip-path", routing.strip_path.to_string()),
+        ("konghq.com/preserve-host", routing.preserve_host.to_string()),
+    ]);
+    if routing.https_only {
+        annotations.insert("konghq.com/protocols", "https".to_owned());
+        annotations.insert("konghq.com/https-redirect-status-code", "426".to_owned());
+    }
+    annotations
+}
+
+fn parent_ref(parent: &ParentRef) -> Value {
+    let mut said = json!({
+        "group": "gateway.networking.k8s.io",
+        "kind": "Gateway",
+        "namespace": parent.namespace,
+        "name": parent.name,
+    });
+    if let Some(section) = &parent.section {
+        said["sectionName"] = json!(section);
+    }
+    said
+}
+
+fn said_rule(shape: &Shape, rule: &Rule) -> Result<Value, String> {
+    let mut matches = Vec::new();
+    let any_path = vec!["/".to_owned()];
+    let paths = if shape.paths.is_empty() {
+        &any_path
+    } else {
+        &shape.paths
+    };
+    let methods: Vec<Option<&String>> = match shape.methods.is_empty() {
+        true => vec![None],
+        false => shape.methods.iter().map(Some).collect(),
+    };
+    for path in paths {
+        if !path.starts_with('/') {
+            return Err(format!("the path {path} is no prefix"));
+        }
+        for method in &methods {
+            for headers in each_of(&shape.headers) {
+                let mut one = Map::new();
+                one.insert("path".to_owned(), json!({"type": "PathPrefix", "value": path}));
+                if let Some(method) = method {
+                    one.insert("method".to_owned(), json!(method));
+                }
+                if !headers.is_empty() {
+                    one.insert("headers".to_owned(), Value::Array(headers));
+                }
+                matches.push(Value::Object(one));
+            }
+        }
+    }
+    let backends = rule.backends.iter().map(|(_, service, weight)| {
+        json!({
+            "group": "",
+            "kind": "Service",
+            "name": service.name,
+            "port": service.port,
+            "weight": weight.get() * FOR_EACH_BASIS_POINT,
+        })
+    });
+    Ok(json!({"matches": matches, "backendRefs": backends.collect::<Vec<_>>()}))
+}
+
+/// Every choice of one value for each header: a match of Gateway API has one.
+fn each_of(headers: &BTreeMap<String, BTreeSet<String>>) -> Vec<Vec<Value>> {
+    let mut all = vec![Vec::new()];
+    for (name, values) in headers {
+        all = all
+            .into_iter()
+            .flat_map(|before: Vec<Value>| {
+                values.iter().map(move |value| {
+                    let mut with = before.clone();
+                    with.push(json!({"type": "Exact", "name": name, "value": value}));
+                    with
+                })
+            })
+            .collect();
+    }
+    all
+}

@@ -1,0 +1,189 @@
+//! The double of Kong Ingress Controller 3.5.13: HTTPRoutes, Services and EndpointSlices of an API server in, Kong's configuration
+//! and the routes' status out.
+//!
+//! It is held against what a real one was recorded to post and to say (`tests/recorded/kic-3.5.13`). Its oddities are the
+//! controller's:
+//! - A weight is divided by the number of endpoints and rounded down, but never to 0; targets of weight 0 stay.
+//! - A backend that is not there, or has no endpoint, is left out, and the others take its share; the first is told as
+//!   `ResolvedRefs: False`, the second is not told at all.
+//! - Services of one rule with different `konghq.com/...` annotations take the whole rule with them.
+//! - One configuration, posted as a whole and as JSON: what Kong refuses of one route keeps back all of them, `Programmed` is
+//!   `Unknown` then, and it is tried again and again.
+//! - Without a route it posts one empty upstream, `kong`.
+//! - Rules with the same backends and weights are one service, by the first one's name.
+//!
+//! What it does NOT imitate: other kinds than HTTPRoute, listeners and their hosts, ReferenceGrants, filters, plugins, policies,
+//! Events, several gateways' discovery, leader election, the router of expressions. It lists, and watches nothing.
+
+mod translate;
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::cluster::ApiServer;
+use translate::{Said, translate};
+
+/// The controller's name in the status of routes.
+const CONTROLLER: &str = "konghq.com/kic-gateway-controller";
+
+/// One controller, until it is dropped.
+#[derive(Debug)]
+pub struct Controller {
+    over: CancellationToken,
+}
+
+/// What it is started with.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The Gateway whose routes it takes: namespace and name.
+    pub gateway: (String, String),
+    /// The Admin APIs of the Kongs that it runs, `http://127.0.0.1:8001`.
+    pub kongs: Vec<String>,
+    /// `--proxy-sync-seconds`: how often it looks and posts.
+    pub sync: Duration,
+}
+
+impl Drop for Controller {
+    fn drop(&mut self) {
+        self.over.cancel();
+    }
+}
+
+impl Controller {
+    /// Starts it over an API server, as a user who may read, and write status.
+    ///
+    /// # Errors
+    /// If the client for Kong cannot be made.
+    pub fn start(server: ApiServer, options: Options) -> anyhow::Result<Self> {
+        let over = CancellationToken::new();
+        let client = reqwest::Client::builder()
+            .timeout(Duration::from_secs(10))
+            .build()?;
+        let work = Work {
+            server,
+            options,
+            client,
+            last: None,
+        };
+        tokio::spawn(work.run(over.clone()));
+        Ok(Self { over })
+    }
+}
+
+struct Work {
+    server: ApiServer,
+    options: Options,
+    client: reqwest::Client,
+    /// What every Kong accepted last.
+    last: Option<Value>,
+}
+
+impl Work {
+    async fn run(mut self, over: CancellationToken) {
+        loop {
+            let turn = over.run_until_cancelled(self.turn()).await;
+            match turn {
+                None => return,
+                Some(Ok(())) => {}
+                // It tries again, as the real one does, and says so.
+                Some(Err(error)) => tracing::warn!("ingress controller: {error:#}"),
+            }
+            if over
+                .run_until_cancelled(tokio::time::sleep(self.options.sync))
+                .await
+                .is_none()
+            {
+                return;
+            }
+        }
+    }
+
+    async fn turn(&mut self) -> anyhow::Result<()> {
+        let routes = self
+            .server
+            .list("/apis/gateway.networking.k8s.io/v1/httproutes")
+            .await?;
+        let services = self.server.list("/api/v1/services").await?;
+        let slices = self
+            .server
+            .list("/apis/discovery.k8s.io/v1/endpointslices")
+            .await?;
+        let (configuration, said) = translate(&self.options.gateway, &routes, &services, &slices);
+        // First it says what it found; that Kong has it, when Kong has it.
+        let mut accepted = true;
+        if self.last.as_ref() != Some(&configuration) {
+            for kong in &self.options.kongs {
+                accepted &= self.post(kong, &configuration).await?;
+            }
+            if accepted {
+                self.last = Some(configuration);
+            }
+        }
+        for said in said {
+            self.tell(&said, accepted).await?;
+        }
+        Ok(())
+    }
+
+    async fn post(&self, kong: &str, configuration: &Value) -> anyhow::Result<bool> {
+        let url = format!("{kong}/config?check_hash=1&flatten_errors=1");
+        let request = self.client.post(url).json(configuration);
+        let answer = request.send().await.context("POST /config")?;
+        Ok(answer.status().is_success())
+    }
+
+    async fn tell(&self, said: &Said, accepted: bool) -> anyhow::Result<()> {
+        let (resolved, reason) = match said.resolved {
+            true => ("True", "ResolvedRefs"),
+            false => ("False", "BackendNotFound"),
+        };
+        let (programmed, why) = match (said.translated, accepted) {
+            (false, _) => ("False", "TranslationError"),
+            (true, true) => ("True", "ConfiguredInGateway"),
+            (true, false) => ("Unknown", "Unknown"),
+        };
+        let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let condition = |kind: &str, status: &str, reason: &str| {
+            json!({
+                "type": kind, "status": status, "reason": reason, "message": "",
+                "observedGeneration": said.generation, "lastTransitionTime": now,
+            })
+        };
+        let parents = json!([{
+            "controllerName": CONTROLLER,
+            "parentRef": said.parent,
+            "conditions": [
+                condition("Accepted", "True", "Accepted"),
+                condition("ResolvedRefs", resolved, reason),
+                condition("Programmed", programmed, why),
+            ],
+        }]);
+        let same = |a: &Value, b: &Value| {
+            let plain = |of: &Value| {
+                let mut of = of.clone();
+                for condition in of
+                    .pointer_mut("/0/conditions")
+                    .and_then(Value::as_array_mut)
+                    .into_iter()
+                    .flatten()
+                {
+                    condition["lastTransitionTime"] = Value::Null;
+                }
+                of
+            };
+            plain(a) == plain(b)
+        };
+        if same(&said.before, &parents) {
+            return Ok(());
+        }
+        let path = format!(
+            "/apis/gateway.networking.k8s.io/v1/namespaces/{}/httproutes/{}/status",
+            said.namespace, said.name
+        );
+        let status = json!({"status": {"parents": parents}});
+        self.server.merge(&path, &status).await.map(drop)
+    }
+}

@@ -1,0 +1,330 @@
+//! What the controller makes of routes. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value, json};
+
+/// What is said of one route.
+#[derive(Debug, Clone)]
+pub(super) struct Said {
+    pub(super) namespace: String,
+    pub(super) name: String,
+    pub(super) generation: Value,
+    pub(super) parent: Value,
+    /// `status.parents` as it is.
+    pub(super) before: Value,
+    pub(super) resolved: bool,
+    pub(super) translated: bool,
+}
+
+fn text<'a>(of: &'a Value, at: &str) -> &'a str {
+    of.pointer(at).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn list<'a>(of: &'a Value, at: &str) -> impl Iterator<Item = &'a Value> {
+    of.pointer(at).and_then(Value::as_array).into_iter().flatten()
+}
+
+/// The whole configuration, and what is said of each route of this Gateway.
+pub(super) fn translate(
+    gateway: &(String, String),
+    routes: &[Value],
+    services: &[Value],
+    slices: &[Value],
+) -> (Value, Vec<Said>) {
+    let (mut made, mut upstreams, mut said) = (Vec::new(), Vec::new(), Vec::new());
+    for route in routes {
+        let namespace = text(route, "/metadata/namespace");
+        let attached = list(route, "/spec/parentRefs").find(|to| {
+            let of = to.get("namespace").and_then(Value::as_str).unwrap_or(namespace);
+            (of, text(to, "/name")) == (gateway.0.as_str(), gateway.1.as_str())
+        });
+        let Some(parent) = attached else { continue };
+        let mut parent = parent.clone();
+        parent["namespace"] = json!(gateway.0);
+        let mut of = Said {
+            namespace: namespace.to_owned(),
+            name: text(route, "/metadata/name").to_owned(),
+            generation: route["metadata"]["generation"].clone(),
+            parent,
+            before: route.pointer("/status/parents").cloned().unwrap_or(Value::Null),
+            resolved: true,
+            translated: true,
+        };
+        let (mut of_route, mut balanced) = one(route, services, slices, &mut of);
+        made.append(&mut of_route);
+        upstreams.append(&mut balanced);
+        said.push(of);
+    }
+    let configuration = match made.is_empty() {
+        true => {
+            json!({"_format_version": "3.0", "upstreams": [{"name": "kong", "algorithm": "round-robin"}]})
+        }
+        false => json!({"_format_version": "3.0", "services": made, "upstreams": upstreams}),
+    };
+    (configuration, said)
+}
+
+/// Services with their routes, and upstreams, of one route.
+fn one(route: &Value, services: &[Value], slices: &[Value], said: &mut Said) -> (Vec<Value>, Vec<Value>) {
+    let tags = json!([
+        format!("k8s-name:{}", said.name),
+        format!("k8s-namespace:{}", said.namespace),
+        "k8s-kind:HTTPRoute",
+        format!("k8s-uid:{}", text(route, "/metadata/uid")),
+        "k8s-group:gateway.networking.k8s.io",
+        "k8s-version:v1",
+    ]);
+    let rules: Vec<&Value> = list(route, "/spec/rules").collect();
+    let annotation = |key: &str| {
+        let annotations = route.pointer("/metadata/annotations");
+        annotations.and_then(|all| all.get(key)).and_then(Value::as_str)
+    };
+    let (mut made, mut upstreams): (Vec<Value>, Vec<Value>) = (Vec::new(), Vec::new());
+    for (at, rule) in rules.iter().enumerate() {
+        let first = rules
+            .iter()
+            .position(|other| other["backendRefs"] == rule["backendRefs"])
+            .unwrap_or(at);
+        let name = format!("httproute.{}.{}.{first}", said.namespace, said.name);
+        let matches: Vec<Value> = list(rule, "/matches").cloned().collect();
+        let matches = if matches.is_empty() {
+            vec![json!({})]
+        } else {
+            matches
+        };
+        let routes = matches.iter().enumerate().map(|(nth, one)| {
+            let mut kong = Map::new();
+            kong.insert(
+                "name".to_owned(),
+                json!(format!("httproute.{}.{}.{at}.{nth}", said.namespace, said.name)),
+            );
+            kong.insert("tags".to_owned(), tags.clone());
+            kong.insert("paths".to_owned(), paths(one));
+            kong.insert("path_handling".to_owned(), json!("v0"));
+            kong.insert(
+                "protocols".to_owned(),
+                json!(
+                    annotation("konghq.com/protocols")
+                        .unwrap_or("http,https")
+                        .split(',')
+                        .collect::<Vec<_>>()
+                ),
+            );
+            kong.insert(
+                "strip_path".to_owned(),
+                json!(annotation("konghq.com/strip-path") == Some("true")),
+            );
+            kong.insert(
+                "preserve_host".to_owned(),
+                json!(annotation("konghq.com/preserve-host") != Some("false")),
+            );
+            let redirect =
+                annotation("konghq.com/https-redirect-status-code").and_then(|code| code.parse::<u16>().ok());
+            kong.insert(
+                "https_redirect_status_code".to_owned(),
+                json!(redirect.unwrap_or(426)),
+            );
+            let hosts: Vec<&Value> = list(route, "/spec/hostnames").collect();
+            if !hosts.is_empty() {
+                kong.insert("hosts".to_owned(), json!(hosts));
+            }
+            if let Some(method) = one.get("method") {
+                kong.insert("methods".to_owned(), json!([method]));
+            }
+            let headers: BTreeMap<&str, Value> = list(one, "/headers")
+                .map(|header| (text(header, "/name"), json!([header["value"]])))
+                .collect();
+            if !headers.is_empty() {
+                kong.insert("headers".to_owned(), json!(headers));
+            }
+            Value::Object(kong)
+        });
+        let routes: Vec<Value> = routes.collect();
+        if first < at {
+            let of = made.iter_mut().find(|service| service["name"] == json!(name));
+            if let Some(of) = of.and_then(|of| of["routes"].as_array_mut()) {
+                of.extend(routes);
+            }
+            continue;
+        }
+        let Some(targets) = targets(rule, services, slices, said) else {
+            continue; // the whole rule is left out
+        };
+        let targets: Vec<Value> = targets
+            .iter()
+            .map(|(target, weight)| json!({"target": target, "weight": weight}))
+            .collect();
+        made.push(json!({
+            "name": name, "host": name, "port": list(rule, "/backendRefs").next().map_or(json!(80), |of| of["port"].clone()),
+            "protocol": "http", "connect_timeout": 60_000, "read_timeout": 60_000, "write_timeout": 60_000, "retries": 5,
+            "tags": tags, "routes": routes,
+        }));
+        upstreams.push(json!({"name": name, "algorithm": "round-robin", "tags": tags, "targets": targets}));
+    }
+    (made, upstreams)
+}
+
+fn paths(one: &Value) -> Value {
+    let path = one.pointer("/path/value").and_then(Value::as_str).unwrap_or("/");
+    match text(one, "/path/type") {
+        "Exact" => json!([format!("~{path}$")]),
+        _ if path == "/" => json!(["/"]),
+        _ => {
+            let path = path.trim_end_matches('/');
+            json!([format!("~{path}$"), format!("{path}/")])
+        }
+    }
+}
+
+/// Targets with their weights; none if the rule is left out.
+fn targets(
+    rule: &Value,
+    services: &[Value],
+    slices: &[Value],
+    said: &mut Said,
+) -> Option<BTreeMap<String, u64>> {
+    let mut targets: BTreeMap<String, u64> = BTreeMap::new();
+    let mut kong: Option<BTreeMap<String, Value>> = None;
+    for backend in list(rule, "/backendRefs") {
+        let name = text(backend, "/name");
+        let is = |of: &&Value| {
+            (text(of, "/metadata/namespace"), text(of, "/metadata/name")) == (said.namespace.as_str(), name)
+        };
+        let Some(service) = services.iter().find(is) else {
+            said.resolved = false;
+            continue;
+        };
+        let annotations = service
+            .pointer("/metadata/annotations")
+            .and_then(Value::as_object);
+        let of_kong = annotations
+            .into_iter()
+            .flatten()
+            .filter(|(key, _)| key.starts_with("konghq.com/"));
+        let of_kong: BTreeMap<String, Value> =
+            of_kong.map(|(key, value)| (key.clone(), value.clone())).collect();
+        if kong.as_ref().is_some_and(|before| *before != of_kong) {
+            return None;
+        }
+        kong = Some(of_kong);
+        let Some(port) = list(service, "/spec/ports").find(|port| port["port"] == backend["port"]) else {
+            said.translated = false;
+            continue;
+        };
+        let annotation = |key: &str| annotations.and_then(|all| all.get(key)).and_then(Value::as_str);
+        let reached: BTreeSet<String> = match annotation("ingress.kubernetes.io/service-upstream") {
+            Some("true") => BTreeSet::from([format!("{name}.{}.svc:{}", said.namespace, backend["port"])]),
+            _ => endpoints(&said.namespace, name, text(port, "/name"), slices),
+        };
+        let weight = backend["weight"].as_u64().unwrap_or(1);
+        let each = match weight {
+            0 => 0,
+            weight => (weight / (reached.len() as u64).max(1)).max(1),
+        };
+        for target in reached {
+            *targets.entry(target).or_default() += each;
+        }
+    }
+    Some(targets)
+}
+
+fn endpoints(namespace: &str, service: &str, port: &str, slices: &[Value]) -> BTreeSet<String> {
+    let of = slices.iter().filter(|slice| {
+        text(slice, "/metadata/namespace") == namespace
+            && text(slice, "/metadata/labels/kubernetes.io~1service-name") == service
+    });
+    let mut found = BTreeSet::new();
+    for slice in of {
+        for number in list(slice, "/ports").filter(|of| text(of, "/name") == port) {
+            for endpoint in list(slice, "/endpoints") {
+                let is = |at: &str, otherwise: bool| {
+                    endpoint.pointer(at).and_then(Value::as_bool).unwrap_or(otherwise)
+                };
+                if is("/conditions/ready", true) && !is("/conditions/terminating", false) {
+                    found.insert(format!("{}:{}", text(endpoint, "/addresses/0"), number["port"]));
+                }
+            }
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Against what the real controller was recorded to post.
+    #[test]
+    fn it_posts_what_the_real_one_posted() {
+        for (name, weights, eks) in [
+            ("post-90-10-3x3", (90, 10), 3),
+            ("post-90-10-3x7", (90, 10), 7),
+            ("post-99-1-3x7", (99, 1), 7),
+            ("post-54000-6000-3x7", (54_000, 6_000), 7),
+            ("post-100-0-3x7", (100, 0), 7),
+        ] {
+            let file = format!(
+                "{}/../../tests/recorded/kic-3.5.13/{name}.json",
+                env!("CARGO_MANIFEST_DIR")
+            );
+            let text = std::fs::read_to_string(file).expect("recorded");
+            let recorded: Value = serde_json::from_str(&text).expect("JSON");
+            let recorded = &recorded["request"]["body"];
+            let uid = recorded["services"][0]["tags"][3]
+                .as_str()
+                .expect("a tag")
+                .replace("k8s-uid:", "");
+            let route = json!({
+                "metadata": {"name": "weir-checkout", "namespace": "edge", "uid": uid, "generation": 1,
+                    "annotations": {"konghq.com/protocols": "http"}},
+                "spec": {
+                    "parentRefs": [{"name": "edge"}],
+                    "hostnames": ["shop.example.com"],
+                    "rules": [{
+                        "matches": [{"path": {"type": "PathPrefix", "value": "/checkout"}}],
+                        "backendRefs": [
+                            {"name": "checkout-vm", "port": 8080, "weight": weights.0},
+                            {"name": "checkout", "port": 8080, "weight": weights.1},
+                        ],
+                    }],
+                },
+            });
+            let service = |name: &str| json!({"metadata": {"name": name, "namespace": "edge"}, "spec": {"ports": [{"port": 8080}]}});
+            let slice = |service: &str, port: u16, network: &str, count: u64| {
+                let endpoints = (1..=count).map(|n| json!({"addresses": [format!("{network}.{n}")]}));
+                json!({
+                    "metadata": {"namespace": "edge", "labels": {"kubernetes.io/service-name": service}},
+                    "ports": [{"port": port}], "endpoints": endpoints.collect::<Vec<_>>(),
+                })
+            };
+            let (made, said) = translate(
+                &("edge".to_owned(), "edge".to_owned()),
+                &[route],
+                &[service("checkout-vm"), service("checkout")],
+                &[
+                    slice("checkout-vm", 8080, "10.1.0", 3),
+                    slice("checkout", 18080, "10.2.0", eks),
+                ],
+            );
+            assert!(said[0].resolved && said[0].translated);
+            let sorted = |of: &Value| {
+                let mut of = of.clone();
+                for service in of["services"].as_array_mut().expect("services") {
+                    service.as_object_mut().expect("a service").remove("id");
+                    for route in service["routes"].as_array_mut().expect("routes") {
+                        route.as_object_mut().expect("a route").remove("id");
+                    }
+                }
+                for upstream in of["upstreams"].as_array_mut().expect("upstreams") {
+                    upstream["targets"]
+                        .as_array_mut()
+                        .expect("targets")
+                        .sort_by_key(|of| of["target"].to_string());
+                }
+                of
+            };
+            assert_eq!(sorted(&made), sorted(recorded), "{name}");
+        }
+    }
+}
