@@ -2,15 +2,17 @@
 //! them.
 //!
 //! `route` writes a split's HTTPRoute; `cluster` reads Services and EndpointSlices; `shares` computes what the controller gives
-//! each endpoint, and what share that really is; `standing` reads what the controller says of a route. Facts are those of
+//! each endpoint, and what share that really is; `standing` reads what the controller says of a route, `router` which requests Kong itself takes for it. Facts are those of
 //! KIC 3.5.13 before Kong 3.9.3.
 
 pub mod cluster;
 pub mod route;
+pub mod router;
 pub mod shares;
 pub mod standing;
 
 pub use cluster::{Reached, Service, Services, Slice};
-pub use route::{HttpRoute, LABEL_GATEWAY, Routes, Rule, http_route, name, routes};
+pub use route::{HttpRoute, LABEL_GATEWAY, LABEL_GATEWAY_GENERATION, Routes, Rule, http_route, name};
+pub use router::{Request, at_odds, requests, served};
 pub use shares::{Backends, Unmet, backends, expected, target_weight};
 pub use standing::{Said, overlaps, said};

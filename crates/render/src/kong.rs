@@ -27,5 +27,5 @@ pub use document::{AtDoor, Conflict, Document, Expected, Upstream, check, docume
 pub use fits::fits;
 pub use health::{shares, weights};
 pub use identity::Kept;
-pub use live::{Entity, Live, may_post, may_write};
+pub use live::{Entity, Live, known, may_post, may_write};
 pub use targets::{Resolved, Target, Targets, targets};

@@ -11,8 +11,10 @@
 //!   `Unknown` then, and it is tried again and again.
 //! - Without a route it posts one empty upstream, `kong`.
 //! - Rules with the same backends and weights are one service, by the first one's name.
+//! - Of what a Kong has it notices only that it lost all of it.
+//! - Its word is of the spec's generation: a changed annotation leaves it as it was.
 //!
-//! What it does NOT imitate: other kinds than HTTPRoute, listeners and their hosts, ReferenceGrants, filters, plugins, policies,
+//! What it does NOT imitate: other kinds than HTTPRoute, listeners (there is one, for http) and their hosts, ReferenceGrants, filters, plugins, policies,
 //! Events, several gateways' discovery, leader election, the router of expressions. It lists, and watches nothing.
 
 mod translate;
@@ -114,7 +116,11 @@ impl Work {
         let (configuration, said) = translate(&self.options.gateway, &routes, &services, &slices);
         // First it says what it found; that Kong has it, when Kong has it.
         let mut accepted = true;
-        if self.last.as_ref() != Some(&configuration) {
+        let mut empty = false;
+        for kong in &self.options.kongs {
+            empty |= self.is_empty(kong).await?;
+        }
+        if empty || self.last.as_ref() != Some(&configuration) {
             for kong in &self.options.kongs {
                 accepted &= self.post(kong, &configuration).await?;
             }
@@ -126,6 +132,20 @@ impl Work {
             self.tell(&said, accepted).await?;
         }
         Ok(())
+    }
+
+    /// Whether a Kong lost all that it had: the one change there that the controller notices.
+    async fn is_empty(&self, kong: &str) -> anyhow::Result<bool> {
+        let answer = self
+            .client
+            .get(format!("{kong}/status"))
+            .send()
+            .await
+            .context("GET /status")?;
+        let status: Value = answer.json().await.context("GET /status")?;
+        Ok(status["configuration_hash"]
+            .as_str()
+            .is_none_or(|hash| hash.bytes().all(|b| b == b'0')))
     }
 
     async fn post(&self, kong: &str, configuration: &Value) -> anyhow::Result<bool> {

@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use weir_model::{Channel, GatewayName, Host, SplitName, Via};
+use weir_model::{Channel, FederationName, GatewayName, Host, SplitName, Via};
 use weir_planner::{GatewayPlan, Item};
-use weir_render::kic::{Routes, routes};
+use weir_render::kic::{HttpRoute, Routes, http_route};
 use weir_render::kong::{AtDoor, Conflict, Document, Entities, Resolved, document, entities, nothing};
 
 use super::refusals::{Refusal, Refusals};
@@ -224,6 +224,7 @@ fn attempt(
             items.insert(split.clone(), Arc::clone(before));
         }
     }
+    keep_until_renamed(wanted, gateway, posted, &mut items);
     let made = loop {
         let doors: Vec<AtDoor<'_>> = items
             .values()
@@ -244,10 +245,16 @@ fn attempt(
                 // Of what was posted there the last door went. What the site had there as its base is never taken away.
                 let ours =
                     posted.filter(|posted| posted.base.as_ref().is_some_and(|base| base.base.is_none()));
+                let mut declared = wanted.plan.items.values();
+                let ours = ours.filter(|_| !declared.any(|item| item.doors.contains_key(gateway)));
                 let gone = || ours.map(|_| nothing(federation, planned));
                 (made.or_else(gone), None, None)
             }),
-            Channel::Kic => routes(federation, gateway, planned, &doors).map(|made| (None, None, Some(made))),
+            Channel::Kic => {
+                let routes = by_route(federation, (gateway, planned), &mut items, posted, &mut decided);
+                let gateway = gateway.clone();
+                break (None, None, Some(Routes { gateway, routes }));
+            }
         };
         match made {
             Ok(made) => break made,
@@ -282,6 +289,71 @@ fn attempt(
     decided.absent = absent.cloned().collect();
     decided.items = items;
     decided
+}
+
+/// A split that the plan is without stays while one of the same service and port that the plan has here is not in force yet: it is
+/// the same one by another name, and its requests must not be without either.
+fn keep_until_renamed(
+    wanted: &Wanted,
+    gateway: &GatewayName,
+    posted: Option<&Posted>,
+    items: &mut BTreeMap<SplitName, Arc<Item>>,
+) {
+    let comes = |before: &Item| {
+        let mut declared = wanted.plan.items.iter();
+        declared.any(|(split, item)| {
+            item.doors.contains_key(gateway)
+                && !items.contains_key(split)
+                && (&item.service, item.port) == (&before.service, before.port)
+        })
+    };
+    let before = posted.iter().flat_map(|posted| &posted.items);
+    let stays = before.filter(|(split, before)| {
+        !wanted.plan.items.contains_key(*split) && before.doors.contains_key(gateway) && comes(before)
+    });
+    let stays: Vec<_> = stays
+        .map(|(split, before)| (split.clone(), Arc::clone(before)))
+        .collect();
+    items.extend(stays);
+}
+
+/// The routes of a gateway under a controller, each by itself: of one that cannot be said what was there before, or nothing.
+fn by_route(
+    federation: &FederationName,
+    (gateway, planned): (&GatewayName, &GatewayPlan),
+    items: &mut BTreeMap<SplitName, Arc<Item>>,
+    posted: Option<&Posted>,
+    decided: &mut Decided,
+) -> BTreeMap<SplitName, HttpRoute> {
+    let made = |item: &Item| {
+        let door = item.doors.get(gateway).ok_or("it has no door here")?;
+        http_route(federation, gateway, planned, &AtDoor { item, door })
+    };
+    let mut routes = BTreeMap::new();
+    let mut gone = Vec::new();
+    for (split, item) in items.iter_mut() {
+        let why = match made(item) {
+            Ok(route) => {
+                routes.insert(split.clone(), route);
+                continue;
+            }
+            Err(why) => why,
+        };
+        decided
+            .split_held
+            .entry(split.clone())
+            .or_insert_with(|| format!("{why}; what is there of it stays"));
+        let before = posted.and_then(|posted| posted.items.get(split));
+        match before.map(|before| (before, made(before))) {
+            Some((before, Ok(route))) => {
+                *item = Arc::clone(before);
+                routes.insert(split.clone(), route);
+            }
+            _ => gone.push(split.clone()),
+        }
+    }
+    items.retain(|split, _| !gone.contains(split));
+    routes
 }
 
 /// Goes back to what was posted of the split that a conflict is about; out of the document, if that is what conflicts or

@@ -1,7 +1,7 @@
 //! The doors of a split at a zone's gateways: where each stands by the words of the zone's agents. A zone runs an item only
 //! if its gateways do.
 
-use weir_model::{Door, GatewayName, Via};
+use weir_model::{BasisPoints, Door, GatewayName, Via};
 use weir_planner::{DoorFact, Evidence, Item, ItemFact, Verdict};
 use weir_wire::api::{DoorInZone, Standing};
 
@@ -82,7 +82,7 @@ impl Sight<'_> {
             let Some(fact) = fact.doors.get(gateway) else {
                 continue; // it drives other gateways, or none
             };
-            let (standing, why) = self.door_by(item, door, fact);
+            let (standing, why) = self.door_by(item, (gateway, door), fact);
             if worst.as_ref().is_none_or(|worst| worst.standing < standing) {
                 worst = Some(Stands {
                     standing,
@@ -108,7 +108,12 @@ impl Sight<'_> {
         })
     }
 
-    fn door_by(&self, item: &Item, door: &Door, fact: &DoorFact) -> (Standing, Option<String>) {
+    fn door_by(
+        &self,
+        item: &Item,
+        (gateway, door): (&GatewayName, &Door),
+        fact: &DoorFact,
+    ) -> (Standing, Option<String>) {
         if let Some(why) = &fact.held {
             return (Standing::Held, Some(why.clone()));
         }
@@ -140,11 +145,20 @@ impl Sight<'_> {
             Verdict::Exact => match &door.via {
                 // The mesh carries the weights, and its own proof is the item's.
                 Via::Mesh(_) => (Standing::Converged, None),
-                Via::Addresses(_) => match disagreement(item, proof) {
-                    Some((standing, what)) => (standing, Some(what)),
-                    None => (Standing::Converged, None),
-                },
+                Via::Addresses(_) => {
+                    match disagreement(item, proof, |of| self.tolerance(item, gateway, of)) {
+                        Some((standing, what)) => (standing, Some(what)),
+                        None => (Standing::Converged, None),
+                    }
+                }
             },
         }
+    }
+
+    /// How far a share may be from the wanted one, in basis points.
+    fn tolerance(&self, item: &Item, gateway: &GatewayName, wanted: BasisPoints) -> u32 {
+        let gateways = self.plan.gateways.get(&item.zone);
+        let planned = gateways.and_then(|gateways| gateways.get(gateway));
+        planned.map_or(0, |planned| planned.channel.tolerance(wanted))
     }
 }

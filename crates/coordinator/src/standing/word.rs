@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use weir_model::sabotaged;
+use weir_model::{BasisPoints, sabotaged};
 use weir_planner::{Evidence, Item, ItemFact, ItemState, Pin, Proof, Verdict};
 use weir_wire::api::Standing;
 
@@ -181,7 +181,7 @@ impl Sight<'_> {
                 Some(format!("applied, but cannot be read back: {why}")),
             ),
             Verdict::Exact => match proof.evidence {
-                Evidence::Live | Evidence::Sampled => match disagreement(item, proof) {
+                Evidence::Live | Evidence::Sampled => match disagreement(item, proof, |_| 0) {
                     Some((standing, what)) => (standing, Some(what)),
                     None if fact.state == ItemState::Proven => (Standing::Converged, None),
                     None => (
@@ -246,7 +246,12 @@ pub(super) fn because(agent: &Agent) -> String {
 }
 
 /// A proof that calls itself exact is believed only if it says so of every route, and of a proxy that was looked at.
-pub(super) fn disagreement(item: &Item, proof: &Proof) -> Option<(Standing, String)> {
+/// `tolerance`: how far, in basis points, a share may be from the wanted one.
+pub(super) fn disagreement(
+    item: &Item,
+    proof: &Proof,
+    tolerance: impl Fn(BasisPoints) -> u32,
+) -> Option<(Standing, String)> {
     let lacking = |what: String| Some((Standing::Progressing, format!("the proof is not whole: {what}")));
     let Some(weights) = proof.weights.as_ref() else {
         return lacking("it names no weights".to_owned());
@@ -261,7 +266,7 @@ pub(super) fn disagreement(item: &Item, proof: &Proof) -> Option<(Standing, Stri
         for backend in route.weights.keys().chain(live.keys()) {
             let wanted = route.weights.get(backend).copied().unwrap_or_default();
             let found = live.get(backend).copied().unwrap_or_default();
-            if found != wanted {
+            if found.get().abs_diff(wanted.get()) > tolerance(wanted) {
                 return Some((
                     Standing::Different,
                     format!("route {} gives {backend} {found} %, not {wanted} %", route.name),

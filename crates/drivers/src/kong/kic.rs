@@ -4,28 +4,29 @@
 //! without an endpoint too, and says nothing of shares. So every node's balancer is asked, and must give each endpoint what the
 //! controller would give it, by the Services and EndpointSlices of the cluster.
 
+mod kong;
 mod looked;
 mod nodes;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::join_all;
 use futures::{StreamExt as _, stream};
 use jiff::Timestamp;
 use serde_json::Value;
-use tokio::time::Instant;
-use weir_model::{BackendName, BasisPoints, FederationName, RouteName, SplitName};
+use weir_model::{BackendName, BasisPoints, ClusterService, FederationName, RouteName, SplitName};
 use weir_planner::{Coverage, Evidence, Generation, Proof, ProvenWeights, Verdict};
-use weir_render::kic::{HttpRoute, Routes, Said, Unmet, backends, expected, said};
+use weir_render::kic::route::FOR_EACH_BASIS_POINT;
+use weir_render::kic::{HttpRoute, Routes, Said, Unmet, at_odds, backends, expected, said};
 use weir_render::kong::Expected;
 
 use crate::dns::Names;
-use crate::kong::admin::{Admin, AdminConfig};
+use crate::kong::admin::AdminConfig;
 use crate::kong::db::Became;
 use crate::kong::proof::{AtNode, Doors};
-use crate::kong::{Bringing, Brought, OVERTAKEN, observe, proof};
+use crate::kong::{Bringing, Brought, OVERTAKEN, proof};
 use crate::kubernetes::Cluster;
 use crate::kubernetes::access::Access;
 use crate::kubernetes::call::ApiServer;
@@ -63,6 +64,8 @@ pub struct KongKic {
     watches: Watches,
     nodes: Nodes,
     settle: Duration,
+    /// Routes that were proven at every node when that was last looked at.
+    proven: Mutex<BTreeMap<SplitName, Value>>,
 }
 
 impl std::fmt::Debug for KongKic {
@@ -104,6 +107,7 @@ impl KongKic {
             federation: config.federation,
             nodes: Nodes::new(nodes, config.names),
             settle,
+            proven: Mutex::default(),
         })
     }
 
@@ -131,7 +135,7 @@ impl KongKic {
                 if by.overtaken.is_cancelled() {
                     return (route, None);
                 }
-                (route, Some(self.brought(wanted, route, looked, by.plan).await))
+                (route, Some(self.brought(wanted, route, looked).await))
             });
         }
         let mut asked = stream::iter(asking).buffer_unordered(ABREAST);
@@ -159,9 +163,15 @@ impl KongKic {
             became.nodes.insert(at(), Brought::Held(OVERTAKEN.to_owned()));
             return became;
         }
-        for (found, split) in looked.left_over(&self.federation, wanted, by.absent) {
+        for (found, split, heirs) in looked.left_over(&self.federation, wanted) {
             if by.overtaken.is_cancelled() {
                 break;
+            }
+            if let Some(why) = self.still_needed(wanted, &heirs, by.absent) {
+                became
+                    .notes
+                    .push(format!("split {split}: its HTTPRoute stays for now: {why}"));
+                continue;
             }
             match self.removed(wanted, found, by.plan).await {
                 Ok(()) => brought = Brought::Posted,
@@ -176,14 +186,30 @@ impl KongKic {
         became
     }
 
-    /// Whether anything was written.
-    async fn brought(
+    /// Why a route that nothing wants any more does not go yet: whoever takes its requests from now on is not proven there, or it is
+    /// not known who that is.
+    fn still_needed(
         &self,
         wanted: &Routes,
-        route: &HttpRoute,
-        looked: &Looked,
-        plan: Generation,
-    ) -> Result<bool, Stop> {
+        heirs: &BTreeSet<SplitName>,
+        absent: &BTreeSet<SplitName>,
+    ) -> Option<String> {
+        if let Some(split) = absent.iter().next() {
+            return Some(format!(
+                "split {split} may take its requests, and is not in force here yet"
+            ));
+        }
+        let proven = self.proven.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_there = |split: &&SplitName| {
+            let route = wanted.routes.get(*split);
+            route.is_some_and(|route| proven.get(*split) == Some(&route.document))
+        };
+        let waits = heirs.iter().find(|split| !is_there(split))?;
+        Some(format!("split {waits} takes its requests, and is not proven yet"))
+    }
+
+    /// Whether anything was written.
+    async fn brought(&self, wanted: &Routes, route: &HttpRoute, looked: &Looked) -> Result<bool, Stop> {
         let known = looked.live(route);
         if let Some(Found(live)) = known
             && matches!(owned(live, &self.federation, wanted), Owned::Ours(..))
@@ -191,26 +217,42 @@ impl KongKic {
         {
             return Ok(false);
         }
+        if let Some(error) = looked.unknown.get(&route.namespace) {
+            return Err(Stop::Held(format!(
+                "who stands behind the Services of namespace {} is not known: {error}; {}",
+                route.namespace, error.help
+            )));
+        }
         let path = path(route.namespace.as_str(), &route.name);
         let is = ("HTTPRoute", route.namespace.as_str(), route.name.as_str());
         let live = self.hand.live(&self.server, &path, is).await?;
         match &live {
             Some(live) => {
-                self.may_write(live, wanted, plan)?;
+                self.may_write(live, wanted, (route.generation, route.gateway_generation))?;
                 if difference(route, live).is_none() {
                     return Ok(false);
                 }
             }
             // What is there already is changed whoever came beside it: that may be a revert.
             None => {
-                if let Some(other) = looked.rival(&self.federation, wanted, route) {
+                let there = looked.rival(&self.federation, wanted, route);
+                let other = match there {
+                    Some(other) => Some(other),
+                    None => self.rival_in_kong(wanted, route).await.map_err(Stop::Held)?,
+                };
+                if let Some(other) = other {
                     return Err(Stop::Held(format!(
                         "{other}; no second one is put beside it: let the split have other hosts or paths, or remove that route"
                     )));
                 }
             }
         }
-        if let Err(unmet) = backends(route, &looked.services) {
+        let unmet = backends(route, &looked.services).err().unwrap_or_default();
+        let unmet: Vec<Unmet> = unmet
+            .into_iter()
+            .filter(|unmet| rises(route, live.as_ref(), unmet))
+            .collect();
+        if !unmet.is_empty() {
             return Err(Stop::Held(told(&unmet)));
         }
         let document = (route.name.as_str(), route.document.clone());
@@ -222,7 +264,7 @@ impl KongKic {
             Ok(stored) => stored,
             Err(left) => return Err(Stop::Held(in_words(left))),
         };
-        self.may_write(&stored, wanted, plan)?;
+        self.may_write(&stored, wanted, (route.generation, route.gateway_generation))?;
         match difference(route, &stored) {
             None => {
                 tracing::info!(split = %route.split, route = %route.name, namespace = %route.namespace, "the HTTPRoute was written");
@@ -235,8 +277,14 @@ impl KongKic {
         }
     }
 
-    /// Whether an object may be written over or removed: ours, and of no newer plan.
-    fn may_write(&self, live: &Value, wanted: &Routes, plan: Generation) -> Result<(), Stop> {
+    /// Whether an object may be written over or removed by whoever knows these generations of its item and its gateway: ours, and of
+    /// no newer ones.
+    fn may_write(
+        &self,
+        live: &Value,
+        wanted: &Routes,
+        (item, gateway): (Generation, Generation),
+    ) -> Result<(), Stop> {
         let name = live
             .pointer("/metadata/name")
             .and_then(Value::as_str)
@@ -245,9 +293,12 @@ impl KongKic {
             Owned::Foreign(why) => Err(Stop::Held(format!(
                 "an HTTPRoute named {name} is there and is not Weir's ({why}); rename or remove it, Weir does not overwrite it"
             ))),
-            Owned::Ours(_, generation) if generation > plan => Err(Stop::Held(format!(
-                "{name} carries generation {generation}, newer than {plan}: another agent of this zone has a newer plan"
-            ))),
+            Owned::Ours(_, of_item, of_gateway) if of_item > item || of_gateway > gateway => {
+                Err(Stop::Held(format!(
+                    "{name} carries generation {of_item}, of generation {of_gateway} of the gateway, and this agent knows {item} and \
+                 {gateway}: another agent of this zone has a newer plan"
+                )))
+            }
             Owned::Ours(..) => Ok(()),
         }
     }
@@ -263,7 +314,7 @@ impl KongKic {
         else {
             return Ok(());
         };
-        self.may_write(&live, wanted, plan)?;
+        self.may_write(&live, wanted, (plan, plan))?;
         self.hand.delete(&self.server, &path, &live).await?;
         tracing::info!(route = name, namespace, "the HTTPRoute was removed");
         Ok(())
@@ -298,22 +349,61 @@ impl KongKic {
             Err(why) => {
                 let unknown = || proof_of(Verdict::Unknown(why.clone()), Evidence::Unknown);
                 proofs.extend(doors.keys().map(|split| (split.clone(), unknown())));
+                self.keep(wanted, &BTreeMap::new());
                 return proofs;
             }
         };
-        let nodes = join_all(nodes.iter().map(|admin| self.at_node(admin, wanted, &doors))).await;
-        let read = proof::together(&doors, &nodes);
-        proofs.extend(read.into_iter().map(|(split, mut proof)| {
-            // The controller's rounding is no whole basis point: what is within the tolerance is told as the nearest.
-            if proof.verdict == Verdict::Exact
-                && let Some(expected) = doors.get(&split)
-                && !expected.upstreams.is_empty()
-            {
-                proof.weights = Some(nearest(expected));
+        let asked = nodes
+            .iter()
+            .map(|admin| kong::at_node(admin, wanted, &doors, self.settle));
+        let (nodes, leaving): (Vec<AtNode>, Vec<BTreeMap<SplitName, String>>) =
+            join_all(asked).await.into_iter().unzip();
+        let mut read = proof::together(&doors, &nodes);
+        self.keep(wanted, &read);
+        for (split, proof) in &mut read {
+            if proof.verdict != Verdict::Exact {
+                continue;
             }
-            (split, proof)
-        }));
+            let by_weight = wanted.routes.get(split).is_some_and(HttpRoute::has_weights);
+            // The controller's rounding is no whole basis point: what is within the tolerance is told as the nearest.
+            proof.weights = doors.get(split).filter(|_| by_weight).map(nearest);
+            if let Some(other) = leaving.iter().find_map(|of| of.get(split)) {
+                proof.verdict = Verdict::Different(format!(
+                    "Kong's route {other}, of Weir's own and on its way out, still takes the same requests"
+                ));
+            }
+        }
+        proofs.extend(read);
         proofs
+    }
+
+    /// Keeps in mind which routes are proven at every node, whatever is on its way out beside them.
+    fn keep(&self, wanted: &Routes, read: &BTreeMap<SplitName, Proof>) {
+        let there = read.iter().filter(|(_, proof)| {
+            proof.verdict == Verdict::Exact
+                && proof.coverage.of > 0
+                && proof.coverage.seen == proof.coverage.of
+        });
+        let there =
+            there.filter_map(|(split, _)| Some((split.clone(), wanted.routes.get(split)?.document.clone())));
+        *self.proven.lock().unwrap_or_else(PoisonError::into_inner) = there.collect();
+    }
+
+    /// A route of Kong's own, of whatever kind of object, that takes the requests of one that is not there yet.
+    async fn rival_in_kong(&self, wanted: &Routes, route: &HttpRoute) -> Result<Option<String>, String> {
+        let nodes = self.nodes.now().await?;
+        let mut why = "no node of Kong is known".to_owned();
+        for admin in &nodes {
+            match kong::routes(admin).await {
+                Ok(routes) => {
+                    let others = routes.iter().filter(|of| !kong::is_of(&wanted.gateway, of));
+                    let other = at_odds(route, others);
+                    return Ok(other.map(|other| format!("Kong's route {other} takes the same requests")));
+                }
+                Err(error) => why = error.to_string(),
+            }
+        }
+        Err(format!("which requests Kong takes already is not known: {why}"))
     }
 
     /// What Kong must run for a route, if all that the cluster says of it is as it should be.
@@ -337,6 +427,15 @@ impl KongKic {
                 route.namespace, route.name
             ));
         }
+        if let Some(key) = foreign_annotation(route, live) {
+            return different(format!(
+                "somebody annotated the HTTPRoute {}/{} with {key}, which may change what becomes of its requests: take it off",
+                route.namespace, route.name
+            ));
+        }
+        if let Some(error) = looked.unknown.get(&route.namespace) {
+            return Err(Verdict::Unknown(error.to_string()));
+        }
         let found = match backends(route, &looked.services) {
             Ok(found) => found,
             Err(unmet) => return different(told(&unmet)),
@@ -354,42 +453,6 @@ impl KongKic {
             off => different(off.join("; ")),
         }
     }
-
-    async fn at_node(&self, admin: &Admin, wanted: &Routes, doors: &Doors) -> AtNode {
-        let end = Instant::now() + self.settle;
-        let root = match observe::root(admin).await {
-            Ok(root) => root,
-            Err(error) => return AtNode::all(doors, &Verdict::Unknown(error.to_string()), false),
-        };
-        match admin.unready().await {
-            Ok(None) => {}
-            Ok(Some(why)) => {
-                let why = format!("the Kong at {} is not ready: {why}", admin.url());
-                return AtNode::all(doors, &Verdict::Different(why), true);
-            }
-            Err(error) => return AtNode::all(doors, &Verdict::Unknown(error.to_string()), false),
-        }
-        let mut found = proof::given(admin, doors, proof::to_ask(Some(root.workers)), end).await;
-        // Requests come in by a service and its routes: without them an upstream with the right weights serves nobody.
-        for split in doors.keys() {
-            let Some(route) = wanted.routes.get(split) else {
-                continue;
-            };
-            let services: BTreeSet<&str> = route.rules.iter().map(|rule| rule.upstream.as_str()).collect();
-            for service in services {
-                let verdict = match admin.list(&format!("services/{service}/routes")).await {
-                    Ok(Some(routes)) if !routes.is_empty() => continue,
-                    Ok(_) => Verdict::Different(format!(
-                        "the Kong at {} has no service {service} with a route: the controller left it out",
-                        admin.url()
-                    )),
-                    Err(error) => Verdict::Unknown(error.to_string()),
-                };
-                found.is_not(split, verdict);
-            }
-        }
-        found
-    }
 }
 
 fn path(namespace: &str, name: &str) -> String {
@@ -399,7 +462,7 @@ fn path(namespace: &str, name: &str) -> String {
 fn told(unmet: &[Unmet]) -> String {
     unmet
         .iter()
-        .map(|Unmet(why)| why.as_str())
+        .map(|unmet| unmet.why.as_str())
         .collect::<Vec<_>>()
         .join("; ")
 }
@@ -409,6 +472,40 @@ fn in_words(outcome: Outcome) -> String {
         Outcome::Yielded(why) => why,
         Outcome::Done { .. } => "it was left alone".to_owned(),
     }
+}
+
+/// Whether a write would send more to where an unmet condition is, than what is there already does: what it makes no worse is no
+/// reason to hold it, for it may be a revert.
+fn rises(route: &HttpRoute, live: Option<&Value>, unmet: &Unmet) -> bool {
+    let Some(live) = live else { return true };
+    let Some(rule) = route.rules.get(unmet.rule) else {
+        return true;
+    };
+    let weight_now = |service: &ClusterService| {
+        let backends = live
+            .pointer(&format!("/spec/rules/{}/backendRefs", unmet.rule))?
+            .as_array()?;
+        let is = |of: &&Value| {
+            of.get("name").and_then(Value::as_str) == Some(service.name.as_str())
+                && of.get("port").and_then(Value::as_u64) == Some(u64::from(service.port))
+        };
+        backends.iter().find(is)?.get("weight")?.as_u64()
+    };
+    let mut concerned = rule
+        .backends
+        .iter()
+        .filter(|(_, service, _)| match &unmet.service {
+            Some(of) => of == service,
+            None => true,
+        });
+    // All or nothing of a rule: what is new in it is what makes it worse.
+    concerned.any(
+        |(_, service, weight)| match (weight_now(service), &unmet.service) {
+            (None, _) => true,
+            (Some(now), Some(_)) => u64::from(weight.get() * FOR_EACH_BASIS_POINT) > now,
+            (Some(_), None) => false,
+        },
+    )
 }
 
 /// Where a live route says something else than the wanted one.
@@ -425,6 +522,18 @@ fn difference(route: &HttpRoute, live: &Value) -> Option<String> {
             .map(|(key, _)| format!("metadata.{what}.{key}"))
     };
     spec.or_else(|| marks("annotations")).or_else(|| marks("labels"))
+}
+
+/// An annotation of the controller's that Weir did not write: it may change which requests are taken, or what becomes of them.
+fn foreign_annotation(route: &HttpRoute, live: &Value) -> Option<String> {
+    let of = |of: &Value| {
+        let annotations = of.pointer("/metadata/annotations").and_then(Value::as_object);
+        annotations.cloned().unwrap_or_default()
+    };
+    let ours = of(&route.document);
+    let mut live = of(live).into_iter();
+    live.find(|(key, _)| key.starts_with("konghq.com/") && !ours.contains_key(key))
+        .map(|(key, _)| key)
 }
 
 fn proof_of(verdict: Verdict, evidence: Evidence) -> Proof {

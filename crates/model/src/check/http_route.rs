@@ -55,9 +55,7 @@ impl Check<'_> {
                 "leave this split to callers inside the mesh, or to gateways that are configured through their Admin API",
             ));
         }
-        if let ViaDraft::Addresses { .. } = &door.via {
-            sizes(draft, routing, door, &mut wrong);
-        }
+        sizes(draft, routing, door, &mut wrong);
         let sound = wrong.is_empty();
         for (place, message, help) in wrong {
             self.push(
@@ -159,6 +157,18 @@ fn services(door: &DoorDraft, wrong: &mut Wrong) {
 }
 
 fn sizes(draft: &SplitDraft, routing: &Routing, door: &DoorDraft, wrong: &mut Wrong) {
+    if let ViaDraft::Mesh(_) = &door.via {
+        // The mesh tells routes apart, and there is one Service.
+        let several = of_one(routing);
+        if several > MATCHES || routing.headers.len() > HEADERS {
+            wrong.push((
+                door.place.clone(),
+                too_many(several, routing.headers.len()),
+                FEWER,
+            ));
+        }
+        return;
+    }
     let backends = draft.backends.found.len();
     if backends > RULES {
         wrong.push((
@@ -190,29 +200,36 @@ fn sizes(draft: &SplitDraft, routing: &Routing, door: &DoorDraft, wrong: &mut Wr
             .map(|header| header.name.to_ascii_lowercase())
             .chain(routing.headers.keys().cloned())
             .collect();
-        let values = routing.headers.values().map(BTreeSet::len);
-        let several = values.fold(
-            routing.paths.len().max(1) * routing.methods.len().max(1),
-            usize::saturating_mul,
-        );
+        let several = of_one(routing);
         all = all.saturating_add(several);
         if several > MATCHES || names.len() > HEADERS {
-            wrong.push((
-                route.place.clone(),
-                format!(
-                    "this route would be {several} matches of an HTTPRoute, of {} headers each; it has at most {MATCHES}, of \
-                     {HEADERS}",
-                    names.len()
-                ),
-                "each path, method and value of a header together is one match: name fewer of them",
-            ));
+            wrong.push((route.place.clone(), too_many(several, names.len()), FEWER));
         }
     }
     if all > ALL_MATCHES {
         wrong.push((
             door.place.clone(),
-            format!("the routes of this split would be {all} matches of an HTTPRoute, and it has at most {ALL_MATCHES}"),
-            "each path, method and value of a header together is one match: name fewer of them",
+            format!(
+                "the routes of this split would be {all} matches of an HTTPRoute, and it has at most {ALL_MATCHES}"
+            ),
+            FEWER,
         ));
     }
+}
+
+const FEWER: &str = "each path, method and value of a header together is one match: name fewer of them";
+
+/// How many matches one route is.
+fn of_one(routing: &Routing) -> usize {
+    let values = routing.headers.values().map(BTreeSet::len);
+    values.fold(
+        routing.paths.len().max(1) * routing.methods.len().max(1),
+        usize::saturating_mul,
+    )
+}
+
+fn too_many(several: usize, headers: usize) -> String {
+    format!(
+        "this route would be {several} matches of an HTTPRoute, of {headers} headers each; it has at most {MATCHES}, of {HEADERS}"
+    )
 }

@@ -13,14 +13,17 @@ use weir_model::{
 };
 use weir_planner::{GatewayPlan, Generation};
 
+use crate::kong::AtDoor;
 use crate::kong::fits::{Shape, plain, shapes};
-use crate::kong::{AtDoor, Conflict};
 
 /// Gateway API, in the one version in which Weir ever applies: a route that is applied in another one is another manager's.
 pub const API_VERSION: &str = "gateway.networking.k8s.io/v1";
 
 /// The label that says at which gateway a route stands. The zone's name is no part of it: a cluster is one zone's.
 pub const LABEL_GATEWAY: &str = "weir.dev/gateway";
+
+/// The label with the generation in which the gateway itself last changed.
+pub const LABEL_GATEWAY_GENERATION: &str = "weir.dev/gateway-generation";
 
 /// So much of a weight for each basis point. All of it to one endpoint is 60,000, and Kong takes no target above 65,535: one such
 /// target and the controller's whole configuration is refused. As large as that, because the controller divides a weight by the
@@ -34,6 +37,8 @@ pub struct HttpRoute {
     pub split: SplitName,
     /// The generation of its item.
     pub generation: Generation,
+    /// The generation in which the gateway itself last changed.
+    pub gateway_generation: Generation,
     /// The namespace of the Services that it reaches, and its own.
     pub namespace: DnsLabel,
     /// Its name, `weir.<gateway>.<split>`.
@@ -44,6 +49,13 @@ pub struct HttpRoute {
     pub document: Value,
     /// By route of the split, in the order of the rules.
     pub rules: Vec<Rule>,
+}
+
+impl HttpRoute {
+    /// Whether Kong carries its weights, and not the mesh.
+    pub fn has_weights(&self) -> bool {
+        self.rules.iter().any(|rule| rule.route.is_some())
+    }
 }
 
 /// One rule of it.
@@ -64,37 +76,6 @@ pub struct Routes {
     pub gateway: GatewayName,
     /// By split.
     pub routes: BTreeMap<SplitName, HttpRoute>,
-}
-
-/// The routes of these doors.
-///
-/// # Errors
-/// What cannot be said, by split.
-pub fn routes(
-    federation: &FederationName,
-    gateway: &GatewayName,
-    planned: &GatewayPlan,
-    doors: &[AtDoor<'_>],
-) -> Result<Routes, Vec<Conflict>> {
-    let mut conflicts = Vec::new();
-    let mut routes = BTreeMap::new();
-    for at in doors {
-        match http_route(federation, gateway, planned, at) {
-            Ok(route) => drop(routes.insert(route.split.clone(), route)),
-            Err(what) => conflicts.push(Conflict {
-                split: Some(at.item.split.clone()),
-                what,
-                help: "what is there of it stays; change the split's door".to_owned(),
-            }),
-        }
-    }
-    if !conflicts.is_empty() {
-        return Err(conflicts);
-    }
-    Ok(Routes {
-        gateway: gateway.clone(),
-        routes,
-    })
 }
 
 /// The name of a split's route at a gateway. No label has a dot, so that no two are the same.
@@ -196,6 +177,7 @@ pub fn http_route(
     let mut route = HttpRoute {
         split: at.item.split.clone(),
         generation: at.item.generation,
+        gateway_generation: planned.generation,
         namespace,
         name,
         parent,
@@ -208,7 +190,7 @@ pub fn http_route(
         "metadata": {
             "name": route.name,
             "namespace": route.namespace,
-            "labels": labels(federation, gateway, at),
+            "labels": labels(federation, (gateway, planned.generation), at),
             "annotations": annotations(routing),
         },
         "spec": {
@@ -227,7 +209,7 @@ pub fn http_route(
 
 fn labels(
     federation: &FederationName,
-    gateway: &GatewayName,
+    (gateway, planned): (&GatewayName, Generation),
     at: &AtDoor<'_>,
 ) -> BTreeMap<&'static str, String> {
     BTreeMap::from([
@@ -235,6 +217,7 @@ fn labels(
         ("weir.dev/split", at.item.split.to_string()),
         ("weir.dev/federation", federation.to_string()),
         (LABEL_GATEWAY, gateway.to_string()),
+        (LABEL_GATEWAY_GENERATION, planned.to_string()),
         ("weir.dev/generation", at.item.generation.to_string()),
         (
             "weir.dev/commit",

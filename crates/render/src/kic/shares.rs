@@ -6,14 +6,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use weir_model::{BackendName, BasisPoints, ClusterService};
+use weir_model::{BackendName, BasisPoints, Channel, ClusterService, DnsLabel};
 
 use super::cluster::{Reached, Services};
 use super::route::{FOR_EACH_BASIS_POINT, HttpRoute, Rule};
 use crate::kong::{Expected, Target, Upstream};
 
-/// So far a share may be from the declared one, in basis points: a tenth of a percentage point.
-pub const TOLERANCE: u64 = 10;
 /// Kong takes no target that weighs more.
 pub const HEAVIEST: u32 = 65_535;
 
@@ -54,27 +52,43 @@ pub struct Backends {
     pub absent: bool,
 }
 
-/// Why a route is not written as it is wanted, or is not what it says.
+/// Why requests would go elsewhere than a route says.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Unmet(pub String);
+pub struct Unmet {
+    /// Which rule, by its place.
+    pub rule: usize,
+    /// The Service that it is about; none if it is about the rule with all of them.
+    pub service: Option<ClusterService>,
+    /// In words.
+    pub why: String,
+}
 
 /// What there is behind each backend, if all that is to have a weight is there.
 ///
 /// # Errors
-/// Every reason why requests would go elsewhere than the route says, in words.
+/// Every reason why requests would go elsewhere than the route says.
 pub fn backends(route: &HttpRoute, services: &Services) -> Result<Backends, Vec<Unmet>> {
     let mut unmet = Vec::new();
     let mut rules = Vec::new();
     let mut off = Vec::new();
     let mut absent = false;
-    for rule in &route.rules {
+    for (place, rule) in route.rules.iter().enumerate() {
         let of: Vec<&ClusterService> = rule.backends.iter().map(|(_, service, _)| service).collect();
-        unmet.extend(services.at_odds(&of).map(Unmet));
+        let of_rule = |why: String| Unmet {
+            rule: place,
+            service: None,
+            why,
+        };
+        unmet.extend(services.at_odds(&of).map(of_rule));
         let mut reached = Vec::new();
         for (backend, service, weight) in &rule.backends {
-            let told = |why: String| match backend {
-                Some(backend) => Unmet(format!("backend {backend}: {why}")),
-                None => Unmet(why),
+            let told = |why: String| Unmet {
+                rule: place,
+                service: Some(service.clone()),
+                why: match backend {
+                    Some(backend) => format!("backend {backend}: {why}"),
+                    None => why,
+                },
             };
             match services.reached(service) {
                 // What gets nothing may be on its way out.
@@ -83,6 +97,12 @@ pub fn backends(route: &HttpRoute, services: &Services) -> Result<Backends, Vec<
                     reached.push(Reached::Endpoints(BTreeSet::new()));
                 }
                 Err(why) => unmet.push(told(why)),
+                Ok(Reached::Endpoints(_)) if backend.is_none() => unmet.push(told(format!(
+                    "Kong would be given the endpoints of the Service {}/{}, and its requests would go past the mesh, which carries \
+                     the weights: annotate it with ingress.kubernetes.io/service-upstream: \"true\", as Kuma does in namespaces \
+                     with sidecars",
+                    service.namespace, service.name
+                ))),
                 Ok(found) if found.count() == 0 && *weight > BasisPoints::ZERO => unmet.push(told(format!(
                     "no endpoint of the Service {}/{} is ready: the controller would give its share to the others",
                     service.namespace, service.name
@@ -93,7 +113,7 @@ pub fn backends(route: &HttpRoute, services: &Services) -> Result<Backends, Vec<
         if reached.len() < rule.backends.len() {
             continue;
         }
-        unmet.extend(shared(rule, &reached));
+        unmet.extend(shared(rule, &reached).map(of_rule));
         off.extend(deviation(rule, &reached));
         rules.push(reached);
     }
@@ -106,19 +126,19 @@ pub fn backends(route: &HttpRoute, services: &Services) -> Result<Backends, Vec<
     }
 }
 
-/// One endpoint behind two Services of a rule: the controller makes one target of it, with both weights.
-fn shared(rule: &Rule, reached: &[Reached]) -> Option<Unmet> {
+/// One endpoint behind two Services of a rule that both get something: the controller makes one target of it, with both weights.
+fn shared(rule: &Rule, reached: &[Reached]) -> Option<String> {
     let mut whose = BTreeMap::new();
-    for ((_, service, _), reached) in rule.backends.iter().zip(reached) {
+    for ((_, service, weight), reached) in rule.backends.iter().zip(reached) {
         let Reached::Endpoints(endpoints) = reached else {
             continue;
         };
-        for endpoint in endpoints {
+        for endpoint in endpoints.iter().filter(|_| *weight > BasisPoints::ZERO) {
             if let Some(other) = whose.insert(endpoint, service) {
-                return Some(Unmet(format!(
+                return Some(format!(
                     "{endpoint} stands behind both Services {other} and {service}, so that Kong cannot tell them apart: give them \
                      selectors that do not overlap"
-                )));
+                ));
             }
         }
     }
@@ -135,7 +155,9 @@ fn deviation(rule: &Rule, reached: &[Reached]) -> Option<String> {
         .collect();
     let shares = shares(&of)?;
     let far = |(share, (_, _, weight)): (&u64, &(Option<BackendName>, ClusterService, BasisPoints))| {
-        share.abs_diff(u64::from(weight.get()) * 100) > TOLERANCE * 100
+        // What is told of a share is the nearest basis point.
+        let tolerance = u64::from(Channel::Kic.tolerance(*weight));
+        share.abs_diff(u64::from(weight.get()) * 100) > tolerance * 100 + 49
     };
     if !shares.iter().zip(&rule.backends).any(far) {
         return None;
@@ -163,34 +185,45 @@ fn deviation(rule: &Rule, reached: &[Reached]) -> Option<String> {
 pub fn expected(route: &HttpRoute, backends: &Backends) -> Expected {
     let mut upstreams = BTreeMap::new();
     for (rule, reached) in route.rules.iter().zip(&backends.rules) {
-        let Some(of) = &rule.route else { continue };
+        let of = rule.route.clone().unwrap_or_else(mesh);
         let mut upstream = Upstream {
             name: rule.upstream.clone(),
             targets: BTreeMap::new(),
             names: BTreeMap::new(),
         };
         for ((backend, service, weight), reached) in rule.backends.iter().zip(reached) {
-            let Some(backend) = backend else { continue };
             let weight = target_weight(weight.get() * FOR_EACH_BASIS_POINT, reached.count());
             let target = Target {
-                backend: backend.clone(),
+                backend: backend.clone().unwrap_or_else(mesh),
                 weight: u16::try_from(weight).unwrap_or(u16::MAX),
             };
             match reached {
                 Reached::Endpoints(endpoints) => {
-                    upstream
-                        .targets
-                        .extend(endpoints.iter().map(|endpoint| (*endpoint, target.clone())));
+                    // Of one that two Services have the weights are added up; only one of them is above 0.
+                    for endpoint in endpoints {
+                        let has = upstream
+                            .targets
+                            .entry(*endpoint)
+                            .or_insert_with(|| target.clone());
+                        if has.weight < target.weight {
+                            *has = target.clone();
+                        }
+                    }
                 }
                 Reached::Name(name) => {
                     upstream.names.insert((name.clone(), service.port), target);
                 }
             }
         }
-        upstreams.insert(of.clone(), upstream);
+        upstreams.insert(of, upstream);
     }
     Expected {
         generation: route.generation,
         upstreams,
     }
+}
+
+/// What the one target of a door is called at which the mesh carries the weights.
+fn mesh<T: From<DnsLabel>>() -> T {
+    DnsLabel::new("mesh").expect("it is a label").into()
 }

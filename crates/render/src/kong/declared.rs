@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use weir_model::{
-    Channel, CommitId, Declaration, Diagnostic, GatewayName, Label, Place, Severity, SourceCommit, SplitName,
-    ZoneName, codes,
+    Channel, CommitId, Declaration, Diagnostic, FederationName, GatewayName, Label, Place, Severity,
+    SourceCommit, SplitName, ZoneName, codes,
 };
-use weir_planner::{Generation, Inputs, Planned};
+use weir_planner::{GatewayPlan, Generation, Inputs, Planned};
 
+use crate::kic::http_route;
 use crate::kong::document::{AtDoor, Conflict, check};
 
 /// The conflicts of all gateways, as errors. Of a declaration that [`weir_model::parse`] refuses nothing is said, nor of one that
@@ -48,14 +49,17 @@ pub fn declared(declaration: &Declaration) -> Vec<Diagnostic> {
     };
     let mut found = Vec::new();
     for (zone, gateways) in &plan.gateways {
-        for (gateway, planned) in gateways.iter().filter(|(_, of)| of.channel != Channel::Kic) {
+        for (gateway, planned) in gateways {
             let items = plan.splits.values().filter_map(|split| split.items.get(zone));
             let doors = items.filter_map(|item| {
                 let door = item.doors.get(gateway)?;
                 Some(AtDoor { item, door })
             });
             let doors: Vec<AtDoor<'_>> = doors.collect();
-            let conflicts = check(&plan.federation, planned, &doors).err().unwrap_or_default();
+            let conflicts = match planned.channel {
+                Channel::Kic => unsaid(&plan.federation, (gateway, planned), &doors),
+                _ => check(&plan.federation, planned, &doors).err().unwrap_or_default(),
+            };
             found.extend(
                 conflicts
                     .into_iter()
@@ -64,6 +68,23 @@ pub fn declared(declaration: &Declaration) -> Vec<Diagnostic> {
         }
     }
     found
+}
+
+/// What no HTTPRoute could say.
+fn unsaid(
+    federation: &FederationName,
+    (gateway, planned): (&GatewayName, &GatewayPlan),
+    doors: &[AtDoor<'_>],
+) -> Vec<Conflict> {
+    let one = |at: &AtDoor<'_>| {
+        let what = http_route(federation, gateway, planned, at).err()?;
+        Some(Conflict {
+            split: Some(at.item.split.clone()),
+            what,
+            help: "declare another door, or other matches".to_owned(),
+        })
+    };
+    doors.iter().filter_map(one).collect()
 }
 
 /// The same as [`declared`], where what was so `before` is a warning: it is in the way of nobody who changes something else.

@@ -118,7 +118,10 @@ pub fn may_write(live: &Live) -> Result<(), String> {
 }
 
 /// Whether it is a Kong whose ways are known.
-fn known(live: &Live) -> Result<(), String> {
+///
+/// # Errors
+/// Why not, in words.
+pub fn known(live: &Live) -> Result<(), String> {
     if live.role != "traditional" {
         return Err(format!(
             "this Kong is a {} of a hybrid deployment, whose data planes an agent cannot ask for what they give",

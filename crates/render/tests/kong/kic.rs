@@ -13,8 +13,8 @@ use weir_planner::{GatewayPlan, Item};
 use weir_render::kic::route::FOR_EACH_BASIS_POINT;
 use weir_render::kic::shares::{HEAVIEST, shares};
 use weir_render::kic::{
-    HttpRoute, Said, Service, Services, Slice, Unmet, backends, expected, http_route, overlaps, said,
-    target_weight,
+    HttpRoute, Said, Service, Services, Slice, at_odds, backends, expected, http_route, overlaps, said,
+    served, target_weight,
 };
 use weir_render::kong::{AtDoor, Expected};
 
@@ -307,7 +307,7 @@ fn whatever_would_send_requests_elsewhere_is_told() {
         let mut services = with(3, 0);
         change(&mut services);
         let unmet = backends(&route, &services).unwrap_err();
-        unmet.into_iter().map(|Unmet(why)| why).collect::<Vec<_>>()
+        unmet.into_iter().map(|unmet| unmet.why).collect::<Vec<_>>()
     };
     let ready = |of: &str, ip: &str| slice(of, "http", 8080, &[(ip, true, false)]);
     let external =
@@ -455,16 +455,100 @@ fn a_door_of_the_mesh_is_one_service() {
         port: 80,
     };
     assert_eq!(of, [(None, &mesh, 10_000)]);
-    assert!(
-        expected(
-            &made,
-            &weir_render::kic::Backends {
-                rules: vec![],
-                off: vec![],
-                absent: false,
-            }
-        )
-        .upstreams
-        .is_empty()
+    // Only by its name do requests go the way of the mesh, which splits them.
+    let mesh = |annotations: Value, endpoints: &[(&str, bool, bool)]| {
+        let mut services = Services::default();
+        services.put(
+            &"edge".parse().unwrap(),
+            [service("checkout-mesh", 80, &annotations)],
+            [slice("checkout-mesh", "http", 8080, endpoints)],
+        );
+        backends(&made, &services)
+    };
+    let past = mesh(json!({}), &[("10.1.0.1", true, false)]).unwrap_err();
+    assert!(past[0].why.contains("past the mesh"), "{past:?}");
+    let found = mesh(json!({"ingress.kubernetes.io/service-upstream": "true"}), &[]).unwrap();
+    let expected = expected(&made, &found);
+    let upstream = expected.upstreams.values().next().unwrap();
+    let names: Vec<_> = upstream
+        .names
+        .iter()
+        .map(|(name, target)| (name.clone(), target.weight))
+        .collect();
+    assert_eq!(names, [(("checkout-mesh.edge.svc".to_owned(), 80), 60_000)]);
+    assert!(!made.has_weights());
+}
+
+/// What is otherwise in it.
+type Change<'a> = &'a dyn Fn(&mut Value);
+
+/// As Kong has what the controller makes of a route.
+fn in_kong(name: &str, change: &dyn Fn(&mut Value)) -> Value {
+    let mut route = json!({
+        "name": name, "hosts": ["shop.example.com"], "paths": ["~/checkout$", "/checkout/"], "methods": null, "headers": null,
+        "strip_path": true, "preserve_host": false, "protocols": ["http"],
+    });
+    change(&mut route);
+    route
+}
+
+#[test]
+fn kongs_own_routes_take_the_very_requests_of_the_door() {
+    let route = services_of(9_000, 1_000);
+    let name = "httproute.edge.weir.edge.checkout.0.0";
+    assert_eq!(served(&route, &[in_kong(name, &|_| {})]), Ok(()));
+    let apart = [
+        in_kong(name, &|of| of["paths"] = json!(["~/checkout$"])),
+        in_kong(name, &|of| of["paths"] = json!(["/checkout/"])),
+    ];
+    assert_eq!(
+        served(&route, &apart),
+        Ok(()),
+        "however the controller groups them"
+    );
+    let wrong: [(Change<'_>, &str); 6] = [
+        (&|of| of["paths"] = json!(["/checkout/"]), "does not take"),
+        (
+            &|of| of["hosts"] = json!(["shop.example.com", "other.example.com"]),
+            "takes host other.example.com",
+        ),
+        (&|of| of["methods"] = json!(["GET"]), "method GET"),
+        (&|of| of["headers"] = json!({"x-ring": ["canary"]}), "canary"),
+        (&|of| of["strip_path"] = json!(false), "strip-path false"),
+        (&|of| of["preserve_host"] = json!(true), "preserve-host true"),
+    ];
+    for (change, word) in wrong {
+        let why = served(&route, &[in_kong(name, change)]).unwrap_err();
+        assert!(why.contains(word), "{word}: {why}");
+    }
+    // Which protocols there are is for the Gateway's listeners to say, where the door does not.
+    assert_eq!(
+        served(&route, &[in_kong(name, &|of| of["protocols"] = json!(["https"]))]),
+        Ok(())
+    );
+    assert!(served(&route, &[]).is_err());
+    // Somebody else's, of whatever kind of object.
+    let other = |change: &dyn Fn(&mut Value)| at_odds(&route, [&in_kong("theirs", change)]);
+    assert_eq!(other(&|_| {}), Some("theirs".to_owned()));
+    assert_eq!(
+        other(&|of| of["paths"] = json!(["/checkout"])),
+        Some("theirs".to_owned()),
+        "an Ingress"
+    );
+    assert_eq!(
+        other(&|of| of["hosts"] = Value::Null),
+        None,
+        "ours has a host, and comes first"
+    );
+    assert_eq!(other(&|of| of["hosts"] = json!(["cart.example.com"])), None);
+    assert_eq!(
+        other(&|of| of["paths"] = json!(["/checkout/admin"])),
+        None,
+        "more special"
+    );
+    assert_eq!(
+        other(&|of| of["headers"] = json!({"x-ring": ["canary"]})),
+        None,
+        "more special"
     );
 }

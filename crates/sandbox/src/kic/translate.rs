@@ -106,7 +106,7 @@ fn one(route: &Value, services: &[Value], slices: &[Value], said: &mut Said) -> 
                 "protocols".to_owned(),
                 json!(
                     annotation("konghq.com/protocols")
-                        .unwrap_or("http,https")
+                        .unwrap_or("http")
                         .split(',')
                         .collect::<Vec<_>>()
                 ),
@@ -276,8 +276,7 @@ mod tests {
                 .expect("a tag")
                 .replace("k8s-uid:", "");
             let route = json!({
-                "metadata": {"name": "weir-checkout", "namespace": "edge", "uid": uid, "generation": 1,
-                    "annotations": {"konghq.com/protocols": "http"}},
+                "metadata": {"name": "weir-checkout", "namespace": "edge", "uid": uid, "generation": 1},
                 "spec": {
                     "parentRefs": [{"name": "edge"}],
                     "hostnames": ["shop.example.com"],

@@ -1,8 +1,8 @@
 //! A zone with a gateway stands no better than its gateway, to people and to transitions alike.
 
 use weir_coordinator::senses::FleetSenses;
-use weir_model::{Address, Door, Entry, GatewayName, Routing, Via};
-use weir_planner::{DoorFact, Runs, Senses as _};
+use weir_model::{Address, BasisPoints, Channel, Door, Entry, GatewayName, Routing, Via};
+use weir_planner::{DoorFact, GatewayPlan, Runs, Senses as _};
 
 use super::*;
 
@@ -153,4 +153,48 @@ fn a_zone_stands_no_better_than_its_gateway() {
     let read = proving(|proof| proof.weights = None);
     assert_eq!(stands(&mesh, &[Some(read)]).0, Standing::Converged);
     assert_eq!(stands(&mesh, &[None]).0, Standing::Held);
+}
+
+/// An ingress controller rounds; nobody else may be off by anything.
+#[test]
+fn a_share_that_the_controller_rounded_is_the_declared_one_under_it_alone() {
+    let planned = |channel| {
+        let mut plan = with_door(Via::Addresses(BTreeMap::new()));
+        let gateway = GatewayPlan {
+            channel,
+            in_mesh: false,
+            base: None,
+            parent: None,
+            generation: plan.generation,
+            digest: weir_planner::Digest([0; 32]),
+        };
+        let gateways = [(edge(), Arc::new(gateway))].into();
+        plan.gateways.insert(zone("fra"), gateways);
+        plan
+    };
+    let gives = |cloud: u32| {
+        proving(|proof| {
+            let weights = proof.weights.as_mut().unwrap().values_mut().next().unwrap();
+            for (backend, weight) in weights.iter_mut() {
+                let share = if backend.as_str() == "cloud" {
+                    cloud
+                } else {
+                    10_000 - cloud
+                };
+                *weight = BasisPoints::new(share).unwrap();
+            }
+        })
+    };
+    let stands = |channel, cloud| stands(&planned(channel), &[Some(gives(cloud))]).0;
+    assert_eq!(stands(Channel::Kic, 1_000), Standing::Converged);
+    assert_eq!(stands(Channel::Kic, 992), Standing::Converged);
+    assert_eq!(stands(Channel::Kic, 989), Standing::Different);
+    assert_eq!(stands(Channel::AdminDbless, 999), Standing::Different);
+    assert_eq!(stands(Channel::AdminDb, 999), Standing::Different);
+    // Half of a small share at most, and none of the least.
+    let tolerance = |declared| Channel::Kic.tolerance(BasisPoints::new(declared).unwrap());
+    assert_eq!(
+        [0, 1, 10, 100, 5_000, 9_900, 9_990, 10_000].map(tolerance),
+        [0, 0, 5, 10, 10, 10, 5, 0]
+    );
 }

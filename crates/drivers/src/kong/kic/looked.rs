@@ -5,10 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use futures::future::join_all;
 use serde_json::Value;
 use weir_model::{DnsLabel, FederationName, SplitName};
 use weir_planner::Generation;
-use weir_render::kic::{HttpRoute, LABEL_GATEWAY, Routes, Said, Service, Services, Slice, overlaps, said};
+use weir_render::kic::{
+    HttpRoute, LABEL_GATEWAY, LABEL_GATEWAY_GENERATION, Routes, Service, Services, Slice, overlaps,
+};
 
 use crate::DriverError;
 use crate::kubernetes::call::ApiServer;
@@ -76,6 +79,8 @@ pub(super) struct Watches {
 pub(super) struct Looked {
     routes: Objects<Found>,
     pub(super) services: Services,
+    /// Namespaces whose Services or EndpointSlices are not known, and why.
+    pub(super) unknown: BTreeMap<DnsLabel, DriverError>,
 }
 
 impl Watches {
@@ -106,7 +111,7 @@ impl Watches {
     /// What there is, by what is watched.
     ///
     /// # Errors
-    /// If any of it is not known.
+    /// If it is not known which routes there are.
     pub(super) async fn look(&self, wanted: &Routes) -> Result<Looked, DriverError> {
         let routes = self.routes.get_or_init(|| {
             let all = "/apis/gateway.networking.k8s.io/v1/httproutes";
@@ -127,27 +132,35 @@ impl Watches {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .retain(|namespace, _| namespaces.contains(namespace));
-        let mut found = Services::default();
-        for namespace in &namespaces {
-            let of = self.of(namespace);
-            let (services, slices) = tokio::join!(of.services.read(false), of.slices.read(false));
-            let ((services, _), (slices, _)) = (services?, slices?);
-            let services = services
-                .iter()
-                .map(|((_, name), service)| (name.clone(), service.clone()));
-            found.put(namespace, services, slices.values().cloned());
+        let asked = namespaces.into_iter().map(|namespace| async move {
+            let of = self.of(&namespace);
+            let both = tokio::join!(of.services.read(false), of.slices.read(false));
+            (namespace, both)
+        });
+        let (mut found, mut unknown) = (Services::default(), BTreeMap::new());
+        for (namespace, both) in join_all(asked).await {
+            match both {
+                (Ok((services, _)), Ok((slices, _))) => {
+                    let services = services
+                        .iter()
+                        .map(|((_, name), service)| (name.clone(), service.clone()));
+                    found.put(&namespace, services, slices.values().cloned());
+                }
+                (Err(error), _) | (_, Err(error)) => drop(unknown.insert(namespace, error)),
+            }
         }
         Ok(Looked {
             routes,
             services: found,
+            unknown,
         })
     }
 }
 
 /// Whose a route is.
 pub(super) enum Owned {
-    /// Ours at this gateway, of this split, with the generation of its label (0 if unreadable).
-    Ours(SplitName, Generation),
+    /// Ours at this gateway, of this split, with the generations of its labels (0 if unreadable): of the item, of the gateway.
+    Ours(SplitName, Generation, Generation),
     Foreign(String),
 }
 
@@ -176,8 +189,13 @@ pub(super) fn owned(live: &Value, federation: &FederationName, wanted: &Routes) 
             others.join(", ")
         ));
     }
-    let generation = label("weir.dev/generation").and_then(|text| text.parse().ok());
-    Owned::Ours(split, Generation(generation.unwrap_or_default()))
+    let generation =
+        |key: &str| Generation(label(key).and_then(|text| text.parse().ok()).unwrap_or_default());
+    Owned::Ours(
+        split,
+        generation("weir.dev/generation"),
+        generation(LABEL_GATEWAY_GENERATION),
+    )
 }
 
 impl Looked {
@@ -186,50 +204,53 @@ impl Looked {
             .get(&(route.namespace.to_string(), route.name.clone()))
     }
 
-    /// Another route that takes the same requests, in words. Those of the same split are none: one of them is on its way out.
+    /// Another route that takes the same requests, in words. Those of ours that nothing wants any more are none: they go.
     pub(super) fn rival(
         &self,
         federation: &FederationName,
         wanted: &Routes,
         route: &HttpRoute,
     ) -> Option<String> {
-        let is_same = |live: &Value| matches!(owned(live, federation, wanted), Owned::Ours(split, _) if split == route.split);
-        let (key, _) = self
-            .routes
-            .iter()
-            .find(|(_, Found(live))| overlaps(route, live) && !is_same(live))?;
+        let (key, Found(live)) = self.routes.iter().find(|(key, Found(live))| {
+            overlaps(route, live)
+                && !(key.0 == route.namespace.as_str() && key.1 == route.name)
+                && !matches!(owned(live, federation, wanted), Owned::Ours(..))
+        })?;
+        let label = |key: &str| live.pointer("/metadata/labels")?.get(key)?.as_str();
+        let whose = match (label("weir.dev/federation"), label(LABEL_GATEWAY)) {
+            (Some(of), Some(gateway)) if of == federation.as_str() => format!(
+                ", and is Weir's own of the gateway {gateway}: if that is declared no more (it got another name), give it its name back; \
+                 or remove that route by hand, after which its requests have none for some seconds"
+            ),
+            _ => String::new(),
+        };
         Some(format!(
-            "the HTTPRoute {}/{} takes the same requests at the Gateway {}",
+            "the HTTPRoute {}/{} takes the same requests at the Gateway {}{whose}",
             key.0, key.1, route.parent
         ))
     }
 
-    /// Routes of ours that nothing wants any more, with their splits. What is wanted elsewhere goes when it is there.
+    /// Routes of ours that nothing wants any more, with their splits and those wanted ones that take requests of theirs.
     pub(super) fn left_over<'a>(
         &'a self,
         federation: &FederationName,
         wanted: &Routes,
-        absent: &BTreeSet<SplitName>,
-    ) -> Vec<(&'a Found, SplitName)> {
+    ) -> Vec<(&'a Found, SplitName, BTreeSet<SplitName>)> {
         let mut left = Vec::new();
         for ((namespace, name), found) in self.routes.iter() {
-            let Owned::Ours(split, _) = owned(&found.0, federation, wanted) else {
+            let Owned::Ours(split, ..) = owned(&found.0, federation, wanted) else {
                 continue;
             };
-            if absent.contains(&split) {
+            let is_it = |route: &HttpRoute| route.namespace.as_str() == namespace && route.name == *name;
+            if wanted.routes.get(&split).is_some_and(is_it) {
                 continue;
             }
-            let goes = match wanted.routes.get(&split) {
-                None => true,
-                Some(route) if route.namespace.as_str() == namespace && route.name == *name => false,
-                Some(route) => {
-                    let there = self.live(route);
-                    there.is_some_and(|Found(live)| said(live, &route.parent, true) == Said::Programmed)
-                }
-            };
-            if goes {
-                left.push((found, split));
-            }
+            let heirs = wanted
+                .routes
+                .values()
+                .filter(|route| route.split == split || overlaps(route, &found.0));
+            let heirs = heirs.map(|route| route.split.clone()).collect();
+            left.push((found, split, heirs));
         }
         left
     }

@@ -52,6 +52,11 @@ impl Nodes {
             .filter_map(|(_, name)| name.clone())
             .collect();
         let answers = self.names.resolve(&names, &before).await;
+        // Who stands behind a name that cannot be looked up now is not known, though it was.
+        if let Some(trouble) = answers.troubles.first() {
+            let name = names.iter().find(|name| trouble.contains(name.as_str()));
+            return Err(lost(name.map_or("a name", String::as_str), &answers.troubles));
+        }
         let mut wanted = BTreeMap::new();
         for (place, (config, name)) in self.configured.iter().enumerate() {
             let Some(name) = name else {
@@ -62,10 +67,7 @@ impl Nodes {
             let before = wanted.len();
             wanted.extend(found.map(|ip| ((place, Some(*ip)), config)));
             if wanted.len() == before {
-                let why = answers.troubles.join("; ");
-                return Err(format!(
-                    "{name} has no address, so that no node of Kong behind it can be asked; {why}"
-                ));
+                return Err(lost(name, &[]));
             }
         }
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -90,4 +92,16 @@ impl Nodes {
         }
         Ok(nodes)
     }
+}
+
+fn lost(name: &str, troubles: &[String]) -> String {
+    let hint = match name.ends_with(".svc") {
+        true => "; write the whole name, such as kong-admin.kong.svc.cluster.local",
+        false => "",
+    };
+    let mut why = troubles.join("; ");
+    if !why.is_empty() {
+        why.insert_str(0, ": ");
+    }
+    format!("the nodes of Kong behind {name} are not known{why}{hint}")
 }

@@ -1,0 +1,209 @@
+//! Which requests Kong takes for a route of ours, by its own routes: what the controller says is of the spec alone, and of nobody
+//! else's routes. Annotations move no generation, and an Ingress is no HTTPRoute.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::route::HttpRoute;
+
+/// One kind of request that is taken, and what becomes of it: a host, a path as Kong writes it, a method, a value for each of some
+/// headers. Empty is any.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Request {
+    host: String,
+    path: String,
+    method: String,
+    headers: BTreeSet<(String, String)>,
+    strip_path: bool,
+    preserve_host: bool,
+    https_only: bool,
+}
+
+fn texts<'a>(of: &'a Value, at: &str) -> impl Iterator<Item = &'a str> {
+    let list = of.get(at).and_then(Value::as_array);
+    list.into_iter().flatten().filter_map(Value::as_str)
+}
+
+/// All of a list in lower or upper case as it is, or "any".
+fn or_any(found: impl Iterator<Item = String>) -> BTreeSet<String> {
+    let found: BTreeSet<String> = found.collect();
+    match found.is_empty() {
+        true => BTreeSet::from([String::new()]),
+        false => found,
+    }
+}
+
+/// What a route of ours takes.
+pub fn requests(route: &HttpRoute) -> BTreeSet<Request> {
+    let spec = route.document.get("spec").unwrap_or(&Value::Null);
+    let annotation = |key: &str| {
+        let annotations = route.document.pointer("/metadata/annotations");
+        annotations.and_then(|all| all.get(key)).and_then(Value::as_str)
+    };
+    let hosts = or_any(texts(spec, "hostnames").map(str::to_ascii_lowercase));
+    let rules = spec.get("rules").and_then(Value::as_array);
+    let matches = rules
+        .into_iter()
+        .flatten()
+        .filter_map(|rule| rule.get("matches").and_then(Value::as_array))
+        .flatten();
+    let mut all = BTreeSet::new();
+    for one in matches {
+        let text = |at: &str| one.pointer(at).and_then(Value::as_str).unwrap_or_default();
+        let headers = one.get("headers").and_then(Value::as_array).into_iter().flatten();
+        let header = |of: &Value| {
+            let text = |at: &str| of.get(at).and_then(Value::as_str).unwrap_or_default();
+            (text("name").to_ascii_lowercase(), text("value").to_owned())
+        };
+        let headers: BTreeSet<(String, String)> = headers.map(header).collect();
+        for host in &hosts {
+            for path in in_kong(text("/path/value")) {
+                all.insert(Request {
+                    host: host.clone(),
+                    path,
+                    method: text("/method").to_owned(),
+                    headers: headers.clone(),
+                    strip_path: annotation("konghq.com/strip-path") == Some("true"),
+                    preserve_host: annotation("konghq.com/preserve-host") != Some("false"),
+                    https_only: annotation("konghq.com/protocols") == Some("https"),
+                });
+            }
+        }
+    }
+    all
+}
+
+/// A prefix of Gateway API, as the controller writes it: whole parts of a path.
+fn in_kong(prefix: &str) -> Vec<String> {
+    match prefix {
+        "/" => vec!["/".to_owned()],
+        prefix => vec![format!("~{prefix}$"), format!("{prefix}/")],
+    }
+}
+
+/// What one of Kong's routes takes, as its Admin API has it.
+fn taken(route: &Value) -> BTreeSet<Request> {
+    let hosts = or_any(texts(route, "hosts").map(str::to_ascii_lowercase));
+    let paths = or_any(texts(route, "paths").map(str::to_owned));
+    let methods = or_any(texts(route, "methods").map(str::to_owned));
+    let mut headers: Vec<BTreeSet<(String, String)>> = vec![BTreeSet::new()];
+    for (name, values) in route
+        .get("headers")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+    {
+        let values = values.as_array().into_iter().flatten().filter_map(Value::as_str);
+        let values: Vec<(String, String)> = values
+            .map(|value| (name.to_ascii_lowercase(), value.to_owned()))
+            .collect();
+        let with = |before: &BTreeSet<(String, String)>| {
+            let each = values
+                .iter()
+                .map(|value| before.iter().cloned().chain([value.clone()]).collect());
+            each.collect::<Vec<BTreeSet<_>>>()
+        };
+        headers = headers.iter().flat_map(with).collect();
+    }
+    let flag = |at: &str| route.get(at).and_then(Value::as_bool).unwrap_or_default();
+    let protocols: BTreeSet<&str> = texts(route, "protocols").collect();
+    let mut all = BTreeSet::new();
+    for host in &hosts {
+        for path in &paths {
+            for method in &methods {
+                for headers in &headers {
+                    all.insert(Request {
+                        host: host.clone(),
+                        path: path.clone(),
+                        method: method.clone(),
+                        headers: headers.clone(),
+                        strip_path: flag("strip_path"),
+                        preserve_host: flag("preserve_host"),
+                        https_only: !protocols.contains("http"),
+                    });
+                }
+            }
+        }
+    }
+    all
+}
+
+/// Whether a Kong's routes of the services that the controller makes of a route take its very requests.
+///
+/// # Errors
+/// What is different, in words.
+pub fn served(route: &HttpRoute, of_kong: &[Value]) -> Result<(), String> {
+    let wanted = requests(route);
+    let mut found: BTreeSet<Request> = of_kong.iter().flat_map(taken).collect();
+    if wanted.iter().all(|of| !of.https_only) {
+        // Which protocols there are is for the listeners of the Gateway to say.
+        let any = found.into_iter().map(|of| Request {
+            https_only: false,
+            ..of
+        });
+        found = any.collect();
+    }
+    if wanted == found {
+        return Ok(());
+    }
+    let told = |of: &Request| {
+        let any = |text: &str| {
+            if text.is_empty() {
+                "any".to_owned()
+            } else {
+                text.to_owned()
+            }
+        };
+        format!(
+            "host {}, path {}, method {}, headers {:?}, strip-path {}, preserve-host {}, https only {}",
+            any(&of.host),
+            any(&of.path),
+            any(&of.method),
+            of.headers,
+            of.strip_path,
+            of.preserve_host,
+            of.https_only
+        )
+    };
+    let lacks = wanted
+        .difference(&found)
+        .next()
+        .map(|of| format!("it does not take {}", told(of)));
+    let more = found
+        .difference(&wanted)
+        .next()
+        .map(|of| format!("it takes {}", told(of)));
+    let both: Vec<String> = lacks.into_iter().chain(more).collect();
+    Err(both.join(", but "))
+}
+
+/// The first of Kong's other routes that may take requests of a route of ours: of the same host and path, or of one of its hosts
+/// where ours takes all, and not told apart by more headers.
+pub fn at_odds<'a>(route: &HttpRoute, others: impl IntoIterator<Item = &'a Value>) -> Option<String> {
+    let wanted = requests(route);
+    others.into_iter().find_map(|other| {
+        let odd = taken(other)
+            .iter()
+            .any(|theirs| wanted.iter().any(|ours| clash(ours, theirs)));
+        let name = other.get("name").or(other.get("id")).and_then(Value::as_str);
+        odd.then(|| name.unwrap_or("without a name").to_owned())
+    })
+}
+
+fn clash(ours: &Request, theirs: &Request) -> bool {
+    // A route with a host comes before one without.
+    let hosts = theirs.host == ours.host || (ours.host.is_empty() && !theirs.host.is_empty());
+    let methods = ours.method.is_empty() || theirs.method.is_empty() || ours.method == theirs.method;
+    // More conditions are another, more special kind of request, which somebody meant.
+    let headers = theirs.headers == ours.headers;
+    hosts && methods && headers && plain(&ours.path) == plain(&theirs.path)
+}
+
+/// A path without what Kong's forms of it add.
+fn plain(path: &str) -> &str {
+    let path = path.strip_prefix('~').unwrap_or(path);
+    let path = path.strip_suffix('$').unwrap_or(path);
+    let path = path.strip_suffix('/').unwrap_or(path);
+    if path.is_empty() { "/" } else { path }
+}
