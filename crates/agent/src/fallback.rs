@@ -116,6 +116,7 @@ pub fn look(
         let mut known = memory.fallen.get(&item.split).cloned();
         let word = word(item, ours, stamp);
         let live = word.as_ref().map(|word| word.away.clone()).unwrap_or_default();
+        let live = label::is_there(item, ours).then_some(live.as_slice());
         if let Some(word) = word
             && known
                 .as_ref()
@@ -134,7 +135,7 @@ pub fn look(
             }
         }
         if memory.pins.of(&item.split).is_none()
-            && let Some(next) = next(item, known.as_ref(), (&live, services), watch, (now, stamp))
+            && let Some(next) = next(item, known.as_ref(), (live, services), watch, (now, stamp))
         {
             known = Some(next);
         }
@@ -158,11 +159,11 @@ pub fn is_due(plan: &ZonePlan, memory: &Memory, watch: &Watch, now: Instant) -> 
     })
 }
 
-/// The next word of this agent, if it has one to say.
+/// The next word of this agent, if it has one to say. `live` is who has whose share by the policy that is there, if one is.
 fn next(
     item: &Item,
     known: Option<&Fallbacks>,
-    (live, services): (&[(BackendName, BackendName)], &[ServiceFact]),
+    (live, services): (Option<&[(BackendName, BackendName)]>, &[ServiceFact]),
     watch: &Watch,
     (now, stamp): (Instant, Timestamp),
 ) -> Option<Fallbacks> {
@@ -246,9 +247,13 @@ fn next(
                 let after = after.map_or(LONGEST, |fallback| fallback.after);
                 let dead = watch.down(&item.split, &down.to, after, now).is_some()
                     || !resolves(item, &down.to, services);
-                // What was decided and never written begins nothing any more (I3).
-                let never =
-                    !live.contains(&(name.clone(), down.to.clone())) && !resolves(item, &down.to, services);
+                // What was decided and never written begins nothing any more (I3). Where the policy went with a lost store, what
+                // it said is put back, and not changed to somebody who does not resolve either.
+                let written = match live {
+                    Some(live) => live.contains(&(name.clone(), down.to.clone())),
+                    None => !resolves(item, &name, services),
+                };
+                let never = !written && !resolves(item, &down.to, services);
                 if never || ((dead || full) && watch.well(&item.split, &name, SignedDuration::ZERO, now)) {
                     next.down.remove(&name);
                 }

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use weir_model::{BackendName, BasisPoints, Split, ZoneName};
+use weir_model::{BackendName, BasisPoints, Split, ZoneName, sabotaged};
 
 use crate::facts::ProvenWeights;
 use crate::outlook::{Outlook, Phase, Wait};
@@ -47,10 +47,10 @@ pub(crate) fn over<'a>(split: &'a Split, drains: Option<&BTreeMap<BackendName, D
                 .iter()
                 .map(|(name, drain)| format!("backend {name} is drained: {}", drain.why))
                 .collect();
-            drained.why = Some(words.join("; "));
+            drained.why = Some(words.join("; ")).filter(|_| !sabotaged("drained-is-converged"));
             drained.split = Cow::Owned(other);
         }
-        Err(stuck) => drained.stuck = Some(stuck),
+        Err(stuck) => drained.stuck = Some(stuck).filter(|_| !sabotaged("drop-impossible-drains")),
     }
     drained
 }
@@ -95,7 +95,9 @@ pub fn without(split: &Split, drains: &BTreeMap<BackendName, Drain>) -> Result<S
     }
     // Nobody's share goes to who may have been stopped.
     for fallback in other.fallback.values_mut() {
-        fallback.to.retain(|to| !drains.contains_key(to));
+        fallback
+            .to
+            .retain(|to| !drains.contains_key(to) || sabotaged("drained-refuge"));
     }
     other.fallback.retain(|_, fallback| !fallback.to.is_empty());
     // As where they are declared: of the default route.

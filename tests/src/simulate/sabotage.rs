@@ -258,6 +258,48 @@ pub const ALL: &[Sabotage] = &[
         within: 100,
         hint: 13,
     },
+    Sabotage {
+        name: "return-to-drained",
+        does: "a bad verdict or an abort returns the share to who is drained",
+        breaks: Invariant::I1,
+        within: 6_000,
+        hint: 0,
+    },
+    Sabotage {
+        name: "go-back-past-drains",
+        does: "another commit in mid-way goes back past a drain",
+        breaks: Invariant::I1,
+        within: 2_000,
+        hint: 39,
+    },
+    Sabotage {
+        name: "forget-drains",
+        does: "a coordinator that starts knows of no drain in its first look",
+        breaks: Invariant::I1,
+        within: 2_000,
+        hint: 0,
+    },
+    Sabotage {
+        name: "drop-impossible-drains",
+        does: "a drain that a commit makes impossible is dropped",
+        breaks: Invariant::I1,
+        within: 2_000,
+        hint: 0,
+    },
+    Sabotage {
+        name: "drained-refuge",
+        does: "a dead backend's share goes to who is drained",
+        breaks: Invariant::I1,
+        within: 2_000,
+        hint: 0,
+    },
+    Sabotage {
+        name: "drained-is-converged",
+        does: "a split of which a backend is drained is shown as converged",
+        breaks: Invariant::I9,
+        within: 500,
+        hint: 0,
+    },
 ];
 
 /// Turns one on in this thread, or all off. False if this program was built without them.

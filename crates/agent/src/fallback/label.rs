@@ -58,13 +58,20 @@ pub(super) struct Word {
     pub(super) away: Vec<(BackendName, BackendName)>,
 }
 
+fn is_of(item: &Item, object: &Object) -> bool {
+    object.labels.get(SPLIT).map(String::as_str) == Some(item.split.as_str())
+}
+
+/// Whether the split has live objects at all.
+pub(super) fn is_there(item: &Item, ours: &[(Object, Generation)]) -> bool {
+    ours.iter().any(|(object, _)| is_of(item, object))
+}
+
 /// The newest word on the split's live objects.
 pub(super) fn word(item: &Item, ours: &[(Object, Generation)], stamp: Timestamp) -> Option<Word> {
-    let of_split =
-        |object: &Object| object.labels.get(SPLIT).map(String::as_str) == Some(item.split.as_str());
     let words = ours
         .iter()
-        .filter(|(object, _)| of_split(object))
+        .filter(|(object, _)| is_of(item, object))
         .filter_map(|(object, _)| read(item, object.labels.get(FALLEN)?));
     words
         .filter(|word| word.at.duration_since(stamp) <= AHEAD)

@@ -287,3 +287,21 @@ fn what_is_in_force_keeps_its_table_while_a_new_item_is_held() {
         share(0)
     );
 }
+
+/// A control plane comes back with an empty store, and sees neither who is down nor who has its share: the share is put back where
+/// it was, and not given to the dead.
+#[test]
+fn a_lost_store_gives_no_share_back_to_the_dead() {
+    let mut agent = Agent::new(plan(&[("vm", None)], 60));
+    agent.activate();
+    for _ in 0..12 {
+        agent.quarter(100, &["eks"]);
+    }
+    agent.activate();
+    assert_eq!(agent.weights(), ALL_TO_VM);
+    agent.live.clear();
+    agent.unavailable = BTreeSet::from(["eks", "lab", "vm"]);
+    agent.now += Duration::from_secs(1);
+    agent.activate();
+    assert_eq!(agent.weights(), ALL_TO_VM);
+}

@@ -70,7 +70,7 @@ impl Turn<'_> {
 
     /// What the zones have that moved first, where to go back to what the others have would give more to who is drained.
     fn ahead_by_a_drain(&self, behind: &Item) -> Option<&Item> {
-        let drains = self.drains()?;
+        let drains = self.drains().filter(|_| !sabotaged("go-back-past-drains"))?;
         let share = |of: &ItemRoute, drained| of.weights.get(drained).map_or(0, |weight| weight.get());
         let gives_more = |than: &Item| {
             let mut routes = behind.routes.iter().zip(&than.routes);
@@ -141,7 +141,7 @@ impl Turn<'_> {
 
     /// Why there is no way back to these items: they give something to who is drained, and he may have been stopped.
     fn barred(&self, items: &Items) -> Option<Outlook> {
-        let drains = self.drains()?;
+        let drains = self.drains().filter(|_| !sabotaged("return-to-drained"))?;
         let mut weighted = items.values().flat_map(|item| item.weighted());
         let drained = weighted.find(|backend| drains.contains_key(*backend))?;
         let why = format!(
