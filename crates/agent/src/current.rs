@@ -52,8 +52,7 @@ impl Current {
             facts.at = Timestamp::UNIX_EPOCH;
             for item in &mut facts.items {
                 item.counts = None;
-                let doors = item.doors.values_mut().filter_map(|door| door.proof.as_mut());
-                for proof in item.proof.iter_mut().chain(doors) {
+                for proof in item.proofs_mut() {
                     proof.at = Timestamp::UNIX_EPOCH;
                 }
             }

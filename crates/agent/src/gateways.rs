@@ -122,27 +122,10 @@ impl Told {
                     (gateway.clone(), told.unwrap_or(nothing))
                 })
                 .collect();
-            let proven = |door: &DoorFact| {
-                let exact = door
-                    .proof
-                    .as_ref()
-                    .is_some_and(|proof| proof.verdict == Verdict::Exact);
-                door.held.is_none() && exact
-            };
-            if fact.state == ItemState::Proven && !fact.doors.values().all(proven) {
+            if fact.state == ItemState::Proven && !fact.doors.values().all(DoorFact::is_exact) {
                 fact.state = ItemState::Applied;
             }
         }
-    }
-
-    /// The same, whenever it was read: what is new in it is worth saying at once.
-    fn without_times(&self) -> Self {
-        let mut bare = self.clone();
-        let doors = bare.doors.values_mut().flat_map(|of| of.doors.values_mut());
-        for proof in doors.filter_map(|door| door.proof.as_mut()) {
-            proof.at = Timestamp::UNIX_EPOCH;
-        }
-        bare
     }
 }
 
@@ -201,20 +184,10 @@ impl Gateways {
             if let Some(wanted) = wanted {
                 let before = memory.clone();
                 let told = self.turn(&wanted, &mut memory).await;
-                let doors = || told.doors.values().flat_map(|of| of.doors.values());
-                settled = doors().all(|door| {
-                    let exact = door
-                        .proof
-                        .as_ref()
-                        .is_some_and(|proof| proof.verdict == Verdict::Exact);
-                    door.held.is_none() && exact
-                });
+                let mut doors = told.doors.values().flat_map(|of| of.doors.values());
+                settled = doors.all(DoorFact::is_exact);
                 if memory != before {
                     changed = Instant::now();
-                }
-                let news = told.without_times() != self.tell.borrow().without_times();
-                if news {
-                    tracing::debug!(settled, "gateways");
                 }
                 self.tell.send_replace(Arc::new(told));
             }
@@ -285,8 +258,14 @@ impl Gateways {
             match &decided.document {
                 None => (BTreeMap::new(), BTreeMap::new()),
                 Some(document) => {
-                    let hashes = decided.own.clone();
-                    let brought = bring(&**driver, document, plan.generation, &hashes, &decided.absent).await;
+                    let brought = bring(
+                        &**driver,
+                        document,
+                        plan.generation,
+                        &decided.own,
+                        &decided.absent,
+                    )
+                    .await;
                     (brought, driver.prove(document).await)
                 }
             }

@@ -55,7 +55,7 @@ pub struct Args {
     /// Why, for whoever reads the history.
     #[arg(long, value_name = "WHY", value_parser = words)]
     pub reason: String,
-    /// How long to wait for the proof of all zones; the drain goes on after that.
+    /// How long to wait for the proof of all zones, before --linger; the drain goes on after that.
     #[arg(long, default_value = "15m", value_name = "TIME", value_parser = duration)]
     pub timeout: Duration,
     /// How long the proof must have held: `kuma-dp --drain-time` of the callers, after which nothing is open on an old listener.
@@ -146,7 +146,7 @@ async fn give(client: &Client, path: &str, body: &impl Serialize) -> Result<Orde
     client.post(path, body).await?.read()
 }
 
-/// Looks until every zone has proven it, or the time is over. Who is silent may come back.
+/// Looks until every zone has proven it for long enough, or the time for the proof is over. Who is silent may come back.
 async fn wait(client: &Client, args: &Args, output: &Output) -> Result<Exit, Trouble> {
     let end = Instant::now() + args.timeout;
     let path = format!("v1/splits/{}", args.split);
@@ -185,14 +185,21 @@ async fn wait(client: &Client, args: &Args, output: &Output) -> Result<Exit, Tro
                 }
             },
             Ok(Err(trouble)) if trouble.kind != Kind::Silent || over => return Err(trouble),
-            Ok(Err(trouble)) => format!("{}; asking again", trouble.what),
-            Err(_) => "the coordinator does not answer".to_owned(),
+            // What nobody saw has not held.
+            Ok(Err(trouble)) => {
+                proven = None;
+                format!("{}; asking again", trouble.what)
+            }
+            Err(_) => {
+                proven = None;
+                "the coordinator does not answer".to_owned()
+            }
         };
         if now != said {
             output.complain(wrapped(&format!("waiting: {now}")));
             said = now;
         }
-        if over {
+        if over && proven.is_none() {
             unproven(args, output, &said);
             return Ok(Exit::Differs);
         }

@@ -240,6 +240,14 @@ fn attempt(question: Question<'_>, heads: &Heads) -> Result<Trial, Unsound> {
         why.push(other_federation(question.federation, other));
         return Ok(Trial::Refused(why));
     }
+    // What they take back can only be told beside all that is in force.
+    let whole = || {
+        let mut of_plan = question.parent.into_iter().flat_map(|parent| &parent.commits);
+        of_plan.all(|commit| question.in_force.contains_key(&commit.source))
+    };
+    let was = (reverts && whole())
+        .then(|| declaration(question.in_force))
+        .flatten();
     let commits: Vec<SourceCommit> = heads
         .iter()
         .map(|(source, head)| SourceCommit {
@@ -262,7 +270,7 @@ fn attempt(question: Question<'_>, heads: &Heads) -> Result<Trial, Unsound> {
                 Transit {
                     senses,
                     orders,
-                    reverts,
+                    reverts: was.as_ref(),
                     only: None,
                 },
             );

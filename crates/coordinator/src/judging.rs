@@ -1,7 +1,7 @@
 //! What becomes of orders: which of them are carried out beside those that stand, and in which words each is answered. Pure:
 //! the ledger's rows and what is declared come in, and whoever plans by it answers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use weir_model::{Declaration, SplitName, sabotaged};
 use weir_planner::{Drain, Orders, Outlook, Plan};
@@ -11,8 +11,8 @@ use crate::ledger::{Answer, Order, OrderKind};
 /// What orders are judged by.
 #[derive(Debug, Clone, Copy)]
 pub struct Ground<'a> {
-    /// What the commits in force declare; none while that is not known: before the first of them, and where this version cannot
-    /// read them.
+    /// What the commits in force declare; none while that is not known: before the first of them, where this version cannot
+    /// read them, and where others may come into force with this look.
     pub declared: Option<&'a Declaration>,
     /// The plan in force.
     pub plan: Option<&'a Plan>,
@@ -38,11 +38,17 @@ pub fn judge(waiting: Vec<Order>, standing: Vec<Order>, ground: Ground<'_>) -> J
         drains.clear();
     }
     let mut orders = Orders::default();
+    let aborted = waiting.iter().filter(|order| order.kind == OrderKind::Abort);
+    let aborted: BTreeSet<SplitName> = aborted.filter_map(|order| order.split.clone()).collect();
     for order in waiting {
         let mut refused = None;
         match (&order.kind, &order.split) {
             // Nothing is known yet to judge it by: a later look does.
             (OrderKind::Drain { .. } | OrderKind::Undrain { .. }, _) if ground.declared.is_none() => {
+                continue;
+            }
+            // An abort goes back from where the split is, and what it leaves is what drains are judged by.
+            (OrderKind::Drain { .. } | OrderKind::Undrain { .. }, Some(split)) if aborted.contains(split) => {
                 continue;
             }
             (OrderKind::Freeze, _) => freezes.push(order.clone()),
@@ -114,7 +120,11 @@ impl Ground<'_> {
             }
             _ => None,
         });
-        weir_planner::drain::without(split, &all.collect()).map(|_| ())
+        let all: BTreeMap<_, _> = all.collect();
+        if let Some(drain) = all.get(backend) {
+            weir_planner::drain::can_take(split, (backend, drain), &all)?;
+        }
+        weir_planner::drain::without(split, &all).map(|_| ())
     }
 
     /// Whether there is a drain to end, and nothing comes of its end that nobody wants.
@@ -172,6 +182,16 @@ fn answer(order: &Order, known: Option<(&Plan, &BTreeMap<SplitName, Outlook>)>) 
         return refused("there is no plan yet".to_owned());
     };
     let gone = |split: &SplitName| !plan.splits.contains_key(split) && !outlook.contains_key(split);
+    let declares = |split: &SplitName, backend| {
+        let mut items = plan
+            .splits
+            .get(split)
+            .into_iter()
+            .flat_map(|of| of.items.values());
+        items
+            .next()
+            .is_none_or(|item| item.destinations.contains_key(backend) && !item.retiring.contains(backend))
+    };
     match (&order.kind, &order.split) {
         (OrderKind::Undrain { backend }, Some(split)) if gone(split) => done(&format!(
             "undrained: split {split} is not declared now; when it comes again, {backend} gets what Git declares"
@@ -179,6 +199,9 @@ fn answer(order: &Order, known: Option<(&Plan, &BTreeMap<SplitName, Outlook>)>) 
         (_, Some(split)) if gone(split) => refused(format!("no split is named {split}")),
         (OrderKind::Drain { backend, .. }, _) => done(&format!(
             "drained: {backend} goes to 0 % in every zone, as any other change of weights does, and stays there until it is undrained"
+        )),
+        (OrderKind::Undrain { backend }, Some(split)) if !declares(split, backend) => done(&format!(
+            "undrained: split {split} declares no backend {backend} now; when it comes again, it gets what Git declares"
         )),
         (OrderKind::Undrain { backend }, _) => {
             done(&format!("undrained: {backend} goes to what Git declares"))
@@ -188,7 +211,13 @@ fn answer(order: &Order, known: Option<(&Plan, &BTreeMap<SplitName, Outlook>)>) 
         (OrderKind::Abort, None) => refused("an abort names its split".to_owned()),
         (OrderKind::Abort, Some(split)) => {
             let course = plan.splits.get(split).and_then(|of| of.course.as_ref());
-            if course.is_some_and(|course| course.quarantine.is_some()) {
+            let motion = course.and_then(|course| course.motion.as_ref());
+            if motion.is_some_and(|motion| motion.stopped.is_some()) {
+                done(
+                    "it is stopped where it is and does not go back, for that would give more to who is drained, or to who gained \
+                     already: `weir undrain` ends the drain, a commit says what else is wanted",
+                )
+            } else if course.is_some_and(|course| course.quarantine.is_some()) {
                 done(
                     "it goes back everywhere at once; what Git declares is not gone towards until a commit changes the split, \
                      or it is resumed",

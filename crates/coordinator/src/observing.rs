@@ -449,7 +449,7 @@ fn worth_writing(before: &AgentRow, row: &AgentRow, now: Timestamp) -> bool {
 fn material(fact: &ItemFact) -> ItemFact {
     let mut fact = fact.clone();
     fact.counts = None;
-    if let Some(proof) = &mut fact.proof {
+    for proof in fact.proofs_mut() {
         proof.at = Timestamp::UNIX_EPOCH;
         proof.coverage = weir_planner::Coverage::default();
     }
@@ -457,68 +457,4 @@ fn material(fact: &ItemFact) -> ItemFact {
 }
 
 #[cfg(test)]
-mod tests {
-    use weir_planner::{Digest, ItemState, Pin};
-
-    use super::*;
-
-    #[test]
-    fn a_pin_and_its_end_are_each_told_once() {
-        let zone = ZoneName::new("fra").unwrap();
-        let at = |second: i64| Timestamp::from_second(1_800_000_000 + second).unwrap();
-        let pin = |second| Pin {
-            since: at(second),
-            who: "alice".to_owned(),
-            host: "vm-1".to_owned(),
-            reason: "ams is dark".to_owned(),
-            weights: BTreeMap::new(),
-        };
-        let mut recorded = Recorded::default();
-        let mut told = |pin: Option<Pin>| {
-            let fact = ItemFact {
-                split: SplitName::new("checkout").unwrap(),
-                generation: Generation(3),
-                digest: Digest([0; 32]),
-                state: ItemState::Proven,
-                proof: None,
-                second_writers: Vec::new(),
-                counts: None,
-                pin,
-                fallback: None,
-                doors: BTreeMap::new(),
-            };
-            let agent = Agent {
-                connected: true,
-                heard_at: Some(at(0)),
-                looked_at: Some(at(0)),
-                version: String::new(),
-                generation: Generation(3),
-                highest: Generation(3),
-                certificate_expires: None,
-                kuma: None,
-                unreadable: None,
-                refused: None,
-                notes: Vec::new(),
-                items: BTreeMap::from([(fact.split.clone(), fact)]),
-                services: Vec::new(),
-            };
-            let fleet = Fleet {
-                zones: BTreeMap::from([(zone.clone(), BTreeMap::from([("fra-1".to_owned(), agent)]))]),
-            };
-            let mut news = News::default();
-            news.agents(&fleet, &mut recorded, at(0));
-            // That it is recorded again means that the ledger has it.
-            let events = news.events.iter().filter(|event| event.kind.starts_with("zone."));
-            (
-                news.items.len(),
-                events.map(|event| event.kind).collect::<Vec<_>>(),
-            )
-        };
-        assert_eq!(told(None), (1, vec![]));
-        assert_eq!(told(Some(pin(1))), (1, vec!["zone.pinned"]));
-        assert_eq!(told(Some(pin(1))), (0, vec![]));
-        assert_eq!(told(Some(pin(2))), (1, vec!["zone.pinned"]), "pinned anew");
-        assert_eq!(told(None), (1, vec!["zone.unpinned"]));
-        assert_eq!(told(None), (0, vec![]));
-    }
-}
+mod tests;

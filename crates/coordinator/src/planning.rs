@@ -263,7 +263,9 @@ impl Planning {
         if waits {
             return Ok(());
         }
-        let moving = self.orders().await?;
+        let newest = decide::commits(&heads);
+        let considered = self.considered.as_ref() == Some(&newest);
+        let moving = self.orders(!considered).await?;
         let mut seen = Seen {
             known: known.clone(),
             fleet: Arc::clone(&self.fleet.borrow()),
@@ -276,10 +278,9 @@ impl Planning {
             self.note_proven(known, &seen);
             seen.proven = Arc::clone(&self.proven);
         }
-        let newest = decide::commits(&heads);
         let outgrown = seen.fleet.highest(self.generation()) > self.generation();
         if let (Some(known), Some(declared)) = (&known, &self.declared.clone())
-            && self.considered.as_ref() == Some(&newest)
+            && considered
             && !outgrown
         {
             self.advance(known.clone(), declared, &moving, seen).await?;

@@ -11,8 +11,10 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, join_all};
-use hickory_resolver::TokioResolver;
 use hickory_resolver::config::LookupIpStrategy;
+use hickory_resolver::net::NetError;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::{ResolverBuilder, TokioResolver};
 use tokio::time::Instant;
 use weir_render::kong::Resolved;
 
@@ -51,21 +53,18 @@ pub trait Ask: Send + Sync {
 
 /// The name servers of the host.
 #[derive(Debug)]
-pub struct Host(TokioResolver);
+pub struct Host {
+    four: TokioResolver,
+    six: TokioResolver,
+}
 
 impl Host {
-    /// Those in the host's own configuration.
+    /// Those in the host's own configuration, and its file of hosts.
     ///
     /// # Errors
     /// If that cannot be read.
     pub fn new() -> Result<Self, DriverError> {
-        let built = TokioResolver::builder_tokio().and_then(|mut builder| {
-            // Known answers are kept here, where their age shows.
-            builder.options_mut().cache_size = 0;
-            builder.options_mut().ip_strategy = LookupIpStrategy::Ipv4thenIpv6;
-            builder.build()
-        });
-        built.map(Self).map_err(|error| DriverError {
+        Self::built(TokioResolver::builder_tokio).map_err(|error| DriverError {
             what: "the host's name servers".to_owned(),
             why: error.to_string(),
             fault: Fault::Setup,
@@ -73,18 +72,37 @@ impl Host {
                 .to_owned(),
         })
     }
+
+    fn built<B>(builder: B) -> Result<Self, NetError>
+    where
+        B: Fn() -> Result<ResolverBuilder<TokioRuntimeProvider>, NetError>,
+    {
+        let of = |strategy| {
+            let mut builder = builder()?;
+            // Known answers are kept here, where their age shows.
+            builder.options_mut().cache_size = 0;
+            builder.options_mut().ip_strategy = strategy;
+            builder.build()
+        };
+        Ok(Self {
+            four: of(LookupIpStrategy::Ipv4Only)?,
+            six: of(LookupIpStrategy::Ipv6Only)?,
+        })
+    }
 }
 
 impl Ask for Host {
-    /// IPv4 addresses where there are any, as Kong itself would; else IPv6.
+    /// IPv4 addresses where there are any, as Kong itself would. IPv6 only if it was *said* that there are none: a question
+    /// for IPv4 that fails must not move a backend to addresses that its gateway may not reach.
     fn ask<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(BTreeSet<IpAddr>, Duration), String>> {
         async move {
             // Whole as it is: no search domain of the host makes another name of it.
-            let found = self
-                .0
-                .lookup_ip(format!("{name}."))
-                .await
-                .map_err(|error| error.to_string())?;
+            let name = format!("{name}.");
+            let found = match self.four.lookup_ip(name.as_str()).await {
+                Err(error) if error.is_no_records_found() => self.six.lookup_ip(name).await,
+                found => found,
+            };
+            let found = found.map_err(|error| error.to_string())?;
             let good_for = found
                 .valid_until()
                 .saturating_duration_since(std::time::Instant::now());
@@ -183,6 +201,11 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test that cannot go on stops")]
 
     use std::collections::VecDeque;
+    use std::net::SocketAddr;
+
+    use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
+    use hickory_resolver::proto::op::{Message, ResponseCode};
+    use hickory_resolver::proto::rr::{RData, Record, RecordType};
 
     use super::*;
 
@@ -246,6 +269,53 @@ mod tests {
         );
         pass(2).await;
         assert_eq!(look(&names, &[]).await.0, ["10.0.0.4"]);
+    }
+
+    /// A name server on loopback: the code of its answer to a question for IPv4, and one IPv6 address for the other.
+    async fn server(four: ResponseCode) -> SocketAddr {
+        let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        tokio::spawn(async move {
+            let mut bytes = [0; 512];
+            while let Ok((length, whose)) = socket.recv_from(&mut bytes).await {
+                let question = Message::from_vec(&bytes[..length]).unwrap();
+                let asked = question.queries[0].clone();
+                let mut answer = question.into_response();
+                if asked.query_type() == RecordType::A {
+                    answer.metadata.response_code = four;
+                } else {
+                    let six = RData::AAAA("2001:db8::5".parse::<std::net::Ipv6Addr>().unwrap().into());
+                    answer.add_answer(Record::from_rdata(asked.name().clone(), 60, six));
+                }
+                socket.send_to(&answer.to_vec().unwrap(), whose).await.unwrap();
+            }
+        });
+        address
+    }
+
+    async fn asked_of(server: SocketAddr) -> Result<Vec<String>, String> {
+        let builder = || {
+            let mut way = ConnectionConfig::udp();
+            way.port = server.port();
+            let server = NameServerConfig::new(server.ip(), true, vec![way]);
+            let config = ResolverConfig::from_parts(None, vec![], vec![server]);
+            let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+            builder.options_mut().attempts = 1;
+            Ok(builder)
+        };
+        let found = Host::built(builder).unwrap().ask("edge.example.com").await?;
+        Ok(found.0.iter().map(ToString::to_string).collect())
+    }
+
+    /// Kong's gateway may not reach IPv6 at all: a question that failed is no reason to send a backend's share there.
+    #[tokio::test]
+    async fn ipv6_is_for_names_that_have_no_ipv4_and_not_for_questions_that_fail() {
+        let none = asked_of(server(ResponseCode::NoError).await).await;
+        assert_eq!(none, Ok(vec!["2001:db8::5".to_owned()]));
+        for failed in [ResponseCode::ServFail, ResponseCode::Refused] {
+            let error = asked_of(server(failed).await).await;
+            assert!(error.is_err(), "{failed}: {error:?}");
+        }
     }
 
     /// After a restart with the name servers away, the addresses of before stay.

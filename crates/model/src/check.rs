@@ -4,6 +4,7 @@
 //! Whatever was unreadable has been reported; a check that would need it is left out, so that one mistake is one
 //! diagnostic.
 
+mod door;
 mod gateway;
 mod split;
 mod transition;
@@ -54,7 +55,7 @@ struct Check<'d> {
     /// The gateways of every zone whose list of them could be read.
     gateways: gateway::Known,
     /// What doors take, so far.
-    claims: gateway::Claims<'d>,
+    claims: door::Claims<'d>,
     drafts: &'d Drafts,
     diagnostics: &'d mut Vec<Diagnostic>,
 }

@@ -99,7 +99,7 @@ fn main() {
     let transit = Transit {
         senses: &senses,
         orders: &orders,
-        reverts: false,
+        reverts: None,
         only: Some(&only),
     };
     for (what, parent, declared) in [("a step", &first, &after), ("a look at rest", &first, &before)] {

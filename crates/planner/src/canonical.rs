@@ -1,6 +1,6 @@
 //! The canonical bytes: what ids and digests are made of. Version 1.
 //!
-//! Every machine that holds a value must come to the same bytes, so they are defined here and nowhere else, and no
+//! Every machine that holds a value must come to the same bytes, so they are defined here and in `put`, and nowhere else, and no
 //! serializer takes part. Agents, the ledger and the linter recompute them. The encoding is
 //!
 //! | value | bytes |
@@ -22,21 +22,20 @@
 //! its items' digests, generations and commits; a plan's [`id`](plan_id) covers the roots. What did not change is not
 //! read again.
 
+mod put;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::Timestamp;
 use weir_model::{
-    Address, Backend, BackendName, BasisPoints, Channel, CommitId, DnsLabel, Door, Entry, FederationName,
-    GatewayName, HeaderMatch, Match, MeshName, PathMatch, PortName, Protocol, QueryMatch, RouteName,
-    ServiceName, SourceCommit, SourceName, Split, SplitName, ValueMatch, Via, ZoneName,
+    BackendName, BasisPoints, Channel, DnsLabel, FederationName, MeshName, PortName, Split, SplitName,
+    ZoneName,
 };
 
-use crate::course::{Course, Items, Leg};
+use crate::course::{Course, Items, Leg, Quarantine};
 use crate::facts::CountScope;
-use crate::plan::{
-    Destination, Digest, Fallback, GatewayPlan, Generation, Item, ItemRoute, Plan, PlanId, SplitPlan,
-};
+use crate::plan::{Destination, Digest, Fallback, GatewayPlan, Item, Plan, PlanId, SplitPlan};
 use crate::precedence;
+use put::{Put, count, list};
 
 const ITEM: &str = "weir.dev item, canonical bytes version 1";
 const INPUTS: &str = "weir.dev split inputs, canonical bytes version 1";
@@ -159,6 +158,13 @@ pub fn split_inputs(federation: &FederationName, mesh: &MeshName, zones: &Digest
     Digest(hash(INPUTS, &to))
 }
 
+/// The same, where drained refuges are in use, and zones therefore told otherwise than these inputs say.
+pub(crate) fn split_inputs_in_use(inputs: &Digest) -> Digest {
+    let mut to = inputs.0.to_vec();
+    to.extend(b"refuges in use");
+    Digest(hash(INPUTS, &to))
+}
+
 /// The zones that take part, with their names in Kuma.
 pub fn zones_digest(zones: &BTreeMap<ZoneName, DnsLabel>) -> Digest {
     let mut to = Vec::new();
@@ -269,7 +275,14 @@ fn fallback(to: &mut Vec<u8>, fallbacks: &BTreeMap<BackendName, Fallback>) {
     }
 }
 
-/// Where a split is on its way, where it is: last, and nothing stands for none, for it came later.
+/// What stands where a split rested on what a drain led to.
+const DRAINED: &[u8; 7] = b"drained";
+
+/// What stands before what a transition is stopped on its way to, where it is.
+const STOPPED: &[u8; 7] = b"stopped";
+
+/// Where a split is on its way, where it is: last, and nothing stands for none, for it came later. The same holds in it for
+/// what came later still.
 fn course(to: &mut Vec<u8>, course: &Course) {
     to.extend(b"course");
     list(to, course.previous.iter());
@@ -310,13 +323,25 @@ fn course(to: &mut Vec<u8>, course: &Course) {
     }
     match &course.quarantine {
         None => to.push(0),
-        Some(quarantine) => {
+        Some(of) => {
             to.push(1);
-            quarantine.shape.put(to);
-            quarantine.why.as_str().put(to);
-            quarantine.at.put(to);
+            quarantine(to, of);
         }
     }
+    if course.drained {
+        to.extend(DRAINED);
+    }
+    let stopped = course.motion.as_ref().and_then(|motion| motion.stopped.as_ref());
+    if let Some(stopped) = stopped {
+        to.extend(STOPPED);
+        quarantine(to, stopped);
+    }
+}
+
+fn quarantine(to: &mut Vec<u8>, of: &Quarantine) {
+    of.shape.put(to);
+    of.why.as_str().put(to);
+    of.at.put(to);
 }
 
 /// Items by what they say, when they said it first, and by which commit.
@@ -327,246 +352,5 @@ fn items(to: &mut Vec<u8>, items: &Items) {
         to.extend(item.digest.0);
         item.generation.put(to);
         item.commit.put(to);
-    }
-}
-
-/// A value that has canonical bytes.
-trait Put {
-    fn put(&self, to: &mut Vec<u8>);
-}
-
-fn count(to: &mut Vec<u8>, entries: usize) {
-    // usize is at most 64 bits wide on every target of Rust
-    to.extend((entries as u64).to_be_bytes());
-}
-
-fn list<'a, T: Put + 'a>(to: &mut Vec<u8>, entries: impl ExactSizeIterator<Item = &'a T>) {
-    count(to, entries.len());
-    for entry in entries {
-        entry.put(to);
-    }
-}
-
-impl Put for str {
-    fn put(&self, to: &mut Vec<u8>) {
-        count(to, self.len());
-        to.extend(self.as_bytes());
-    }
-}
-
-macro_rules! put_names {
-    ($($name:ty)*) => {$(
-        impl Put for $name {
-            fn put(&self, to: &mut Vec<u8>) {
-                self.as_str().put(to);
-            }
-        }
-    )*};
-}
-
-put_names! { String DnsLabel PortName FederationName MeshName ZoneName SplitName ServiceName BackendName RouteName GatewayName }
-
-macro_rules! put_numbers {
-    ($($number:ty)*) => {$(
-        impl Put for $number {
-            fn put(&self, to: &mut Vec<u8>) {
-                to.extend(self.to_be_bytes());
-            }
-        }
-    )*};
-}
-
-put_numbers! { u16 u32 u64 i32 i64 }
-
-impl<T: Put> Put for Option<T> {
-    fn put(&self, to: &mut Vec<u8>) {
-        match self {
-            None => to.push(0),
-            Some(value) => {
-                to.push(1);
-                value.put(to);
-            }
-        }
-    }
-}
-
-impl<K: Put, V: Put> Put for BTreeMap<K, V> {
-    fn put(&self, to: &mut Vec<u8>) {
-        count(to, self.len());
-        for (key, value) in self {
-            key.put(to);
-            value.put(to);
-        }
-    }
-}
-
-impl<T: Put> Put for BTreeSet<T> {
-    fn put(&self, to: &mut Vec<u8>) {
-        list(to, self.iter());
-    }
-}
-
-/// As it is written: an address has one way only.
-impl Put for Address {
-    fn put(&self, to: &mut Vec<u8>) {
-        self.to_string().put(to);
-    }
-}
-
-impl Put for Door {
-    fn put(&self, to: &mut Vec<u8>) {
-        match &self.entry {
-            Entry::Routes(routing) => {
-                to.push(1);
-                routing.hosts.put(to);
-                routing.paths.put(to);
-                routing.methods.put(to);
-                routing.headers.put(to);
-                for flag in [routing.https_only, routing.strip_path, routing.preserve_host] {
-                    to.push(u8::from(flag));
-                }
-            }
-            Entry::Service(name) => {
-                to.push(2);
-                name.put(to);
-            }
-        }
-        match &self.via {
-            Via::Mesh(address) => {
-                to.push(1);
-                address.put(to);
-            }
-            Via::Addresses(addresses) => {
-                to.push(2);
-                addresses.put(to);
-            }
-        }
-    }
-}
-
-impl Put for SourceName {
-    fn put(&self, to: &mut Vec<u8>) {
-        self.0.put(to);
-    }
-}
-
-impl Put for CommitId {
-    fn put(&self, to: &mut Vec<u8>) {
-        self.0.put(to);
-    }
-}
-
-impl Put for SourceCommit {
-    fn put(&self, to: &mut Vec<u8>) {
-        self.source.put(to);
-        self.commit.put(to);
-    }
-}
-
-impl Put for Generation {
-    fn put(&self, to: &mut Vec<u8>) {
-        self.0.put(to);
-    }
-}
-
-impl Put for Digest {
-    fn put(&self, to: &mut Vec<u8>) {
-        to.extend(self.0);
-    }
-}
-
-/// `u32`: basis points.
-impl Put for BasisPoints {
-    fn put(&self, to: &mut Vec<u8>) {
-        self.get().put(to);
-    }
-}
-
-impl Put for Timestamp {
-    fn put(&self, to: &mut Vec<u8>) {
-        self.as_second().put(to);
-        self.subsec_nanosecond().put(to);
-    }
-}
-
-impl Put for Protocol {
-    fn put(&self, to: &mut Vec<u8>) {
-        to.push(match self {
-            Self::Http => 1,
-            Self::Http2 => 2,
-            Self::Grpc => 3,
-            Self::Tcp => 4,
-        });
-    }
-}
-
-impl Put for Backend {
-    fn put(&self, to: &mut Vec<u8>) {
-        self.zone.put(to);
-        self.namespace.put(to);
-    }
-}
-
-impl Put for Destination {
-    fn put(&self, to: &mut Vec<u8>) {
-        self.zone.put(to);
-        self.kuma_zone.put(to);
-        self.namespace.put(to);
-        self.service.put(to);
-        self.port.put(to);
-    }
-}
-
-impl Put for ItemRoute {
-    fn put(&self, to: &mut Vec<u8>) {
-        self.name.put(to);
-        self.matches.put(to);
-        self.weights.put(to);
-    }
-}
-
-impl Put for Match {
-    fn put(&self, to: &mut Vec<u8>) {
-        self.path.put(to);
-        self.method.put(to);
-        list(to, self.headers.iter());
-        list(to, self.query.iter());
-    }
-}
-
-impl Put for PathMatch {
-    fn put(&self, to: &mut Vec<u8>) {
-        let (which, text) = match self {
-            Self::Exact(text) => (1, text),
-            Self::Prefix(text) => (2, text),
-            Self::Regex(text) => (3, text),
-        };
-        to.push(which);
-        text.put(to);
-    }
-}
-
-impl Put for ValueMatch {
-    fn put(&self, to: &mut Vec<u8>) {
-        let (which, text) = match self {
-            Self::Exact(text) => (1, text),
-            Self::Regex(text) => (3, text),
-        };
-        to.push(which);
-        text.put(to);
-    }
-}
-
-impl Put for HeaderMatch {
-    fn put(&self, to: &mut Vec<u8>) {
-        self.name.put(to);
-        self.value.put(to);
-    }
-}
-
-impl Put for QueryMatch {
-    fn put(&self, to: &mut Vec<u8>) {
-        self.name.put(to);
-        self.value.put(to);
     }
 }

@@ -29,6 +29,9 @@ pub struct Course {
     /// is no revert, though it takes one back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left: Option<Digest>,
+    /// What the split last rested on is where a drain led, and not what Git declared: to go there later is no revert.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub drained: bool,
     /// The transition; none at rest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub motion: Option<Motion>,
@@ -54,6 +57,10 @@ pub struct Motion {
     /// What had been counted just before this position was taken, by counter.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub counted: BTreeMap<String, Counts>,
+    /// What is not gone towards any further, though there is no way back: after a bad verdict or an abort, where somebody is
+    /// drained who would get more by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<Quarantine>,
 }
 
 /// One way, by one commit or by one order.
@@ -89,6 +96,14 @@ pub struct Quarantine {
 }
 
 impl Course {
+    /// Of a split that came into force where a drain leads.
+    pub(crate) fn of_drain() -> Self {
+        Self {
+            drained: true,
+            ..Self::default()
+        }
+    }
+
     /// Whether nothing need be kept of it.
     pub(crate) fn is_plain(&self) -> bool {
         *self == Self::default()

@@ -4,13 +4,14 @@
 //! prepared, in waves and bites, judged, and proven.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use weir_model::{BackendName, BasisPoints, Split, ZoneName, sabotaged};
+use weir_model::{BackendName, BasisPoints, Route, Split, SplitName, Zone, ZoneName, sabotaged};
 
 use crate::facts::ProvenWeights;
 use crate::outlook::{Outlook, Phase, Wait};
-use crate::plan::{Item, SplitPlan};
+use crate::plan::{Destination, InKuma, Item, ItemRoute, SplitPlan};
+use crate::senses::{Reach, Runs};
 use crate::transition::Transit;
 
 /// A backend that is to take nothing.
@@ -23,7 +24,7 @@ pub struct Drain {
     pub why: String,
 }
 
-/// A split as it is to be planned.
+/// A split as it is to be planned, with no drained refuge.
 pub(crate) struct Drained<'a> {
     pub(crate) split: Cow<'a, Split>,
     /// What is told of it; none where the order changes nothing of what is declared.
@@ -32,15 +33,21 @@ pub(crate) struct Drained<'a> {
     pub(crate) stuck: Option<String>,
 }
 
-/// Puts drains over a split.
-pub(crate) fn over<'a>(split: &'a Split, drains: Option<&BTreeMap<BackendName, Drain>>) -> Drained<'a> {
+/// Puts drains over a split. What goes back at once, from what was before, takes no drain along that has some way to go: that
+/// one goes its own way after it, in waves and judged.
+pub(crate) fn over<'a>(
+    split: &'a Split,
+    drains: Option<&BTreeMap<BackendName, Drain>>,
+    reverts_from: Option<&SplitPlan>,
+) -> Drained<'a> {
     let mut drained = Drained {
         split: Cow::Borrowed(split),
         why: None,
         stuck: None,
     };
     let Some(drains) = drains else { return drained };
-    match without(split, drains) {
+    let gives = |name: &BackendName| reverts_from.is_none_or(|before| gets_nothing(before, name));
+    match laid_over(split, drains, gives) {
         Ok(other) if other == *split => {}
         Ok(other) => {
             let words: Vec<String> = drains
@@ -60,24 +67,80 @@ pub(crate) fn over<'a>(split: &'a Split, drains: Option<&BTreeMap<BackendName, D
 /// # Errors
 /// In words, for whoever ordered it: nobody is left to take the share, or not for so much.
 pub fn without(split: &Split, drains: &BTreeMap<BackendName, Drain>) -> Result<Split, String> {
+    laid_over(split, drains, |_| true)
+}
+
+/// Whether who is to take a share can, if anybody was named.
+///
+/// # Errors
+/// In words: it is no other backend of the split, or drained itself.
+pub fn can_take(
+    split: &Split,
+    (name, drain): (&BackendName, &Drain),
+    drains: &BTreeMap<BackendName, Drain>,
+) -> Result<(), String> {
+    match &drain.to {
+        Some(to) if !split.backends.contains_key(to) || drains.contains_key(to) => {
+            let names: Vec<String> = split.backends.keys().map(ToString::to_string).collect();
+            Err(format!(
+                "backend {name} of split {} cannot be drained to {to}: it must be another of its backends ({}), and not be drained \
+                 itself",
+                split.name,
+                names.join(", ")
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// An item whose drained backends take nothing, by the rules of a split that declares others; or why that cannot be.
+pub(crate) fn without_in(
+    item: &Item,
+    split: &Split,
+    drains: &BTreeMap<BackendName, Drain>,
+) -> Result<Item, String> {
+    let mut as_declared = split.clone();
+    let there = |name: &BackendName| item.destinations.contains_key(name) && !item.retiring.contains(name);
+    as_declared.backends.retain(|name, _| there(name));
+    let route = |route: &ItemRoute| Route {
+        name: route.name.clone(),
+        matches: route.matches.clone(),
+        weights: route.weights.clone(),
+        place: split.place.clone(),
+    };
+    as_declared.routes = item.routes.iter().map(route).collect();
+    let mut item = item.clone();
+    for (route, drained) in item.routes.iter_mut().zip(without(&as_declared, drains)?.routes) {
+        route.weights = drained.weights;
+    }
+    Ok(item)
+}
+
+/// Whether no zone is told to send anything to a backend: if it is drained, it may have been stopped.
+fn gets_nothing(before: &SplitPlan, name: &BackendName) -> bool {
+    let mut items = before.items.values();
+    items.all(|item| !item.weighted().contains(name))
+}
+
+/// Whether somebody's share may go to a backend, for all that is ordered.
+fn may_be_refuge(name: &BackendName, drains: &BTreeMap<BackendName, Drain>) -> bool {
+    !drains.contains_key(name) || sabotaged("drained-refuge")
+}
+
+/// [`without`], where only these give their shares.
+fn laid_over(
+    split: &Split,
+    drains: &BTreeMap<BackendName, Drain>,
+    gives: impl Fn(&BackendName) -> bool,
+) -> Result<Split, String> {
     let mut other = split.clone();
     for route in &mut other.routes {
-        for (name, drain) in drains {
+        for (name, drain) in drains.iter().filter(|(name, _)| gives(name)) {
             let share = route.weights.get(name).copied().unwrap_or(BasisPoints::ZERO);
             if share == BasisPoints::ZERO {
                 continue;
             }
-            if let Some(to) = &drain.to
-                && (!split.backends.contains_key(to) || drains.contains_key(to))
-            {
-                let names: Vec<String> = split.backends.keys().map(ToString::to_string).collect();
-                return Err(format!(
-                    "backend {name} of split {} cannot be drained to {to}: it must be another of its backends ({}), and not be \
-                     drained itself",
-                    split.name,
-                    names.join(", ")
-                ));
-            }
+            can_take(split, (name, drain), drains)?;
             let takes = takers(split, &route.weights, (name, drain), drains).ok_or_else(|| {
                 format!(
                     "backend {name} of split {} cannot be drained: in route {} nobody else has a share to take it; say who with \
@@ -95,9 +158,7 @@ pub fn without(split: &Split, drains: &BTreeMap<BackendName, Drain>) -> Result<S
     }
     // Nobody's share goes to who may have been stopped.
     for fallback in other.fallback.values_mut() {
-        fallback
-            .to
-            .retain(|to| !drains.contains_key(to) || sabotaged("drained-refuge"));
+        fallback.to.retain(|to| may_be_refuge(to, drains));
     }
     other.fallback.retain(|_, fallback| !fallback.to.is_empty());
     // As where they are declared: of the default route.
@@ -118,24 +179,123 @@ pub fn without(split: &Split, drains: &BTreeMap<BackendName, Drain>) -> Result<S
     Ok(other)
 }
 
-/// Why a drain has to wait: it would take the refuge of a backend out of the table that is down somewhere, with its share there.
-/// To take it away would give the share back to who is down.
-pub(crate) fn refuge_in_use(
+/// Why a drain, which goes by name, cannot be held any longer: what is drained would come back under another name, and get what
+/// that one has.
+pub(crate) fn renamed(
     before: &SplitPlan,
     wanted: &BTreeMap<ZoneName, Item>,
-    (transit, drains): (Transit<'_>, &BTreeMap<BackendName, Drain>),
-    why: &str,
+    drains: &BTreeMap<BackendName, Drain>,
 ) -> Option<String> {
-    before.items.iter().find_map(|(zone, item)| {
-        let wanted = wanted.get(zone)?;
-        let loses = |down: &BackendName| item.fallback.get(down) != wanted.fallback.get(down);
-        let down = transit.senses.fallen(item).into_iter();
-        let down = down.filter(|down| !drains.contains_key(down)).find(loses)?;
+    fn place<'a>(item: &'a Item, name: &BackendName) -> Option<InKuma<'a>> {
+        item.destinations.get(name).map(Destination::in_kuma)
+    }
+    // Backends are where they are for every zone.
+    let wanted = wanted.values().next()?;
+    drains.keys().find_map(|drained| {
+        let mut items = before.items.values();
+        let was = items.find_map(|item| place(item, drained))?;
+        let mut names = wanted.destinations.keys();
+        let is = names.find(|name| !drains.contains_key(*name) && place(wanted, name) == Some(was))?;
         Some(format!(
-            "backend {down} is down in zone {zone}, and its share may be with who is drained ({why}): drain {down} as well, or \
-             commit weights without it, or wait until it is back"
+            "backend {drained} is drained, and in its place {is} is declared now: `weir undrain` {drained} first, or give the name back"
         ))
     })
+}
+
+/// The same of a whole split whose service another one takes over.
+pub(crate) fn inherited(heir_of: &SplitName, drains: &BTreeMap<BackendName, Drain>) -> Option<String> {
+    let (drained, drain) = drains.first_key_value()?;
+    Some(format!(
+        "this split takes the place of split {heir_of}, of which backend {drained} is drained ({}): `weir undrain` it first, or give \
+         the name back; split {heir_of} stays as it is until then",
+        drain.why
+    ))
+}
+
+/// A refuge that a drain takes out of no table yet: a share may be with it, and without it would fall back to who is down.
+pub(crate) struct InUse {
+    zone: ZoneName,
+    from: BackendName,
+    to: BackendName,
+    why: String,
+}
+
+/// The drained refuges in the tables of before that may have somebody's share. Only a zone that runs its item by proof has
+/// no share elsewhere; who cannot be asked may have, whatever it told last.
+pub(crate) fn in_use(
+    before: &SplitPlan,
+    git: &Split,
+    zones: &BTreeMap<ZoneName, Zone>,
+    (transit, drains): (Transit<'_>, &BTreeMap<BackendName, Drain>),
+) -> Vec<InUse> {
+    let senses = transit.senses;
+    let mut all = Vec::new();
+    for (zone, item) in &before.items {
+        let drained = item.fallback.iter().flat_map(|(from, fallback)| {
+            let of_git = git.fallback.get(from);
+            let refuges = fallback.to.iter().map(|refuge| &refuge.backend);
+            let declared = move |to: &&BackendName| of_git.is_some_and(|of| of.to.contains(to));
+            let drained = refuges.filter(|to| drains.contains_key(*to));
+            drained.filter(declared).map(move |to| (from, to))
+        });
+        let drained: Vec<(&BackendName, &BackendName)> = drained.collect();
+        if drained.is_empty() || zones.get(zone).is_none_or(|zone| zone.detached) {
+            continue;
+        }
+        let reach = senses.reach(zone);
+        let down = match reach {
+            Reach::Reachable => senses.fallen(item),
+            _ => BTreeSet::new(),
+        };
+        let unknown = match (reach, senses.runs(item)) {
+            (Reach::Nobody, _) | (Reach::Reachable, Runs::Proven { .. }) => continue,
+            (Reach::Reachable, Runs::Not(why)) => why,
+            (Reach::Partly(why) | Reach::Unsure(why) | Reach::Unreachable(why), _) => why,
+        };
+        for (from, to) in drained {
+            let stays = format!("{to} stays its refuge there");
+            let why = if down.contains(from) {
+                format!(
+                    "backend {from} is down in zone {zone}, and its share may be with {to}, which is drained: {stays} until {from} \
+                     is back; or drain {from} as well, or commit weights without it"
+                )
+            } else if down.is_empty() {
+                format!(
+                    "in zone {zone} the share of backend {from} may be with {to}, which is drained: {stays} until the zone proves \
+                     that it is not ({unknown})"
+                )
+            } else {
+                continue; // others are down, and all the rest of it runs
+            };
+            all.push(InUse {
+                zone: zone.clone(),
+                from: from.clone(),
+                to: to.clone(),
+                why,
+            });
+        }
+    }
+    all
+}
+
+/// Takes who is drained out of tables that have all that Git declares, but for refuges in use.
+pub(crate) fn strip(
+    wanted: &mut BTreeMap<ZoneName, Item>,
+    drains: &BTreeMap<BackendName, Drain>,
+    in_use: &[InUse],
+) {
+    for (zone, item) in wanted {
+        for (from, fallback) in &mut item.fallback {
+            let used = |to: &BackendName| {
+                let mut in_use = in_use.iter();
+                in_use.any(|used| used.zone == *zone && used.from == *from && used.to == *to)
+            };
+            fallback
+                .to
+                .retain(|to| may_be_refuge(&to.backend, drains) || used(&to.backend));
+        }
+        item.fallback.retain(|_, fallback| !fallback.to.is_empty());
+    }
 }
 
 /// Who takes a share in a route, and in which proportion; none if nobody can.
@@ -185,31 +345,37 @@ fn parts(share: BasisPoints, takers: &[(BackendName, u32)]) -> Vec<(BackendName,
 }
 
 /// Adds to where a split stands that it is not where Git declares it: at rest so, or on the way there.
-pub(crate) fn told(stands: Option<Outlook>, why: &str, git: &Split) -> Outlook {
+pub(crate) fn told(stands: Option<Outlook>, why: &str, git: &Split, in_use: &[InUse]) -> Outlook {
     let declared: ProvenWeights = git
         .routes
         .iter()
         .map(|route| (route.name.clone(), route.weights.clone()))
         .collect();
-    let wait = Wait {
+    let wait = |why: &str| Wait {
         zone: None,
         why: why.to_owned(),
     };
+    let used = in_use.iter().map(|used| wait(&used.why));
     match stands {
         Some(stands) if stands.phase == Phase::Quarantined => Outlook { declared, ..stands },
         Some(stands) => Outlook {
             next: format!("{}; meanwhile {why}", stands.next),
+            waits: stands.waits.into_iter().chain(used).collect(),
             declared,
             ..stands
         },
         None => Outlook {
             declared,
-            phase: Phase::Drained,
+            phase: if in_use.is_empty() {
+                Phase::Drained
+            } else {
+                Phase::Held
+            },
             bite: 0,
             bites: 0,
             wave: None,
             waves: Vec::new(),
-            waits: vec![wait],
+            waits: used.chain([wait(why)]).collect(),
             next:
                 "what Git declares is gone towards when `weir undrain` ends this, or a commit agrees with it"
                     .to_owned(),

@@ -179,6 +179,22 @@ pub struct DoorFact {
     pub proof: Option<Proof>,
 }
 
+impl ItemFact {
+    /// Every proof in it, for whoever looks past what changes each time that it is read: the mesh's, and those of doors.
+    pub fn proofs_mut(&mut self) -> impl Iterator<Item = &mut Proof> {
+        let doors = self.doors.values_mut().filter_map(|door| door.proof.as_mut());
+        self.proof.iter_mut().chain(doors)
+    }
+}
+
+impl DoorFact {
+    /// Whether the gateway was read and runs exactly what the item says.
+    pub fn is_exact(&self) -> bool {
+        let proof = self.proof.as_ref();
+        self.held.is_none() && proof.is_some_and(|proof| proof.verdict == Verdict::Exact)
+    }
+}
+
 /// Backends whose share goes elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fallen {

@@ -14,6 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use weir_model::{Declaration, ServiceName, SourceCommit, SplitName, ZoneName};
 
 use crate::canonical;
+use crate::course::Course;
 use crate::drain;
 use crate::facts::ProvenWeights;
 use crate::lint;
@@ -177,11 +178,24 @@ fn make(
         }
         work.splits_compared += 1;
         let git = split;
-        let drains = transit.and_then(|transit| transit.orders.drains.get(name));
-        let drained = drain::over(git, drains);
-        let split = &*drained.split;
-        let digest = canonical::split_inputs(whole.federation, whole.mesh, &whole.zones_digest, split);
         let before = whole.parent.and_then(|parent| parent.splits.get(name));
+        let reverts = transit.is_some_and(|transit| reverts(transit, inputs.declaration, name));
+        let drains = transit.and_then(|transit| transit.orders.drains.get(name));
+        let drained = drain::over(git, drains, before.filter(|_| reverts).map(AsRef::as_ref));
+        let in_use = match (transit, drains, before) {
+            (Some(transit), Some(drains), Some(before)) => {
+                drain::in_use(before, git, &inputs.declaration.zones, (transit, drains))
+            }
+            _ => Vec::new(),
+        };
+        let mut split = drained.split;
+        let mut digest = canonical::split_inputs(whole.federation, whole.mesh, &whole.zones_digest, &split);
+        if !in_use.is_empty() {
+            // It is planned anew as soon as they are free.
+            digest = canonical::split_inputs_in_use(&digest);
+            split.to_mut().fallback.clone_from(&git.fallback);
+        }
+        let split = &*split;
         if let Some(before) = before
             && before.digest == digest
             && !whole.unknown_history
@@ -190,7 +204,7 @@ fn make(
         {
             splits.insert(name.clone(), Arc::clone(before));
             if let Some(why) = &drained.why {
-                outlook.insert(name.clone(), drain::told(None, why, git));
+                outlook.insert(name.clone(), drain::told(None, why, git, &in_use));
             }
             continue;
         }
@@ -198,18 +212,18 @@ fn make(
             split: before.map(Arc::as_ref),
             service: whole.past.of_service(name, &split.service, split.port),
         };
-        let wanted = match whole.wanted(split) {
+        let mut wanted = match whole.wanted(split) {
             Ok(wanted) => wanted,
             Err(mut found) => {
                 reasons.append(&mut found);
                 continue;
             }
         };
-        let in_use = || {
-            let why = drained.why.as_ref()?;
-            drain::refuge_in_use(before?, &wanted, (transit?, drains?), why)
-        };
-        let stuck = drained.stuck.clone().or_else(in_use);
+        let mut stuck = drained.stuck;
+        if let Some(drains) = drains {
+            drain::strip(&mut wanted, drains, &in_use);
+            stuck = stuck.or_else(|| drain::renamed(before?, &wanted, drains));
+        }
         let planned = match (transit, before) {
             (Some(_), Some(before)) if unsound.contains_key(name) => {
                 splits.insert(name.clone(), whole.as_it_is(before));
@@ -248,6 +262,8 @@ fn make(
                     shape: wanted.values().next().map_or(digest, canonical::shape),
                     wanted,
                     before,
+                    drained: split.routes != git.routes,
+                    reverts,
                     zones: &inputs.declaration.zones,
                     transit,
                     frozen: frozen.clone(),
@@ -268,10 +284,12 @@ fn make(
             }
             (Some(transit), None) => {
                 let heir_of = past.heir_of(all);
-                let moves = heir_of.filter(|_| !transit.reverts && past.shifts_to(&wanted));
-                let stands = match moves {
-                    Some(heir_of) => Some(waiting::two_at_once(heir_of)),
-                    None => whole.waits(&frozen, split, transit, inputs.now),
+                let moves = heir_of.filter(|_| !reverts && past.shifts_to(&wanted));
+                let of_drains = |name| drain::inherited(name, transit.orders.drains.get(name)?);
+                let stands = match (heir_of.and_then(of_drains), moves) {
+                    (Some(why), _) => Some(waiting::drained_in_the_way(&why)),
+                    (None, Some(heir_of)) => Some(waiting::two_at_once(heir_of)),
+                    (None, None) => whole.waits(&frozen, split, (transit, reverts), inputs.now),
                 };
                 if let Some(mut stands) = stands {
                     stands.declared = weights(&wanted);
@@ -280,7 +298,12 @@ fn make(
                     None
                 } else {
                     work.splits_planned += 1;
-                    Some(whole.at_once(digest, wanted, past, work))
+                    let mut planned = whole.at_once(digest, wanted, past, work);
+                    if split.routes != git.routes {
+                        planned.course = Some(Course::of_drain());
+                        planned.root = canonical::split_root(&planned);
+                    }
+                    Some(planned)
                 }
             }
             (None, _) => {
@@ -289,7 +312,11 @@ fn make(
             }
         };
         if let Some(why) = &drained.why {
-            let stands = drain::told(outlook.remove(name), why, git);
+            let stands = outlook.remove(name).or_else(|| {
+                let course = planned.as_ref().or(before.map(AsRef::as_ref))?.course.as_ref();
+                course?.motion.as_ref().map(transition::under_way)
+            });
+            let stands = drain::told(stands, why, git, &in_use);
             outlook.insert(name.clone(), stands);
         }
         if let Some(planned) = planned {
@@ -318,7 +345,9 @@ fn make(
             let order = transit.and_then(|transit| transit.orders.frozen.get(name));
             let order = order.map(|why| (format!("split {name} is frozen: {why}"), None));
             match &frozen.clone().or(order) {
-                Some((why, until)) if !transit.is_some_and(|transit| transit.reverts) => {
+                Some((why, until))
+                    if !transit.is_some_and(|transit| reverts(transit, inputs.declaration, name)) =>
+                {
                     splits.insert(name.clone(), whole.as_it_is(before));
                     outlook.insert(
                         name.clone(),
@@ -358,6 +387,27 @@ fn make(
     };
     plan.id = canonical::plan_id(&plan);
     Ok(Some(plan))
+}
+
+/// Whether the newest commits take back the last one that changed this split: what is declared of it, and the places of its
+/// backends, are others than until now.
+fn reverts(transit: Transit<'_>, now: &Declaration, name: &SplitName) -> bool {
+    let of = |declaration: &Declaration| {
+        let split = declaration.splits.get(name)?;
+        let federation = declaration.federation.as_ref()?;
+        let zones = split.backends.values().filter_map(|backend| {
+            let zone = declaration.zones.get(&backend.zone)?;
+            Some((zone.name.clone(), zone.kuma_zone.clone()))
+        });
+        let zones = canonical::zones_digest(&zones.collect());
+        Some(canonical::split_inputs(
+            &federation.name,
+            &federation.mesh,
+            &zones,
+            split,
+        ))
+    };
+    transit.reverts.is_some_and(|was| of(was) != of(now))
 }
 
 /// The declared weights, which are the same for every zone.

@@ -8,7 +8,7 @@
 //! | rest | what is declared gives callers other shares; every zone runs what it was last told; every zone that can be reached resolves what gets weight | the first wave of the first bite |
 //! | a wave | every zone that has moved and can be reached proves it; the zones of the next wave resolve what gets weight | the next wave |
 //! | the last wave of a bite | *every* zone proves it, for `bake`; traffic is judged | the next bite, or rest |
-//! | anywhere | what is declared is what it rested on, or rested on before; a bad verdict; an abort | all zones at once, with no wave and no verdict |
+//! | anywhere | what is declared is what it rested on, or rested on before; a bad verdict; an abort | all zones at once, with no wave and no verdict; after a verdict or an abort with no more for who is drained, or nowhere if that cannot be |
 //! | anywhere between waves | another commit | where the later waves still are (or, for a drain, where the first ones are), then on from there |
 //!
 //! A zone that cannot be reached keeps its last good plan; the others go on within the bite, and wait before the next, so
@@ -31,7 +31,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use weir_model::{BackendName, Frozen, Split, SplitName, Zone, ZoneName, sabotaged};
+use weir_model::{BackendName, Declaration, Frozen, Split, SplitName, Zone, ZoneName, sabotaged};
 
 use crate::canonical;
 
@@ -69,8 +69,9 @@ pub struct Transit<'a> {
     pub senses: &'a dyn Senses,
     /// What people ordered.
     pub orders: &'a Orders,
-    /// The newest commits take the last ones back: all that they change goes back at once (I8).
-    pub reverts: bool,
+    /// What was declared until now, where the newest commits take the last ones back: every split that they change goes back
+    /// at once (I8). What else waits goes on waiting.
+    pub reverts: Option<&'a Declaration>,
     /// The declaration is the one that the parent was made from: only these splits are looked at. None looks at all.
     pub only: Option<&'a BTreeSet<SplitName>>,
 }
@@ -88,6 +89,10 @@ pub(crate) struct Turn<'a> {
     /// What is declared, for each zone.
     pub(crate) wanted: BTreeMap<ZoneName, Item>,
     pub(crate) before: &'a SplitPlan,
+    /// Where it goes a drain leads, and not Git alone.
+    pub(crate) drained: bool,
+    /// The newest commit takes back the last one that changed this split.
+    pub(crate) reverts: bool,
     pub(crate) zones: &'a BTreeMap<ZoneName, Zone>,
     pub(crate) transit: Transit<'a>,
     /// Why nothing of the federation moves now, and until when.
@@ -112,6 +117,11 @@ pub(crate) fn advance(turn: &Turn<'_>, make: &mut Make<'_>) -> Next {
             Some(motion) => turn.watch_return(&course, motion, make),
             None => (turn.in_new_zones(&course, make), Some(quarantined(quarantine))),
         };
+    }
+    if let Some(stopped) = course.motion.as_ref().and_then(|motion| motion.stopped.as_ref())
+        && stopped.shape == turn.shape
+    {
+        return turn.go_back(&course, &stopped.why, make);
     }
     let news = turn.digest != turn.before.digest || resumed;
     let shifting = matches!(&course.motion, Some(motion) if matches!(motion.leg, Leg::Shift { .. }));
@@ -192,10 +202,12 @@ impl Turn<'_> {
             leg,
             since: self.now,
             counted: self.transit.senses.counts(&self.split.name),
+            stopped: None,
         };
         let course = Course {
             previous: course.previous.clone(),
             left: course.left,
+            drained: course.drained,
             motion: Some(motion),
             quarantine: None,
         };
@@ -280,6 +292,25 @@ fn later(at: Timestamp, by: SignedDuration) -> Timestamp {
 
 fn wait(why: String) -> Wait {
     Wait { zone: None, why }
+}
+
+/// What is told of a look that only took up another declaration of where a transition goes.
+pub(crate) fn under_way(motion: &Motion) -> Outlook {
+    let stands = match &motion.leg {
+        Leg::Return { why } => returning(why, Vec::new()),
+        Leg::Shift { bites, bite, wave } => Outlook {
+            phase: Phase::Shift,
+            bite: *bite,
+            bites: *bites,
+            wave: Some(*wave).filter(|wave| *wave != u32::MAX),
+            next: "it goes on where it went".to_owned(),
+            ..returning("", Vec::new())
+        },
+    };
+    Outlook {
+        since: Some(motion.since),
+        ..stands
+    }
 }
 
 fn returning(why: &str, waits: Vec<Wait>) -> Outlook {

@@ -1,10 +1,11 @@
 //! A zone's plan on its way: a manifest of all its items, and only those items that the agent lacks.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 use std::sync::Arc;
 
 use weir_model::{CommitId, GatewayName, SourceCommit, SourceName, SplitName};
-use weir_planner::{GatewayPlan, GatewayRef, Generation, Item, ItemRef, PlanId, ZonePlan};
+use weir_planner::{Digest, GatewayPlan, GatewayRef, Generation, Item, ItemRef, PlanId, ZonePlan};
 
 use crate::gateway::{gateway_in, gateway_out};
 use crate::item::twice;
@@ -87,64 +88,36 @@ pub fn plan_update(plan: &ZonePlan, holds: &Holds) -> v1::PlanUpdate {
 /// # Errors
 /// If anything is damaged, missing, or not what the manifest says. Then nothing of the update may be used.
 pub fn assemble(update: &v1::PlanUpdate, held: &Held) -> Result<ZonePlan, WireError> {
-    let mut sent = BTreeMap::new();
-    for item in &update.items {
-        let item = Item::try_from(item).map_err(|e| e.within(format_args!("plan.items[{}]", item.split)))?;
-        let split = item.split.clone();
-        if sent.insert(split.clone(), Arc::new(item)).is_some() {
-            return Err(twice("plan.items", split.as_str()));
-        }
-    }
     let zone = read("plan.zone", &update.zone)?;
     let kuma_zone = read("plan.kuma_zone", &update.kuma_zone)?;
     let mesh = read("plan.mesh", &update.mesh)?;
-    let mut items = BTreeMap::new();
-    for entry in &update.manifest {
+    let generation = Generation(update.generation);
+    let item = |from: &v1::Item| {
+        let item = Item::try_from(from).map_err(|e| e.within(format_args!("plan.items[{}]", from.split)))?;
+        Ok((item.split.clone(), item))
+    };
+    let sent = sent("plan.items", update.items.iter().map(item))?;
+    let reference = |entry: &v1::ItemRef| {
         let field = format!("plan.manifest[{}]", entry.split);
         let wanted = ItemRef::try_from(entry).map_err(|e| e.within(&field))?;
-        let found = sent
-            .remove(&wanted.split)
-            .or_else(|| held.items.get(&wanted.split).map(Arc::clone))
-            .ok_or_else(|| WireError::new(&field, "it was neither sent nor is it held"))?;
-        let is = found.reference();
-        if is != wanted {
-            return Err(WireError::new(
-                &field,
-                format!(
-                    "wanted is generation {} with content {}, there is generation {} with content {}",
-                    wanted.generation,
-                    wanted.digest.short(),
-                    is.generation,
-                    is.digest.short()
-                ),
-            ));
-        }
-        if found.zone != zone || found.kuma_zone != kuma_zone || found.mesh != mesh {
-            return Err(WireError::new(
-                &field,
-                format!(
-                    "the item is for zone {} (in Kuma {}) of mesh {}, the plan for zone {zone} ({kuma_zone}) of mesh {mesh}",
-                    found.zone, found.kuma_zone, found.mesh
-                ),
-            ));
-        }
-        if found.generation.0 > update.generation {
-            return Err(WireError::new(
-                &field,
-                format!(
-                    "generation {} is above the plan's, {}",
-                    found.generation, update.generation
-                ),
-            ));
-        }
-        if items.insert(wanted.split, found).is_some() {
-            return Err(twice("plan.manifest", &entry.split));
-        }
-    }
-    if let Some(split) = sent.keys().next() {
+        Ok((field, (wanted.split, wanted.generation, wanted.digest)))
+    };
+    let items = whole(
+        ("plan.items", "plan.manifest"),
+        update.manifest.iter().map(reference),
+        (sent, &held.items),
+        |item| (item.generation, item.digest),
+        generation,
+    )?;
+    let elsewhere =
+        |item: &&Arc<Item>| (&item.zone, &item.kuma_zone, &item.mesh) != (&zone, &kuma_zone, &mesh);
+    if let Some(item) = items.values().find(elsewhere) {
         return Err(WireError::new(
-            "plan.items",
-            format!("`{split}` is not in the manifest"),
+            format!("plan.manifest[{}]", item.split),
+            format!(
+                "the item is for zone {} (in Kuma {}) of mesh {}, the plan for zone {zone} ({kuma_zone}) of mesh {mesh}",
+                item.zone, item.kuma_zone, item.mesh
+            ),
         ));
     }
     if update.generation == 0 {
@@ -160,55 +133,101 @@ pub fn assemble(update: &v1::PlanUpdate, held: &Held) -> Result<ZonePlan, WireEr
         kuma_zone,
         mesh,
         plan: read::<PlanId>("plan.plan_id", &update.plan_id)?,
-        generation: Generation(update.generation),
+        generation,
         commits: commits.collect(),
-        gateways: gateways(update, held)?,
+        gateways: gateways(update, held, generation)?,
         items,
     })
 }
 
-/// The gateways of the whole plan, in the same way.
+/// The gateways of the whole plan.
 fn gateways(
     update: &v1::PlanUpdate,
     held: &Held,
+    generation: Generation,
 ) -> Result<BTreeMap<GatewayName, Arc<GatewayPlan>>, WireError> {
-    let mut sent = BTreeMap::new();
-    for gateway in &update.gateways {
-        let (name, planned) =
-            gateway_in(gateway).map_err(|e| e.within(format_args!("plan.gateways[{}]", gateway.gateway)))?;
-        if sent.insert(name, Arc::new(planned)).is_some() {
-            return Err(twice("plan.gateways", &gateway.gateway));
-        }
-    }
-    let mut gateways = BTreeMap::new();
-    for entry in &update.gateway_manifest {
+    let gateway = |from: &v1::Gateway| {
+        gateway_in(from).map_err(|e| e.within(format_args!("plan.gateways[{}]", from.gateway)))
+    };
+    let reference = |entry: &v1::GatewayRef| {
         let field = format!("plan.gateway_manifest[{}]", entry.gateway);
         let wanted = GatewayRef::try_from(entry).map_err(|e| e.within(&field))?;
+        Ok((field, (wanted.gateway, wanted.generation, wanted.digest)))
+    };
+    whole(
+        ("plan.gateways", "plan.gateway_manifest"),
+        update.gateway_manifest.iter().map(reference),
+        (
+            sent("plan.gateways", update.gateways.iter().map(gateway))?,
+            &held.gateways,
+        ),
+        |gateway| (gateway.generation, gateway.digest),
+        generation,
+    )
+}
+
+/// Items or gateways, by name.
+type Parts<N, T> = BTreeMap<N, Arc<T>>;
+
+/// What was sent, each once.
+fn sent<N: Ord + Display + Clone, T>(
+    field: &str,
+    parts: impl Iterator<Item = Result<(N, T), WireError>>,
+) -> Result<Parts<N, T>, WireError> {
+    let mut sent = BTreeMap::new();
+    for part in parts {
+        let (name, part) = part?;
+        if sent.insert(name.clone(), Arc::new(part)).is_some() {
+            return Err(twice(field, &name.to_string()));
+        }
+    }
+    Ok(sent)
+}
+
+/// All that a manifest names, each exactly as it says, from what was sent and what is held. What was sent and is not named is
+/// an error too. `fields` are those of the parts and of the manifest.
+fn whole<N: Ord + Display, T>(
+    fields: (&str, &str),
+    manifest: impl Iterator<Item = Result<(String, (N, Generation, Digest)), WireError>>,
+    (mut sent, held): (Parts<N, T>, &Parts<N, T>),
+    is: impl Fn(&T) -> (Generation, Digest),
+    plan: Generation,
+) -> Result<Parts<N, T>, WireError> {
+    let mut whole = BTreeMap::new();
+    for entry in manifest {
+        let (field, (name, generation, digest)) = entry?;
         let found = sent
-            .remove(&wanted.gateway)
-            .or_else(|| held.gateways.get(&wanted.gateway).map(Arc::clone))
-            .filter(|found| found.reference(&wanted.gateway) == wanted)
-            .ok_or_else(|| {
-                WireError::new(&field, "what the manifest names was neither sent nor is it held")
-            })?;
-        if found.generation.0 > update.generation {
+            .remove(&name)
+            .or_else(|| held.get(&name).map(Arc::clone))
+            .ok_or_else(|| WireError::new(&field, "it was neither sent nor is it held"))?;
+        let there = is(&found);
+        if there != (generation, digest) {
             return Err(WireError::new(
                 &field,
                 format!(
-                    "generation {} is above the plan's, {}",
-                    found.generation, update.generation
+                    "wanted is generation {generation} with content {}, there is generation {} with content {}",
+                    digest.short(),
+                    there.0,
+                    there.1.short()
                 ),
             ));
         }
-        if gateways.insert(wanted.gateway, found).is_some() {
-            return Err(twice("plan.gateway_manifest", &entry.gateway));
+        if generation > plan {
+            return Err(WireError::new(
+                &field,
+                format!("generation {generation} is above the plan's, {plan}"),
+            ));
+        }
+        let again = name.to_string();
+        if whole.insert(name, found).is_some() {
+            return Err(twice(fields.1, &again));
         }
     }
-    if let Some(name) = sent.keys().next() {
-        return Err(WireError::new(
-            "plan.gateways",
+    match sent.keys().next() {
+        None => Ok(whole),
+        Some(name) => Err(WireError::new(
+            fields.0,
             format!("`{name}` is not in the manifest"),
-        ));
+        )),
     }
-    Ok(gateways)
 }

@@ -350,12 +350,13 @@ impl World {
                 reverts.insert(source.clone());
             }
         }
+        let newest = heads.get(&source).map(|head| head.commit.clone());
+        let considered = c.considered == newest;
+        let judged = self.judged(!considered);
         self.note_proven();
-        let judged = self.judged();
         let c = &self.coordinator;
         let outgrown = c.fleet.highest(c.generation()) > c.generation();
-        let newest = heads.get(&source).map(|head| head.commit.clone());
-        if c.considered == newest && c.declared.is_some() && c.plan.is_some() && !outgrown {
+        if considered && c.declared.is_some() && c.plan.is_some() && !outgrown {
             self.advance(&judged);
             return;
         }
@@ -410,9 +411,8 @@ impl World {
             self.coordinator.considered = newest;
             self.read_in_force();
             if self.coordinator.declared.is_some() {
-                // By what is in force orders are judged, obeyed and answered.
-                let judged = self.judged();
-                self.advance(&judged);
+                // The next look, by what is in force, obeys what was ordered and answers it.
+                self.at(1_000, Event::Turn);
             } else {
                 let plan = self.coordinator.plan.clone();
                 let outlook = self.coordinator.outlook.clone();

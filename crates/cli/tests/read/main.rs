@@ -197,6 +197,39 @@ fn a_drain_is_waited_for() {
     insta::assert_snapshot!(transcripts.join("\n"));
 }
 
+/// What was not looked at has not held; and who waits for the proof waits as long as it has to hold.
+#[test]
+fn a_proof_that_nobody_saw_has_not_held() {
+    let answer = json!({"done": true, "message": "drained: vm goes to 0 % in every zone"});
+    let weights = json!({"default": {"vm": 0, "cloud": 100}});
+    let fra = changed(zone("fra"), json!({"told": weights, "weights": weights}));
+    let rests = changed(
+        split("checkout", "held", &[fra]),
+        json!({"transition": transition("drained")}),
+    );
+    let rests = Answer::json(&rests);
+    let away = Answer::problem("503 Service Unavailable", "it starts", "wait");
+    let path = "/v1/splits/checkout";
+    let coordinator =
+        || Coordinator::new().at("/v1/splits/checkout/backends/vm/drain", &[Answer::json(&answer)]);
+    let drain = [
+        "drain",
+        "checkout",
+        "vm",
+        "--reason",
+        "new kernel",
+        "--linger",
+        "2s",
+    ];
+    let blinks = coordinator().at(path, &[rests.clone(), away, rests.clone()]);
+    let ran = blinks.weir(&drain);
+    let looks = blinks.asked().iter().filter(|asked| asked.path == path).count();
+    assert!(ran.exit == 0 && looks >= 5, "{looks} looks: {}", ran.transcript());
+    let hasty = [&drain[..], &["--timeout", "1s"]].concat();
+    let ran = coordinator().at(path, &[rests]).weir(&hasty);
+    assert_eq!(ran.exit, 0, "{}", ran.transcript());
+}
+
 #[test]
 fn zones_and_their_agents() {
     let silent = changed(

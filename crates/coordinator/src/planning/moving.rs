@@ -57,13 +57,14 @@ pub(super) fn unsettled(known: &InForce) -> BTreeSet<SplitName> {
 }
 
 impl Planning {
-    /// Reads what people ordered, and judges it by what is declared and in force.
-    pub(super) async fn orders(&self) -> Result<Judged, LedgerError> {
+    /// Reads what people ordered, and judges it by what is declared and in force; `decides` for a look at other commits.
+    pub(super) async fn orders(&self, decides: bool) -> Result<Judged, LedgerError> {
         let standing = self.ledger.standing_orders().await?;
         let waiting = self.ledger.orders_waiting().await?;
         let known = self.in_force.borrow();
         let ground = Ground {
-            declared: self.declared.as_deref(),
+            // What they are judged by may be in force no more after a look at other commits: the next one judges them.
+            declared: self.declared.as_deref().filter(|_| !decides),
             plan: known.as_ref().map(|known| known.plan.as_ref()),
         };
         Ok(judging::judge(waiting, standing, ground))
@@ -140,7 +141,7 @@ impl Planning {
             let transit = Transit {
                 senses: &senses,
                 orders: &orders,
-                reverts: false,
+                reverts: None,
                 only: Some(&only),
             };
             let look = weir_planner::step(inputs, transit);

@@ -294,13 +294,16 @@ fn host(text: &str) -> Result<String, &'static str> {
 fn path(text: &str) -> Result<String, &'static str> {
     let legal = |b: u8| b.is_ascii_alphanumeric() || b"-._~/%:@!$&'()*+,;=".contains(&b);
     let escapes = text.match_indices('%').all(|(at, _)| {
-        let digits = text.as_bytes().get(at + 1..at + 3);
-        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+        let digits = text.get(at + 1..at + 3);
+        let digits = digits.filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()));
+        let code = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        // What needs no escape has its normal form without one, and Kong takes no other.
+        code.is_some_and(|code| !code.is_ascii_alphanumeric() && !b"-._~".contains(&code))
     });
     if !text.starts_with('/') {
         Err("a path begins with `/`; regular expressions are not taken here")
     } else if text.len() > limits::TEXT || !text.bytes().all(legal) || !escapes {
-        Err("a path has letters, digits, `%XX` and -._~/:@!$&'()*+,;= only")
+        Err("a path has letters, digits, -._~/:@!$&'()*+,;= and `%XX` for what is none of them")
     } else if text.contains("//") || text.split('/').any(|part| part == "." || part == "..") {
         Err("a path is in its normal form: no `//`, no `.` and no `..` between slashes")
     } else {

@@ -287,10 +287,10 @@ impl<'a> Whole<'a> {
         &self,
         frozen: &Option<(String, Option<Timestamp>)>,
         split: &Split,
-        transit: Transit<'_>,
+        (transit, reverts): (Transit<'_>, bool),
         now: Timestamp,
     ) -> Option<Outlook> {
-        if transit.reverts {
+        if reverts {
             return None;
         }
         let order = transit.orders.frozen.get(&split.name);

@@ -1,5 +1,6 @@
 //! Every way back: to where a split rested, by a commit, by an abort, by a verdict; and to where all zones are alike.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -7,10 +8,11 @@ use weir_model::{BackendName, ZoneName, sabotaged};
 
 use super::gates::Gate;
 use super::{Make, Next, Turn, between, quarantined, returning, wait};
+use crate::canonical;
 use crate::course::{Course, Items, Leg, Motion, Quarantine};
-use crate::drain::Drain;
-use crate::outlook::{Outlook, Phase};
-use crate::plan::{Digest, Item, ItemRoute, SplitPlan};
+use crate::drain::{self, Drain};
+use crate::outlook::{Outlook, Phase, Wait};
+use crate::plan::{Digest, Item, SplitPlan};
 
 impl Turn<'_> {
     /// Why what is declared is a way back, if it is one. What the split was last brought back from is none, though the commit
@@ -26,7 +28,7 @@ impl Turn<'_> {
             return Some("what is declared is what it rested on before");
         }
         let again = course.left == Some(self.shape);
-        (self.transit.reverts && !again).then_some("the commit takes back the one before it")
+        (self.reverts && !again).then_some("the commit takes back the one before it")
     }
 
     /// What is turned away from by going elsewhere now.
@@ -71,13 +73,9 @@ impl Turn<'_> {
     /// What the zones have that moved first, where to go back to what the others have would give more to who is drained.
     fn ahead_by_a_drain(&self, behind: &Item) -> Option<&Item> {
         let drains = self.drains().filter(|_| !sabotaged("go-back-past-drains"))?;
-        let share = |of: &ItemRoute, drained| of.weights.get(drained).map_or(0, |weight| weight.get());
         let gives_more = |than: &Item| {
-            let mut routes = behind.routes.iter().zip(&than.routes);
-            routes.any(|(more, less)| {
-                let mut drained = drains.keys();
-                drained.any(|drained| share(more, drained) > share(less, drained))
-            })
+            let mut drained = drains.keys();
+            drained.any(|drained| between::gives_more(than, behind, drained))
         };
         let ahead = self.before.items.values().filter(|item| gives_more(item));
         ahead.max_by_key(|item| item.generation).map(Arc::as_ref)
@@ -139,37 +137,86 @@ impl Turn<'_> {
         self.transit.orders.drains.get(&self.split.name)
     }
 
-    /// Why there is no way back to these items: they give something to who is drained, and he may have been stopped.
-    fn barred(&self, items: &Items) -> Option<Outlook> {
-        let drains = self.drains().filter(|_| !sabotaged("return-to-drained"))?;
-        let mut weighted = items.values().flat_map(|item| item.weighted());
-        let drained = weighted.find(|backend| drains.contains_key(*backend))?;
-        let why = format!(
-            "it does not go back to where it rested: backend {drained} had a share there and is drained; `weir undrain` ends that, a \
-             commit gives the share to somebody else"
-        );
-        let mut stands = returning(&why, vec![wait(why.clone())]);
-        stands.phase = Phase::Held;
-        stands.next = "all stays as it is".to_owned();
-        Some(stands)
+    /// Where a verdict or an abort leads: to what the split rested on. Where that gives more to who is drained than zones are
+    /// told to, he may have been stopped, and it is that without him.
+    ///
+    /// # Errors
+    /// Why there is no such way: nobody can take his share, or it would be somebody who gained since, and may be what is wrong.
+    fn way_back<'a>(&'a self, course: &'a Course) -> Result<Cow<'a, Items>, String> {
+        let origin = self.origin(course);
+        let Some(drains) = self.drains().filter(|_| !sabotaged("return-to-drained")) else {
+            return Ok(Cow::Borrowed(origin));
+        };
+        let told = |zone: &ZoneName| self.before.items.get(zone);
+        let there = || origin.iter().filter(|(zone, _)| self.wanted.contains_key(*zone));
+        let gains = |drained: &&BackendName| {
+            let mut items = there();
+            items.any(|(zone, was)| told(zone).is_none_or(|told| between::gives_more(told, was, drained)))
+        };
+        let Some(drained) = drains.keys().find(gains) else {
+            return Ok(Cow::Borrowed(origin));
+        };
+        let mut back = Items::new();
+        for (zone, was) in there() {
+            let mut item = drain::without_in(was, self.split, drains)?;
+            if let Some(wanted) = self.wanted.get(zone) {
+                item.commit.clone_from(&wanted.commit); // the earlier one says nothing of the kind
+            }
+            let mut names = item.destinations.keys();
+            let keeps = names.find(|name| {
+                told(zone).is_some_and(|told| {
+                    between::gives_more(was, told, name) && !between::gives_less(told, &item, name)
+                })
+            });
+            if let Some(keeps) = keeps {
+                return Err(format!(
+                    "backend {drained} would get more by that, and is drained, and without it {keeps} would keep what it gained"
+                ));
+            }
+            back.insert(zone.clone(), Arc::new(item));
+        }
+        Ok(Cow::Owned(back))
     }
 
-    /// Back to where the split last rested, everywhere at once; what is declared is not gone towards any more.
+    /// Whether a drain has something to take that is not taken yet.
+    fn drain_waits(&self) -> bool {
+        let drained = self.drains().into_iter().flat_map(BTreeMap::keys);
+        drained.into_iter().any(|drained| {
+            let mut items = self.before.items.iter();
+            items.any(|(zone, told)| {
+                let wanted = self.wanted.get(zone);
+                wanted.is_some_and(|wanted| between::gives_more(wanted, told, drained))
+            })
+        })
+    }
+
+    /// Back to where the split last rested, everywhere at once; what is declared is not gone towards any more. Where that is
+    /// barred it stops where it is.
     pub(super) fn go_back(&self, course: &Course, why: &str, make: &mut Make<'_>) -> Next {
-        if let Some(mut stands) = self.barred(self.origin(course)) {
-            stands.waits.insert(0, wait(why.to_owned()));
-            return (None, Some(stands));
+        if course.motion.is_none() && self.drain_waits() {
+            // To quarantine it would be to keep it from being ended.
+            let bar = "nothing of it has moved that could go back; `weir undrain` ends the drain";
+            return (None, Some(held(vec![wait(why.to_owned()), wait(bar.to_owned())])));
         }
         let quarantine = Quarantine {
             shape: self.shape,
             why: why.to_owned(),
             at: self.now,
         };
-        let items = self.in_all_zones(self.origin(course), make);
-        let to = Self::shape_of(self.origin(course)).unwrap_or(self.shape);
+        let back = match self.way_back(course) {
+            Ok(back) => back,
+            Err(bar) => {
+                let bar = wait(format!("it does not go back to where it rested: {bar}"));
+                let stands = held(vec![wait(why.to_owned()), bar]);
+                return (self.stopped(course, quarantine), Some(stands));
+            }
+        };
+        let items = self.in_all_zones(&back, make);
+        let to = Self::shape_of(&back).unwrap_or(self.shape);
         let next = self.moved(course, items, Leg::Return { why: why.to_owned() }, to);
         let (items, mut next) = (next.items, next.course.unwrap_or_default());
         next.left = Some(self.shape);
+        next.drained |= matches!(back, Cow::Owned(_));
         next.quarantine = Some(quarantine.clone());
         let outlook = if course.motion.is_some() {
             returning(why, Vec::new())
@@ -178,6 +225,26 @@ impl Turn<'_> {
             quarantined(&quarantine)
         };
         (Some(self.plan(items, next)), Some(outlook))
+    }
+
+    /// Where it is, and no further; none if it is stopped on its way there already.
+    fn stopped(&self, course: &Course, what: Quarantine) -> Option<SplitPlan> {
+        let motion = course.motion.as_ref()?;
+        let stopped = motion.stopped.as_ref().map(|stopped| stopped.shape);
+        if stopped == Some(what.shape) {
+            return None;
+        }
+        let mut next = course.clone();
+        next.motion = Some(Motion {
+            stopped: Some(what),
+            ..motion.clone()
+        });
+        let mut plan = SplitPlan {
+            course: Some(next),
+            ..self.before.clone()
+        };
+        plan.root = canonical::split_root(&plan);
+        Some(plan)
     }
 
     /// Another look at a way back: it ends when every zone proves it.
@@ -193,6 +260,9 @@ impl Turn<'_> {
         }
         let mut next = course.clone();
         next.motion = None;
+        if next.quarantine.is_none() {
+            next.drained = self.drained;
+        }
         let outlook = next.quarantine.as_ref().map(quarantined);
         let items = self.in_all_zones(&self.before.items, make);
         (Some(self.plan(items, next)), outlook)
@@ -223,4 +293,14 @@ impl Turn<'_> {
             })
             .collect()
     }
+}
+
+/// What has no way back.
+fn held(waits: Vec<Wait>) -> Outlook {
+    let mut stands = returning("", waits);
+    stands.phase = Phase::Held;
+    stands.next =
+        "all stays as it is until `weir undrain` ends the drain, or a commit says what else is wanted"
+            .to_owned();
+    stands
 }

@@ -100,6 +100,9 @@ impl Turn<'_> {
     /// No share changes, so there is nothing to be careful about: what stands ready for requests, names of ports, zones, ...
     fn at_once(&self, course: &Course, items: Items) -> SplitPlan {
         let mut next = course.clone();
+        if course.motion.is_none() {
+            next.drained = self.drained;
+        }
         if let Some(quarantine) = next.quarantine.take() {
             next.left = Some(quarantine.shape);
         }
@@ -118,6 +121,7 @@ impl Turn<'_> {
             },
             since: self.now,
             counted: self.transit.senses.counts(&self.split.name),
+            stopped: None,
         });
         self.plan(items, next)
     }

@@ -29,6 +29,23 @@ pub(crate) fn shifts(from: &Item, to: &Item) -> bool {
     shares(from) != shares(to)
 }
 
+/// Whether a backend has more in some route of `to`. A route that `from` does not have gave it nothing.
+pub(super) fn gives_more(from: &Item, to: &Item, backend: &weir_model::BackendName) -> bool {
+    to.routes.iter().any(|route| {
+        let mut same = from.routes.iter().filter(|is| is.name == route.name);
+        same.next().map_or(0, |is| weight(is, backend)) < weight(route, backend)
+    })
+}
+
+/// Whether a backend has less in each route of `to` in which it has anything in `from`.
+pub(super) fn gives_less(from: &Item, to: &Item, backend: &weir_model::BackendName) -> bool {
+    from.routes.iter().all(|route| {
+        let has = weight(route, backend);
+        let mut same = to.routes.iter().filter(|is| is.name == route.name);
+        has == 0 || same.next().map_or(0, |is| weight(is, backend)) < has
+    })
+}
+
 /// How many bites it takes from one item to the other, if no weight may change by more than `most` in one of them. One
 /// where the two have no weights in between: other routes, or a backend that keeps its name and moves.
 pub(super) fn bites(from: &Item, to: &Item, most: Option<BasisPoints>) -> u32 {

@@ -217,7 +217,8 @@ impl Turn<'_> {
             .map(|(zone, wanted)| (zone.clone(), wanted.clone()));
         let items = self.with(declared, make);
         let mut previous = course.previous.clone();
-        if let Some(rested) = Self::shape_of(self.origin(course)).filter(|rested| *rested != self.shape) {
+        let rested = Self::shape_of(self.origin(course)).filter(|_| !course.drained);
+        if let Some(rested) = rested.filter(|rested| *rested != self.shape) {
             previous.retain(|shape| *shape != rested && *shape != self.shape);
             previous.push(rested);
             let surplus = previous.len().saturating_sub(REMEMBERED);
@@ -225,6 +226,7 @@ impl Turn<'_> {
         }
         let rests = Course {
             previous,
+            drained: self.drained,
             ..Course::default()
         };
         self.plan(items, rests)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use weir_model::{HeaderMatch, Match, PathMatch, SourceFile, ValueMatch, parse};
-use weir_planner::{Plan, anchor, canonical, item_digest, plan_id};
+use weir_planner::{Course, Leg, Motion, Plan, Quarantine, anchor, canonical, item_digest, plan_id};
 
 use crate::declared::{History, item, put, route, split, with};
 
@@ -85,6 +85,52 @@ fn names_of_the_port_are_in_the_bytes_only_where_there_are_any() {
             .flatten()
             .all(|part| part.change.replaces_listener)
     );
+}
+
+/// What a course remembers of drains came later as well: plans of before keep their ids.
+#[test]
+fn drains_are_in_the_bytes_only_where_there_are_any() {
+    let of = |drained: bool, stopped: Option<&str>, moving: bool| {
+        let mut split = weir_planner::SplitPlan::clone(plan().splits.values().next().unwrap());
+        let motion = Motion {
+            origin: split.items.clone(),
+            from: split.items.clone(),
+            to: split.digest,
+            leg: Leg::Return {
+                why: "why".to_owned(),
+            },
+            since: jiff::Timestamp::UNIX_EPOCH,
+            counted: [].into(),
+            stopped: stopped.map(|why| Quarantine {
+                shape: split.digest,
+                why: why.to_owned(),
+                at: jiff::Timestamp::UNIX_EPOCH,
+            }),
+        };
+        split.course = Some(Course {
+            previous: vec![split.digest],
+            left: None,
+            drained,
+            motion: moving.then_some(motion),
+            quarantine: None,
+        });
+        canonical::split_root(&split).to_string()
+    };
+    assert_eq!(
+        of(false, None, true),
+        "818139ea114325baa528873705667f28a5d378cdf2c5f2ef2bc8db7969c6c61b"
+    );
+    let all = [
+        of(false, None, false),
+        of(true, None, false),
+        of(false, None, true),
+        of(true, None, true),
+        of(false, Some("a"), true),
+        of(false, Some("drained"), true),
+        of(true, Some("a"), true),
+    ];
+    let different: std::collections::BTreeSet<_> = all.iter().collect();
+    assert_eq!(different.len(), all.len(), "{all:#?}");
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -1,6 +1,7 @@
 //! Transitions.
 
 mod draining;
+mod every_drain;
 mod every_order;
 mod odd;
 mod stories;

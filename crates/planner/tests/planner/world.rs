@@ -35,7 +35,10 @@ pub(crate) struct World {
     pub(crate) highest: u64,
     pub(crate) counts: BTreeMap<String, Counts>,
     pub(crate) orders: Orders,
+    /// The last commit takes back the one before it.
     pub(crate) reverts: bool,
+    /// What was declared before the last commit.
+    was: Declaration,
 }
 
 impl Senses for World {
@@ -50,11 +53,8 @@ impl Senses for World {
     }
 
     fn runs(&self, item: &Item) -> Runs {
-        if self
-            .fallen(item)
-            .iter()
-            .any(|down| item.weighted().contains(down))
-        {
+        let down = self.fallen.get(&item.zone);
+        if down.is_some_and(|down| down.iter().any(|down| item.weighted().contains(down))) {
             return Runs::Not("its share is elsewhere".to_owned());
         }
         if item.split != checkout() {
@@ -72,7 +72,10 @@ impl Senses for World {
     }
 
     fn fallen(&self, item: &Item) -> BTreeSet<BackendName> {
-        let here = self.fallen.get(&item.zone);
+        let runs = self.runs.get(&item.zone);
+        let runs = runs.is_some_and(|(running, _)| running.reference() == item.reference());
+        let asked = runs && !self.cut.contains(&item.zone) && !self.dark.contains(&item.zone);
+        let here = self.fallen.get(&item.zone).filter(|_| asked);
         here.cloned().unwrap_or_default()
     }
 
@@ -113,6 +116,7 @@ impl World {
     /// The first commit is in force and every zone runs it.
     pub(crate) fn new(declaration: Declaration) -> Self {
         let mut world = Self {
+            was: declaration.clone(),
             declaration,
             commits: 1,
             now: "2026-01-01T00:00:00Z".parse().unwrap(),
@@ -136,7 +140,7 @@ impl World {
     /// The next commit.
     pub(crate) fn commit(&mut self, declaration: Declaration) {
         self.commits += 1;
-        self.declaration = declaration;
+        self.was = std::mem::replace(&mut self.declaration, declaration);
     }
 
     /// One look of the coordinator; true if it made a plan. Every plan goes through the linter.
@@ -161,7 +165,7 @@ impl World {
         let transit = Transit {
             senses: self,
             orders: &self.orders,
-            reverts: self.reverts,
+            reverts: self.reverts.then_some(&self.was),
             only: None,
         };
         let Look {

@@ -108,12 +108,12 @@ impl World {
         });
     }
 
-    /// What people ordered, for one look.
-    pub(super) fn judged(&self) -> Judged {
+    /// What people ordered, for one look; `decides` for a look at another commit, by which it is not judged.
+    pub(super) fn judged(&self, decides: bool) -> Judged {
         let c = &self.coordinator;
         let rows = &c.ledger.orders;
         let ground = Ground {
-            declared: c.declared.as_deref(),
+            declared: c.declared.as_deref().filter(|_| !decides),
             plan: c.plan.as_deref(),
         };
         judge(rows.waiting.clone(), rows.standing.clone(), ground)

@@ -87,7 +87,7 @@ impl World {
             Transit {
                 senses: &senses,
                 orders,
-                reverts: false,
+                reverts: None,
                 only: Some(&only),
             },
         );

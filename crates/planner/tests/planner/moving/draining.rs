@@ -1,7 +1,10 @@
 //! Drains: a backend that is ordered to take nothing, whatever Git declares.
 
+mod as_refuge;
+mod commits;
+
 use weir_model::Fallback;
-use weir_planner::{Drain, Orders, drain};
+use weir_planner::{Drain, Orders, Outlook, drain};
 
 use super::*;
 
@@ -18,6 +21,31 @@ fn drains(all: &[(&str, Option<&str>)]) -> BTreeMap<BackendName, Drain> {
 
 fn order(world: &mut World, all: &[(&str, Option<&str>)]) {
     world.orders.drains = BTreeMap::from([(checkout(), drains(all))]);
+}
+
+fn weights_told(world: &World) -> BTreeMap<BackendName, u32> {
+    weights(&world.item(&zone("fra")).unwrap())
+}
+
+/// vm's share may go to eks, or to who is named first.
+fn refuges(to: &'static [&'static str], recover: i64) -> impl Fn(&mut Split) {
+    move |split: &mut Split| {
+        let fallback = Fallback {
+            to: to.iter().map(|name| backend(name)).collect(),
+            after: SignedDuration::from_secs(1),
+            recover: SignedDuration::from_secs(recover),
+        };
+        split.fallback = BTreeMap::from([(backend("vm"), fallback)]);
+    }
+}
+
+/// Who may take vm's share in a zone, as it is told.
+fn told_refuges(world: &World, name: &str) -> Vec<BackendName> {
+    let item = world.item(&zone(name)).unwrap();
+    let of_vm = item.fallback.get(&backend("vm"));
+    of_vm.map_or_else(Vec::new, |fallback| {
+        fallback.to.iter().map(|to| to.backend.clone()).collect()
+    })
 }
 
 #[test]
@@ -163,174 +191,127 @@ fn what_cannot_be_carried_out_any_more_moves_nothing() {
     );
 }
 
-/// Whoever was drained may have been stopped: no verdict and no abort goes back to him, at whatever moment.
+/// Tells of a bad verdict, or aborts; then the counter starts anew, the abort is over, and all the time passes that a verdict may take.
+fn goes_wrong(world: &mut World, abort: bool) -> (bool, Option<Outlook>) {
+    if abort {
+        world
+            .orders
+            .aborts
+            .insert(checkout(), "it was aborted".to_owned());
+    } else {
+        world.count("fra/a", "eks", 1_000, 900);
+    }
+    let looked = world.look();
+    world.orders.aborts.clear();
+    let now = world.now;
+    for counts in world.counts.values_mut() {
+        counts.since = now;
+        counts.requests.clear();
+        counts.failed.clear();
+    }
+    looked
+}
+
+/// Whoever is drained may have been stopped: no verdict and no abort goes back to him, at whatever moment, and none is
+/// forgotten.
 #[test]
 fn nothing_goes_back_to_who_is_drained() {
-    for abort in [false, true] {
-        let mut world = World::new(plain(&[("eks", 50), ("vm", 50)]));
+    for (abort, whole) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mut world = World::new(plain(&[("eks", 10), ("vm", 90)]));
         world.count("fra/a", "eks", 10_000, 0);
         order(&mut world, &[("vm", None)]);
-        let nobody = BTreeMap::from([(backend("eks"), 10_000)]);
-        while world.weights(&zone("ams")) != nobody {
-            assert!(world.look().0, "{}", world.told(None));
+        let there: &[(BackendName, u32)] = &[(backend("eks"), 5_500), (backend("vm"), 4_500)];
+        let there = match whole {
+            false => there.iter().cloned().collect(),
+            true => BTreeMap::from([(backend("eks"), 10_000)]),
+        };
+        while world.weights(&zone("ams")) != there {
+            world.look();
             world.all_follow();
             world.pass(1);
         }
         assert!(world.leg().is_some(), "traffic is still judged");
-        if abort {
-            world
-                .orders
-                .aborts
-                .insert(checkout(), "it was aborted".to_owned());
-        } else {
-            world.count("fra/a", "eks", 1_000, 900);
+        let (_, stands) = goes_wrong(&mut world, abort);
+        for n in 0..4 {
+            let (new, looked) = world.look();
+            world.all_follow();
+            let stands = if n == 0 { stands.clone() } else { looked }.unwrap();
+            assert!(!new && stands.phase == Phase::Held, "{stands:?}");
+            assert!(
+                stands
+                    .waits
+                    .iter()
+                    .any(|wait| wait.why.contains("backend vm would get more by that, and is drained, and without it eks would keep what it gained")),
+                "{stands:?}"
+            );
+            assert_eq!(weights_told(&world), there);
+            world.pass(3_600);
         }
-        let (new, stands) = world.look();
-        let stands = stands.unwrap();
-        assert!(!new && stands.phase == Phase::Held, "{stands:?}");
-        assert!(
-            stands
-                .waits
-                .iter()
-                .any(|wait| wait.why.contains("backend vm had a share there and is drained")),
-            "{stands:?}"
-        );
         // Ended, it goes to what Git declares, and that is where it was.
-        world.orders = Orders::default();
-        world.look();
-        world.all_follow();
-        assert_eq!(world.weights(&zone("ams"))[&backend("vm")], 5_000);
-    }
-}
-
-/// A share that is with its refuge does not fall back to the dead when the refuge is drained.
-#[test]
-fn a_refuge_in_use_is_not_taken_away() {
-    let fallback = |split: &mut Split| {
-        let fallback = Fallback {
-            to: vec![backend("eks")],
-            after: SignedDuration::from_secs(1),
-            recover: SignedDuration::from_secs(60),
-        };
-        split.fallback = BTreeMap::from([(backend("vm"), fallback)]);
-    };
-    let mut world = World::new(declared(&[("lab", 0), ("vm", 100)], fallback));
-    world.fallen.insert(zone("par"), BTreeSet::from([backend("vm")]));
-    order(&mut world, &[("eks", None)]);
-    let (new, stands) = world.look();
-    let stands = stands.unwrap();
-    assert!(!new && stands.phase == Phase::Held, "{stands:?}");
-    assert!(
-        stands.waits[0].why.starts_with("backend vm is down in zone par"),
-        "{stands:?}"
-    );
-    world.fallen.clear();
-    world.look();
-    world.all_follow();
-    let item = world.item(&zone("par")).unwrap();
-    assert!(item.fallback.is_empty(), "now it is drained");
-}
-
-/// Where a drain leads the split may have rested once: it goes there in waves and bites all the same, and no freeze is passed.
-#[test]
-fn a_drain_is_no_revert() {
-    let mut world = World::new(plain(&[("vm", 100)]));
-    world.commit(plain(&[("eks", 100)]));
-    settle(&mut world);
-    world.commit(plain(&[("eks", 80), ("vm", 20)]));
-    settle(&mut world);
-    order(&mut world, &[("eks", None)]);
-    world.orders.all_frozen = Some("peak hour".to_owned());
-    let (new, stands) = world.look();
-    assert!(!new && stands.unwrap().phase == Phase::Frozen);
-    world.orders.all_frozen = None;
-    world.look();
-    assert!(
-        matches!(
-            world.leg(),
-            Some(Leg::Shift {
-                bites: 2,
-                bite: 1,
-                ..
-            })
-        ),
-        "{:?}",
-        world.leg()
-    );
-}
-
-/// A drain that never could be carried out is shown, also where nothing had moved yet.
-#[test]
-fn what_is_stuck_from_the_start_is_shown() {
-    let mut world = World::new(plain(&[("eks", 50), ("vm", 50)]));
-    order(&mut world, &[("eks", None), ("vm", None)]);
-    let (new, stands) = world.look();
-    assert!(!new && stands.unwrap().phase == Phase::Held);
-}
-
-/// Zones that give nothing to who is drained any more do not give him anything again because a commit comes in mid-way: the
-/// later waves follow them, when they can, before the commit is gone towards.
-#[test]
-fn a_commit_in_mid_way_gives_nothing_back_to_who_is_drained() {
-    let mid_way = || {
-        let mut world = World::new(plain(&[("eks", 50), ("lab", 0), ("vm", 50)]));
-        order(&mut world, &[("vm", None)]);
-        assert!(world.look().0);
-        for first in ["fra", "par"].map(zone) {
-            assert!(world.follow(&first));
-        }
-        assert_eq!(world.weights(&zone("fra")), [(backend("eks"), 10_000)].into());
+        let mut undrained = world.clone();
+        undrained.orders = Orders::default();
+        undrained.look();
+        undrained.all_follow();
+        assert_eq!(undrained.weights(&zone("ams"))[&backend("vm")], 9_000);
+        // Or a commit says who else takes it.
+        world.commit(plain(&[("lab", 100)]));
+        settle(&mut world);
         assert_eq!(
-            world.weights(&zone("ams"))[&backend("vm")],
-            5_000,
-            "a wave of its own"
+            world.weights(&zone("ams")),
+            BTreeMap::from([(backend("lab"), 10_000)])
         );
-        world.commit(plain(&[("eks", 20), ("lab", 30), ("vm", 50)]));
-        world
-    };
-    let mut world = mid_way();
-    for _ in 0..30 {
-        world.look();
-        for first in ["fra", "par"].map(zone) {
-            let told = crate::world::weights(&world.item(&first).unwrap());
-            assert_eq!(told.get(&backend("vm")), None, "{}", world.told(None));
-        }
-        world.all_follow();
-        world.pass(5);
     }
-    assert_eq!(world.leg(), None);
-    let rest = BTreeMap::from([(backend("eks"), 4_000), (backend("lab"), 6_000)]);
-    for name in ZONES {
-        assert_eq!(world.weights(&zone(name)), rest, "{name}");
-    }
+}
 
-    // What keeps the later wave back does so here, too.
-    for (phase, what) in [
-        (Phase::Frozen, "frozen"),
-        (Phase::Held, "blind"),
-        (Phase::Shift, "behind"),
-    ] {
-        let mut world = mid_way();
-        match what {
-            "frozen" => world.orders.all_frozen = Some("peak hour".to_owned()),
-            "blind" => drop(world.blind.insert(zone("ams"), backend("eks"))),
-            _ => {
-                let old = World::new(plain(&[("eks", 50), ("lab", 0), ("vm", 50)])).runs;
-                world.runs.insert(zone("par"), old[&zone("par")].clone());
-            }
+/// Where others than the taker of a drain went wrong there is a way back: to all that there was, as long as who is drained still
+/// has what he had, and after that to the same without him.
+#[test]
+fn a_way_back_leads_past_who_is_drained() {
+    for (abort, begun) in [(true, false), (true, true), (false, true)] {
+        let mut world = World::new(plain(&[("eks", 10), ("lab", 20), ("vm", 70)]));
+        world.count("fra/a", "eks", 10_000, 0);
+        world.commit(plain(&[("eks", 80), ("lab", 20), ("vm", 0)]));
+        while weights_told(&world)[&backend("eks")] == 1_000 || !world.look().0 {
+            world.look();
+            world.all_follow();
         }
-        let (new, stands) = world.look();
+        let lab = |world: &World| weights_told(world).get(&backend("lab")).copied();
+        assert_eq!(lab(&world), Some(2_000));
+        order(&mut world, &[("lab", None)]);
+        while begun && lab(&world) == Some(2_000) {
+            world.look();
+            world.all_follow();
+        }
+        let (new, stands) = goes_wrong(&mut world, abort);
         let stands = stands.unwrap();
-        assert!(!new && stands.phase == phase, "{what}: {stands:?}");
-        assert!(!stands.waits.is_empty());
-        world.orders.all_frozen = None;
-        world.blind.clear();
-        world.all_follow();
-        assert!(world.look().0, "{what}");
-        assert_eq!(
-            crate::world::weights(&world.item(&zone("ams")).unwrap()),
-            [(backend("eks"), 10_000)].into(),
-            "{what}"
-        );
+        assert!(new && stands.phase == Phase::Return, "{abort} {begun} {stands:?}");
+        let expected: &[(&str, u32)] = match begun {
+            false => &[("eks", 1_000), ("lab", 2_000), ("vm", 7_000)],
+            true => &[("eks", 1_250), ("vm", 8_750)],
+        };
+        let expected = expected.iter().map(|(name, weight)| (backend(name), *weight));
+        settle(&mut world);
+        assert!(world.quarantined());
+        for name in ZONES {
+            assert_eq!(world.weights(&zone(name)), expected.clone().collect(), "{name}");
+        }
     }
+}
+
+/// The abort of a drain that waits quarantines nothing: it could not be ended any more.
+#[test]
+fn a_drain_that_waits_is_ended_and_not_aborted() {
+    let mut world = World::new(plain(&[("eks", 20), ("vm", 80)]));
+    world.dead.insert(backend("eks"));
+    order(&mut world, &[("vm", None)]);
+    world.look();
+    let (new, stands) = goes_wrong(&mut world, true);
+    assert!(!new && stands.unwrap().phase == Phase::Held);
+    assert!(!world.quarantined());
+    world.dead.clear();
+    settle(&mut world);
+    assert_eq!(
+        world.weights(&zone("ams")),
+        BTreeMap::from([(backend("eks"), 10_000)])
+    );
 }

@@ -13,6 +13,23 @@ type Key = (
 );
 
 fn key(world: &World, target: u64) -> Key {
+    let (zones, course) = place(world);
+    let long = world
+        .runs
+        .values()
+        .all(|(_, since)| world.now.duration_since(*since).as_secs() > 30);
+    (
+        target,
+        zones,
+        [world.cut.clone(), world.dark.clone()],
+        world.dead.clone(),
+        course,
+        long,
+    )
+}
+
+/// Where every zone and the split are.
+pub(super) fn place(world: &World) -> (Vec<String>, String) {
     let zones = world.declaration.zones.keys().map(|zone| {
         let item = world.item(zone).map(|item| weights(&item));
         let current = world.item(zone).zip(world.runs.get(zone));
@@ -25,26 +42,18 @@ fn key(world: &World, target: u64) -> Key {
     let place = motion.map(|motion| {
         let origin: Vec<_> = motion.origin.values().map(|item| weights(item)).collect();
         let from: Vec<_> = motion.from.values().map(|item| weights(item)).collect();
-        format!("{:?} {origin:?} {from:?}", motion.leg)
+        format!("{:?} {origin:?} {from:?} {:?}", motion.leg, motion.stopped)
     });
-    let rested = course.map(|course| (course.left, course.previous.clone(), course.quarantine.is_some()));
-    let long = world
-        .runs
-        .values()
-        .all(|(_, since)| world.now.duration_since(*since).as_secs() > 30);
-    (
-        target,
-        zones.collect(),
-        [world.cut.clone(), world.dark.clone()],
-        world.dead.clone(),
-        format!("{place:?} {rested:?} {}", split.digest),
-        long,
-    )
+    let rested = course.map(|course| {
+        let previous = course.previous.clone();
+        (course.left, previous, course.drained, course.quarantine.is_some())
+    });
+    (zones.collect(), format!("{place:?} {rested:?} {}", split.digest))
 }
 
 /// I5 when a step forward is told: nobody is told to be further than one bite from what anybody runs. Leaving what is dead
 /// is no such step.
-fn check_step(before: &World, world: &World, max_step: u32) -> Result<(), String> {
+pub(super) fn check_step(before: &World, world: &World, max_step: u32) -> Result<(), String> {
     let Some(Leg::Shift { .. }) = world.leg() else {
         return Ok(());
     };
@@ -182,7 +191,7 @@ fn every_order_of_facts_in_a_small_world() {
     assert!(states > 2_000 && plans > 1_000, "{states} states, {plans} plans");
 }
 
-fn toggle<T: Ord + Clone>(set: &mut BTreeSet<T>, value: &T) {
+pub(super) fn toggle<T: Ord + Clone>(set: &mut BTreeSet<T>, value: &T) {
     if !set.remove(value) {
         set.insert(value.clone());
     }

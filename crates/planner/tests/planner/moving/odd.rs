@@ -61,6 +61,28 @@ fn the_revert_of_a_revert_goes_step_by_step() {
     );
 }
 
+/// What waits is not carried past a freeze by the revert of another commit.
+#[test]
+fn a_revert_takes_nothing_along_that_it_does_not_change() {
+    let with_search = |checkout: &[(&str, u32)], search: &[(&str, u32)]| {
+        let mut declaration = plain(checkout);
+        let other = split("search", &["a@fra", "b@par"], search);
+        declaration.splits.insert(other.name.clone(), Arc::new(other));
+        declaration
+    };
+    let mut world = World::new(with_search(&[("vm", 100)], &[("a", 100)]));
+    world.orders.frozen.insert(checkout(), "night".to_owned());
+    world.commit(with_search(&[("eks", 100)], &[("a", 100)]));
+    world.commit(with_search(&[("eks", 100)], &[("b", 100)]));
+    assert!(world.look().0);
+    world.reverts = true;
+    world.commit(with_search(&[("eks", 100)], &[("a", 100)]));
+    let (new, stands) = world.look();
+    assert!(new, "the other split goes back");
+    assert_eq!(stands.map(|stands| stands.phase), Some(Phase::Frozen));
+    assert_eq!(world.leg(), None);
+}
+
 /// Agents know plans that the ledger has lost, while a commit waits.
 #[test]
 fn what_waits_outlives_a_lost_history() {

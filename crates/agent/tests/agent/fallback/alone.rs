@@ -1,0 +1,307 @@
+//! One agent: what it takes for down, who gets the share, and when that comes back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use weir_agent::fallback::{driven, look, told};
+use weir_planner::{Item, item_digest};
+use weir_render::FALLEN;
+
+use super::world::{ALL_TO_VM, AS_PLANNED, Agent, backend, plan, share};
+
+#[test]
+fn a_share_goes_to_its_fallback_and_comes_back() {
+    let mut agent = Agent::new(plan(&[("vm", None)], 60));
+    agent.activate();
+    assert!(agent.label().is_empty(), "nothing was ever down");
+    for _ in 0..20 {
+        assert!(!agent.quarter(100, &[]));
+    }
+    let died = agent.now;
+    while !agent.quarter(100, &["eks"]) {
+        assert!(agent.now - died < Duration::from_secs(2));
+    }
+    assert!(agent.now - died >= Duration::from_secs(1), "`after` is 1 s");
+    agent.activate();
+    assert_eq!(agent.weights(), ALL_TO_VM);
+    let fallen = told(agent.item(), &agent.memory).unwrap();
+    assert!(
+        fallen.why.contains("the share of eks goes to vm"),
+        "{}",
+        fallen.why
+    );
+    assert!(
+        agent
+            .label()
+            .ends_with(&format!(".{}", agent.at().1.as_millisecond()))
+    );
+    assert_eq!(
+        agent.alarms(),
+        [] as [&str; 0],
+        "what is done about it is told elsewhere"
+    );
+    // The item is the same: nothing that goes by digest or generation sees another one.
+    assert_eq!(
+        driven(agent.item(), &agent.memory).reference(),
+        agent.item().reference()
+    );
+    let away = agent.now;
+    while agent.weights() != AS_PLANNED {
+        assert!(!agent.quarter(100, &["eks"]));
+        agent.activate();
+        assert!(agent.now - away < Duration::from_secs(61));
+    }
+    assert!(agent.now - away >= Duration::from_secs(59), "`recover` is 60 s");
+    assert!(agent.label().starts_with("up."));
+    assert_eq!(told(agent.item(), &agent.memory), None);
+}
+
+#[test]
+fn who_counts_nothing_is_told_so() {
+    let mut agent = Agent::new(plan(&[("vm", None)], 60));
+    agent.activate();
+    let items: Vec<_> = agent.plan.items.values().cloned().collect();
+    for _ in 0..31 {
+        agent.watch.count(&items, &[None], agent.at().0);
+        agent.now += Duration::from_secs(1);
+    }
+    let alarms = agent.alarms();
+    assert!(
+        alarms.len() == 1 && alarms[0].contains("for 31 s no requests of its callers were counted here"),
+        "{alarms:?}"
+    );
+    agent.quarter(100, &[]);
+    assert_eq!(agent.alarms(), Vec::<String>::new());
+    // What was counted once and comes no more is as little worth.
+    agent.now += Duration::from_secs(31);
+    assert_eq!(agent.alarms().len(), 1);
+    let mut without = Agent::new(plan(&[], 60));
+    without.now += Duration::from_secs(31);
+    without.watch.count(&items, &[None], without.at().0);
+    assert_eq!(without.alarms(), Vec::<String>::new());
+}
+
+#[test]
+fn bad_requests_are_not_a_dead_backend() {
+    let mut agent = Agent::new(plan(&[("vm", None)], 60));
+    agent.activate();
+    agent.quarter(100, &[]);
+    // Four requests in all, all of them lost.
+    for _ in 0..40 {
+        let due = agent.quarter(if agent.sent[&backend("eks")] < 84 { 2 } else { 0 }, &["eks"]);
+        assert!(!due);
+    }
+    // Two of five, for long.
+    for _ in 0..40 {
+        *agent.down.entry(backend("eks")).or_default() += 32;
+        assert!(!agent.quarter(100, &[]));
+    }
+    agent.activate();
+    assert_eq!(agent.weights(), AS_PLANNED);
+}
+
+#[test]
+fn who_has_no_room_is_passed_over_and_nobody_is_told_loudly() {
+    let dead = |to: &[(&str, Option<u32>)], unavailable: &[&'static str]| {
+        let mut agent = Agent::new(plan(to, 60));
+        agent.activate();
+        agent.unavailable = unavailable.iter().copied().collect();
+        for _ in 0..28 {
+            agent.quarter(100, &["eks"]);
+        }
+        agent.activate();
+        let alarms = agent.alarms();
+        (agent.weights(), alarms)
+    };
+    let (weights, _) = dead(&[("lab", Some(80)), ("vm", None)], &[]);
+    assert_eq!(
+        weights,
+        [("eks", 0), ("lab", 80), ("vm", 20)],
+        "exactly as much as it takes"
+    );
+    let (weights, _) = dead(&[("lab", Some(79)), ("vm", None)], &[]);
+    assert_eq!(weights, ALL_TO_VM);
+    let (weights, _) = dead(&[("lab", None), ("vm", None)], &["lab"]);
+    assert_eq!(weights, ALL_TO_VM, "I3 holds for a fallback too");
+    for (to, unavailable, because) in [
+        (
+            &[("lab", Some(79)), ("vm", Some(99))][..],
+            &[][..],
+            "no backend of its fallback is up",
+        ),
+        (&[("lab", None)], &["lab"], "no backend of its fallback is up"),
+        (&[], &[], "no fallback is declared"),
+    ] {
+        let (weights, alarms) = dead(to, unavailable);
+        assert_eq!(weights, AS_PLANNED);
+        assert!(
+            alarms.iter().any(|alarm| alarm.contains(because)),
+            "{to:?}: {alarms:?}"
+        );
+    }
+}
+
+#[test]
+fn what_kuma_says_is_believed_as_well() {
+    let mut agent = Agent::new(plan(&[("vm", None)], 60));
+    agent.activate();
+    agent.unavailable.insert("eks");
+    agent.activate();
+    assert_eq!(agent.weights(), AS_PLANNED, "not for long enough yet");
+    agent.now += Duration::from_secs(1);
+    agent.activate();
+    assert_eq!(agent.weights(), ALL_TO_VM, "nobody sends, and it is Unavailable");
+}
+
+/// Each time that it comes back it is dead: then less and less often.
+#[test]
+fn it_does_not_flap() {
+    let mut agent = Agent::new(plan(&[("vm", None)], 10));
+    agent.activate();
+    let mut changes = 0;
+    let mut before = agent.weights();
+    for _ in 0..4 * 3_600 {
+        if agent.quarter(100, &["eks"]) || agent.now.subsec_millis() == 0 {
+            agent.activate();
+        }
+        if agent.weights() != before {
+            changes += 1;
+            before = agent.weights();
+        }
+    }
+    // Down after 1 s, back after 10, 20, 40, ... seconds: nine times in an hour.
+    assert_eq!(changes, 17);
+}
+
+/// What failed long ago says nothing of now: neither of who is to take a share, nor of who comes back into use.
+#[test]
+fn old_failures_are_no_evidence() {
+    let mut agent = Agent::new(plan(&[("vm", None)], 60));
+    agent.activate();
+    for _ in 0..28 {
+        agent.quarter(100, &["vm"]);
+    }
+    for _ in 0..4 * 31 {
+        agent.quarter(0, &[]);
+    }
+    for _ in 0..8 {
+        *agent.sent.entry(backend("eks")).or_default() += 20;
+        *agent.down.entry(backend("eks")).or_default() += 20;
+        agent.quarter(0, &[]);
+    }
+    agent.activate();
+    assert_eq!(agent.weights(), ALL_TO_VM);
+}
+
+/// A share does not wait on who is dead while the backend that it is of is well.
+#[test]
+fn a_dead_refuge_is_left() {
+    let mut agent = Agent::new(plan(&[("vm", None)], 3_600));
+    agent.activate();
+    agent.unavailable.insert("eks");
+    agent.activate();
+    agent.now += Duration::from_secs(2);
+    agent.activate();
+    assert_eq!(agent.weights(), ALL_TO_VM);
+    agent.unavailable = BTreeSet::from(["vm"]);
+    agent.now += Duration::from_secs(90);
+    agent.activate();
+    assert_eq!(agent.weights(), AS_PLANNED);
+}
+
+/// A label that nobody of us can have written shuts out no agent.
+#[test]
+fn a_label_of_somebody_is_no_word() {
+    let mut agent = Agent::new(plan(&[("vm", None)], 60));
+    agent.activate();
+    let eks = &blake3::hash(b"eks").to_hex()[..6];
+    let lab = &blake3::hash(b"lab").to_hex()[..6];
+    let vm = &blake3::hash(b"vm").to_hex()[..6];
+    let now = agent.at().1.as_millisecond() + 5;
+    let later = now + 2 * 365 * 86_400_000;
+    for label in [
+        // in two years, and to a backend that the table does not name
+        format!("{eks}{vm}.{later}"),
+        format!("{eks}{lab}.{now}"),
+        "up".to_owned(),
+        "x.y".to_owned(),
+        format!("{eks}.1"),
+    ] {
+        agent.live[0].0.labels.insert(FALLEN.to_owned(), label.clone());
+        agent.activate();
+        assert_eq!(agent.weights(), AS_PLANNED, "{label}");
+    }
+}
+
+/// A commit that gives the one that is down more than its refuge can take, once it resolves again, gives it back.
+#[test]
+fn a_later_commit_gives_no_refuge_more_than_it_can_take() {
+    let mut agent = Agent::new(plan(&[("vm", Some(50))], 60));
+    let shares = |agent: &mut Agent, eks: u32, lab: u32| {
+        let item = agent.plan.items.values_mut().next().unwrap();
+        let mut next = Item::clone(item);
+        let weights = &mut next.routes[0].weights;
+        *weights = BTreeMap::from([(backend("eks"), share(eks)), (backend("lab"), share(lab))]);
+        next.digest = item_digest(&next);
+        *item = Arc::new(next);
+    };
+    shares(&mut agent, 40, 60);
+    agent.activate();
+    while !agent.quarter(100, &["eks"]) {}
+    agent.activate();
+    assert_eq!(agent.weights(), [("eks", 0), ("lab", 60), ("vm", 40)]);
+    shares(&mut agent, 70, 30);
+    agent.activate();
+    assert_eq!(agent.weights(), [("eks", 70), ("lab", 30), ("vm", 0)]);
+}
+
+/// While a new item is held, the one that is in force keeps its own table.
+#[test]
+fn what_is_in_force_keeps_its_table_while_a_new_item_is_held() {
+    let mut agent = Agent::new(plan(&[("vm", None)], 60));
+    agent.activate();
+    let before = Arc::clone(agent.item());
+    agent.unavailable.insert("eks");
+    agent.activate();
+    agent.now += Duration::from_secs(2);
+    agent.activate();
+    assert_eq!(agent.weights(), ALL_TO_VM);
+    // No fallback any more, and it cannot be applied: `eks` does not resolve.
+    let item = agent.plan.items.values_mut().next().unwrap();
+    let mut next = Item::clone(item);
+    next.fallback.clear();
+    next.routes[0].weights = BTreeMap::from([(backend("eks"), share(100))]);
+    next.digest = item_digest(&next);
+    *item = Arc::new(next);
+    let fallen = look(
+        &agent.plan,
+        &agent.memory,
+        (&agent.live, &agent.services()),
+        &mut agent.watch.clone(),
+        agent.at(),
+    );
+    agent.memory.fallen = fallen;
+    assert_eq!(
+        driven(&before, &agent.memory).routes[0].weights[&backend("eks")],
+        share(0)
+    );
+}
+
+/// A control plane comes back with an empty store, and sees neither who is down nor who has its share: the share is put back where
+/// it was, and not given to the dead.
+#[test]
+fn a_lost_store_gives_no_share_back_to_the_dead() {
+    let mut agent = Agent::new(plan(&[("vm", None)], 60));
+    agent.activate();
+    for _ in 0..12 {
+        agent.quarter(100, &["eks"]);
+    }
+    agent.activate();
+    assert_eq!(agent.weights(), ALL_TO_VM);
+    agent.live.clear();
+    agent.unavailable = BTreeSet::from(["eks", "lab", "vm"]);
+    agent.now += Duration::from_secs(1);
+    agent.activate();
+    assert_eq!(agent.weights(), ALL_TO_VM);
+}

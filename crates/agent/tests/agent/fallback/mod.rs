@@ -1,0 +1,7 @@
+//! Fallbacks: what is down, who takes its share, how it comes back, and that agents of one zone are of one mind. Time,
+//! counters and states are values here: `world` has an agent and its zone, `alone` is one agent, `together` are two of one
+//! zone.
+
+mod alone;
+mod together;
+mod world;

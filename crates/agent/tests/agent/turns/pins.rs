@@ -1,0 +1,512 @@
+//! Break-glass: what is pinned at a host holds there, and nothing but `unpin` ends it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tempfile::TempDir;
+use weir_agent::pin::{self, By, NotPinned, Pins};
+use weir_agent::store::Store;
+use weir_model::{DnsLabel, RouteName, SplitName};
+use weir_planner::{Generation, ItemState, ZonePlan};
+use weir_render::weights_of;
+
+use super::zone::{Running, fake, plan};
+
+fn checkout() -> SplitName {
+    SplitName::new("checkout").unwrap()
+}
+
+fn by(agent: &str, second: i64) -> By {
+    By {
+        agent: DnsLabel::new(agent).unwrap(),
+        who: "alice".to_owned(),
+        host: "vm-1".to_owned(),
+        reason: "ams is dark".to_owned(),
+        at: Timestamp::from_second(1_800_000_000 + second).unwrap(),
+    }
+}
+
+/// What the command does, but for its look at the control plane.
+fn pin(dir: &Path, agent: &str, second: i64, weights: &str) -> Result<(), NotPinned> {
+    let store = Store::new(dir);
+    let (plan, memory) = (store.peek_plan().unwrap(), store.peek_memory().unwrap());
+    let mut pins = known(&store, &memory.pins);
+    let weights = pin::weights(weights).unwrap();
+    pins.pin(
+        &plan.unwrap(),
+        &memory,
+        &checkout(),
+        None,
+        &weights,
+        by(agent, second),
+    )?;
+    store.keep_pins(&pins).unwrap();
+    Ok(())
+}
+
+fn known(store: &Store, last: &Pins) -> Pins {
+    pin::read(store.pins().map_err(|e| e.to_string()), last).unwrap_or_else(|_| last.clone())
+}
+
+fn unpin(dir: &Path) {
+    let store = Store::new(dir);
+    let mut pins = known(&store, &store.peek_memory().unwrap().pins);
+    assert!(pins.unpin(&checkout()).is_some());
+    store.keep_pins(&pins).unwrap();
+}
+
+/// The next plan, whose item did not change.
+fn same_item(generation: u64, of: &ZonePlan) -> ZonePlan {
+    ZonePlan {
+        items: of.items.clone(),
+        ..plan(generation, "fra")
+    }
+}
+
+impl Running {
+    /// Weights of the default route as the control plane has them, and the pin's label.
+    fn in_force(&self) -> (String, Option<String>) {
+        let fake = self.fake.lock().unwrap();
+        let [object] = fake.store.as_slice() else {
+            panic!("{} objects", fake.store.len());
+        };
+        let routes = weights_of(&object.spec).unwrap();
+        let told: Vec<String> = routes[0]
+            .iter()
+            .filter(|(_, weight)| weight.get() > 0)
+            .map(|(labels, weight)| format!("in-{} {weight}", labels["kuma.io/zone"]))
+            .collect();
+        (told.join(", "), object.pinned().map(str::to_owned))
+    }
+
+    fn state(&self) -> ItemState {
+        self.current.borrow().facts.items[0].state.clone()
+    }
+
+    fn notes(&self) -> String {
+        self.current.borrow().notes.join("\n")
+    }
+}
+
+/// An agent that has plan 1 in force, everything to fra.
+async fn settled(dir: &TempDir) -> Running {
+    let agent = Running::start(dir, &fake());
+    agent.offers.send(plan(1, "fra")).await.unwrap();
+    agent.pass(Duration::from_secs(2)).await;
+    assert_eq!(agent.puts(), [1]);
+    agent
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pin_holds_against_newer_plans_and_restarts_until_it_is_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let agent = settled(&dir).await;
+    agent.pass(Duration::from_secs(20)).await;
+    pin(dir.path(), "fra-1", 0, "in-fra=20,in-ams=80").unwrap();
+    agent.pass(Duration::from_millis(1_100)).await;
+    let pinned = (
+        "in-ams 80, in-fra 20".to_owned(),
+        Some("fra-1.1800000000".to_owned()),
+    );
+    assert_eq!(agent.in_force(), pinned, "within a second");
+    assert_eq!(agent.puts(), [1, 1]);
+    assert_eq!(agent.state(), ItemState::Proven);
+    let fact = agent.current.borrow().facts.items[0].clone();
+    assert_eq!(fact.pin.unwrap().who, "alice");
+    assert_ne!(fact.digest, plan(1, "fra").items[&checkout()].digest);
+
+    // A plan that changes nothing here, and one that does: both are taken and kept.
+    agent.offers.send(same_item(2, &plan(1, "fra"))).await.unwrap();
+    agent.pass(Duration::from_secs(2)).await;
+    assert_eq!(agent.current.borrow().report().generation, Generation(2));
+    assert_eq!(agent.notes(), "");
+    agent.offers.send(plan(3, "fra")).await.unwrap();
+    agent.pass(Duration::from_secs(10)).await;
+    let report = agent.current.borrow().report();
+    assert_eq!((report.generation, report.refused), (Generation(3), None));
+    assert_eq!(report.facts.highest, Generation(3));
+    assert!(
+        report.notes[0].contains("plan 3 has it at generation 3, which waits"),
+        "{:?}",
+        report.notes
+    );
+    assert_eq!(agent.in_force(), pinned);
+    assert_eq!(agent.puts(), [1, 1], "nothing was written for them");
+
+    // Killed, and the control plane loses its store with no backend to be seen: the pinned weights come back.
+    let fake = std::sync::Arc::clone(&agent.fake);
+    agent.task.abort();
+    {
+        let mut fake = fake.lock().unwrap();
+        fake.store.clear();
+        fake.resolves.clear();
+    }
+    let agent = Running::start(&dir, &fake);
+    agent.pass(Duration::from_secs(2)).await;
+    assert_eq!(agent.in_force(), pinned);
+    assert_eq!(agent.puts(), [1, 1, 1]);
+    // A plan that takes the split away waits as well.
+    agent
+        .offers
+        .send(ZonePlan {
+            items: BTreeMap::new(),
+            ..plan(4, "fra")
+        })
+        .await
+        .unwrap();
+    agent.pass(Duration::from_secs(60)).await;
+    assert_eq!(agent.in_force(), pinned);
+    assert!(
+        agent.notes().contains("plan 4 takes it away"),
+        "{}",
+        agent.notes()
+    );
+    agent.offers.send(plan(5, "fra")).await.unwrap();
+    agent.pass(Duration::from_secs(2)).await;
+
+    fake.lock().unwrap().resolves.extend(["fra", "ams"]);
+    fake.lock().unwrap().steps.clear();
+    unpin(dir.path());
+    agent.pass(Duration::from_millis(1_100)).await;
+    assert_eq!(agent.in_force(), ("in-fra 100".to_owned(), None));
+    assert_eq!(agent.steps(), ["put"], "back in one write");
+    assert_eq!(agent.puts(), [1, 1, 1, 5]);
+    assert_eq!(
+        (agent.current.borrow().facts.items[0].pin.clone(), agent.notes()),
+        (None, String::new())
+    );
+    agent.pass(Duration::from_secs(30)).await;
+    assert_eq!(agent.puts(), [1, 1, 1, 5]);
+    agent.stop().await;
+}
+
+/// Weights that are those of the plan are a pin all the same, and its end is seen by the others.
+#[tokio::test(start_paused = true)]
+async fn a_pin_to_what_is_in_force_marks_the_policy_and_its_end_takes_the_mark_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let agent = settled(&dir).await;
+    pin(dir.path(), "fra-1", 0, "in-fra=100").unwrap();
+    agent.pass(Duration::from_secs(2)).await;
+    assert_eq!(agent.in_force().1.as_deref(), Some("fra-1.1800000000"));
+    // Pinned anew: the first pin is over.
+    pin(dir.path(), "fra-1", 7, "in-ams=100").unwrap();
+    agent.pass(Duration::from_secs(2)).await;
+    assert_eq!(
+        agent.in_force(),
+        ("in-ams 100".to_owned(), Some("fra-1.1800000007".to_owned()))
+    );
+    unpin(dir.path());
+    agent.pass(Duration::from_secs(2)).await;
+    assert_eq!(agent.in_force(), ("in-fra 100".to_owned(), None));
+    assert_eq!(agent.puts().len(), 4);
+    agent.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_other_agents_of_a_zone_leave_a_pinned_policy_alone() {
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let one = settled(&here).await;
+    let two = Running::start(&there, &one.fake);
+    two.offers.send(plan(1, "fra")).await.unwrap();
+    one.pass(Duration::from_secs(5)).await;
+    pin(here.path(), "fra-1", 0, "in-ams=100").unwrap();
+    one.pass(Duration::from_secs(7)).await;
+    let pinned = ("in-ams 100".to_owned(), Some("fra-1.1800000000".to_owned()));
+    assert_eq!(one.in_force(), pinned);
+    // The other is far ahead, this one is cut off.
+    two.offers.send(plan(7, "fra")).await.unwrap();
+    one.pass(Duration::from_secs(60)).await;
+    assert_eq!(one.in_force(), pinned);
+    assert_eq!(one.puts(), [1, 1], "written once, and nobody fights");
+    let ItemState::Held(why) = two.state() else {
+        panic!("{:?}", two.state());
+    };
+    assert!(
+        why.contains("weir-checkout is pinned by agent fra-1 of this zone since 2027-01-15T08:00:00Z"),
+        "{why}"
+    );
+    assert_eq!(one.state(), ItemState::Proven);
+
+    // The store is lost: whoever comes first, it is pinned in the end, and that is the end.
+    for _ in 0..3 {
+        one.fake.lock().unwrap().store.clear();
+        one.fake.lock().unwrap().instance += 1;
+        one.pass(Duration::from_secs(10)).await;
+        assert_eq!(one.in_force(), pinned);
+        let writes = one.puts().len();
+        one.pass(Duration::from_secs(60)).await;
+        assert_eq!(one.puts().len(), writes);
+    }
+    // A plan without the split does not take it away from under the pin.
+    two.offers
+        .send(ZonePlan {
+            items: BTreeMap::new(),
+            ..plan(8, "fra")
+        })
+        .await
+        .unwrap();
+    one.pass(Duration::from_secs(60)).await;
+    assert_eq!(one.in_force(), pinned);
+    assert!(matches!(two.state(), ItemState::Held(why) if why.contains("is pinned by agent fra-1")));
+    two.offers.send(plan(9, "fra")).await.unwrap();
+    one.offers.send(plan(9, "fra")).await.unwrap();
+    one.pass(Duration::from_secs(5)).await;
+
+    // A second pin of the same split, by one who could not see the first: the first holds.
+    pin(there.path(), "fra-2", 3, "in-fra=50,in-ams=50").unwrap();
+    one.pass(Duration::from_secs(30)).await;
+    assert_eq!(one.in_force(), pinned);
+    assert!(matches!(two.state(), ItemState::Held(why) if why.contains("agent fra-1")));
+    unpin(there.path());
+    one.pass(Duration::from_secs(5)).await;
+
+    let writes = one.puts().len();
+    unpin(here.path());
+    one.pass(Duration::from_secs(10)).await;
+    assert_eq!(one.in_force(), ("in-fra 100".to_owned(), None));
+    assert_eq!(one.puts().len(), writes + 1, "back in one write");
+    assert_eq!((one.state(), two.state()), (ItemState::Proven, ItemState::Proven));
+    one.stop().await;
+    two.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_pin_of_a_host_that_is_gone_is_ended_by_another() {
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let one = settled(&here).await;
+    pin(here.path(), "fra-1", 0, "in-ams=100").unwrap();
+    one.pass(Duration::from_secs(2)).await;
+    let two = Running::start(&there, &one.fake);
+    one.stop().await;
+    two.offers.send(plan(2, "fra")).await.unwrap();
+    two.pass(Duration::from_secs(10)).await;
+    assert!(matches!(two.state(), ItemState::Held(why) if why.contains("--gone fra-1.1800000000")));
+    let store = Store::new(there.path());
+    let mut pins = known(&store, &Pins::default());
+    pins.end(&checkout(), "fra-1.1800000000".to_owned());
+    store.keep_pins(&pins).unwrap();
+    two.pass(Duration::from_secs(2)).await;
+    assert_eq!(two.in_force(), ("in-fra 100".to_owned(), None));
+    two.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pin_to_what_does_not_resolve_is_held_and_moves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let agent = settled(&dir).await;
+    agent.fake.lock().unwrap().resolves.remove("ams");
+    pin(dir.path(), "fra-1", 0, "in-ams=100").unwrap();
+    agent.pass(Duration::from_secs(20)).await;
+    assert_eq!(agent.in_force(), ("in-fra 100".to_owned(), None));
+    assert_eq!(agent.puts(), [1]);
+    assert!(matches!(agent.state(), ItemState::Held(why) if why.contains("ams")));
+    agent.fake.lock().unwrap().resolves.insert("ams");
+    agent.pass(Duration::from_secs(2)).await;
+    assert_eq!(agent.in_force().0, "in-ams 100");
+    // The way back is held in the same way, and what is pinned stays marked until it is taken.
+    agent.fake.lock().unwrap().resolves.remove("fra");
+    unpin(dir.path());
+    agent.offers.send(plan(2, "fra")).await.unwrap();
+    agent.pass(Duration::from_secs(20)).await;
+    assert_eq!(
+        agent.in_force(),
+        ("in-ams 100".to_owned(), Some("fra-1.1800000000".to_owned()))
+    );
+    agent.fake.lock().unwrap().resolves.insert("fra");
+    agent.pass(Duration::from_secs(2)).await;
+    assert_eq!(agent.in_force(), ("in-fra 100".to_owned(), None));
+    agent.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_makes_no_pin_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let agent = settled(&dir).await;
+    for (text, why) in [
+        ("in-fra", "`in-fra` is not BACKEND=PER CENT, as in vm=80,eks=20"),
+        (
+            "in-fra=60,in-ams=30",
+            "the weights add up to 90.00 %, not to 100 %",
+        ),
+        (
+            "in-fra=100,in-ams=0.01",
+            "the weights add up to 100.01 %, not to 100 %",
+        ),
+        ("in-fra=50,in-fra=50", "in-fra is named twice"),
+    ] {
+        assert_eq!(pin::weights(text).unwrap_err(), why);
+    }
+    for text in [
+        "",
+        "in-fra=-1,in-ams=101",
+        "in-fra=99.999,in-ams=0.001",
+        "IN=100",
+        "in-fra=all",
+    ] {
+        assert!(pin::weights(text).is_err(), "{text}");
+    }
+    let error = pin(dir.path(), "fra-1", 0, "in-par=100").unwrap_err().to_string();
+    assert!(
+        error.starts_with("in-par is no backend of split checkout"),
+        "{error}"
+    );
+    assert!(error.contains("its backends are in-ams, in-fra"), "{error}");
+    let store = Store::new(dir.path());
+    let (plan, memory) = (store.peek_plan().unwrap(), store.peek_memory().unwrap());
+    let plan = plan.unwrap();
+    let mut pins = Pins::default();
+    let whole = pin::weights("in-fra=100").unwrap();
+    let cart = SplitName::new("cart").unwrap();
+    let error = pins
+        .pin(&plan, &memory, &cart, None, &whole, by("fra-1", 0))
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "this agent holds no split cart; it holds checkout"
+    );
+    let beta = RouteName::new("beta").unwrap();
+    let error = pins
+        .pin(&plan, &memory, &checkout(), Some(&beta), &whole, by("fra-1", 0))
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "split checkout has no route beta; it has default"
+    );
+    assert!(pins.is_empty());
+    assert!(!dir.path().join("pins.json").exists());
+    agent.pass(Duration::from_secs(10)).await;
+    assert_eq!(agent.puts(), [1]);
+    agent.stop().await;
+}
+
+/// Back to what was in force at a generation, with coordinator and Git gone; what is not known any more is refused.
+#[tokio::test(start_paused = true)]
+async fn a_pin_goes_back_to_a_generation() {
+    let dir = tempfile::tempdir().unwrap();
+    let agent = settled(&dir).await;
+    for (generation, to) in [(4, "ams"), (7, "fra")] {
+        agent.offers.send(plan(generation, to)).await.unwrap();
+        agent.pass(Duration::from_secs(5)).await;
+    }
+    let store = Store::new(dir.path());
+    let to = |generation: u64| {
+        let (plan, memory) = (store.peek_plan().unwrap().unwrap(), store.peek_memory().unwrap());
+        let mut pins = known(&store, &memory.pins);
+        pins.pin_to(
+            &plan,
+            &memory,
+            &checkout(),
+            Generation(generation),
+            by("fra-1", 0),
+        )?;
+        store.keep_pins(&pins).unwrap();
+        Ok::<_, NotPinned>(())
+    };
+    let refused = to(0).unwrap_err().to_string();
+    assert!(
+        refused.ends_with("kept are the generations 7 (in-fra 100 %), 4 (in-ams 100 %), 1 (in-fra 100 %)"),
+        "{refused}"
+    );
+    assert!(to(8).is_err(), "the plan is at 7");
+    // The plan of generation 6 had what came with 4.
+    to(6).unwrap();
+    agent.pass(Duration::from_secs(2)).await;
+    assert!(
+        agent.in_force().0.starts_with("in-ams 100"),
+        "{:?}",
+        agent.in_force()
+    );
+    let past = store.peek_memory().unwrap().past;
+    assert_eq!(past.of(&checkout()).len(), 3, "a pin is no past of the plan's");
+    agent.stop().await;
+}
+
+/// Cut short, changed, emptied, gone, or not to be read: what was pinned stays so, and everybody is told.
+#[tokio::test(start_paused = true)]
+async fn a_pin_outlives_its_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let agent = settled(&dir).await;
+    pin(dir.path(), "fra-1", 0, "in-ams=100").unwrap();
+    agent.pass(Duration::from_secs(2)).await;
+    let fake = std::sync::Arc::clone(&agent.fake);
+    agent.stop().await;
+    let file = dir.path().join("pins.json");
+    let good = std::fs::read(&file).unwrap();
+    let turned = {
+        let mut bytes = good.clone();
+        let at = bytes.len() - 40;
+        bytes[at] ^= 1;
+        bytes
+    };
+    // Sealed as it should be, with weights that make no whole.
+    let forged = {
+        let pins: Pins = weir_agent::sealed::open(pin::KIND, &good).unwrap();
+        let mut value = serde_json::to_value(&pins).unwrap();
+        value["pins"]["checkout"]["item"]["routes"][0]["weights"]["in-ams"] = 9_000.into();
+        weir_agent::sealed::seal(pin::KIND, &value).unwrap()
+    };
+    let pinned = ("in-ams 100".to_owned(), Some("fra-1.1800000000".to_owned()));
+    let spoilt: [(Option<&[u8]>, &str); 6] = [
+        (Some(&good[..good.len() / 2]), "damaged"),
+        (Some(&good[..10]), "damaged"),
+        (Some(b""), "damaged"),
+        (Some(&turned), "damaged"),
+        (Some(&forged), "damaged"),
+        (None, "is gone"),
+    ];
+    for running in [true, false] {
+        for (bytes, told) in &spoilt {
+            std::fs::write(&file, &good).unwrap();
+            let agent = running.then(|| Running::start(&dir, &fake));
+            if let Some(agent) = &agent {
+                agent.pass(Duration::from_secs(2)).await;
+                assert_eq!(agent.notes(), "", "it has read the good one");
+            }
+            match bytes {
+                Some(bytes) => std::fs::write(&file, bytes).unwrap(),
+                None => std::fs::remove_file(&file).unwrap(),
+            }
+            // What a kill in the middle of a write leaves.
+            std::fs::write(dir.path().join("pins.json.00.draft"), &good[..20]).unwrap();
+            let agent = agent.unwrap_or_else(|| Running::start(&dir, &fake));
+            agent.pass(Duration::from_secs(10)).await;
+            assert_eq!(agent.in_force(), pinned, "running {running}, {told}");
+            assert!(
+                agent.notes().contains(told),
+                "running {running}: {}",
+                agent.notes()
+            );
+            assert!(agent.current.borrow().facts.items[0].pin.is_some());
+            agent.stop().await;
+        }
+    }
+    assert_eq!(fake.lock().unwrap().puts.len(), 2, "none of it was written again");
+
+    // The memory is lost as well: the policy itself tells that it is pinned, and nobody moves it.
+    std::fs::write(dir.path().join("memory.json"), "half").unwrap();
+    let agent = Running::start(&dir, &fake);
+    agent.pass(Duration::from_secs(10)).await;
+    assert_eq!(agent.in_force(), pinned);
+    assert!(matches!(agent.state(), ItemState::Held(why) if why.contains("fra-1.1800000000")));
+    agent.stop().await;
+
+    // Whoever ends a pin beside a damaged file ends it.
+    std::fs::write(&file, &good).unwrap();
+    let agent = Running::start(&dir, &fake);
+    agent.pass(Duration::from_secs(2)).await;
+    std::fs::write(&file, &turned).unwrap();
+    agent.pass(Duration::from_secs(2)).await;
+    unpin(dir.path());
+    agent.pass(Duration::from_secs(2)).await;
+    assert_eq!(agent.in_force(), ("in-fra 100".to_owned(), None));
+    assert_eq!(agent.notes(), "");
+    let aside = std::fs::read_dir(dir.path()).unwrap();
+    let mut aside = aside.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert!(
+        aside.any(|name| name.starts_with("pins.json.damaged-")),
+        "kept to be looked at"
+    );
+    agent.stop().await;
+}

@@ -1,0 +1,345 @@
+//! Drains beside commits: reverts, other names, freezes, and what comes in mid-way.
+
+use super::*;
+
+/// Where a drain leads the split may have rested once: it goes there in waves and bites all the same, and no freeze is passed.
+#[test]
+fn a_drain_is_no_revert() {
+    let mut world = World::new(plain(&[("vm", 100)]));
+    world.commit(plain(&[("eks", 100)]));
+    settle(&mut world);
+    world.commit(plain(&[("eks", 80), ("vm", 20)]));
+    settle(&mut world);
+    order(&mut world, &[("eks", None)]);
+    world.orders.all_frozen = Some("peak hour".to_owned());
+    let (new, stands) = world.look();
+    assert!(!new && stands.unwrap().phase == Phase::Frozen);
+    world.orders.all_frozen = None;
+    world.look();
+    assert!(
+        matches!(
+            world.leg(),
+            Some(Leg::Shift {
+                bites: 2,
+                bite: 1,
+                ..
+            })
+        ),
+        "{:?}",
+        world.leg()
+    );
+}
+
+/// Nor is it one to go later where a drain once led, whether the split was in force before or came while it stood.
+#[test]
+fn to_go_where_a_drain_led_is_no_revert() {
+    for fresh in [false, true] {
+        let none = || {
+            let mut none = plain(&[("vm", 100)]);
+            none.splits.clear();
+            none
+        };
+        let first = plain(&[("eks", 20), ("vm", 80)]);
+        let mut world = World::new(if fresh { none() } else { first.clone() });
+        order(&mut world, &[("vm", None)]);
+        world.commit(first);
+        settle(&mut world);
+        let led = BTreeMap::from([(backend("eks"), 10_000)]);
+        assert_eq!(world.weights(&zone("fra")), led);
+        world.commit(plain(&[("eks", 10), ("vm", 90)]));
+        settle(&mut world);
+        world.orders.drains.clear();
+        settle(&mut world);
+        assert_eq!(world.weights(&zone("fra"))[&backend("vm")], 9_000);
+        world.commit(plain(&[("eks", 100), ("vm", 0)]));
+        world.look();
+        assert!(
+            matches!(world.leg(), Some(Leg::Shift { bite: 1, .. })),
+            "{fresh} {:?}",
+            world.leg()
+        );
+        settle(&mut world);
+        // That one was Git's own.
+        world.commit(plain(&[("eks", 10), ("vm", 90)]));
+        world.look();
+        assert!(
+            matches!(world.leg(), Some(Leg::Return { .. })),
+            "{fresh} {:?}",
+            world.leg()
+        );
+    }
+}
+
+/// A drain goes by name. Under another one who is drained, and may have been stopped, would get all that it has.
+#[test]
+fn a_rename_ends_no_drain() {
+    let weights = [("eks", 20), ("vm", 80)];
+    let drained = BTreeMap::from([(backend("eks"), 10_000)]);
+    let renamed = |weights: &[(&str, u32)]| {
+        declared(weights, |split| {
+            let vm = split.backends.remove(&backend("vm")).unwrap();
+            split.backends.insert(backend("vms"), vm);
+        })
+    };
+    let swapped = declared(&[("eks", 80), ("vm", 20)], |split| {
+        let vm = split.backends.remove(&backend("vm")).unwrap();
+        let eks = split.backends.insert(backend("eks"), vm).unwrap();
+        split.backends.insert(backend("vm"), eks);
+    });
+    let mut world = World::new(renamed(&[("eks", 20), ("vms", 80)]));
+    world.commit(plain(&weights));
+    settle(&mut world);
+    order(&mut world, &[("vm", None)]);
+    settle(&mut world);
+    for (reverts, commit) in [
+        (false, renamed(&[("eks", 20), ("vms", 80)])),
+        (true, renamed(&[("eks", 20), ("vms", 80)])),
+        (false, swapped),
+    ] {
+        let mut world = world.clone();
+        world.reverts = reverts;
+        world.commit(commit);
+        let (new, stands) = world.look();
+        let stands = stands.unwrap();
+        assert!(!new && stands.phase == Phase::Held, "{stands:?}");
+        assert!(
+            stands.waits[0].why.contains("`weir undrain` vm first"),
+            "{stands:?}"
+        );
+        world.reverts = false;
+        settle(&mut world);
+        assert_eq!(weights_told(&world), drained);
+        // Drained under its new name as well, or undrained, it goes on.
+        let mut both = world.clone();
+        order(&mut both, &[("vm", None), ("vms", None)]);
+        settle(&mut both);
+        if both.declaration.splits[&checkout()]
+            .backends
+            .contains_key(&backend("vms"))
+        {
+            assert_eq!(weights_told(&both), drained);
+            let (_, stands) = both.look();
+            assert_eq!(stands.unwrap().phase, Phase::Drained);
+        }
+        world.orders.drains.clear();
+        settle(&mut world);
+        let (_, stands) = world.look();
+        assert_eq!(stands, None);
+    }
+}
+
+/// Nor does another name of the whole split, by a commit or by its revert.
+#[test]
+fn a_rename_of_the_split_ends_no_drain() {
+    let till = weir_model::SplitName::new("till").unwrap();
+    let named = |weights: &[(&str, u32)]| {
+        let mut declaration = plain(weights);
+        let mut split = Split::clone(&declaration.splits.remove(&checkout()).unwrap());
+        split.name = till.clone();
+        declaration.splits.insert(till.clone(), Arc::new(split));
+        declaration
+    };
+    let weights = [("eks", 20), ("vm", 80)];
+    let mut world = World::new(named(&weights));
+    world.commit(plain(&weights));
+    world.look();
+    world.all_follow();
+    order(&mut world, &[("vm", None)]);
+    settle(&mut world);
+    for (reverts, weights) in [(true, &weights[..]), (false, &[("eks", 100)])] {
+        let mut world = world.clone();
+        world.reverts = reverts;
+        world.commit(named(weights));
+        let (new, stands) = world.look_at(&till);
+        let stands = stands.unwrap();
+        assert!(!new && stands.phase == Phase::Held, "{stands:?}");
+        let why = &stands.waits[0].why;
+        assert!(why.contains("of which backend vm is drained"), "{stands:?}");
+        assert!(world.plan.as_ref().unwrap().splits.contains_key(&checkout()));
+    }
+}
+
+/// On its way it is not shown as drained, whatever is committed meanwhile.
+#[test]
+fn what_is_on_its_way_is_not_drained() {
+    let weights = [("eks", 20), ("vm", 80)];
+    let mut world = World::new(plain(&weights));
+    order(&mut world, &[("vm", None)]);
+    world.look();
+    world.all_follow();
+    world.commit(declared(&weights, refuges(&["eks"], 30)));
+    let (new, stands) = world.look();
+    let stands = stands.unwrap();
+    assert!(
+        new && stands.phase == Phase::Shift && stands.bite == 1,
+        "{stands:?}"
+    );
+    settle(&mut world);
+    let (_, stands) = world.look();
+    assert_eq!(stands.unwrap().phase, Phase::Drained);
+}
+
+/// The same, beside another split.
+fn beside(search: u32, weights: &[(&str, u32)]) -> Declaration {
+    let mut declaration = plain(weights);
+    let other = split(
+        "search",
+        &["a@fra", "b@par"],
+        &[("a", search), ("b", 100 - search)],
+    );
+    declaration.splits.insert(other.name.clone(), Arc::new(other));
+    declaration
+}
+
+/// A revert takes no drain along that waits: not of a split that it does not change, whether nothing was drained there before
+/// or something was, nor with the end of one.
+#[test]
+fn a_revert_of_another_split_takes_no_drain_along() {
+    let weights = [("eks", 20), ("lab", 30), ("vm", 50)];
+    for first in [&[][..], &[("vm", None)]] {
+        let mut world = World::new(beside(50, &weights));
+        order(&mut world, first);
+        settle(&mut world);
+        let rests = world.weights(&zone("fra"));
+        world.commit(beside(60, &weights));
+        settle(&mut world);
+        world.orders.all_frozen = Some("peak hour".to_owned());
+        let both: Vec<_> = first.iter().copied().chain([("lab", None)]).collect();
+        order(&mut world, &both);
+        let (_, stands) = world.look();
+        assert_eq!(stands.unwrap().phase, Phase::Frozen);
+        world.reverts = true;
+        world.commit(beside(50, &weights));
+        let (new, stands) = world.look();
+        assert!(new, "the other split goes back");
+        assert_eq!(stands.unwrap().phase, Phase::Frozen, "{first:?}");
+        assert_eq!(world.leg(), None);
+        assert_eq!(weights_told(&world), rests);
+    }
+
+    let mut world = World::new(beside(50, &weights));
+    order(&mut world, &[("vm", None)]);
+    settle(&mut world);
+    let more = [("eks", 10), ("lab", 10), ("vm", 80)];
+    world.commit(beside(60, &more));
+    settle(&mut world);
+    world.reverts = true;
+    world.commit(beside(50, &more));
+    world.orders.drains.clear();
+    world.look();
+    assert!(
+        matches!(world.leg(), Some(Leg::Shift { bite: 1, .. })),
+        "{:?}",
+        world.leg()
+    );
+}
+
+/// The revert of the split itself goes at once and past a freeze, and the drain that waits goes its own way after it.
+#[test]
+fn a_revert_goes_before_the_drain_that_waits() {
+    let mut world = World::new(plain(&[("eks", 20), ("vm", 80)]));
+    world.commit(plain(&[("eks", 60), ("vm", 40)]));
+    settle(&mut world);
+    world.orders.all_frozen = Some("peak hour".to_owned());
+    order(&mut world, &[("vm", None)]);
+    let (new, stands) = world.look();
+    assert!(!new && stands.unwrap().phase == Phase::Frozen);
+    world.reverts = true;
+    world.commit(plain(&[("eks", 20), ("vm", 80)]));
+    assert!(world.look().0);
+    world.reverts = false;
+    assert!(
+        matches!(world.leg(), Some(Leg::Return { .. })),
+        "{:?}",
+        world.leg()
+    );
+    let back = BTreeMap::from([(backend("eks"), 2_000), (backend("vm"), 8_000)]);
+    assert_eq!(weights_told(&world), back);
+    world.all_follow();
+    let (_, stands) = world.look();
+    assert_eq!(stands.unwrap().phase, Phase::Frozen);
+    assert_eq!(weights_told(&world), back);
+    world.orders.all_frozen = None;
+    world.look();
+    assert!(
+        matches!(world.leg(), Some(Leg::Shift { bite: 1, .. })),
+        "{:?}",
+        world.leg()
+    );
+}
+
+/// A drain that never could be carried out is shown, also where nothing had moved yet.
+#[test]
+fn what_is_stuck_from_the_start_is_shown() {
+    let mut world = World::new(plain(&[("eks", 50), ("vm", 50)]));
+    order(&mut world, &[("eks", None), ("vm", None)]);
+    let (new, stands) = world.look();
+    assert!(!new && stands.unwrap().phase == Phase::Held);
+}
+
+/// Zones that give nothing to who is drained any more do not give him anything again because a commit comes in mid-way: the
+/// later waves follow them, when they can, before the commit is gone towards.
+#[test]
+fn a_commit_in_mid_way_gives_nothing_back_to_who_is_drained() {
+    let mid_way = || {
+        let mut world = World::new(plain(&[("eks", 50), ("lab", 0), ("vm", 50)]));
+        order(&mut world, &[("vm", None)]);
+        assert!(world.look().0);
+        for first in ["fra", "par"].map(zone) {
+            assert!(world.follow(&first));
+        }
+        assert_eq!(world.weights(&zone("fra")), [(backend("eks"), 10_000)].into());
+        assert_eq!(
+            world.weights(&zone("ams"))[&backend("vm")],
+            5_000,
+            "a wave of its own"
+        );
+        world.commit(plain(&[("eks", 20), ("lab", 30), ("vm", 50)]));
+        world
+    };
+    let mut world = mid_way();
+    for _ in 0..30 {
+        world.look();
+        for first in ["fra", "par"].map(zone) {
+            let told = crate::world::weights(&world.item(&first).unwrap());
+            assert_eq!(told.get(&backend("vm")), None, "{}", world.told(None));
+        }
+        world.all_follow();
+        world.pass(5);
+    }
+    assert_eq!(world.leg(), None);
+    let rest = BTreeMap::from([(backend("eks"), 4_000), (backend("lab"), 6_000)]);
+    for name in ZONES {
+        assert_eq!(world.weights(&zone(name)), rest, "{name}");
+    }
+
+    // What keeps the later wave back does so here, too.
+    for (phase, what) in [
+        (Phase::Frozen, "frozen"),
+        (Phase::Held, "blind"),
+        (Phase::Shift, "behind"),
+    ] {
+        let mut world = mid_way();
+        match what {
+            "frozen" => world.orders.all_frozen = Some("peak hour".to_owned()),
+            "blind" => drop(world.blind.insert(zone("ams"), backend("eks"))),
+            _ => {
+                let old = World::new(plain(&[("eks", 50), ("lab", 0), ("vm", 50)])).runs;
+                world.runs.insert(zone("par"), old[&zone("par")].clone());
+            }
+        }
+        let (new, stands) = world.look();
+        let stands = stands.unwrap();
+        assert!(!new && stands.phase == phase, "{what}: {stands:?}");
+        assert!(!stands.waits.is_empty());
+        world.orders.all_frozen = None;
+        world.blind.clear();
+        world.all_follow();
+        assert!(world.look().0, "{what}");
+        assert_eq!(
+            crate::world::weights(&world.item(&zone("ams")).unwrap()),
+            [(backend("eks"), 10_000)].into(),
+            "{what}"
+        );
+    }
+}
