@@ -357,11 +357,16 @@ pub(crate) fn told(stands: Option<Outlook>, why: &str, git: &Split, in_use: &[In
     };
     let used = in_use.iter().map(|used| wait(&used.why));
     match stands {
-        Some(stands) if stands.phase == Phase::Quarantined => Outlook { declared, ..stands },
+        Some(stands) if stands.phase == Phase::Quarantined => Outlook {
+            declared,
+            drained: true,
+            ..stands
+        },
         Some(stands) => Outlook {
             next: format!("{}; meanwhile {why}", stands.next),
             waits: stands.waits.into_iter().chain(used).collect(),
             declared,
+            drained: true,
             ..stands
         },
         None => Outlook {
@@ -381,6 +386,7 @@ pub(crate) fn told(stands: Option<Outlook>, why: &str, git: &Split, in_use: &[In
                     .to_owned(),
             since: None,
             until: None,
+            drained: true,
         },
     }
 }

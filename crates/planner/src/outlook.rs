@@ -76,6 +76,9 @@ pub struct Outlook {
     /// When time alone may change this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
+    /// A drain takes something from what Git declares, be it only a refuge.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub drained: bool,
 }
 
 /// One thing that is waited for.

@@ -325,6 +325,7 @@ fn returning(why: &str, waits: Vec<Wait>) -> Outlook {
         next: format!("everywhere at once, because {why}; it rests when every zone proves it"),
         since: None,
         until: None,
+        drained: false,
     }
 }
 
@@ -341,5 +342,6 @@ fn quarantined(quarantine: &Quarantine) -> Outlook {
             .to_owned(),
         since: Some(quarantine.at),
         until: None,
+        drained: false,
     }
 }

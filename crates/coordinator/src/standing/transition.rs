@@ -92,7 +92,11 @@ pub(super) fn stands(
     };
     let standing = match outlook.phase {
         Phase::Held | Phase::Frozen | Phase::Quarantined | Phase::Drained => Standing::Held,
-        Phase::Verify | Phase::Bake if outlook.bite >= outlook.bites && differs.is_none() => return None,
+        Phase::Verify | Phase::Bake
+            if outlook.bite >= outlook.bites && differs.is_none() && !outlook.drained =>
+        {
+            return None;
+        }
         Phase::Shift | Phase::Settle | Phase::Return | Phase::Verify | Phase::Bake => Standing::Progressing,
     };
     Some((standing, because(why(outlook))))

@@ -72,5 +72,6 @@ pub(super) fn at_the_door(why: &str, until: Option<Timestamp>, next: &str) -> Ou
         next: next.to_owned(),
         since: None,
         until,
+        drained: false,
     }
 }

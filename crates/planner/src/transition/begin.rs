@@ -58,6 +58,7 @@ impl Turn<'_> {
             next: next.to_owned(),
             since: None,
             until: None,
+            drained: false,
         };
         let Some(first) = waves.first().copied() else {
             return (Some(self.at_once(course, finals)), None);

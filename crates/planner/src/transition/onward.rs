@@ -54,6 +54,7 @@ impl Turn<'_> {
             next,
             since: Some(motion.since),
             until,
+            drained: false,
         };
         let stay = |phase, waits, next: String, until| (None, Some(outlook(phase, waits, next, until)));
         let traffic = self.traffic(motion);

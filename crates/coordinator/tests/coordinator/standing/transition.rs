@@ -69,6 +69,7 @@ fn outlook(phase: Phase, declared: ProvenWeights, bite: u32, waits: &[(Option<&s
         next: "something follows".to_owned(),
         since: Some(at(90)),
         until: Some(at(200)),
+        drained: false,
     }
 }
 
@@ -221,6 +222,17 @@ fn zones_that_prove_what_they_were_told_do_not_make_a_split_converged() {
     for phase in [Bake, Verify] {
         let shown = whole(&apart, Some(&by_name(outlook(phase, weights(90), 2, &[]))));
         assert_eq!(shown.standing, Standing::Progressing);
+    }
+}
+
+/// A drain may take a refuge alone, and no share: then all zones prove what Git declares, and the split is drained all the same.
+#[test]
+fn what_is_drained_is_not_converged_while_it_is_watched() {
+    for phase in [Phase::Bake, Phase::Verify] {
+        let mut watched = outlook(phase, weights(90), 2, &[]);
+        watched.drained = true;
+        let shown = whole(&plan(), Some(&by_name(watched)));
+        assert_eq!(shown.standing, Standing::Progressing, "{phase:?}");
     }
 }
 
