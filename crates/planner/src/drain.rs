@@ -29,6 +29,8 @@ pub(crate) struct Drained<'a> {
     pub(crate) split: Cow<'a, Split>,
     /// What is told of it; none where the order changes nothing of what is declared.
     pub(crate) why: Option<String>,
+    /// Some of it goes its way only after this look, which takes the newest commit back.
+    pub(crate) follows: bool,
     /// Why the order cannot be carried out: then nothing of the split moves, whatever comes.
     pub(crate) stuck: Option<String>,
 }
@@ -43,12 +45,16 @@ pub(crate) fn over<'a>(
     let mut drained = Drained {
         split: Cow::Borrowed(split),
         why: None,
+        follows: false,
         stuck: None,
     };
     let Some(drains) = drains else { return drained };
     let gives = |name: &BackendName| reverts_from.is_none_or(|before| gets_nothing(before, name));
-    match laid_over(split, drains, gives) {
-        Ok(other) if other == *split => {}
+    let other = laid_over(split, drains, gives);
+    // Nothing else would look at it again where it rests with what the revert says.
+    drained.follows = reverts_from.is_some() && other != laid_over(split, drains, |_| true);
+    match other {
+        Ok(other) if other == *split && !drained.follows => {}
         Ok(other) => {
             let words: Vec<String> = drains
                 .iter()
@@ -345,7 +351,13 @@ fn parts(share: BasisPoints, takers: &[(BackendName, u32)]) -> Vec<(BackendName,
 }
 
 /// Adds to where a split stands that it is not where Git declares it: at rest so, or on the way there.
-pub(crate) fn told(stands: Option<Outlook>, why: &str, git: &Split, in_use: &[InUse]) -> Outlook {
+/// `follows` where a drain has some way to go that it goes at the next look.
+pub(crate) fn told(
+    stands: Option<Outlook>,
+    (why, follows): (&str, bool),
+    git: &Split,
+    in_use: &[InUse],
+) -> Outlook {
     let declared: ProvenWeights = git
         .routes
         .iter()
@@ -371,10 +383,10 @@ pub(crate) fn told(stands: Option<Outlook>, why: &str, git: &Split, in_use: &[In
         },
         None => Outlook {
             declared,
-            phase: if in_use.is_empty() {
-                Phase::Drained
-            } else {
-                Phase::Held
+            phase: match (follows, in_use) {
+                (true, _) => Phase::Shift,
+                (false, []) => Phase::Drained,
+                (false, _) => Phase::Held,
             },
             bite: 0,
             bites: 0,

@@ -204,7 +204,10 @@ fn make(
         {
             splits.insert(name.clone(), Arc::clone(before));
             if let Some(why) = &drained.why {
-                outlook.insert(name.clone(), drain::told(None, why, git, &in_use));
+                outlook.insert(
+                    name.clone(),
+                    drain::told(None, (why, drained.follows), git, &in_use),
+                );
             }
             continue;
         }
@@ -316,7 +319,7 @@ fn make(
                 let course = planned.as_ref().or(before.map(AsRef::as_ref))?.course.as_ref();
                 course?.motion.as_ref().map(transition::under_way)
             });
-            let stands = drain::told(stands, why, git, &in_use);
+            let stands = drain::told(stands, (why, drained.follows), git, &in_use);
             outlook.insert(name.clone(), stands);
         }
         if let Some(planned) = planned {

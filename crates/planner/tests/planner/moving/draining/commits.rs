@@ -70,6 +70,31 @@ fn to_go_where_a_drain_led_is_no_revert() {
     }
 }
 
+/// A revert takes no drain along that has some way to go. Where the split never left what it leads to, nothing else would bring
+/// another look: the drain goes on after it all the same, and until then the split is neither what Git declares nor drained.
+#[test]
+fn a_revert_of_what_never_moved_forgets_no_drain() {
+    let first = [("eks", 20), ("vm", 80)];
+    let mut world = World::new(plain(&first));
+    world.orders.all_frozen = Some("peak hour".to_owned());
+    world.commit(plain(&[("eks", 100)]));
+    world.look();
+    order(&mut world, &[("vm", None)]);
+    world.look();
+    world.orders.all_frozen = None;
+    world.reverts = true;
+    world.commit(plain(&first));
+    let (_, stands) = world.look();
+    let stands = stands.unwrap();
+    assert!(stands.phase == Phase::Shift && stands.drained, "{stands:?}");
+    world.reverts = false;
+    settle(&mut world);
+    let led = BTreeMap::from([(backend("eks"), 10_000)]);
+    assert_eq!(world.weights(&zone("fra")), led);
+    let (_, stands) = world.look();
+    assert_eq!(stands.unwrap().phase, Phase::Drained);
+}
+
 /// A drain goes by name. Under another one who is drained, and may have been stopped, would get all that it has.
 #[test]
 fn a_rename_ends_no_drain() {
