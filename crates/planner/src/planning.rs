@@ -249,14 +249,16 @@ fn make(
                 Some(whole.rewritten(before))
             }
             // Not even a revert gives anything to who is drained: he may have been stopped.
-            (Some(_), before) if let Some(why) = &stuck => {
+            (Some(transit), before) if let Some(why) = &stuck => {
                 if let Some(before) = before {
                     splits.insert(name.clone(), whole.as_it_is(before));
                 }
                 let mut stands = waiting::drained_in_the_way(why);
                 stands.declared = weights(&wanted);
                 outlook.insert(name.clone(), stands);
-                None
+                // A quarantine would keep the drain from being ended, and the drain the quarantine.
+                let resumed = before.filter(|_| transit.orders.resumes.contains(name));
+                resumed.and_then(|before| transition::unquarantined(before))
             }
             (Some(transit), Some(before)) => {
                 let turn = transition::Turn {

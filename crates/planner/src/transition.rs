@@ -25,6 +25,7 @@ mod gates;
 mod onward;
 mod verdict;
 
+pub(crate) use back::unquarantined;
 pub(crate) use between::shifts;
 
 use std::collections::{BTreeMap, BTreeSet};

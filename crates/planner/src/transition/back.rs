@@ -7,7 +7,7 @@ use std::sync::Arc;
 use weir_model::{BackendName, ZoneName, sabotaged};
 
 use super::gates::Gate;
-use super::{Make, Next, Turn, between, quarantined, returning, wait};
+use super::{Make, NOBODYS, Next, Turn, between, quarantined, returning, wait};
 use crate::canonical;
 use crate::course::{Course, Items, Leg, Motion, Quarantine};
 use crate::drain::{self, Drain};
@@ -293,6 +293,16 @@ impl Turn<'_> {
             })
             .collect()
     }
+}
+
+/// A split whose quarantine was ended, where nothing of it may move; none if it was in none.
+pub(crate) fn unquarantined(before: &SplitPlan) -> Option<SplitPlan> {
+    let mut plan = before.clone();
+    plan.course.as_mut()?.quarantine.take()?;
+    plan.course = plan.course.filter(|course| !course.is_plain());
+    plan.digest = NOBODYS;
+    plan.root = canonical::split_root(&plan);
+    Some(plan)
 }
 
 /// What has no way back.

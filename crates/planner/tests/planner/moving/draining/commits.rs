@@ -95,6 +95,36 @@ fn a_revert_of_what_never_moved_forgets_no_drain() {
     assert_eq!(stands.unwrap().phase, Phase::Drained);
 }
 
+/// A commit gives who is drained everything, while the split is quarantined: no drain is ended in a quarantine, so that one ends
+/// by `weir resume` though nothing may move.
+#[test]
+fn a_quarantine_ends_though_a_drain_is_in_the_way() {
+    let mut world = World::new(plain(&[("eks", 20), ("vm", 80)]));
+    order(&mut world, &[("vm", None)]);
+    settle(&mut world);
+    world.commit(plain(&[("eks", 50), ("lab", 50)]));
+    world.look();
+    world
+        .orders
+        .aborts
+        .insert(checkout(), "it was aborted".to_owned());
+    world.look();
+    world.orders.aborts.clear();
+    settle(&mut world);
+    assert!(world.quarantined());
+    world.commit(plain(&[("vm", 100)]));
+    let (new, stands) = world.look();
+    assert!(!new && stands.unwrap().phase == Phase::Held && world.quarantined());
+    world.orders.resumes.insert(checkout());
+    let (new, stands) = world.look();
+    assert!(new && stands.unwrap().phase == Phase::Held && !world.quarantined());
+    assert_eq!(weights_told(&world).get(&backend("vm")).copied().unwrap_or(0), 0);
+    world.orders.resumes.clear();
+    world.orders.drains.clear();
+    settle(&mut world);
+    assert_eq!(weights_told(&world)[&backend("vm")], 10_000);
+}
+
 /// A drain goes by name. Under another one who is drained, and may have been stopped, would get all that it has.
 #[test]
 fn a_rename_ends_no_drain() {
