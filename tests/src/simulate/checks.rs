@@ -133,7 +133,8 @@ pub(crate) struct PinNote {
 #[derive(Debug, Clone)]
 struct DrainNote {
     since: Ms,
-    /// By zone: when all its Envoys were first seen to give him nothing by a plan that was made so, and its item's generation.
+    /// By zone: when all its Envoys were first seen to give him nothing by a plan that tells nothing of him anywhere, and its
+    /// item's generation.
     proven: Vec<Option<(Ms, u64)>>,
 }
 
@@ -210,8 +211,6 @@ pub(crate) struct Checks {
     away: BTreeMap<(Place, Key), (Away, Ms)>,
     /// By what drains the legs of a split went where they go: by its name, and what callers see there.
     by: BTreeMap<(String, String), drained::Drains>,
-    /// Split, backend and half of a digest: items that were planned while he was drained.
-    without: BTreeSet<(usize, Place, String)>,
     /// The drains in force, by split and backend.
     drains: BTreeMap<(usize, Place), DrainNote>,
     /// Pins that people made, shares that went elsewhere, and drains that were done.

@@ -441,7 +441,11 @@ impl World {
                 )
             });
         }
-        self.record_accepted(&accepted.in_force, plan.as_deref(), &judged.orders);
+        self.record_accepted(
+            &accepted.in_force,
+            (plan.as_deref(), !reverts.is_empty()),
+            &judged.orders,
+        );
         let (outlook, declared) = (accepted.outlook, Arc::new(accepted.declaration));
         // In one transaction.
         let in_force = plan.clone().or_else(|| self.coordinator.plan.clone());

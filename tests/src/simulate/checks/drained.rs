@@ -1,11 +1,11 @@
-//! Drains: who is drained gets nothing again in a zone that has given him nothing, until that is ended; what is drained is not
-//! shown as what Git declares; and it comes to pass.
+//! Drains: who is drained and was told nothing anywhere gets nothing again until that is ended, neither as a share nor as a
+//! refuge; what is drained is not shown as what Git declares; and it comes to pass.
 
 use std::collections::BTreeMap;
 
 use weir_coordinator::ledger::{Answer, Order, OrderKind};
 use weir_model::SplitName;
-use weir_planner::{Orders, Outlook, Phase, SplitPlan};
+use weir_planner::{Item, Orders, Outlook, Phase, SplitPlan};
 
 use super::{DrainNote, Invariant, asked, of_split};
 use crate::simulate::human::{BACKENDS, Declared};
@@ -17,6 +17,27 @@ pub(super) type Drains = BTreeMap<Place, Option<Place>>;
 
 fn place_of(backend: &weir_model::BackendName) -> Option<Place> {
     BACKENDS.iter().position(|name| *name == backend.as_str())
+}
+
+/// The most that an item gives a backend in any route.
+fn share_in(item: &Item, place: Place) -> u32 {
+    let all = asked(item);
+    let shares = all.iter().filter_map(|route| route.get(&place).copied());
+    shares.max().unwrap_or_default()
+}
+
+/// Whose share may go to a backend by an item.
+fn refuge_of(item: &Item, place: Place) -> Vec<Place> {
+    let all = item.fallback.iter().filter(|(_, fallback)| {
+        let mut to = fallback.to.iter();
+        to.any(|to| place_of(&to.backend) == Some(place))
+    });
+    all.filter_map(|(from, _)| place_of(from)).collect()
+}
+
+/// Whether no zone is told to send anything to a backend.
+pub(super) fn is_free(plan: &SplitPlan, place: Place) -> bool {
+    plan.items.values().all(|item| share_in(item, place) == 0)
 }
 
 /// The drains of a split that a plan was made by.
@@ -103,17 +124,78 @@ impl World {
         }
     }
 
-    /// What was planned while somebody is drained, and not before.
-    pub(super) fn note_without(&mut self, was: Option<&SplitPlan>, is: &SplitPlan, drains: &Drains) {
-        for (zone, item) in &is.items {
-            let before = was.and_then(|was| was.items.get(zone));
-            if before.is_some_and(|before| before.digest == item.digest) {
-                continue;
-            }
-            let half = item.digest.to_string()[..32].to_owned();
-            let split = of_split(item.split.as_str());
-            let all = drains.keys().map(|place| (split, *place, half.clone()));
-            self.checks.without.extend(all);
+    /// I1: what a plan tells of who is drained, beside what the one before it told. Once no zone is told to send him anything, no
+    /// zone is again; no zone gets him as a refuge that had not; no verdict and no abort gives him more than he has; and no commit
+    /// in mid-way gives him something in a zone that is told to send him nothing already.
+    ///
+    /// Where some zone is still told to send him something, more is not promised: the revert of the newest commit takes a drain
+    /// along only where it has no way to go any more, and where a commit comes in mid-way later waves follow the first for one
+    /// who is drained, whoever else is drained meanwhile (docs/guarantees.md).
+    pub(super) fn check_told(&mut self, was: Option<&SplitPlan>, is: &SplitPlan, reverts: bool) {
+        let now = self.now;
+        let Some(name) = is.items.values().next().map(|item| item.split.clone()) else {
+            return;
+        };
+        let split = of_split(name.as_str());
+        let rows = &self.coordinator.ledger.orders;
+        let drained: Vec<Place> = rows
+            .drains()
+            .iter()
+            // Who is about to end it ends it in this look.
+            .filter(|(of, backend)| *of == name && !rows.waits_about(of.as_str(), backend.as_str()))
+            .filter_map(|(_, backend)| place_of(backend))
+            .collect();
+        let course = is.course.as_ref();
+        let back = course.is_some_and(|course| course.motion.is_some() && course.quarantine.is_some());
+        let items = |of: Option<&SplitPlan>| {
+            of.into_iter()
+                .flat_map(|of| of.items.values().cloned())
+                .collect::<Vec<_>>()
+        };
+        let (was, is) = (items(was), items(Some(is)));
+        for &place in &drained {
+            let free = was
+                .iter()
+                .all(|item| share_in(item, place) == 0 && refuge_of(item, place).is_empty());
+            let found = is.iter().find_map(|item| {
+                let earlier = was.iter().find(|was| was.zone == item.zone);
+                let new = refuge_of(item, place)
+                    .into_iter()
+                    .find(|from| earlier.is_none_or(|was| !refuge_of(was, place).contains(from)));
+                if let Some(from) = new {
+                    return Some((
+                        item.zone.clone(),
+                        format!("is the refuge of {} now", BACKENDS[from]),
+                    ));
+                }
+                let more = asked(item).iter().enumerate().find_map(|(route, shares)| {
+                    let share = shares.get(&place).copied().unwrap_or_default();
+                    let had = earlier.and_then(|was| {
+                        let at = was
+                            .routes
+                            .iter()
+                            .position(|of| of.name == item.routes[route].name)?;
+                        asked(was).get(at)?.get(&place).copied()
+                    });
+                    (share > had.unwrap_or_default()).then_some(share)
+                })?;
+                let here = !reverts && earlier.is_some_and(|was| share_in(was, place) == 0);
+                let follows = drained.iter().any(|other| {
+                    let had = earlier.map_or(0, |was| share_in(was, *other));
+                    share_in(item, *other) < had
+                });
+                (free || back || (here && !follows))
+                    .then(|| (item.zone.clone(), format!("gets {more}, more than before")))
+            });
+            self.checks.hold(Invariant::I1, now, found.is_none(), || {
+                let what = found.map(|(zone, what)| format!("it {what} in {zone}"));
+                format!(
+                    "{} of {} is drained (nobody was told to send it anything until now: {free}), and by the next plan {}",
+                    BACKENDS[place],
+                    SPLITS[split],
+                    what.unwrap_or_default()
+                )
+            });
         }
     }
 
@@ -137,7 +219,7 @@ impl World {
         self.checks.drains.keys().any(|(n, _)| SPLITS[*n] == split) || BACKENDS.iter().any(|name| of(&name))
     }
 
-    /// Where a zone runs what was planned by a drain, it has given up who is drained.
+    /// Where no zone is told to send anything to who is drained, those that run that have given him up.
     pub(crate) fn note_drained(&mut self) {
         if self.checks.drains.is_empty() {
             return;
@@ -153,24 +235,19 @@ impl World {
                 .iter()
                 .find(|(name, _)| name.as_str() == SPLITS[*split]);
             let Some((_, planned)) = planned else { continue };
+            // Where some zone is told to send him something still, a revert may give him back what it says.
+            let mut items = planned.items.values();
+            let free = items.all(|item| share_in(item, *place) == 0 && refuge_of(item, *place).is_empty());
             for (z, zone) in self.zones.iter().enumerate() {
                 let Some(item) = planned.items.get(&zone.name).filter(|_| note.proven[z].is_none()) else {
                     continue;
                 };
-                let gives = asked(item)
-                    .iter()
-                    .any(|route| route.get(place).is_some_and(|share| *share > 0));
-                // What was planned before may give him the share of somebody who dies.
-                let half = item.digest.to_string()[..32].to_owned();
-                let without = self.checks.without.contains(&(*split, *place, half));
-                let mut refuges = item.fallback.values().flat_map(|fallback| &fallback.to);
-                let refuge = !without && refuges.any(|to| place_of(&to.backend) == Some(*place));
                 let told = zone.store.get(&key_of(item)).is_some_and(|stored| {
                     stored.meaning.digest == item.digest.to_string()[..32]
                         && stored.meaning.generation == item.generation.0
                         && stored.meaning.pinned.is_none()
                 });
-                if !gives && !refuge && told && zone.runs_exactly(item) {
+                if free && told && zone.runs_exactly(item) {
                     note.proven[z] = Some((now, item.generation.0));
                 }
             }
@@ -236,19 +313,56 @@ impl World {
         let Some(tree) = commit.and_then(|commit| self.repository.tree_of(commit)).cloned() else {
             return;
         };
-        for name in c.converged(&plan, now) {
-            let split = of_split(name.as_str());
-            let declared = tree.splits.get(&split).map(|declared| declared.routes.clone());
-            let items = plan
-                .splits
-                .get(&name)
+        let shown = c.converged(&plan, now);
+        let done = c
+            .outlook
+            .iter()
+            .filter(|(_, stands)| stands.phase == Phase::Drained);
+        let done: Vec<SplitName> = done.map(|(name, _)| name.clone()).collect();
+        let drains = c.ledger.orders.drains();
+        let items = |name: &SplitName| {
+            plan.splits
+                .get(name)
                 .into_iter()
-                .flat_map(|split| split.items.values());
-            let other = items
+                .flat_map(|split| split.items.values())
+        };
+        for name in shown {
+            let declared = tree.splits.get(&of_split(name.as_str()));
+            let routes = declared.map(|declared| &declared.routes);
+            let other = items(&name)
                 .map(|item| asked(item))
-                .find(|asked| declared.as_ref() != Some(asked));
+                .find(|asked| routes != Some(asked));
             self.checks.hold(Invariant::I9, now, other.is_none(), || {
-                format!("{name} is shown as converged and told {other:?}, and Git declares {declared:?}")
+                format!("{name} is shown as converged and told {other:?}, and Git declares {routes:?}")
+            });
+            // A drain that takes nothing from what Git declares makes no difference to show.
+            let takes = drains
+                .iter()
+                .filter(|(of, _)| *of == name)
+                .find_map(|(_, backend)| {
+                    let place = place_of(backend)?;
+                    let declared = declared?;
+                    let mut shares = declared.routes.iter().filter_map(|route| route.get(&place));
+                    let mut refuges = declared.fallback.values().flat_map(|outlet| &outlet.to);
+                    (shares.any(|share| *share > 0) || refuges.any(|to| *to == place)).then_some(place)
+                });
+            self.checks.hold(Invariant::I9, now, takes.is_none(), || {
+                format!(
+                    "{name} is shown as converged, and {} is drained",
+                    BACKENDS[takes.unwrap_or_default()]
+                )
+            });
+        }
+        for name in done {
+            let kept = drains
+                .iter()
+                .filter(|(of, _)| *of == name)
+                .find_map(|(_, backend)| {
+                    let place = place_of(backend)?;
+                    items(&name).find(|item| share_in(item, place) > 0 || !refuge_of(item, place).is_empty())
+                });
+            self.checks.hold(Invariant::I9, now, kept.is_none(), || {
+                format!("{name} is shown as drained, and by the plan somebody's share may still go there: {kept:?}")
             });
         }
     }
@@ -273,8 +387,19 @@ impl World {
                     .map(|at| self.coordinator.clock(now).duration_since(at));
                 since.is_some_and(|for_so_long| for_so_long.as_secs() < 40)
             };
+            // That he may be a refuge in use is no reason where all shares are where they belong.
+            let used = |wait: &weir_planner::Wait| wait.why.contains("its refuge there");
+            let away = self.checks.away.iter();
+            let mut away = away
+                .filter(|((_, key), _)| of_split(key.1.strip_prefix("weir-").unwrap_or_default()) == split);
+            let elsewhere = away.any(|(_, (away, _))| !away.is_empty());
             let says = stands.iter().any(|stands| {
-                matches!(stands.phase, Phase::Held | Phase::Quarantined)
+                let held = matches!(stands.phase, Phase::Held | Phase::Quarantined);
+                held && (elsewhere
+                    || !stands
+                        .waits
+                        .iter()
+                        .all(|wait| used(wait) || wait.why.contains("is drained: ")))
                     || stands
                         .waits
                         .iter()
@@ -295,9 +420,11 @@ impl World {
                 let gets = zone
                     .truth(&key_of(item))
                     .and_then(|routes| routes.iter().find_map(|route| route.get(&place).copied()));
-                self.checks.hold(Invariant::I11, now, gets.is_none(), || {
+                let refuge = refuge_of(item, place);
+                self.checks.hold(Invariant::I11, now, gets.is_none() && refuge.is_empty(), || {
                     format!(
-                        "{} of {} is drained for a time in which all works, and still gets {} in {} ({stands:?})",
+                        "{} of {} is drained for a time in which all works, and still gets {} in {}, and is the refuge of {refuge:?} \
+                         ({stands:?})",
                         BACKENDS[place],
                         SPLITS[split],
                         gets.unwrap_or_default(),

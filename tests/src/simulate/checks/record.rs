@@ -9,14 +9,19 @@ use weir_model::{CommitId, ZoneName};
 use weir_planner::course::Items;
 use weir_planner::{Item, Leg, Orders, Plan, SplitPlan};
 
-use super::drained::{Drains, drains_of, remaining};
+use super::drained::{Drains, drains_of, is_free, remaining};
 use super::{Invariant, Position, asked, of_split};
 use crate::simulate::world::{World, ZONES};
 use crate::simulate::zone::{Place, Shares, key_of, wanted};
 
 impl World {
-    /// The coordinator has recorded what it decided.
-    pub(crate) fn record_accepted(&mut self, heads: &Heads, plan: Option<&Plan>, orders: &Orders) {
+    /// The coordinator has recorded what it decided; `reverts` where its newest commit takes back the one before it.
+    pub(crate) fn record_accepted(
+        &mut self,
+        heads: &Heads,
+        (plan, reverts): (Option<&Plan>, bool),
+        orders: &Orders,
+    ) {
         let now = self.now;
         for head in heads.values() {
             let sound = self
@@ -34,13 +39,15 @@ impl World {
         let mut policies = BTreeSet::new();
         for (name, split) in &plan.splits {
             let drains = drains_of(orders, name);
-            self.record_course(name.as_str(), split, plan.generation.0, &drains);
             let was = parent.as_ref().and_then(|parent| parent.splits.get(name));
             let was = was.map(Arc::as_ref);
+            // A revert takes no drain along that has some way to go.
+            let mut along = drains.clone();
+            along.retain(|place, _| !reverts || was.is_none_or(|was| is_free(was, *place)));
+            self.record_course(name.as_str(), split, plan.generation.0, [&drains, &along]);
             self.check_rests(heads, was, split, &drains);
-            if !drains.is_empty() {
-                self.note_without(was, split, &drains);
-            }
+            self.check_told(was, split, reverts);
+            self.check_stopped(was, split);
             let moves = split
                 .course
                 .as_ref()
@@ -81,6 +88,27 @@ impl World {
         tree.splits.get(&of_split(split)).map(|declared| &declared.routes)
     }
 
+    /// I8: what was stopped for there is no way back takes no further step, and does not rest, before something else is wanted.
+    fn check_stopped(&mut self, was: Option<&SplitPlan>, is: &SplitPlan) {
+        let motion = |of: &SplitPlan| of.course.as_ref().and_then(|course| course.motion.clone());
+        let Some(was) = was.and_then(motion).filter(|was| was.stopped.is_some()) else {
+            return;
+        };
+        let goes_on = match motion(is) {
+            Some(is) => is.stopped.is_none() && is.to == was.to && matches!(is.leg, Leg::Shift { .. }),
+            None => true,
+        };
+        let name = is.items.values().next().map(|item| item.split.to_string());
+        let now = self.now;
+        self.checks.hold(Invariant::I8, now, !goes_on, || {
+            format!(
+                "{} was stopped and goes on: {:?}",
+                name.unwrap_or_default(),
+                motion(is).map(|is| is.leg)
+            )
+        });
+    }
+
     /// I2: what came to rest, and what is new, is what is declared but for who is drained.
     fn check_rests(&mut self, heads: &Heads, was: Option<&SplitPlan>, is: &SplitPlan, drains: &Drains) {
         let now = self.now;
@@ -112,7 +140,13 @@ impl World {
     }
 
     /// I2, I5: a split's place on its way, as a plan has it.
-    fn record_course(&mut self, name: &str, split: &SplitPlan, generation: u64, drains: &Drains) {
+    fn record_course(
+        &mut self,
+        name: &str,
+        split: &SplitPlan,
+        generation: u64,
+        [drains, along]: [&Drains; 2],
+    ) {
         let now = self.now;
         let place_of = |zone: &ZoneName| ZONES.iter().position(|name| *name == zone.as_str());
         // Where a leg goes was decided when it began, by the drains of that time; agents may be told of it anew later.
@@ -207,7 +241,7 @@ impl World {
             let declared = tree.and_then(|tree| tree.splits.get(&of_split(name)));
             let to = |drains| declared.and_then(|declared| remaining(declared, drains));
             // Another commit that goes to the same goes on with the leg, by what is drained now.
-            let to: Vec<Shares> = [&began_by, drains].into_iter().filter_map(to).collect();
+            let to: Vec<Shares> = [&began_by, drains, along].into_iter().filter_map(to).collect();
             let Some(from) = motion.from.get(zone).filter(|_| !to.is_empty()) else {
                 continue;
             };

@@ -131,7 +131,7 @@ impl World {
                 format!("the coordinator takes a step: plan {}", next.generation)
             });
             let heads = self.coordinator.heads.clone();
-            self.record_accepted(&heads, Some(next), orders);
+            self.record_accepted(&heads, (Some(next), false), orders);
         }
         // In one transaction.
         let in_force = next.clone().unwrap_or(plan);
