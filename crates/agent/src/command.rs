@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 use weir_drivers::dns::{Host, Names, Remembered};
-use weir_drivers::kong::{AdminConfig, GatewayDriver, KongDbless, KongDblessConfig, Secret};
+use weir_drivers::kong::{AdminConfig, Kong, KongConfig, Secret};
 use weir_drivers::{DriverError, KubernetesConfig, KumaConfig, KumaKubernetes, KumaUniversal, ZoneDriver};
 use weir_link::{AgentToken, Connector, IdentityDir, LogFormat, keep_fresh, logs, private_file, stop, tls};
 use weir_model::{FederationName, GatewayName};
@@ -260,8 +260,8 @@ fn told(error: DriverError) -> anyhow::Error {
 }
 
 /// A driver for each gateway of the configuration; nothing is dialled.
-fn gateway_drivers(config: &Config) -> anyhow::Result<BTreeMap<GatewayName, Arc<dyn GatewayDriver>>> {
-    let mut drivers: BTreeMap<GatewayName, Arc<dyn GatewayDriver>> = BTreeMap::new();
+fn gateway_drivers(config: &Config) -> anyhow::Result<BTreeMap<GatewayName, Arc<Kong>>> {
+    let mut drivers: BTreeMap<GatewayName, Arc<Kong>> = BTreeMap::new();
     for (name, gateway) in &config.gateways {
         let nodes = gateway.nodes.iter().map(|node| AdminConfig {
             url: node.admin.clone(),
@@ -273,7 +273,7 @@ fn gateway_drivers(config: &Config) -> anyhow::Result<BTreeMap<GatewayName, Arc<
             }),
             timeout: KONG_TIMEOUT,
         });
-        let driver = KongDbless::new(KongDblessConfig {
+        let driver = Kong::new(KongConfig {
             nodes: nodes.collect(),
             settle: KONG_SETTLES,
         });

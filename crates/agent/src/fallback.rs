@@ -159,11 +159,14 @@ pub fn is_due(plan: &ZonePlan, memory: &Memory, watch: &Watch, now: Instant) -> 
     })
 }
 
+/// Who is down, and who has its share.
+type Shares = [(BackendName, BackendName)];
+
 /// The next word of this agent, if it has one to say. `live` is who has whose share by the policy that is there, if one is.
 fn next(
     item: &Item,
     known: Option<&Fallbacks>,
-    (live, services): (Option<&[(BackendName, BackendName)]>, &[ServiceFact]),
+    (live, services): (Option<&Shares>, &[ServiceFact]),
     watch: &Watch,
     (now, stamp): (Instant, Timestamp),
 ) -> Option<Fallbacks> {

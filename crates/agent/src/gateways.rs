@@ -1,32 +1,36 @@
-//! The zone's gateways: what each is to run, brought there, read back. A task of its own beside the loop, so that a Kong that
-//! does not answer holds up no plan of the mesh.
+//! The zone's gateways: what each is to run, brought there, read back. A task of its own beside the loop, and each gateway by
+//! itself in it, so that a Kong that does not answer holds up neither a plan of the mesh nor another gateway.
 //!
 //! It is told by the loop what is in force in the zone ([`Wanted`]), and tells it how each door stands ([`Told`]). What it
-//! decides is in `decide`; what it remembers outlives a restart ([`Memory`]).
+//! decides is in `decide`; what it remembers outlives a restart ([`Memory`]), but for what Kong did not accept ([`Refusals`]).
 
 mod decide;
 mod memory;
+mod refusals;
+mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::join_all;
-use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use weir_drivers::dns::Names;
-use weir_drivers::kong::{Brought, GatewayDriver, bring};
+use weir_drivers::kong::{Became, Bringing, Brought, GatewayDriver as _, Kong, bring};
 use weir_model::{GatewayName, SplitName};
-use weir_planner::{
-    Coverage, Digest, DoorFact, Evidence, Generation, Item, ItemState, Proof, Verdict, ZoneFacts, ZonePlan,
-};
+use weir_planner::{Generation, Item, Proof, ZonePlan};
+use weir_render::kong::Document;
 
 use crate::store::Store;
 use crate::take::Memory as Taken;
 pub use decide::{Decided, decide, names};
 pub use memory::{Memory, Posted};
+pub use refusals::{Refusal, Refusals};
+use told::Part;
+pub use told::{Door, Told};
 
 /// Right after something changed: whoever committed waits.
 const QUICK: Duration = Duration::from_millis(150);
@@ -36,9 +40,6 @@ const HASTE: Duration = Duration::from_secs(10);
 const SOON: Duration = Duration::from_secs(1);
 /// When all is proven.
 const CALM: Duration = Duration::from_secs(5);
-
-/// What was read of a gateway longer ago than this is not known any more: a look of all its nodes takes less.
-const OLD: SignedDuration = SignedDuration::from_secs(60);
 
 /// What the zone's gateways are to run.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,73 +63,6 @@ impl Wanted {
     }
 }
 
-/// How the doors stand.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Told {
-    /// By split.
-    pub doors: BTreeMap<SplitName, Doors>,
-    /// The content of each gateway's plan that this was read by: a door says nothing of a newer base.
-    pub gateways: BTreeMap<GatewayName, Digest>,
-    /// What a person should know and no proof says.
-    pub notes: Vec<String>,
-}
-
-/// The doors of one item.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Doors {
-    /// Of which item.
-    pub generation: Generation,
-    /// Of which content.
-    pub digest: Digest,
-    /// By gateway.
-    pub doors: BTreeMap<GatewayName, DoorFact>,
-}
-
-impl Told {
-    /// Puts the doors to the facts of the zone. An item is not proven while one of its doors here is not.
-    /// What was read too long before `now` is not known any more.
-    pub fn complete(
-        &self,
-        facts: &mut ZoneFacts,
-        plan: &ZonePlan,
-        drives: &BTreeSet<GatewayName>,
-        now: Timestamp,
-    ) {
-        for fact in &mut facts.items {
-            let Some(item) = plan.items.get(&fact.split) else {
-                continue;
-            };
-            let said = self.doors.get(&fact.split);
-            let said = said.filter(|said| (said.generation, said.digest) == (fact.generation, fact.digest));
-            let here = item.doors.keys().filter(|gateway| drives.contains(*gateway));
-            fact.doors = here
-                .map(|gateway| {
-                    let same = plan.gateways.get(gateway).map(|planned| planned.digest)
-                        == self.gateways.get(gateway).copied();
-                    let mut told = said
-                        .filter(|_| same)
-                        .and_then(|said| said.doors.get(gateway))
-                        .cloned();
-                    if let Some(proof) = told.as_mut().and_then(|told| told.proof.as_mut())
-                        && now.duration_since(proof.at) > OLD
-                    {
-                        proof.verdict =
-                            Verdict::Unknown("the gateway was last read some time ago".to_owned());
-                    }
-                    let nothing = DoorFact {
-                        held: None,
-                        proof: None,
-                    };
-                    (gateway.clone(), told.unwrap_or(nothing))
-                })
-                .collect();
-            if fact.state == ItemState::Proven && !fact.doors.values().all(DoorFact::is_exact) {
-                fact.state = ItemState::Applied;
-            }
-        }
-    }
-}
-
 /// The loop's end of it.
 #[derive(Debug)]
 pub struct Link {
@@ -143,21 +77,58 @@ pub struct Link {
 /// The task.
 pub struct Gateways {
     /// Hands and eyes, by gateway.
-    pub drivers: BTreeMap<GatewayName, Arc<dyn GatewayDriver>>,
+    pub drivers: BTreeMap<GatewayName, Arc<Kong>>,
     /// Who looks names up.
     pub names: Arc<dyn Names>,
     /// Where its memory is kept.
     pub store: Store,
+    /// How long after it was not accepted something is tried again at first.
+    pub again: Duration,
     want: watch::Receiver<Option<Arc<Wanted>>>,
     tell: watch::Sender<Arc<Told>>,
+}
+
+/// One gateway in one turn.
+#[derive(Clone, Copy)]
+struct At<'a> {
+    name: &'a GatewayName,
+    driver: &'a Kong,
+    /// The generation of the whole plan.
+    plan: Generation,
+    /// Something newer is wanted.
+    overtaken: &'a CancellationToken,
+}
+
+impl<'a> At<'a> {
+    fn by(
+        self,
+        decided: &'a Decided,
+        refused: &'a BTreeSet<String>,
+        skip: &'a BTreeMap<String, String>,
+    ) -> Bringing<'a> {
+        Bringing {
+            plan: self.plan,
+            posted: &decided.own,
+            absent: &decided.absent,
+            refused,
+            skip,
+            overtaken: self.overtaken,
+        }
+    }
+}
+
+/// What the gateways of one agent share.
+struct Shared {
+    memory: Memory,
     /// The memory as it is on disk.
     on_disk: Option<Memory>,
+    parts: BTreeMap<GatewayName, Part>,
 }
 
 impl Gateways {
     /// The task and the loop's end.
     pub fn new(
-        drivers: BTreeMap<GatewayName, Arc<dyn GatewayDriver>>,
+        drivers: BTreeMap<GatewayName, Arc<Kong>>,
         names: Arc<dyn Names>,
         store: Store,
     ) -> (Self, Link) {
@@ -168,28 +139,58 @@ impl Gateways {
             drivers,
             names,
             store,
+            again: refusals::FIRST,
             want: wanted,
             tell,
-            on_disk: None,
         };
         (task, Link { want, told, drives })
     }
 
     /// Runs until stopped. Stopping changes nothing at any gateway.
-    pub async fn run(mut self, mut memory: Memory, stop: CancellationToken) {
+    pub async fn run(self, memory: Memory, stop: CancellationToken) {
+        if self.drivers.is_empty() {
+            return stop.cancelled().await;
+        }
+        let shared = Mutex::new(Shared {
+            memory,
+            on_disk: None,
+            parts: BTreeMap::new(),
+        });
+        let gateways = self.drivers.iter();
+        let gateways = gateways.map(|(name, driver)| self.gateway(name, driver, &shared, &stop));
+        join_all(gateways).await;
+    }
+
+    /// One gateway, until stopped.
+    async fn gateway(
+        &self,
+        name: &GatewayName,
+        driver: &Kong,
+        shared: &Mutex<Shared>,
+        stop: &CancellationToken,
+    ) {
+        let mut want = self.want.clone();
+        let mut refusals = Refusals::new(self.again);
         let mut changed = Instant::now();
+        let mut was = None;
         loop {
-            let wanted = self.want.borrow_and_update().clone();
+            let wanted = want.borrow_and_update().clone();
             let mut settled = true;
             if let Some(wanted) = wanted {
-                let before = memory.clone();
-                let told = self.turn(&wanted, &mut memory).await;
-                let mut doors = told.doors.values().flat_map(|of| of.doors.values());
-                settled = doors.all(DoorFact::is_exact);
-                if memory != before {
+                let turned = self
+                    .turn((name, driver), (&wanted, want.clone()), shared, &mut refusals)
+                    .await;
+                let Some((part, wants)) = turned else {
+                    continue;
+                };
+                settled = part.is_exact();
+                if wants != was {
                     changed = Instant::now();
+                    was = wants;
                 }
-                self.tell.send_replace(Arc::new(told));
+                let mut shared = lock(shared);
+                shared.parts.insert(name.clone(), part);
+                self.tell.send_replace(Arc::new(Told::of(&shared.parts)));
             }
             let wait = match settled {
                 true => CALM,
@@ -199,7 +200,7 @@ impl Gateways {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                more = self.want.changed() => {
+                more = want.changed() => {
                     if more.is_err() { return }
                     changed = Instant::now();
                 }
@@ -208,82 +209,155 @@ impl Gateways {
         }
     }
 
-    /// Looks at each gateway, brings it to what is wanted, and reads it back: all at one time.
-    async fn turn(&mut self, wanted: &Wanted, memory: &mut Memory) -> Told {
+    /// Looks at a gateway, brings it to what is wanted, and reads it back. Also the hash of what is wanted. None if
+    /// something newer is wanted before it ended.
+    async fn turn(
+        &self,
+        (name, driver): (&GatewayName, &Kong),
+        (wanted, mut newer): (&Wanted, watch::Receiver<Option<Arc<Wanted>>>),
+        shared: &Mutex<Shared>,
+        refusals: &mut Refusals,
+    ) -> Option<(Part, Option<String>)> {
         let plan = &wanted.plan;
-        let gateways = plan.gateways.iter();
-        let mut told = Told {
-            gateways: gateways
-                .map(|(name, planned)| (name.clone(), planned.digest))
-                .collect(),
-            ..Told::default()
+        let Some(planned) = plan.gateways.get(name) else {
+            return Some((Part::undeclared(name), None));
         };
-        told.notes.extend(
-            self.drivers
-                .keys()
-                .filter(|name| !plan.gateways.contains_key(*name))
-                .map(|name| {
-                    format!("gateway {name} of this agent's configuration is not declared in its zone: it is left alone")
-                }),
+        let mut part = Part {
+            gateway: Some(planned.digest),
+            ..Part::default()
+        };
+        let (posted, before, all) = {
+            let memory = &lock(shared).memory;
+            // Those of all gateways: whoever looks names up forgets what nobody asks for.
+            let all = self.drivers.keys();
+            let all = all.flat_map(|gateway| names(wanted, gateway, memory.posted.get(gateway)));
+            let all: BTreeSet<String> = all.collect();
+            (memory.posted.get(name).cloned(), memory.resolved.clone(), all)
+        };
+        let answers = self.names.resolve(&all, &before).await;
+        part.notes.extend(
+            answers
+                .troubles
+                .iter()
+                .map(|why| format!("gateway {name}: {why}")),
         );
-        let names = names(wanted, &memory.posted);
-        let answers = self.names.resolve(&names, &memory.resolved).await;
-        told.notes
-            .extend(answers.troubles.iter().map(|why| format!("gateways: {why}")));
-        memory.resolved.retain(|name, _| names.contains(name));
-        memory.resolved.extend(answers.addresses.clone());
-        let here = self
-            .drivers
-            .iter()
-            .filter(|(name, _)| plan.gateways.contains_key(*name));
-        let decided: Vec<(GatewayName, Arc<dyn GatewayDriver>, Decided)> = here
-            .map(|(name, driver)| {
-                let posted = memory.posted.get(name);
-                let decided = decide(wanted, name, posted, &answers.addresses);
-                (name.clone(), Arc::clone(driver), decided)
-            })
-            .collect();
-        for (name, _, decided) in &decided {
-            if let Some(document) = &decided.document {
-                // Before it is posted: whatever happens then, what this agent did is known to be its own.
-                memory
-                    .posted
-                    .entry(name.clone())
-                    .or_default()
-                    .may_be(&document.hash);
-            }
+        {
+            let memory = &mut lock(shared).memory;
+            memory.resolved.retain(|name, _| all.contains(name));
+            memory.resolved.extend(answers.addresses.clone());
         }
-        self.keep(memory);
-        let each = decided.iter().map(|(_, driver, decided)| async move {
-            match &decided.document {
-                None => (BTreeMap::new(), BTreeMap::new()),
-                Some(document) => {
-                    let brought = bring(
-                        &**driver,
-                        document,
-                        plan.generation,
-                        &decided.own,
-                        &decided.absent,
-                    )
-                    .await;
-                    (brought, driver.prove(document).await)
-                }
+        let what = |refusals: &Refusals| decide(wanted, name, posted.as_ref(), &answers.addresses, refusals);
+        let overtaken = CancellationToken::new();
+        // A node that does not answer must not hold up what is wanted by now, which may be a revert.
+        let newer = async {
+            // Without anybody who could want something else this waits for nothing.
+            if newer.changed().await.is_ok() {
+                overtaken.cancel();
             }
+            std::future::pending::<Infallible>().await
+        };
+        let at = At {
+            name,
+            driver,
+            plan: plan.generation,
+            overtaken: &overtaken,
+        };
+        let (decided, became, proofs) = tokio::select! {
+            all = self.work(at, &what, shared, refusals) => all,
+            never = newer => match never {},
+        };
+        let mut shared = lock(shared);
+        let memory = &mut shared.memory;
+        concluded(name, &decided, &became.nodes, memory, (refusals, Instant::now()));
+        concluded_in_database(name, &decided, &became, memory);
+        conclude(name, &decided, &became, proofs, memory, &mut part);
+        self.keep(&mut shared);
+        if overtaken.is_cancelled() {
+            // What was told last is of before, and says so; this is of nothing.
+            return None;
+        }
+        let in_database = decided.entities.is_some().then(|| {
+            let digests = decided.items.values().map(|item| item.digest);
+            format!("{:?}", digests.collect::<Vec<_>>())
         });
-        let became = join_all(each).await;
-        for ((name, _, decided), (brought, proofs)) in decided.iter().zip(became) {
-            conclude(name, decided, &brought, proofs, memory, &mut told);
-        }
-        self.keep(memory);
-        told
+        let wants = decided.document.map(|document| document.hash).or(in_database);
+        Some((part, wants))
     }
 
-    fn keep(&mut self, memory: &Memory) {
-        if self.on_disk.as_ref() == Some(memory) {
+    /// Brings a gateway to what is decided, and reads it back.
+    async fn work(
+        &self,
+        at: At<'_>,
+        decide: &(dyn Fn(&Refusals) -> Decided + Sync),
+        shared: &Mutex<Shared>,
+        refusals: &mut Refusals,
+    ) -> (Decided, Became, BTreeMap<SplitName, Proof>) {
+        let standing = refusals.without_due(Instant::now());
+        if let Some(standing) = standing {
+            self.try_again(at, &decide(&standing), shared, refusals).await;
+        }
+        let decided = decide(refusals);
+        if let Some(entities) = &decided.entities {
+            let nobody = BTreeMap::new();
+            let became = at
+                .driver
+                .db
+                .bring(entities, at.by(&decided, &BTreeSet::new(), &nobody))
+                .await;
+            let proofs = at.overtaken.run_until_cancelled(at.driver.db.prove(entities));
+            let proofs = proofs.await.unwrap_or_default();
+            return (decided, became, proofs);
+        }
+        let Some(document) = &decided.document else {
+            return (decided, Became::default(), BTreeMap::new());
+        };
+        self.is_own(at.name, document, shared);
+        let skip = refusals.of(&document.hash).map(|refusal| refusal.nodes.clone());
+        let (hashes, skip) = (refusals.hashes(), skip.unwrap_or_default());
+        let became = Became {
+            nodes: bring(&at.driver.dbless, document, at.by(&decided, &hashes, &skip)).await,
+            ..Became::default()
+        };
+        let proofs = at.overtaken.run_until_cancelled(at.driver.dbless.prove(document));
+        let proofs = proofs.await.unwrap_or_default();
+        (decided, became, proofs)
+    }
+
+    /// What it is time to try again is tried where it was not accepted, and nowhere else.
+    async fn try_again(
+        &self,
+        at: At<'_>,
+        decided: &Decided,
+        shared: &Mutex<Shared>,
+        refusals: &mut Refusals,
+    ) {
+        let Some(document) = &decided.document else { return };
+        let Some(refusal) = refusals.of(&document.hash) else {
+            return;
+        };
+        self.is_own(at.name, document, shared);
+        let nodes = at.driver.dbless.nodes().into_iter();
+        let others = nodes.filter(|node| !refusal.nodes.contains_key(node));
+        let skip = others.map(|node| (node, "it accepted this".to_owned())).collect();
+        let hashes = refusals.hashes();
+        let tried = bring(&at.driver.dbless, document, at.by(decided, &hashes, &skip)).await;
+        note(&tried, &document.hash, refusals, Instant::now());
+    }
+
+    /// Before it is posted: whatever happens then, what this agent did is known to be its own.
+    fn is_own(&self, name: &GatewayName, document: &Document, shared: &Mutex<Shared>) {
+        let mut shared = lock(shared);
+        let posted = shared.memory.posted.entry(name.clone()).or_default();
+        posted.may_be(&document.hash);
+        self.keep(&mut shared);
+    }
+
+    fn keep(&self, shared: &mut Shared) {
+        if shared.on_disk.as_ref() == Some(&shared.memory) {
             return;
         }
-        match self.store.keep_gateways(memory) {
-            Ok(()) => self.on_disk = Some(memory.clone()),
+        match self.store.keep_gateways(&shared.memory) {
+            Ok(()) => shared.on_disk = Some(shared.memory.clone()),
             Err(error) => tracing::error!(
                 %error,
                 "what was posted to gateways cannot be kept on disk; make room, or mend the data directory"
@@ -292,80 +366,130 @@ impl Gateways {
     }
 }
 
+fn lock(shared: &Mutex<Shared>) -> std::sync::MutexGuard<'_, Shared> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Who accepted a document, and who did not.
+fn note(brought: &BTreeMap<String, Brought>, hash: &str, refusals: &mut Refusals, now: Instant) {
+    for (node, became) in brought {
+        match became {
+            Brought::Refused(error, what) => refusals.note(node, hash, &error.why, what, now),
+            Brought::There | Brought::Posted => refusals.accepted(node, hash),
+            Brought::Held(_) | Brought::Failed(_) => {}
+        }
+    }
+}
+
+/// What is remembered of what became of one gateway.
+fn concluded(
+    name: &GatewayName,
+    decided: &Decided,
+    brought: &BTreeMap<String, Brought>,
+    memory: &mut Memory,
+    (refusals, now): (&mut Refusals, Instant),
+) {
+    let (Some(document), Some(base)) = (&decided.document, &decided.base) else {
+        return;
+    };
+    let mut refused = false;
+    note(brought, &document.hash, refusals, now);
+    for (node, became) in brought {
+        match became {
+            Brought::Refused(error, _) => {
+                refused = true;
+                tracing::warn!(gateway = %name, node, %error, "the gateway does not accept its configuration");
+            }
+            Brought::Posted => {
+                tracing::info!(gateway = %name, node, "the gateway was given its configuration");
+            }
+            _ => {}
+        }
+    }
+    let runs = |became: &Brought| matches!(became, Brought::There | Brought::Posted);
+    // What one node does not accept is nothing to go back to, though another one did.
+    if !refused && brought.values().any(runs) {
+        let posted = memory.posted.entry(name.clone()).or_default();
+        posted.is(&document.hash, decided.items.clone(), base);
+    }
+}
+
+/// What is remembered of what became of one gateway with a database: what was not touched of a split is what it was before.
+fn concluded_in_database(name: &GatewayName, decided: &Decided, became: &Became, memory: &mut Memory) {
+    let (Some(_), Some(base)) = (&decided.entities, &decided.base) else {
+        return;
+    };
+    let mut any = false;
+    for (node, became) in &became.nodes {
+        any |= matches!(became, Brought::There | Brought::Posted);
+        if matches!(became, Brought::Posted) {
+            tracing::info!(gateway = %name, node, "the gateway's database was written to");
+        }
+    }
+    if !any {
+        return;
+    }
+    let posted = memory.posted.entry(name.clone()).or_default();
+    let mut items = decided.items.clone();
+    for split in became.splits.keys() {
+        match posted.items.get(split) {
+            Some(before) => drop(items.insert(split.clone(), Arc::clone(before))),
+            None => drop(items.remove(split)),
+        }
+    }
+    posted.items = items;
+    posted.base = Some(Arc::clone(base));
+}
+
 /// What became of one gateway, as doors of its splits.
 fn conclude(
     name: &GatewayName,
     decided: &Decided,
-    brought: &BTreeMap<String, Brought>,
-    proofs: BTreeMap<SplitName, Proof>,
-    memory: &mut Memory,
-    told: &mut Told,
+    became: &Became,
+    mut proofs: BTreeMap<SplitName, Proof>,
+    memory: &Memory,
+    part: &mut Part,
 ) {
     let mut held = Vec::new();
-    for (node, became) in brought {
+    for (node, became) in &became.nodes {
         match became {
             Brought::There | Brought::Posted => {}
             Brought::Held(why) => held.push(format!("{node}: {why}")),
-            Brought::Failed(error) => {
-                told.notes
+            Brought::Failed(error) | Brought::Refused(error, _) => {
+                part.notes
                     .push(format!("gateway {name}, {error}; {}", error.help));
             }
         }
-        if matches!(became, Brought::Posted) {
-            tracing::info!(gateway = %name, node, "the gateway was given its configuration");
+    }
+    for (split, why) in &became.splits {
+        if !decided.wanted.contains_key(split) {
+            part.notes.push(format!("gateway {name}: split {split}: {why}"));
         }
     }
-    let somewhere = brought
-        .values()
-        .any(|became| matches!(became, Brought::There | Brought::Posted));
-    if let (true, Some(document)) = (somewhere, &decided.document) {
-        let posted = memory.posted.entry(name.clone()).or_default();
-        posted.is(&document.hash, decided.items.clone());
-    }
+    part.notes
+        .extend(became.notes.iter().map(|note| format!("gateway {name}: {note}")));
     let gone = memory
         .posted
         .get(name)
         .is_some_and(|posted| !posted.items.is_empty());
-    if decided.document.is_none() && decided.held.is_none() && decided.wanted.is_empty() && gone {
-        told.notes.push(format!(
+    let nothing = decided.document.is_none() && decided.entities.is_none();
+    if nothing && decided.held.is_none() && decided.wanted.is_empty() && gone {
+        part.notes.push(format!(
             "gateway {name}: its last split is gone and it has no base, and an empty document is never posted: it runs on as it \
              was; declare a base, or empty it by hand"
         ));
     }
-    told.notes
-        .extend(decided.notes.iter().map(|note| format!("gateway {name}: {note}")));
-    let all_held = decided
-        .held
-        .clone()
-        .or_else(|| (!held.is_empty()).then(|| held.join("; ")));
+    let notes = decided.notes.iter().chain(&decided.base_held);
+    part.notes
+        .extend(notes.map(|note| format!("gateway {name}: {note}")));
+    let all_held = (decided.held.clone())
+        .or_else(|| (!held.is_empty()).then(|| held.join("; ")))
+        .or_else(|| decided.base_held.clone());
     for (split, item) in &decided.wanted {
-        let fact = DoorFact {
-            held: decided
-                .split_held
-                .get(split)
-                .cloned()
-                .or_else(|| all_held.clone()),
-            proof: proofs
-                .get(split)
-                .cloned()
-                .or_else(|| decided.document.as_ref().map(|_| unread())),
-        };
-        let doors = told.doors.entry(split.clone()).or_insert_with(|| Doors {
-            generation: item.generation,
-            digest: item.digest,
-            doors: BTreeMap::new(),
-        });
-        doors.doors.insert(name.clone(), fact);
-    }
-}
-
-/// A door of which the gateway said nothing.
-fn unread() -> Proof {
-    Proof {
-        verdict: Verdict::Unknown("the gateway said nothing of it".to_owned()),
-        evidence: Evidence::Unknown,
-        at: Timestamp::now(),
-        coverage: Coverage::default(),
-        weights: None,
+        let held = decided.split_held.get(split).or(became.splits.get(split));
+        let held = held.or(all_held.as_ref()).cloned();
+        let read = proofs.remove(split);
+        let proof = read.or_else(|| (!nothing).then(told::unread));
+        part.doors.insert(split.clone(), Door::of(item, held, proof));
     }
 }

@@ -45,7 +45,11 @@ pub fn run(args: &Args, output: &Output) -> Exit {
             return Exit::Usage;
         }
     };
-    let parsed = parse(&files);
+    let mut parsed = parse(&files);
+    if !parsed.refused() {
+        let found = weir_render::kong::declared(&parsed.declaration);
+        parsed.diagnostics.extend(found);
+    }
     let diagnostics = &parsed.diagnostics;
     match if output.json { Format::Json } else { args.format } {
         Format::Text => {

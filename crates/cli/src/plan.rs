@@ -12,7 +12,9 @@ mod unified;
 mod yaml;
 
 use jiff::Timestamp;
-use weir_model::{Declaration, Diagnostic, SourceCommit, SourceFile, Style, parse, render_diagnostics};
+use weir_model::{
+    Declaration, Diagnostic, Severity, SourceCommit, SourceFile, Style, parse, render_diagnostics,
+};
 use weir_planner::{DRAIN, Generation, Inputs, Plan, Planned, Refusal, explain, plan};
 
 use weir_wire::api::SplitList;
@@ -63,9 +65,22 @@ pub(crate) struct Side {
     refused: bool,
 }
 
+impl Side {
+    /// What no gateway could run of it. What was so before is in the way of nothing else.
+    fn at_gateways(&mut self, before: &Self) {
+        if self.refused {
+            return;
+        }
+        let mut found =
+            weir_render::kong::declared_after(&self.declaration, || Some(before.declaration.clone()));
+        self.refused = found.iter().any(|one| one.severity == Severity::Error);
+        self.diagnostics.append(&mut found);
+    }
+}
+
 /// Runs it.
 pub fn run(args: &Args, output: &Output) -> Exit {
-    let (from, to) = match read(args) {
+    let (from, mut to) = match read(args) {
         Ok(sides) => sides,
         Err(error) => {
             output.complain(report::wrapped(&format!("error: {error}")));
@@ -80,6 +95,7 @@ pub fn run(args: &Args, output: &Output) -> Exit {
             output,
         );
     }
+    to.at_gateways(&from);
     if to.refused {
         return refuse(&to, "nothing would change anywhere", output);
     }

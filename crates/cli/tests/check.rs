@@ -86,6 +86,48 @@ fn errors_are_shown_without_colour_on_a_pipe_and_end_in_1() {
     assert!(coloured.contains("\u{1b}["));
 }
 
+/// What the base of a gateway and the splits' doors want of one Kong, before anybody merges it: the example of the page.
+#[test]
+fn a_base_in_a_splits_way_is_found_before_the_merge() {
+    let dir = repository();
+    let write = |path: &str, text: &str| {
+        let path = dir.path().join("traffic").join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    let gateways = "{platform: vm, gateways: [{name: edge, channel: admin-dbless, base: ../kong/edge.yaml}]}";
+    write("zones/fra.yml", &ZONE.replace("{platform: vm}", gateways));
+    write("zones/use1.yml", &ZONE.replace("fra", "use1"));
+    let page = include_str!("../../../docs/errors/WEIR0713.md");
+    for (heading, code, said) in [
+        (
+            "Wrong",
+            1,
+            "error[WEIR0713]: gateway edge of zone fra could not run split shop",
+        ),
+        ("Right", 0, "nothing wrong"),
+    ] {
+        let (_, rest) = page.split_once(&format!("## {heading}\n\n```text\n")).unwrap();
+        let (base, doors) = rest.split_once("```").unwrap().0.split_once("\n\n").unwrap();
+        let doors: String = doors.lines().map(|line| format!("  {line}\n")).collect();
+        write("kong/edge.yaml", base);
+        write(
+            "shop.yaml",
+            &format!(
+                "apiVersion: weir.dev/v1alpha1\nkind: Split\nmetadata: {{name: shop}}\nspec:\n  service: shop\n  port: 80\n  protocol: \
+                 http\n  backends: {{vm: {{zone: fra}}, eks: {{zone: use1}}}}\n  routes: [{{name: default, weights: {{vm: 90, eks: \
+                 10}}}}]\n{doors}"
+            ),
+        );
+        let (found, out, _) = weir(dir.path(), &["check", "traffic"], "");
+        assert_eq!(found, code, "{out}");
+        assert!(out.contains(said), "{out}");
+        if code == 1 {
+            assert!(out.contains("traffic/shop.yaml:12"), "{out}");
+        }
+    }
+}
+
 #[test]
 fn standard_input_and_every_format() {
     let dir = repository();

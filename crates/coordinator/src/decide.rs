@@ -248,6 +248,12 @@ fn attempt(question: Question<'_>, heads: &Heads) -> Result<Trial, Unsound> {
     let was = (reverts && whole())
         .then(|| declaration(question.in_force))
         .flatten();
+    let mut at_odds = at_gateways(&parsed.declaration, question, reverts);
+    let refused = at_odds.iter().any(|one| one.severity == Severity::Error);
+    parsed.diagnostics.append(&mut at_odds);
+    if refused {
+        return Ok(Trial::Refused(parsed.diagnostics));
+    }
     let commits: Vec<SourceCommit> = heads
         .iter()
         .map(|(source, head)| SourceCommit {
@@ -311,6 +317,19 @@ fn attempt(question: Question<'_>, heads: &Heads) -> Result<Trial, Unsound> {
         outlook: std::mem::take(&mut outlook),
     };
     Ok(Trial::Accepted(Box::new(accepted), parsed.diagnostics))
+}
+
+/// What no gateway could run of what is declared. What is so already is in the way of nobody who changes something else, and
+/// nothing is in the way of a revert (I8): agents hold what they cannot say to a Kong, and tell it.
+fn at_gateways(declared: &Declaration, question: Question<'_>, reverts: bool) -> Vec<Diagnostic> {
+    if !reverts {
+        return weir_render::kong::declared_after(declared, || declaration(question.in_force));
+    }
+    let mut found = weir_render::kong::declared(declared);
+    for one in &mut found {
+        one.severity = Severity::Warning;
+    }
+    found
 }
 
 /// The sources that would lose too much of what they declare. A plan does not say which source a split comes from; the

@@ -1,17 +1,21 @@
-//! Gateways: Kong without a database, through its Admin API.
+//! Gateways: Kong without a database and with one, through its Admin API.
 //!
 //! `admin` speaks to one node; `refusal` gives meaning to what it refuses; `observe` reads what it runs, `proof` what it
-//! gives to whom; `dbless` is the driver. No retry: the next activation is the retry.
+//! gives to whom; `dbless` is the driver of the one document, `db` that of entities in a database, `gateway` both of them for
+//! whoever learns the channel from a plan. No retry: the next activation is the retry.
 
 pub mod admin;
+pub mod db;
 pub mod dbless;
+pub mod gateway;
 mod observe;
 mod proof;
 mod refusal;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
+use tokio_util::sync::CancellationToken;
 use weir_model::SplitName;
 use weir_planner::{Generation, Proof};
 use weir_render::kong::{Document, Live, may_post};
@@ -19,7 +23,9 @@ use weir_render::kong::{Document, Live, may_post};
 use crate::DriverError;
 
 pub use admin::{Admin, AdminConfig, Secret};
-pub use dbless::{KongDbless, KongDblessConfig};
+pub use db::{Became, KongDb};
+pub use dbless::KongDbless;
+pub use gateway::{Kong, KongConfig};
 
 /// What became of a document at a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +34,24 @@ pub enum Posted {
     Loaded,
     /// The node had it already.
     Unchanged,
+}
+
+/// Why a document was not loaded.
+#[derive(Debug, Clone)]
+pub struct Unposted {
+    /// In words.
+    pub error: DriverError,
+    /// What Kong does not accept of it; none if it said nothing of the document.
+    pub refused: Option<Refused>,
+}
+
+/// What Kong does not accept of a document. It runs on with what it had.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Refused {
+    /// Splits whose entities it names.
+    pub splits: BTreeSet<SplitName>,
+    /// Whether it names something that is not ours. Neither: it does not say what it is about.
+    pub base: bool,
 }
 
 /// A gateway without a database: one or more nodes, each of which is given the whole document.
@@ -42,11 +66,7 @@ pub trait GatewayDriver: Send + Sync {
         known: &'a BTreeSet<String>,
     ) -> BoxFuture<'a, Result<Live, DriverError>>;
     /// Gives one node the document. Only after [`may_post`] of what was observed just before.
-    fn post<'a>(
-        &'a self,
-        node: &'a str,
-        document: &'a Document,
-    ) -> BoxFuture<'a, Result<Posted, DriverError>>;
+    fn post<'a>(&'a self, node: &'a str, document: &'a Document) -> BoxFuture<'a, Result<Posted, Unposted>>;
     /// Reads back what all nodes run, one proof for each door of the document. Never fails: not knowing is a proof with
     /// verdict unknown. `Exact` only if every node runs this very document, is ready, and every worker that answered gives
     /// each target its weight.
@@ -62,43 +82,85 @@ pub enum Brought {
     Posted,
     /// It was left alone, for a reason in words (I7, I10).
     Held(String),
-    /// It could not be asked, or refused.
+    /// It could not be asked, or did not load it for a reason that is not in the document.
     Failed(DriverError),
+    /// It does not accept the document.
+    Refused(DriverError, Refused),
 }
 
-/// Brings each node to the document: looks, decides, posts. `plan` is the generation of the whole plan, `posted` the hashes
-/// that this agent posted before to any node of the gateway; whoever keeps them adds the document's if any node was posted to.
-/// `absent` are splits that belong there and that the document is without: a node which has one of them is left alone, for
-/// requests come by it.
+/// What a document is brought by.
+#[derive(Debug, Clone, Copy)]
+pub struct Bringing<'a> {
+    /// The generation of the whole plan.
+    pub plan: Generation,
+    /// The hashes that this agent posted before to any node of the gateway; whoever keeps them adds the document's if any node
+    /// was posted to.
+    pub posted: &'a BTreeSet<String>,
+    /// Splits that belong there and that the document is without: a node which has one of them is left alone, for requests
+    /// come by it.
+    pub absent: &'a BTreeSet<SplitName>,
+    /// Hashes of documents that some node did not accept, in this life: whoever runs one of them was given it moments ago, and
+    /// may be given one that is without a split.
+    pub refused: &'a BTreeSet<String>,
+    /// Nodes that are not given the document, and why.
+    pub skip: &'a BTreeMap<String, String>,
+    /// Something newer is wanted: nodes that did not answer yet are not waited for, and nothing more is posted.
+    pub overtaken: &'a CancellationToken,
+}
+
+pub(crate) const OVERTAKEN: &str = "something newer is wanted by now";
+
+/// Brings each node to the document: looks, decides, posts. All nodes at one time, and each by itself: one that does not answer,
+/// or does not accept it, holds up none of the others.
 pub async fn bring(
     driver: &dyn GatewayDriver,
     document: &Document,
-    plan: Generation,
-    posted: &BTreeSet<String>,
-    absent: &BTreeSet<SplitName>,
+    by: Bringing<'_>,
 ) -> BTreeMap<String, Brought> {
-    let mut known = match absent.is_empty() {
-        true => posted.clone(),
+    let mut known = match by.absent.is_empty() {
+        true => by.posted.clone(),
         // Then it is looked at whatever it runs.
         false => BTreeSet::new(),
     };
     known.insert(document.hash.clone());
-    let mut brought = BTreeMap::new();
-    for node in driver.nodes() {
-        let became = match driver.observe(&node, &known).await {
-            Err(error) => Brought::Failed(error),
-            Ok(live) if live.hash.as_ref() == Some(&document.hash) => Brought::There,
-            Ok(live) => match without(&live, absent).and_then(|()| may_post(&live, document, plan, posted)) {
-                Err(why) => Brought::Held(why),
-                Ok(()) => match driver.post(&node, document).await {
-                    Ok(_) => Brought::Posted,
-                    Err(error) => Brought::Failed(error),
-                },
-            },
+    let known = &known;
+    let one = |node: String| async move {
+        if let Some(why) = by.skip.get(&node) {
+            let why = why.clone();
+            return (node, Brought::Held(why));
+        }
+        let look = by.overtaken.run_until_cancelled(driver.observe(&node, known));
+        let became = match look.await {
+            None => Brought::Held(OVERTAKEN.to_owned()),
+            Some(Err(error)) => Brought::Failed(error),
+            Some(Ok(live)) if live.hash.as_ref() == Some(&document.hash) => Brought::There,
+            Some(Ok(live)) => {
+                let ours = live.hash.as_ref().is_some_and(|hash| by.refused.contains(hash));
+                let may = if ours { Ok(()) } else { without(&live, by.absent) };
+                match may.and_then(|()| may_post(&live, document, by.plan, by.posted)) {
+                    Err(why) => Brought::Held(why),
+                    Ok(()) if by.overtaken.is_cancelled() => Brought::Held(OVERTAKEN.to_owned()),
+                    Ok(()) => posted(driver, &node, document).await,
+                }
+            }
         };
-        brought.insert(node, became);
+        (node, became)
+    };
+    join_all(driver.nodes().into_iter().map(one))
+        .await
+        .into_iter()
+        .collect()
+}
+
+async fn posted(driver: &dyn GatewayDriver, node: &str, document: &Document) -> Brought {
+    match driver.post(node, document).await {
+        Ok(_) => Brought::Posted,
+        Err(Unposted {
+            error,
+            refused: Some(refused),
+        }) => Brought::Refused(error, refused),
+        Err(Unposted { error, refused: None }) => Brought::Failed(error),
     }
-    brought
 }
 
 /// Whether a node has none of these splits.

@@ -19,7 +19,8 @@ use weir_planner::{Counts, Generation, Item, Proof, SecondWriter, ServiceFact};
 use weir_render::{Form, Held, Object, Step};
 
 pub use kong::{
-    Admin, AdminConfig, Brought, GatewayDriver, KongDbless, KongDblessConfig, Posted, Secret, bring,
+    Admin, AdminConfig, Became, Bringing, Brought, GatewayDriver, Kong, KongConfig, KongDb, KongDbless,
+    Posted, Refused, Secret, Unposted, bring,
 };
 pub use kubernetes::{Cluster, KubernetesConfig, KumaKubernetes, KumaRest, Metrics};
 pub use kuma::{KumaConfig, KumaUniversal, Sampled};

@@ -200,6 +200,10 @@ codes! {
     BAD_BASE = "0710";
     /// A service that the base does not have as it would have to be.
     BASE_SERVICE = "0711";
+    /// A base at a Kong that has a database.
+    DATABASE_BASE = "0712";
+    /// What a gateway is to run that cannot be together.
+    AT_ODDS = "0713";
 
     /// The commit has no directory at the source's path.
     NO_SUCH_PATH = "0901";

@@ -35,6 +35,12 @@ pub(crate) async fn targets(kong: &Kong, upstream: &str) -> BTreeMap<String, u64
         .collect()
 }
 
+/// The weights of a split's default route, by address.
+pub(crate) async fn weights(kong: &Kong, split: &str) -> Vec<u64> {
+    let targets = targets(kong, &format!("weir.{split}.default")).await;
+    targets.into_values().collect()
+}
+
 /// The host of a service of the base.
 pub(crate) async fn host(kong: &Kong, service: &str) -> String {
     asked(kong, &format!("/services/{service}")).await["host"]

@@ -11,14 +11,17 @@ use tokio_util::sync::CancellationToken;
 use weir_agent::gateways::{Gateways, Link, Told, Wanted};
 use weir_agent::store::Store;
 use weir_drivers::dns::{Answers, Names};
-use weir_drivers::kong::{AdminConfig, GatewayDriver, KongDbless, KongDblessConfig};
+use weir_drivers::kong::{AdminConfig, Kong as Driver, KongConfig};
 use weir_model::{GatewayName, SourceCommit, SourceFile, SourceName, SplitName, ZoneName};
-use weir_planner::{DoorFact, Generation, Inputs, Item, Plan, Planned, Verdict, ZonePlan};
+use weir_planner::{DoorFact, Generation, Inputs, Item, Plan, Planned, Proof, Verdict, ZonePlan};
 use weir_render::kong::Resolved;
 use weir_sandbox::kong::{Kong, Options};
 
 /// How long anything may take that is waited for.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What Kong did not accept is tried again so soon.
+pub(crate) const AGAIN: Duration = Duration::from_secs(1);
 
 pub(crate) const BASE: &str = "_format_version: \"3.0\"\nservices:\n  - {name: checkout, host: 127.0.0.1, port: 9, routes: [{name: \
                     checkout, paths: [/checkout]}]}\n  - {name: basket, host: 127.0.0.1, port: 9, routes: [{name: basket, \
@@ -39,21 +42,41 @@ pub(crate) const BY_ADDRESS: &str =
 pub(crate) const BASKET: &str = "vm: \"10.0.2.1:80\", cloud: \"10.0.2.2:80\"";
 pub(crate) const BY_NAME: &str = "vm: \"10.0.0.1:80\", cloud: \"cloud.example.com:80\"";
 
-/// Zone `fra`'s part of the plan of this declaration.
+/// A split of this name with a door of its own.
+pub(crate) fn own_door(name: &str, vm: u32, addresses: &str) -> String {
+    let taken_over = format!("service: {name}, backends");
+    split(name, vm, addresses).replace(&taken_over, &format!("paths: [/{name}], backends"))
+}
+
+/// The plan of this declaration, in which the gateway of zone `fra` has a database.
+pub(crate) fn with_database(splits: &[String], before: Option<&Plan>) -> Plan {
+    plan_of("{name: edge, channel: admin-db}", BASE, splits, before)
+}
+
+/// The plan of this declaration, in which zone `fra` has one gateway.
 pub(crate) fn plan(base: &str, splits: &[String], before: Option<&Plan>) -> Plan {
+    plan_of(
+        "{name: edge, channel: admin-dbless, base: edge.yaml}",
+        base,
+        splits,
+        before,
+    )
+}
+
+/// The plan of this declaration, in which zone `fra` has these gateways.
+pub(crate) fn plan_of(gateways: &str, base: &str, splits: &[String], before: Option<&Plan>) -> Plan {
     let head = "apiVersion: weir.dev/v1alpha1\nkind: Federation\nmetadata: {name: shop}\nspec: {prune: allow}\n---\napiVersion: \
                 weir.dev/v1alpha1\nkind: Zone\nmetadata: {name: ams}\nspec: {platform: vm}\n---\napiVersion: \
-                weir.dev/v1alpha1\nkind: Zone\nmetadata: {name: fra}\nspec: {platform: vm, gateways: [{name: edge, channel: \
-                admin-dbless, base: edge.yaml}]}\n";
+                weir.dev/v1alpha1\nkind: Zone\nmetadata: {name: fra}\n";
+    let head = format!("{head}spec: {{platform: vm, gateways: [{gateways}]}}\n");
     let file = |path: &str, text: &str| SourceFile {
         source: SourceName("main".to_owned()),
         path: path.to_owned(),
         bytes: text.as_bytes().into(),
     };
-    let files = [
-        file("all.yaml", &format!("{head}{}", splits.concat())),
-        file("edge.yaml", base),
-    ];
+    let mut files = vec![file("all.yaml", &format!("{head}{}", splits.concat()))];
+    // One that nobody names would be a file with a declaration that is none.
+    files.extend(gateways.contains("edge.yaml").then(|| file("edge.yaml", base)));
     let parsed = weir_model::parse(&files);
     assert_eq!(parsed.diagnostics, []);
     let commit = SourceCommit {
@@ -105,10 +128,45 @@ pub(crate) fn exact(door: &DoorFact) -> bool {
     door.held.is_none() && proof.is_some_and(|proof| proof.verdict == Verdict::Exact)
 }
 
+pub(crate) fn exact_proof(proof: &Proof) -> bool {
+    proof.verdict == Verdict::Exact
+}
+
+/// How the door of a split of this plan stands; none while it is not told of that.
+pub(crate) fn door<'a>(told: &'a Told, plan: &Plan, split: &str) -> Option<&'a DoorFact> {
+    let door = told.doors.get(&name(split))?.get(&edge())?;
+    let item = &plan.splits[&name(split)].items[&ZoneName::new("fra").unwrap()];
+    (door.digest == item.digest).then_some(&door.fact)
+}
+
 /// A directory for an agent, an empty Kong, and name servers that know nothing.
 pub(crate) async fn scene() -> (tempfile::TempDir, Kong, Arc<Known>) {
     let kong = Kong::without_database(Options::default()).await.unwrap();
     (tempfile::tempdir().unwrap(), kong, Arc::new(Known::default()))
+}
+
+/// How an agent reaches a Kong.
+pub(crate) fn node(kong: &Kong) -> AdminConfig {
+    AdminConfig {
+        url: format!("http://{}", kong.admin()),
+        status: Some(format!("http://{}", kong.status())),
+        ca: None,
+        header: None,
+        timeout: Duration::from_secs(5),
+    }
+}
+
+/// A node that takes connections and never says anything; and no test lasts as long as it is waited for.
+pub(crate) async fn mute() -> (AdminConfig, tokio::net::TcpListener) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let node = AdminConfig {
+        url: format!("http://{}", listener.local_addr().unwrap()),
+        status: None,
+        ca: None,
+        header: None,
+        timeout: 10 * PATIENCE,
+    };
+    (node, listener)
 }
 
 /// One agent's gateways, on a directory that outlives it.
@@ -120,27 +178,34 @@ pub(crate) struct Agent {
 
 impl Agent {
     pub(crate) fn start(kong: &Kong, names: &Arc<Known>, dir: &std::path::Path) -> Self {
+        let nodes = vec![node(kong)];
+        Self::of([(edge(), nodes)].into(), names, dir)
+    }
+
+    /// One that drives a gateway of these nodes.
+    pub(crate) fn start_at(kongs: &[&Kong], names: &Arc<Known>, dir: &std::path::Path) -> Self {
+        let nodes = kongs.iter().map(|kong| node(kong)).collect();
+        Self::of([(edge(), nodes)].into(), names, dir)
+    }
+
+    /// One that drives these gateways, each by the Admin APIs of its nodes.
+    pub(crate) fn of(
+        gateways: BTreeMap<GatewayName, Vec<AdminConfig>>,
+        names: &Arc<Known>,
+        dir: &std::path::Path,
+    ) -> Self {
         // Installs the program's TLS provider, as an agent does first of all.
         drop(weir_sandbox::http_client());
-        let node = AdminConfig {
-            url: format!("http://{}", kong.admin()),
-            status: Some(format!("http://{}", kong.status())),
-            ca: None,
-            header: None,
-            timeout: Duration::from_secs(5),
+        let driver = |nodes| {
+            let settle = Duration::from_secs(2);
+            Arc::new(Driver::new(KongConfig { nodes, settle }).unwrap())
         };
-        let driver = KongDbless::new(KongDblessConfig {
-            nodes: vec![node],
-            settle: Duration::from_secs(2),
-        });
-        let driver: Arc<dyn GatewayDriver> = Arc::new(driver.unwrap());
+        let gateways = gateways.into_iter();
+        let drivers = gateways.map(|(name, nodes)| (name, driver(nodes))).collect();
         let store = Store::new(dir);
         let memory = store.gateways().unwrap();
-        let (task, link) = Gateways::new(
-            [(edge(), driver)].into(),
-            Arc::clone(names) as Arc<dyn Names>,
-            store,
-        );
+        let (mut task, link) = Gateways::new(drivers, Arc::clone(names) as Arc<dyn Names>, store);
+        task.again = AGAIN;
         let stop = CancellationToken::new();
         Self {
             link,
@@ -191,7 +256,7 @@ impl Agent {
             all.all(|(split, digest)| {
                 told.doors
                     .get(split)
-                    .is_some_and(|of| of.digest == *digest && exact(&of.doors[&edge()]))
+                    .is_some_and(|of| of[&edge()].digest == *digest && exact(&of[&edge()].fact))
             })
         })
         .await

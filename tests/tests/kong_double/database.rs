@@ -359,3 +359,67 @@ async fn a_node_goes_on_with_what_it_knows_when_its_database_is_gone() {
     );
     assert_eq!(Ask::new("GET", "/").to(kong.proxy()).await.status, 200);
 }
+
+/// What whoever writes entity by entity relies on: nothing is written over by POST, ids are kept, what hangs on an entity goes
+/// with it, and a document is taken from nobody.
+#[tokio::test]
+async fn a_name_or_an_id_is_taken_once_and_a_document_never() {
+    let database = Database::new();
+    let kong = node(&database).await;
+    let id = "33333333-3333-4333-8333-333333333333";
+    for (kind, body) in [
+        ("upstreams", json!({"name": "shop.split"})),
+        ("services", json!({"name": "shop", "host": "shop.split"})),
+        (
+            "routes",
+            json!({"name": "shop", "paths": ["/"], "service": {"name": "shop"}}),
+        ),
+    ] {
+        let path = format!("/{kind}");
+        let mut with_id = body.clone();
+        with_id["id"] = id.into();
+        let made = ask(&kong, "POST", &path, with_id).await;
+        assert_eq!((made.status, &made.json()["id"]), (201, &json!(id)), "{made:?}");
+        let before = get(&kong, &format!("/{kind}/{id}")).await.json();
+        let again = ask(&kong, "POST", &path, body.clone()).await;
+        assert_eq!(
+            (again.status, &again.json()["code"]),
+            (409, &json!(5)),
+            "{again:?}"
+        );
+        let mut other = body;
+        other["id"] = id.into();
+        other["name"] = "other".into();
+        let same_id = ask(&kong, "POST", &path, other).await;
+        assert_eq!(
+            (same_id.status, &same_id.json()["code"]),
+            (400, &json!(3)),
+            "{same_id:?}"
+        );
+        assert_eq!(get(&kong, &format!("/{kind}/{id}")).await.json(), before);
+    }
+    let plugin = json!({"name": "rate-limiting", "config": {"minute": 5}});
+    assert_eq!(
+        ask(&kong, "POST", "/routes/shop/plugins", plugin).await.status,
+        201
+    );
+    let list = get(&kong, "/routes/shop/plugins").await.json();
+    assert_eq!(list["data"][0]["name"], "rate-limiting");
+    assert_eq!(ask(&kong, "DELETE", "/routes/shop", json!({})).await.status, 204);
+    assert_eq!(
+        get(&kong, "/plugins").await.json()["data"],
+        json!([]),
+        "it went with its route"
+    );
+    for method in ["GET", "POST"] {
+        let answer = ask(&kong, method, "/config", json!({"_format_version": "3.0"})).await;
+        assert_eq!(answer.status, 400, "{answer:?}");
+        assert!(
+            answer.json()["message"]
+                .as_str()
+                .unwrap()
+                .contains("not use a database"),
+            "{answer:?}"
+        );
+    }
+}

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use weir_drivers::{Admin, AdminConfig, Brought, DriverError, Fault, GatewayDriver as _, Secret, bring};
-use weir_planner::{Evidence, Generation, Verdict};
+use weir_drivers::{Admin, AdminConfig, Brought, DriverError, Fault, GatewayDriver as _, Secret};
+use weir_planner::{Evidence, Verdict};
 use weir_render::kong::Document;
 
-use super::stage::{by_routes, config, driver, made, plain, routing};
+use super::stage::{by_routes, config, driver, first, made, plain, routing};
 
 /// Something at the address of an Admin API.
 struct Something {
@@ -90,18 +90,11 @@ async fn failed(something: &Something) -> DriverError {
     let mut config = config(&format!("http://{}", something.address), None);
     config.timeout = Duration::from_secs(2);
     let driver = driver(vec![config]);
-    let brought = bring(
-        &driver,
-        &document(),
-        Generation(1),
-        &BTreeSet::new(),
-        &BTreeSet::new(),
-    )
-    .await;
+    let brought = first(&driver, &document(), 1).await;
     let proof = driver.prove(&document()).await.into_values().next().unwrap();
     assert_ne!(proof.verdict, Verdict::Exact);
     match brought.into_values().next().unwrap() {
-        Brought::Failed(error) => error,
+        Brought::Failed(error) | Brought::Refused(error, _) => error,
         other => panic!("{other:?}"),
     }
 }
@@ -364,14 +357,7 @@ async fn each_refusal_of_a_document_has_its_meaning() {
     // Said to be loaded, and not there: no proof.
     let something = something(|l| empty(l, json("201 Created", "{}"))).await;
     let driver = driver(vec![config(&format!("http://{}", something.address), None)]);
-    let brought = bring(
-        &driver,
-        &document(),
-        Generation(1),
-        &BTreeSet::new(),
-        &BTreeSet::new(),
-    )
-    .await;
+    let brought = first(&driver, &document(), 1).await;
     assert!(matches!(brought.into_values().next(), Some(Brought::Posted)));
     let proof = driver.prove(&document()).await.into_values().next().unwrap();
     assert!(

@@ -19,7 +19,7 @@ use super::asking::{Ask, Connection, Target};
 use super::stage::{Stage, by_routes, by_service, made, plain, routing};
 
 /// Requests that go on until they are stopped; asked and failed.
-struct Load {
+pub(super) struct Load {
     over: Arc<AtomicBool>,
     asked: Arc<AtomicU64>,
     failed: Arc<AtomicU64>,
@@ -44,7 +44,7 @@ async fn ask(connection: &mut Option<Connection>, proxy: SocketAddr, ask: &Ask) 
 }
 
 impl Load {
-    fn start(proxy: SocketAddr, path: &'static str) -> Self {
+    pub(super) fn start(proxy: SocketAddr, path: &'static str) -> Self {
         let (over, asked, failed) = (
             Arc::default(),
             Arc::<AtomicU64>::default(),
@@ -74,7 +74,7 @@ impl Load {
         }
     }
 
-    async fn stop(self) -> (u64, u64) {
+    pub(super) async fn stop(self) -> (u64, u64) {
         self.over.store(true, Ordering::Relaxed);
         for caller in self.callers {
             caller.await.unwrap();
@@ -87,7 +87,7 @@ impl Load {
 }
 
 /// Who answers so many requests of one caller: one connection is one worker's, and each is exact once around its ring.
-async fn counted(proxy: SocketAddr, path: &str, requests: usize) -> BTreeMap<String, usize> {
+pub(super) async fn counted(proxy: SocketAddr, path: &str, requests: usize) -> BTreeMap<String, usize> {
     let (mut connection, request) = (None, Ask::new("GET", path));
     let mut counts = BTreeMap::new();
     for _ in 0..requests {

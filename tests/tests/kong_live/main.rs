@@ -14,6 +14,7 @@
 mod asking;
 mod bad;
 mod changes;
+mod database;
 mod nodes;
 mod ownership;
 mod refusals;

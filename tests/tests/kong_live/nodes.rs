@@ -1,14 +1,13 @@
 //! A gateway of several nodes: each is posted to and proven, and one that is away is not forgotten.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
-use weir_drivers::{Brought, Fault, GatewayDriver as _, bring};
-use weir_planner::{Coverage, Evidence, Generation, Verdict};
+use weir_drivers::{Brought, Fault, GatewayDriver as _};
+use weir_planner::{Coverage, Evidence, Verdict};
 use weir_sandbox::kong::{Kong, Options};
 
 use super::asking::{Ask, Target, nobody};
-use super::stage::{Stage, by_routes, config, driver, made, plain, ready, routing};
+use super::stage::{Stage, by_routes, config, driver, first, made, plain, ready, routing};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_is_away_is_told_and_the_others_go_on() {
@@ -28,7 +27,7 @@ async fn a_node_that_is_away_is_told_and_the_others_go_on() {
     let nodes = |urls: &[&str]| driver(urls.iter().map(|url| config(url, None)).collect());
 
     let all = nodes(&[&stage.admin, &other, &gone]);
-    let brought = bring(&all, &document, Generation(1), &BTreeSet::new(), &BTreeSet::new()).await;
+    let brought = first(&all, &document, 1).await;
     assert_eq!(brought.len(), 3);
     assert!(
         matches!(brought[&other], Brought::Posted) && matches!(brought[&stage.admin], Brought::Posted),
@@ -96,14 +95,7 @@ async fn nothing_is_exact_before_the_last_worker_has_it() {
         };
         let item = plain("checkout", change, &[(old, 0), (new, 10_000)]);
         let document = made(None, &[(&item, &door)]);
-        let brought = bring(
-            &driver,
-            &document,
-            Generation(change),
-            &BTreeSet::new(),
-            &BTreeSet::new(),
-        )
-        .await;
+        let brought = first(&driver, &document, change).await;
         assert!(matches!(brought[&url], Brought::Posted), "{brought:?}");
         let proof = driver.prove(&document).await.into_values().next().unwrap();
         assert_eq!(proof.verdict, Verdict::Exact);

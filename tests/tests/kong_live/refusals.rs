@@ -47,7 +47,12 @@ async fn what_kong_refuses_is_told_by_split_and_by_entity_of_the_base() {
     ] {
         let document = made(base.as_ref(), &[(&checkout, door)]);
         match stage.brought(&document, &[]).await {
-            Brought::Failed(error) => {
+            Brought::Refused(error, refused) => {
+                let of_split = said[0].starts_with("split ");
+                assert_eq!(
+                    (refused.base, refused.splits.len()),
+                    (!of_split && !said[0].starts_with('_'), usize::from(of_split))
+                );
                 assert_eq!(error.fault, Fault::Refused, "{error}");
                 assert!(
                     error.what.starts_with("POST ") && error.what.ends_with("/config"),

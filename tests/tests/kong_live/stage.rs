@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::{Mutex, MutexGuard};
-use weir_drivers::{AdminConfig, Brought, GatewayDriver as _, KongDbless, KongDblessConfig, bring};
+use tokio_util::sync::CancellationToken;
+use weir_drivers::{AdminConfig, Bringing, Brought, GatewayDriver, KongConfig, KongDbless, bring};
 use weir_model::{
     Address, Base, BasisPoints, Channel, CommitId, Door, Entry, FederationName, Match, Protocol, Routing,
-    SourceName, Via,
+    SourceName, SplitName, Via,
 };
 use weir_planner::{Digest, GatewayPlan, Generation, Item, ItemRoute, Verdict};
 use weir_render::kong::{AtDoor, Document, Resolved, document};
@@ -46,7 +47,7 @@ pub(crate) fn config(admin: &str, status: Option<&str>) -> AdminConfig {
 
 pub(crate) fn driver(nodes: Vec<AdminConfig>) -> KongDbless {
     let settle = Duration::from_secs(5);
-    KongDbless::new(KongDblessConfig { nodes, settle }).unwrap()
+    KongDbless::new(KongConfig { nodes, settle }).unwrap()
 }
 
 impl Stage {
@@ -124,7 +125,7 @@ impl Stage {
     /// Brings it to a document, and what became of it.
     pub(crate) async fn brought(&self, document: &Document, posted: &[&str]) -> Brought {
         let posted: BTreeSet<String> = posted.iter().map(|hash| (*hash).to_owned()).collect();
-        let brought = bring(&self.driver, document, Generation(100), &posted, &BTreeSet::new()).await;
+        let brought = brought_by(&self.driver, document, Generation(100), &posted).await;
         brought.into_values().next().unwrap()
     }
 
@@ -138,6 +139,43 @@ impl Stage {
             assert_eq!(proof.verdict, Verdict::Exact, "{proof:?}");
         }
     }
+}
+
+/// What is brought by, where nothing else is said.
+pub(crate) fn by<'a>(
+    plan: Generation,
+    posted: &'a BTreeSet<String>,
+    overtaken: &'a CancellationToken,
+) -> Bringing<'a> {
+    static NONE: BTreeSet<String> = BTreeSet::new();
+    static NO_SPLITS: BTreeSet<SplitName> = BTreeSet::new();
+    static NOBODY: BTreeMap<String, String> = BTreeMap::new();
+    Bringing {
+        plan,
+        posted,
+        absent: &NO_SPLITS,
+        refused: &NONE,
+        skip: &NOBODY,
+        overtaken,
+    }
+}
+
+async fn brought_by(
+    driver: &dyn GatewayDriver,
+    document: &Document,
+    plan: Generation,
+    posted: &BTreeSet<String>,
+) -> BTreeMap<String, Brought> {
+    bring(driver, document, by(plan, posted, &CancellationToken::new())).await
+}
+
+/// Brings all nodes to a document, by an agent that posted nothing before.
+pub(crate) async fn first(
+    driver: &dyn GatewayDriver,
+    document: &Document,
+    plan: u64,
+) -> BTreeMap<String, Brought> {
+    brought_by(driver, document, Generation(plan), &BTreeSet::new()).await
 }
 
 pub(crate) fn federation() -> FederationName {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use weir_sandbox::coordinator::proven;
@@ -10,6 +11,9 @@ use weir_tests::programs;
 use weir_tests::story::Story;
 
 use crate::{Pairs, Words, run, text};
+
+/// A verdict without enough requests ends after half of this.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What runs and what the coordinator remembers, to be compared before and after.
 async fn standing(story: &Story) -> (u64, BTreeMap<String, String>, Vec<String>, Vec<String>) {
@@ -46,6 +50,14 @@ async fn bad_input_to_a_running_federation_is_answered_and_changes_nothing() {
 async fn bad_input(bin: &Path, story: &mut Story) -> anyhow::Result<()> {
     let good = story.commit(70, 30)?;
     story.play.proven(&good).await?;
+    // The end of a verdict is a plan of its own, and nothing that bad input made.
+    story
+        .play
+        .until("the split rests", PATIENCE, |split| {
+            let split = split.context("it is gone")?;
+            Ok(split.transition.is_none().then_some(()))
+        })
+        .await?;
     let before = standing(story).await;
 
     broken_declarations(bin, story, &good).await?;

@@ -6,23 +6,30 @@ use std::sync::Arc;
 
 use weir_model::{Channel, GatewayName, Host, SplitName, Via};
 use weir_planner::{GatewayPlan, Item};
-use weir_render::kong::{AtDoor, Conflict, Document, Resolved, document};
+use weir_render::kong::{AtDoor, Conflict, Document, Entities, Resolved, document, entities};
 
+use super::refusals::{Refusal, Refusals};
 use super::{Posted, Wanted};
 
 /// What is decided of one gateway.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Decided {
-    /// What it is to run; none if it is left as it is.
+    /// What one without a database is to run; none if it is left as it is.
     pub document: Option<Document>,
+    /// What one with a database is to have of ours; none if it is left as it is.
+    pub entities: Option<Entities>,
     /// The splits that have a door there, with the item that is wanted of each.
     pub wanted: BTreeMap<SplitName, Arc<Item>>,
-    /// The item of each split that the document is made of: for those that are held the one of before.
+    /// The item of each split that this is made of: for those that are held the one of before.
     pub items: BTreeMap<SplitName, Arc<Item>>,
-    /// Splits that have a door there by the plan and are not in the document: a Kong that has them keeps them.
+    /// Splits that have a door there by the plan and are not in it: a Kong that has them keeps them.
     pub absent: BTreeSet<SplitName>,
     /// Hashes of what this agent posted before.
     pub own: BTreeSet<String>,
+    /// The gateway itself, as the document has it: as declared, or as it was before.
+    pub base: Option<Arc<GatewayPlan>>,
+    /// Why it is as it was before, if so: then no door is what is declared, whatever its shares are.
+    pub base_held: Option<String>,
     /// Why all of it stays as it is, if so.
     pub held: Option<String>,
     /// Why a split stays as it is.
@@ -31,14 +38,15 @@ pub struct Decided {
     pub notes: Vec<String>,
 }
 
-/// The DNS names that doors reach backends by: those that are wanted, and those that were posted and may have to stay.
-pub fn names(wanted: &Wanted, posted: &BTreeMap<GatewayName, Posted>) -> BTreeSet<String> {
-    let before = posted.values().flat_map(|posted| posted.items.values());
+/// The DNS names that doors of a gateway reach backends by: those that are wanted, and those that were posted and may have to
+/// stay.
+pub fn names(wanted: &Wanted, gateway: &GatewayName, posted: Option<&Posted>) -> BTreeSet<String> {
+    let before = posted.into_iter().flat_map(|posted| posted.items.values());
     let doors = wanted
         .items
         .values()
         .chain(before)
-        .flat_map(|item| item.doors.values());
+        .filter_map(|item| item.doors.get(gateway));
     let addresses = doors.filter_map(|door| match &door.via {
         Via::Addresses(backends) => Some(backends.values().flatten()),
         Via::Mesh(_) => None,
@@ -50,23 +58,124 @@ pub fn names(wanted: &Wanted, posted: &BTreeMap<GatewayName, Posted>) -> BTreeSe
     hosts.collect()
 }
 
+/// What stays as it was posted, because Kong did not accept what is wanted.
+#[derive(Debug, Default)]
+struct Stays {
+    base: Option<String>,
+    splits: BTreeMap<SplitName, String>,
+}
+
 /// Decides what one gateway is to run.
 ///
 /// One document carries everything, so that what is wrong with one split must not stop the others: it stays as it was posted
-/// last, and the rest goes on. What is wrong with the base, or with a split of which nothing was posted yet and that cannot
-/// be left out, holds the whole.
+/// last, and the rest goes on. The same holds for what Kong did not accept, of a split or of the base: a revert of another
+/// split must not wait for whoever mends that. What is wrong with the base as far as we can tell, or with a split of which
+/// nothing was posted yet and that cannot be left out, holds the whole. In a database each split is written by itself: what
+/// Kong does not accept of one is in nobody else's way, and its driver tells it.
 pub fn decide(
     wanted: &Wanted,
     gateway: &GatewayName,
     posted: Option<&Posted>,
     resolved: &Resolved,
+    refusals: &Refusals,
+) -> Decided {
+    let Some(planned) = wanted.plan.gateways.get(gateway) else {
+        return Decided {
+            own: posted.map(Posted::own).unwrap_or_default(),
+            ..Decided::default()
+        };
+    };
+    let before = posted.and_then(|posted| posted.base.as_ref());
+    let before = before.filter(|before| before.digest != planned.digest);
+    let mut stays = Stays::default();
+    let mut instead = None;
+    loop {
+        let base = before.filter(|_| stays.base.is_some()).unwrap_or(planned);
+        let mut decided = attempt(wanted, (gateway, base), posted, resolved, &stays.splits);
+        decided.base_held.clone_from(&stays.base);
+        if decided.entities.is_some() {
+            return decided;
+        }
+        let Some(made) = &decided.document else {
+            // Nothing can be made of the base as it is declared, as far as we can tell.
+            if let (Some(why), Some(_), None) = (&decided.held, before, &stays.base) {
+                stays.base = Some(format!(
+                    "the base of this gateway is not the declared one, and stays as it was: {why}"
+                ));
+                instead = Some(decided);
+                continue;
+            }
+            return instead.unwrap_or(decided);
+        };
+        let Some(refusal) = refusals.of(&made.hash) else {
+            return decided;
+        };
+        // Where nothing could go back it is for those nodes that accept it.
+        if !stays.more(refusal, before.is_some(), &decided, posted) {
+            return decided;
+        }
+    }
+}
+
+impl Stays {
+    /// Takes what a refusal names back to what it was; if it names nothing that is new, the base first and then one split. False
+    /// if there is nothing that could go back.
+    fn more(
+        &mut self,
+        refusal: &Refusal,
+        base_before: bool,
+        decided: &Decided,
+        posted: Option<&Posted>,
+    ) -> bool {
+        let had = |split: &SplitName| posted.and_then(|posted| posted.items.get(split));
+        let is_new = |split: &SplitName| decided.items.get(split).is_some_and(|is| had(split) != Some(is));
+        let base = base_before && self.base.is_none();
+        let (new, named): (Vec<&SplitName>, Vec<&SplitName>) = {
+            let new = decided.items.keys().filter(|split| is_new(split));
+            let new = new.filter(|split| !self.splits.contains_key(*split));
+            new.partition(|split| !refusal.what.splits.contains(*split))
+        };
+        let by_base = base && (refusal.what.base || named.is_empty());
+        // It names nothing of what is new: that goes back one by one, what came last the last, for that may be a revert.
+        let oldest = new
+            .into_iter()
+            .min_by_key(|split| decided.items.get(*split).map(|item| item.generation));
+        let splits = match by_base || !named.is_empty() {
+            true => named,
+            false => oldest.into_iter().collect(),
+        };
+        let any = by_base || !splits.is_empty();
+        let words = || {
+            format!(
+                "Kong does not accept it ({}); what was there before stays, and it is tried again now and then",
+                refusal.why
+            )
+        };
+        let splits: Vec<SplitName> = splits.into_iter().cloned().collect();
+        self.splits
+            .extend(splits.into_iter().map(|split| (split, words())));
+        if by_base {
+            self.base = Some(format!(
+                "the base of this gateway is not the declared one: {}",
+                words()
+            ));
+        }
+        any
+    }
+}
+
+/// What there is to run, with this gateway, where these splits stay as they were.
+fn attempt(
+    wanted: &Wanted,
+    (gateway, planned): (&GatewayName, &Arc<GatewayPlan>),
+    posted: Option<&Posted>,
+    resolved: &Resolved,
+    stays: &BTreeMap<SplitName, String>,
 ) -> Decided {
     let mut decided = Decided {
         own: posted.map(Posted::own).unwrap_or_default(),
+        base: Some(Arc::clone(planned)),
         ..Decided::default()
-    };
-    let Some(planned) = wanted.plan.gateways.get(gateway) else {
-        return decided;
     };
     let here = wanted
         .items
@@ -75,7 +184,7 @@ pub fn decide(
     decided.wanted = here
         .map(|(split, item)| (split.clone(), Arc::clone(item)))
         .collect();
-    if planned.channel != Channel::AdminDbless {
+    if planned.channel == Channel::Kic {
         decided.held = Some(format!(
             "this version does not drive the channel {}",
             planned.channel
@@ -83,11 +192,17 @@ pub fn decide(
         return decided;
     }
     let mut items = decided.wanted.clone();
-    items.retain(|split, item| match twice(planned, gateway, item) {
-        None => true,
-        Some(why) => {
-            decided.split_held.insert(split.clone(), why);
-            false
+    items.retain(|split, item| {
+        match stays
+            .get(split)
+            .cloned()
+            .or_else(|| twice(planned, gateway, item))
+        {
+            None => true,
+            Some(why) => {
+                decided.split_held.insert(split.clone(), why);
+                false
+            }
         }
     });
     // What is held keeps what it had.
@@ -106,7 +221,17 @@ pub fn decide(
                 })
             })
             .collect();
-        match document(&wanted.plan.federation, planned, &doors, resolved) {
+        let federation = &wanted.plan.federation;
+        let made = match planned.channel {
+            Channel::AdminDb => {
+                let at = (&wanted.plan.zone, gateway);
+                entities(federation, at, planned, &doors, resolved).map(|made| (None, Some(made)))
+            }
+            Channel::AdminDbless | Channel::Kic => {
+                document(federation, planned, &doors, resolved).map(|made| (made, None))
+            }
+        };
+        match made {
             Ok(made) => break made,
             Err(conflicts) => {
                 let before = items.clone();
@@ -119,14 +244,15 @@ pub fn decide(
                 if items == before {
                     let words: Vec<String> = conflicts.iter().map(ToString::to_string).collect();
                     decided.held = Some(words.join("; "));
-                    break None;
+                    break (None, None);
                 }
             }
         }
     };
-    if let Some(made) = &made {
-        decided.notes.clone_from(&made.notes);
-    }
+    (decided.document, decided.entities) = made;
+    let notes = decided.document.as_ref().map(|document| &document.notes);
+    let notes = notes.or(decided.entities.as_ref().map(|entities| &entities.notes));
+    decided.notes = notes.cloned().unwrap_or_default();
     let belongs = wanted
         .plan
         .items
@@ -137,7 +263,6 @@ pub fn decide(
         .filter(|split| !items.contains_key(*split));
     decided.absent = absent.cloned().collect();
     decided.items = items;
-    decided.document = made;
     decided
 }
 

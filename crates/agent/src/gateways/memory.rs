@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use weir_model::{GatewayName, SplitName};
-use weir_planner::Item;
+use weir_planner::{GatewayPlan, Item};
 use weir_render::kong::Resolved;
 
 /// So many hashes are kept for each gateway: more than steps lie between two looks of any agent.
@@ -30,6 +30,9 @@ pub struct Posted {
     pub hashes: Vec<String>,
     /// What of each split was in the last one that a node took: it stays in force should a newer one not be possible.
     pub items: BTreeMap<SplitName, Arc<Item>>,
+    /// The gateway itself, its base included, as it was in that one.
+    #[serde(default)]
+    pub base: Option<Arc<GatewayPlan>>,
 }
 
 impl Posted {
@@ -49,9 +52,10 @@ impl Posted {
         self.hashes.drain(..over);
     }
 
-    /// A node runs it.
-    pub fn is(&mut self, hash: &str, items: BTreeMap<SplitName, Arc<Item>>) {
+    /// Every node that can be asked runs it.
+    pub fn is(&mut self, hash: &str, items: BTreeMap<SplitName, Arc<Item>>, base: &Arc<GatewayPlan>) {
         self.may_be(hash);
         self.items = items;
+        self.base = Some(Arc::clone(base));
     }
 }

@@ -1,5 +1,7 @@
 //! Which commits are taken, and what is said about those that are not.
 
+mod at_gateways;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 

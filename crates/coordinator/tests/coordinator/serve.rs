@@ -1,11 +1,10 @@
 //! The program as people run it: from a configuration and a repository to answers, through everything that goes wrong.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::program::{Coordinator, configure, printed, run};
+use crate::program::{Coordinator, configure, printed, run, script};
 use crate::repository::{Repository, declaration};
 use futures::StreamExt as _;
 use serde_json::{Value, json};
@@ -320,8 +319,7 @@ async fn a_webhook_and_a_hangup_make_it_look_now() {
         &[("a.yaml", &declaration("shop", "100", "0"))],
     );
     let ssh = dir.path().join("ssh");
-    fs::write(&ssh, "#!/bin/sh\nfor last; do :; done\nexec sh -c \"$last\"\n").unwrap();
-    fs::set_permissions(&ssh, fs::Permissions::from_mode(0o755)).unwrap();
+    script(&ssh, "#!/bin/sh\nfor last; do :; done\nexec sh -c \"$last\"\n");
     fs::write(dir.path().join("secret"), "s3cret\n").unwrap();
     let source = format!(
         "url: git@example.com:{}\npoll: 1h\nauth: {{sshProgram: ./ssh}}\nwebhook: {{kind: gitlab, secretFile: secret}}",

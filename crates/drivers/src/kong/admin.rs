@@ -165,7 +165,8 @@ impl Admin {
         let mut all: Vec<Value> = Vec::new();
         let mut offset = String::new();
         loop {
-            let page = format!("{path}?size={PAGE}{offset}");
+            let and = if path.contains('?') { '&' } else { '?' };
+            let page = format!("{path}{and}size={PAGE}{offset}");
             let wrap = |why: &str| refusal::unknown(why).at(&format!("GET {}/{page}", self.url));
             let Some(mut answer) = self.get(&page).await? else {
                 return Ok(None);
@@ -189,6 +190,28 @@ impl Admin {
                 return Err(wrap("the next page is this page"));
             }
             offset = next;
+        }
+    }
+
+    /// Writes one entity: POST, PATCH or DELETE.
+    pub(crate) async fn write(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(), DriverError> {
+        let what = format!("{method} {}/{path}", self.url);
+        let body = body.map(|body| ("application/json".to_owned(), body.to_string().into_bytes()));
+        let answer = self
+            .call(method, path, body)
+            .await
+            .map_err(|failure| failure.at(&what))?;
+        match answer.status {
+            StatusCode::OK | StatusCode::CREATED if !answer.kind.starts_with("application/json") => {
+                Err(refusal::no_kong("the answer is no JSON").at(&what))
+            }
+            StatusCode::OK | StatusCode::CREATED | StatusCode::NO_CONTENT => Ok(()),
+            _ => Err(refusal::of_entity(&answer).at(&what)),
         }
     }
 

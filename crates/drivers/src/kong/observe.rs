@@ -1,6 +1,7 @@
 //! What one node runs: what it says of itself, and its entities where its hash does not say what they are.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde_json::Value;
 use weir_render::kong::live::{CONTROLLER_TAG, EMPTY_HASH};
@@ -79,9 +80,24 @@ fn at_root(admin: &Admin, failure: Failure) -> DriverError {
     failure.at(&format!("GET {}/", admin.url()))
 }
 
-async fn root(admin: &Admin) -> Result<Live, DriverError> {
+/// What it says of itself.
+pub(crate) async fn root(admin: &Admin) -> Result<Live, DriverError> {
+    root_and_pace(admin).await.map(|(live, _)| live)
+}
+
+/// What it says of itself, and within what time it takes up what is written to its database.
+pub(crate) async fn root_and_pace(admin: &Admin) -> Result<(Live, Duration), DriverError> {
     let said = admin.get("").await?;
     let said = said.ok_or_else(|| at_root(admin, refusal::no_kong("there is nothing")))?;
+    let seconds = |what: &str, otherwise: f64| {
+        let said = said
+            .pointer(&format!("/configuration/{what}"))
+            .and_then(Value::as_f64);
+        Duration::try_from_secs_f64(said.unwrap_or(otherwise)).unwrap_or(Duration::MAX)
+    };
+    let pace = seconds("db_update_frequency", 5.0)
+        .saturating_add(seconds("db_update_propagation", 0.0))
+        .saturating_add(seconds("worker_state_update_frequency", 5.0));
     let text = |at: &str| said.pointer(at).and_then(Value::as_str).map(str::to_owned);
     let version = text("/version").zip(text("/configuration/database"));
     let (version, database) = version.ok_or_else(|| {
@@ -91,7 +107,7 @@ async fn root(admin: &Admin) -> Result<Live, DriverError> {
         )
     })?;
     let workers = said.pointer("/pids/workers").and_then(Value::as_array);
-    Ok(Live {
+    let live = Live {
         version,
         database,
         role: text("/configuration/role").unwrap_or_else(|| "traditional".to_owned()),
@@ -101,7 +117,8 @@ async fn root(admin: &Admin) -> Result<Live, DriverError> {
         unready: None,
         controller: None,
         entities: None,
-    })
+    };
+    Ok((live, pace))
 }
 
 /// `configuration_hash`; none with a database.

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 use weir_model::{BackendName, BasisPoints, RouteName, SplitName};
 use weir_planner::{Coverage, Evidence, Proof, ProvenWeights, Verdict};
-use weir_render::kong::{Document, Upstream, shares, weights};
+use weir_render::kong::{Document, Expected, Upstream, shares, weights};
 
 use crate::kong::admin::Admin;
 use crate::kong::observe::hash;
@@ -25,6 +25,18 @@ const FOR_EACH_WORKER: usize = 4;
 const MANY: usize = 64;
 /// Between two wrong answers, at first and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(50));
+
+/// So many workers a node has that nobody looked at.
+const UNKNOWN_WORKERS: usize = 4;
+
+/// How many workers are asked of a node that says that it has so many.
+pub(crate) fn to_ask(said: Option<usize>) -> usize {
+    // One that has one worker is asked like one that has two: what it says of itself is not what is proven.
+    said.map_or(UNKNOWN_WORKERS, |workers| workers.max(2))
+}
+
+/// What a Kong must run, by split.
+pub(crate) type Doors = BTreeMap<SplitName, Expected>;
 
 /// What one node gives, by split and route, as far as it could be read.
 type Given = BTreeMap<SplitName, BTreeMap<RouteName, BTreeMap<BackendName, BasisPoints>>>;
@@ -40,16 +52,18 @@ pub(crate) struct AtNode {
 }
 
 impl AtNode {
-    fn all(document: &Document, verdict: &Verdict, seen: bool) -> Self {
-        let wrong = document
-            .doors
-            .keys()
-            .map(|split| (split.clone(), verdict.clone()));
+    pub(crate) fn all(doors: &Doors, verdict: &Verdict, seen: bool) -> Self {
+        let wrong = doors.keys().map(|split| (split.clone(), verdict.clone()));
         Self {
             wrong: wrong.collect(),
             given: Given::new(),
             seen,
         }
+    }
+
+    /// Something else of a split is not as it should be.
+    pub(crate) fn is_not(&mut self, split: &SplitName, verdict: Verdict) {
+        self.wrong.entry(split.clone()).or_insert(verdict);
     }
 
     /// Whether every worker runs the document.
@@ -63,10 +77,19 @@ pub(crate) async fn at_node(admin: &Admin, document: &Document, workers: usize, 
     let end = Instant::now() + settle;
     match whole(admin, document, end).await {
         Ok(()) => {}
-        Err((verdict, seen)) => return AtNode::all(document, &verdict, seen),
+        Err((verdict, seen)) => return AtNode::all(&document.doors, &verdict, seen),
     }
-    let upstreams: Vec<(&SplitName, &RouteName, &Upstream)> = document
-        .doors
+    let found = given(admin, &document.doors, workers, end).await;
+    // Somebody may have written while we read.
+    match whole(admin, document, end).await {
+        Ok(()) => found,
+        Err((verdict, seen)) => AtNode::all(&document.doors, &verdict, seen),
+    }
+}
+
+/// The shares that one node gives.
+pub(crate) async fn given(admin: &Admin, doors: &Doors, workers: usize, end: Instant) -> AtNode {
+    let upstreams: Vec<(&SplitName, &RouteName, &Upstream)> = doors
         .iter()
         .flat_map(|(split, door)| {
             door.upstreams
@@ -94,14 +117,10 @@ pub(crate) async fn at_node(admin: &Admin, document: &Document, workers: usize, 
             routes.insert(route.clone(), weights);
         }
     }
-    // Somebody may have written while we read.
-    match whole(admin, document, end).await {
-        Ok(()) => AtNode {
-            wrong,
-            given,
-            seen: true,
-        },
-        Err((verdict, seen)) => AtNode::all(document, &verdict, seen),
+    AtNode {
+        wrong,
+        given,
+        seen: true,
     }
 }
 
@@ -141,7 +160,7 @@ async fn wait(pause: &mut Duration) {
 }
 
 /// Asks for one upstream, so many times at once, until all answers are right. What is wrong otherwise, and what was given last.
-async fn ask(
+pub(crate) async fn ask(
     admin: &Admin,
     upstream: &Upstream,
     times: usize,
@@ -179,7 +198,7 @@ async fn ask(
 }
 
 /// The proofs of all nodes as one for each door: what is different anywhere is different, what is unknown anywhere is unknown.
-pub(crate) fn together(document: &Document, nodes: &[AtNode]) -> BTreeMap<SplitName, Proof> {
+pub(crate) fn together(doors: &Doors, nodes: &[AtNode]) -> BTreeMap<SplitName, Proof> {
     let at = Timestamp::now();
     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     let coverage = Coverage {
@@ -213,9 +232,5 @@ pub(crate) fn together(document: &Document, nodes: &[AtNode]) -> BTreeMap<SplitN
             weights: agreed.cloned() as Option<ProvenWeights>,
         }
     };
-    document
-        .doors
-        .keys()
-        .map(|split| (split.clone(), one(split)))
-        .collect()
+    doors.keys().map(|split| (split.clone(), one(split))).collect()
 }

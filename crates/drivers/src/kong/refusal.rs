@@ -3,7 +3,10 @@
 use http::StatusCode;
 use serde_json::Value;
 
+use weir_model::SplitName;
+
 use crate::kong::admin::Answer;
+use crate::kong::{Refused, Unposted};
 use crate::{DriverError, Fault};
 
 /// So many errors of one document are told.
@@ -34,6 +37,13 @@ impl Failure {
             fault: self.fault,
             help: self.help,
         }
+    }
+}
+
+impl From<DriverError> for Unposted {
+    /// Of a failure that says nothing of the document.
+    fn from(error: DriverError) -> Self {
+        Self { error, refused: None }
     }
 }
 
@@ -104,35 +114,93 @@ pub(crate) fn of(answer: &Answer) -> Failure {
     }
 }
 
-/// A refusal of a document.
-pub(crate) fn of_config(answer: &Answer) -> Failure {
+/// A refusal of one entity.
+pub(crate) fn of_entity(answer: &Answer) -> Failure {
     match answer.status {
-        StatusCode::BAD_REQUEST => match answer.json() {
-            Ok(said) => Failure::new(
-                Fault::Refused,
-                errors(&said),
-                "Kong runs on with what it had. Correct what is named, in the declaration or in the gateway's base",
+        StatusCode::NOT_FOUND => match answer.json() {
+            Ok(_) => Failure::new(
+                Fault::NotYet,
+                "it is gone: somebody removed it meanwhile",
+                "the next activation looks again",
             ),
             Err(failure) => failure,
         },
-        StatusCode::PAYLOAD_TOO_LARGE => Failure::new(
+        StatusCode::CONFLICT => Failure::new(
             Fault::Refused,
             words(answer),
-            "the document is larger than this Kong takes: raise nginx_admin_client_max_body_size (10m), or lmdb_map_size if it \
-             says so. Kong runs on with what it had",
+            "somebody else has an entity of this name or id, which is left alone: remove it, or give it another name",
         ),
-        StatusCode::UNSUPPORTED_MEDIA_TYPE => Failure::new(
+        StatusCode::BAD_REQUEST => Failure::new(
             Fault::Refused,
             words(answer),
-            "Kong takes no form here: is there something between the agent and the Admin API that changes requests?",
+            "Kong runs on with what it had; what it names is to be corrected, in the declaration or at this Kong",
         ),
-        StatusCode::GATEWAY_TIMEOUT => Failure::new(
-            Fault::Away,
+        StatusCode::METHOD_NOT_ALLOWED => Failure::new(
+            Fault::Setup,
             words(answer),
-            "Kong did not say in time whether it loaded the document; the next activation looks at what it runs",
+            "has this Kong lost its database? One without a database is declared as `admin-dbless`",
         ),
         _ => of(answer),
     }
+}
+
+/// A document that was not loaded, and what of it is not accepted if that is why.
+pub(crate) fn of_config(answer: &Answer) -> (Failure, Option<Refused>) {
+    match answer.status {
+        StatusCode::BAD_REQUEST => match answer.json() {
+            Ok(said) => (
+                Failure::new(
+                    Fault::Refused,
+                    errors(&said),
+                    "Kong runs on with what it had. Correct what is named, in the declaration or in the gateway's base",
+                ),
+                Some(named(&said)),
+            ),
+            Err(failure) => (failure, None),
+        },
+        StatusCode::PAYLOAD_TOO_LARGE => (
+            Failure::new(
+                Fault::Refused,
+                words(answer),
+                "the document is larger than this Kong takes: raise nginx_admin_client_max_body_size (10m), or lmdb_map_size if it \
+                 says so. Kong runs on with what it had",
+            ),
+            Some(Refused::default()),
+        ),
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => (
+            Failure::new(
+                Fault::Refused,
+                words(answer),
+                "Kong takes no form here: is there something between the agent and the Admin API that changes requests?",
+            ),
+            None,
+        ),
+        StatusCode::GATEWAY_TIMEOUT => (
+            Failure::new(
+                Fault::Away,
+                words(answer),
+                "Kong did not say in time whether it loaded the document; the next activation looks at what it runs",
+            ),
+            None,
+        ),
+        _ => (of(answer), None),
+    }
+}
+
+/// Whose entities a 400 names.
+fn named(said: &Value) -> Refused {
+    let mut refused = Refused::default();
+    let flat = said.get("flattened_errors").and_then(Value::as_array);
+    for one in flat.into_iter().flatten() {
+        let tags = one.get("entity_tags").and_then(Value::as_array);
+        let mut tags = tags.into_iter().flatten().filter_map(Value::as_str);
+        let split = tags.find_map(|tag| tag.strip_prefix("weir.split."));
+        match split.and_then(|split| SplitName::new(split).ok()) {
+            Some(split) => drop(refused.splits.insert(split)),
+            None => refused.base = true,
+        }
+    }
+    refused
 }
 
 /// The errors of a 400, each with what it is about.

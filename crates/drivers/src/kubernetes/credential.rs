@@ -264,19 +264,25 @@ impl Plugin {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
 
     fn plugin(script: &str, limit: Duration) -> (tempfile::TempDir, Plugin) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("plugin");
+        let text = dir.path().join("text");
         std::fs::write(
-            &path,
+            &text,
             format!("#!/bin/sh\necho run >> {}/runs\n{script}\n", dir.path().display()),
         )
         .unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
+        // Another process writes what is run: whatever this one starts in the meantime would have it open for writing as
+        // well, and nobody can run it then.
+        let made = std::process::Command::new("install")
+            .args(["-m", "700"])
+            .args([&text, &path])
+            .status();
+        assert!(made.unwrap().success());
         let exec = ExecConfig {
             command: Some("./plugin".to_owned()),
             ..serde_json::from_value(json!({"interactiveMode": "Never"})).unwrap()

@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
-use weir_drivers::{AdminConfig, Fault, GatewayDriver as _, KongDbless, KongDblessConfig, Secret};
+use weir_drivers::{AdminConfig, Fault, GatewayDriver as _, KongConfig, KongDbless, Secret};
 
 const ROOT: &str = r#"{"version":"3.9.3","configuration":{"database":"off"},"configuration_hash":"00000000000000000000000000000000"}"#;
 
@@ -74,7 +74,7 @@ fn driver(url: &str, ca: Option<&Path>, key: Option<&Path>) -> KongDbless {
         header,
         timeout: Duration::from_secs(5),
     };
-    KongDbless::new(KongDblessConfig {
+    KongDbless::new(KongConfig {
         nodes: vec![node],
         settle: Duration::from_secs(1),
     })
@@ -123,7 +123,7 @@ async fn a_gateway_has_nodes_each_once() {
         vec![node("http://127.0.0.1:8001"), node("http://127.0.0.1:8001/")],
     ] {
         let settle = Duration::from_secs(1);
-        let error = KongDbless::new(KongDblessConfig { nodes, settle }).expect_err("no gateway");
+        let error = KongDbless::new(KongConfig { nodes, settle }).expect_err("no gateway");
         assert_eq!(error.fault, Fault::Setup, "{error}");
     }
     let empty = tempfile::NamedTempFile::new().unwrap();
@@ -132,7 +132,7 @@ async fn a_gateway_has_nodes_each_once() {
         ..node("https://127.0.0.1:8444")
     };
     let settle = Duration::from_secs(1);
-    let error = KongDbless::new(KongDblessConfig {
+    let error = KongDbless::new(KongConfig {
         nodes: vec![nothing],
         settle,
     })

@@ -10,7 +10,7 @@ use crate::codes;
 use crate::declaration::{Match, Place, Protocol, ValueMatch};
 use crate::diagnostic::Diagnostic;
 use crate::draft::{DoorDraft, EntryDraft, Matches, SplitDraft, ViaDraft};
-use crate::gateway::{AtGateway, Door, Entry, Gateway, Via};
+use crate::gateway::{AtGateway, Channel, Door, Entry, Gateway, Via};
 use crate::names::{BackendName, GatewayName, ZoneName};
 use crate::nearest::nearest;
 use crate::reader::At;
@@ -228,11 +228,15 @@ impl<'d> Check<'d> {
                 "the gateway `{}` of the zone `{zone}` has no base to take a service from",
                 gateway.name
             );
-            return refuse(
-                self,
-                message,
-                "name its `base`, or say which `hosts` and `paths` the split's own route takes",
-            );
+            let help = match gateway.channel {
+                Channel::AdminDb => {
+                    "in a database Weir touches nothing but its own: say which `hosts` and `paths` the split's own route takes"
+                }
+                Channel::AdminDbless | Channel::Kic => {
+                    "name its `base`, or say which `hosts` and `paths` the split's own route takes"
+                }
+            };
+            return refuse(self, message, help);
         };
         let services = document.get("services").and_then(Json::as_array);
         let named = |service: &&Json| service.get("name").and_then(Json::as_str) == Some(name.value.as_str());

@@ -8,7 +8,7 @@ use crate::codes;
 use crate::declaration::Place;
 use crate::diagnostic::Diagnostic;
 use crate::draft::{BaseDraft, GatewayDraft, ZoneDraft, beside};
-use crate::gateway::{Base, Gateway};
+use crate::gateway::{Base, Channel, Gateway};
 use crate::names::{GatewayName, ZoneName};
 use crate::reader::At;
 
@@ -54,6 +54,20 @@ impl<'d> Check<'d> {
         let base = match &draft.base {
             BaseDraft::Unreadable => return None,
             BaseDraft::Absent => None,
+            BaseDraft::Named(at) if draft.channel == Some(Channel::AdminDb) => {
+                self.push(
+                    Diagnostic::error(
+                        codes::DATABASE_BASE,
+                        format!("the gateway `{name}` has a database, and a `base` besides"),
+                        at.place.label("nothing would post it"),
+                    )
+                    .help(
+                        "remove `base`: what is in the database stays there, and Weir touches nothing but its own; or say \
+                         `channel: admin-dbless`, if this Kong has no database",
+                    ),
+                );
+                return None;
+            }
             BaseDraft::Named(at) => Some(self.base(at)?),
         };
         Some(Gateway {

@@ -63,13 +63,14 @@ fn channel(reader: &mut Reader<'_>, entry: &Entry) -> Option<Channel> {
         message,
         read,
     )?;
-    if channel.value != Channel::AdminDbless {
+    if channel.value == Channel::Kic {
         reader.error(
             codes::NOT_YET,
             &entry.value.span,
             format!("the channel `{}` is not supported yet", channel.value),
             "not supported yet",
-            "leave the gateway out: until then weights hold for callers inside the mesh, and at database-less gateways",
+            "leave the gateway out: until then weights hold for callers inside the mesh, and at gateways that are configured through \
+             their Admin API",
         );
         return None;
     }

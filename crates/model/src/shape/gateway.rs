@@ -15,7 +15,7 @@ pub(crate) static ZONE_GATEWAY: Shape = shape(
         required(
             "channel",
             Form::Word(CHANNELS),
-            "How it is configured: `admin-dbless` posts its one document to its Admin API.",
+            "How it is configured through its Admin API: `admin-dbless` by its one document, `admin-db` entity by entity into its database.",
         ),
         optional(
             "inMesh",

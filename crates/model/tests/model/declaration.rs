@@ -1,17 +1,8 @@
 //! A whole declaration, read to values.
 
-use std::sync::Arc;
+use weir_model::{BasisPoints, SourceFile, parse};
 
-use weir_model::{BasisPoints, SourceFile, SourceName, parse};
-
-/// One file of the source `main`.
-fn file(path: &str, text: &str) -> SourceFile {
-    SourceFile {
-        source: SourceName("main".to_owned()),
-        path: path.to_owned(),
-        bytes: Arc::from(text.as_bytes()),
-    }
-}
+use crate::file;
 
 const WHOLE: &str = r#"# The shop.
 apiVersion: weir.dev/v1alpha1
@@ -77,7 +68,7 @@ fn a_sound_declaration_is_read_whole() {
 fn names_of_a_port_are_read_once_each() {
     let with = |names: &str, more: &str| {
         let text = WHOLE.replace("  port: 8080\n", &format!("  port: 8080\n  portNames: {names}\n"));
-        parse(&[file("shop.yaml", &format!("{text}{more}"))])
+        parse(&[file("shop.yaml", format!("{text}{more}"))])
     };
     let other = |names: &str| {
         let split = WHOLE.rsplit("---\n").next().unwrap();
@@ -158,7 +149,7 @@ fn problems_are_bounded_over_all_files() {
                 .unwrap()
                 .replace("name: fra", &format!("name: {name}"));
             let fields: String = (0..300).map(|field| format!("f{field}: 1\n")).collect();
-            file(&format!("{name}.yaml"), &format!("{zone}{fields}"))
+            file(&format!("{name}.yaml"), format!("{zone}{fields}"))
         })
         .chain([file("a.yaml", WHOLE)])
         .collect();

@@ -1,12 +1,11 @@
 //! Gateways, their bases, and the doors of splits: what becomes of them, and what is refused.
 
-use std::sync::Arc;
-
 use serde_json::{Value, json};
 use weir_model::{
-    Address, BackendName, Channel, Code, Entry, GatewayName, Parsed, SourceFile, SourceName, SplitName, Via,
-    ZoneName, codes, parse,
+    Address, BackendName, Channel, Code, Entry, GatewayName, Parsed, SplitName, Via, ZoneName, codes, parse,
 };
+
+use crate::file;
 
 const WHOLE: &str = r#"apiVersion: weir.dev/v1alpha1
 kind: Federation
@@ -49,14 +48,6 @@ services:
   - {<<SERVICE>>, host: basket.internal}
 plugins: [{name: cors, config: {max_age: 1.5, origins: ["*"], credentials: true, exposed: ~}}]
 "#;
-
-fn file(path: &str, text: &str) -> SourceFile {
-    SourceFile {
-        source: SourceName("main".to_owned()),
-        path: path.to_owned(),
-        bytes: Arc::from(text.as_bytes()),
-    }
-}
 
 fn parsed(backends: &str, base: &str) -> Parsed {
     let whole = WHOLE.replace("BACKENDS", backends);
@@ -289,7 +280,7 @@ fn what_kong_would_refuse_or_choose_by_chance_is_refused() {
             .replace("service: checkout", "service: cart");
         let other = other.replace("paths: [/checkout]", &format!("paths: [/checkout]{headers}"));
         told(&parse(&[
-            file("traffic.yaml", &format!("{both}---\n{other}")),
+            file("traffic.yaml", format!("{both}---\n{other}")),
             file("kong/edge.yaml", &base),
         ]))
     };
@@ -306,4 +297,32 @@ fn what_kong_would_refuse_or_choose_by_chance_is_refused() {
         !twice.is_empty() && twice.iter().all(|(code, _)| *code == codes::CLAIMED_TWICE),
         "{twice:?}"
     );
+}
+
+#[test]
+fn a_gateway_with_a_database_has_routes_of_the_splits_and_neither_base_nor_services_of_the_site() {
+    let with = |gateway: &str, door: &str| {
+        let whole = WHOLE.replace("BACKENDS", BACKENDS);
+        let whole = whole.replace("channel: admin-dbless, base: kong/edge.yaml", gateway);
+        let whole = whole.replace(
+            r#"hosts: [Shop.Example.com, "*.example.org"], paths: [/checkout]"#,
+            door,
+        );
+        parse(&[file("traffic.yaml", &whole)])
+    };
+    let routes = "zones: [fra], paths: [/checkout]";
+    let sound = with("channel: admin-db", routes);
+    assert_eq!(sound.diagnostics, []);
+    let zone = &sound.declaration.zones[&ZoneName::new("fra").unwrap()];
+    assert_eq!(
+        zone.gateways[&GatewayName::new("edge").unwrap()].channel,
+        Channel::AdminDb
+    );
+    // The one who names a base is told that nobody would post it, and not that it is missing.
+    let base = with("channel: admin-db, base: kong/edge.yaml", routes);
+    assert_eq!(told(&base), [(codes::DATABASE_BASE, "traffic.yaml".to_owned())]);
+    let taken = with("channel: admin-db", "zones: [fra], service: basket");
+    assert_eq!(told(&taken), [(codes::BASE_SERVICE, "traffic.yaml".to_owned())]);
+    let help = taken.diagnostics[0].help.clone().unwrap();
+    assert!(help.contains("touches nothing but its own"), "{help}");
 }

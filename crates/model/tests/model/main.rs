@@ -9,3 +9,21 @@ mod properties;
 mod schema;
 mod transcripts;
 mod transition;
+
+use std::sync::Arc;
+
+use weir_model::{SourceFile, SourceName};
+
+/// A file of a source.
+fn file_of(source: &str, path: &str, bytes: impl AsRef<[u8]>) -> SourceFile {
+    SourceFile {
+        source: SourceName(source.to_owned()),
+        path: path.to_owned(),
+        bytes: Arc::from(bytes.as_ref()),
+    }
+}
+
+/// A file of the source `main`.
+fn file(path: &str, bytes: impl AsRef<[u8]>) -> SourceFile {
+    file_of("main", path, bytes)
+}

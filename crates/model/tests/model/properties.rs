@@ -1,23 +1,16 @@
 //! What must hold for every input: no panic, no dependence on the order of files, exact weights.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use jiff::SignedDuration;
 use proptest::prelude::*;
 use weir_model::duration::written;
 use weir_model::{
-    BackendName, BasisPoints, Day, Fallback, Freeze, Insufficient, Parsed, SourceFile, SourceName, Style,
-    TimeOfDay, Transition, Verify, Window, WindowZone, parse, render_diagnostics, report,
+    BackendName, BasisPoints, Day, Fallback, Freeze, Insufficient, Parsed, SourceFile, Style, TimeOfDay,
+    Transition, Verify, Window, WindowZone, parse, render_diagnostics, report,
 };
 
-fn file(source: &str, path: &str, bytes: &[u8]) -> SourceFile {
-    SourceFile {
-        source: SourceName(source.to_owned()),
-        path: path.to_owned(),
-        bytes: Arc::from(bytes),
-    }
-}
+use crate::file_of as file;
 
 /// Reads and renders in every format: nothing of it may panic, and spans must lie within their files.
 fn digest(files: &[SourceFile]) -> Parsed {
@@ -262,7 +255,7 @@ proptest! {
             .map(|(n, text)| file("main", &format!("{n}.yaml"), text.as_bytes()))
             .collect();
         files.push(file("main", "4.yaml", b"{kind: Zone, metadata: {name: use1}"));
-        files.push(file("other", "0.yaml", if broken { b"\xff" } else { b"" }));
+        files.push(file("other", "0.yaml", if broken { &b"\xff"[..] } else { b"" }));
         files.push(file("other", "1.yaml", files[0].bytes.to_vec().as_slice()));
         let shuffled: Vec<SourceFile> = order.iter().map(|at| files[*at].clone()).collect();
         prop_assert_eq!(digest(&files), digest(&shuffled));

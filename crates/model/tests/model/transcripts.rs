@@ -1,16 +1,8 @@
 //! Longer transcripts: many problems at once, several sources, other formats, and what is sound although it looks odd.
 
-use std::sync::Arc;
+use weir_model::{Parsed, SourceFile, Style, parse, precedence, render_diagnostics, report};
 
-use weir_model::{Parsed, SourceFile, SourceName, Style, parse, precedence, render_diagnostics, report};
-
-fn file(source: &str, path: &str, bytes: impl Into<Vec<u8>>) -> SourceFile {
-    SourceFile {
-        source: SourceName(source.to_owned()),
-        path: path.to_owned(),
-        bytes: Arc::from(bytes.into()),
-    }
-}
+use crate::file_of as file;
 
 fn rendered(files: &[SourceFile]) -> String {
     render_diagnostics(&parse(files).diagnostics, files, Style::default())
@@ -128,8 +120,7 @@ fn formats_for_programs() {
                 "http",
                 "  - {name: default, match: {method: GET}, weights: {vm: 100}}\n",
             )
-            .bytes
-            .to_vec(),
+            .bytes,
         ),
     ];
     let mut diagnostics = parse(&files).diagnostics;

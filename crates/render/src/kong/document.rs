@@ -111,40 +111,7 @@ pub fn document(
     resolved: &Resolved,
 ) -> Result<Option<Document>, Vec<Conflict>> {
     let prepared = prepare(federation, gateway, doors)?;
-    let mut conflicts = Vec::new();
-    let mut upstreams: Vec<Value> = Vec::new();
-    let mut expected: BTreeMap<SplitName, Expected> = BTreeMap::new();
-    for at in doors {
-        let mark = mark(federation, gateway, at.item);
-        let host = prepared.hosts.get(&at.item.split).map(String::as_str);
-        let mut here = BTreeMap::new();
-        for route in &at.item.routes {
-            if let Via::Mesh(_) = at.door.via {
-                continue;
-            }
-            match targets(at, resolved, &route.name) {
-                Err(why) => conflicts.push(Conflict {
-                    split: Some(at.item.split.clone()),
-                    what: format!("route {}: {why}", route.name),
-                    help: "the gateway keeps what it has until the addresses or the weights are others"
-                        .to_owned(),
-                }),
-                Ok(targets) => {
-                    upstreams.push(mark.upstream(&route.name, &targets, host));
-                    let name = name(&at.item.split, &route.name);
-                    here.insert(route.name.clone(), Upstream { name, targets });
-                }
-            }
-        }
-        let one = Expected {
-            generation: at.item.generation,
-            upstreams: here,
-        };
-        expected.insert(at.item.split.clone(), one);
-    }
-    if !conflicts.is_empty() {
-        return Err(conflicts);
-    }
+    let (upstreams, expected) = prepared.upstreams((federation, gateway), doors, resolved, targets)?;
     if doors.is_empty() && prepared.kept.is_empty() {
         return Ok(None);
     }
@@ -161,6 +128,60 @@ pub fn document(
         kept: prepared.kept,
         notes: prepared.notes,
     }))
+}
+
+/// How weights become targets: [`targets`] or [`crate::kong::targets::summing`].
+pub(crate) type Weighing = fn(&AtDoor<'_>, &Resolved, &RouteName) -> Result<Targets, String>;
+
+/// Upstreams as they are written, and what is to be read back of each split.
+type Upstreams = (Vec<Value>, BTreeMap<SplitName, Expected>);
+
+impl Prepared<'_> {
+    /// The upstreams of these doors with their targets, and what is to be read back.
+    pub(crate) fn upstreams(
+        &self,
+        (federation, gateway): (&FederationName, &GatewayPlan),
+        doors: &[AtDoor<'_>],
+        resolved: &Resolved,
+        weighing: Weighing,
+    ) -> Result<Upstreams, Vec<Conflict>> {
+        let mut conflicts = Vec::new();
+        let mut upstreams: Vec<Value> = Vec::new();
+        let mut expected: BTreeMap<SplitName, Expected> = BTreeMap::new();
+        for at in doors {
+            let mark = mark(federation, gateway, at.item);
+            let host = self.hosts.get(&at.item.split).map(String::as_str);
+            let mut here = BTreeMap::new();
+            for route in &at.item.routes {
+                if let Via::Mesh(_) = at.door.via {
+                    continue;
+                }
+                match weighing(at, resolved, &route.name) {
+                    Err(why) => conflicts.push(Conflict {
+                        split: Some(at.item.split.clone()),
+                        what: format!("route {}: {why}", route.name),
+                        help: "the gateway keeps what it has until the addresses or the weights are others"
+                            .to_owned(),
+                    }),
+                    Ok(targets) => {
+                        upstreams.push(mark.upstream(&route.name, &targets, host));
+                        let name = name(&at.item.split, &route.name);
+                        here.insert(route.name.clone(), Upstream { name, targets });
+                    }
+                }
+            }
+            let one = Expected {
+                generation: at.item.generation,
+                upstreams: here,
+            };
+            expected.insert(at.item.split.clone(), one);
+        }
+        if conflicts.is_empty() {
+            Ok((upstreams, expected))
+        } else {
+            Err(conflicts)
+        }
+    }
 }
 
 fn mark<'a>(federation: &'a FederationName, gateway: &GatewayPlan, item: &'a Item) -> Mark<'a> {
@@ -188,19 +209,20 @@ fn of_door(split: &SplitName, what: impl Into<String>, help: impl Into<String>) 
 }
 
 /// All of a document but targets.
-struct Prepared<'a> {
+#[derive(Debug)]
+pub(crate) struct Prepared<'a> {
     reading: Option<Reading<'a>>,
-    /// Services of ours.
-    services: Vec<Value>,
+    /// Services of ours, each with its route.
+    pub(crate) services: Vec<Value>,
     /// Services of the base that are taken over, by name.
     taken: BTreeMap<String, Box<RawValue>>,
     /// What backends of a split are called in `Host`.
     hosts: BTreeMap<SplitName, String>,
     kept: Kept,
-    notes: Vec<String>,
+    pub(crate) notes: Vec<String>,
 }
 
-fn prepare<'a>(
+pub(crate) fn prepare<'a>(
     federation: &FederationName,
     gateway: &'a GatewayPlan,
     doors: &[AtDoor<'_>],

@@ -1,5 +1,6 @@
 //! The ids that Kong makes of names where a document declares none: version 5 UUIDs, the same on every node and at every
-//! load, so that health and metrics keep their keys. Hence ours declare none.
+//! load, so that health and metrics keep their keys. Hence ours declare none in a document; a database draws ids by chance,
+//! so that there they are given these.
 
 use sha1::{Digest as _, Sha1};
 
@@ -19,6 +20,11 @@ fn version_5(space: &[u8; 16], name: &str) -> [u8; 16] {
     id
 }
 
+/// The id of a target of the upstream of this id: `target` as it is written, with its port.
+pub fn of_target(upstream: &str, target: &str) -> String {
+    derived("targets", &format!("targets:*:{upstream}:{target}"))
+}
+
 /// The id of a service, route or upstream (`kind` in the plural) of this name.
 pub fn derived(kind: &str, name: &str) -> String {
     let id = version_5(&version_5(&ENTITIES, kind), name);
@@ -28,7 +34,7 @@ pub fn derived(kind: &str, name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::derived;
+    use super::{derived, of_target};
 
     #[test]
     fn as_a_real_kong_made_them() {
@@ -39,5 +45,9 @@ mod tests {
         ] {
             assert_eq!(derived(kind, name), id);
         }
+        assert_eq!(
+            of_target("fa86dac7-6df5-567a-8698-7bee24e0c418", "127.0.0.1:19001"),
+            "57fe4328-42a8-5f57-b045-c71c0ca12265"
+        );
     }
 }

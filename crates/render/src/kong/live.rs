@@ -102,6 +102,45 @@ impl Entity {
     }
 }
 
+/// Whether our entities may be written to the database of this Kong at all.
+///
+/// # Errors
+/// Why not, in words.
+pub fn may_write(live: &Live) -> Result<(), String> {
+    if live.database == "off" {
+        return Err(
+            "this Kong has no database: nothing can be written to it entity by entity; declare its channel as `admin-dbless`"
+                .to_owned(),
+        );
+    }
+    // A control plane balances nothing itself, so that nobody could ask it for what its data planes give.
+    known(live)
+}
+
+/// Whether it is a Kong whose ways are known.
+fn known(live: &Live) -> Result<(), String> {
+    if live.role != "traditional" {
+        return Err(format!(
+            "this Kong is a {} of a hybrid deployment, whose data planes an agent cannot ask for what they give",
+            live.role
+        ));
+    }
+    if !live.version.starts_with("3.") {
+        return Err(format!(
+            "this Kong is version {}, and Weir knows what 3 does",
+            live.version
+        ));
+    }
+    if !matches!(live.router.as_str(), "traditional_compatible" | "traditional") {
+        return Err(format!(
+            "this Kong orders routes by `router_flavor = {}`, and not by what Weir has judged them by; set \
+             traditional_compatible, its default",
+            live.router
+        ));
+    }
+    Ok(())
+}
+
 /// Whether a document may take the place of what a node runs. `plan` is the generation of the whole plan that the document
 /// was made from, `posted` the hashes of what this agent itself posted to that gateway.
 ///
@@ -125,19 +164,7 @@ pub fn may_post(
             live.role
         ));
     }
-    if !live.version.starts_with("3.") {
-        return Err(format!(
-            "this Kong is version {}, and Weir knows what 3 does",
-            live.version
-        ));
-    }
-    if !matches!(live.router.as_str(), "traditional_compatible" | "traditional") {
-        return Err(format!(
-            "this Kong orders routes by `router_flavor = {}`, and not by what Weir has judged them by; set \
-             traditional_compatible, its default",
-            live.router
-        ));
-    }
+    known(live)?;
     let marked = |entity: &&Entity| entity.tags.iter().any(|tag| is_controllers(tag));
     let marked = live.entities.iter().flatten().find(marked).map(Entity::called);
     if let Some(entity) = live.controller.clone().or(marked) {

@@ -38,6 +38,34 @@ const STEPS: u64 = 10;
 /// Why there are none, in words: a weighted backend without an address (I3), one address of two backends, shares that need
 /// numbers or a ring beyond what Kong takes.
 pub fn targets(at: &AtDoor<'_>, resolved: &Resolved, route: &RouteName) -> Result<Targets, String> {
+    given(at, resolved, route, |shares| {
+        even(shares).or_else(|| nearly_even(shares))
+    })
+}
+
+/// The sum of the weights of every upstream in a Kong with a database: six for each basis point, so that one target can have
+/// all of it (60,000 of 65,535). With the same sum before and after, a change of weights needs one write for each target
+/// that it changes, and no target gets more on the way than the larger of what it had and what it gets.
+pub const SUM: u64 = 60_000;
+
+/// The targets of one route at a door of a Kong with a database: the same shares as [`targets`], with weights whose sum is
+/// always [`SUM`].
+///
+/// # Errors
+/// As of [`targets`].
+pub fn summing(at: &AtDoor<'_>, resolved: &Resolved, route: &RouteName) -> Result<Targets, String> {
+    given(at, resolved, route, to_the_sum)
+}
+
+/// Numbers for the addresses of each backend: from their weights and how many they are.
+type Numbers = fn(&[(u64, u64)]) -> Option<Vec<Vec<u16>>>;
+
+fn given(
+    at: &AtDoor<'_>,
+    resolved: &Resolved,
+    route: &RouteName,
+    numbers: Numbers,
+) -> Result<Targets, String> {
     let Via::Addresses(backends) = &at.door.via else {
         return Err("the mesh carries the weights, so that there are no targets".to_owned());
     };
@@ -65,8 +93,7 @@ pub fn targets(at: &AtDoor<'_>, resolved: &Resolved, route: &RouteName) -> Resul
         .iter()
         .map(|(_, weight, addresses)| (*weight, addresses.len() as u64))
         .collect();
-    let numbers = even(&counts)
-        .or_else(|| nearly_even(&counts))
+    let numbers = numbers(&counts)
         .ok_or_else(|| {
             let said = shares.iter().filter(|(_, weight, _)| *weight > 0);
             let said = said.map(|(backend, weight, addresses)| {
@@ -169,6 +196,26 @@ fn nearly_even(shares: &[(u64, u64)]) -> Option<Vec<Vec<u16>>> {
         });
         reduced(numbers.collect())
     })
+}
+
+/// Numbers of which those of one backend differ by one at most, and whose sum is [`SUM`]. Each rises with its backend's weight.
+fn to_the_sum(shares: &[(u64, u64)]) -> Option<Vec<Vec<u16>>> {
+    let all: u64 = shares.iter().map(|(weight, _)| weight).sum();
+    let one = |(weight, count): &(u64, u64)| -> Option<Vec<u16>> {
+        let sum = weight.checked_mul(SUM)?.checked_div(all)?;
+        // An address that would get nothing beside one that gets something is no even share.
+        if sum > 0 && sum < *count {
+            return None;
+        }
+        let (each, more) = (
+            sum.checked_div(*count).unwrap_or(0),
+            sum.checked_rem(*count).unwrap_or(0),
+        );
+        (0..*count)
+            .map(|at| u16::try_from(each + u64::from(at < more)).ok())
+            .collect()
+    };
+    shares.iter().map(one).collect()
 }
 
 /// The same shares in the smallest numbers, if Kong takes them.

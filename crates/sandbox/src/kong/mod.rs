@@ -34,6 +34,9 @@
 //! - Plugins, consumers, certificates, vaults, keys: they are kept and given back as they came, hardly checked, and do nothing.
 //! - TLS, HTTP/2, gRPC, WebSocket, TCP and UDP; routes by SNI, source and destination; `path_handling: v1`; expressions.
 //! - Hybrid mode, workspaces, RBAC, the developer portal, `/metrics`, the debug and timer endpoints, `GET /schemas/*`.
+//! - How a real database is reached: nodes look at it one after the other in even steps (Kong's timers drift, its events come in
+//!   batches, `db_update_propagation` is nothing), a write is seen whole, and no two are in each other's way. The words for
+//!   what is taken, leads nowhere or is needed are Kong's where they were recorded (`pg-*`), and after its source elsewhere.
 //! - Limits of LMDB, of nginx (but the size of an Admin body) and of time: a load is answered when it is done, and
 //!   429, 503, 504 and the 413 of LMDB come only when a test asks for them ([`Kong::refuse_next_load`]).
 //! - The words of the YAML parser (libyaml's), YAML 1.1's many booleans, key order (Kong's is random), HTML but nginx's pages.

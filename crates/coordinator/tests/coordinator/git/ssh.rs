@@ -1,7 +1,6 @@
 //! Repositories over a stand-in for ssh.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
@@ -9,13 +8,13 @@ use weir_coordinator::config::Auth;
 use weir_coordinator::git::{GitError, Mirror};
 
 use super::{git_program, pairs, remote, source, texts};
+use crate::program::script;
 use crate::repository::Repository;
 
 /// A stand-in for ssh: notes how it was called and runs the command here.
 fn fake_ssh(dir: &Path, body: &str) -> PathBuf {
     let program = dir.join("fake-ssh");
-    fs::write(&program, format!("#!/bin/sh\n{body}\n")).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    script(&program, &format!("#!/bin/sh\n{body}\n"));
     program
 }
 

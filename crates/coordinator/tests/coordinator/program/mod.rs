@@ -44,6 +44,18 @@ pub(crate) fn configure(dir: &Path, source: &str, more: &str) -> PathBuf {
 }
 
 /// Runs a command that has to end by itself.
+/// A script that can be run. Another process writes it: whatever this one starts in the meantime would have it open for writing
+/// as well, and nobody can run it then.
+pub(crate) fn script(file: &Path, text: &str) {
+    let text_file = file.with_extension("text");
+    fs::write(&text_file, text).unwrap();
+    let made = Command::new("install")
+        .args(["-m", "755"])
+        .args([&text_file, file])
+        .status();
+    assert!(made.unwrap().success());
+}
+
 pub(crate) fn run(args: &[&str]) -> Output {
     let mut child = Command::new(PROGRAM)
         .args(args)

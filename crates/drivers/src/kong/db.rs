@@ -1,0 +1,476 @@
+//! The driver of a Kong with a database: one or more nodes on one database, written to by way of the first that answers,
+//! and proven at each.
+//!
+//! Writes are done one after the other in the order that [`changes`] gives them, and none after one that failed: whatever was
+//! the last, requests are served. A node takes up what is written within the time that it says of itself; nobody can ask it
+//! for its routes, so that those are taken for known when they were in the database for longer than that.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::future::join_all;
+use http::Method;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use weir_model::SplitName;
+use weir_planner::{Generation, Proof, Verdict};
+use weir_render::kong::changes::{Held, Row, Write, changes};
+use weir_render::kong::database::{Entities, Kind};
+use weir_render::kong::may_write;
+
+use crate::kong::admin::Admin;
+use crate::kong::refusal;
+use crate::kong::{Bringing, Brought, KongConfig, OVERTAKEN, gateway, observe, proof};
+use crate::{DriverError, Fault};
+
+/// So much longer than a node says that it takes: for its timers and what they start.
+const MARGIN: Duration = Duration::from_secs(1);
+/// What a node takes that did not say so yet: Kong's defaults.
+const UNKNOWN_PACE: Duration = Duration::from_secs(10);
+
+/// What became of a gateway that was brought to its entities.
+#[derive(Debug, Clone, Default)]
+pub struct Became {
+    /// By the address of the node: the one by way of which was written, and the others.
+    pub nodes: BTreeMap<String, Brought>,
+    /// Why nothing of a split was touched, or not all of it. Splits that went and cannot go are among them.
+    pub splits: BTreeMap<SplitName, String>,
+    /// What a person should know.
+    pub notes: Vec<String>,
+}
+
+/// A gateway with a database.
+#[derive(Debug)]
+pub struct KongDb {
+    nodes: Arc<[Admin]>,
+    settle: Duration,
+    seen: Mutex<Seen>,
+}
+
+/// What is remembered between two looks.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Workers, by node.
+    workers: BTreeMap<String, usize>,
+    /// Within what time a node takes up what is written, by node.
+    pace: BTreeMap<String, Duration>,
+    /// Since when the route of this name is gone.
+    gone: BTreeMap<String, Instant>,
+    /// Services and routes of a split as they were read, and since when they are so.
+    routed: BTreeMap<SplitName, (String, Instant)>,
+}
+
+impl Seen {
+    /// After so long every node that answers runs what is in the database.
+    fn takes(&self) -> Duration {
+        let slowest = self.pace.values().max().copied().unwrap_or(UNKNOWN_PACE);
+        slowest.saturating_add(MARGIN)
+    }
+}
+
+/// Why the writes of a split ended before their end.
+enum End {
+    /// The next activation goes on.
+    Waits,
+    /// For a reason in words.
+    Held(String),
+    /// The node fails.
+    Failed(DriverError),
+}
+
+impl KongDb {
+    /// Checks the configuration; nothing is dialled.
+    ///
+    /// # Errors
+    /// The first setting that cannot be used.
+    pub fn new(config: KongConfig) -> Result<Self, DriverError> {
+        Ok(Self::of(gateway::nodes(config.nodes)?, config.settle))
+    }
+
+    pub(crate) fn of(nodes: Arc<[Admin]>, settle: Duration) -> Self {
+        Self {
+            nodes,
+            settle,
+            seen: Mutex::default(),
+        }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Brings the database to these entities, as far as that goes now: whatever write is the last, requests are served, so that
+    /// what is overtaken ends between two of them. What is there of splits that are absent stays.
+    pub async fn bring(&self, wanted: &Entities, by: Bringing<'_>) -> Became {
+        let mut became = Became::default();
+        let mut able: Vec<&Admin> = Vec::new();
+        let roots = self.nodes.iter().map(|admin| async move {
+            let root = by.overtaken.run_until_cancelled(observe::root_and_pace(admin));
+            (admin, root.await)
+        });
+        for (admin, root) in join_all(roots).await {
+            let Some(root) = root else {
+                let overtaken = Brought::Held(OVERTAKEN.to_owned());
+                became.nodes.insert(admin.url().to_owned(), overtaken);
+                continue;
+            };
+            let brought = match root {
+                Err(error) => Brought::Failed(error),
+                Ok((live, pace)) => {
+                    let mut seen = self.seen();
+                    seen.workers.insert(admin.url().to_owned(), live.workers);
+                    seen.pace.insert(admin.url().to_owned(), pace);
+                    match may_write(&live) {
+                        Err(why) => Brought::Held(why),
+                        Ok(()) => {
+                            able.push(admin);
+                            Brought::There
+                        }
+                    }
+                }
+            };
+            became.nodes.insert(admin.url().to_owned(), brought);
+        }
+        for admin in &able {
+            match self.written(admin, &able, wanted, by, &mut became).await {
+                Ok(false) => return became,
+                Ok(true) => {
+                    became.nodes.insert(admin.url().to_owned(), Brought::Posted);
+                    return became;
+                }
+                // The next one may reach the database. Nothing was begun that it could not go on with.
+                Err(error) => drop(
+                    became
+                        .nodes
+                        .insert(admin.url().to_owned(), Brought::Failed(error)),
+                ),
+            }
+        }
+        became
+    }
+
+    /// Writes what is to be written by way of this node; whether anything was.
+    async fn written(
+        &self,
+        admin: &Admin,
+        able: &[&Admin],
+        wanted: &Entities,
+        by: Bringing<'_>,
+        became: &mut Became,
+    ) -> Result<bool, DriverError> {
+        let held = held(admin, wanted).await?;
+        let todo = changes(&held, wanted, by.plan, by.absent);
+        became.notes = todo.notes;
+        let mut any = false;
+        let forgets = todo
+            .splits
+            .values()
+            .flatten()
+            .flatten()
+            .filter_map(|write| match write {
+                Write::Forget(name) => Some(name.as_str()),
+                _ => None,
+            });
+        let forgets: BTreeSet<&str> = forgets.collect();
+        self.seen().gone.retain(|name, _| forgets.contains(name.as_str()));
+        for (split, writes) in &todo.splits {
+            let writes = match writes {
+                Ok(writes) => writes,
+                Err(why) => {
+                    became.splits.insert(split.clone(), why.clone());
+                    continue;
+                }
+            };
+            match self
+                .split(admin, able, (split, writes), &held, (by, &mut any))
+                .await
+            {
+                Ok(()) | Err(End::Waits) => {}
+                Err(End::Held(why)) => drop(became.splits.insert(split.clone(), why)),
+                Err(End::Failed(error)) => return Err(error),
+            }
+        }
+        Ok(any)
+    }
+
+    async fn split(
+        &self,
+        admin: &Admin,
+        able: &[&Admin],
+        (split, writes): (&SplitName, &[Write]),
+        held: &Held,
+        (by, any): (Bringing<'_>, &mut bool),
+    ) -> Result<(), End> {
+        for write in writes {
+            if by.overtaken.is_cancelled() {
+                return Err(End::Waits);
+            }
+            let done = match write {
+                Write::Await(upstream) => {
+                    // What is not there yet is there at some later activation.
+                    let asked = able.iter().map(|node| async move {
+                        let workers = self.workers(node.url());
+                        let end = Instant::now();
+                        proof::ask(node, upstream, workers * 2, end).await.0.is_none()
+                    });
+                    match join_all(asked).await.into_iter().all(|there| there) {
+                        true => continue,
+                        false => return Err(End::Waits),
+                    }
+                }
+                Write::Forget(name) => {
+                    let mut seen = self.seen();
+                    let takes = seen.takes();
+                    let gone = seen.gone.entry(name.clone()).or_insert_with(Instant::now);
+                    match gone.elapsed() > takes {
+                        true => continue,
+                        false => return Err(End::Waits),
+                    }
+                }
+                Write::Make { entity, under } => {
+                    let mut body = entity.fields.clone();
+                    body.retain(|_, value| !value.is_null());
+                    body.insert("id".to_owned(), entity.id.clone().into());
+                    let path = match under {
+                        None => entity.kind.plural().to_owned(),
+                        Some(upstream) => format!("upstreams/{upstream}/targets"),
+                    };
+                    admin.write(Method::POST, &path, Some(&Value::Object(body))).await
+                }
+                Write::Change { of, under, fields } => {
+                    let body = json!(fields);
+                    admin
+                        .write(Method::PATCH, &path(of, under.as_deref()), Some(&body))
+                        .await
+                }
+                Write::Remove { of, under } => {
+                    goes_with_it(admin, of, held).await?;
+                    let done = admin
+                        .write(Method::DELETE, &path(of, under.as_deref()), None)
+                        .await;
+                    if of.0 == Kind::Route && done.is_ok() {
+                        self.seen().gone.insert(of.2.clone(), Instant::now());
+                    }
+                    done
+                }
+            };
+            *any = true;
+            match done {
+                Ok(()) => {}
+                Err(error) if matches!(error.fault, Fault::Refused | Fault::NotYet) => {
+                    return Err(End::Held(format!("{error}; {}", error.help)));
+                }
+                Err(error) => return Err(End::Failed(error)),
+            }
+            tracing::debug!(%split, node = admin.url(), ?write, "written");
+        }
+        Ok(())
+    }
+
+    fn workers(&self, url: &str) -> usize {
+        proof::to_ask(self.seen().workers.get(url).copied())
+    }
+
+    /// Reads back what all nodes run, one proof for each door. Never fails: not knowing is a proof with verdict unknown.
+    /// `Exact` only if each node reads these very entities in its database, every worker that answered gives each target
+    /// its weight, and the routes were there for longer than a node takes to take them up.
+    pub async fn prove(&self, wanted: &Entities) -> BTreeMap<SplitName, Proof> {
+        let doors = wanted
+            .doors
+            .iter()
+            .map(|(split, of)| (split.clone(), of.expected.clone()));
+        let doors: proof::Doors = doors.collect();
+        let nodes = join_all(self.nodes.iter().map(|node| self.at_node(node, wanted, &doors))).await;
+        proof::together(&doors, &nodes)
+    }
+
+    async fn at_node(&self, admin: &Admin, wanted: &Entities, doors: &proof::Doors) -> proof::AtNode {
+        let unknown =
+            |error: DriverError| proof::AtNode::all(doors, &Verdict::Unknown(error.to_string()), false);
+        match admin.unready().await {
+            Err(error) => return unknown(error),
+            Ok(Some(why)) => {
+                let why = format!("the Kong at {} is not ready: {why}", admin.url());
+                return proof::AtNode::all(doors, &Verdict::Different(why), true);
+            }
+            Ok(None) => {}
+        }
+        // Whether it answers at all, so that a door without upstreams is not taken for seen.
+        let before = match held(admin, wanted).await {
+            Err(error) => return unknown(error),
+            Ok(before) => before,
+        };
+        let end = Instant::now() + self.settle;
+        let mut found = proof::given(admin, doors, self.workers(admin.url()), end).await;
+        // Somebody may have written while we read.
+        let after = match held(admin, wanted).await {
+            Err(error) => return unknown(error),
+            Ok(after) => after,
+        };
+        for held in [&before, &after] {
+            let todo = changes(held, wanted, Generation(u64::MAX), &BTreeSet::new());
+            for split in doors.keys() {
+                let why = match todo.splits.get(split) {
+                    Some(Ok(writes)) => match writes.first() {
+                        None => continue,
+                        Some(first) => {
+                            format!("it has not all of it: {} is missing or another", about(first))
+                        }
+                    },
+                    Some(Err(why)) => why.clone(),
+                    None => "it has nothing of it".to_owned(),
+                };
+                let why = format!("the database of the Kong at {}: {why}", admin.url());
+                found.is_not(split, Verdict::Different(why));
+            }
+        }
+        let mut seen = self.seen();
+        let takes = seen.takes();
+        for split in doors.keys() {
+            let print = print(&after, split);
+            let known = seen.routed.get(split).filter(|(known, _)| *known == print);
+            let since = match known {
+                Some((_, since)) => *since,
+                None => {
+                    let now = Instant::now();
+                    seen.routed.insert(split.clone(), (print, now));
+                    now
+                }
+            };
+            if since.elapsed() <= takes {
+                let why = format!(
+                    "the Kong at {} takes up routes within {} s, nobody can ask it for them, and these were first seen in its \
+                     database {} s ago",
+                    admin.url(),
+                    takes.as_secs(),
+                    since.elapsed().as_secs()
+                );
+                found.is_not(split, Verdict::Unknown(why));
+            }
+        }
+        found
+    }
+}
+
+/// Where an entity is.
+fn path((kind, id, _): &(Kind, String, String), under: Option<&str>) -> String {
+    match under {
+        None => format!("{}/{id}", kind.plural()),
+        Some(upstream) => format!("upstreams/{upstream}/{}/{id}", kind.plural()),
+    }
+}
+
+fn about(write: &Write) -> String {
+    match write {
+        Write::Make { entity, .. } => format!("{} {}", entity.kind, entity.name),
+        Write::Change {
+            of: (kind, _, name), ..
+        }
+        | Write::Remove {
+            of: (kind, _, name), ..
+        } => {
+            format!("{kind} {name}")
+        }
+        Write::Await(upstream) => format!("upstream {}", upstream.name),
+        Write::Forget(name) => format!("what {name} leads to"),
+    }
+}
+
+/// The services and routes of a split as they were read: another text, another configuration.
+fn print(held: &Held, split: &SplitName) -> String {
+    let tag = format!("weir.split.{split}");
+    let rows = held
+        .rows
+        .iter()
+        .filter(|row| matches!(row.kind, Kind::Service | Kind::Route));
+    let rows = rows.filter(|row| row.tags.contains(&tag));
+    let mut texts: Vec<String> = rows.map(|row| format!("{:?}", row.fields)).collect();
+    texts.sort_unstable();
+    texts.concat()
+}
+
+/// What is ours by its tags, and what has a name that ours must have.
+async fn held(admin: &Admin, wanted: &Entities) -> Result<Held, DriverError> {
+    let mut held = Held::default();
+    let unknown = |path: &str, why: &str| refusal::unknown(why).at(&format!("GET {}/{path}", admin.url()));
+    for kind in [Kind::Route, Kind::Service, Kind::Upstream] {
+        let path = format!("{}?tags=weir", kind.plural());
+        let all = admin.list(&path).await?;
+        let all = all.ok_or_else(|| unknown(&path, &format!("it has no list of {}", kind.plural())))?;
+        for one in all {
+            held.rows
+                .push(Row::read(kind, one).map_err(|why| unknown(&path, &why))?);
+        }
+    }
+    for (kind, name) in wanted.names() {
+        let there = |row: &Row| row.kind == kind && row.name == name;
+        if held.rows.iter().any(there) {
+            continue;
+        }
+        let path = format!("{}/{name}", kind.plural());
+        if let Some(one) = admin.get(&path).await? {
+            held.rows
+                .push(Row::read(kind, one).map_err(|why| unknown(&path, &why))?);
+        }
+    }
+    let upstreams = held.rows.iter().filter(|row| row.kind == Kind::Upstream);
+    for id in upstreams.map(|row| row.id.clone()).collect::<Vec<_>>() {
+        let path = format!("upstreams/{id}/targets");
+        // Gone since it was listed: then it has none.
+        let all = admin.list(&path).await?.unwrap_or_default();
+        let rows = all.into_iter().map(|one| Row::read(Kind::Target, one));
+        let rows: Result<Vec<Row>, String> = rows.collect();
+        held.targets.insert(id, rows.map_err(|why| unknown(&path, &why))?);
+    }
+    Ok(held)
+}
+
+/// What is somebody else's and would go with one of ours, or lose its upstream (I10).
+async fn goes_with_it(
+    admin: &Admin,
+    (kind, id, name): &(Kind, String, String),
+    held: &Held,
+) -> Result<(), End> {
+    let below: &[&str] = match kind {
+        Kind::Route => &["plugins"],
+        Kind::Service => &["plugins", "routes"],
+        Kind::Upstream | Kind::Target => &[],
+    };
+    for what in below {
+        let path = format!("{}/{id}/{what}", kind.plural());
+        let all = admin.list(&path).await.map_err(End::Failed)?.unwrap_or_default();
+        if let Some(one) = all.first() {
+            let text = |field: &str| one.get(field).and_then(Value::as_str).unwrap_or("without a name");
+            return Err(End::Held(format!(
+                "{kind} {name} is to go, and has {} {} (id {}), which is not Weir's and would go with it: remove it first",
+                what.trim_end_matches('s'),
+                text("name"),
+                text("id")
+            )));
+        }
+    }
+    if *kind == Kind::Upstream {
+        let all = admin
+            .list("services")
+            .await
+            .map_err(End::Failed)?
+            .unwrap_or_default();
+        let text = |one: &Value, field: &str| one.get(field).and_then(Value::as_str).map(str::to_owned);
+        let ours = |id: &str| {
+            held.rows
+                .iter()
+                .any(|row| row.kind == Kind::Service && row.id == id)
+        };
+        let leads = |one: &&Value| {
+            text(one, "host").as_ref() == Some(name) && !ours(&text(one, "id").unwrap_or_default())
+        };
+        if let Some(one) = all.iter().find(leads) {
+            return Err(End::Held(format!(
+                "upstream {name} is to go, and service {}, which is not Weir's, leads to it: give that another host first",
+                text(one, "name").or_else(|| text(one, "id")).unwrap_or_default()
+            )));
+        }
+    }
+    Ok(())
+}
