@@ -125,12 +125,12 @@ impl World {
     }
 
     /// I1: what a plan tells of who is drained, beside what the one before it told. Once no zone is told to send him anything, no
-    /// zone is again; no zone gets him as a refuge that had not; no verdict and no abort gives him more than he has; and no commit
-    /// in mid-way gives him something in a zone that is told to send him nothing already.
+    /// zone is again; no zone gets him as a refuge that had not; no verdict and no abort gives him more than he has in any zone;
+    /// nor does any step or other commit, in mid-way or not.
     ///
-    /// Where some zone is still told to send him something, more is not promised: the revert of the newest commit takes a drain
-    /// along only where it has no way to go any more, and where a commit comes in mid-way later waves follow the first for one
-    /// who is drained, whoever else is drained meanwhile (docs/guarantees.md).
+    /// Two things may, while some zone is still told to send him something (docs/guarantees.md): the revert of the newest commit,
+    /// which takes a drain along only where it has no way to go any more; and where a commit comes in mid-way and several are
+    /// drained, the later waves that follow the first ones for another of them.
     pub(super) fn check_told(&mut self, was: Option<&SplitPlan>, is: &SplitPlan, reverts: bool) {
         let now = self.now;
         let Some(name) = is.items.values().next().map(|item| item.split.clone()) else {
@@ -179,12 +179,11 @@ impl World {
                     });
                     (share > had.unwrap_or_default()).then_some(share)
                 })?;
-                let here = !reverts && earlier.is_some_and(|was| share_in(was, place) == 0);
                 let follows = drained.iter().any(|other| {
                     let had = earlier.map_or(0, |was| share_in(was, *other));
                     share_in(item, *other) < had
                 });
-                (free || back || (here && !follows))
+                (free || back || !(reverts || follows))
                     .then(|| (item.zone.clone(), format!("gets {more}, more than before")))
             });
             self.checks.hold(Invariant::I1, now, found.is_none(), || {
@@ -215,8 +214,8 @@ impl World {
     /// Whether somebody who is drained, or is about to be, has anything to do with a split.
     pub(super) fn drains_touch(&self, split: &str) -> bool {
         let rows = &self.coordinator.ledger.orders;
-        let of = |name: &&str| rows.waits_about(split, name);
-        self.checks.drains.keys().any(|(n, _)| SPLITS[*n] == split) || BACKENDS.iter().any(|name| of(&name))
+        let waits = BACKENDS.iter().any(|name| rows.waits_about(split, name));
+        waits || self.checks.drains.keys().any(|(n, _)| SPLITS[*n] == split)
     }
 
     /// Where no zone is told to send anything to who is drained, those that run that have given him up.
