@@ -108,8 +108,8 @@ pub(super) fn between(from: &Item, to: &Item, bite: u32, bites: u32) -> Item {
     item
 }
 
-/// Parts of the way, rounded so that the sum is whole: what is left over goes to the largest remainders, of equals to the
-/// first by name.
+/// Parts of the way, in whole basis points. From bite to bite each weight only rises or only falls: who has nothing any more on
+/// his way to nothing, and may have been stopped, gets not even one basis point again because of how the others are rounded.
 fn weights(
     from: &ItemRoute,
     to: &ItemRoute,
@@ -118,22 +118,21 @@ fn weights(
     keep_smallest: bool,
 ) -> std::collections::BTreeMap<weir_model::BackendName, BasisPoints> {
     let names: std::collections::BTreeSet<_> = from.weights.keys().chain(to.weights.keys()).collect();
+    let (falls, rises): (Vec<u32>, Vec<u32>) = names
+        .iter()
+        .map(|name| (weight(from, name), weight(to, name)))
+        .map(|(f, t)| (f.saturating_sub(t), t.saturating_sub(f)))
+        .unzip();
+    let all: u64 = falls.iter().copied().map(u64::from).sum();
     let (bite, of) = (u64::from(bite), u64::from(of));
-    let mut parts: Vec<(&weir_model::BackendName, u64, u64)> = names
+    // The nearest; a half stays where it is.
+    let moved = u32::try_from((2 * all * bite + of - 1) / (2 * of)).unwrap_or(u32::MAX);
+    let (falls, rises) = (one_by_one(&falls, moved), one_by_one(&rises, moved));
+    let mut parts: Vec<(&weir_model::BackendName, u32)> = names
         .into_iter()
-        .map(|name| {
-            let (f, t) = (u64::from(weight(from, name)), u64::from(weight(to, name)));
-            let whole = f * (of - bite) + t * bite;
-            (name, whole / of, whole % of)
-        })
+        .zip(falls.into_iter().zip(rises))
+        .map(|(name, (fall, rise))| (name, (weight(from, name) + rise).saturating_sub(fall)))
         .collect();
-    let sum: u64 = parts.iter().map(|(_, part, _)| part).sum();
-    let left = u64::from(BasisPoints::WHOLE.get()).saturating_sub(sum);
-    let mut by_remainder: Vec<usize> = (0..parts.len()).collect();
-    by_remainder.sort_by_key(|at| std::cmp::Reverse(parts[*at].2));
-    for at in by_remainder.into_iter().take(usize::try_from(left).unwrap_or(0)) {
-        parts[at].1 += 1;
-    }
     if keep_smallest {
         // one basis point for each that ends, from the largest
         let ending: Vec<usize> = (0..parts.len())
@@ -152,12 +151,25 @@ fn weights(
     }
     parts
         .into_iter()
-        .filter(|(name, part, _)| *part > 0 || to.weights.contains_key(*name))
-        .map(|(name, part, _)| {
-            let part = u32::try_from(part).unwrap_or(u32::MAX);
-            (name.clone(), BasisPoints::new(part).unwrap_or(BasisPoints::ZERO))
-        })
+        .filter(|(name, part)| *part > 0 || to.weights.contains_key(*name))
+        .map(|(name, part)| (name.clone(), BasisPoints::new(part).unwrap_or(BasisPoints::ZERO)))
         .collect()
+}
+
+/// The first so many of some amounts, in proportion: each one to where most is missing, of equals to the first. More of them take
+/// nothing back of what fewer were, and all of them are the amounts.
+fn one_by_one(amounts: &[u32], so_many: u32) -> Vec<u32> {
+    let all: i64 = amounts.iter().copied().map(i64::from).sum();
+    let mut given = vec![0; amounts.len()];
+    for number in 1..=i64::from(so_many) {
+        let missing = |at: usize| i64::from(amounts[at]) * number - i64::from(given[at]) * all;
+        let open = (0..amounts.len()).filter(|at| given[*at] < amounts[*at]);
+        let Some(next) = open.max_by_key(|at| (missing(*at), std::cmp::Reverse(*at))) else {
+            break;
+        };
+        given[next] += 1;
+    }
+    given
 }
 
 fn weight(route: &ItemRoute, name: &weir_model::BackendName) -> u32 {
