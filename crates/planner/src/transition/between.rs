@@ -29,21 +29,30 @@ pub(crate) fn shifts(from: &Item, to: &Item) -> bool {
     shares(from) != shares(to)
 }
 
-/// Whether a backend has more in some route of `to`. A route that `from` does not have gave it nothing.
+/// Whether a backend has more of some requests in `to`.
 pub(super) fn gives_more(from: &Item, to: &Item, backend: &weir_model::BackendName) -> bool {
-    to.routes.iter().any(|route| {
-        let mut same = from.routes.iter().filter(|is| is.name == route.name);
-        same.next().map_or(0, |is| weight(is, backend)) < weight(route, backend)
-    })
+    shares_of(from, to, backend).any(|(has, gets)| has < gets)
 }
 
-/// Whether a backend has less in each route of `to` in which it has anything in `from`.
+/// Whether a backend has less of all requests of which it has anything in `from`.
 pub(super) fn gives_less(from: &Item, to: &Item, backend: &weir_model::BackendName) -> bool {
-    from.routes.iter().all(|route| {
-        let has = weight(route, backend);
-        let mut same = to.routes.iter().filter(|is| is.name == route.name);
-        has == 0 || same.next().map_or(0, |is| weight(is, backend)) < has
-    })
+    shares_of(from, to, backend).all(|(has, gets)| has == 0 || gets < has)
+}
+
+/// What a backend has and gets of the requests of each route. What one of the two has no route for goes by its last one, which
+/// takes all.
+fn shares_of<'a>(
+    from: &'a Item,
+    to: &'a Item,
+    backend: &'a weir_model::BackendName,
+) -> impl Iterator<Item = (u32, u32)> + 'a {
+    let share = |of: &Item, name: &weir_model::RouteName| {
+        let mut same = of.routes.iter().filter(|route| route.name == *name);
+        let by = same.next().or(of.routes.last());
+        by.map_or(0, |route| weight(route, backend))
+    };
+    let routes = from.routes.iter().chain(&to.routes);
+    routes.map(move |route| (share(from, &route.name), share(to, &route.name)))
 }
 
 /// How many bites it takes from one item to the other, if no weight may change by more than `most` in one of them. One

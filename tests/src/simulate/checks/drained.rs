@@ -26,6 +26,26 @@ fn share_in(item: &Item, place: Place) -> u32 {
     shares.max().unwrap_or_default()
 }
 
+/// What a backend had and has of the requests of each route, where what one of the two has no route for goes by its last one.
+fn shares_of(was: Option<&Item>, is: &Item, place: Place) -> Vec<(u32, u32)> {
+    let share = |of: &Item, name: &weir_model::RouteName| {
+        let at = of.routes.iter().position(|route| route.name == *name);
+        let all = asked(of);
+        let by = at.and_then(|at| all.get(at)).or(all.last());
+        by.and_then(|route| route.get(&place).copied())
+            .unwrap_or_default()
+    };
+    let routes = was.into_iter().chain([is]).flat_map(|item| &item.routes);
+    routes
+        .map(|route| {
+            (
+                was.map_or(0, |was| share(was, &route.name)),
+                share(is, &route.name),
+            )
+        })
+        .collect()
+}
+
 /// Whose share may go to a backend by an item.
 fn refuge_of(item: &Item, place: Place) -> Vec<Place> {
     let all = item.fallback.iter().filter(|(_, fallback)| {
@@ -128,9 +148,9 @@ impl World {
     /// zone is again; no zone gets him as a refuge that had not; no verdict and no abort gives him more than he has in any zone;
     /// nor does any step or other commit, in mid-way or not.
     ///
-    /// Two things may, while some zone is still told to send him something (docs/guarantees.md): the revert of the newest commit,
-    /// which takes a drain along only where it has no way to go any more; and where a commit comes in mid-way and several are
-    /// drained, the later waves that follow the first ones for another of them.
+    /// Three things may, while some zone is still told to send him something (docs/guarantees.md): the revert of the newest
+    /// commit, which takes a drain along only where it has no way to go any more; and where a commit comes while zones are apart,
+    /// the waves that meet others where somebody else who is drained has less, or he himself in another route.
     pub(super) fn check_told(&mut self, was: Option<&SplitPlan>, is: &SplitPlan, reverts: bool) {
         let now = self.now;
         let Some(name) = is.items.values().next().map(|item| item.split.clone()) else {
@@ -168,22 +188,13 @@ impl World {
                         format!("is the refuge of {} now", BACKENDS[from]),
                     ));
                 }
-                let more = asked(item).iter().enumerate().find_map(|(route, shares)| {
-                    let share = shares.get(&place).copied().unwrap_or_default();
-                    let had = earlier.and_then(|was| {
-                        let at = was
-                            .routes
-                            .iter()
-                            .position(|of| of.name == item.routes[route].name)?;
-                        asked(was).get(at)?.get(&place).copied()
-                    });
-                    (share > had.unwrap_or_default()).then_some(share)
-                })?;
-                let follows = drained.iter().any(|other| {
-                    let had = earlier.map_or(0, |was| share_in(was, *other));
-                    share_in(item, *other) < had
-                });
-                (free || back || !(reverts || follows))
+                let changes = |place: Place| shares_of(earlier.map(|was| &**was), item, place);
+                let more = changes(place).into_iter().find(|(had, has)| had < has)?.1;
+                let meets = earlier.is_some()
+                    && drained
+                        .iter()
+                        .any(|other| changes(*other).iter().any(|(had, has)| has < had));
+                (free || back || !(reverts || meets))
                     .then(|| (item.zone.clone(), format!("gets {more}, more than before")))
             });
             self.checks.hold(Invariant::I1, now, found.is_none(), || {

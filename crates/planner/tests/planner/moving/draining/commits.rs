@@ -435,3 +435,43 @@ fn whom_rounding_took_the_last_from_gets_nothing_again() {
         }
     }
 }
+
+/// Zones that are apart by a route as well: what one has no route for goes by the last one, and who is drained has less where
+/// that gives him less.
+#[test]
+fn a_route_that_only_some_zones_have_leads_nobody_to_who_is_drained() {
+    let mut start = Split::clone(&plain(&[("eks", 74), ("vm", 26)]).splits[&checkout()]);
+    let mut beta = start.routes[0].clone();
+    beta.name = weir_model::RouteName::new("beta").unwrap();
+    beta.matches.method = Some("GET".to_owned());
+    beta.weights = [("eks", 9_300), ("vm", 700)]
+        .map(|(name, share)| (backend(name), BasisPoints::new(share).unwrap()))
+        .into();
+    start.routes.insert(0, beta);
+    let mut world = World::new(with_split(start));
+    world.commit(plain(&[("vm", 100)]));
+    assert!(world.look().0);
+    for first in ["fra", "par"].map(zone) {
+        assert!(world.follow(&first));
+    }
+    assert_eq!(world.weights(&zone("fra")), [(backend("vm"), 10_000)].into());
+    order(&mut world, &[("vm", None)]);
+    world.commit(plain(&[("eks", 97), ("vm", 3)]));
+    for _ in 0..30 {
+        world.look();
+        let item = world.item(&zone("ams")).unwrap();
+        let all = item.routes.iter().map(|route| route.weights.get(&backend("vm")));
+        let most = all.flatten().map(|share| share.get()).max();
+        assert!(most.is_none_or(|most| most <= 2_600), "{}", world.told(None));
+        world.all_follow();
+        world.pass(61);
+    }
+    assert_eq!(world.leg(), None);
+    assert_eq!(world.weights(&zone("ams")), [(backend("eks"), 10_000)].into());
+}
+
+fn with_split(split: Split) -> Declaration {
+    let mut declaration = plain(&[("vm", 100)]);
+    declaration.splits.insert(checkout(), Arc::new(split));
+    declaration
+}
