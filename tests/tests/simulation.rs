@@ -32,6 +32,7 @@ fn lived(report: &Report) {
         "only {} shares went elsewhere",
         report.falls
     );
+    assert!(2 * report.drains > report.seeds, "only {} drains", report.drains);
     assert!(report.writes > 8 * report.seeds, "only {} writes", report.writes);
 }
 

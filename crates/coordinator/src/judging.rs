@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use weir_model::{Declaration, SplitName};
+use weir_model::{Declaration, SplitName, sabotaged};
 use weir_planner::{Drain, Orders, Outlook, Plan};
 
 use crate::ledger::{Answer, Order, OrderKind};
@@ -34,6 +34,9 @@ pub fn judge(waiting: Vec<Order>, standing: Vec<Order>, ground: Ground<'_>) -> J
     let (mut drains, mut freezes): (Vec<Order>, Vec<Order>) = standing
         .into_iter()
         .partition(|order| matches!(order.kind, OrderKind::Drain { .. }));
+    if sabotaged("forget-drains") && ground.declared.is_none() {
+        drains.clear();
+    }
     let mut orders = Orders::default();
     let aborted = waiting.iter().filter(|order| order.kind == OrderKind::Abort);
     let aborted: BTreeSet<SplitName> = aborted.filter_map(|order| order.split.clone()).collect();

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use weir_model::{BackendName, BasisPoints, Route, Split, SplitName, Zone, ZoneName};
+use weir_model::{BackendName, BasisPoints, Route, Split, SplitName, Zone, ZoneName, sabotaged};
 
 use crate::facts::ProvenWeights;
 use crate::outlook::{Outlook, Phase, Wait};
@@ -60,10 +60,10 @@ pub(crate) fn over<'a>(
                 .iter()
                 .map(|(name, drain)| format!("backend {name} is drained: {}", drain.why))
                 .collect();
-            drained.why = Some(words.join("; "));
+            drained.why = Some(words.join("; ")).filter(|_| !sabotaged("drained-is-converged"));
             drained.split = Cow::Owned(other);
         }
-        Err(stuck) => drained.stuck = Some(stuck),
+        Err(stuck) => drained.stuck = Some(stuck).filter(|_| !sabotaged("drop-impossible-drains")),
     }
     drained
 }
@@ -128,6 +128,11 @@ fn gets_nothing(before: &SplitPlan, name: &BackendName) -> bool {
     items.all(|item| !item.weighted().contains(name))
 }
 
+/// Whether somebody's share may go to a backend, for all that is ordered.
+fn may_be_refuge(name: &BackendName, drains: &BTreeMap<BackendName, Drain>) -> bool {
+    !drains.contains_key(name) || sabotaged("drained-refuge")
+}
+
 /// [`without`], where only these give their shares.
 fn laid_over(
     split: &Split,
@@ -159,7 +164,7 @@ fn laid_over(
     }
     // Nobody's share goes to who may have been stopped.
     for fallback in other.fallback.values_mut() {
-        fallback.to.retain(|to| !drains.contains_key(to));
+        fallback.to.retain(|to| may_be_refuge(to, drains));
     }
     other.fallback.retain(|_, fallback| !fallback.to.is_empty());
     // As where they are declared: of the default route.
@@ -293,7 +298,7 @@ pub(crate) fn strip(
             };
             fallback
                 .to
-                .retain(|to| !drains.contains_key(&to.backend) || used(&to.backend));
+                .retain(|to| may_be_refuge(&to.backend, drains) || used(&to.backend));
         }
         item.fallback.retain(|_, fallback| !fallback.to.is_empty());
     }

@@ -121,6 +121,7 @@ pub(crate) fn advance(turn: &Turn<'_>, make: &mut Make<'_>) -> Next {
     }
     if let Some(stopped) = course.motion.as_ref().and_then(|motion| motion.stopped.as_ref())
         && stopped.shape == turn.shape
+        && !sabotaged("go-on-when-stopped")
     {
         return turn.go_back(&course, &stopped.why, make);
     }

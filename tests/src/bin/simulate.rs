@@ -146,7 +146,7 @@ fn lives(arguments: &Arguments, sabotage: Option<&Sabotage>) -> ExitCode {
     let (lives, events) = (report.seeds as f64 / seconds, report.events as f64 / seconds);
     eprintln!(
         "{} lives, {} failed, in {seconds:.1} s: {lives:.0} lives and {events:.0} events a second; {} events, {} activations, \
-         {} plans, {} writes, {} pins, {} falls",
+         {} plans, {} writes, {} pins, {} falls, {} drains",
         report.seeds,
         report.failed,
         report.events,
@@ -154,7 +154,8 @@ fn lives(arguments: &Arguments, sabotage: Option<&Sabotage>) -> ExitCode {
         report.plans,
         report.writes,
         report.pins,
-        report.falls
+        report.falls,
+        report.drains
     );
     let found = sabotage.is_none_or(|sabotage| report.caught.contains_key(&sabotage.breaks.to_string()));
     if arguments.json {

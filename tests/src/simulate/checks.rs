@@ -6,6 +6,7 @@
 //! *eventually* checks run once a second, and at the end of the quiet time.
 
 mod anytime;
+mod drained;
 mod elsewhere;
 mod eventually;
 mod in_step;
@@ -128,6 +129,15 @@ pub(crate) struct PinNote {
     since: Ms,
 }
 
+/// A drain that was answered as done.
+#[derive(Debug, Clone)]
+struct DrainNote {
+    since: Ms,
+    /// By zone: when all its Envoys were first seen to give him nothing by a plan that tells nothing of him anywhere, and its
+    /// item's generation.
+    proven: Vec<Option<(Ms, u64)>>,
+}
+
 /// By route and place: the most that it was given.
 type Most = BTreeMap<(usize, Place), u32>;
 
@@ -199,9 +209,14 @@ pub(crate) struct Checks {
     pinned_at: BTreeMap<(Place, Key), Ms>,
     /// Whose shares are elsewhere by the policies that agents wrote, and since when it is so.
     away: BTreeMap<(Place, Key), (Away, Ms)>,
-    /// Pins that people made, and shares that went elsewhere.
+    /// By what drains the legs of a split went where they go: by its name, and what callers see there.
+    by: BTreeMap<(String, String), drained::Drains>,
+    /// The drains in force, by split and backend.
+    drains: BTreeMap<(usize, Place), DrainNote>,
+    /// Pins that people made, shares that went elsewhere, and drains that were done.
     pub(crate) pinned: u64,
     pub(crate) fallen: u64,
+    pub(crate) drained: u64,
     /// By zone, split and backend.
     gone: BTreeMap<(Place, usize, Place), Gone>,
 }

@@ -1,6 +1,7 @@
 //! The coordinator: its ledger, what it remembers, its loop from commits to plans, and its ends of the sessions. What it
 //! decides and shows is decided and shown by the coordinator's own code.
 
+pub(crate) mod orders;
 mod sessions;
 mod steps;
 
@@ -13,18 +14,20 @@ use jiff::{SignedDuration, Timestamp};
 use weir_coordinator::decide::{Heads, Question, Transiting, commits, decide, declaration};
 use weir_coordinator::fleet::{Agent, Fleet};
 use weir_coordinator::git::Head;
+use weir_coordinator::judging::Judged;
 use weir_coordinator::observing;
 use weir_coordinator::senses::{FleetSenses, Proven};
 use weir_coordinator::sessions::AgentView;
 use weir_coordinator::standing::{self, Sight};
 use weir_model::{CommitId, Declaration, SourceCommit, SourceName, SplitName, ZoneName};
-use weir_planner::{Generation, Inputs, Orders, Outlook, Plan, PlanId, Planned, Runs, Senses as _, Transit};
+use weir_planner::{Generation, Inputs, Outlook, Plan, PlanId, Planned, Runs, Senses as _, Transit};
 use weir_wire::api::Standing;
 use weir_wire::{Greeting, Holds, agent_report, plan_update, v1};
 
 use super::Ms;
 use super::link::{Message, holds};
 use super::world::{Event, World, federation, stamp};
+use orders::Rows;
 
 /// A zone that was not heard from for so long is shown as stale.
 pub(crate) const STALE: Duration = Duration::from_secs(15);
@@ -39,8 +42,8 @@ pub(crate) struct Ledger {
     trees: (Option<String>, Option<String>),
     fleet: Fleet,
     refused: BTreeSet<CommitId>,
-    /// What people ordered and nobody answered yet, and what is frozen until somebody resumes it.
-    pub(crate) orders: Orders,
+    /// What people ordered and nobody answered yet, and what stands until somebody ends it.
+    pub(crate) orders: Rows,
 }
 
 impl Ledger {
@@ -87,8 +90,17 @@ pub(crate) struct Coordinator {
     pub(crate) looks: bool,
     /// When it heard each agent's last report: really, and by its own clock.
     pub(crate) heard: BTreeMap<usize, (Ms, Timestamp)>,
-    /// It ends in the middle of the next decision: before it is recorded, or after.
-    pub(crate) doomed: Option<bool>,
+    /// It ends in the middle of the next decision.
+    pub(crate) doomed: Option<Doom>,
+}
+
+/// Where in a decision the process ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Doom {
+    /// Before anything of it is recorded.
+    Decided,
+    /// Before anybody is told.
+    Recorded,
 }
 
 impl Coordinator {
@@ -174,6 +186,23 @@ impl Coordinator {
             proven: &self.proven,
             began: self.began,
         }
+    }
+
+    /// The splits that it shows as converged.
+    pub(crate) fn converged(&self, plan: &Plan, now: Ms) -> Vec<SplitName> {
+        let sight = Sight {
+            plan,
+            created: &self.ledger.created,
+            fleet: &self.fleet,
+            stale: STALE,
+            now: self.clock(now),
+        };
+        let outlook = self.looked.then_some(&self.outlook);
+        let converged = |name: &&SplitName| {
+            let split = standing::split(sight, outlook, name);
+            split.is_some_and(|split| split.standing == Standing::Converged)
+        };
+        plan.splits.keys().filter(converged).cloned().collect()
     }
 
     /// What it shows now of every split in every zone that is converged.
@@ -321,12 +350,14 @@ impl World {
                 reverts.insert(source.clone());
             }
         }
+        let newest = heads.get(&source).map(|head| head.commit.clone());
+        let considered = c.considered == newest;
+        let judged = self.judged(!considered);
         self.note_proven();
         let c = &self.coordinator;
         let outgrown = c.fleet.highest(c.generation()) > c.generation();
-        let newest = heads.get(&source).map(|head| head.commit.clone());
-        if c.considered == newest && c.declared.is_some() && c.plan.is_some() && !outgrown {
-            self.advance();
+        if considered && c.declared.is_some() && c.plan.is_some() && !outgrown {
+            self.advance(&judged);
             return;
         }
         let federation = federation();
@@ -335,7 +366,7 @@ impl World {
             let senses = plan.as_ref().map(|plan| c.senses(plan, now));
             let transit = senses.as_ref().map(|senses| Transiting {
                 senses,
-                orders: &c.ledger.orders,
+                orders: &judged.orders,
             });
             decide(Question {
                 transit,
@@ -361,7 +392,7 @@ impl World {
             return;
         }
         let doomed = self.coordinator.doomed.take();
-        if doomed == Some(false) {
+        if doomed == Some(Doom::Decided) {
             let back = self.dice.between(300, 20_000);
             self.kill_coordinator(back);
             return;
@@ -380,11 +411,15 @@ impl World {
             self.coordinator.considered = newest;
             self.read_in_force();
             if self.coordinator.declared.is_some() {
-                self.advance();
+                // The next look, by what is in force, obeys what was ordered and answers it.
+                self.at(1_000, Event::Turn);
+            } else {
+                let plan = self.coordinator.plan.clone();
+                let outlook = self.coordinator.outlook.clone();
+                self.answer_orders(&judged, plan.as_deref(), &outlook);
             }
             return;
         };
-        self.orders_done();
         let ledger = &mut self.coordinator.ledger;
         ledger.commits = commits(&accepted.in_force);
         if let Some(head) = accepted.in_force.get(&source)
@@ -406,9 +441,16 @@ impl World {
                 )
             });
         }
-        self.record_accepted(&accepted.in_force, plan.as_deref());
+        self.record_accepted(
+            &accepted.in_force,
+            (plan.as_deref(), !reverts.is_empty()),
+            &judged.orders,
+        );
         let (outlook, declared) = (accepted.outlook, Arc::new(accepted.declaration));
-        if doomed == Some(true) {
+        // In one transaction.
+        let in_force = plan.clone().or_else(|| self.coordinator.plan.clone());
+        self.answer_orders(&judged, in_force.as_deref(), &outlook);
+        if doomed == Some(Doom::Recorded) {
             let back = self.dice.between(300, 20_000);
             self.kill_coordinator(back);
             return;
@@ -436,12 +478,5 @@ impl World {
         if c.declared.is_none() && c.plan.is_some() && commits(&c.heads) == c.ledger.commits {
             c.declared = declaration(&c.heads).map(Arc::new);
         }
-    }
-
-    /// Orders are for one look, but what is frozen.
-    fn orders_done(&mut self) {
-        let orders = &mut self.coordinator.ledger.orders;
-        orders.aborts.clear();
-        orders.resumes.clear();
     }
 }

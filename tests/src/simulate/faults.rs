@@ -1,13 +1,18 @@
 //! What goes wrong, and how it ends.
 
+use weir_coordinator::ledger::OrderKind;
 use weir_model::Protocol;
 use weir_planner::{Generation, ServiceState};
 use weir_render::Kind;
 
 use super::agent::Disk;
+use super::coordinator::Doom;
 use super::human::protocol_of;
 use super::world::{Event, SPLITS, World, ZONES};
 use super::zone::{Door, Key, Place, Rival, stranger};
+
+/// For so long all works and a drain stays in force: longer than any pin, and what that takes to end.
+const DRAINED: u64 = 150_000;
 
 /// Something that ends by itself after a while.
 #[derive(Debug, Clone)]
@@ -53,7 +58,10 @@ impl World {
                 self.wake(a, 1);
             }
             30..37 => self.lose_coordinator(long),
-            37..40 => self.coordinator.doomed = Some(self.dice.chance(50)),
+            37..40 => {
+                let all = [Doom::Decided, Doom::Recorded];
+                self.coordinator.doomed = Some(all[self.dice.index(2)]);
+            }
             40..48 => self.close(z, long),
             48..54 => self.lose_store(z),
             54..58 => {
@@ -169,12 +177,14 @@ impl World {
                 self.forget_revert();
                 self.lose_history();
                 self.coordinator.ledger = super::coordinator::Ledger::default();
+                self.recount_drains();
                 self.tell(|| "the ledger is lost".to_owned());
             }
             1 | 2 => {
                 self.forget_revert();
                 self.lose_history();
                 self.coordinator.ledger = self.coordinator.backup.clone();
+                self.recount_drains();
                 self.tell(|| "the ledger is restored from an old copy".to_owned());
             }
             _ => {}
@@ -197,6 +207,10 @@ impl World {
     fn lose_store(&mut self, z: Place) {
         self.zones[z].lose_store();
         self.checks.store_lost(z);
+        // With the policies what they told of shares that are elsewhere.
+        for split in 0..SPLITS.len() {
+            self.note_trouble(z, split);
+        }
         self.tell(|| format!("the control plane of {} is back with an empty store", ZONES[z]));
         self.poke(z, 1_000);
         self.envoys_look(z);
@@ -433,7 +447,9 @@ impl World {
         self.ends(&Fault::FullLedger);
         self.ends(&Fault::Git);
         self.coordinator.doomed = None;
-        self.coordinator.ledger.orders.frozen.clear();
+        let orders = &mut self.coordinator.ledger.orders;
+        orders.waiting.retain(|order| order.kind != OrderKind::Freeze);
+        orders.standing.retain(|order| order.kind != OrderKind::Freeze);
         self.start_coordinator();
         let keep = self.dice.chance(30);
         let strangers: Vec<(Place, Key)> = self.checks.strangers.keys().cloned().collect();
@@ -459,5 +475,8 @@ impl World {
         // Those who broke the glass end it now, or look first whether it holds.
         let later = if self.dice.chance(50) { 1 } else { 60_000 };
         self.at(later, Event::PinsEnd);
+        // And so do those who stopped something.
+        let later = if self.dice.chance(60) { 2 } else { DRAINED };
+        self.at(later, Event::DrainsEnd);
     }
 }

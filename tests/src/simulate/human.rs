@@ -1,5 +1,6 @@
 //! People: what they declare in Git, and how they change it, at good moments and bad ones.
 
+mod drains;
 mod outlet;
 pub(crate) mod pins;
 
@@ -8,6 +9,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use weir_coordinator::git::{Content, Head};
+use weir_coordinator::ledger::OrderKind;
 use weir_model::{CommitId, Protocol, SourceFile, SourceName, SplitName};
 
 use super::world::{Event, SPLITS, World, ZONES, stamp};
@@ -342,33 +344,20 @@ impl World {
 impl World {
     /// Somebody gives an order beside Git.
     fn order(&mut self) {
-        let now = self.now;
         let Ok(split) = SplitName::new(SPLITS[self.dice.index(SPLITS.len())]) else {
             return;
         };
-        let orders = &mut self.coordinator.ledger.orders;
-        let what = match self.dice.below(4) {
+        match self.dice.below(4) {
             0 | 1 => {
-                orders.aborts.insert(split.clone(), "Ada aborts it".to_owned());
-                "aborts"
+                self.note_abort(&split);
+                self.give(OrderKind::Abort, split);
             }
-            2 => {
-                orders.frozen.insert(split.clone(), "Ada freezes it".to_owned());
-                "freezes"
-            }
+            2 => self.give(OrderKind::Freeze, split),
             _ => {
-                orders.frozen.remove(&split);
-                orders.resumes.insert(split.clone());
-                "resumes"
+                self.forget_revert();
+                self.give(OrderKind::Resume, split);
             }
-        };
-        self.story.tell(now, || format!("somebody {what} {split}"));
-        match what {
-            "aborts" => self.note_abort(&split),
-            "resumes" => self.forget_revert(),
-            _ => {}
         }
-        self.at(200, Event::Turn);
     }
 }
 

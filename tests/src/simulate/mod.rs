@@ -86,6 +86,8 @@ pub struct Life {
     pub pins: u64,
     /// Shares that went elsewhere.
     pub falls: u64,
+    /// Drains that were answered as done.
+    pub drains: u64,
     /// What did not hold, first.
     pub violation: Option<Violation>,
     /// What happened, as sentences; empty unless asked for.
@@ -118,6 +120,8 @@ pub struct Report {
     pub pins: u64,
     /// Shares that went elsewhere.
     pub falls: u64,
+    /// Drains that were answered as done.
+    pub drains: u64,
     /// For each invariant that did not hold, the first seed.
     pub caught: BTreeMap<String, u64>,
 }
@@ -132,6 +136,7 @@ impl Report {
         self.writes += life.writes;
         self.pins += life.pins;
         self.falls += life.falls;
+        self.drains += life.drains;
         for (invariant, count) in Invariant::ALL.iter().zip(life.checks) {
             *self.checks.entry(invariant.to_string()).or_default() += count;
         }
@@ -153,6 +158,7 @@ impl Report {
         self.writes += other.writes;
         self.pins += other.pins;
         self.falls += other.falls;
+        self.drains += other.drains;
         for (invariant, count) in other.checks {
             *self.checks.entry(invariant).or_default() += count;
         }

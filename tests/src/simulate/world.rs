@@ -76,6 +76,12 @@ pub(crate) enum Event {
     /// An application ends.
     Outage,
     PinsEnd,
+    /// Somebody drains a backend, or ends that.
+    /// True if somebody will again.
+    Operator(bool),
+    /// Whoever gave an order waits no longer.
+    TakenBack(u64),
+    DrainsEnd,
     Quiet,
 }
 
@@ -125,6 +131,8 @@ pub(crate) struct World {
     pub(crate) quiet_since: Option<Ms>,
     /// How often something goes wrong, as a mean time.
     pub(crate) harm: Ms,
+    /// Orders that were given.
+    pub(crate) orders: u64,
     events: u64,
     pub(crate) activations: u64,
     pub(crate) plans: u64,
@@ -175,6 +183,7 @@ impl World {
             quiet: false,
             quiet_since: None,
             harm,
+            orders: 0,
             events: 0,
             activations: 0,
             plans: 0,
@@ -220,6 +229,10 @@ impl World {
         if self.dice.chance(60) {
             let first = self.dice.between(5_000, 50_000);
             self.at(first, Event::Outage);
+        }
+        if self.dice.chance(50) {
+            let first = self.dice.between(8_000, 50_000);
+            self.at(first, Event::Operator(true));
         }
         let life = self.dice.between(50_000, 140_000);
         self.at(life, Event::Quiet);
@@ -269,6 +282,7 @@ impl World {
             writes: self.writes,
             pins: self.checks.pinned,
             falls: self.checks.fallen,
+            drains: self.checks.drained,
             violation,
             story: self.story.lines(),
         }
@@ -297,15 +311,23 @@ impl World {
             Event::EnvoyLooks(z, envoy) => self.envoy_looks(z, envoy),
             Event::Second => {
                 self.eventually();
+                self.note_drained();
+                self.look_for_orders();
                 self.look_soon();
                 if self.now.is_multiple_of(3_000) {
                     self.check_shown();
+                    self.check_declared();
                 }
                 self.at(1_000, Event::Second);
             }
             Event::People => {
                 if !self.quiet {
                     self.people();
+                    // At a bad moment.
+                    if self.dice.chance(20) {
+                        let soon = self.dice.below(1_500);
+                        self.at(soon, Event::Operator(false));
+                    }
                     let next = self.dice.between(1_000, 28_000);
                     self.at(next, Event::People);
                 }
@@ -340,6 +362,15 @@ impl World {
                 // What was on its way, and who was away, comes to it later.
                 self.at(10_000, Event::PinsEnd);
             }
+            Event::Operator(again) => {
+                self.operator();
+                if again && !self.quiet {
+                    let next = self.dice.between(2_000, 40_000);
+                    self.at(next, Event::Operator(true));
+                }
+            }
+            Event::TakenBack(id) => self.taken_back(id),
+            Event::DrainsEnd => self.drains_end(),
             Event::Quiet => self.all_faults_end(),
         }
     }

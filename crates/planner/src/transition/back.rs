@@ -72,7 +72,7 @@ impl Turn<'_> {
 
     /// What the zones have that moved first, where to go back to what the others have would give more to who is drained.
     fn ahead_by_a_drain(&self, behind: &Item) -> Option<&Item> {
-        let drains = self.drains()?;
+        let drains = self.drains().filter(|_| !sabotaged("go-back-past-drains"))?;
         let gives_more = |than: &Item| {
             let mut drained = drains.keys();
             drained.any(|drained| between::gives_more(than, behind, drained))
@@ -144,7 +144,7 @@ impl Turn<'_> {
     /// Why there is no such way: nobody can take his share, or it would be somebody who gained since, and may be what is wrong.
     fn way_back<'a>(&'a self, course: &'a Course) -> Result<Cow<'a, Items>, String> {
         let origin = self.origin(course);
-        let Some(drains) = self.drains() else {
+        let Some(drains) = self.drains().filter(|_| !sabotaged("return-to-drained")) else {
             return Ok(Cow::Borrowed(origin));
         };
         let told = |zone: &ZoneName| self.before.items.get(zone);

@@ -29,21 +29,30 @@ pub(crate) fn shifts(from: &Item, to: &Item) -> bool {
     shares(from) != shares(to)
 }
 
-/// Whether a backend has more in some route of `to`. A route that `from` does not have gave it nothing.
+/// Whether a backend has more of some requests in `to`.
 pub(super) fn gives_more(from: &Item, to: &Item, backend: &weir_model::BackendName) -> bool {
-    to.routes.iter().any(|route| {
-        let mut same = from.routes.iter().filter(|is| is.name == route.name);
-        same.next().map_or(0, |is| weight(is, backend)) < weight(route, backend)
-    })
+    shares_of(from, to, backend).any(|(has, gets)| has < gets)
 }
 
-/// Whether a backend has less in each route of `to` in which it has anything in `from`.
+/// Whether a backend has less of all requests of which it has anything in `from`.
 pub(super) fn gives_less(from: &Item, to: &Item, backend: &weir_model::BackendName) -> bool {
-    from.routes.iter().all(|route| {
-        let has = weight(route, backend);
-        let mut same = to.routes.iter().filter(|is| is.name == route.name);
-        has == 0 || same.next().map_or(0, |is| weight(is, backend)) < has
-    })
+    shares_of(from, to, backend).all(|(has, gets)| has == 0 || gets < has)
+}
+
+/// What a backend has and gets of the requests of each route. What one of the two has no route for goes by its last one, which
+/// takes all.
+fn shares_of<'a>(
+    from: &'a Item,
+    to: &'a Item,
+    backend: &'a weir_model::BackendName,
+) -> impl Iterator<Item = (u32, u32)> + 'a {
+    let share = |of: &Item, name: &weir_model::RouteName| {
+        let mut same = of.routes.iter().filter(|route| route.name == *name);
+        let by = same.next().or(of.routes.last());
+        by.map_or(0, |route| weight(route, backend))
+    };
+    let routes = from.routes.iter().chain(&to.routes);
+    routes.map(move |route| (share(from, &route.name), share(to, &route.name)))
 }
 
 /// How many bites it takes from one item to the other, if no weight may change by more than `most` in one of them. One
@@ -108,8 +117,8 @@ pub(super) fn between(from: &Item, to: &Item, bite: u32, bites: u32) -> Item {
     item
 }
 
-/// Parts of the way, rounded so that the sum is whole: what is left over goes to the largest remainders, of equals to the
-/// first by name.
+/// Parts of the way, in whole basis points. From bite to bite each weight only rises or only falls: who has nothing any more on
+/// his way to nothing, and may have been stopped, gets not even one basis point again because of how the others are rounded.
 fn weights(
     from: &ItemRoute,
     to: &ItemRoute,
@@ -118,22 +127,21 @@ fn weights(
     keep_smallest: bool,
 ) -> std::collections::BTreeMap<weir_model::BackendName, BasisPoints> {
     let names: std::collections::BTreeSet<_> = from.weights.keys().chain(to.weights.keys()).collect();
+    let (falls, rises): (Vec<u32>, Vec<u32>) = names
+        .iter()
+        .map(|name| (weight(from, name), weight(to, name)))
+        .map(|(f, t)| (f.saturating_sub(t), t.saturating_sub(f)))
+        .unzip();
+    let all: u64 = falls.iter().copied().map(u64::from).sum();
     let (bite, of) = (u64::from(bite), u64::from(of));
-    let mut parts: Vec<(&weir_model::BackendName, u64, u64)> = names
+    // The nearest; a half stays where it is.
+    let moved = u32::try_from((2 * all * bite + of - 1) / (2 * of)).unwrap_or(u32::MAX);
+    let (falls, rises) = (one_by_one(&falls, moved), one_by_one(&rises, moved));
+    let mut parts: Vec<(&weir_model::BackendName, u32)> = names
         .into_iter()
-        .map(|name| {
-            let (f, t) = (u64::from(weight(from, name)), u64::from(weight(to, name)));
-            let whole = f * (of - bite) + t * bite;
-            (name, whole / of, whole % of)
-        })
+        .zip(falls.into_iter().zip(rises))
+        .map(|(name, (fall, rise))| (name, (weight(from, name) + rise).saturating_sub(fall)))
         .collect();
-    let sum: u64 = parts.iter().map(|(_, part, _)| part).sum();
-    let left = u64::from(BasisPoints::WHOLE.get()).saturating_sub(sum);
-    let mut by_remainder: Vec<usize> = (0..parts.len()).collect();
-    by_remainder.sort_by_key(|at| std::cmp::Reverse(parts[*at].2));
-    for at in by_remainder.into_iter().take(usize::try_from(left).unwrap_or(0)) {
-        parts[at].1 += 1;
-    }
     if keep_smallest {
         // one basis point for each that ends, from the largest
         let ending: Vec<usize> = (0..parts.len())
@@ -152,12 +160,25 @@ fn weights(
     }
     parts
         .into_iter()
-        .filter(|(name, part, _)| *part > 0 || to.weights.contains_key(*name))
-        .map(|(name, part, _)| {
-            let part = u32::try_from(part).unwrap_or(u32::MAX);
-            (name.clone(), BasisPoints::new(part).unwrap_or(BasisPoints::ZERO))
-        })
+        .filter(|(name, part)| *part > 0 || to.weights.contains_key(*name))
+        .map(|(name, part)| (name.clone(), BasisPoints::new(part).unwrap_or(BasisPoints::ZERO)))
         .collect()
+}
+
+/// The first so many of some amounts, in proportion: each one to where most is missing, of equals to the first. More of them take
+/// nothing back of what fewer were, and all of them are the amounts.
+fn one_by_one(amounts: &[u32], so_many: u32) -> Vec<u32> {
+    let all: i64 = amounts.iter().copied().map(i64::from).sum();
+    let mut given = vec![0; amounts.len()];
+    for number in 1..=i64::from(so_many) {
+        let missing = |at: usize| i64::from(amounts[at]) * number - i64::from(given[at]) * all;
+        let open = (0..amounts.len()).filter(|at| given[*at] < amounts[*at]);
+        let Some(next) = open.max_by_key(|at| (missing(*at), std::cmp::Reverse(*at))) else {
+            break;
+        };
+        given[next] += 1;
+    }
+    given
 }
 
 fn weight(route: &ItemRoute, name: &weir_model::BackendName) -> u32 {

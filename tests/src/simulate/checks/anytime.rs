@@ -171,6 +171,7 @@ impl World {
             .is_some_and(|last| last.contains(&version))
             || (self.zones[z].agents > 1 && self.checks.had.contains(&(a, key.clone(), digest.to_owned())));
         self.check_elsewhere(a, key, stored);
+        self.check_drains(a, key, stored);
         if !again
             && let Some(item) = self
                 .checks

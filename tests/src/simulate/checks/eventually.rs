@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use weir_coordinator::ledger::OrderKind;
 use weir_model::{Protocol, SplitName};
 use weir_planner::{ItemState, Leg};
 use weir_render::Kind;
@@ -52,7 +53,8 @@ impl World {
                 on_its_way || course.left.is_some()
             })
         };
-        let changed = changed.filter(|(n, _)| !earlier(n));
+        // Beside a drain it goes elsewhere.
+        let changed = changed.filter(|(n, _)| !earlier(n) && !self.drains_touch(SPLITS[**n]));
         let splits: BTreeMap<usize, Declared> = changed.map(|(n, of)| (*n, of.clone())).collect();
         let commit = commits[commit].head.commit.clone();
         self.checks.revert = (trees == *self.coordinator.ledger.trees()).then(|| Revert {
@@ -70,6 +72,9 @@ impl World {
         let shifts = course
             .and_then(|course| course.motion)
             .is_some_and(|motion| matches!(motion.leg, Leg::Shift { .. }));
+        if self.drains_touch(split.as_str()) {
+            return;
+        }
         let Some(rested) = self.checks.rested.get(split.as_str()).filter(|_| shifts) else {
             return;
         };
@@ -97,6 +102,13 @@ impl World {
 
     pub(crate) fn forget_revert(&mut self) {
         self.checks.revert = None;
+    }
+
+    /// An order about a backend: where the split goes by it is another matter.
+    pub(crate) fn forget_revert_of(&mut self, split: &SplitName) {
+        if let Some(revert) = &mut self.checks.revert {
+            revert.splits.remove(&of_split(split.as_str()));
+        }
     }
 
     /// Whether everything works that a zone needs to follow.
@@ -130,7 +142,10 @@ impl World {
         // It has to be heard of before it can win.
         let heard = match &commit {
             Some(commit) => self.coordinator.ledger.commits.values().any(|of| of == commit),
-            None => self.coordinator.ledger.orders.aborts.is_empty(),
+            None => {
+                let waiting = &self.coordinator.ledger.orders.waiting;
+                waiting.iter().all(|order| order.kind != OrderKind::Abort)
+            }
         };
         for (z, place) in ZONES.iter().enumerate().take(self.zones.len()) {
             let resolves = splits.iter().all(|(n, declared)| {
@@ -217,6 +232,10 @@ impl World {
             let has = |n: &usize| plan.splits.keys().any(|name| name.as_str() == SPLITS[*n]);
             !tree.splits.keys().any(has)
         };
+        let orders = &c.ledger.orders;
+        if !orders.drains().is_empty() || !orders.waiting.is_empty() {
+            return Some(format!("orders are not ended: {orders:?}"));
+        }
         if in_force != Some(&newest.commit) && !may_be_refused {
             return Some(format!("commit {} is not in force", newest.commit.short()));
         }

@@ -160,10 +160,15 @@ impl World {
     /// I9: what is pinned for longer than any word is on its way is not shown as converged.
     pub(super) fn check_shown_pins(&mut self, z: Place, split: usize) {
         let now = self.now;
-        let pinned =
-            self.checks.pins.iter().find(|((a, of), note)| {
-                self.agents[*a].zone == z && *of == split && note.since + FRESH < now
-            });
+        // Of an agent that a lost ledger knew and nobody heard since nothing is known.
+        let known = |a: usize| {
+            let fleet = &self.coordinator.fleet;
+            let agent = fleet.agent(&self.zones[z].name, &self.agents[a].name);
+            agent.is_some() || !self.checks.history_lost
+        };
+        let pinned = self.checks.pins.iter().find(|((a, of), note)| {
+            self.agents[*a].zone == z && *of == split && note.since + FRESH < now && known(*a)
+        });
         // Who was not up since has not said it: then its zone is stale.
         let label = pinned.map(|(_, note)| note.label.clone());
         self.checks.hold(Invariant::I9, now, label.is_none(), || {

@@ -7,15 +7,21 @@ use std::sync::Arc;
 use weir_coordinator::decide::Heads;
 use weir_model::{CommitId, ZoneName};
 use weir_planner::course::Items;
-use weir_planner::{Item, Leg, Plan, SplitPlan};
+use weir_planner::{Item, Leg, Orders, Plan, SplitPlan};
 
+use super::drained::{Drains, drains_of, is_free, remaining};
 use super::{Invariant, Position, asked, of_split};
 use crate::simulate::world::{World, ZONES};
 use crate::simulate::zone::{Place, Shares, key_of, wanted};
 
 impl World {
-    /// The coordinator has recorded what it decided.
-    pub(crate) fn record_accepted(&mut self, heads: &Heads, plan: Option<&Plan>) {
+    /// The coordinator has recorded what it decided; `reverts` where its newest commit takes back the one before it.
+    pub(crate) fn record_accepted(
+        &mut self,
+        heads: &Heads,
+        (plan, reverts): (Option<&Plan>, bool),
+        orders: &Orders,
+    ) {
         let now = self.now;
         for head in heads.values() {
             let sound = self
@@ -32,7 +38,16 @@ impl World {
         let parent = self.coordinator.plan.clone();
         let mut policies = BTreeSet::new();
         for (name, split) in &plan.splits {
-            self.record_course(name.as_str(), split, plan.generation.0);
+            let drains = drains_of(orders, name);
+            let was = parent.as_ref().and_then(|parent| parent.splits.get(name));
+            let was = was.map(Arc::as_ref);
+            // A revert takes no drain along that has some way to go.
+            let mut along = drains.clone();
+            along.retain(|place, _| !reverts || was.is_none_or(|was| is_free(was, *place)));
+            self.record_course(name.as_str(), split, plan.generation.0, [&drains, &along]);
+            self.check_rests(heads, was, split, &drains);
+            self.check_told(was, split, reverts);
+            self.check_stopped(was, split);
             let moves = split
                 .course
                 .as_ref()
@@ -73,10 +88,85 @@ impl World {
         tree.splits.get(&of_split(split)).map(|declared| &declared.routes)
     }
 
+    /// I8: what was stopped for there is no way back takes no further step, and does not rest, before something else is wanted.
+    fn check_stopped(&mut self, was: Option<&SplitPlan>, is: &SplitPlan) {
+        let motion = |of: &SplitPlan| of.course.as_ref().and_then(|course| course.motion.clone());
+        let Some(was) = was.and_then(motion).filter(|was| was.stopped.is_some()) else {
+            return;
+        };
+        let goes_on = match motion(is) {
+            Some(is) => is.stopped.is_none() && is.to == was.to && matches!(is.leg, Leg::Shift { .. }),
+            None => true,
+        };
+        let name = is.items.values().next().map(|item| item.split.to_string());
+        let now = self.now;
+        self.checks.hold(Invariant::I8, now, !goes_on, || {
+            format!(
+                "{} was stopped and goes on: {:?}",
+                name.unwrap_or_default(),
+                motion(is).map(|is| is.leg)
+            )
+        });
+    }
+
+    /// I2: what came to rest, and what is new, is what is declared but for who is drained.
+    fn check_rests(&mut self, heads: &Heads, was: Option<&SplitPlan>, is: &SplitPlan, drains: &Drains) {
+        let now = self.now;
+        let course = |of: &SplitPlan| of.course.clone().unwrap_or_default();
+        let shifted = was.is_none_or(|was| {
+            let motion = course(was).motion;
+            motion.is_some_and(|motion| matches!(motion.leg, Leg::Shift { .. }))
+        });
+        let (Some(item), true) = (is.items.values().next(), shifted) else {
+            return;
+        };
+        let rests = course(is).motion.is_none() && course(is).quarantine.is_none();
+        let trees = heads
+            .values()
+            .filter_map(|head| self.repository.tree_of(&head.commit));
+        let mut declared = trees.filter_map(|tree| tree.splits.get(&of_split(item.split.as_str())));
+        let Some(wanted) = declared.next().and_then(|declared| remaining(declared, drains)) else {
+            return;
+        };
+        let other = is
+            .items
+            .values()
+            .map(|item| asked(item))
+            .find(|asked| *asked != wanted);
+        let name = &item.split;
+        self.checks.hold(Invariant::I2, now, !rests || other.is_none(), || {
+            format!("{name} rests with {other:?}, and {wanted:?} is what is declared without who is drained ({drains:?})")
+        });
+    }
+
     /// I2, I5: a split's place on its way, as a plan has it.
-    fn record_course(&mut self, name: &str, split: &SplitPlan, generation: u64) {
+    fn record_course(
+        &mut self,
+        name: &str,
+        split: &SplitPlan,
+        generation: u64,
+        [drains, along]: [&Drains; 2],
+    ) {
         let now = self.now;
         let place_of = |zone: &ZoneName| ZONES.iter().position(|name| *name == zone.as_str());
+        // Where a leg goes was decided when it began, by the drains of that time; agents may be told of it anew later.
+        let motion = split.course.as_ref().and_then(|course| course.motion.as_ref());
+        let goes = motion.map(|motion| (name.to_owned(), motion.to.to_string()));
+        let before = self.coordinator.plan.as_ref();
+        let before = before.and_then(|plan| {
+            let mut splits = plan.splits.iter();
+            let (_, split) = splits.find(|(of, _)| of.as_str() == name)?;
+            split.course.as_ref()?.motion.as_ref()
+        });
+        let began = before.map(|motion| motion.to) != motion.map(|motion| motion.to);
+        let began_by = goes.map(|goes| {
+            let by = self.checks.by.entry(goes).or_insert_with(|| drains.clone());
+            if began {
+                by.clone_from(drains);
+            }
+            by.clone()
+        });
+        let began_by = began_by.unwrap_or_default();
         let half = |item: &Item| item.digest.to_string()[..32].to_owned();
         let Some(motion) = split.course.as_ref().and_then(|course| course.motion.as_ref()) else {
             let all = split.items.iter();
@@ -142,24 +232,24 @@ impl World {
             .entry((name.to_owned(), generation))
             .or_insert(Position { beside });
         // Each weight is between where it comes from and where it goes to.
-        for (zone, item) in &split.items {
-            let (Some(from), Some(to)) = (motion.from.get(zone), self.declares(&item.commit, name)) else {
+        let made = split
+            .items
+            .iter()
+            .filter(|(_, item)| item.generation.0 == generation);
+        for (zone, item) in made {
+            let tree = self.repository.tree_of(&item.commit);
+            let declared = tree.and_then(|tree| tree.splits.get(&of_split(name)));
+            let to = |drains| declared.and_then(|declared| remaining(declared, drains));
+            // Another commit that goes to the same goes on with the leg, by what is drained now.
+            let to: Vec<Shares> = [&began_by, drains, along].into_iter().filter_map(to).collect();
+            let Some(from) = motion.from.get(zone).filter(|_| !to.is_empty()) else {
                 continue;
             };
             let (from, is) = (asked(from), asked(item));
-            let to = to.clone();
-            if from.len() != is.len() || to.len() != is.len() {
+            if from.len() != is.len() || to.iter().any(|to| to.len() != is.len()) {
                 continue;
             }
-            let between = is.iter().zip(from.iter().zip(&to)).all(|(is, (from, to))| {
-                let sums = is.values().sum::<u32>() == 10_000;
-                let share = |of: &BTreeMap<Place, u32>, place| of.get(place).copied().unwrap_or_default();
-                sums && is.iter().all(|(place, weight)| {
-                    let (a, b) = (share(from, place), share(to, place));
-                    // TCP goes to nothing by way of the smallest weight.
-                    (a.min(b)..=a.max(b).max(1)).contains(weight) || weight + 1 == a.min(b)
-                })
-            });
+            let between = to.iter().any(|to| between(&from, &is, to));
             self.checks.hold(Invariant::I2, now, between, || {
                 format!("plan {generation} gives {name} in {zone} {is:?}, on the way from {from:?} to {to:?}")
             });
@@ -173,4 +263,17 @@ impl World {
             format!("no plan can be made: {why}")
         });
     }
+}
+
+/// Whether each weight is between where it comes from and where it goes to.
+fn between(from: &Shares, is: &Shares, to: &Shares) -> bool {
+    is.iter().zip(from.iter().zip(to)).all(|(is, (from, to))| {
+        let sums = is.values().sum::<u32>() == 10_000;
+        let share = |of: &BTreeMap<Place, u32>, place| of.get(place).copied().unwrap_or_default();
+        sums && is.iter().all(|(place, weight)| {
+            let (a, b) = (share(from, place), share(to, place));
+            // TCP goes to nothing by way of the smallest weight.
+            (a.min(b)..=a.max(b).max(1)).contains(weight) || weight + 1 == a.min(b)
+        })
+    })
 }

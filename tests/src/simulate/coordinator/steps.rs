@@ -45,12 +45,13 @@ impl World {
     }
 
     /// The next step of what is under way, as the coordinator's planning loop takes it.
-    pub(super) fn advance(&mut self) {
+    pub(super) fn advance(&mut self, judged: &Judged) {
         let now = self.now;
         let c = &self.coordinator;
         let mut only = c.under_way();
-        let orders = &c.ledger.orders;
+        let orders = &judged.orders;
         only.extend(orders.aborts.keys().chain(&orders.resumes).cloned());
+        only.extend(orders.drains.keys().cloned());
         let (Some(plan), Some(declared)) = (c.plan.clone(), c.declared.clone()) else {
             return;
         };
@@ -61,6 +62,8 @@ impl World {
             only.extend(plan.splits.keys().cloned());
         }
         if only.is_empty() && !all {
+            let (plan, outlook) = (self.coordinator.plan.clone(), self.coordinator.outlook.clone());
+            self.answer_orders(judged, plan.as_deref(), &outlook);
             return;
         }
         let of: Vec<SourceCommit> = c
@@ -113,12 +116,11 @@ impl World {
         } else {
             None
         };
-        if doomed == Some(false) {
+        if doomed == Some(Doom::Decided) {
             let back = self.dice.between(300, 20_000);
             self.kill_coordinator(back);
             return;
         }
-        self.orders_done();
         let next = next.map(Arc::new);
         if let Some(next) = &next {
             let ledger = &mut self.coordinator.ledger;
@@ -129,9 +131,12 @@ impl World {
                 format!("the coordinator takes a step: plan {}", next.generation)
             });
             let heads = self.coordinator.heads.clone();
-            self.record_accepted(&heads, Some(next));
+            self.record_accepted(&heads, (Some(next), false), orders);
         }
-        if doomed == Some(true) {
+        // In one transaction.
+        let in_force = next.clone().unwrap_or(plan);
+        self.answer_orders(judged, Some(&in_force), &look.outlook);
+        if doomed == Some(Doom::Recorded) {
             let back = self.dice.between(300, 20_000);
             self.kill_coordinator(back);
             return;

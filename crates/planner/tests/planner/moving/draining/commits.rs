@@ -398,3 +398,80 @@ fn a_commit_in_mid_way_gives_nothing_back_to_who_is_drained() {
         );
     }
 }
+
+/// Where others have far to go and who is drained has next to nothing, rounding gives him nothing again once he has none: he
+/// may have been stopped.
+#[test]
+fn whom_rounding_took_the_last_from_gets_nothing_again() {
+    for protocol in [Protocol::Http, Protocol::Tcp] {
+        let exactly = |weights: [(&str, u32); 3]| {
+            declared(&[("lab", 100)], |split| {
+                split.protocol = protocol;
+                split.transition.max_step = BasisPoints::new(1_000).ok();
+                let weights = weights.map(|(name, share)| (backend(name), BasisPoints::new(share).unwrap()));
+                split.routes[0].weights = weights.into();
+            })
+        };
+        let mut world = World::new(exactly([("eks", 0), ("lab", 9_999), ("vm", 1)]));
+        order(&mut world, &[("vm", None)]);
+        world.commit(exactly([("eks", 8_690), ("lab", 1_310), ("vm", 0)]));
+        let share = |world: &World, name: &str| {
+            let told = weights_told(world);
+            told.get(&backend(name)).copied().unwrap_or_default()
+        };
+        let all = |world: &World| ["eks", "lab", "vm"].map(|name| share(world, name));
+        let mut told = vec![all(&world)];
+        for _ in 0..60 {
+            world.look();
+            world.all_follow();
+            world.pass(61);
+            told.push(all(&world));
+        }
+        assert_eq!(world.leg(), None);
+        assert_eq!(told.last(), Some(&[8_690, 1_310, 0]), "{protocol}");
+        for step in told.windows(2) {
+            let [[eks, lab, vm], [more, less, none]] = [step[0], step[1]];
+            assert!(more >= eks && less <= lab && none <= vm, "{protocol}: {told:?}");
+        }
+    }
+}
+
+/// Zones that are apart by a route as well: what one has no route for goes by the last one, and who is drained has less where
+/// that gives him less.
+#[test]
+fn a_route_that_only_some_zones_have_leads_nobody_to_who_is_drained() {
+    let mut start = Split::clone(&plain(&[("eks", 74), ("vm", 26)]).splits[&checkout()]);
+    let mut beta = start.routes[0].clone();
+    beta.name = weir_model::RouteName::new("beta").unwrap();
+    beta.matches.method = Some("GET".to_owned());
+    beta.weights = [("eks", 9_300), ("vm", 700)]
+        .map(|(name, share)| (backend(name), BasisPoints::new(share).unwrap()))
+        .into();
+    start.routes.insert(0, beta);
+    let mut world = World::new(with_split(start));
+    world.commit(plain(&[("vm", 100)]));
+    assert!(world.look().0);
+    for first in ["fra", "par"].map(zone) {
+        assert!(world.follow(&first));
+    }
+    assert_eq!(world.weights(&zone("fra")), [(backend("vm"), 10_000)].into());
+    order(&mut world, &[("vm", None)]);
+    world.commit(plain(&[("eks", 97), ("vm", 3)]));
+    for _ in 0..30 {
+        world.look();
+        let item = world.item(&zone("ams")).unwrap();
+        let all = item.routes.iter().map(|route| route.weights.get(&backend("vm")));
+        let most = all.flatten().map(|share| share.get()).max();
+        assert!(most.is_none_or(|most| most <= 2_600), "{}", world.told(None));
+        world.all_follow();
+        world.pass(61);
+    }
+    assert_eq!(world.leg(), None);
+    assert_eq!(world.weights(&zone("ams")), [(backend("eks"), 10_000)].into());
+}
+
+fn with_split(split: Split) -> Declaration {
+    let mut declaration = plain(&[("vm", 100)]);
+    declaration.splits.insert(checkout(), Arc::new(split));
+    declaration
+}
