@@ -1,7 +1,7 @@
 //! A zone with a gateway stands no better than its gateway, to people and to transitions alike.
 
 use weir_coordinator::senses::FleetSenses;
-use weir_model::{Address, BasisPoints, Channel, Door, Entry, GatewayName, Routing, Via};
+use weir_model::{Address, Channel, Door, Entry, GatewayName, Routing, Via};
 use weir_planner::{DoorFact, GatewayPlan, Runs, Senses as _};
 
 use super::*;
