@@ -1,0 +1,134 @@
+//! Weights that change under load.
+
+use super::*;
+
+/// Answers every request, until the end.
+async fn backend() -> std::net::SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let at = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(answer(stream));
+        }
+    });
+    at
+}
+
+/// Requests without a body, one after the other. None at their end.
+async fn answer(mut stream: TcpStream) -> Option<()> {
+    let mut read = Vec::new();
+    loop {
+        while !read.windows(4).any(|end| end == b"\r\n\r\n") {
+            if stream.read_buf(&mut read).await.ok()? == 0 {
+                return None;
+            }
+        }
+        read.clear();
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+            .await
+            .ok()?;
+    }
+}
+
+/// How Kong reaches Services where Kuma runs: by their names.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_request_is_lost_while_weights_change() {
+    const CHANGES: u32 = 100;
+    let Some(scene) = scene_of("no_request_is_lost_while_weights_change").await else {
+        return;
+    };
+    let by_name = json!({"ingress.kubernetes.io/service-upstream": "true"});
+    let (old, new) = (backend().await, backend().await);
+    for (name, at) in [("old", old), ("new", new)] {
+        scene.service(name, at.port(), by_name.clone()).await;
+        scene
+            .names
+            .set_addresses(&format!("{name}.shop.svc"), &[IpAddr::V4(Ipv4Addr::LOCALHOST)]);
+    }
+    let services = format!(
+        "vm: \"old.shop.svc:{}\", cloud: \"new.shop.svc:{}\"",
+        old.port(),
+        new.port()
+    );
+    let mut agent = scene.agent(false);
+    let mut plan = of(&[own_door("checkout", 100, &services)], None);
+    let part = agent.want(&plan);
+    agent.exact(&part).await;
+
+    let (over, sent, failed) = (
+        CancellationToken::new(),
+        Arc::new(AtomicU64::new(0)),
+        Arc::new(AtomicU64::new(0)),
+    );
+    let load: Vec<_> = (0..4)
+        .map(|_| {
+            let (over, sent, failed) = (over.clone(), Arc::clone(&sent), Arc::clone(&failed));
+            let url = format!("http://{}/checkout", scene.kong.proxy());
+            tokio::spawn(async move {
+                let client = weir_sandbox::http_client();
+                while !over.is_cancelled() {
+                    let ok = client
+                        .get(&url)
+                        .send()
+                        .await
+                        .is_ok_and(|answer| answer.status() == 200);
+                    sent.fetch_add(1, Ordering::Relaxed);
+                    failed.fetch_add(u64::from(!ok), Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    let upstream = "httproute.shop.weir.edge.checkout.0";
+    for change in 1..=CHANGES {
+        let vm = (change * 37) % 101;
+        let next = of(&[own_door("checkout", vm, &services)], Some(&plan));
+        let part = agent.want(&next);
+        // Every seventh is cut short by the next.
+        if change % 7 != 0 {
+            agent.exact(&part).await;
+            let weights = targets(&scene.kong, upstream).await;
+            let of =
+                |name: &str, at: std::net::SocketAddr| weights[&format!("{name}.shop.svc:{}", at.port())];
+            assert_eq!(
+                (of("old", old), of("new", new)),
+                (u64::from(vm) * 600, u64::from(100 - vm) * 600)
+            );
+        }
+        plan = next;
+    }
+    let end = of(&[own_door("checkout", 90, &services)], Some(&plan));
+    let part = agent.want(&end);
+    agent.exact(&part).await;
+    // Round robin is exact: of whole rounds of the ring, 9 of 10.
+    scene.kong.forget_counts();
+    let begun = sent.load(Ordering::Relaxed);
+    let counted = async {
+        while sent.load(Ordering::Relaxed) < begun + 1_000 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, counted).await.unwrap();
+    over.cancel();
+    for task in load {
+        task.await.unwrap();
+    }
+    let counts = scene.kong.sent(upstream);
+    let by_port = |at: std::net::SocketAddr| {
+        let of = counts
+            .iter()
+            .filter(|(target, _)| target.ends_with(&format!(":{}", at.port())));
+        of.map(|(_, count)| *count).sum::<u64>()
+    };
+    let (to_old, to_new) = (by_port(old), by_port(new));
+    let share = to_old as f64 / (to_old + to_new) as f64;
+    weir_tests::story::say(&format!(
+        "{CHANGES} changes of weights under the controller: {} requests, {} failed; then {to_old} and {to_new}",
+        sent.load(Ordering::Relaxed),
+        failed.load(Ordering::Relaxed)
+    ));
+    assert_eq!(failed.load(Ordering::Relaxed), 0);
+    // Each worker of Kong is somewhere in its round.
+    assert!((share - 0.9).abs() < 0.02, "{counts:?}");
+    agent.stopped().await;
+}
