@@ -190,6 +190,7 @@ pub fn expected(route: &HttpRoute, backends: &Backends) -> Expected {
             name: rule.upstream.clone(),
             targets: BTreeMap::new(),
             names: BTreeMap::new(),
+            drains: true,
         };
         for ((backend, service, weight), reached) in rule.backends.iter().zip(reached) {
             let weight = target_weight(weight.get() * FOR_EACH_BASIS_POINT, reached.count());

@@ -88,6 +88,8 @@ pub struct Upstream {
     /// Targets that Kong is given by a name, and resolves itself: none of ours, but of a controller that puts a Service's name
     /// there. By name and port; the name may be followed by a domain.
     pub names: BTreeMap<(String, u16), Target>,
+    /// Whether targets may be there that nobody expects, if they get nothing: a controller lets endpoints drain so.
+    pub drains: bool,
 }
 
 /// All that can be told without knowing any address, for whoever accepts a declaration or plans; what a person should know
@@ -196,6 +198,7 @@ impl Prepared<'_> {
                                 name,
                                 targets,
                                 names: BTreeMap::new(),
+                                drains: false,
                             },
                         );
                     }

@@ -294,6 +294,12 @@ fn a_service_that_kong_has_by_its_name_is_one_target() {
     hosts[3] = target("checkout.edge.svc", 8080, 12_000);
     let wrong = weir_render::kong::shares(&of(hosts.clone()), upstream).unwrap_err();
     assert!(wrong.contains("weighs 12000 and should weigh 6000"), "{wrong}");
+    hosts[3] = target("checkout.edge.svc", 8080, 6_000);
+    // An endpoint that the controller lets drain gets nothing, and counts for nothing.
+    hosts.push(target("10.9.9.9", 8080, 0));
+    assert_eq!(weir_render::kong::shares(&of(hosts.clone()), upstream), Ok(()));
+    assert!(weir_render::kong::weights(&of(hosts.clone()), upstream).is_some());
+    hosts.pop();
     hosts[3] = target("checkout.edge.svcx", 8080, 6_000);
     let wrong = weir_render::kong::shares(&of(hosts), upstream).unwrap_err();
     assert!(wrong.contains("nobody's"), "{wrong}");

@@ -216,7 +216,7 @@ proptest! {
             prop_assert!(most - least <= 1, "addresses of one backend are alike");
             prop_assert_eq!(made.values().filter(|target| target.backend.as_str() == *name).count(), *count);
         }
-        let upstream = Upstream { name: "weir.checkout.default".to_owned(), targets: made.clone(), names: BTreeMap::new() };
+        let upstream = Upstream { name: "weir.checkout.default".to_owned(), targets: made.clone(), names: BTreeMap::new(), drains: false };
         let read = answer(&of(&made));
         prop_assert_eq!(shares(&read, &upstream), Ok(()));
         prop_assert_eq!(weights(&read, &upstream), Some(crate::weights(&declared)));
@@ -235,6 +235,7 @@ fn whatever_a_worker_gives_otherwise_is_told() {
         name: "weir.checkout.default".to_owned(),
         targets: made,
         names: BTreeMap::new(),
+        drains: false,
     };
     let one = |host: &str, weight: u64, available: u64| (host.to_owned(), 80, weight, available);
     let (vm, eks, old) = (
@@ -335,6 +336,7 @@ fn a_real_answer_is_read() {
         name: "shop.split".to_owned(),
         targets,
         names: BTreeMap::new(),
+        drains: false,
     };
     assert_eq!(
         weights(&answer, &upstream(made.clone())),
