@@ -13,6 +13,6 @@ pub mod standing;
 
 pub use cluster::{Reached, Service, Services, Slice};
 pub use route::{HttpRoute, LABEL_GATEWAY, LABEL_GATEWAY_GENERATION, Routes, Rule, http_route, name};
-pub use router::{Request, at_odds, requests, served};
+pub use router::{Request, Router, is_of};
 pub use shares::{Backends, Unmet, backends, expected, target_weight};
 pub use standing::{Said, overlaps, said};

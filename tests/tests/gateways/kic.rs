@@ -20,7 +20,7 @@ use weir_agent::gateways::Told;
 use weir_drivers::Cluster;
 use weir_drivers::kong::{AdminConfig, KongCluster};
 use weir_model::SplitName;
-use weir_planner::{DoorFact, Plan, Verdict};
+use weir_planner::{DoorFact, Plan, Verdict, ZonePlan};
 use weir_sandbox::cluster::{Change, Store};
 use weir_sandbox::kic::{Controller, Options as Controlling};
 use weir_sandbox::kong::{Kong, NameTable, Options};
@@ -39,7 +39,8 @@ struct Scene {
     stand: Stand,
     kong: Kong,
     names: Arc<NameTable>,
-    controller: Controller,
+    /// None while it is away.
+    controller: Option<Controller>,
     dir: tempfile::TempDir,
     /// Where Services are made.
     namespace: &'static str,
@@ -57,27 +58,58 @@ async fn scene_of(test: &str) -> Option<Scene> {
         ..Options::default()
     };
     let kong = Kong::without_database(options).await.unwrap();
-    let controller = controller(&stand, &kong);
-    Some(Scene {
+    let mut scene = Scene {
         stand,
         kong,
         names,
-        controller,
+        controller: None,
         dir: tempfile::tempdir().unwrap(),
         namespace: SHOP,
-    })
-}
-
-fn controller(stand: &Stand, kong: &Kong) -> Controller {
-    let options = Controlling {
-        gateway: (SHOP.to_owned(), "kong".to_owned()),
-        kongs: vec![format!("http://{}", kong.admin())],
-        sync: SYNC,
     };
-    Controller::start(stand.admin.clone(), options).unwrap()
+    scene.controller = Some(scene.controller_of(&scene.kong));
+    Some(scene)
 }
 
 impl Scene {
+    /// One more controller, of this Kong.
+    fn controller_of(&self, kong: &Kong) -> Controller {
+        let options = Controlling {
+            gateway: (SHOP.to_owned(), "kong".to_owned()),
+            kongs: vec![format!("http://{}", kong.admin())],
+            sync: SYNC,
+        };
+        Controller::start(self.stand.admin.clone(), options).unwrap()
+    }
+
+    /// An agent that brought the first plan there, of these splits over two Services; with its zone's part.
+    async fn begun(&self, splits: &[String]) -> (Agent, Plan, Arc<ZonePlan>) {
+        self.services().await;
+        let mut agent = self.agent(false);
+        let first = of(splits, None);
+        let part = agent.want(&first);
+        agent.exact(&part).await;
+        (agent, first, part)
+    }
+
+    /// Another field manager takes the rules of the split's route, whoever has them.
+    async fn taken(&self, theirs: &Value) {
+        let path = format!("{ROUTES}/weir.edge.checkout");
+        let admin = &self.stand.admin;
+        let taken = admin
+            .apply_at(&path, "argocd-controller", "&force=true", theirs)
+            .await
+            .unwrap();
+        assert!(taken.status.is_success(), "{}", taken.text());
+    }
+
+    async fn deleted(&self, route: &str) {
+        self.stand
+            .admin
+            .delete(&format!("{ROUTES}/{route}"))
+            .await
+            .unwrap();
+    }
+
     fn agent(&self, take_back: bool) -> Agent {
         self.agent_at(node(&self.kong), Arc::new(Known::default()), take_back)
     }
@@ -153,18 +185,6 @@ impl Scene {
     }
 }
 
-impl Scene {
-    /// Waits until Kong has these weights.
-    async fn runs(&self, split: &str, weights: &BTreeMap<String, u64>) {
-        let there = async {
-            while self.weights(split).await != *weights {
-                tokio::time::sleep(SYNC).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, there).await.unwrap();
-    }
-}
-
 const SERVICES: &str = "vm: \"old.shop.svc:80\", cloud: \"new.shop.svc:80\"";
 
 fn of(splits: &[String], before: Option<&Plan>) -> Plan {
@@ -196,13 +216,4 @@ fn of_networks(old: (usize, u64), new: (usize, u64)) -> BTreeMap<String, u64> {
         (1..=count).map(move |n| (format!("{of}.{n}:8080"), weight))
     };
     network("10.1.0", old).chain(network("10.2.0", new)).collect()
-}
-
-async fn gone(scene: &Scene, split: &str) {
-    let gone = async {
-        while scene.route(split).await.is_some() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, gone).await.unwrap();
 }

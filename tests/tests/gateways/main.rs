@@ -268,34 +268,21 @@ async fn an_agent_that_knows_nothing_takes_nobodys_routes_away() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_last_split_goes_and_what_the_site_has_stays() {
     let (dir, kong, names) = scene().await;
-    let without_base = |splits: &[String], before: &weir_planner::Plan| {
-        plan_of("{name: edge, channel: admin-dbless}", BASE, splits, Some(before))
+    let without_base = |splits: &[String], before: Option<&weir_planner::Plan>| {
+        plan_of("{name: edge, channel: admin-dbless}", BASE, splits, before)
     };
     let mut agent = Agent::start(&kong, &names, dir.path());
-    let first = plan_of(
-        "{name: edge, channel: admin-dbless}",
-        BASE,
-        &[own_door("checkout", 90, BY_ADDRESS)],
-        None,
-    );
+    let first = without_base(&[own_door("checkout", 90, BY_ADDRESS)], None);
     let part = agent.want(&first);
     agent.exact(&part).await;
     assert_eq!(targets(&kong, "weir.checkout.default").await.len(), 4);
     // Its last door goes, and comes again: nothing of it is left between, and Kong is ready all the while.
-    let none = without_base(&[], &first);
+    let none = without_base(&[], Some(&first));
     agent.want(&none);
-    let routes = async || {
-        asked(&kong, "/routes").await["data"]
-            .as_array()
-            .cloned()
-            .unwrap_or_default()
-    };
-    let gone = async {
-        while !routes().await.is_empty() {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, gone).await.unwrap();
+    until_so("no route is left", async || {
+        asked(&kong, "/routes").await["data"] == json!([])
+    })
+    .await;
     assert_ne!(hash(&kong).await, "0".repeat(32));
     // Whoever comes after leaves it at that.
     agent.stopped().await;
@@ -306,7 +293,7 @@ async fn the_last_split_goes_and_what_the_site_has_stays() {
         .until("told", |told| told.gateways.contains_key(&edge()))
         .await;
     assert_eq!(hash(&kong).await, runs);
-    let again = without_base(&[own_door("checkout", 80, BY_ADDRESS)], &none);
+    let again = without_base(&[own_door("checkout", 80, BY_ADDRESS)], Some(&none));
     let part = agent.want(&again);
     agent.exact(&part).await;
     agent.stopped().await;
@@ -318,7 +305,7 @@ async fn the_last_split_goes_and_what_the_site_has_stays() {
     let part = agent.want(&first);
     agent.exact(&part).await;
     let runs = hash(&kong).await;
-    let none = without_base(&[], &first);
+    let none = without_base(&[], Some(&first));
     agent.want(&none);
     let digest = none.gateways[&ZoneName::new("fra").unwrap()][&edge()].digest;
     agent

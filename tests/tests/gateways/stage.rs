@@ -260,17 +260,22 @@ impl Agent {
     }
 
     pub(crate) async fn exact(&mut self, plan: &ZonePlan) -> Arc<Told> {
+        self.exact_since(plan, Timestamp::MIN).await
+    }
+
+    /// Exact by proofs of which none is older.
+    pub(crate) async fn exact_since(&mut self, plan: &ZonePlan, since: Timestamp) -> Arc<Told> {
         let items: Vec<_> = plan
             .items
             .values()
             .map(|item| (item.split.clone(), item.digest))
             .collect();
+        let is_since = |fact: &DoorFact| fact.proof.as_ref().is_some_and(|proof| proof.at >= since);
         self.until("exact", |told| {
             let mut all = items.iter();
             all.all(|(split, digest)| {
-                told.doors
-                    .get(split)
-                    .is_some_and(|of| of[&edge()].digest == *digest && exact(&of[&edge()].fact))
+                let door = told.doors.get(split).map(|of| &of[&edge()]);
+                door.is_some_and(|door| door.digest == *digest && exact(&door.fact) && is_since(&door.fact))
             })
         })
         .await
@@ -286,4 +291,11 @@ impl Agent {
         self.stop.cancel();
         self.task.await.unwrap();
     }
+}
+
+/// Asks until this holds; each look is a request, so that nobody has to be waited for in between.
+pub(crate) async fn until_so(what: &str, holds: impl AsyncFn() -> bool) {
+    let asked = async { while !holds().await {} };
+    let so = tokio::time::timeout(PATIENCE, asked).await;
+    assert!(so.is_ok(), "{what}: not within {PATIENCE:?}");
 }

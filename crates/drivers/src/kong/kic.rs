@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use weir_model::{FederationName, SplitName};
 use weir_planner::{Coverage, Evidence, Generation, Proof, Verdict};
-use weir_render::kic::{HttpRoute, Routes, Said, Unmet, at_odds, backends, expected, said};
+use weir_render::kic::{HttpRoute, Routes, Said, Unmet, backends, expected, is_of, said};
 use weir_render::kong::Expected;
 
 use crate::dns::Names;
@@ -329,6 +329,7 @@ impl KongKic {
         let looked = match self.watches.look(wanted).await {
             Ok(looked) => looked,
             Err(error) => {
+                self.keep(wanted, &BTreeMap::new());
                 let unknown = || proof_of(Verdict::Unknown(error.to_string()), Evidence::Unknown);
                 return wanted
                     .routes
@@ -395,10 +396,10 @@ impl KongKic {
         let nodes = self.nodes.now().await?;
         let mut why = "no node of Kong is known".to_owned();
         for admin in &nodes {
-            match kong::routes(admin).await {
-                Ok(routes) => {
-                    let others = routes.iter().filter(|of| !kong::is_of(&wanted.gateway, of));
-                    let other = at_odds(route, others);
+            match kong::router(admin).await {
+                Ok(router) => {
+                    let others = router.at_odds(route).into_iter();
+                    let other = others.filter(|of| !is_of(&wanted.gateway, of)).min();
                     return Ok(other.map(|other| format!("Kong's route {other} takes the same requests")));
                 }
                 Err(error) => why = error.to_string(),

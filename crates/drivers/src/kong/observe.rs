@@ -87,8 +87,17 @@ pub(crate) async fn root(admin: &Admin) -> Result<Live, DriverError> {
 
 /// What it says of itself, and within what time it takes up what is written to its database.
 pub(crate) async fn root_and_pace(admin: &Admin) -> Result<(Live, Duration), DriverError> {
+    of_itself(admin, &said(admin).await?)
+}
+
+/// The answer at its root.
+pub(crate) async fn said(admin: &Admin) -> Result<Value, DriverError> {
     let said = admin.get("").await?;
-    let said = said.ok_or_else(|| at_root(admin, refusal::no_kong("there is nothing")))?;
+    said.ok_or_else(|| at_root(admin, refusal::no_kong("there is nothing")))
+}
+
+/// What that answer says.
+pub(crate) fn of_itself(admin: &Admin, said: &Value) -> Result<(Live, Duration), DriverError> {
     let seconds = |what: &str, otherwise: f64| {
         let said = said
             .pointer(&format!("/configuration/{what}"))

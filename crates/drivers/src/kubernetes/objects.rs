@@ -148,12 +148,23 @@ pub(crate) fn owner(document: &Value, federation: &FederationName, form: &Form) 
             is_in.unwrap_or("none")
         ));
     }
+    match by_us(document) {
+        Ok(()) => owner,
+        Err(why) => Owner::Foreign(why),
+    }
+}
+
+/// Whether Weir wrote any field of what carries its labels.
+///
+/// # Errors
+/// Who did, in words.
+pub(crate) fn by_us(document: &Value) -> Result<(), String> {
     let managers = managers(document);
     if managers.iter().any(Manager::is_ours) {
-        return owner;
+        return Ok(());
     }
     let others: Vec<_> = managers.iter().map(|manager| manager.name.as_str()).collect();
-    Owner::Foreign(format!(
+    Err(format!(
         "it carries Weir's labels, but no field of it was written by Weir: its field managers are {}",
         if others.is_empty() {
             "none".to_owned()

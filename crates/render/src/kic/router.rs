@@ -1,9 +1,11 @@
 //! Which requests Kong takes for a route of ours, by its own routes: what the controller says is of the spec alone, and of nobody
 //! else's routes. Annotations move no generation, and an Ingress is no HTTPRoute.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use serde_json::Value;
+use weir_model::GatewayName;
 
 use super::route::HttpRoute;
 
@@ -35,7 +37,7 @@ fn or_any(found: impl Iterator<Item = String>) -> BTreeSet<String> {
 }
 
 /// What a route of ours takes.
-pub fn requests(route: &HttpRoute) -> BTreeSet<Request> {
+fn requests(route: &HttpRoute) -> BTreeSet<Request> {
     let spec = route.document.get("spec").unwrap_or(&Value::Null);
     let annotation = |key: &str| {
         let annotations = route.document.pointer("/metadata/annotations");
@@ -129,25 +131,103 @@ fn taken(route: &Value) -> BTreeSet<Request> {
     all
 }
 
-/// Whether a Kong's routes of the services that the controller makes of a route take its very requests.
-///
-/// # Errors
-/// What is different, in words.
-pub fn served(route: &HttpRoute, of_kong: &[Value]) -> Result<(), String> {
-    let wanted = requests(route);
-    let mut found: BTreeSet<Request> = of_kong.iter().flat_map(taken).collect();
-    if wanted.iter().all(|of| !of.https_only) {
-        // Which protocols there are is for the listeners of the Gateway to say.
-        let any = found.into_iter().map(|of| Request {
-            https_only: false,
-            ..of
-        });
-        found = any.collect();
+/// The routes of one Kong, read once for all splits.
+#[derive(Debug, Clone, Default)]
+pub struct Router {
+    /// By name: of routes without one, by id.
+    routes: BTreeMap<String, BTreeSet<Request>>,
+    /// Names, by each path without what Kong's forms of it add.
+    paths: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Router {
+    /// From the routes as its Admin API has them.
+    pub fn of(routes: &[Value]) -> Self {
+        let mut router = Self::default();
+        for route in routes {
+            let name = route.get("name").and_then(Value::as_str);
+            let name = name
+                .or(route.get("id").and_then(Value::as_str))
+                .unwrap_or("without a name");
+            let taken = taken(route);
+            for request in &taken {
+                let of = router.paths.entry(plain(&request.path).to_owned()).or_default();
+                of.insert(name.to_owned());
+            }
+            router.routes.entry(name.to_owned()).or_default().extend(taken);
+        }
+        router
     }
-    if wanted == found {
-        return Ok(());
+
+    /// Whether what the controller makes of a route takes its very requests.
+    ///
+    /// # Errors
+    /// What is different, in words.
+    pub fn served(&self, route: &HttpRoute) -> Result<(), String> {
+        let wanted = requests(route);
+        let ours = self.routes.iter().filter(|(name, _)| is_made_of(route, name));
+        let mut found: BTreeSet<Request> = ours.flat_map(|(_, taken)| taken.iter().cloned()).collect();
+        if wanted.iter().all(|of| !of.https_only) {
+            // Which protocols there are is for the listeners of the Gateway to say.
+            let any = found.into_iter().map(|of| Request {
+                https_only: false,
+                ..of
+            });
+            found = any.collect();
+        }
+        if wanted == found {
+            return Ok(());
+        }
+        let lacks = wanted.difference(&found).next();
+        let lacks = lacks.map(|of| format!("it does not take {of}"));
+        let more = found.difference(&wanted).next();
+        let more = more.map(|of| format!("it takes {of}"));
+        let both: Vec<String> = lacks.into_iter().chain(more).collect();
+        Err(both.join(", but "))
     }
-    let told = |of: &Request| {
+
+    /// Other routes that may take requests of a route of ours, by name: of the same host and path, or of one of its hosts where ours
+    /// takes all, and not told apart by other headers.
+    pub fn at_odds(&self, route: &HttpRoute) -> BTreeSet<&str> {
+        let mut odd = BTreeSet::new();
+        for ours in requests(route) {
+            let names = self.paths.get(plain(&ours.path)).into_iter().flatten();
+            for name in names.filter(|name| !is_made_of(route, name)) {
+                let theirs = self.routes.get(name).into_iter().flatten();
+                if theirs.into_iter().any(|theirs| clash(&ours, theirs)) {
+                    odd.insert(name.as_str());
+                }
+            }
+        }
+        odd
+    }
+}
+
+/// Whether the controller made a route of Kong's, by its name, of a route of ours at this gateway:
+/// `httproute.<namespace>.weir.<gateway>.<split>.<rule>.<match>`, of which no part has a dot.
+pub fn is_of(gateway: &GatewayName, name: &str) -> bool {
+    let mut parts = name.split('.');
+    parts.next() == Some("httproute")
+        && parts.next().is_some()
+        && parts.next() == Some("weir")
+        && parts.next() == Some(gateway.as_str())
+}
+
+/// Whether it made it of this one.
+fn is_made_of(of: &HttpRoute, name: &str) -> bool {
+    let rest = name
+        .strip_prefix("httproute.")
+        .and_then(|rest| rest.strip_prefix(of.namespace.as_str()));
+    let rest = rest.and_then(|rest| {
+        rest.strip_prefix('.')?
+            .strip_prefix(of.name.as_str())?
+            .strip_prefix('.')
+    });
+    rest.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+}
+
+impl fmt::Display for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let any = |text: &str| {
             if text.is_empty() {
                 "any".to_owned()
@@ -155,40 +235,18 @@ pub fn served(route: &HttpRoute, of_kong: &[Value]) -> Result<(), String> {
                 text.to_owned()
             }
         };
-        format!(
+        write!(
+            f,
             "host {}, path {}, method {}, headers {:?}, strip-path {}, preserve-host {}, https only {}",
-            any(&of.host),
-            any(&of.path),
-            any(&of.method),
-            of.headers,
-            of.strip_path,
-            of.preserve_host,
-            of.https_only
+            any(&self.host),
+            any(&self.path),
+            any(&self.method),
+            self.headers,
+            self.strip_path,
+            self.preserve_host,
+            self.https_only
         )
-    };
-    let lacks = wanted
-        .difference(&found)
-        .next()
-        .map(|of| format!("it does not take {}", told(of)));
-    let more = found
-        .difference(&wanted)
-        .next()
-        .map(|of| format!("it takes {}", told(of)));
-    let both: Vec<String> = lacks.into_iter().chain(more).collect();
-    Err(both.join(", but "))
-}
-
-/// The first of Kong's other routes that may take requests of a route of ours: of the same host and path, or of one of its hosts
-/// where ours takes all, and not told apart by more headers.
-pub fn at_odds<'a>(route: &HttpRoute, others: impl IntoIterator<Item = &'a Value>) -> Option<String> {
-    let wanted = requests(route);
-    others.into_iter().find_map(|other| {
-        let odd = taken(other)
-            .iter()
-            .any(|theirs| wanted.iter().any(|ours| clash(ours, theirs)));
-        let name = other.get("name").or(other.get("id")).and_then(Value::as_str);
-        odd.then(|| name.unwrap_or("without a name").to_owned())
-    })
+    }
 }
 
 fn clash(ours: &Request, theirs: &Request) -> bool {

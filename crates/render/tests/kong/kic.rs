@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
 
+mod router;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
@@ -13,8 +15,7 @@ use weir_planner::{GatewayPlan, Item};
 use weir_render::kic::route::FOR_EACH_BASIS_POINT;
 use weir_render::kic::shares::{HEAVIEST, shares};
 use weir_render::kic::{
-    HttpRoute, Said, Service, Services, Slice, at_odds, backends, expected, http_route, overlaps, said,
-    served, target_weight,
+    HttpRoute, Said, Service, Services, Slice, backends, expected, http_route, overlaps, said, target_weight,
 };
 use weir_render::kong::{AtDoor, Expected};
 
@@ -483,78 +484,4 @@ fn a_door_of_the_mesh_is_one_service() {
         .collect();
     assert_eq!(names, [(("checkout-mesh.edge.svc".to_owned(), 80), 60_000)]);
     assert!(!made.has_weights());
-}
-
-/// What is otherwise in it.
-type Change<'a> = &'a dyn Fn(&mut Value);
-
-/// As Kong has what the controller makes of a route.
-fn in_kong(name: &str, change: &dyn Fn(&mut Value)) -> Value {
-    let mut route = json!({
-        "name": name, "hosts": ["shop.example.com"], "paths": ["~/checkout$", "/checkout/"], "methods": null, "headers": null,
-        "strip_path": true, "preserve_host": false, "protocols": ["http"],
-    });
-    change(&mut route);
-    route
-}
-
-#[test]
-fn kongs_own_routes_take_the_very_requests_of_the_door() {
-    let route = services_of(9_000, 1_000);
-    let name = "httproute.edge.weir.edge.checkout.0.0";
-    assert_eq!(served(&route, &[in_kong(name, &|_| {})]), Ok(()));
-    let apart = [
-        in_kong(name, &|of| of["paths"] = json!(["~/checkout$"])),
-        in_kong(name, &|of| of["paths"] = json!(["/checkout/"])),
-    ];
-    assert_eq!(
-        served(&route, &apart),
-        Ok(()),
-        "however the controller groups them"
-    );
-    let wrong: [(Change<'_>, &str); 6] = [
-        (&|of| of["paths"] = json!(["/checkout/"]), "does not take"),
-        (
-            &|of| of["hosts"] = json!(["shop.example.com", "other.example.com"]),
-            "takes host other.example.com",
-        ),
-        (&|of| of["methods"] = json!(["GET"]), "method GET"),
-        (&|of| of["headers"] = json!({"x-ring": ["canary"]}), "canary"),
-        (&|of| of["strip_path"] = json!(false), "strip-path false"),
-        (&|of| of["preserve_host"] = json!(true), "preserve-host true"),
-    ];
-    for (change, word) in wrong {
-        let why = served(&route, &[in_kong(name, change)]).unwrap_err();
-        assert!(why.contains(word), "{word}: {why}");
-    }
-    // Which protocols there are is for the Gateway's listeners to say, where the door does not.
-    assert_eq!(
-        served(&route, &[in_kong(name, &|of| of["protocols"] = json!(["https"]))]),
-        Ok(())
-    );
-    assert!(served(&route, &[]).is_err());
-    // Somebody else's, of whatever kind of object.
-    let other = |change: &dyn Fn(&mut Value)| at_odds(&route, [&in_kong("theirs", change)]);
-    assert_eq!(other(&|_| {}), Some("theirs".to_owned()));
-    assert_eq!(
-        other(&|of| of["paths"] = json!(["/checkout"])),
-        Some("theirs".to_owned()),
-        "an Ingress"
-    );
-    assert_eq!(
-        other(&|of| of["hosts"] = Value::Null),
-        None,
-        "ours has a host, and comes first"
-    );
-    assert_eq!(other(&|of| of["hosts"] = json!(["cart.example.com"])), None);
-    assert_eq!(
-        other(&|of| of["paths"] = json!(["/checkout/admin"])),
-        None,
-        "more special"
-    );
-    assert_eq!(
-        other(&|of| of["headers"] = json!({"x-ring": ["canary"]})),
-        None,
-        "more special"
-    );
 }

@@ -1,5 +1,7 @@
 //! What is declared comes to the cluster and to Kong, if all that it needs is there, and of no older plan.
 
+use jiff::Timestamp;
+
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -59,8 +61,12 @@ async fn what_is_declared_comes_to_the_cluster_and_is_proven_at_kong() {
     agent.exact(&part).await;
     assert_eq!(scene.weights("checkout").await, of_networks((3, 19_800), (7, 85)));
     scene.endpoints("new", "10.2.0", 8).await;
-    scene.runs("checkout", &of_networks((3, 19_800), (8, 75))).await;
-    agent.exact(&part).await;
+    let weights = of_networks((3, 19_800), (8, 75));
+    until_so("Kong has one target more", async || {
+        scene.weights("checkout").await == weights
+    })
+    .await;
+    agent.exact_since(&part, Timestamp::now()).await;
 
     // With so many that the controller's rounding moves the share it is said, with the share; and not shown as what is declared.
     scene.endpoints("new", "10.2.0", 250).await;
@@ -75,8 +81,10 @@ async fn what_is_declared_comes_to_the_cluster_and_is_proven_at_kong() {
     // A split goes: its route goes, and nothing else was ever touched.
     let third = of(&[own_door("checkout", 99, SERVICES)], Some(&second));
     let part = agent.want(&third);
-    agent.until("gone", |_| true).await;
-    gone(&scene, "basket").await;
+    until_so("its route is gone", async || {
+        scene.route("basket").await.is_none()
+    })
+    .await;
     agent.exact(&part).await;
     let mut changes = before.changes(&Store::read(&scene.stand.admin).await.unwrap());
     changes.retain(|change| !change.path.starts_with(&format!("{ROUTES}/weir.edge.")));
@@ -84,7 +92,6 @@ async fn what_is_declared_comes_to_the_cluster_and_is_proven_at_kong() {
     let told: Vec<String> = changes.iter().map(Change::to_string).collect();
     assert_eq!(told, Vec::<String>::new(), "changed, and not ours");
     agent.stopped().await;
-    drop(scene.controller);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -165,11 +172,7 @@ async fn an_agent_that_lags_takes_nothing_back() {
     let Some(scene) = scene_of("an_agent_that_lags").await else {
         return;
     };
-    scene.services().await;
-    let mut agent = scene.agent(false);
-    let first = of(&[own_door("checkout", 90, SERVICES)], None);
-    let older = agent.want(&first);
-    agent.exact(&older).await;
+    let (mut agent, first, older) = scene.begun(&[own_door("checkout", 90, SERVICES)]).await;
     let second = of(&[own_door("checkout", 100, SERVICES)], Some(&first));
     let part = agent.want(&second);
     agent.exact(&part).await;

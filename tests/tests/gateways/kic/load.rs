@@ -1,5 +1,7 @@
 //! Weights that change under load.
 
+use tokio::sync::watch;
+
 use super::*;
 
 /// Answers every request, until the end.
@@ -56,14 +58,11 @@ async fn no_request_is_lost_while_weights_change() {
     let part = agent.want(&plan);
     agent.exact(&part).await;
 
-    let (over, sent, failed) = (
-        CancellationToken::new(),
-        Arc::new(AtomicU64::new(0)),
-        Arc::new(AtomicU64::new(0)),
-    );
+    let (over, failed) = (CancellationToken::new(), Arc::new(AtomicU64::new(0)));
+    let (sent, mut seen) = watch::channel(0_u64);
     let load: Vec<_> = (0..4)
         .map(|_| {
-            let (over, sent, failed) = (over.clone(), Arc::clone(&sent), Arc::clone(&failed));
+            let (over, sent, failed) = (over.clone(), sent.clone(), Arc::clone(&failed));
             let url = format!("http://{}/checkout", scene.kong.proxy());
             tokio::spawn(async move {
                 let client = weir_sandbox::http_client();
@@ -73,7 +72,7 @@ async fn no_request_is_lost_while_weights_change() {
                         .send()
                         .await
                         .is_ok_and(|answer| answer.status() == 200);
-                    sent.fetch_add(1, Ordering::Relaxed);
+                    sent.send_modify(|sent| *sent += 1);
                     failed.fetch_add(u64::from(!ok), Ordering::Relaxed);
                 }
             })
@@ -102,13 +101,9 @@ async fn no_request_is_lost_while_weights_change() {
     agent.exact(&part).await;
     // Round robin is exact: of whole rounds of the ring, 9 of 10.
     scene.kong.forget_counts();
-    let begun = sent.load(Ordering::Relaxed);
-    let counted = async {
-        while sent.load(Ordering::Relaxed) < begun + 1_000 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, counted).await.unwrap();
+    let begun = *seen.borrow_and_update();
+    let counted = seen.wait_for(|sent| *sent >= begun + 1_000);
+    tokio::time::timeout(PATIENCE, counted).await.unwrap().unwrap();
     over.cancel();
     for task in load {
         task.await.unwrap();
@@ -124,7 +119,7 @@ async fn no_request_is_lost_while_weights_change() {
     let share = to_old as f64 / (to_old + to_new) as f64;
     weir_tests::story::say(&format!(
         "{CHANGES} changes of weights under the controller: {} requests, {} failed; then {to_old} and {to_new}",
-        sent.load(Ordering::Relaxed),
+        *sent.borrow(),
         failed.load(Ordering::Relaxed)
     ));
     assert_eq!(failed.load(Ordering::Relaxed), 0);

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Watches that Kong always has a route with this path, until it is dropped.
+/// Watches that Kong always has a route with this path, until it is told that it is over; how often it looked.
 fn always_routed(kong: &Kong, path: &'static str) -> (tokio::task::JoinHandle<u32>, CancellationToken) {
     let over = CancellationToken::new();
     let url = format!("http://{}/routes", kong.admin());
@@ -31,11 +31,7 @@ async fn a_split_that_moves_or_is_renamed_is_never_without_a_route() {
     let Some(mut scene) = scene_of("a_split_that_moves_or_is_renamed").await else {
         return;
     };
-    scene.services().await;
-    let mut agent = scene.agent(false);
-    let first = of(&[own_door("checkout", 90, SERVICES)], None);
-    let part = agent.want(&first);
-    agent.exact(&part).await;
+    let (mut agent, first, _) = scene.begun(&[own_door("checkout", 90, SERVICES)]).await;
     let (watch, over) = always_routed(&scene.kong, "/checkout/");
 
     // To another namespace, in which the agent has no rights yet, and nobody stands behind the Services.
@@ -78,7 +74,10 @@ async fn a_split_that_moves_or_is_renamed_is_never_without_a_route() {
     scene.endpoints("old", "10.1.0", 3).await;
     scene.endpoints("new", "10.2.0", 7).await;
     agent.exact(&part).await;
-    gone(&scene, "checkout").await;
+    until_so("the old route is gone", async || {
+        scene.route("checkout").await.is_none()
+    })
+    .await;
 
     // By another name, which the mesh does not let in yet; then it does.
     let door_of =
@@ -121,37 +120,30 @@ async fn a_split_that_moves_or_is_renamed_is_never_without_a_route() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_an_annotation_says_is_proven_at_kong() {
-    let Some(scene) = scene_of("what_an_annotation_says").await else {
+    let Some(mut scene) = scene_of("what_an_annotation_says").await else {
         return;
     };
-    scene.services().await;
-    let mut agent = scene.agent(false);
-    let first = of(&[own_door("checkout", 90, SERVICES)], None);
-    let part = agent.want(&first);
-    agent.exact(&part).await;
+    let (mut agent, first, _) = scene.begun(&[own_door("checkout", 90, SERVICES)]).await;
     // It moves no generation, so that the controller's word stays what it was: Kong has to be asked.
-    let Scene {
-        controller: away,
-        stand,
-        kong,
-        dir,
-        ..
-    } = scene;
-    drop(away);
+    scene.controller = None;
     let https = own_door("checkout", 90, SERVICES)
         .replace("paths: [/checkout]", "paths: [/checkout], httpsOnly: true");
     let second = of(&[https], Some(&first));
     let part = agent.want(&second);
     until(&mut agent, &second, "checkout", "https only false").await;
-    let again = controller(&stand, &kong);
+    scene.controller = Some(scene.controller_of(&scene.kong));
     agent.exact(&part).await;
     // And somebody else's may change what becomes of requests.
     let path = format!("{ROUTES}/weir.edge.checkout");
     let noted = |value: Value| json!({"metadata": {"annotations": {"konghq.com/plugins": value}}});
-    stand.admin.merge(&path, &noted(json!("cut"))).await.unwrap();
+    scene
+        .stand
+        .admin
+        .merge(&path, &noted(json!("cut")))
+        .await
+        .unwrap();
     until(&mut agent, &second, "checkout", "with konghq.com/plugins").await;
-    stand.admin.merge(&path, &noted(Value::Null)).await.unwrap();
+    scene.stand.admin.merge(&path, &noted(Value::Null)).await.unwrap();
     agent.exact(&part).await;
     agent.stopped().await;
-    drop((again, dir));
 }

@@ -7,29 +7,18 @@ async fn what_somebody_else_writes_is_named_and_not_fought() {
     let Some(scene) = scene_of("what_somebody_else_writes").await else {
         return;
     };
-    scene.services().await;
-    let mut agent = scene.agent(false);
     let splits = |vm: u32| [own_door("checkout", vm, SERVICES)];
-    let first = of(&splits(90), None);
-    let part = agent.want(&first);
-    agent.exact(&part).await;
+    let (mut agent, first, part) = scene.begun(&splits(90)).await;
     let ours = scene.route("checkout").await.unwrap();
 
     // Another field manager takes the rules.
-    let path = format!("{ROUTES}/weir.edge.checkout");
     let mut rules = ours["spec"]["rules"].clone();
     rules[0]["backendRefs"][0]["weight"] = json!(1);
     let theirs = json!({
         "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
         "metadata": {"name": "weir.edge.checkout", "namespace": SHOP}, "spec": {"rules": rules},
     });
-    let taken = scene
-        .stand
-        .admin
-        .apply_at(&path, "argocd-controller", "&force=true", &theirs)
-        .await
-        .unwrap();
-    assert!(taken.status.is_success(), "{}", taken.text());
+    scene.taken(&theirs).await;
     let told = until(&mut agent, &first, "checkout", "argocd-controller").await;
     assert!(told.contains("does not fight it"), "{told}");
     let spec = async || scene.route("checkout").await.unwrap()["spec"].clone();
@@ -41,17 +30,11 @@ async fn what_somebody_else_writes_is_named_and_not_fought() {
     agent.want(&first);
     agent.exact(&part).await;
     assert_eq!(spec().await, ours["spec"]);
-    let taken = scene
-        .stand
-        .admin
-        .apply_at(&path, "argocd-controller", "&force=true", &theirs)
-        .await
-        .unwrap();
-    assert!(taken.status.is_success(), "{}", taken.text());
+    scene.taken(&theirs).await;
     let told = until(&mut agent, &first, "checkout", "took it again").await;
     assert!(told.contains("argocd-controller"), "{told}");
     agent.stopped().await;
-    scene.stand.admin.delete(&path).await.unwrap();
+    scene.deleted("weir.edge.checkout").await;
 
     // Somebody's route for the same requests: none is put beside it.
     let mut rival = theirs.clone();
@@ -66,12 +49,7 @@ async fn what_somebody_else_writes_is_named_and_not_fought() {
     let told = until(&mut agent, &first, "checkout", "takes the same requests").await;
     assert!(told.contains("shop/theirs"), "{told}");
     assert_eq!(scene.route("checkout").await, None);
-    scene
-        .stand
-        .admin
-        .delete(&format!("{ROUTES}/theirs"))
-        .await
-        .unwrap();
+    scene.deleted("theirs").await;
     agent.exact(&part).await;
 
     // It comes later: what is there is no proof any more; a revert is written all the same.
@@ -92,17 +70,12 @@ async fn what_somebody_else_writes_is_named_and_not_fought() {
         "which of the two Kong takes is not known",
     )
     .await;
-    scene
-        .stand
-        .admin
-        .delete(&format!("{ROUTES}/theirs"))
-        .await
-        .unwrap();
+    scene.deleted("theirs").await;
     agent.exact(&part).await;
 
     // An object of our name that is not ours stays.
     agent.stopped().await;
-    scene.stand.admin.delete(&path).await.unwrap();
+    scene.deleted("weir.edge.checkout").await;
     let mut copied = rival.clone();
     copied["metadata"] =
         json!({"name": "weir.edge.checkout", "namespace": SHOP, "labels": ours["metadata"]["labels"]});
@@ -116,14 +89,10 @@ async fn what_somebody_else_writes_is_named_and_not_fought() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_kong_refuses_of_another_route_is_no_proof_of_ours() {
-    let Some(scene) = scene_of("what_kong_refuses_of_another_route").await else {
+    let Some(mut scene) = scene_of("what_kong_refuses_of_another_route").await else {
         return;
     };
-    scene.services().await;
-    let mut agent = scene.agent(false);
-    let first = of(&[own_door("checkout", 90, SERVICES)], None);
-    let part = agent.want(&first);
-    agent.exact(&part).await;
+    let (mut agent, first, _) = scene.begun(&[own_door("checkout", 90, SERVICES)]).await;
     // A route with weights that Gateway API allows and Kong does not: from now on nothing of any route goes through.
     let too_heavy = json!({
         "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
@@ -143,31 +112,18 @@ async fn what_kong_refuses_of_another_route_is_no_proof_of_ours() {
         of_networks((3, 18_000), (7, 857)),
         "Kong runs on"
     );
-    scene
-        .stand
-        .admin
-        .delete(&format!("{ROUTES}/heavy"))
-        .await
-        .unwrap();
+    scene.deleted("heavy").await;
     agent.exact(&part).await;
     assert_eq!(scene.weights("checkout").await, of_networks((3, 20_000), (7, 0)));
 
     // The controller is away: a change is written, and nothing that it says is of the route as it is.
-    let Scene {
-        controller: away,
-        stand,
-        kong,
-        dir,
-        ..
-    } = scene;
-    drop(away);
+    scene.controller = None;
     let third = of(&[own_door("checkout", 50, SERVICES)], Some(&second));
     let part = agent.want(&third);
     until(&mut agent, &third, "checkout", "is of the route as it was before").await;
-    let again = controller(&stand, &kong);
+    scene.controller = Some(scene.controller_of(&scene.kong));
     agent.exact(&part).await;
     agent.stopped().await;
-    drop((again, dir));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -202,7 +158,7 @@ async fn each_pod_behind_a_name_proves_itself() {
     let mut agent = scene.agent_at(by_name, Arc::clone(&names), false);
     let first = of(&[own_door("checkout", 90, SERVICES)], None);
     let part = agent.want(&first);
-    until(&mut agent, &first, "checkout", "behind localhost are not known").await;
+    until(&mut agent, &first, "checkout", "localhost has no address").await;
     let seen = |told: Arc<Told>| {
         let proof = told.doors[&name("checkout")][&edge()].fact.proof.clone().unwrap();
         (proof.coverage.seen, proof.coverage.of)
@@ -213,12 +169,7 @@ async fn each_pod_behind_a_name_proves_itself() {
     names.0.lock().unwrap().insert(other);
     let told = until(&mut agent, &first, "checkout", "(127.0.0.2)").await;
     assert!(told.starts_with("different"), "{told}");
-    let options = Controlling {
-        gateway: (SHOP.to_owned(), "kong".to_owned()),
-        kongs: vec![format!("http://{behind}")],
-        sync: SYNC,
-    };
-    let too = Controller::start(scene.stand.admin.clone(), options).unwrap();
+    let too = scene.controller_of(&second);
     assert_eq!(seen(agent.exact(&part).await), (2, 2));
     agent.stopped().await;
     drop(too);

@@ -10,37 +10,33 @@ use weir_render::kic::{HttpRoute, Unmet};
 use weir_render::kong::{Expected, Upstream};
 
 /// Whether a write would send more to where an unmet condition is, than what is there already does: what it makes no worse is no
-/// reason to hold it, for it may be a revert.
+/// reason to hold it, for it may be a revert. A rule is the same one if it takes the same requests, wherever it stands.
 pub(super) fn rises(route: &HttpRoute, live: Option<&Value>, unmet: &Unmet) -> bool {
-    let Some(live) = live else { return true };
     let Some(rule) = route.rules.get(unmet.rule) else {
         return true;
     };
+    let rules = |of: &Value| of.pointer("/spec/rules").and_then(Value::as_array).cloned();
+    let takes = |rule: &Value| rule.get("matches").cloned();
+    let wanted = rules(&route.document).and_then(|rules| takes(rules.get(unmet.rule)?));
+    let same = |rule: &Value| wanted.is_some() && takes(rule) == wanted;
+    let before = live
+        .and_then(rules)
+        .and_then(|rules| rules.into_iter().find(same));
     let weight_now = |service: &ClusterService| {
-        let backends = live
-            .pointer(&format!("/spec/rules/{}/backendRefs", unmet.rule))?
-            .as_array()?;
         let is = |of: &&Value| {
             of.get("name").and_then(Value::as_str) == Some(service.name.as_str())
                 && of.get("port").and_then(Value::as_u64) == Some(u64::from(service.port))
         };
+        let backends = before.as_ref()?.get("backendRefs")?.as_array()?;
         backends.iter().find(is)?.get("weight")?.as_u64()
     };
-    let mut concerned = rule
-        .backends
-        .iter()
-        .filter(|(_, service, _)| match &unmet.service {
-            Some(of) => of == service,
-            None => true,
-        });
-    // All or nothing of a rule: what is new in it is what makes it worse.
-    concerned.any(
-        |(_, service, weight)| match (weight_now(service), &unmet.service) {
-            (None, _) => true,
-            (Some(now), Some(_)) => u64::from(weight.get() * FOR_EACH_BASIS_POINT) > now,
-            (Some(_), None) => false,
-        },
-    )
+    let concerned = |of: &ClusterService| unmet.service.as_ref().is_none_or(|service| service == of);
+    let mut backends = rule.backends.iter().filter(|(_, service, _)| concerned(service));
+    backends.any(|(_, service, weight)| {
+        // What is wrong with the rule as a whole is wrong already, if all of it is there.
+        let wanted = u64::from(weight.get() * FOR_EACH_BASIS_POINT);
+        weight_now(service).is_none_or(|now| unmet.service.is_some() && wanted > now)
+    })
 }
 
 /// Where a live route says something else than the wanted one.
@@ -92,4 +88,129 @@ pub(super) fn nearest(expected: &Expected) -> ProvenWeights {
         (route.clone(), shares.collect())
     };
     expected.upstreams.iter().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use weir_model::ParentRef;
+    use weir_planner::Generation;
+    use weir_render::kic::Rule;
+
+    use super::*;
+
+    fn service(name: &str) -> ClusterService {
+        ClusterService {
+            namespace: "shop".parse().expect("a name"),
+            name: name.parse().expect("a name"),
+            port: 80,
+        }
+    }
+
+    /// A route of these rules: what they match, and basis points by Service.
+    fn route(rules: &[(&str, &[(&str, u32)])]) -> HttpRoute {
+        let said = rules.iter().map(|(path, backends)| {
+            let backends = backends.iter().map(|(name, weight)| {
+                json!({"group": "", "kind": "Service", "name": name, "port": 80, "weight": weight * FOR_EACH_BASIS_POINT})
+            });
+            json!({
+                "matches": [{"path": {"type": "PathPrefix", "value": path}}],
+                "backendRefs": backends.collect::<Vec<_>>(),
+            })
+        });
+        let made = rules.iter().map(|(_, backends)| Rule {
+            route: Some("default".parse().expect("a name")),
+            upstream: String::new(),
+            backends: backends
+                .iter()
+                .map(|(name, weight)| (None, service(name), BasisPoints::new(*weight).expect("a weight")))
+                .collect(),
+        });
+        HttpRoute {
+            split: "checkout".parse().expect("a name"),
+            generation: Generation(1),
+            gateway_generation: Generation(1),
+            namespace: "shop".parse().expect("a name"),
+            name: "weir.edge.checkout".to_owned(),
+            parent: ParentRef {
+                namespace: "kong".parse().expect("a name"),
+                name: "kong".parse().expect("a name"),
+                section: None,
+            },
+            document: json!({"spec": {"rules": said.collect::<Vec<_>>()}}),
+            rules: made.collect(),
+        }
+    }
+
+    fn is_unmet(rule: usize, of: Option<&str>) -> Unmet {
+        Unmet {
+            rule,
+            service: of.map(service),
+            why: String::new(),
+        }
+    }
+
+    #[test]
+    fn what_a_change_makes_no_worse_does_not_hold_it() {
+        let live = route(&[
+            ("/canary", &[("eks", 10_000)]),
+            ("/", &[("vm", 9_000), ("eks", 1_000)]),
+        ])
+        .document;
+        let dead = |to: &HttpRoute, rule| rises(to, Some(&live), &is_unmet(rule, Some("eks")));
+        let to = |eks: u32| {
+            route(&[
+                ("/canary", &[("eks", 10_000)]),
+                ("/", &[("vm", 10_000 - eks), ("eks", eks)]),
+            ])
+        };
+        assert!(!dead(&to(0), 1) && !dead(&to(1_000), 1) && !dead(&to(500), 0));
+        assert!(dead(&to(1_001), 1));
+        // The first rule goes: the one that is left is the one that takes the same requests, and not the first.
+        let left = route(&[("/", &[("vm", 5_000), ("eks", 5_000)])]);
+        assert!(dead(&left, 0), "a rule in the place of another one");
+        assert!(!dead(&route(&[("/", &[("vm", 10_000), ("eks", 0)])]), 0));
+        // Nothing of a route that is not there, or of a rule that is new, is so already.
+        assert!(rises(&to(0), None, &is_unmet(1, Some("eks"))));
+        assert!(dead(&route(&[("/new", &[("eks", 1)])]), 0));
+        // Of what is wrong with a whole rule: a Service that is new in it.
+        assert!(!rises(&to(9_000), Some(&live), &is_unmet(1, None)));
+        let more = route(&[("/", &[("vm", 9_000), ("eks", 500), ("gke", 500)])]);
+        assert!(rises(&more, Some(&live), &is_unmet(0, None)));
+    }
+
+    #[test]
+    fn a_share_is_told_as_the_nearest() {
+        let target = |name: &str, weight| weir_render::kong::Target {
+            backend: name.parse().expect("a name"),
+            weight,
+        };
+        let at = |n: u8| (std::net::SocketAddr::from(([10, 0, 0, n], 80)), n);
+        let targets = [at(1), at(2), at(3)].map(|(at, n)| {
+            (
+                at,
+                if n == 1 {
+                    target("eks", 595)
+                } else {
+                    target("vm", 29_700)
+                },
+            )
+        });
+        let upstream = Upstream {
+            name: String::new(),
+            targets: targets.into(),
+            names: BTreeMap::new(),
+            drains: true,
+        };
+        let expected = Expected {
+            generation: Generation(1),
+            upstreams: [("default".parse().expect("a name"), upstream)].into(),
+        };
+        let told = nearest(&expected);
+        let shares: Vec<u32> = told
+            .values()
+            .flat_map(|of| of.values().map(|share| share.get()))
+            .collect();
+        assert_eq!(shares, [99, 9_901]);
+    }
 }

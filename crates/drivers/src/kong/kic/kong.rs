@@ -6,10 +6,10 @@ use std::time::Duration;
 use futures::future::try_join_all;
 use serde_json::Value;
 use tokio::time::Instant;
-use weir_model::{GatewayName, SplitName};
+use weir_model::SplitName;
 use weir_planner::Verdict;
-use weir_render::kic::{HttpRoute, Routes, at_odds, served};
-use weir_render::kong::known;
+use weir_render::kic::{Router, Routes, is_of};
+use weir_render::kong::{Live, known};
 
 use crate::DriverError;
 use crate::kong::admin::Admin;
@@ -19,30 +19,9 @@ use crate::kong::{observe, proof};
 /// So often a node is asked who it is: an address behind which there are several gives itself away.
 const WHO: usize = 4;
 
-/// All routes of a node.
-pub(super) async fn routes(admin: &Admin) -> Result<Vec<Value>, DriverError> {
-    Ok(admin.list("routes").await?.unwrap_or_default())
-}
-
-fn name(route: &Value) -> &str {
-    route.get("name").and_then(Value::as_str).unwrap_or_default()
-}
-
-/// Whether a route of Kong's was made of a route of ours: `httproute.<namespace>.weir.<gateway>.<split>.<rule>.<match>`, in which no
-/// part but the number of parts has a dot.
-pub(super) fn is_of(gateway: &GatewayName, route: &Value) -> bool {
-    let mut parts = name(route).split('.');
-    parts.next() == Some("httproute")
-        && parts.next().is_some()
-        && parts.next() == Some("weir")
-        && parts.next() == Some(gateway.as_str())
-}
-
-/// Whether a route of Kong's was made of this one.
-fn is_made_of(of: &HttpRoute, route: &Value) -> bool {
-    let prefix = format!("httproute.{}.{}.", of.namespace, of.name);
-    let rest = name(route).strip_prefix(&prefix);
-    rest.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+/// Which requests a node takes.
+pub(super) async fn router(admin: &Admin) -> Result<Router, DriverError> {
+    Ok(Router::of(&admin.list("routes").await?.unwrap_or_default()))
 }
 
 /// What is wrong at one node, and which splits have a route of ours beside theirs that is on its way out.
@@ -54,19 +33,9 @@ pub(super) async fn at_node(
 ) -> (AtNode, BTreeMap<SplitName, String>) {
     let end = Instant::now() + settle;
     let nothing = |verdict: Verdict, seen: bool| (AtNode::all(doors, &verdict, seen), BTreeMap::new());
-    let root = match observe::root(admin).await {
-        Ok(root) => root,
-        Err(error) => return nothing(Verdict::Unknown(error.to_string()), false),
-    };
-    if let Err(why) = known(&root) {
-        return nothing(
-            Verdict::Unknown(format!("the Kong at {}: {why}", admin.url())),
-            false,
-        );
-    }
-    match one_node(admin).await {
-        Ok(true) => {}
-        Ok(false) => {
+    let root = match who(admin).await {
+        Ok(Some(root)) => root,
+        Ok(None) => {
             let why = format!(
                 "several Kongs answer at {}: let a name have the address of each (a headless Service), so that each is asked",
                 admin.url()
@@ -74,6 +43,10 @@ pub(super) async fn at_node(
             return nothing(Verdict::Unknown(why), false);
         }
         Err(error) => return nothing(Verdict::Unknown(error.to_string()), false),
+    };
+    if let Err(why) = known(&root) {
+        let why = format!("the Kong at {}: {why}", admin.url());
+        return nothing(Verdict::Unknown(why), false);
     }
     match admin.unready().await {
         Ok(None) => {}
@@ -86,45 +59,42 @@ pub(super) async fn at_node(
     let mut found = proof::given(admin, doors, proof::to_ask(Some(root.workers)), end).await;
     let mut leaving = BTreeMap::new();
     // Requests come in by Kong's routes, and shares are of what comes in.
-    let all = match routes(admin).await {
-        Ok(all) => all,
+    let router = match router(admin).await {
+        Ok(router) => router,
         Err(error) => return nothing(Verdict::Unknown(error.to_string()), false),
     };
     for split in doors.keys() {
         let Some(route) = wanted.routes.get(split) else {
             continue;
         };
-        let (ours, others): (Vec<Value>, Vec<Value>) =
-            all.iter().cloned().partition(|of| is_made_of(route, of));
-        if let Err(why) = served(route, &ours) {
+        if let Err(why) = router.served(route) {
             let why = format!(
                 "the routes that the Kong at {} has of it are others: {why}",
                 admin.url()
             );
             found.is_not(split, Verdict::Different(why));
         }
-        let (mine, theirs): (Vec<&Value>, Vec<&Value>) =
-            others.iter().partition(|of| is_of(&wanted.gateway, of));
-        if let Some(other) = at_odds(route, theirs) {
+        for other in router.at_odds(route) {
+            if is_of(&wanted.gateway, other) {
+                leaving.insert(split.clone(), other.to_owned());
+                continue;
+            }
             let why = format!(
                 "the Kong at {} has a route {other} that takes the same requests: which of the two it gives them is not known",
                 admin.url()
             );
             found.is_not(split, Verdict::Different(why));
         }
-        if let Some(other) = at_odds(route, mine) {
-            leaving.insert(split.clone(), other);
-        }
     }
     (found, leaving)
 }
 
-/// Whether the same node answers each time.
-async fn one_node(admin: &Admin) -> Result<bool, DriverError> {
-    let answers = try_join_all((0..WHO).map(|_| admin.get(""))).await?;
-    let ids = answers
-        .iter()
-        .flatten()
-        .filter_map(|said| said.get("node_id").and_then(Value::as_str));
-    Ok(ids.collect::<BTreeSet<_>>().len() <= 1)
+/// What a node says of itself; none if not the same one answers each time.
+async fn who(admin: &Admin) -> Result<Option<Live>, DriverError> {
+    let answers = try_join_all((0..WHO).map(|_| observe::said(admin))).await?;
+    let id = |said: &Value| said.get("node_id").and_then(Value::as_str).map(str::to_owned);
+    let ids: BTreeSet<_> = answers.iter().map(id).collect();
+    let said = answers.into_iter().next().filter(|_| ids.len() == 1);
+    let live = said.map(|said| observe::of_itself(admin, &said)).transpose()?;
+    Ok(live.map(|(live, _)| live))
 }

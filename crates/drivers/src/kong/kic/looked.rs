@@ -16,8 +16,9 @@ use weir_render::kic::{
 use crate::DriverError;
 use crate::kubernetes::call::ApiServer;
 use crate::kubernetes::listing::Kept;
-use crate::kubernetes::objects::{Manager, managers};
+use crate::kubernetes::objects::by_us;
 use crate::kubernetes::watch::{Bell, Objects, Watched};
+use crate::kuma::policy::label;
 
 /// A whole HTTPRoute.
 #[derive(Debug, Clone)]
@@ -167,30 +168,29 @@ pub(super) enum Owned {
 /// Whose a live route is: a mark is not enough, for somebody who copies a route of ours copies its labels. Ours carries our mark,
 /// for this gateway, and was written under our manager's name.
 pub(super) fn owned(live: &Value, federation: &FederationName, wanted: &Routes) -> Owned {
-    let label = |key: &str| live.pointer("/metadata/labels")?.get(key)?.as_str();
     let foreign = |why: &str| Owned::Foreign(why.to_owned());
-    let Some(of) = label("weir.dev/federation") else {
+    let Some(of) = label(live, "weir.dev/federation") else {
         return foreign("it carries no label weir.dev/federation");
     };
     if of != federation.as_str() {
         return Owned::Foreign(format!("it is of federation {of}"));
     }
-    if label(LABEL_GATEWAY) != Some(wanted.gateway.as_str()) {
+    if label(live, LABEL_GATEWAY) != Some(wanted.gateway.as_str()) {
         return foreign("it is of another gateway");
     }
-    let Some(split) = label("weir.dev/split").and_then(|split| split.parse().ok()) else {
+    let Some(split) = label(live, "weir.dev/split").and_then(|split| split.parse().ok()) else {
         return foreign("it does not say of which split it is");
     };
-    let managers = managers(live);
-    if !managers.iter().any(Manager::is_ours) {
-        let others: Vec<&str> = managers.iter().map(|manager| manager.name.as_str()).collect();
-        return Owned::Foreign(format!(
-            "it carries Weir's labels, but no field of it was written by Weir: its field managers are {}",
-            others.join(", ")
-        ));
+    if let Err(why) = by_us(live) {
+        return Owned::Foreign(why);
     }
-    let generation =
-        |key: &str| Generation(label(key).and_then(|text| text.parse().ok()).unwrap_or_default());
+    let generation = |key: &str| {
+        Generation(
+            label(live, key)
+                .and_then(|text| text.parse().ok())
+                .unwrap_or_default(),
+        )
+    };
     Owned::Ours(
         split,
         generation("weir.dev/generation"),
@@ -216,8 +216,7 @@ impl Looked {
                 && !(key.0 == route.namespace.as_str() && key.1 == route.name)
                 && !matches!(owned(live, federation, wanted), Owned::Ours(..))
         })?;
-        let label = |key: &str| live.pointer("/metadata/labels")?.get(key)?.as_str();
-        let whose = match (label("weir.dev/federation"), label(LABEL_GATEWAY)) {
+        let whose = match (label(live, "weir.dev/federation"), label(live, LABEL_GATEWAY)) {
             (Some(of), Some(gateway)) if of == federation.as_str() => format!(
                 ", and is Weir's own of the gateway {gateway}: if that is declared no more (it got another name), give it its name back; \
                  or remove that route by hand, after which its requests have none for some seconds"

@@ -53,9 +53,8 @@ impl Nodes {
             .collect();
         let answers = self.names.resolve(&names, &before).await;
         // Who stands behind a name that cannot be looked up now is not known, though it was.
-        if let Some(trouble) = answers.troubles.first() {
-            let name = names.iter().find(|name| trouble.contains(name.as_str()));
-            return Err(lost(name.map_or("a name", String::as_str), &answers.troubles));
+        if !answers.troubles.is_empty() {
+            return Err(lost(&names, &answers.troubles));
         }
         let mut wanted = BTreeMap::new();
         for (place, (config, name)) in self.configured.iter().enumerate() {
@@ -67,7 +66,7 @@ impl Nodes {
             let before = wanted.len();
             wanted.extend(found.map(|ip| ((place, Some(*ip)), config)));
             if wanted.len() == before {
-                return Err(lost(name, &[]));
+                return Err(lost(&names, &[format!("{name} has no address")]));
             }
         }
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -94,14 +93,10 @@ impl Nodes {
     }
 }
 
-fn lost(name: &str, troubles: &[String]) -> String {
-    let hint = match name.ends_with(".svc") {
+fn lost(names: &BTreeSet<String>, troubles: &[String]) -> String {
+    let hint = match names.iter().any(|name| name.ends_with(".svc")) {
         true => "; write the whole name, such as kong-admin.kong.svc.cluster.local",
         false => "",
     };
-    let mut why = troubles.join("; ");
-    if !why.is_empty() {
-        why.insert_str(0, ": ");
-    }
-    format!("the nodes of Kong behind {name} are not known{why}{hint}")
+    format!("the nodes of Kong are not known: {}{hint}", troubles.join("; "))
 }

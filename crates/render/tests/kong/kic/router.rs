@@ -1,0 +1,104 @@
+//! Which requests Kong's own routes take, beside those of the door.
+
+use weir_render::kic::{Router, is_of};
+
+use super::*;
+
+/// What is otherwise in it.
+type Change<'a> = &'a dyn Fn(&mut Value);
+
+/// As Kong has what the controller makes of a route.
+fn in_kong(name: &str, change: &dyn Fn(&mut Value)) -> Value {
+    let mut route = json!({
+        "name": name, "hosts": ["shop.example.com"], "paths": ["~/checkout$", "/checkout/"], "methods": null, "headers": null,
+        "strip_path": true, "preserve_host": false, "protocols": ["http"],
+    });
+    change(&mut route);
+    route
+}
+
+#[test]
+fn kongs_own_routes_take_the_very_requests_of_the_door() {
+    let route = services_of(9_000, 1_000);
+    let served = |of_kong: &[Value]| Router::of(of_kong).served(&route);
+    let name = "httproute.edge.weir.edge.checkout.0.0";
+    assert_eq!(served(&[in_kong(name, &|_| {})]), Ok(()));
+    let apart = [
+        in_kong(name, &|of| of["paths"] = json!(["~/checkout$"])),
+        in_kong(name, &|of| of["paths"] = json!(["/checkout/"])),
+    ];
+    assert_eq!(served(&apart), Ok(()), "however the controller groups them");
+    let wrong: [(Change<'_>, &str); 6] = [
+        (&|of| of["paths"] = json!(["/checkout/"]), "does not take"),
+        (
+            &|of| of["hosts"] = json!(["shop.example.com", "other.example.com"]),
+            "takes host other.example.com",
+        ),
+        (&|of| of["methods"] = json!(["GET"]), "method GET"),
+        (&|of| of["headers"] = json!({"x-ring": ["canary"]}), "canary"),
+        (&|of| of["strip_path"] = json!(false), "strip-path false"),
+        (&|of| of["preserve_host"] = json!(true), "preserve-host true"),
+    ];
+    for (change, word) in wrong {
+        let why = served(&[in_kong(name, change)]).unwrap_err();
+        assert!(why.contains(word), "{word}: {why}");
+    }
+    // Which protocols there are is for the Gateway's listeners to say, where the door does not.
+    assert_eq!(
+        served(&[in_kong(name, &|of| of["protocols"] = json!(["https"]))]),
+        Ok(())
+    );
+    assert!(served(&[]).is_err());
+    // Somebody else's, of whatever kind of object.
+    let other = |change: &dyn Fn(&mut Value)| {
+        let router = Router::of(&[in_kong(name, &|_| {}), in_kong("theirs", change)]);
+        router.at_odds(&route).into_iter().next().map(str::to_owned)
+    };
+    assert_eq!(other(&|_| {}), Some("theirs".to_owned()));
+    assert_eq!(
+        other(&|of| of["paths"] = json!(["/checkout"])),
+        Some("theirs".to_owned()),
+        "an Ingress"
+    );
+    assert_eq!(
+        other(&|of| of["hosts"] = Value::Null),
+        None,
+        "ours has a host, and comes first"
+    );
+    assert_eq!(other(&|of| of["hosts"] = json!(["cart.example.com"])), None);
+    assert_eq!(
+        other(&|of| of["paths"] = json!(["/checkout/admin"])),
+        None,
+        "more special"
+    );
+    assert_eq!(
+        other(&|of| of["headers"] = json!({"x-ring": ["canary"]})),
+        None,
+        "more special"
+    );
+}
+
+#[test]
+fn a_route_of_kongs_is_known_by_its_name() {
+    let gateway = "edge".parse().unwrap();
+    for (name, ours) in [
+        ("httproute.shop.weir.edge.checkout.0.0", true),
+        ("httproute.shop.weir.edge2.checkout.0.0", false),
+        ("httproute.shop.theirs.0.0", false),
+        ("shop.theirs.80", false),
+        ("", false),
+    ] {
+        assert_eq!(is_of(&gateway, name), ours, "{name}");
+    }
+    // One of another split of the same beginning, or of another namespace, is not this one's.
+    let route = services_of(9_000, 1_000);
+    let others = [
+        "httproute.edge.weir.edge.checkout2.0.0",
+        "httproute.edge2.weir.edge.checkout.0.0",
+    ];
+    for name in others {
+        let router = Router::of(&[in_kong(name, &|_| {})]);
+        assert!(router.served(&route).is_err());
+        assert_eq!(router.at_odds(&route), [name].into());
+    }
+}
