@@ -1,6 +1,7 @@
 //! The commands of `weir-agent`: `join`, `run`, `status`, and those of `break_glass`. Exit codes: 0 done, 1 failed, 2 wrong configuration or usage.
 
-use std::collections::BTreeMap;
+mod drivers;
+
 use std::fs::{File, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -16,15 +17,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 use weir_drivers::dns::{Host, Names, Remembered};
-use weir_drivers::kong::{AdminConfig, Kong, KongCluster, KongConfig, Secret};
-use weir_drivers::{DriverError, KubernetesConfig, KumaConfig, KumaKubernetes, KumaUniversal, ZoneDriver};
 use weir_link::{AgentToken, Connector, IdentityDir, LogFormat, keep_fresh, logs, private_file, stop, tls};
-use weir_model::{FederationName, GatewayName};
 use weir_render::Options;
 
 use crate::break_glass;
 use crate::conclude;
-use crate::config::{Config, ConfigError, Plane};
+use crate::config::{Config, ConfigError};
 use crate::current::{Current, LinkState};
 use crate::gateways::Gateways;
 use crate::run::Loop;
@@ -32,12 +30,9 @@ use crate::session::{Session, ask_to_join, ask_to_renew, names};
 use crate::status::{self, Fixed};
 use crate::store::Store;
 
-/// How long one call to the zone's control plane may take.
-const KUMA_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long one call to an Admin API may take: a document of 10,000 routes takes Kong 2 s.
-const KONG_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a proof waits for all workers of a Kong to take up what was posted.
-const KONG_SETTLES: Duration = Duration::from_secs(2);
+pub(crate) use drivers::driver;
+use drivers::{gateway_drivers, told};
+
 /// How long an activation that is under way may go on after SIGTERM.
 const LAST: Duration = Duration::from_secs(10);
 
@@ -220,80 +215,6 @@ fn options() -> Options {
         return Options { anchored: false };
     }
     Options { anchored: true }
-}
-
-/// Hands and eyes for the zone that the configuration names.
-pub(crate) fn driver(
-    config: &Config,
-    federation: &FederationName,
-) -> Result<Arc<dyn ZoneDriver>, DriverError> {
-    let spent = config.data.join("sampled.json");
-    let envoy_admin = config.kuma.envoy_admin.clone();
-    Ok(match &config.kuma.plane {
-        Plane::Universal(rest) => Arc::new(KumaUniversal::new(KumaConfig {
-            federation: federation.clone(),
-            api: rest.api.clone(),
-            token_file: rest.token_file.clone(),
-            envoy_admin,
-            sampled: config.kuma.sampled,
-            spent,
-            timeout: KUMA_TIMEOUT,
-        })?),
-        Plane::Kubernetes(zone) => Arc::new(KumaKubernetes::new(KubernetesConfig {
-            federation: federation.clone(),
-            cluster: zone.cluster.clone(),
-            system_namespace: zone.system_namespace.clone(),
-            take_back: zone.take_back,
-            rest: zone.rest.clone(),
-            envoy_admin,
-            metrics: zone.metrics.clone(),
-            sampled: config.kuma.sampled,
-            spent,
-            timeout: KUMA_TIMEOUT,
-        })?),
-    })
-}
-
-/// What is wrong with a setting, with what to do.
-fn told(error: DriverError) -> anyhow::Error {
-    anyhow::anyhow!("{error}\nhelp: {}", error.help)
-}
-
-/// A driver for each gateway of the configuration; nothing is dialled.
-fn gateway_drivers(
-    config: &Config,
-    federation: &FederationName,
-) -> anyhow::Result<BTreeMap<GatewayName, Arc<Kong>>> {
-    let mut drivers: BTreeMap<GatewayName, Arc<Kong>> = BTreeMap::new();
-    for (name, gateway) in &config.gateways {
-        let nodes = gateway.nodes.iter().map(|node| AdminConfig {
-            url: node.admin.clone(),
-            status: node.status.clone(),
-            ca: gateway.ca_file.clone(),
-            header: gateway.header.as_ref().map(|header| Secret {
-                name: header.name.clone(),
-                file: header.file.clone(),
-            }),
-            timeout: KONG_TIMEOUT,
-        });
-        let driver = Kong::new(KongConfig {
-            nodes: nodes.collect(),
-            settle: KONG_SETTLES,
-        });
-        let driver = driver.and_then(|driver| match &config.kuma.plane {
-            Plane::Universal(_) => Ok(driver),
-            Plane::Kubernetes(zone) => driver.in_cluster(KongCluster {
-                federation: federation.clone(),
-                cluster: zone.cluster.clone(),
-                take_back: zone.take_back,
-                timeout: KUMA_TIMEOUT,
-                names: Arc::new(Remembered::new(Host::new()?)),
-            }),
-        });
-        let driver = driver.map_err(|error| told(error).context(format!("gateway {name}")))?;
-        drivers.insert(name.clone(), Arc::new(driver));
-    }
-    Ok(drivers)
 }
 
 /// Holds the data directory, if there is one, until dropped: two agents would overwrite each other's plan and memory.

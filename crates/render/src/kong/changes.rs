@@ -17,8 +17,8 @@ use weir_planner::Generation;
 
 use crate::kong::base::strings;
 use crate::kong::database::{Chain, Entities, Entity, Kind, OfSplit, WithTargets};
-use crate::kong::document::Upstream;
 use crate::kong::entities::{OURS, TAG, said};
+use crate::kong::expected::Upstream;
 pub use crate::kong::held::{Held, Row};
 use crate::kong::ids;
 

@@ -13,8 +13,9 @@ use weir_model::{FederationName, GatewayName, SplitName, ZoneName};
 use weir_planner::{GatewayPlan, Generation};
 
 use crate::kong::base::strings;
-use crate::kong::document::{AtDoor, Conflict, Expected, Upstream, prepare};
+use crate::kong::document::{AtDoor, Conflict, prepare};
 use crate::kong::entities::OURS;
+use crate::kong::expected::{Expected, Upstream};
 use crate::kong::ids;
 use crate::kong::targets::{Resolved, summing};
 

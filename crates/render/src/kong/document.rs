@@ -13,9 +13,10 @@ use weir_planner::{GatewayPlan, Generation, Item};
 use crate::kong::base::{self, Found, Reading, Taken};
 use crate::kong::claims;
 use crate::kong::entities::{self, Mark, Names, mesh_name, name};
+use crate::kong::expected::{Expected, Upstream};
 use crate::kong::fits::fits;
 use crate::kong::identity::Kept;
-use crate::kong::targets::{Resolved, Target, Targets, targets};
+use crate::kong::targets::{Resolved, Targets, targets};
 
 /// The format that is written where there is no base.
 const FORMAT: &str = "3.0";
@@ -67,29 +68,6 @@ pub struct Document {
     pub kept: Kept,
     /// What a person should know and that keeps nobody from posting.
     pub notes: Vec<String>,
-}
-
-/// What a Kong must run for one split.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Expected {
-    /// The generation of the item.
-    pub generation: Generation,
-    /// By route. Empty where the mesh carries the weights: then the document's hash is all the proof that there is.
-    pub upstreams: BTreeMap<RouteName, Upstream>,
-}
-
-/// An upstream of ours.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Upstream {
-    /// Its name in Kong: `weir.<split>.<route>`.
-    pub name: String,
-    /// Its targets.
-    pub targets: Targets,
-    /// Targets that Kong is given by a name, and resolves itself: none of ours, but of a controller that puts a Service's name
-    /// there. By name and port; the name may be followed by a domain.
-    pub names: BTreeMap<(String, u16), Target>,
-    /// Whether targets may be there that nobody expects, if they get nothing: a controller lets endpoints drain so.
-    pub drains: bool,
 }
 
 /// All that can be told without knowing any address, for whoever accepts a declaration or plans; what a person should know

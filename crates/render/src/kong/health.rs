@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde_json::Value;
 use weir_model::{BackendName, BasisPoints};
 
-use crate::kong::document::Upstream;
+use crate::kong::expected::Upstream;
 use crate::kong::targets::Target;
 
 /// What a worker gives one target.

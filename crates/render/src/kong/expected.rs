@@ -1,0 +1,31 @@
+//! What is to be read back of a split from a Kong, whichever its channel.
+
+use std::collections::BTreeMap;
+
+use weir_model::RouteName;
+use weir_planner::Generation;
+
+use crate::kong::targets::{Target, Targets};
+
+/// What a Kong must run for one split.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expected {
+    /// The generation of the item.
+    pub generation: Generation,
+    /// By route. Empty where the mesh carries the weights: then the document's hash is all the proof that there is.
+    pub upstreams: BTreeMap<RouteName, Upstream>,
+}
+
+/// An upstream of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upstream {
+    /// Its name in Kong: `weir.<split>.<route>`.
+    pub name: String,
+    /// Its targets.
+    pub targets: Targets,
+    /// Targets that Kong is given by a name, and resolves itself: none of ours, but of a controller that puts a Service's name
+    /// there. By name and port; the name may be followed by a domain.
+    pub names: BTreeMap<(String, u16), Target>,
+    /// Whether targets may be there that nobody expects, if they get nothing: a controller lets endpoints drain so.
+    pub drains: bool,
+}
