@@ -85,7 +85,7 @@ impl Story {
             real,
             bare: false,
             port_name: port_name.map(str::to_owned),
-            gateway: false,
+            gateways: false,
         };
         let play = Play::start_on(scene, setup, |_| {}).await?;
         if port_name.is_none() {

@@ -34,7 +34,7 @@ async fn a_control_plane_goes_and_an_application_overrides_and_both_are_told() {
         real: false,
         bare: false,
         port_name: None,
-        gateway: false,
+        gateways: false,
     };
     let mut play = Play::start_on(Scene::WithDoubleCluster, setup, |_| {})
         .await

@@ -51,7 +51,7 @@ async fn what_a_cluster_stands_on_fails_and_is_told_and_no_request_is_lost() {
         real: true,
         bare: false,
         port_name: None,
-        gateway: false,
+        gateways: false,
     };
     let play = Play::start_on(Scene::WithCluster(binaries), setup, |_| {})
         .await

@@ -49,7 +49,7 @@ pub async fn run(place: Place) -> anyhow::Result<ExitCode> {
         real: place.real,
         bare: false,
         port_name: None,
-        gateway: false,
+        gateways: false,
     };
     let mut say = |text: &str| {
         // Nobody is left to tell if this fails.

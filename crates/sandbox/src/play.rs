@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use serde_json::Value;
 
 use crate::cast::{Cast, Stage};
 use crate::cluster::Binaries;
@@ -21,7 +22,7 @@ use crate::coordinator::Viewer;
 use crate::double::cast::Double;
 use crate::process::{Keeper, Process};
 use crate::real::{Parts, Real};
-use crate::repository::{BACKENDS, CLUSTER, Ground, Repository};
+use crate::repository::{BACKENDS, CLUSTER, Channel, Ground, Repository};
 use crate::traffic::{Application, Callers, Pace};
 use programs::{start_coordinator, write_env};
 
@@ -47,8 +48,9 @@ pub struct Setup {
     /// The name of the service's port in its MeshServices, if it has one. The first commit does not declare it, and is
     /// therefore not waited for: no zone can prove it.
     pub port_name: Option<String>,
-    /// With a Kong outside the mesh, in the zone of the VMs: the double, in either case.
-    pub gateway: bool,
+    /// With Kongs outside the mesh, one for each way in which people run them: the double, in either case. One without a
+    /// database and one with, in the zone of the VMs, and one under an ingress controller where a zone is a cluster.
+    pub gateways: bool,
 }
 
 /// What the zones are, and what they take.
@@ -114,8 +116,8 @@ pub struct Play {
     pub viewer: Viewer,
     /// Callers by zone.
     pub callers: BTreeMap<String, Callers>,
-    /// The gateway, with its callers, if there is one.
-    pub gateway: Option<edge::Gateway>,
+    /// The gateways, with their callers.
+    pub gateways: Vec<edge::Gateway>,
     /// The first commit.
     pub first_commit: String,
     keeper: Keeper,
@@ -131,13 +133,13 @@ impl Play {
     ///
     /// # Errors
     /// Whatever did not start.
-    pub async fn at(place: Place, bare: bool, gateway: bool) -> anyhow::Result<Self> {
+    pub async fn at(place: Place, bare: bool, gateways: bool) -> anyhow::Result<Self> {
         let setup = Setup {
             dir: place.dir,
             real: place.real,
             bare,
             port_name: None,
-            gateway,
+            gateways,
         };
         let mut say = |text: &str| {
             // Nobody is left to tell if this fails.
@@ -199,6 +201,10 @@ impl Play {
             keeper: keeper.clone(),
         };
         let ground = scene.ground();
+        let (channels, definition) = match setup.gateways {
+            true => channels(&scene, &mut *say)?,
+            false => Default::default(),
+        };
         let mut cast: Box<dyn Cast> = if real {
             let zones = ground.backends().map(|(_, zone)| zone.to_owned()).to_vec();
             let real = Real::new(stage, Parts::find()?, zones)?;
@@ -217,12 +223,15 @@ impl Play {
         };
         let zones = cast.calling_zones();
         let applications = start_applications(ground).await?;
-        let (_, edge_zone) = BACKENDS[0];
-        let declared = setup.gateway.then(|| edge::declared(edge_zone, &applications));
-        let gateway = match &declared {
-            Some(edge) => Some(edge::Gateway::start(edge).await?),
-            None => None,
-        };
+        let mut gateways = Vec::new();
+        for channel in channels {
+            let zone = match channel {
+                Channel::WithoutDatabase | Channel::WithDatabase => BACKENDS[0].1,
+                Channel::Controller => CLUSTER,
+            };
+            gateways.push(edge::Gateway::start(edge::declared(channel, zone, &applications)).await?);
+        }
+        let declared = gateways.iter().map(|gateway| gateway.edge.clone()).collect();
         let (repository, first_commit) = Repository::create(&dir.join("repo"), &zones, ground, declared)?;
         say(&format!(
             "coordinator, and {} of Kuma",
@@ -244,7 +253,7 @@ impl Play {
             .map(|(zone, to)| (zone.clone(), Callers::start(to)));
         let mut play = Self {
             callers: callers.collect(),
-            gateway,
+            gateways,
             dir: dir.to_path_buf(),
             zones,
             repository,
@@ -261,6 +270,9 @@ impl Play {
             applications: kuma.applications,
             temporary: None,
         };
+        if let Err(error) = play.in_cluster(definition).await {
+            return Err(play.failed(error).await);
+        }
         // The first policy comes while requests are under way, as in every mesh that is in use.
         play.pace(GENTLE);
         say("an agent in each zone");
@@ -277,8 +289,42 @@ impl Play {
         if let Err(error) = play.proven(&first).await {
             return Err(play.failed(error).await);
         }
+        play.open();
         say("every zone has proven the first commit");
         Ok(play)
+    }
+
+    /// What gateways of the cluster need there.
+    async fn in_cluster(&mut self, definition: Option<Vec<Value>>) -> anyhow::Result<()> {
+        let Some(server) = self.cast.cluster_admin() else {
+            return Ok(());
+        };
+        if let Some(definition) = definition {
+            server.define(&definition).await?;
+        }
+        for gateway in &mut self.gateways {
+            if gateway.edge.channel == Channel::Controller {
+                gateway.in_cluster(&server).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets callers through the doors that are Weir's own: the split is there.
+    pub fn open(&mut self) {
+        for gateway in self.gateways.iter_mut().filter(|gateway| !gateway.open) {
+            gateway.open = true;
+            gateway.pace(GENTLE);
+        }
+    }
+
+    /// Keeps callers from the doors that go with the split; returns when none is on the way.
+    pub async fn close(&mut self) {
+        let own = |gateway: &&mut edge::Gateway| !gateway.edge.channel.is_the_sites();
+        for gateway in self.gateways.iter_mut().filter(own) {
+            gateway.open = false;
+            gateway.callers.rest().await;
+        }
     }
 
     /// Ends a backend's application, with all its connections; its proxy lives on.
@@ -303,9 +349,11 @@ impl Play {
 
     /// Sets the pace of all callers.
     pub fn pace(&self, pace: Pace) {
-        let gateway = self.gateway.iter().map(|gateway| &gateway.callers);
-        for callers in self.callers.values().chain(gateway) {
+        for callers in self.callers.values() {
             callers.pace(pace);
+        }
+        for gateway in &self.gateways {
+            gateway.pace(pace);
         }
     }
 
@@ -342,6 +390,24 @@ impl Play {
         futures::future::join_all(ending.map(|p| p.stop(patience))).await;
         self.cast.stop().await;
     }
+}
+
+/// How the play's gateways are configured, and what a real API server has to be told for that.
+fn channels(scene: &Scene, say: &mut impl FnMut(&str)) -> anyhow::Result<(Vec<Channel>, Option<Vec<Value>>)> {
+    let mut channels = vec![Channel::WithoutDatabase, Channel::WithDatabase];
+    let definition = match scene {
+        Scene::Vms => return Ok((channels, None)),
+        Scene::WithDoubleCluster => None,
+        Scene::WithCluster(_) => match edge::definition()? {
+            None => {
+                say("no gateway in the cluster: the definitions of Gateway API are not in WEIR_GATEWAY_API");
+                return Ok((channels, None));
+            }
+            some => some,
+        },
+    };
+    channels.push(Channel::Controller);
+    Ok((channels, definition))
 }
 
 /// What the cast gave.

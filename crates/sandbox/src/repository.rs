@@ -2,12 +2,14 @@
 //!
 //! Written with libgit2, so that a machine without `git` can play too.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
+mod edges;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use git2::{Repository as Git, RepositoryInitOptions, Signature};
+
+pub use edges::{BASE, Channel, Edge};
 
 /// The branch.
 pub const BRANCH: &str = "main";
@@ -56,63 +58,12 @@ pub const CLUSTER: &str = "use1";
 /// The namespace of the split service in that zone.
 pub const NAMESPACE: &str = "shop";
 
-/// The gateway, where there is one.
-pub const GATEWAY: &str = "edge";
-/// What the site keeps in its Kong by itself.
-pub const BASE: &str = "traffic/kong/edge.yaml";
-
-/// A gateway outside the mesh.
-#[derive(Debug, Clone)]
-pub struct Edge {
-    /// The zone that it is in.
-    pub zone: String,
-    /// Where it reaches which backend.
-    pub addresses: BTreeMap<String, SocketAddr>,
-}
-
-impl Edge {
-    /// The site's own Kong document: everything to the VMs.
-    pub fn base(&self) -> String {
-        let vm = self.addresses.get(BACKENDS[0].0);
-        let (host, port) = vm.map_or_else(Default::default, |at| (at.ip().to_string(), at.port()));
-        format!(
-            "\
-# What this site keeps in its Kong, with or without Weir.
-_format_version: \"3.0\"
-services:
-  - name: checkout
-    host: {host}
-    port: {port}
-    routes:
-      - {{name: checkout, paths: [/]}}
-"
-        )
-    }
-
-    /// The split's door there.
-    fn door(&self) -> String {
-        let to: Vec<String> = self
-            .addresses
-            .iter()
-            .map(|(name, at)| format!("{name}: \"{at}\""))
-            .collect();
-        format!(
-            "  gateways:                  # the same shares for requests that come through Kong
-    - gateway: {GATEWAY}
-      service: checkout      # of kong/edge.yaml: its host becomes Weir's, all else stays
-      backends: {{{}}}
-",
-            to.join(", ")
-        )
-    }
-}
-
 /// The repository.
 #[derive(Debug, Clone)]
 pub struct Repository {
     dir: PathBuf,
     ground: Ground,
-    edge: Option<Edge>,
+    edges: Vec<Edge>,
 }
 
 impl Repository {
@@ -124,7 +75,7 @@ impl Repository {
         dir: &Path,
         zones: &[String],
         ground: Ground,
-        edge: Option<Edge>,
+        edges: Vec<Edge>,
     ) -> anyhow::Result<(Self, String)> {
         let mut options = RepositoryInitOptions::new();
         options.initial_head(BRANCH).mkpath(true);
@@ -137,15 +88,14 @@ impl Repository {
         let here = Self {
             dir: dir.to_path_buf(),
             ground,
-            edge,
+            edges,
         };
         here.write("traffic/federation.yaml", FEDERATION)?;
-        here.write(
-            "traffic/zones.yaml",
-            &zones_text(zones, ground, here.edge.as_ref()),
-        )?;
-        if let Some(edge) = &here.edge {
-            here.write(BASE, &edge.base())?;
+        here.write("traffic/zones.yaml", &zones_text(zones, ground, &here.edges))?;
+        for edge in &here.edges {
+            if let Some(base) = edge.base() {
+                here.write(BASE, &base)?;
+            }
         }
         let commit = here.commit(
             &[(SPLIT, &here.split_text(100, 0))],
@@ -156,8 +106,7 @@ impl Repository {
 
     /// The split with these weights, as it is written here.
     pub fn split_text(&self, vm: u32, cloud: u32) -> String {
-        let door = self.edge.as_ref().map(Edge::door).unwrap_or_default();
-        split_text_on(self.ground, vm, cloud) + &door
+        split_text_on(self.ground, vm, cloud) + &edges::doors(&self.edges)
     }
 
     /// What its zones are.
@@ -254,16 +203,16 @@ spec:
 const MEANT: &str = "  prune: allow               # one commit may take away all splits
 ";
 
-fn zones_text(zones: &[String], ground: Ground, edge: Option<&Edge>) -> String {
+fn zones_text(zones: &[String], ground: Ground, edges: &[Edge]) -> String {
     let zone = |name: &String| {
         let platform = ground.platform(name);
-        let spec = match edge.filter(|edge| edge.zone == *name) {
-            None => format!("spec: {{platform: {platform}}}"),
-            Some(_) => format!(
-                "spec:\n  platform: {platform}\n  gateways:\n    - {{name: {GATEWAY}, channel: admin-dbless, base: kong/edge.yaml}}"
-            ),
+        let gateways = edges::declared(edges, name);
+        let spec = if gateways.is_empty() {
+            format!("spec: {{platform: {platform}}}\n")
+        } else {
+            format!("spec:\n  platform: {platform}\n{gateways}")
         };
-        format!("apiVersion: weir.dev/v1alpha1\nkind: Zone\nmetadata: {{name: {name}}}\n{spec}\n")
+        format!("apiVersion: weir.dev/v1alpha1\nkind: Zone\nmetadata: {{name: {name}}}\n{spec}")
     };
     let all: Vec<String> = zones.iter().map(zone).collect();
     format!(
@@ -310,7 +259,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let zones = ["fra", "ams", "par"].map(str::to_owned);
         let (repository, first) =
-            Repository::create(dir.path(), &zones, Ground::Vms, None).expect("a repository");
+            Repository::create(dir.path(), &zones, Ground::Vms, Vec::new()).expect("a repository");
         let read = |file: &str| weir_model::SourceFile {
             source: weir_model::SourceName("main".into()),
             path: file.into(),
@@ -335,7 +284,7 @@ mod tests {
     fn a_cluster_is_a_zone_like_another_but_for_its_namespace() {
         let dir = tempfile::tempdir().expect("a directory");
         let zones = ["fra", CLUSTER].map(str::to_owned);
-        Repository::create(dir.path(), &zones, Ground::VmsAndCluster, None).expect("a repository");
+        Repository::create(dir.path(), &zones, Ground::VmsAndCluster, Vec::new()).expect("a repository");
         let read = |file: &str| weir_model::SourceFile {
             source: weir_model::SourceName("main".into()),
             path: file.into(),
@@ -347,15 +296,22 @@ mod tests {
     }
 
     #[test]
-    fn a_gateway_takes_over_a_service_of_the_sites_own_document() {
+    fn gateways_of_every_channel_are_doors_of_the_split() {
         let dir = tempfile::tempdir().expect("a directory");
-        let zones = ["fra", "ams"].map(str::to_owned);
-        let at = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
-        let edge = Edge {
-            zone: "fra".to_owned(),
-            addresses: [("vm".to_owned(), at(8_081)), ("cloud".to_owned(), at(8_082))].into(),
+        let zones = ["fra", CLUSTER].map(str::to_owned);
+        let at = |port: u16| std::net::SocketAddr::from(([127, 0, 0, 1], port));
+        let addresses = || [("vm".to_owned(), at(8_081)), ("cloud".to_owned(), at(8_082))].into();
+        let edge = |channel, zone: &str| Edge {
+            channel,
+            zone: zone.to_owned(),
+            addresses: addresses(),
         };
-        Repository::create(dir.path(), &zones, Ground::Vms, Some(edge)).expect("a repository");
+        let edges = vec![
+            edge(Channel::WithoutDatabase, "fra"),
+            edge(Channel::WithDatabase, "fra"),
+            edge(Channel::Controller, CLUSTER),
+        ];
+        Repository::create(dir.path(), &zones, Ground::VmsAndCluster, edges).expect("a repository");
         let read = |file: &str| weir_model::SourceFile {
             source: weir_model::SourceName("main".into()),
             // As the coordinator reads it, from the source's path on.
@@ -366,6 +322,6 @@ mod tests {
         let parsed = weir_model::parse(&files.map(read));
         assert_eq!(parsed.diagnostics, []);
         let split = parsed.declaration.splits.values().next().expect("the split");
-        assert_eq!(split.gateways.len(), 1);
+        assert_eq!(split.gateways.len(), 3);
     }
 }

@@ -20,7 +20,7 @@ use crate::bound::{bounds, inside};
 use crate::command::{Place, Tour};
 use crate::coordinator::{SPLIT, declared, weights_word};
 use crate::play::{GENTLE, Play};
-use crate::repository::{GATEWAY, SPLIT as FILE};
+use crate::repository::SPLIT as FILE;
 use crate::traffic::{Callers, Pace, Tally};
 use line::text;
 pub use line::{Gateway, Line, Zone};
@@ -145,20 +145,24 @@ impl Story {
         Ok(())
     }
 
-    /// All callers: those of each zone by its name, those of a gateway by `zone/gateway`.
+    /// Callers that find a way: those of each zone by its name, those of a gateway by `zone/gateway`.
     fn doors(&self) -> impl Iterator<Item = (String, &Callers)> {
         let zones = self
             .play
             .callers
             .iter()
             .map(|(zone, callers)| (zone.clone(), callers));
-        let gateway = self.play.gateway.iter();
-        zones.chain(gateway.map(|gateway| (format!("{}/{GATEWAY}", gateway.zone), &gateway.callers)))
+        let open = self.play.gateways.iter().filter(|gateway| gateway.open);
+        zones.chain(open.map(|gateway| (gateway.door(), &gateway.callers)))
     }
 
+    /// What all callers have seen, those as well that find no way now.
     fn tallies(&self) -> BTreeMap<String, Tally> {
-        self.doors()
-            .map(|(door, callers)| (door, callers.tally()))
+        let callers = self.play.callers.iter();
+        let zones = callers.map(|(zone, callers)| (zone.clone(), callers.tally()));
+        let gateways = self.play.gateways.iter();
+        zones
+            .chain(gateways.map(|gateway| (gateway.door(), gateway.callers.tally())))
             .collect()
     }
 
@@ -173,6 +177,8 @@ impl Story {
     /// The split is declared no more, and requests go where Kuma sends them without it.
     async fn removed(&mut self) -> anyhow::Result<()> {
         let begin = self.tallies();
+        // What is Weir's own goes with the split: whoever came through it would be answered 404.
+        self.play.close().await;
         let message = "Split nothing any more";
         self.commit = self.play.repository.remove(FILE, message)?;
         self.play.look();
@@ -200,6 +206,7 @@ impl Story {
         self.play.look();
         self.commit = commit;
         self.play.proven(&self.commit).await?;
+        self.play.open();
         let took = self.play.commit_to_proof(&self.commit, at).await?;
         self.count(step, begin, Some(took), note).await
     }
@@ -333,7 +340,10 @@ impl Story {
         &self,
         begin: &BTreeMap<String, Tally>,
     ) -> anyhow::Result<(BTreeMap<String, Tally>, BTreeMap<String, Tally>)> {
-        let start = self.tallies();
+        let start: BTreeMap<String, Tally> = self
+            .doors()
+            .map(|(door, callers)| (door, callers.tally()))
+            .collect();
         let end = Instant::now() + Duration::from_secs(600);
         let mut done = BTreeMap::new();
         self.play.pace(Pace::Full);
@@ -453,8 +463,11 @@ impl Story {
         if split.is_some() {
             self.judge(step, name, tally, &proof);
         }
+        let of = self.play.gateways.iter().find(|gateway| gateway.door() == name);
         Gateway {
-            channel: "admin-dbless".to_owned(),
+            channel: of
+                .map_or("unknown", |gateway| gateway.edge.channel.word())
+                .to_owned(),
             requests: tally.requests,
             failed,
             counted: tally.counted.clone(),

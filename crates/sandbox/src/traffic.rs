@@ -147,6 +147,9 @@ pub enum Pace {
 pub struct Callers {
     tally: Arc<Mutex<Tally>>,
     pace: watch::Sender<Pace>,
+    /// So many have no request under way and send none.
+    resting: watch::Sender<usize>,
+    all: usize,
     _tasks: JoinSet<()>,
 }
 
@@ -154,6 +157,7 @@ impl Callers {
     /// Starts them, stopped.
     pub fn start(outbounds: &[Outbound]) -> Self {
         let (pace, _) = watch::channel(Pace::Stopped);
+        let (resting, _) = watch::channel(0);
         let tally = Arc::new(Mutex::new(Tally::default()));
         let mut tasks = JoinSet::new();
         for outbound in outbounds
@@ -161,11 +165,19 @@ impl Callers {
             .cycle()
             .take(if outbounds.is_empty() { 0 } else { CALLERS })
         {
-            tasks.spawn(call(outbound.address, Arc::clone(&tally), pace.subscribe()));
+            let resting = resting.clone();
+            tasks.spawn(call(
+                outbound.address,
+                Arc::clone(&tally),
+                pace.subscribe(),
+                resting,
+            ));
         }
         Self {
             tally,
             pace,
+            resting,
+            all: tasks.len(),
             _tasks: tasks,
         }
     }
@@ -175,13 +187,29 @@ impl Callers {
         self.pace.send_replace(pace);
     }
 
+    /// Stops them; returns when every request that was under way has ended.
+    pub async fn rest(&self) {
+        self.pace(Pace::Stopped);
+        // They are there for as long as this is.
+        let _ = self
+            .resting
+            .subscribe()
+            .wait_for(|resting| *resting == self.all)
+            .await;
+    }
+
     /// What they have seen so far.
     pub fn tally(&self) -> Tally {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-async fn call(address: SocketAddr, tally: Arc<Mutex<Tally>>, mut pace: watch::Receiver<Pace>) {
+async fn call(
+    address: SocketAddr,
+    tally: Arc<Mutex<Tally>>,
+    mut pace: watch::Receiver<Pace>,
+    resting: watch::Sender<usize>,
+) {
     let request = format!("GET / HTTP/1.1\r\nhost: {address}\r\nuser-agent: weir-sandbox\r\n\r\n");
     let mut connection: Option<TcpStream> = None;
     let mut buffer = Vec::with_capacity(1024);
@@ -196,9 +224,13 @@ async fn call(address: SocketAddr, tally: Arc<Mutex<Tally>>, mut pace: watch::Re
                 }
             }
             Pace::Stopped => {
+                // Whoever was called may close what nobody uses: that is no failed request.
+                connection = None;
+                resting.send_modify(|resting| *resting += 1);
                 if pace.changed().await.is_err() {
                     return;
                 }
+                resting.send_modify(|resting| *resting -= 1);
                 continue;
             }
         }
@@ -297,7 +329,7 @@ mod tests {
         while callers.tally().requests < 500 {
             tokio::task::yield_now().await;
         }
-        callers.pace(Pace::Stopped);
+        callers.rest().await;
         let tally = callers.tally();
         let backends: Vec<_> = tally.counted.keys().map(String::as_str).collect();
         assert_eq!(backends, ["cloud", "vm"]);

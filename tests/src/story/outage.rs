@@ -55,7 +55,7 @@ async fn start(scene: Scene, real: bool) -> anyhow::Result<Play> {
         real,
         bare: false,
         port_name: None,
-        gateway: false,
+        gateways: false,
     };
     Play::start_on(scene, setup, |_| {}).await
 }

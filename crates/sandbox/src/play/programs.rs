@@ -28,15 +28,19 @@ impl Play {
             .kubeconfig
             .as_ref()
             .map(|file| format!("  kubernetes: {{kubeconfig: {:?}}}\n", file.display().to_string()));
-        let gateway = self.gateway.iter().find(|gateway| gateway.zone == zone);
-        let gateway = gateway.map(super::edge::Gateway::config);
+        let of = self.gateways.iter().filter(|gateway| gateway.edge.zone == zone);
+        let gateways: String = of.map(super::edge::Gateway::config).collect();
+        let gateways = match gateways.is_empty() {
+            true => gateways,
+            false => format!("gateways:\n{gateways}"),
+        };
         let config = format!(
             "zone: {zone}\nagent: {zone}-1\ncoordinator: {coordinator}\ndata: {}\nkuma:\n  api: {}\n  envoyAdmin: [{}]\n{}report: 1s\n{}",
             dir.join("data").display(),
             parts.api,
             admin.join(", "),
             cluster.unwrap_or_default(),
-            gateway.unwrap_or_default()
+            gateways
         );
         let file = dir.join("agent.yaml");
         std::fs::write(&file, config)?;

@@ -26,6 +26,8 @@ struct Entry {
     operation: Operation,
     version: String,
     time: String,
+    /// By which part of the object it writes: `status`; none for the object itself.
+    subresource: Option<String>,
     fields: BTreeSet<Path>,
 }
 
@@ -45,6 +47,8 @@ pub(super) struct Writer<'a> {
     pub(super) manager: &'a str,
     /// Now, in whole seconds.
     pub(super) now: &'a str,
+    /// The part of the object that it writes by itself: `status`; none for the object.
+    pub(super) subresource: Option<&'a str>,
 }
 
 /// Server-side apply of `wanted` to what is there, if there is anything; the object with its `managedFields`, and with all
@@ -62,7 +66,7 @@ pub(super) fn apply(
     let mut entries = live.map(entries).unwrap_or_default();
     let fields = leaves(wanted, false);
     let mut conflicts = Vec::new();
-    let is_own = |e: &Entry| e.manager == writer.manager && e.operation == Operation::Apply;
+    let is_own = |e: &Entry| writer.is(e, Operation::Apply);
     for entry in entries.iter_mut().filter(|e| !is_own(e)) {
         let lost: Vec<Path> = entry
             .fields
@@ -114,6 +118,7 @@ pub(super) fn apply(
         time: before
             .filter(|_| same)
             .map_or_else(|| writer.now.to_owned(), |b| b.time),
+        subresource: writer.subresource.map(str::to_owned),
         fields,
     });
     write(&mut object, entries);
@@ -140,7 +145,7 @@ pub(super) fn update(live: Option<&Value>, object: &mut Value, writer: Writer<'_
         entry.fields.retain(|f| !changed.contains(f) && !gone.contains(f));
     }
     if !changed.is_empty() {
-        let own = |e: &Entry| e.manager == writer.manager && e.operation == Operation::Update;
+        let own = |e: &Entry| writer.is(e, Operation::Update);
         let mut mine = entries
             .iter()
             .position(own)
@@ -150,6 +155,7 @@ pub(super) fn update(live: Option<&Value>, object: &mut Value, writer: Writer<'_
                 operation: Operation::Update,
                 version,
                 time: String::new(),
+                subresource: writer.subresource.map(str::to_owned),
                 fields: BTreeSet::new(),
             });
         writer.now.clone_into(&mut mine.time);
@@ -168,6 +174,14 @@ pub(super) fn content(object: &Value) -> Value {
         }
     }
     object
+}
+
+impl Writer<'_> {
+    fn is(&self, entry: &Entry, operation: Operation) -> bool {
+        entry.manager == self.manager
+            && entry.operation == operation
+            && entry.subresource.as_deref() == self.subresource
+    }
 }
 
 impl Entry {
@@ -271,6 +285,7 @@ fn entries(object: &Value) -> Vec<Entry> {
             },
             version: text("apiVersion"),
             time: text("time"),
+            subresource: value["subresource"].as_str().map(str::to_owned),
             fields,
         }
     };
@@ -318,10 +333,14 @@ impl Entry {
                 }
             }
         }
-        json!({
+        let mut told = json!({
             "apiVersion": self.version, "fieldsType": "FieldsV1", "fieldsV1": tree, "manager": self.manager,
             "operation": if self.operation == Operation::Apply { "Apply" } else { "Update" }, "time": self.time,
-        })
+        });
+        if let Some(subresource) = &self.subresource {
+            told["subresource"] = subresource.clone().into();
+        }
+        told
     }
 }
 
@@ -378,6 +397,7 @@ mod tests {
     const WEIR: Writer<'static> = Writer {
         manager: "weir",
         now: "2026-01-01T00:00:00Z",
+        subresource: None,
     };
 
     fn route(weight: u32) -> Value {

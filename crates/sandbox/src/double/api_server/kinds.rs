@@ -16,6 +16,8 @@ pub(super) struct Type {
 const RBAC: &str = "rbac.authorization.k8s.io";
 /// The group of Kuma's types.
 pub(super) const KUMA: &str = "kuma.io";
+/// The group of Gateway API's types.
+const GATEWAY: &str = "gateway.networking.k8s.io";
 
 const fn of(
     group: &'static str,
@@ -34,7 +36,7 @@ const fn of(
 }
 
 /// All of them.
-pub(super) static TYPES: [Type; 15] = [
+pub(super) static TYPES: [Type; 17] = [
     of("", "v1", "Namespace", "namespaces", false),
     of("", "v1", "ServiceAccount", "serviceaccounts", true),
     of("", "v1", "Service", "services", true),
@@ -62,6 +64,8 @@ pub(super) static TYPES: [Type; 15] = [
     ),
     of(KUMA, "v1alpha1", "Dataplane", "dataplanes", true),
     of(KUMA, "v1alpha1", "DataplaneInsight", "dataplaneinsights", true),
+    of("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", true),
+    of(GATEWAY, "v1", "HTTPRoute", "httproutes", true),
 ];
 
 impl Type {
@@ -76,7 +80,17 @@ impl Type {
 
     /// Whether a definition made it: what Kubernetes itself brings counts no generations.
     pub(super) fn is_custom(&self) -> bool {
+        self.is_kumas() || self.has_status()
+    }
+
+    /// Whether it is Kuma's, whose webhooks are asked.
+    pub(super) fn is_kumas(&self) -> bool {
         self.group == KUMA
+    }
+
+    /// Whether its status is written by itself (`/status`), and by nothing else.
+    pub(super) fn has_status(&self) -> bool {
+        self.kind == "HTTPRoute"
     }
 
     fn is_route(&self) -> bool {
@@ -147,8 +161,8 @@ pub(super) struct Target {
     pub(super) resource: String,
     pub(super) namespace: Option<String>,
     pub(super) name: Option<String>,
-    /// `status`, `token`: nothing of the kind is here.
-    pub(super) subresource: bool,
+    /// `status`, which a type may have; `token` and others, which none has here.
+    pub(super) subresource: Option<String>,
 }
 
 impl Target {
@@ -165,9 +179,9 @@ impl Target {
             _ => (None, rest),
         };
         let (resource, name, more) = match rest {
-            [resource] => (*resource, None, false),
-            [resource, name] => (*resource, Some(*name), false),
-            [resource, name, _] => (*resource, Some(*name), true),
+            [resource] => (*resource, None, None),
+            [resource, name] => (*resource, Some(*name), None),
+            [resource, name, more] => (*resource, Some(*name), Some(*more)),
             _ => return None,
         };
         Some(Self {
@@ -176,7 +190,7 @@ impl Target {
             resource: resource.to_owned(),
             namespace: namespace.map(str::to_owned),
             name: name.map(str::to_owned),
-            subresource: more,
+            subresource: more.map(str::to_owned),
         })
     }
 
@@ -188,7 +202,21 @@ impl Target {
                 && t.plural == self.resource
                 && (t.namespaced || self.namespace.is_none())
         };
-        TYPES.iter().find(fits).filter(|_| !self.subresource)
+        let known = TYPES.iter().find(fits);
+        known.filter(|known| self.subresource.is_none() || (self.is_status() && known.has_status()))
+    }
+
+    /// Whether it is an object's status alone.
+    pub(super) fn is_status(&self) -> bool {
+        self.subresource.as_deref() == Some("status")
+    }
+
+    /// What rights to it name: `httproutes`, `httproutes/status`.
+    pub(super) fn righted(&self) -> String {
+        match &self.subresource {
+            None => self.resource.clone(),
+            Some(more) => format!("{}/{more}", self.resource),
+        }
     }
 
     /// `meshhttproutes.kuma.io`.

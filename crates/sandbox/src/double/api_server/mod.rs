@@ -9,7 +9,8 @@
 //! * schemas and CEL: of a policy the first level of `spec` is looked at, of names and labels nothing. A wrong policy is
 //!   refused by the webhook, where a real server would often be first;
 //! * lists with keys (`ports` of a Service or a MeshService): every list is one field; owner references are nobody's field;
-//! * definitions of types (they are all there), other versions of them, subresources, patches by JSON patch, PUT and POST of
+//! * definitions of types (they are all there), other versions of them, subresources but the status of an HTTPRoute, its
+//!   defaults (what is stored is what was said), patches by JSON patch, PUT and POST of
 //!   what is in no namespace's list, `deletecollection`, field selectors, tables, protobuf, `sendInitialEvents`, lists at an
 //!   exact or a future resourceVersion;
 //! * what controllers do: a namespace goes at once, with what is in it; nothing is collected, no account gets a token;

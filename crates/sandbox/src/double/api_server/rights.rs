@@ -136,5 +136,5 @@ fn permits(rule: &Value, verb: &str, target: &Target) -> bool {
                 .iter()
                 .any(|n| n.as_str().is_some() && n.as_str() == target.name.as_deref())
     });
-    has("verbs", verb) && has("apiGroups", &target.group) && has("resources", &target.resource) && names
+    has("verbs", verb) && has("apiGroups", &target.group) && has("resources", &target.righted()) && names
 }

@@ -238,6 +238,12 @@ impl Server {
                 let lines = listing::watch(Arc::clone(&self), &target, known, &query);
                 return Ok(answer(200, "application/json", Body::from_stream(lines)));
             }
+            // Of a status alone there is the patch by which a controller writes it.
+            (_, content)
+                if target.is_status() && (verb, content) != ("patch", "application/merge-patch+json") =>
+            {
+                Err(refusal::not_allowed())
+            }
             ("patch", "application/apply-patch+yaml") if target.name.is_some() => write.apply(body).await,
             ("patch", "application/merge-patch+json") if target.name.is_some() => write.merge(body).await,
             ("patch", _) if target.name.is_some() => Err(refusal::unknown_format()),

@@ -92,7 +92,11 @@ impl Write<'_> {
                 self.namespace_is_there()?;
             }
             let now = self.server.now();
-            let writer = Writer { manager, now: &now };
+            let writer = Writer {
+                manager,
+                now: &now,
+                subresource: None,
+            };
             let object = fields::apply(live.as_ref(), &wanted, writer, force)
                 .map_err(|all| refusal::conflicts(&all))?;
             // Of an object that is not there any version is as good as none.
@@ -167,6 +171,11 @@ impl Write<'_> {
         for name in ["apiVersion", "kind"] {
             object[name] = live[name].clone();
         }
+        if self.target.is_status() {
+            let status = object["status"].take();
+            object = live.clone();
+            object["status"] = status;
+        }
         let now = self.server.now();
         fields::update(Some(&live), &mut object, self.updater(&now));
         self.finish(key, Some(live), object, guards).await
@@ -174,7 +183,11 @@ impl Write<'_> {
 
     fn updater<'w>(&'w self, now: &'w str) -> Writer<'w> {
         let manager = self.query.get("fieldManager").unwrap_or(self.agent);
-        Writer { manager, now }
+        Writer {
+            manager,
+            now,
+            subresource: self.target.subresource.as_deref(),
+        }
     }
 
     /// POST of a new object.
@@ -278,6 +291,15 @@ impl Write<'_> {
         }
         self.known.default(&mut object);
         own_fields(self.known, name, &mut object);
+        if self.known.has_status()
+            && !self.target.is_status()
+            && let Some(fields) = object.as_object_mut()
+        {
+            // Who writes the object does not write what is said of it.
+            fields.remove("status");
+            let status = live.as_ref().and_then(|live| live.get("status")).cloned();
+            fields.extend(status.map(|status| ("status".to_owned(), status)));
+        }
         let operation = if live.is_some() { "UPDATE" } else { "CREATE" };
         if self.is_guarded() {
             object = self
@@ -302,7 +324,7 @@ impl Write<'_> {
                 None => 1,
                 Some(live) => {
                     let before = live["metadata"]["generation"].as_u64().unwrap_or_default();
-                    before + u64::from(!same_beside_metadata(live, &object))
+                    before + u64::from(!self.target.is_status() && !same_beside_metadata(live, &object))
                 }
             };
             metadata(&mut object, "generation", generation.into());
@@ -362,7 +384,7 @@ impl Write<'_> {
     }
 
     fn is_guarded(&self) -> bool {
-        if self.server.webhooks.is_none() || !self.known.is_custom() {
+        if self.server.webhooks.is_none() || !self.known.is_kumas() {
             return false;
         }
         match &self.target.namespace {
