@@ -7,12 +7,13 @@
     reason = "a test says so by failing"
 )]
 
-use weir_sandbox::cluster::{Definitions, User};
+use serde_json::Value;
+use weir_sandbox::cluster::{Binaries, Definitions, User};
 use weir_sandbox::double::cluster_zone::Cluster;
 use weir_sandbox::process::Keeper;
 use weir_sandbox::real::cluster_zone;
-use weir_tests::kubernetes::binaries;
-use weir_tests::kubernetes::exchanges::{Exchange, exchange, recorded, users};
+use weir_tests::kubernetes::exchanges::{About, Exchange, exchange, users};
+use weir_tests::kubernetes::{binaries, route_definition};
 use weir_tests::programs;
 use weir_tests::recorded::differences::{Allowed, Held};
 
@@ -36,8 +37,11 @@ const ALLOWED: &[Allowed] = &[
     ),
 ];
 
+/// The same of HTTPRoutes.
+const ALLOWED_OF_ROUTES: &[Allowed] = &[];
+
 /// Holds answers of the same script against the recorded ones.
-fn compare(recorded: &[Exchange], answers: &[Exchange]) -> Held {
+fn compare(recorded: &[Exchange], answers: &[Exchange], allowed: &'static [Allowed]) -> Held {
     let script = |all: &[Exchange]| -> Vec<_> {
         all.iter()
             .map(|e| (e.what.clone(), e.who.clone(), e.request.clone(), e.body.clone()))
@@ -48,15 +52,15 @@ fn compare(recorded: &[Exchange], answers: &[Exchange]) -> Held {
         script(answers),
         "the recording is not of this script: run record-kubernetes"
     );
-    let mut held = Held::by(ALLOWED, |of, what| of == "*" || of == what);
+    let mut held = Held::by(allowed, |of, what| of == "*" || of == what);
     for (was, is) in recorded.iter().zip(answers) {
         held.compare(&is.what, &was.response, &is.response);
     }
     held
 }
 
-#[tokio::test]
-async fn the_double_answers_as_a_real_api_server_was_recorded_to() {
+/// Asks the double.
+async fn of_the_double(about: About) -> Vec<Exchange> {
     programs().unwrap();
     let dir = tempfile::tempdir().unwrap();
     let keeper = Keeper::start().unwrap();
@@ -69,19 +73,13 @@ async fn the_double_answers_as_a_real_api_server_was_recorded_to() {
         api(&cluster_zone::agent()),
         api(&User::named("nobody")),
     );
-    let answers = exchange(&admin, &agent, &nobody).await.unwrap();
-    let recorded = recorded().unwrap();
-    compare(&recorded, &answers).differs_as_allowed();
-    assert!(recorded.len() > 60, "only {} exchanges", recorded.len());
+    let answers = exchange(about, &admin, &agent, &nobody).await.unwrap();
     cluster.process().kill().await.unwrap();
+    answers
 }
 
-#[tokio::test]
-async fn a_real_api_server_answers_as_it_was_recorded_to() {
-    let name = "double_cluster::a_real_api_server_answers_as_it_was_recorded_to";
-    let Some(binaries) = binaries(name).unwrap() else {
-        return;
-    };
+/// Asks the kube-apiserver of this machine, which is told of these types before.
+async fn of_a_real_one(about: About, binaries: Binaries, definitions: &[Value]) -> Vec<Exchange> {
     let dir = tempfile::tempdir().unwrap();
     let keeper = Keeper::start().unwrap();
     let (home, logs) = (dir.path().join("cluster"), dir.path().join("logs"));
@@ -98,7 +96,54 @@ async fn a_real_api_server_answers_as_it_was_recorded_to() {
         .define(&Definitions::own().unwrap().documents)
         .await
         .unwrap();
-    let answers = exchange(&admin, &agent, &nobody).await.unwrap();
-    compare(&recorded().unwrap(), &answers).nothing_else_differs();
+    if !definitions.is_empty() {
+        admin.define(definitions).await.unwrap();
+    }
+    let answers = exchange(about, &admin, &agent, &nobody).await.unwrap();
     cluster.stop().await;
+    answers
+}
+
+#[tokio::test]
+async fn the_double_answers_as_a_real_api_server_was_recorded_to() {
+    let recorded = About::Policies.recorded().unwrap();
+    let answers = of_the_double(About::Policies).await;
+    compare(&recorded, &answers, ALLOWED).differs_as_allowed();
+    assert!(recorded.len() > 60, "only {} exchanges", recorded.len());
+}
+
+#[tokio::test]
+async fn a_real_api_server_answers_as_it_was_recorded_to() {
+    let name = "double_cluster::a_real_api_server_answers_as_it_was_recorded_to";
+    let Some(binaries) = binaries(name).unwrap() else {
+        return;
+    };
+    let answers = of_a_real_one(About::Policies, binaries, &[]).await;
+    compare(&About::Policies.recorded().unwrap(), &answers, ALLOWED).nothing_else_differs();
+}
+
+#[tokio::test]
+async fn the_double_answers_about_routes_as_a_real_api_server_was_recorded_to() {
+    let recorded = About::HttpRoutes.recorded().unwrap();
+    let answers = of_the_double(About::HttpRoutes).await;
+    compare(&recorded, &answers, ALLOWED_OF_ROUTES).differs_as_allowed();
+    assert!(recorded.len() > 15, "only {} exchanges", recorded.len());
+}
+
+#[tokio::test]
+async fn a_real_api_server_answers_about_routes_as_it_was_recorded_to() {
+    let name = "double_cluster::a_real_api_server_answers_about_routes_as_it_was_recorded_to";
+    let Some(definition) = route_definition(name).unwrap() else {
+        return;
+    };
+    let Some(binaries) = binaries(name).unwrap() else {
+        return;
+    };
+    let answers = of_a_real_one(About::HttpRoutes, binaries, &definition).await;
+    compare(
+        &About::HttpRoutes.recorded().unwrap(),
+        &answers,
+        ALLOWED_OF_ROUTES,
+    )
+    .nothing_else_differs();
 }

@@ -1,5 +1,6 @@
 //! What the double of an API server is held against: exchanges as an agent, an administrator and a second writer have them,
-//! asked of both alike, in normal form. `tests/recorded/kubernetes.json` holds a real one's answers (`record-kubernetes`).
+//! asked of both alike, in normal form. `tests/recorded/kubernetes.json` holds a real one's answers about Kuma's policies, and
+//! `tests/recorded/kubernetes-http-routes.json` about an HTTPRoute of the real Gateway API (`record-kubernetes`).
 
 mod script;
 
@@ -11,9 +12,9 @@ use http::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use weir_sandbox::cluster::{ApiServer, User};
-use weir_sandbox::real::cluster_zone::{self, AGENT_NAMESPACE, AGENT_RIGHTS};
+use weir_sandbox::real::cluster_zone::{self, AGENT_NAMESPACE, AGENT_RIGHTS, AGENT_RIGHTS_KIC};
 
-use script::{Ask, ROUTES, script};
+use script::{Ask, ROUTES, http_routes, script};
 
 use super::driven::service;
 use super::{SHOP, SYSTEM};
@@ -39,18 +40,49 @@ pub fn users() -> Vec<User> {
     vec![cluster_zone::agent(), User::named("nobody")]
 }
 
-/// Where the recording is.
-pub fn file() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("recorded/kubernetes.json")
+/// What is asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum About {
+    /// A policy of Kuma's.
+    Policies,
+    /// An HTTPRoute of Gateway API's.
+    HttpRoutes,
 }
 
-/// The recording.
-///
-/// # Errors
-/// If it cannot be read.
-pub fn recorded() -> anyhow::Result<Vec<Exchange>> {
-    let text = std::fs::read_to_string(file()).with_context(|| file().display().to_string())?;
-    Ok(serde_json::from_str(&text)?)
+impl About {
+    /// Where the recording is.
+    pub fn file(self) -> PathBuf {
+        let name = match self {
+            Self::Policies => "kubernetes.json",
+            Self::HttpRoutes => "kubernetes-http-routes.json",
+        };
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("recorded").join(name)
+    }
+
+    /// The recording.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn recorded(self) -> anyhow::Result<Vec<Exchange>> {
+        let file = self.file();
+        let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+        Ok(serde_json::from_str(&text)?)
+    }
+
+    /// What an agent may always list, if it has its rights.
+    fn listed(self) -> &'static str {
+        match self {
+            Self::Policies => ROUTES,
+            Self::HttpRoutes => http_routes::EVERYWHERE,
+        }
+    }
+
+    fn script(self) -> Vec<Ask> {
+        match self {
+            Self::Policies => script(),
+            Self::HttpRoutes => http_routes::script(),
+        }
+    }
 }
 
 /// Puts a server in order, asks everything and ends.
@@ -58,6 +90,7 @@ pub fn recorded() -> anyhow::Result<Vec<Exchange>> {
 /// # Errors
 /// If nobody answers, or the server cannot be put in order.
 pub async fn exchange(
+    about: About,
     admin: &ApiServer,
     agent: &ApiServer,
     nobody: &ApiServer,
@@ -71,6 +104,9 @@ pub async fn exchange(
         admin.apply(&types, "set-up", &namespace).await?;
     }
     let mut rights = weir_sandbox::cluster::documents(AGENT_RIGHTS)?;
+    if about == About::HttpRoutes {
+        rights.extend(weir_sandbox::cluster::documents(AGENT_RIGHTS_KIC)?);
+    }
     rights.extend(weir_sandbox::cluster::documents(HALF_A_RIGHT)?);
     rights.extend(weir_sandbox::cluster::documents(ONE_BY_ONE)?);
     for object in &rights {
@@ -88,7 +124,7 @@ pub async fn exchange(
     // A real one takes in new roles a moment after they are written.
     let begin = std::time::Instant::now();
     while !agent
-        .exchange(Method::GET, ROUTES, "", None)
+        .exchange(Method::GET, about.listed(), "", None)
         .await?
         .status
         .is_success()
@@ -99,7 +135,7 @@ pub async fn exchange(
     let mut normal = Normal::default();
     let mut kept = Kept::default();
     let mut all = Vec::new();
-    for ask in script() {
+    for ask in about.script() {
         let api = match ask.who {
             "agent" => agent.clone(),
             "nobody" => nobody.clone(),

@@ -100,25 +100,44 @@ pub async fn stand(test: &str) -> anyhow::Result<Option<Stand>> {
 /// # Errors
 /// As of [`stand`], and if the definition is refused.
 pub async fn stand_with_routes(test: &str) -> anyhow::Result<Option<Stand>> {
-    let dir = std::env::var_os("WEIR_GATEWAY_API").filter(|dir| !dir.is_empty());
-    let path = dir.map(|dir| PathBuf::from(dir).join("gateway.networking.k8s.io_httproutes.yaml"));
-    let Some(path) = path.filter(|path| path.is_file()) else {
-        let absent = "the definitions of Gateway API are not in WEIR_GATEWAY_API (tests/kubernetes/gateway-api/fetch gets them)";
-        let list = std::env::var(REQUIRE).unwrap_or_default();
-        let needs = required(&list).map_err(anyhow::Error::msg)?;
-        if needs.contains(&Need::GatewayApi) {
-            bail!("{REQUIRE} demands gateway-api, but {absent}");
-        }
-        say(&format!("test {test} is SKIPPED: {absent}"));
+    let Some(definition) = route_definition(test)? else {
         return Ok(None);
     };
     let Some(mut stand) = stand(test).await? else {
         return Ok(None);
     };
-    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let definitions = weir_sandbox::cluster::documents(&text)?;
-    stand.types = stand.admin.define(&definitions).await?;
+    stand.types = stand.admin.define(&definition).await?;
     Ok(Some(stand))
+}
+
+/// Gateway API's own definition of an HTTPRoute, or why it is not here, in words.
+///
+/// # Errors
+/// If it is here and cannot be read.
+pub fn http_route_definition() -> anyhow::Result<Result<Vec<Value>, String>> {
+    let found = weir_sandbox::play::edge::definition()?;
+    Ok(found.ok_or_else(|| {
+        "the definitions of Gateway API are not in WEIR_GATEWAY_API (tests/kubernetes/gateway-api/fetch gets them)"
+            .to_owned()
+    }))
+}
+
+/// The same for a test: none where it is absent, and that is said.
+///
+/// # Errors
+/// If it is absent and demanded, or cannot be read.
+pub fn route_definition(test: &str) -> anyhow::Result<Option<Vec<Value>>> {
+    let absent = match http_route_definition()? {
+        Ok(definition) => return Ok(Some(definition)),
+        Err(absent) => absent,
+    };
+    let list = std::env::var(REQUIRE).unwrap_or_default();
+    let needs = required(&list).map_err(anyhow::Error::msg)?;
+    if needs.contains(&Need::GatewayApi) {
+        bail!("{REQUIRE} demands gateway-api, but {absent}");
+    }
+    say(&format!("test {test} is SKIPPED: {absent}"));
+    Ok(None)
 }
 
 impl Stand {

@@ -188,7 +188,7 @@ pub(super) fn declared(channel: Channel, zone: &str, applications: &Applications
 ///
 /// # Errors
 /// If it is there and cannot be read.
-pub(super) fn definition() -> anyhow::Result<Option<Vec<serde_json::Value>>> {
+pub fn definition() -> anyhow::Result<Option<Vec<serde_json::Value>>> {
     let dir = std::env::var_os("WEIR_GATEWAY_API").filter(|dir| !dir.is_empty());
     let file = dir.map(|dir| std::path::PathBuf::from(dir).join(DEFINITION));
     match file.filter(|file| file.is_file()) {

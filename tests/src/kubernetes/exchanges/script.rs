@@ -1,5 +1,7 @@
 //! What is asked, in order: what a driver, a person and another controller do to one policy, and who may not.
 
+pub(super) mod http_routes;
+
 use http::Method;
 use serde_json::{Value, json};
 

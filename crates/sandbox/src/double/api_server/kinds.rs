@@ -78,9 +78,14 @@ impl Type {
         }
     }
 
-    /// Whether a definition made it: what Kubernetes itself brings counts no generations.
+    /// Whether a definition made it.
     pub(super) fn is_custom(&self) -> bool {
         self.is_kumas() || self.has_status()
+    }
+
+    /// Whether its generations are counted: of what Kubernetes itself brings, hardly any are.
+    pub(super) fn counts_generations(&self) -> bool {
+        self.is_custom() || self.kind == "EndpointSlice"
     }
 
     /// Whether it is Kuma's, whose webhooks are asked.

@@ -59,7 +59,8 @@ pub(super) fn forbidden(target: &Target, user: &str, verb: &str) -> Refusal {
     };
     let message = format!(
         "{what} is forbidden: User \"{user}\" cannot {verb} resource \"{}\" in API group \"{}\" {place}",
-        target.resource, target.group
+        target.righted(),
+        target.group
     );
     let details = details(target, target.name.as_deref(), &target.resource);
     status(403, "Forbidden", message, Some(details))

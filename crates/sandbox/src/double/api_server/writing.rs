@@ -171,10 +171,13 @@ impl Write<'_> {
         for name in ["apiVersion", "kind"] {
             object[name] = live[name].clone();
         }
+        // Who writes the object does not write what is said of it, and the other way round.
         if self.target.is_status() {
             let status = object["status"].take();
             object = live.clone();
             object["status"] = status;
+        } else if self.known.has_status() {
+            keep_status(&mut object, Some(&live));
         }
         let now = self.server.now();
         fields::update(Some(&live), &mut object, self.updater(&now));
@@ -291,14 +294,8 @@ impl Write<'_> {
         }
         self.known.default(&mut object);
         own_fields(self.known, name, &mut object);
-        if self.known.has_status()
-            && !self.target.is_status()
-            && let Some(fields) = object.as_object_mut()
-        {
-            // Who writes the object does not write what is said of it.
-            fields.remove("status");
-            let status = live.as_ref().and_then(|live| live.get("status")).cloned();
-            fields.extend(status.map(|status| ("status".to_owned(), status)));
+        if self.known.has_status() && !self.target.is_status() {
+            keep_status(&mut object, live.as_ref());
         }
         let operation = if live.is_some() { "UPDATE" } else { "CREATE" };
         if self.is_guarded() {
@@ -319,7 +316,7 @@ impl Write<'_> {
                 return Err(refusal::immutable_uid(self.target, self.known, name, uid));
             }
         }
-        if self.known.is_custom() {
+        if self.known.counts_generations() {
             let generation = match &live {
                 None => 1,
                 Some(live) => {
@@ -465,6 +462,15 @@ fn own_fields(known: &Type, name: &str, object: &mut Value) {
         object["metadata"]["labels"]["kubernetes.io/metadata.name"] = name.into();
         object["spec"]["finalizers"] = json!(["kubernetes"]);
         object["status"]["phase"] = json!("Active");
+    }
+}
+
+/// What is said of an object stays as it was.
+fn keep_status(object: &mut Value, live: Option<&Value>) {
+    if let Some(fields) = object.as_object_mut() {
+        fields.remove("status");
+        let status = live.and_then(|live| live.get("status")).cloned();
+        fields.extend(status.map(|status| ("status".to_owned(), status)));
     }
 }
 
