@@ -132,10 +132,7 @@ pub fn decide(question: Question<'_>) -> Result<Decision, Unsound> {
         }
         Trial::Refused(why) => why,
     };
-    let complete = question
-        .heads
-        .keys()
-        .all(|source| question.in_force.contains_key(source));
+    let complete = is_complete(question);
     let mut base = question.in_force.clone();
     base.retain(|source, _| question.heads.contains_key(source));
     let mut waiting = pending;
@@ -192,6 +189,18 @@ pub fn decide(question: Question<'_>) -> Result<Decision, Unsound> {
         }
     }
     Ok(decision)
+}
+
+/// Whether all that is in force is at hand. What is new in the configuration and was never good declares nothing of it, and holds
+/// up nobody else; but what agents hold of a history that is lost may come from any source, and so may what there is before the
+/// first plan.
+fn is_complete(question: Question<'_>) -> bool {
+    let is_in_force = |source: &SourceName| question.in_force.contains_key(source);
+    let of_plan = question
+        .parent
+        .filter(|parent| question.highest <= parent.generation)
+        .is_some_and(|parent| parent.commits.iter().all(|commit| is_in_force(&commit.source)));
+    of_plan || question.heads.keys().all(is_in_force)
 }
 
 /// The warnings that belong to a source; those without a place belong to all.

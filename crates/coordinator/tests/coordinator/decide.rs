@@ -402,6 +402,42 @@ fn a_source_that_was_never_good_keeps_all_from_being_planned() {
     );
 }
 
+#[test]
+fn a_new_source_that_was_never_good_holds_up_nobody_else() {
+    let mut story = Story::default();
+    let before = head("base", 1, &declaration("shop", "100", "0"));
+    story.tell([before.clone()]);
+    let broken = head("search", 1, "kind: [");
+    let decision = story.tell([head("base", 2, &declaration("shop", "50", "50")), broken.clone()]);
+    let told = refused(&decision);
+    assert_eq!((taken(&decision), story.generation()), (vec!["base"], 2));
+    assert_eq!(told.keys().copied().collect::<Vec<_>>(), ["search"]);
+    assert!(!told["search"][0].starts_with("WEIR09"), "{told:?}");
+
+    // At 3 in the morning (I8).
+    story.reverts = [name("base")].into();
+    let back = story.tell([head("base", 3, &declaration("shop", "100", "0")), broken.clone()]);
+    assert_eq!((taken(&back), story.generation()), (vec!["base"], 3));
+    story.reverts.clear();
+
+    // What agents hold of a lost history may come from it.
+    story.highest = Generation(41);
+    let lost = story.tell([head("base", 4, &declaration("shop", "10", "90")), broken]);
+    assert_eq!(
+        (taken(&lost), lost.refused.len(), story.generation()),
+        (vec![], 2, 3)
+    );
+
+    // And once it is good, it is there.
+    story.highest = Generation(3);
+    let good = story.tell([
+        head("base", 3, &declaration("shop", "100", "0")),
+        head("search", 2, &split("search", "100", "0")),
+    ]);
+    assert_eq!(taken(&good), ["search"]);
+    assert_eq!(story.splits(), ["checkout", "search"]);
+}
+
 /// I7: agents have seen plans that this history does not hold (a restored backup).
 #[test]
 fn a_restored_history_is_planned_above_what_agents_have_seen() {
