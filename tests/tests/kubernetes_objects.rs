@@ -90,6 +90,7 @@ fn documents() -> Vec<Value> {
     let Planned::New(plan) = planned else {
         panic!("{planned:?}")
     };
+    assert_eq!(weir_planner::lint(&plan, None), []);
     let federation = "shop".parse().unwrap();
     let form = Form::Kubernetes {
         namespace: SYSTEM.to_owned(),

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use weir_model::{
     Declaration, Diagnostic, Severity, SourceCommit, SourceFile, Style, parse, render_diagnostics,
 };
-use weir_planner::{DRAIN, Generation, Inputs, Plan, Planned, Refusal, explain, plan};
+use weir_planner::{DRAIN, Finding, Generation, Inputs, Plan, Planned, Refusal, explain, lint, plan};
 
 use weir_wire::api::SplitList;
 
@@ -101,11 +101,7 @@ pub fn run(args: &Args, output: &Output) -> Exit {
     }
     complain(&to, output);
     match planned(&from, &to) {
-        Err(Unplannable { side, reasons }) => {
-            let texts: Vec<String> = reasons
-                .iter()
-                .map(|reason| format!("{reason} [{}]", reason.code()))
-                .collect();
+        Err(Unplannable { side, reasons: texts }) => {
             if output.json {
                 output.print_json(&report::refused(side, &texts));
             }
@@ -174,10 +170,20 @@ fn side(name: &str, revision: Revision) -> Side {
     }
 }
 
-/// A side that the planner refuses though the model finds nothing wrong with it.
+/// A side that the planner refuses though the model finds nothing wrong with it; in words.
 struct Unplannable<'a> {
     side: &'a Side,
-    reasons: Vec<Refusal>,
+    reasons: Vec<String>,
+}
+
+fn refused(reason: &Refusal) -> String {
+    format!("{reason} [{}]", reason.code())
+}
+
+fn unsound(finding: &Finding) -> String {
+    format!(
+        "planning went wrong, and no coordinator would publish this: {finding}; please report it with the commit"
+    )
 }
 
 /// Both plans; the first is none where nothing was declared.
@@ -191,9 +197,18 @@ fn planned<'a>(from: &'a Side, to: &'a Side) -> Result<(Option<Plan>, Plan), Unp
             now,
         };
         match plan(inputs) {
-            Planned::New(plan) => Ok(Some(plan)),
+            Planned::New(plan) => {
+                let reasons: Vec<String> = lint(&plan, parent).iter().map(unsound).collect();
+                match reasons.is_empty() {
+                    true => Ok(Some(plan)),
+                    false => Err(Unplannable { side, reasons }),
+                }
+            }
             Planned::Nothing => Ok(None),
-            Planned::Refused(reasons) => Err(Unplannable { side, reasons }),
+            Planned::Refused(reasons) => {
+                let reasons = reasons.iter().map(refused).collect();
+                Err(Unplannable { side, reasons })
+            }
         }
     };
     // as if the first had long been in force: what a coordinator knows of time is not known here

@@ -81,6 +81,8 @@ pub enum Effect {
         service: ServiceName,
         /// And the port.
         port: u16,
+        /// Whether a few requests may fail meanwhile: there is nothing that goes by way of an anchor.
+        at_once: bool,
     },
 }
 
@@ -159,7 +161,11 @@ fn effects(item: &Item, change: &ItemChange, to: &Plan) -> Vec<Effect> {
     };
     let mut effects = vec![match (change.presence, change.replaces_listener) {
         (Presence::Removed, _) if taken(&service, port) => Effect::ClosesConnections { service, port },
-        (Presence::Removed, _) => Effect::FallsToKuma { service, port },
+        (Presence::Removed, _) => Effect::FallsToKuma {
+            service,
+            port,
+            at_once: item.protocol == Protocol::Tcp,
+        },
         (Presence::Left, _) => Effect::StaysAsItIs,
         (_, true) => Effect::ClosesConnections { service, port },
         (_, false) => Effect::Nothing,
@@ -174,6 +180,7 @@ fn effects(item: &Item, change: &ItemChange, to: &Plan) -> Vec<Effect> {
         effects.push(Effect::FallsToKuma {
             service: was.service.clone(),
             port: was.port,
+            at_once: true,
         });
     }
     if item.protocol == Protocol::Tcp && change.presence == Presence::Changed {
@@ -244,12 +251,24 @@ impl fmt::Display for Effect {
                 "{backend} gets no requests any more, but stays reachable behind the anchor until a later change of \
                  this split; do not stop it before every zone has proven the change"
             ),
-            Self::FallsToKuma { service, port } => write!(
-                f,
-                "callers of {service} port {port} get what Kuma does without a policy: what they address, their own \
-                 zone's first where they address all zones. Requests to a backend that Kuma would not choose may fail \
-                 for a moment: give all weight to the one that it would, before the split leaves them. Open connections are closed 30 s after the change"
-            ),
+            Self::FallsToKuma {
+                service,
+                port,
+                at_once,
+            } => {
+                write!(
+                    f,
+                    "callers of {service} port {port} get what Kuma does without a policy: what they address, their own \
+                     zone's first where they address all zones. "
+                )?;
+                if *at_once {
+                    f.write_str(
+                        "Requests to a backend that Kuma would not choose may fail for a moment: give all weight to the \
+                         one that it would, before the split leaves them. ",
+                    )?;
+                }
+                f.write_str("Open connections are closed 30 s after the change")
+            }
         }
     }
 }

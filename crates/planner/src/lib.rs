@@ -17,10 +17,10 @@
 //! **A split is removed from Git.** Its items vanish from the plan, and agents remove the policies, which nobody plans
 //! any more. Callers then get what Kuma does with no policy at all: a MeshService goes to itself, a MeshMultiZoneService
 //! to the caller's own zone while it has healthy endpoints there. That may be another backend than the one that had the
-//! weight, and the clusters that Kuma does not choose go in the same change that takes the routes: requests in flight to
-//! them may fail for some 60 ms (`kuma.md` R1), there being no policy left to hold an anchor. So give the whole weight to
-//! the backend that Kuma would choose first, and remove the split when every zone has proven it. `explain` says this for
-//! each split that goes.
+//! weight. Agents take a policy back to its anchor alone before they remove it, so that no cluster goes while a route leads
+//! to it. tcp has no anchor: its clusters go in the same change that takes the routes, and new connections may fail for
+//! some 60 ms (`kuma.md` R1). So give the whole weight to the backend that Kuma would choose first, and remove such a split
+//! when every zone has proven it. `explain` says this for each split that goes.
 //!
 //! **A zone is removed.** No plan has items for it any more and its agents are told nothing: what they hold stays in
 //! force there (I6) until somebody stops them and removes their policies. Backends in that zone must leave their splits

@@ -10,8 +10,8 @@ use clap::{Args, Parser, Subcommand};
 use crate::double::{api_server, control_plane, dataplane};
 use crate::process;
 
-/// A whole Weir federation on this machine: Git repository, coordinator, three zones with agents, one of them a cluster, and
-/// real requests.
+/// A whole Weir federation on this machine: Git repository, coordinator, three zones (two with --real) with agents, one of them
+/// a cluster, and real requests.
 ///
 /// Without a command: starts it and shows, in place, what is declared and what is counted, until Ctrl-C.
 #[derive(Debug, Parser)]

@@ -71,6 +71,8 @@ pub fn item(generation: u64, vm: u32, cloud: u32) -> anyhow::Result<Arc<Item>> {
     let Planned::New(plan) = planned else {
         anyhow::bail!("no plan: {planned:?}")
     };
+    let findings = weir_planner::lint(&plan, None);
+    ensure!(findings.is_empty(), "{findings:?}");
     let zone: ZoneName = "use1".parse().context("a name")?;
     let split = plan.splits.values().next().context("a split")?;
     Ok(Arc::clone(&split.items[&zone]))

@@ -91,7 +91,10 @@ pub(crate) fn plan_of(gateways: &str, base: &str, splits: &[String], before: Opt
         now: Timestamp::now(),
     };
     match weir_planner::plan(inputs) {
-        Planned::New(plan) => plan,
+        Planned::New(plan) => {
+            assert_eq!(weir_planner::lint(&plan, before), []);
+            plan
+        }
         other => panic!("{other:?}"),
     }
 }

@@ -231,7 +231,7 @@ fn closes(reasons: &[Reason]) -> Vec<Closes> {
     let mut all: Vec<Closes> = Vec::new();
     for reason in reasons {
         for effect in &reason.effects {
-            let (Effect::ClosesConnections { service, port } | Effect::FallsToKuma { service, port }) =
+            let (Effect::ClosesConnections { service, port } | Effect::FallsToKuma { service, port, .. }) =
                 effect
             else {
                 continue;

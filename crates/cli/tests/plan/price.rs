@@ -94,7 +94,10 @@ fn planned(declaration: &Declaration, parent: Option<&Plan>, now: Timestamp) -> 
         now,
     };
     match plan(inputs) {
-        Planned::New(plan) => plan,
+        Planned::New(plan) => {
+            assert_eq!(weir_planner::lint(&plan, parent), []);
+            plan
+        }
         Planned::Nothing => parent.unwrap().clone(),
         Planned::Refused(reasons) => panic!("{reasons:?}"),
     }

@@ -251,7 +251,10 @@ pub(crate) fn plan(vm: u32, parent: Option<&Plan>) -> Arc<Plan> {
         now: Timestamp::now(),
     });
     match made {
-        Planned::New(plan) => Arc::new(plan),
+        Planned::New(plan) => {
+            assert_eq!(weir_planner::lint(&plan, parent), []);
+            Arc::new(plan)
+        }
         other => panic!("no plan but {other:?}"),
     }
 }

@@ -58,7 +58,10 @@ fn plan() -> Plan {
         parent: None,
         now: at(50),
     }) {
-        Planned::New(plan) => plan,
+        Planned::New(plan) => {
+            assert_eq!(weir_planner::lint(&plan, None), []);
+            plan
+        }
         other => panic!("{other:?}"),
     }
 }
