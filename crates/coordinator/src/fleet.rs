@@ -1,5 +1,7 @@
 //! The fleet: every agent that is known, and the last that each said. Values only; who fills them is [`crate::observing`].
 
+pub mod counting;
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -43,6 +45,8 @@ pub struct Agent {
     pub notes: Vec<String>,
     /// What it last said about each item.
     pub items: BTreeMap<SplitName, ItemFact>,
+    /// Where its counters stood when it first proved what it runs of each.
+    pub marks: BTreeMap<SplitName, counting::Mark>,
     /// The MeshServices that its items name, as it last saw them; none are known before its first report.
     pub services: Vec<ServiceFact>,
 }
@@ -111,6 +115,7 @@ mod tests {
             refused: None,
             notes: Vec::new(),
             items: BTreeMap::new(),
+            marks: BTreeMap::new(),
             services: Vec::new(),
         };
         let agents = [("a", agent(12)), ("b", agent(u64::MAX)), ("c", agent(9))];

@@ -11,7 +11,7 @@ use weir_model::{SplitName, ZoneName};
 use weir_planner::{Generation, ItemFact};
 use weir_wire::api::Standing;
 
-use crate::fleet::{Agent, Fleet};
+use crate::fleet::{Agent, Fleet, counting};
 use crate::ledger::{AgentRow, Forgotten, ItemRow, Ledger, LedgerError, NewEvent};
 use crate::sessions::{AgentView, Sessions};
 use crate::standing::{self, Sight};
@@ -75,6 +75,7 @@ pub async fn recall(ledger: &Ledger) -> Result<Fleet, LedgerError> {
             refused: None,
             notes: Vec::new(),
             items: BTreeMap::new(),
+            marks: BTreeMap::new(),
             services: Vec::new(),
         };
         fleet.zones.entry(row.zone).or_default().insert(row.name, agent);
@@ -389,6 +390,7 @@ pub fn agent(view: &AgentView, before: Option<&Agent>) -> Agent {
         (None, Some(before)) => before.items.clone(),
         (None, None) => BTreeMap::new(),
     };
+    let marks = counting::marks(before.map(|before| &before.marks), &items);
     Agent {
         connected: view.connected.is_some(),
         heard_at: match facts {
@@ -414,6 +416,7 @@ pub fn agent(view: &AgentView, before: Option<&Agent>) -> Agent {
             None => before.map(|before| before.notes.clone()).unwrap_or_default(),
         },
         items,
+        marks,
         services: match facts {
             // A control plane that cannot be read says nothing of its services.
             Some(facts) if facts.unreadable.is_none() => facts.services.clone(),

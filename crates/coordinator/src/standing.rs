@@ -16,7 +16,7 @@ use weir_model::{SplitName, ZoneName, sabotaged};
 use weir_planner::{CountScope, Counts, Evidence, Generation, Item, ItemFact, Outlook, Plan};
 use weir_wire::api::{SplitInZone, SplitStatus, Standing};
 
-use crate::fleet::{Agent, Fleet};
+use crate::fleet::{Agent, Fleet, counting};
 pub(crate) use transition::told;
 pub use word::SETTLE;
 pub(crate) use word::bound;
@@ -212,7 +212,10 @@ pub fn split_in_zone(sight: Sight<'_>, zone: &ZoneName, item: &Item) -> SplitInZ
     shown.seen = here.max(sampled);
     shown.of = shown.of.max(shown.seen);
     let mut since: Option<Timestamp> = None;
-    for (_, counts) in countable(sight, zone, &item.split) {
+    for (name, counts) in countable(sight, zone, &item.split) {
+        let agent = sight.fleet.agent(zone, name);
+        let mark = agent.and_then(|agent| agent.marks.get(&item.split));
+        let counts = counting::since(mark, counts);
         for (into, from) in [
             (&mut shown.counted, &counts.requests),
             (&mut shown.failed, &counts.failed),

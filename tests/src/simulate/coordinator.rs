@@ -235,6 +235,7 @@ fn recalled(fleet: &Fleet) -> Fleet {
                 unreadable: None,
                 refused: None,
                 services: Vec::new(),
+                marks: BTreeMap::new(),
                 ..agent.clone()
             };
         }

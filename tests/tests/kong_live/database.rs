@@ -19,6 +19,7 @@ use weir_model::{Channel, Door};
 use weir_planner::{Coverage, GatewayPlan, Generation, Item, Proof, Verdict};
 use weir_render::kong::{AtDoor, Entities, Resolved, entities};
 use weir_sandbox::kong::{Database, Kong, Options};
+use weir_tests::amount;
 
 use super::asking::{Ask, Target, nobody};
 use super::changes::{Load, counted};
@@ -39,7 +40,8 @@ async fn weights_change_under_load_at_every_node_and_no_request_is_lost() {
         .collect();
     let begun = Instant::now();
     let mut last = 0;
-    for at in 1..=300_u32 {
+    let changes = amount::changes(300);
+    for at in 1..=changes {
         last = at * 37 % 101 * 100;
         let to = wanted(&[(&share(u64::from(at) + 1, last), &door)]);
         // Some are cut short, as by kill -9: the next one goes on from there.
@@ -64,17 +66,19 @@ async fn weights_change_under_load_at_every_node_and_no_request_is_lost() {
         }
     }
     let took = begun.elapsed();
-    let to = wanted(&[(&share(400, last), &door)]);
+    let to = wanted(&[(&share(u64::from(changes) + 100, last), &door)]);
     let proof = stage.proven(&to).await.into_values().next().unwrap();
     let all = u32::try_from(stage.admins.len()).unwrap();
     assert_eq!(proof.coverage, Coverage { seen: all, of: all });
     let (mut requests, mut failed) = (0, 0);
+    let each = amount::requests(0).div_ceil(loads.len() as u64);
     for load in loads {
+        load.until(each).await;
         let (more, lost) = load.stop().await;
         (requests, failed) = (requests + more, failed + lost);
     }
     println!(
-        "300 changes of weights in a database in {:.1} s, {requests} requests meanwhile through {all} nodes, {failed} failed",
+        "{changes} changes of weights in a database in {:.1} s, {requests} requests meanwhile through {all} nodes, {failed} failed",
         took.as_secs_f64()
     );
     assert_eq!(failed, 0, "of {requests}");

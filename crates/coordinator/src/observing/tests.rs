@@ -20,6 +20,7 @@ fn fleet(fact: ItemFact, heard: Timestamp) -> Fleet {
         refused: None,
         notes: Vec::new(),
         items: BTreeMap::from([(fact.split.clone(), fact)]),
+        marks: BTreeMap::new(),
         services: Vec::new(),
     };
     let agents = BTreeMap::from([("fra-1".to_owned(), agent)]);

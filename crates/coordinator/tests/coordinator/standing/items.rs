@@ -344,6 +344,66 @@ fn a_request_that_two_agents_of_a_cluster_counted_is_one_request() {
     assert_eq!(shown.counted, BTreeMap::from([("vm".to_owned(), 140)]));
 }
 
+/// Traffic by the weights of before is none by those of now.
+#[test]
+fn what_was_counted_begins_with_the_proof_of_what_runs() {
+    let plan = plan();
+    let vm = BackendName::new("vm").unwrap();
+    let counts = |since, now, n: u64| {
+        Some(Counts {
+            since: at(since),
+            at: at(now),
+            requests: BTreeMap::from([(vm.clone(), n)]),
+            failed: BTreeMap::from([(vm.clone(), n / 10)]),
+            down: BTreeMap::new(),
+            open: None,
+            scope: CountScope::Host,
+        })
+    };
+    let good = fact(&plan);
+    let mut of_before = good.clone();
+    of_before.digest = weir_planner::Digest([7; 32]);
+    let mut unproven = good.clone();
+    unproven.proof = None;
+    let mut fallen = good.clone();
+    fallen.fallback = Some(weir_planner::Fallen {
+        since: at(70),
+        down: [vm.clone()].into(),
+        why: "it is down".to_owned(),
+    });
+    let told = [
+        // Since the coordinator first heard of it, in proof of what ran before.
+        (of_before.clone(), counts(10, 50, 1_000), (0, at(50))),
+        (of_before, counts(10, 52, 1_200), (200, at(50))),
+        // The change is on its way.
+        (unproven, counts(10, 54, 1_300), (300, at(50))),
+        (good.clone(), counts(10, 56, 1_400), (0, at(56))),
+        (good.clone(), counts(10, 58, 1_900), (500, at(56))),
+        // Shares are elsewhere, and back.
+        (fallen, counts(10, 72, 2_000), (0, at(72))),
+        (good.clone(), counts(10, 80, 2_100), (0, at(80))),
+        // The agent restarts, and counts anew.
+        (good.clone(), counts(85, 85, 0), (0, at(85))),
+        (good, counts(85, 98, 40), (40, at(85))),
+    ];
+    let mut marks = BTreeMap::new();
+    for (mut fact, counts, (requests, since)) in told {
+        fact.counts = counts;
+        let mut agent = agent(fact);
+        marks = counting::marks(Some(&marks), &agent.items);
+        agent.marks.clone_from(&marks);
+        let shown = look(&plan, &fleet([("fra-1", agent)]));
+        assert_eq!(
+            (shown.counted, shown.failed, shown.counted_since),
+            (
+                BTreeMap::from([("vm".to_owned(), requests)]),
+                BTreeMap::from([("vm".to_owned(), requests / 10)]),
+                Some(since.to_string())
+            )
+        );
+    }
+}
+
 #[test]
 fn of_several_agents_the_worst_counts_and_traffic_is_summed() {
     let plan = plan();

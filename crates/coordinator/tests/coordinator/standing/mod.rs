@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use weir_coordinator::fleet::{Agent, Fleet};
+use weir_coordinator::fleet::{Agent, Fleet, counting};
 use weir_coordinator::standing::{self, Sight};
 use weir_model::{
     BackendName, BasisPoints, CommitId, RouteName, SourceCommit, SourceFile, SourceName, SplitName, ZoneName,
@@ -135,6 +135,7 @@ fn agent(fact: ItemFact) -> Agent {
         unreadable: None,
         refused: None,
         notes: Vec::new(),
+        marks: BTreeMap::new(),
         items: BTreeMap::from([(fact.split.clone(), fact)]),
         services: Vec::new(),
     }
