@@ -306,7 +306,7 @@ fn attempt(question: Question<'_>, heads: &Heads) -> Result<Trial, Unsound> {
                 code: reason.code(),
                 severity: Severity::Error,
                 message: reason.to_string(),
-                labels: Vec::new(),
+                labels: place_of(reason, &parsed.declaration).into_iter().collect(),
                 help: None,
             }));
             return Ok(Trial::Refused(why));
@@ -393,6 +393,23 @@ fn other_federation(ours: &FederationName, other: &weir_model::declaration::Fede
             "set metadata.name to `{ours}`, or point the coordinator at the repository of its own federation"
         )),
     }
+}
+
+/// Where in the declaration a refusal can be answered, if somewhere.
+fn place_of(reason: &Refusal, declaration: &Declaration) -> Option<weir_model::Label> {
+    let text = match reason {
+        Refusal::FederationRenamed { was, .. } => format!("its name was `{was}`"),
+        Refusal::MeshChanged { was, .. } => format!("its mesh was `{was}`"),
+        Refusal::Prunes { .. } => "`prune: allow` here says that it is meant".to_owned(),
+        _ => return None,
+    };
+    let place = &declaration.federation.as_ref()?.place;
+    Some(weir_model::Label {
+        source: place.source.clone(),
+        file: place.file.clone(),
+        span: place.span.clone(),
+        text,
+    })
 }
 
 fn unusable_diagnostic(source: &SourceName, why: &Unusable) -> Diagnostic {

@@ -186,6 +186,9 @@ fn splits_do_not_go_by_accident() {
     for (commit, left) in [(2, &ALL[..0]), (3, &ALL[..1]), (4, &ALL[..2])] {
         let decision = story.tell([head("main", commit, &shop(left, "spec: {}"))]);
         assert_eq!(codes_of(&decision), ["WEIR0904"], "{left:?}");
+        // Where the word would stand that it is meant.
+        let place = &decision.refused[&name("main")][0].labels[0];
+        assert_eq!((place.file.as_str(), place.span.line), ("main.yaml", 3));
         assert_eq!((decision.accepted, story.splits().len()), (None, 5));
     }
     // What was put back is taken, and so is what is meant.
