@@ -401,13 +401,7 @@ impl Gateways {
     }
 
     /// What it is time to try again is tried where it was not accepted, and nowhere else.
-    async fn try_again(
-        &self,
-        at: At<'_>,
-        decided: &Decided,
-        shared: &Shared,
-        refusals: &mut Refusals,
-    ) {
+    async fn try_again(&self, at: At<'_>, decided: &Decided, shared: &Shared, refusals: &mut Refusals) {
         let Some(document) = &decided.document else { return };
         let Some(refusal) = refusals.of(&document.hash) else {
             return;

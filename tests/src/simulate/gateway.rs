@@ -93,7 +93,9 @@ fn place_of(address: &str) -> Option<(Place, IpAddr)> {
     let (host, _) = address.rsplit_once(':')?;
     let ip: IpAddr = host.parse().ok()?;
     let IpAddr::V4(four) = ip else { return None };
-    let [10, 0, place, _] = four.octets() else { return None };
+    let [10, 0, place, _] = four.octets() else {
+        return None;
+    };
     Some((usize::from(place), ip))
 }
 
@@ -200,7 +202,14 @@ fn text(entity: &Value, names: &BTreeMap<String, String>) -> String {
     entity.to_string()
 }
 
-const KINDS: [&str; 6] = ["services", "routes", "upstreams", "targets", "consumers", "plugins"];
+const KINDS: [&str; 6] = [
+    "services",
+    "routes",
+    "upstreams",
+    "targets",
+    "consumers",
+    "plugins",
+];
 
 fn is_ours(entity: &Value) -> bool {
     let tags = entity["tags"].as_array().into_iter().flatten();
@@ -266,7 +275,9 @@ fn truth(still: &Still) -> Truth {
                 && said(one, "route").unwrap_or_default() == route
         });
         let marks = targets.map(|(_, one)| &**one).chain([&*way.route]);
-        let generation = marks.filter_map(|one| said(one, "generation")?.parse().ok()).max();
+        let generation = marks
+            .filter_map(|one| said(one, "generation")?.parse().ok())
+            .max();
         truth.ways.insert(
             (split, route),
             Given {
@@ -357,10 +368,19 @@ impl Gate {
                 gate.nodes[0].still.ask(false, &Method::POST, path, body);
             };
             write("upstreams", json!({"name": "old.basket"}));
-            write("upstreams/old.basket/targets", json!({"target": "10.9.0.2:81", "weight": 7}));
+            write(
+                "upstreams/old.basket/targets",
+                json!({"target": "10.9.0.2:81", "weight": 7}),
+            );
             write("services", json!({"name": "basket", "host": "old.basket"}));
-            write("services/basket/routes", json!({"name": "basket", "paths": ["/basket"]}));
-            write("plugins", json!({"name": "rate-limiting", "config": {"minute": 5}}));
+            write(
+                "services/basket/routes",
+                json!({"name": "basket", "paths": ["/basket"]}),
+            );
+            write(
+                "plugins",
+                json!({"name": "rate-limiting", "config": {"minute": 5}}),
+            );
         }
         if kind.base {
             for node in &gate.nodes {

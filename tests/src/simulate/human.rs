@@ -113,7 +113,11 @@ fn text(tree: &Tree, zones: usize, gates: &BTreeMap<Place, Kind>) -> String {
             declared.protocol,
             backends.join(", "),
             outlet::text(declared),
-            if gates.is_empty() { String::new() } else { gateway::doors(*split, declared) }
+            if gates.is_empty() {
+                String::new()
+            } else {
+                gateway::doors(*split, declared)
+            }
         );
         let last = declared.routes.len() - 1;
         for (number, route) in declared.routes.iter().enumerate() {

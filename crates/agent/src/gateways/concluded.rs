@@ -57,7 +57,12 @@ pub(super) fn concluded(
 
 /// What is remembered of what became of one gateway where each split is written by itself: what was not touched of a split is
 /// what it was before.
-pub(super) fn concluded_by_split(name: &GatewayName, decided: &Decided, became: &Became, memory: &mut Memory) {
+pub(super) fn concluded_by_split(
+    name: &GatewayName,
+    decided: &Decided,
+    became: &Became,
+    memory: &mut Memory,
+) {
     let Some(base) = decided.base.as_ref().filter(|_| decided.is_by_split()) else {
         return;
     };

@@ -99,7 +99,10 @@ impl World {
         let unseen = looked.is_none_or(|began| gate.strange >= began);
         let name = self.agents[a].name.clone();
         self.checks.hold(Invariant::I4, now, !after.empty, || {
-            format!("agent {name} sends an empty configuration to node {n} of the gateway of {}", ZONES[z])
+            format!(
+                "agent {name} sends an empty configuration to node {n} of the gateway of {}",
+                ZONES[z]
+            )
         });
         // I10: what is not Weir's stays as it is, and is whole where the base in Git says what it is.
         let kept = match database {
@@ -272,7 +275,9 @@ impl World {
                 let base = self.gates[g].kind.base;
                 let nodes = self.gates[g].nodes.iter();
                 let mut wrong = nodes.enumerate().filter(|(_, node)| {
-                    !node.ran(began, |truth| is_exact(truth, item) && (!base || truth.foreign == own))
+                    !node.ran(began, |truth| {
+                        is_exact(truth, item) && (!base || truth.foreign == own)
+                    })
                 });
                 let wrong = wrong.next().map(|(n, node)| (n, format!("{:?}", node.truth)));
                 let name = self.agents[a].name.clone();
@@ -344,7 +349,13 @@ impl World {
                 let want: Vec<BTreeMap<Place, u32>> = declared.routes.iter().map(bare).collect();
                 for (n, node) in gate.nodes.iter().enumerate() {
                     let there = node.truth.of(*split);
-                    let named = |number: usize| if number + 1 == want.len() { "default" } else { "beta" };
+                    let named = |number: usize| {
+                        if number + 1 == want.len() {
+                            "default"
+                        } else {
+                            "beta"
+                        }
+                    };
                     let so = match declared.door {
                         0 => there.is_empty(),
                         _ => {
@@ -393,9 +404,11 @@ impl World {
                         ));
                     }
                 }
-                let orphan = node.truth.ways.keys().find(|(split, _)| {
-                    !here.clone().any(|item| item.split.as_str() == SPLITS[*split])
-                });
+                let orphan = node
+                    .truth
+                    .ways
+                    .keys()
+                    .find(|(split, _)| !here.clone().any(|item| item.split.as_str() == SPLITS[*split]));
                 if let Some((split, _)) = orphan {
                     return Some(format!(
                         "{} is still at node {n} of the gateway of {}",

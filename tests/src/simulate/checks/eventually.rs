@@ -251,7 +251,11 @@ impl World {
         }
         self.checks.hold(Invariant::I8, now, missing.is_none(), || {
             let seconds = (now - since) / 1000;
-            format!("{}, {seconds} s after all works that a revert needs, {}", ZONES[z], missing.unwrap_or_default())
+            format!(
+                "{}, {seconds} s after all works that a revert needs, {}",
+                ZONES[z],
+                missing.unwrap_or_default()
+            )
         });
     }
 

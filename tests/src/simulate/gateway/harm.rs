@@ -165,7 +165,12 @@ impl World {
         }
         if gate.kind.database {
             let body = json!({"name": STRANGER, "host": "10.9.9.9"}).to_string();
-            node.ask(false, &Method::POST, "services", Some(("application/json", body.as_bytes())));
+            node.ask(
+                false,
+                &Method::POST,
+                "services",
+                Some(("application/json", body.as_bytes())),
+            );
         } else {
             let mut document = exported(node);
             let services = document["services"].as_array().cloned().unwrap_or_default();
@@ -184,7 +189,11 @@ impl World {
     fn meddle(&mut self, g: usize, n: usize) {
         let place = ZONES[self.gates[g].zone];
         let node = &self.gates[g].nodes[n].still;
-        let ours: Vec<_> = node.all("targets").into_iter().filter(|one| super::is_ours(one)).collect();
+        let ours: Vec<_> = node
+            .all("targets")
+            .into_iter()
+            .filter(|one| super::is_ours(one))
+            .collect();
         let of = self.gate_dice.index(ours.len().max(1));
         let kind = self.gate_dice.below(3);
         let Some(target) = ours.get(of) else { return };
@@ -199,7 +208,12 @@ impl World {
             let body = json!({"weight": 7_777}).to_string();
             match kind {
                 0 => node.ask(false, &Method::DELETE, &path, None),
-                _ => node.ask(false, &Method::PATCH, &path, Some(("application/json", body.as_bytes()))),
+                _ => node.ask(
+                    false,
+                    &Method::PATCH,
+                    &path,
+                    Some(("application/json", body.as_bytes())),
+                ),
             };
         } else {
             let mut document = exported(node);

@@ -100,7 +100,9 @@ pub(crate) struct Side {
 
 impl std::fmt::Debug for Side {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Side").field("gate", &self.gate).finish_non_exhaustive()
+        f.debug_struct("Side")
+            .field("gate", &self.gate)
+            .finish_non_exhaustive()
     }
 }
 
@@ -193,7 +195,9 @@ impl World {
     /// The agent's loop tells its gateways what is in force.
     pub(crate) fn want(&mut self, a: usize) {
         let now = self.now;
-        let Some(plan) = self.agents[a].plan.clone() else { return };
+        let Some(plan) = self.agents[a].plan.clone() else {
+            return;
+        };
         let wanted = Arc::new(Wanted::new(&plan, &self.agents[a].memory));
         let Some(life) = self.side(a).and_then(|side| side.life.as_mut()) else {
             return;
@@ -343,7 +347,10 @@ impl World {
                     let name = self.agents[a].name.clone();
                     let when = if after { "after" } else { "before" };
                     self.story.tell(now, || {
-                        format!("agent {name} ends {when} it could {} {}", question.method, question.path)
+                        format!(
+                            "agent {name} ends {when} it could {} {}",
+                            question.method, question.path
+                        )
                     });
                     if after {
                         let wanted = self.wanted_of(a);
@@ -546,7 +553,8 @@ impl World {
         };
         let name = self.agents[a].name.clone();
         for what in news {
-            self.story.tell(now, || format!("agent {name} at its gateway: {what}"));
+            self.story
+                .tell(now, || format!("agent {name} at its gateway: {what}"));
         }
         self.check_told_doors(a, gate, &told, &turn.wanted, turn.began);
         self.report(a, false);
@@ -571,7 +579,10 @@ fn news(before: &Told, now: &Told) -> Vec<String> {
         let all = told.doors.iter().flat_map(|(split, doors)| {
             doors.values().map(move |door| {
                 let verdict = door.fact.proof.as_ref().map(|proof| &proof.verdict);
-                format!("{split} of generation {}: {verdict:?} {:?}", door.generation, door.fact.held)
+                format!(
+                    "{split} of generation {}: {verdict:?} {:?}",
+                    door.generation, door.fact.held
+                )
             })
         });
         all.chain(told.notes.iter().cloned()).collect()
