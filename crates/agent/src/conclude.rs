@@ -84,6 +84,14 @@ pub fn conclude(
                 };
             }
         }
+        for (split, obstacle) in &writes {
+            if obstacle.is_none()
+                && !happened.decision.introduced.contains(split)
+                && let Some(fallen) = memory.fallen.get_mut(split)
+            {
+                fallen.were_written();
+            }
+        }
         memory.applied.retain(|split, _| plan.items.contains_key(split));
         memory.pinned.retain(|split, _| plan.items.contains_key(split));
         memory.past.retain(|split| plan.items.contains_key(split));

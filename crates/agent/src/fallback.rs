@@ -58,6 +58,10 @@ pub struct Down {
     pub moved: Timestamp,
     /// What was seen.
     pub why: String,
+    /// Whether this is known to have been in force: its zone's policy said so when it was last read, or was so written. What
+    /// an agent of before this kept says nothing of it, and begins nothing (I3).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub written: bool,
 }
 
 /// How often a backend went down.
@@ -75,6 +79,13 @@ impl Fallbacks {
     fn shares(&self) -> Vec<(BackendName, BackendName)> {
         let down = self.down.iter();
         down.map(|(name, down)| (name.clone(), down.to.clone())).collect()
+    }
+
+    /// The split's policy was written as this says.
+    pub fn were_written(&mut self) {
+        for down in self.down.values_mut() {
+            down.written = true;
+        }
     }
 }
 
@@ -133,9 +144,15 @@ pub fn look(
                 down.since = down.since.min(stamp);
                 down.moved = down.moved.min(stamp);
             }
+            // Where the policy went with a lost store, what it last said is remembered.
+            if let Some(live) = live {
+                for (name, down) in &mut known.down {
+                    down.written = live.iter().any(|(away, to)| (away, to) == (name, &down.to));
+                }
+            }
         }
         if memory.pins.of(&item.split).is_none()
-            && let Some(next) = next(item, known.as_ref(), (live, services), watch, (now, stamp))
+            && let Some(next) = next(item, known.as_ref(), services, watch, (now, stamp))
         {
             known = Some(next);
         }
@@ -159,14 +176,11 @@ pub fn is_due(plan: &ZonePlan, memory: &Memory, watch: &Watch, now: Instant) -> 
     })
 }
 
-/// Who is down, and who has its share.
-type Shares = [(BackendName, BackendName)];
-
-/// The next word of this agent, if it has one to say. `live` is who has whose share by the policy that is there, if one is.
+/// The next word of this agent, if it has one to say.
 fn next(
     item: &Item,
     known: Option<&Fallbacks>,
-    (live, services): (Option<&Shares>, &[ServiceFact]),
+    services: &[ServiceFact],
     watch: &Watch,
     (now, stamp): (Instant, Timestamp),
 ) -> Option<Fallbacks> {
@@ -179,7 +193,7 @@ fn next(
     for (backend, down) in &mut next.down {
         // A table that was changed: who has the share by the old one is asked for anew.
         if !takes_by_table(item, backend, &down.to) {
-            down.to = backend.clone();
+            (down.to, down.written) = (backend.clone(), false);
         }
     }
     // Who has been well for long enough comes back.
@@ -223,6 +237,7 @@ fn next(
             since: stamp,
             moved: stamp,
             why,
+            written: false,
         };
         next.down.insert(backend.clone(), down);
     }
@@ -236,7 +251,9 @@ fn next(
         };
         let alone = down.to == name;
         match refuge {
-            Some(refuge) if refuge != down.to => (down.to, down.moved) = (refuge, stamp),
+            Some(refuge) if refuge != down.to => {
+                (down.to, down.moved, down.written) = (refuge, stamp, false);
+            }
             Some(_) => {}
             // Nobody takes it: it keeps its share, and the alarm says so.
             None if alone => {
@@ -252,11 +269,7 @@ fn next(
                     || !resolves(item, &down.to, services);
                 // What was decided and never written begins nothing any more (I3). Where the policy went with a lost store, what
                 // it said is put back, and not changed to somebody who does not resolve either.
-                let written = match live {
-                    Some(live) => live.contains(&(name.clone(), down.to.clone())),
-                    None => !resolves(item, &name, services),
-                };
-                let never = !written && !resolves(item, &down.to, services);
+                let never = !down.written && !resolves(item, &down.to, services);
                 if never || ((dead || full) && watch.well(&item.split, &name, SignedDuration::ZERO, now)) {
                     next.down.remove(&name);
                 }
@@ -447,12 +460,14 @@ fn adopted(item: &Item, known: Option<Fallbacks>, word: Word, stamp: Timestamp) 
                 }
                 Down {
                     since: stamp,
+                    written: true,
                     ..is.clone()
                 }
             }
             Some(is) => Down {
                 to,
                 moved: stamp,
+                written: true,
                 ..is.clone()
             },
             None => {
@@ -462,6 +477,7 @@ fn adopted(item: &Item, known: Option<Fallbacks>, word: Word, stamp: Timestamp) 
                     since: stamp,
                     moved: stamp,
                     why: "another agent of this zone found nobody there".to_owned(),
+                    written: true,
                 }
             }
         };

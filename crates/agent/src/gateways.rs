@@ -2,8 +2,10 @@
 //! itself in it, so that a Kong that does not answer holds up neither a plan of the mesh nor another gateway.
 //!
 //! It is told by the loop what is in force in the zone ([`Wanted`]), and tells it how each door stands ([`Told`]). What it
-//! decides is in `decide`; what it remembers outlives a restart ([`Memory`]), but for what Kong did not accept ([`Refusals`]).
+//! decides is in `decide`; what it remembers outlives a restart ([`Memory`]), but for what Kong did not accept ([`Refusals`]);
+//! what a turn came to is in `concluded`.
 
+mod concluded;
 mod decide;
 mod memory;
 mod refusals;
@@ -11,6 +13,7 @@ mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,17 +21,19 @@ use futures::future::join_all;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use weir_drivers::Clock;
 use weir_drivers::dns::Names;
-use weir_drivers::kong::{Became, Bringing, Brought, GatewayDriver as _, Kong, bring};
+use weir_drivers::kong::{Became, Bringing, GatewayDriver as _, Kong, bring};
 use weir_model::{GatewayName, SplitName};
 use weir_planner::{Generation, Item, Proof, ZonePlan};
 use weir_render::kong::Document;
 
 use crate::store::Store;
 use crate::take::Memory as Taken;
+use concluded::{conclude, concluded, concluded_by_split, note};
 pub use decide::{Decided, decide, names};
 pub use memory::{Memory, Posted};
-pub use refusals::{Refusal, Refusals};
+pub use refusals::{FIRST, Refusal, Refusals};
 use told::Part;
 pub use told::{Door, Told};
 
@@ -74,6 +79,21 @@ pub struct Link {
     pub drives: BTreeSet<GatewayName>,
 }
 
+/// Where what is remembered of gateways outlives a restart: the agent's [`Store`] in every program.
+pub trait Keep: Send + Sync {
+    /// Keeps it.
+    ///
+    /// # Errors
+    /// What the file system says.
+    fn keep(&self, memory: &Memory) -> io::Result<()>;
+}
+
+impl Keep for Store {
+    fn keep(&self, memory: &Memory) -> io::Result<()> {
+        self.keep_gateways(memory)
+    }
+}
+
 /// The task.
 pub struct Gateways {
     /// Hands and eyes, by gateway.
@@ -81,7 +101,9 @@ pub struct Gateways {
     /// Who looks names up.
     pub names: Arc<dyn Names>,
     /// Where its memory is kept.
-    pub store: Store,
+    pub store: Arc<dyn Keep>,
+    /// What time it is.
+    pub clock: Clock,
     /// How long after it was not accepted something is tried again at first.
     pub again: Duration,
     want: watch::Receiver<Option<Arc<Wanted>>>,
@@ -117,8 +139,37 @@ impl<'a> At<'a> {
     }
 }
 
+/// What a turn came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Turned {
+    /// All doors of the gateway are as they are wanted.
+    pub settled: bool,
+    /// What is wanted there, as a text: another text, another configuration.
+    pub wants: Option<String>,
+}
+
 /// What the gateways of one agent share.
-struct Shared {
+#[derive(Debug)]
+pub struct Shared(Mutex<All>);
+
+impl Shared {
+    /// What an agent begins with.
+    pub fn new(memory: Memory) -> Self {
+        Self(Mutex::new(All {
+            memory,
+            on_disk: None,
+            parts: BTreeMap::new(),
+        }))
+    }
+
+    /// How all of its gateways stand that were looked at.
+    pub fn told(&self) -> Told {
+        Told::of(&lock(self).parts)
+    }
+}
+
+#[derive(Debug)]
+struct All {
     memory: Memory,
     /// The memory as it is on disk.
     on_disk: Option<Memory>,
@@ -130,7 +181,7 @@ impl Gateways {
     pub fn new(
         drivers: BTreeMap<GatewayName, Arc<Kong>>,
         names: Arc<dyn Names>,
-        store: Store,
+        store: impl Keep + 'static,
     ) -> (Self, Link) {
         let (want, wanted) = watch::channel(None);
         let (tell, told) = watch::channel(Arc::new(Told::default()));
@@ -138,7 +189,8 @@ impl Gateways {
         let task = Self {
             drivers,
             names,
-            store,
+            store: Arc::new(store),
+            clock: Instant::now,
             again: refusals::FIRST,
             want: wanted,
             tell,
@@ -151,24 +203,14 @@ impl Gateways {
         if self.drivers.is_empty() {
             return stop.cancelled().await;
         }
-        let shared = Mutex::new(Shared {
-            memory,
-            on_disk: None,
-            parts: BTreeMap::new(),
-        });
-        let gateways = self.drivers.iter();
-        let gateways = gateways.map(|(name, driver)| self.gateway(name, driver, &shared, &stop));
+        let shared = Shared::new(memory);
+        let gateways = self.drivers.keys();
+        let gateways = gateways.map(|name| self.gateway(name, &shared, &stop));
         join_all(gateways).await;
     }
 
     /// One gateway, until stopped.
-    async fn gateway(
-        &self,
-        name: &GatewayName,
-        driver: &Kong,
-        shared: &Mutex<Shared>,
-        stop: &CancellationToken,
-    ) {
+    async fn gateway(&self, name: &GatewayName, shared: &Shared, stop: &CancellationToken) {
         let mut want = self.want.clone();
         let mut refusals = Refusals::new(self.again);
         let mut changed = Instant::now();
@@ -178,19 +220,17 @@ impl Gateways {
             let mut settled = true;
             if let Some(wanted) = wanted {
                 let turned = self
-                    .turn((name, driver), (&wanted, want.clone()), shared, &mut refusals)
+                    .turn(name, (&wanted, want.clone()), shared, &mut refusals)
                     .await;
-                let Some((part, wants)) = turned else {
+                let Some(turned) = turned else {
                     continue;
                 };
-                settled = part.is_exact();
-                if wants != was {
+                settled = turned.settled;
+                if turned.wants != was {
                     changed = Instant::now();
-                    was = wants;
+                    was = turned.wants;
                 }
-                let mut shared = lock(shared);
-                shared.parts.insert(name.clone(), part);
-                self.tell.send_replace(Arc::new(Told::of(&shared.parts)));
+                self.tell.send_replace(Arc::new(shared.told()));
             }
             let wait = match settled {
                 true => CALM,
@@ -209,13 +249,29 @@ impl Gateways {
         }
     }
 
-    /// Looks at a gateway, brings it to what is wanted, and reads it back. Also the hash of what is wanted. None if
-    /// something newer is wanted before it ended.
-    async fn turn(
+    /// One turn at a gateway that this agent drives: looks at it, brings it to what is wanted, and reads it back. None if something
+    /// newer is wanted before it ended, which `newer` tells.
+    pub async fn turn(
+        &self,
+        name: &GatewayName,
+        (wanted, newer): (&Wanted, watch::Receiver<Option<Arc<Wanted>>>),
+        shared: &Shared,
+        refusals: &mut Refusals,
+    ) -> Option<Turned> {
+        let driver = self.drivers.get(name)?;
+        let (part, wants) = self
+            .looked((name, driver), (wanted, newer), shared, refusals)
+            .await?;
+        let settled = part.is_exact();
+        lock(shared).parts.insert(name.clone(), part);
+        Some(Turned { settled, wants })
+    }
+
+    async fn looked(
         &self,
         (name, driver): (&GatewayName, &Kong),
         (wanted, mut newer): (&Wanted, watch::Receiver<Option<Arc<Wanted>>>),
-        shared: &Mutex<Shared>,
+        shared: &Shared,
         refusals: &mut Refusals,
     ) -> Option<(Part, Option<String>)> {
         let plan = &wanted.plan;
@@ -262,13 +318,15 @@ impl Gateways {
             plan: plan.generation,
             overtaken: &overtaken,
         };
+        // What is newer is heard of first, or which of both is would be a matter of chance.
         let (decided, became, proofs) = tokio::select! {
-            all = self.work(at, &what, shared, refusals) => all,
+            biased;
             never = newer => match never {},
+            all = self.work(at, &what, shared, refusals) => all,
         };
         let mut shared = lock(shared);
         let memory = &mut shared.memory;
-        concluded(name, &decided, &became.nodes, memory, (refusals, Instant::now()));
+        concluded(name, &decided, &became.nodes, memory, (refusals, (self.clock)()));
         concluded_by_split(name, &decided, &became, memory);
         conclude(name, &decided, &became, proofs, &mut part);
         self.keep(&mut shared);
@@ -289,10 +347,10 @@ impl Gateways {
         &self,
         at: At<'_>,
         decide: &(dyn Fn(&Refusals) -> Decided + Sync),
-        shared: &Mutex<Shared>,
+        shared: &Shared,
         refusals: &mut Refusals,
     ) -> (Decided, Became, BTreeMap<SplitName, Proof>) {
-        let standing = refusals.without_due(Instant::now());
+        let standing = refusals.without_due((self.clock)());
         if let Some(standing) = standing {
             self.try_again(at, &decide(&standing), shared, refusals).await;
         }
@@ -330,7 +388,7 @@ impl Gateways {
         let Some(document) = &decided.document else {
             return (decided, Became::default(), BTreeMap::new());
         };
-        self.is_own(at.name, document, shared);
+        self.is_own(at.name, &decided, document, shared);
         let skip = refusals.of(&document.hash).map(|refusal| refusal.nodes.clone());
         let (hashes, skip) = (refusals.hashes(), skip.unwrap_or_default());
         let became = Became {
@@ -343,39 +401,37 @@ impl Gateways {
     }
 
     /// What it is time to try again is tried where it was not accepted, and nowhere else.
-    async fn try_again(
-        &self,
-        at: At<'_>,
-        decided: &Decided,
-        shared: &Mutex<Shared>,
-        refusals: &mut Refusals,
-    ) {
+    async fn try_again(&self, at: At<'_>, decided: &Decided, shared: &Shared, refusals: &mut Refusals) {
         let Some(document) = &decided.document else { return };
         let Some(refusal) = refusals.of(&document.hash) else {
             return;
         };
-        self.is_own(at.name, document, shared);
+        self.is_own(at.name, decided, document, shared);
         let nodes = at.driver.dbless.nodes().into_iter();
         let others = nodes.filter(|node| !refusal.nodes.contains_key(node));
         let skip = others.map(|node| (node, "it accepted this".to_owned())).collect();
         let hashes = refusals.hashes();
         let tried = bring(&at.driver.dbless, document, at.by(decided, &hashes, &skip)).await;
-        note(&tried, &document.hash, refusals, Instant::now());
+        note(&tried, &document.hash, refusals, (self.clock)());
     }
 
     /// Before it is posted: whatever happens then, what this agent did is known to be its own.
-    fn is_own(&self, name: &GatewayName, document: &Document, shared: &Mutex<Shared>) {
+    fn is_own(&self, name: &GatewayName, decided: &Decided, document: &Document, shared: &Shared) {
         let mut shared = lock(shared);
         let posted = shared.memory.posted.entry(name.clone()).or_default();
         posted.may_be(&document.hash);
+        // Whoever ends before he hears what became of the first one must know whether there is a base to be left in its place.
+        if posted.base.is_none() {
+            posted.base.clone_from(&decided.base);
+        }
         self.keep(&mut shared);
     }
 
-    fn keep(&self, shared: &mut Shared) {
+    fn keep(&self, shared: &mut All) {
         if shared.on_disk.as_ref() == Some(&shared.memory) {
             return;
         }
-        match self.store.keep_gateways(&shared.memory) {
+        match self.store.keep(&shared.memory) {
             Ok(()) => shared.on_disk = Some(shared.memory.clone()),
             Err(error) => tracing::error!(
                 %error,
@@ -385,120 +441,6 @@ impl Gateways {
     }
 }
 
-fn lock(shared: &Mutex<Shared>) -> std::sync::MutexGuard<'_, Shared> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Who accepted a document, and who did not.
-fn note(brought: &BTreeMap<String, Brought>, hash: &str, refusals: &mut Refusals, now: Instant) {
-    for (node, became) in brought {
-        match became {
-            Brought::Refused(error, what) => refusals.note(node, hash, &error.why, what, now),
-            Brought::There | Brought::Posted => refusals.accepted(node, hash),
-            Brought::Held(_) | Brought::Failed(_) => {}
-        }
-    }
-}
-
-/// What is remembered of what became of one gateway.
-fn concluded(
-    name: &GatewayName,
-    decided: &Decided,
-    brought: &BTreeMap<String, Brought>,
-    memory: &mut Memory,
-    (refusals, now): (&mut Refusals, Instant),
-) {
-    let (Some(document), Some(base)) = (&decided.document, &decided.base) else {
-        return;
-    };
-    let mut refused = false;
-    note(brought, &document.hash, refusals, now);
-    for (node, became) in brought {
-        match became {
-            Brought::Refused(error, _) => {
-                refused = true;
-                tracing::warn!(gateway = %name, node, %error, "the gateway does not accept its configuration");
-            }
-            Brought::Posted => {
-                tracing::info!(gateway = %name, node, "the gateway was given its configuration");
-            }
-            _ => {}
-        }
-    }
-    let runs = |became: &Brought| matches!(became, Brought::There | Brought::Posted);
-    // What one node does not accept is nothing to go back to, though another one did.
-    if !refused && brought.values().any(runs) {
-        let posted = memory.posted.entry(name.clone()).or_default();
-        posted.is(&document.hash, decided.items.clone(), base);
-    }
-}
-
-/// What is remembered of what became of one gateway where each split is written by itself: what was not touched of a split is
-/// what it was before.
-fn concluded_by_split(name: &GatewayName, decided: &Decided, became: &Became, memory: &mut Memory) {
-    let Some(base) = decided.base.as_ref().filter(|_| decided.is_by_split()) else {
-        return;
-    };
-    let mut any = false;
-    for (node, became) in &became.nodes {
-        any |= matches!(became, Brought::There | Brought::Posted);
-        if matches!(became, Brought::Posted) {
-            tracing::info!(gateway = %name, node, "what the gateway is configured by was written to");
-        }
-    }
-    if !any {
-        return;
-    }
-    let posted = memory.posted.entry(name.clone()).or_default();
-    let mut items = decided.items.clone();
-    for split in became.splits.keys() {
-        match posted.items.get(split) {
-            Some(before) => drop(items.insert(split.clone(), Arc::clone(before))),
-            None => drop(items.remove(split)),
-        }
-    }
-    posted.items = items;
-    posted.base = Some(Arc::clone(base));
-}
-
-/// What became of one gateway, as doors of its splits.
-fn conclude(
-    name: &GatewayName,
-    decided: &Decided,
-    became: &Became,
-    mut proofs: BTreeMap<SplitName, Proof>,
-    part: &mut Part,
-) {
-    let mut held = Vec::new();
-    for (node, became) in &became.nodes {
-        match became {
-            Brought::There | Brought::Posted => {}
-            Brought::Held(why) => held.push(format!("{node}: {why}")),
-            Brought::Failed(error) | Brought::Refused(error, _) => {
-                part.notes
-                    .push(format!("gateway {name}, {error}; {}", error.help));
-            }
-        }
-    }
-    for (split, why) in &became.splits {
-        if !decided.wanted.contains_key(split) {
-            part.notes.push(format!("gateway {name}: split {split}: {why}"));
-        }
-    }
-    part.notes
-        .extend(became.notes.iter().map(|note| format!("gateway {name}: {note}")));
-    let nothing = decided.is_nothing();
-    let notes = decided.notes.iter().chain(&decided.base_held);
-    part.notes
-        .extend(notes.map(|note| format!("gateway {name}: {note}")));
-    let all_held = (decided.held.clone())
-        .or_else(|| (!held.is_empty()).then(|| held.join("; ")))
-        .or_else(|| decided.base_held.clone());
-    for (split, item) in &decided.wanted {
-        let held = decided.split_held.get(split).or(became.splits.get(split));
-        let held = held.or(all_held.as_ref()).cloned();
-        let read = proofs.remove(split);
-        let proof = read.or_else(|| (!nothing).then(told::unread));
-        part.doors.insert(split.clone(), Door::of(item, held, proof));
-    }
+fn lock(shared: &Shared) -> std::sync::MutexGuard<'_, All> {
+    shared.0.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -16,9 +16,10 @@ use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::{ResolverBuilder, TokioResolver};
 use tokio::time::Instant;
+use weir_model::sabotaged;
 use weir_render::kong::Resolved;
 
-use crate::{DriverError, Fault};
+use crate::{Clock, DriverError, Fault};
 
 /// An answer is good for this long at least: names whose answers last for a second are asked for twelve times a minute.
 const LEAST: Duration = Duration::from_secs(5);
@@ -45,7 +46,7 @@ pub trait Names: Send + Sync {
     fn resolve<'a>(&'a self, names: &'a BTreeSet<String>, before: &'a Resolved) -> BoxFuture<'a, Answers>;
 }
 
-/// One question: the addresses of a name, and for how long they are good. An error is words.
+/// One question: the addresses of a name, and for how long they are good. An error is words, and comes in good time.
 pub trait Ask: Send + Sync {
     /// Asks.
     fn ask<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(BTreeSet<IpAddr>, Duration), String>>;
@@ -95,7 +96,7 @@ impl Ask for Host {
     /// IPv4 addresses where there are any, as Kong itself would. IPv6 only if it was *said* that there are none: a question
     /// for IPv4 that fails must not move a backend to addresses that its gateway may not reach.
     fn ask<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(BTreeSet<IpAddr>, Duration), String>> {
-        async move {
+        let asked = async move {
             // Whole as it is: no search domain of the host makes another name of it.
             let name = format!("{name}.");
             let found = match self.four.lookup_ip(name.as_str()).await {
@@ -111,8 +112,11 @@ impl Ask for Host {
                 true => Err("it has no address".to_owned()),
                 false => Ok((addresses, good_for)),
             }
-        }
-        .boxed()
+        };
+        let asked = tokio::time::timeout(PATIENCE, asked);
+        asked
+            .map(|answer| answer.unwrap_or_else(|_| Err("no name server answers".to_owned())))
+            .boxed()
     }
 }
 
@@ -127,14 +131,21 @@ struct Known {
 #[derive(Debug)]
 pub struct Remembered<A> {
     ask: A,
+    clock: Clock,
     known: Mutex<BTreeMap<String, Known>>,
 }
 
 impl<A: Ask> Remembered<A> {
     /// Knows nothing yet.
     pub fn new(ask: A) -> Self {
+        Self::by(ask, Instant::now)
+    }
+
+    /// The same by this clock.
+    pub fn by(ask: A, clock: Clock) -> Self {
         Self {
             ask,
+            clock,
             known: Mutex::default(),
         }
     }
@@ -146,15 +157,17 @@ impl<A: Ask> Remembered<A> {
             .unwrap_or_else(PoisonError::into_inner)
             .get(name)
             .cloned();
-        if let Some(known) = known.as_ref().filter(|known| Instant::now() < known.until) {
+        if let Some(known) = known.as_ref().filter(|known| (self.clock)() < known.until) {
             return (name.to_owned(), known.clone());
         }
-        let answer = tokio::time::timeout(PATIENCE, self.ask.ask(name)).await;
-        let answer = answer.unwrap_or_else(|_| Err("no name server answers".to_owned()));
-        let now = Instant::now();
+        let answer = self.ask.ask(name).await;
+        let now = (self.clock)();
         let is = match answer {
             Ok((addresses, ttl)) => Known {
-                addresses,
+                addresses: match known {
+                    Some(known) if sabotaged("drop-dns-answers") => known.addresses,
+                    _ => addresses,
+                },
                 until: now + ttl.clamp(LEAST, MOST),
                 trouble: None,
             },

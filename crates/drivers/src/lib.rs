@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use jiff::Timestamp;
+use tokio::time::Instant;
 use weir_model::{MeshName, SplitName};
 use weir_planner::{Counts, Generation, Item, Proof, SecondWriter, ServiceFact};
 use weir_render::{Form, Held, Object, Step};
@@ -24,6 +25,9 @@ pub use kong::{
 };
 pub use kubernetes::{Cluster, KubernetesConfig, KumaKubernetes, KumaRest, Metrics};
 pub use kuma::{KumaConfig, KumaUniversal, Sampled};
+
+/// What time it is, by a clock that only rises. The machine's ([`Instant::now`]) in every program.
+pub type Clock = fn() -> Instant;
 
 /// Why a call failed: whose fault, and whether waiting helps.
 #[derive(Debug, Clone, thiserror::Error)]

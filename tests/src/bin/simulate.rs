@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::num::NonZero;
 use std::ops::Range;
 use std::process::{Command, ExitCode};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -146,7 +146,7 @@ fn lives(arguments: &Arguments, sabotage: Option<&Sabotage>) -> ExitCode {
     let (lives, events) = (report.seeds as f64 / seconds, report.events as f64 / seconds);
     eprintln!(
         "{} lives, {} failed, in {seconds:.1} s: {lives:.0} lives and {events:.0} events a second; {} events, {} activations, \
-         {} plans, {} writes, {} pins, {} falls, {} drains",
+         {} plans, {} writes, {} pins, {} falls, {} drains; {} turns at gateways, {} writes to them, {} doors exact",
         report.seeds,
         report.failed,
         report.events,
@@ -155,7 +155,10 @@ fn lives(arguments: &Arguments, sabotage: Option<&Sabotage>) -> ExitCode {
         report.writes,
         report.pins,
         report.falls,
-        report.drains
+        report.drains,
+        report.doors[0],
+        report.doors[1],
+        report.doors[2]
     );
     let found = sabotage.is_none_or(|sabotage| report.caught.contains_key(&sabotage.breaks.to_string()));
     if arguments.json {
@@ -181,9 +184,15 @@ fn lives(arguments: &Arguments, sabotage: Option<&Sabotage>) -> ExitCode {
 fn side_by_side(seeds: &Range<u64>) -> Report {
     let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
     let reports = Mutex::new(Report::default());
+    // Some lives are longer than others, and which those are goes by their seeds.
+    let next = AtomicU64::new(seeds.start);
     std::thread::scope(|scope| {
-        for thread in 0..threads {
-            let (reports, mine) = (&reports, seeds.clone().skip(thread).step_by(threads));
+        for _ in 0..threads {
+            let (reports, next) = (&reports, &next);
+            let mine = std::iter::from_fn(move || {
+                let seed = next.fetch_add(1, Ordering::Relaxed);
+                (seed < seeds.end).then_some(seed)
+            });
             scope.spawn(move || {
                 let report = run(mine, false, None);
                 let mut all = reports.lock().unwrap_or_else(PoisonError::into_inner);

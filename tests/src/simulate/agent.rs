@@ -195,6 +195,7 @@ impl World {
             format!("agent {name} starts, with plan {generation} on its disk")
         });
         self.note_start(a);
+        self.start_doors(a);
         self.begin_to_watch(a);
         self.wake(a, 1);
         self.at(10, Event::Dial(a));
@@ -212,6 +213,7 @@ impl World {
         agent.timer += 1;
         let name = agent.name.clone();
         self.story.tell(now, || format!("agent {name} is killed"));
+        self.stop_doors(a);
         self.drop_session(a);
         self.at(back_in, Event::AgentStarts(a));
     }
@@ -455,6 +457,7 @@ impl World {
         agent.facts = Some(facts);
         self.note_in_force(a);
         self.remember(a);
+        self.want(a);
         self.report(a, false);
         let mut again = std::mem::take(&mut self.agents[a].again);
         while let Some(plan) = self.agents[a].offers.pop_front() {

@@ -6,6 +6,7 @@
 //! *eventually* checks run once a second, and at the end of the quiet time.
 
 mod anytime;
+mod doors;
 mod drained;
 mod elsewhere;
 mod eventually;
@@ -110,6 +111,9 @@ struct Revert {
     good: Vec<Option<Ms>>,
     /// Zones in which it was seen to be in force.
     done: Vec<bool>,
+    /// The same at gateways.
+    good_at_gates: Vec<Option<Ms>>,
+    done_at_gates: Vec<bool>,
     /// The splits that it changes, with what they are to run then.
     splits: BTreeMap<usize, Declared>,
 }

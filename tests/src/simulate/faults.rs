@@ -444,6 +444,7 @@ impl World {
             self.agents[a].doomed = None;
             self.start_agent(a);
         }
+        self.gate_faults_end();
         self.ends(&Fault::FullLedger);
         self.ends(&Fault::Git);
         self.coordinator.doomed = None;

@@ -12,6 +12,7 @@ use weir_coordinator::git::{Content, Head};
 use weir_coordinator::ledger::OrderKind;
 use weir_model::{CommitId, Protocol, SourceFile, SourceName, SplitName};
 
+use super::gateway::{self, Kind};
 use super::world::{Event, SPLITS, World, ZONES, stamp};
 use super::zone::{Place, Shares};
 use super::{Dice, Ms};
@@ -34,6 +35,17 @@ pub(crate) struct Declared {
     pub(crate) fallback: BTreeMap<Place, Outlet>,
     /// What a backend can take at most of a route, in basis points.
     pub(crate) capacity: BTreeMap<Place, u32>,
+    /// Its door at the zones' gateways: none, or by which path.
+    pub(crate) door: u8,
+}
+
+impl Declared {
+    /// Another door, or none.
+    pub(crate) fn redoor(&mut self, dice: &mut Dice) {
+        if self.protocol != Protocol::Tcp {
+            self.door = [0, 1, 1, 1, 2][dice.index(5)];
+        }
+    }
 }
 
 /// What one commit declares.
@@ -59,9 +71,11 @@ pub(crate) struct Repository {
     pub(crate) commits: Vec<Commit>,
     pub(crate) branch: usize,
     pub(crate) zones: usize,
+    /// The zones that have a gateway, and how that is configured.
+    pub(crate) gates: BTreeMap<Place, Kind>,
 }
 
-fn text(tree: &Tree, zones: usize) -> String {
+fn text(tree: &Tree, zones: usize, gates: &BTreeMap<Place, Kind>) -> String {
     let mut text = String::from(
         "apiVersion: weir.dev/v1alpha1\nkind: Federation\nmetadata: {name: shop}\nspec:\n  transition: {verify: {requests: 5, within: 3s}}\n",
     );
@@ -72,9 +86,10 @@ fn text(tree: &Tree, zones: usize) -> String {
         } else {
             1 + usize::from(place > 0)
         };
+        let gate = gates.get(&place).map(|kind| kind.text()).unwrap_or_default();
         let _ = write!(
             text,
-            "---\napiVersion: weir.dev/v1alpha1\nkind: Zone\nmetadata: {{name: {zone}}}\nspec: {{platform: vm, wave: {wave}}}\n"
+            "---\napiVersion: weir.dev/v1alpha1\nkind: Zone\nmetadata: {{name: {zone}}}\nspec: {{platform: vm, wave: {wave}{gate}}}\n"
         );
     }
     for (split, declared) in &tree.splits {
@@ -94,10 +109,15 @@ fn text(tree: &Tree, zones: usize) -> String {
         let _ = write!(
             text,
             "---\napiVersion: weir.dev/v1alpha1\nkind: Split\nmetadata: {{name: {name}}}\nspec:\n  service: {name}\n  port: \
-             8080\n  protocol: {}\n  backends: {{{}}}\n  transition: {{maxStep: {most}, bake: {bake}s}}\n{}  routes:\n",
+             8080\n  protocol: {}\n  backends: {{{}}}\n  transition: {{maxStep: {most}, bake: {bake}s}}\n{}{}  routes:\n",
             declared.protocol,
             backends.join(", "),
-            outlet::text(declared)
+            outlet::text(declared),
+            if gates.is_empty() {
+                String::new()
+            } else {
+                gateway::doors(*split, declared)
+            }
         );
         let last = declared.routes.len() - 1;
         for (number, route) in declared.routes.iter().enumerate() {
@@ -125,11 +145,12 @@ fn text(tree: &Tree, zones: usize) -> String {
 }
 
 impl Repository {
-    pub(crate) fn new(first: Tree, zones: usize) -> Self {
+    pub(crate) fn new(first: Tree, zones: usize, gates: BTreeMap<Place, Kind>) -> Self {
         let mut repository = Self {
             commits: Vec::new(),
             branch: 0,
             zones,
+            gates,
         };
         repository.commit(first, None, "the first", 0);
         repository
@@ -137,7 +158,7 @@ impl Repository {
 
     /// Commits on top of the branch.
     pub(crate) fn commit(&mut self, tree: Tree, parent: Option<usize>, subject: &str, now: Ms) -> usize {
-        let bytes = text(&tree, self.zones).into_bytes();
+        let bytes = text(&tree, self.zones, &self.gates).into_bytes();
         let of_tree = blake3::hash(&bytes).to_hex();
         let number = self.commits.len();
         let id = blake3::hash(format!("{number} {of_tree}").as_bytes()).to_hex();
@@ -146,11 +167,7 @@ impl Repository {
             author: "Ada <ada@example.com>".to_owned(),
             authored_at: stamp(now),
             subject: subject.to_owned(),
-            content: Content::Files(Arc::new([SourceFile {
-                source: SourceName("main".to_owned()),
-                path: "all.yaml".to_owned(),
-                bytes: bytes.into(),
-            }])),
+            content: Content::Files(self.files(bytes)),
             tree: Some(of_tree[..40].to_owned()),
         };
         self.commits.push(Commit {
@@ -160,6 +177,18 @@ impl Repository {
         });
         self.branch = number;
         number
+    }
+
+    fn files(&self, bytes: Vec<u8>) -> Arc<[SourceFile]> {
+        let file = |path: &str, bytes: Vec<u8>| SourceFile {
+            source: SourceName("main".to_owned()),
+            path: path.to_owned(),
+            bytes: bytes.into(),
+        };
+        // One that nobody names would be a file with a declaration that is none.
+        let named = self.gates.values().any(|kind| kind.base);
+        let base = named.then(|| file("edge.yaml", gateway::BASE.as_bytes().to_vec()));
+        [file("all.yaml", bytes)].into_iter().chain(base).collect()
     }
 
     pub(crate) fn newest(&self) -> Arc<Head> {
@@ -219,6 +248,7 @@ fn split(dice: &mut Dice, zones: usize, protocol: Protocol) -> Declared {
         steps,
         fallback,
         capacity,
+        door: 0,
     };
     declared.make_room();
     declared
@@ -288,7 +318,9 @@ impl World {
             58..66 => {
                 let n = self.dice.index(SPLITS.len());
                 if let Some(declared) = tree.splits.get_mut(&n) {
+                    let door = declared.door;
                     *declared = split(&mut self.dice, zones, protocol(n));
+                    declared.door = door;
                 }
                 ("changes backends", Some(at))
             }
@@ -324,6 +356,16 @@ impl World {
                 return;
             }
         };
+        // Beside that, somebody opens or closes doors; what is new has one or not.
+        if !self.gates.is_empty() && !matches!(subject, "reverts" | "removes all files") {
+            let fresh = |n: &usize| !self.repository.commits[at].tree.splits.contains_key(n);
+            let any = self.gate_dice.chance(20);
+            for (n, declared) in &mut tree.splits {
+                if any || fresh(n) {
+                    declared.redoor(&mut self.gate_dice);
+                }
+            }
+        }
         if subject != "reverts" && tree == self.repository.commits[at].tree {
             return;
         }

@@ -302,9 +302,11 @@ impl World {
             return;
         };
         let agent = &self.agents[a];
-        let Some(facts) = &agent.facts else {
+        let Some(facts) = agent.facts.clone() else {
             return;
         };
+        let facts = self.with_doors(a, facts);
+        let agent = &self.agents[a];
         let gist: Gist = (
             agent.plan.as_ref().map(|plan| plan.plan),
             facts.unreadable.clone(),
@@ -318,7 +320,7 @@ impl World {
                         fact.split.clone(),
                         fact.generation,
                         format!("{:?}", fact.state),
-                        format!("{verdict:?}"),
+                        format!("{verdict:?}{}", doors(fact)),
                     )
                 })
                 .collect(),
@@ -330,7 +332,7 @@ impl World {
         link.gist = Some(gist);
         link.said = now;
         let report = AgentReport {
-            facts: facts.clone(),
+            facts,
             plan: agent.plan.as_ref().map(|plan| plan.plan),
             generation: agent.generation(),
             refused: agent.refused.clone(),
@@ -338,6 +340,15 @@ impl World {
         };
         self.say_up(a, Message::Report(Box::new((&report).into())));
     }
+}
+
+/// How an item's doors stand, without times.
+fn doors(fact: &weir_planner::ItemFact) -> String {
+    let all = fact.doors.iter().map(|(name, door)| {
+        let verdict = door.proof.as_ref().map(|proof| &proof.verdict);
+        format!(" {name} {:?} {verdict:?}", door.held)
+    });
+    all.collect()
 }
 
 /// References of what an agent said that it holds.

@@ -16,6 +16,7 @@ mod agent;
 mod checks;
 mod coordinator;
 mod faults;
+mod gateway;
 mod human;
 mod link;
 pub mod sabotage;
@@ -88,6 +89,8 @@ pub struct Life {
     pub falls: u64,
     /// Drains that were answered as done.
     pub drains: u64,
+    /// Turns of agents at gateways, writes to those, and doors that were told as exact.
+    pub doors: [u64; 3],
     /// What did not hold, first.
     pub violation: Option<Violation>,
     /// What happened, as sentences; empty unless asked for.
@@ -122,6 +125,8 @@ pub struct Report {
     pub falls: u64,
     /// Drains that were answered as done.
     pub drains: u64,
+    /// Turns of agents at gateways, writes to those, and doors that were told as exact.
+    pub doors: [u64; 3],
     /// For each invariant that did not hold, the first seed.
     pub caught: BTreeMap<String, u64>,
 }
@@ -137,6 +142,9 @@ impl Report {
         self.pins += life.pins;
         self.falls += life.falls;
         self.drains += life.drains;
+        for (sum, more) in self.doors.iter_mut().zip(life.doors) {
+            *sum += more;
+        }
         for (invariant, count) in Invariant::ALL.iter().zip(life.checks) {
             *self.checks.entry(invariant.to_string()).or_default() += count;
         }
@@ -159,6 +167,9 @@ impl Report {
         self.pins += other.pins;
         self.falls += other.falls;
         self.drains += other.drains;
+        for (sum, more) in self.doors.iter_mut().zip(other.doors) {
+            *sum += more;
+        }
         for (invariant, count) in other.checks {
             *self.checks.entry(invariant).or_default() += count;
         }

@@ -3,6 +3,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
@@ -13,6 +14,7 @@ use super::agent::Agent;
 use super::checks::Checks;
 use super::coordinator::Coordinator;
 use super::faults::Fault;
+use super::gateway::{self, Gate, GateEvent, Lookup, Side, set_clock};
 use super::human::{Repository, first_tree};
 use super::link::{Link, Message};
 use super::story::Story;
@@ -82,6 +84,8 @@ pub(crate) enum Event {
     /// Whoever gave an order waits no longer.
     TakenBack(u64),
     DrainsEnd,
+    /// Something at a gateway, or on the way there.
+    Gate(GateEvent),
     Quiet,
 }
 
@@ -137,6 +141,16 @@ pub(crate) struct World {
     pub(crate) activations: u64,
     pub(crate) plans: u64,
     pub(crate) writes: u64,
+    /// Choices about gateways are drawn from these, so that all else goes its way.
+    pub(crate) gate_dice: Dice,
+    pub(crate) gates: Vec<Gate>,
+    /// By agent: what it has to do with its zone's gateway, if that has one.
+    pub(crate) sides: Vec<Option<Side>>,
+    pub(crate) lookup: Lookup,
+    /// Turns at gateways, writes to them, and doors that were told as exact.
+    pub(crate) turns: u64,
+    pub(crate) gate_writes: u64,
+    pub(crate) exact_doors: u64,
 }
 
 impl World {
@@ -159,7 +173,26 @@ impl World {
             }
         }
         let links = agents.iter().map(|_| Link::default()).collect();
-        let tree = first_tree(&mut dice, count);
+        let mut tree = first_tree(&mut dice, count);
+        let mut gate_dice = Dice::new(seed ^ 0xD00B_5EED);
+        let mut gates: Vec<Gate> = Vec::new();
+        if gateway::are_in(seed) {
+            weir_sandbox::repeat_ids(seed);
+            for place in 0..count {
+                if place == 0 || gate_dice.chance(50) {
+                    gates.extend(Gate::new(&mut gate_dice, place));
+                }
+            }
+            for declared in tree.splits.values_mut() {
+                declared.redoor(&mut gate_dice);
+            }
+        }
+        let side = |agent: &Agent| {
+            let gate = gates.iter().position(|gate| gate.zone == agent.zone)?;
+            Some(Side::new(gate))
+        };
+        let sides = agents.iter().map(side).collect();
+        let kinds = gates.iter().map(|gate| (gate.zone, gate.kind)).collect();
         let harm = [2_500, 5_000, 10_000][dice.index(3)];
         let rates = SPLITS.map(|_| [0, 3, 20, 60][dice.index(4)]);
         let noise = dice.chance(50);
@@ -177,7 +210,7 @@ impl World {
             agents,
             links,
             coordinator: Coordinator::new(),
-            repository: Repository::new(tree, count),
+            repository: Repository::new(tree, count, kinds),
             checks: Checks::default(),
             story: Story::new(tell),
             quiet: false,
@@ -189,6 +222,13 @@ impl World {
             plans: 0,
             writes: 0,
             dice,
+            gate_dice,
+            gates,
+            sides,
+            lookup: Lookup::default(),
+            turns: 0,
+            gate_writes: 0,
+            exact_doors: 0,
         }
     }
 
@@ -234,6 +274,7 @@ impl World {
             let first = self.dice.between(8_000, 50_000);
             self.at(first, Event::Operator(true));
         }
+        self.begin_gates();
         let life = self.dice.between(50_000, 140_000);
         self.at(life, Event::Quiet);
     }
@@ -244,6 +285,10 @@ impl World {
         let mut over = Ms::MAX;
         while let Some(Reverse(Queued(at, _, event))) = self.queue.pop() {
             self.now = at;
+            set_clock(self.begin + Duration::from_millis(at));
+            for gate in &self.gates {
+                gate.is_now(at);
+            }
             for zone in &mut self.zones {
                 zone.now = at;
             }
@@ -283,6 +328,7 @@ impl World {
             pins: self.checks.pinned,
             falls: self.checks.fallen,
             drains: self.checks.drained,
+            doors: [self.turns, self.gate_writes, self.exact_doors],
             violation,
             story: self.story.lines(),
         }
@@ -310,6 +356,8 @@ impl World {
             }
             Event::EnvoyLooks(z, envoy) => self.envoy_looks(z, envoy),
             Event::Second => {
+                self.gates_go_on();
+                self.check_gates();
                 self.eventually();
                 self.note_drained();
                 self.look_for_orders();
@@ -371,6 +419,7 @@ impl World {
             }
             Event::TakenBack(id) => self.taken_back(id),
             Event::DrainsEnd => self.drains_end(),
+            Event::Gate(event) => self.at_gate(event),
             Event::Quiet => self.all_faults_end(),
         }
     }

@@ -12,6 +12,7 @@ mod database;
 mod in_the_way;
 mod kic;
 mod stage;
+mod unheard;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -246,7 +246,12 @@ fn attempt(
                 let ours =
                     posted.filter(|posted| posted.base.as_ref().is_some_and(|base| base.base.is_none()));
                 let mut declared = wanted.plan.items.values();
-                let ours = ours.filter(|_| !declared.any(|item| item.doors.contains_key(gateway)));
+                // What is declared and not in force yet keeps nobody else there; if it is there all the same, no node gives it up.
+                let ours = ours.filter(|posted| {
+                    !declared.any(|item| {
+                        item.doors.contains_key(gateway) && posted.items.contains_key(&item.split)
+                    })
+                });
                 let gone = || ours.map(|_| nothing(federation, planned));
                 (made.or_else(gone), None, None)
             }),

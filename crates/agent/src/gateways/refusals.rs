@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use weir_drivers::Refused;
 
 /// So long until a refused document is tried again, at first; twice as long after each time.
-pub(super) const FIRST: Duration = Duration::from_secs(60);
+pub const FIRST: Duration = Duration::from_secs(60);
 /// And never longer: somebody may have installed what was missing.
 const LONGEST: Duration = Duration::from_secs(30 * 60);
 /// So many documents are remembered: those that were refused last.

@@ -1,25 +1,19 @@
-//! A thin client for one node's Admin API: bounded answers, no redirects, and every failure sorted by what it means.
-//!
-//! Each question goes over a connection of its own: a kept one would always be answered by the same of Kong's workers.
+//! A thin client for one node's Admin API: what is asked, what an answer says, and every failure sorted by what it means. How
+//! questions travel is in `over_http`.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http::StatusCode;
-use http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
-use reqwest::header::{HeaderName, HeaderValue};
-use reqwest::redirect::Policy;
-use reqwest::{Certificate, Client, Method, Response, Url};
+use futures::future::BoxFuture;
+use http::{Method, StatusCode};
+use reqwest::Url;
 use serde_json::Value;
 
+use crate::DriverError;
+use crate::kong::over_http::Http;
 use crate::kong::refusal::{self, Failure};
-use crate::kubernetes::meaning::walk;
-use crate::kuma::chain;
-use crate::{DriverError, Fault};
 
-/// The largest answer that is read. A document is never read back whole, and lists come in pages.
-const LARGEST: usize = 16 << 20;
 /// Kong's largest page.
 const PAGE: usize = 1000;
 /// The most entities of one kind: above it something is wrong with the answers and not with the Kong.
@@ -52,23 +46,53 @@ pub struct Secret {
 /// One node's Admin API.
 #[derive(Debug)]
 pub struct Admin {
-    client: Client,
-    /// What requests begin with.
-    base: String,
-    /// For people, and to tell nodes apart: the same, with the address where that is one of several of its name.
+    carrier: Box<dyn Carry>,
+    /// For people, and to tell nodes apart: the address, with the IP address where that is one of several of its name.
     url: String,
+    /// Where `/status/ready` is; none: readiness is not asked for.
     status: Option<String>,
-    header: Option<(HeaderName, PathBuf)>,
+}
+
+/// Which of a node's listeners is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listener {
+    /// That of the Admin API.
+    Admin,
+    /// That of its status.
+    Status,
+}
+
+/// What a node is asked.
+#[derive(Debug, Clone)]
+pub struct Question {
+    /// Where.
+    pub listener: Listener,
+    /// How.
+    pub method: Method,
+    /// What for: path and query, without a slash at the beginning.
+    pub path: String,
+    /// What goes along: its type, and its bytes.
+    pub body: Option<(String, Vec<u8>)>,
+}
+
+/// How questions come to a node and answers back: over HTTP in every program; a simulation carries them itself. A failure is
+/// for what brings no answer.
+pub trait Carry: std::fmt::Debug + Send + Sync {
+    /// Brings one question there, and its answer back.
+    fn carry<'a>(&'a self, question: Question) -> BoxFuture<'a, Result<Answer, Failure>>;
 }
 
 /// An answer: its status, what type it says it is, and its body.
 #[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: StatusCode,
-    pub(crate) kind: String,
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// `Content-Type`, lower case.
+    pub kind: String,
     /// `Location` or `Retry-After`, whichever belongs to the status.
-    pub(crate) hint: Option<String>,
-    pub(crate) body: Vec<u8>,
+    pub hint: Option<String>,
+    /// What it says. What was loaded need not come back.
+    pub body: Vec<u8>,
 }
 
 impl Answer {
@@ -108,63 +132,30 @@ impl Admin {
     }
 
     fn dialling(config: AdminConfig, dial: Option<(&str, IpAddr)>) -> Result<Self, DriverError> {
-        let setup = |why: String, help: &str| DriverError {
-            what: "Kong's Admin API".to_owned(),
-            why,
-            fault: Fault::Setup,
-            help: help.to_owned(),
-        };
         let base = checked(&config.url, "Admin API")?;
         let status = config
             .status
             .as_deref()
             .map(|url| checked(url, "status listener"));
         let status = status.transpose()?;
-        if rustls::crypto::CryptoProvider::get_default().is_none() {
-            let why = "no TLS provider is installed in this program".to_owned();
-            return Err(setup(why, "please report it"));
-        }
-        let mut client = Client::builder()
-            .connect_timeout(Duration::from_secs(2).min(config.timeout))
-            .timeout(config.timeout)
-            // The node is on this host or named in full: no proxy of the environment, no detour.
-            .no_proxy()
-            .redirect(Policy::none())
-            .http1_only()
-            .pool_max_idle_per_host(0);
-        let mut url = base.clone();
-        if let Some((host, ip)) = dial {
-            // The port is the address's own.
-            client = client.resolve(host, SocketAddr::new(ip, 0));
-            url = format!("{base} ({ip})");
-        }
-        if let Some(file) = &config.ca {
-            let help = "put the certificates of the authority there, PEM";
-            let said = |e: &dyn std::fmt::Display| setup(format!("{}: {e}", file.display()), help);
-            let pem = std::fs::read(file).map_err(|e| said(&e))?;
-            let trusted = Certificate::from_pem_bundle(&pem).map_err(|e| said(&e))?;
-            if trusted.is_empty() {
-                return Err(said(&"there is no certificate in it"));
-            }
-            client = client.tls_certs_only(trusted);
-        }
-        let header = config.header.map(|secret| {
-            let name = HeaderName::try_from(&secret.name);
-            let name = name.map_err(|_| {
-                setup(
-                    format!("`{}` is no name of a header", secret.name),
-                    "write `apikey` or so",
-                )
-            });
-            Ok((name?, secret.file))
-        });
+        let url = match dial {
+            Some((_, ip)) => format!("{base} ({ip})"),
+            None => base.clone(),
+        };
         Ok(Self {
-            client: client.build().map_err(|e| setup(chain(&e), "please report it"))?,
-            base,
+            carrier: Box::new(Http::new(config, dial, (base, url.clone()), status.clone())?),
             url,
             status,
-            header: header.transpose()?,
         })
+    }
+
+    /// A node whose questions somebody else carries, by this name; with a status listener or without.
+    pub fn carried(name: &str, has_status: bool, carrier: Box<dyn Carry>) -> Self {
+        Self {
+            carrier,
+            url: name.to_owned(),
+            status: has_status.then(|| name.to_owned()),
+        }
     }
 
     /// Where it is.
@@ -246,7 +237,13 @@ impl Admin {
         };
         let url = format!("{status}/status/ready");
         let wrap = |failure: Failure| failure.at(&format!("GET {url}"));
-        let answer = self.send(self.client.get(&url)).await.map_err(wrap)?;
+        let question = Question {
+            listener: Listener::Status,
+            method: Method::GET,
+            path: "status/ready".to_owned(),
+            body: None,
+        };
+        let answer = self.carrier.carry(question).await.map_err(wrap)?;
         let message = |answer: &Answer| {
             let said = answer.json()?;
             let said = said.get("message").and_then(Value::as_str);
@@ -286,87 +283,13 @@ impl Admin {
         path: &str,
         body: Option<(String, Vec<u8>)>,
     ) -> Result<Answer, Failure> {
-        let mut request = self.client.request(method, format!("{}/{path}", self.base));
-        if let Some((name, file)) = &self.header {
-            let help = "put the value of the header there, one line, readable for the agent alone";
-            let setup = |why: String| Failure::new(Fault::Setup, format!("{}: {why}", file.display()), help);
-            let secret = tokio::fs::read_to_string(file)
-                .await
-                .map_err(|e| setup(e.to_string()))?;
-            let value = HeaderValue::try_from(secret.trim());
-            let mut value = value.map_err(|_| setup("it holds what no header may hold".to_owned()))?;
-            value.set_sensitive(true);
-            request = request.header(name, value);
-        }
-        if let Some((kind, body)) = body {
-            request = request.header(CONTENT_TYPE, kind).body(body);
-        }
-        self.send(request).await
-    }
-
-    async fn send(&self, request: reqwest::RequestBuilder) -> Result<Answer, Failure> {
-        let answer = request.send().await.map_err(|e| self.away(&e))?;
-        let status = answer.status();
-        let text = |name: HeaderName| {
-            let value = answer.headers().get(name)?.to_str().ok()?;
-            Some(value.to_owned())
-        };
-        let hint = if status.is_redirection() {
-            text(LOCATION)
-        } else {
-            text(RETRY_AFTER)
-        };
-        let kind = text(CONTENT_TYPE).unwrap_or_default().to_ascii_lowercase();
-        // What was loaded comes back whole, with every default: nobody needs it.
-        let body = match status {
-            StatusCode::CREATED => Vec::new(),
-            _ => self.read(answer).await?,
-        };
-        Ok(Answer {
-            status,
-            kind,
-            hint,
+        let question = Question {
+            listener: Listener::Admin,
+            method,
+            path: path.to_owned(),
             body,
-        })
-    }
-
-    async fn read(&self, mut answer: Response) -> Result<Vec<u8>, Failure> {
-        let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(|e| self.away(&e))? {
-            body.extend_from_slice(&chunk);
-            if body.len() > LARGEST {
-                return Err(refusal::unknown(&format!(
-                    "an answer of more than {LARGEST} bytes"
-                )));
-            }
-        }
-        Ok(body)
-    }
-
-    fn away(&self, error: &reqwest::Error) -> Failure {
-        let mut certificate = None;
-        walk(error, &mut |part| {
-            if let Some(rustls::Error::InvalidCertificate(why)) = part.downcast_ref() {
-                certificate.get_or_insert_with(|| why.to_string());
-            }
-        });
-        if let Some(why) = certificate {
-            return Failure::new(
-                Fault::Setup,
-                format!("the certificate of {} is not trusted: {why}", self.url),
-                "name the authority that made it in the gateway's CA file; if that is the one, somebody sits between",
-            );
-        }
-        let why = if error.is_timeout() {
-            format!("no answer in time from {}", self.url)
-        } else {
-            chain(error)
         };
-        let help = format!(
-            "is this Kong running, and its Admin API listening at {}? Traffic stays as it is",
-            self.url
-        );
-        Failure::new(Fault::Away, why, help)
+        self.carrier.carry(question).await
     }
 }
 
@@ -375,7 +298,7 @@ fn checked(text: &str, of: &str) -> Result<String, DriverError> {
     let setup = |shown: &str, why: &str| DriverError {
         what: format!("Kong's {of} at {shown}"),
         why: why.to_owned(),
-        fault: Fault::Setup,
+        fault: crate::Fault::Setup,
         help: "write its address, such as http://127.0.0.1:8001 on this host or https://kong.internal:8444"
             .to_owned(),
     };

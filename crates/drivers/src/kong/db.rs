@@ -22,7 +22,7 @@ use weir_render::kong::may_write;
 use crate::kong::admin::Admin;
 use crate::kong::refusal;
 use crate::kong::{Bringing, Brought, KongConfig, OVERTAKEN, gateway, observe, proof};
-use crate::{DriverError, Fault};
+use crate::{Clock, DriverError, Fault};
 
 /// So much longer than a node says that it takes: for its timers and what they start.
 const MARGIN: Duration = Duration::from_secs(1);
@@ -46,6 +46,7 @@ pub struct KongDb {
     nodes: Arc<[Admin]>,
     settle: Duration,
     seen: Mutex<Seen>,
+    clock: Clock,
 }
 
 /// What is remembered between two looks.
@@ -93,7 +94,14 @@ impl KongDb {
             nodes,
             settle,
             seen: Mutex::default(),
+            clock: Instant::now,
         }
+    }
+
+    /// By another clock.
+    pub(crate) fn by(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -222,8 +230,9 @@ impl KongDb {
                 Write::Forget(name) => {
                     let mut seen = self.seen();
                     let takes = seen.takes();
-                    let gone = seen.gone.entry(name.clone()).or_insert_with(Instant::now);
-                    match gone.elapsed() > takes {
+                    let now = (self.clock)();
+                    let gone = seen.gone.entry(name.clone()).or_insert(now);
+                    match now.duration_since(*gone) > takes {
                         true => continue,
                         false => return Err(End::Waits),
                     }
@@ -250,7 +259,7 @@ impl KongDb {
                         .write(Method::DELETE, &path(of, under.as_deref()), None)
                         .await;
                     if of.0 == Kind::Route && done.is_ok() {
-                        self.seen().gone.insert(of.2.clone(), Instant::now());
+                        self.seen().gone.insert(of.2.clone(), (self.clock)());
                     }
                     done
                 }
@@ -327,24 +336,25 @@ impl KongDb {
         }
         let mut seen = self.seen();
         let takes = seen.takes();
+        let now = (self.clock)();
         for split in doors.keys() {
             let print = print(&after, split);
             let known = seen.routed.get(split).filter(|(known, _)| *known == print);
             let since = match known {
                 Some((_, since)) => *since,
                 None => {
-                    let now = Instant::now();
                     seen.routed.insert(split.clone(), (print, now));
                     now
                 }
             };
-            if since.elapsed() <= takes {
+            let age = now.duration_since(since);
+            if age <= takes {
                 let why = format!(
                     "the Kong at {} takes up routes within {} s, nobody can ask it for them, and these were first seen in its \
                      database {} s ago",
                     admin.url(),
                     takes.as_secs(),
-                    since.elapsed().as_secs()
+                    age.as_secs()
                 );
                 found.is_not(split, Verdict::Unknown(why));
             }

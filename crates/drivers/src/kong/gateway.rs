@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::kong::{Admin, AdminConfig, KongCluster, KongDb, KongDbless, KongKic};
-use crate::{DriverError, Fault};
+use crate::{Clock, DriverError, Fault};
 
 /// How to reach a gateway; checked by [`Kong::new`].
 #[derive(Debug, Clone)]
@@ -46,6 +46,21 @@ impl Kong {
         })
     }
 
+    /// One whose nodes are reached as they say themselves, by this clock; a proof waits for nobody.
+    ///
+    /// # Errors
+    /// If there is no node, or one twice.
+    pub fn carried(nodes: Vec<Admin>, clock: Clock) -> Result<Self, DriverError> {
+        let nodes = each_once(nodes.into())?;
+        Ok(Self {
+            dbless: KongDbless::of(Arc::clone(&nodes), Duration::ZERO),
+            db: KongDb::of(nodes, Duration::ZERO).by(clock),
+            kic: None,
+            configured: Vec::new(),
+            settle: Duration::ZERO,
+        })
+    }
+
     /// The same in a cluster, where a controller may run it. To be called within a tokio runtime.
     ///
     /// # Errors
@@ -59,7 +74,10 @@ impl Kong {
 /// The nodes of one gateway: at least one, each once.
 pub(crate) fn nodes(nodes: Vec<AdminConfig>) -> Result<Arc<[Admin]>, DriverError> {
     let nodes = nodes.into_iter().map(Admin::new);
-    let nodes: Arc<[Admin]> = nodes.collect::<Result<_, _>>()?;
+    each_once(nodes.collect::<Result<_, _>>()?)
+}
+
+fn each_once(nodes: Arc<[Admin]>) -> Result<Arc<[Admin]>, DriverError> {
     let urls: BTreeSet<&str> = nodes.iter().map(Admin::url).collect();
     if nodes.is_empty() || urls.len() < nodes.len() {
         let urls: Vec<&str> = nodes.iter().map(Admin::url).collect();

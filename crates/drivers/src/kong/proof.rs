@@ -11,7 +11,7 @@ use futures::future::try_join_all;
 use futures::{StreamExt as _, stream};
 use jiff::Timestamp;
 use tokio::time::Instant;
-use weir_model::{BackendName, BasisPoints, RouteName, SplitName};
+use weir_model::{BackendName, BasisPoints, RouteName, SplitName, sabotaged};
 use weir_planner::{Coverage, Evidence, Proof, ProvenWeights, Verdict};
 use weir_render::kong::{Document, Expected, Upstream, shares, weights};
 
@@ -130,7 +130,7 @@ async fn whole(admin: &Admin, document: &Document, end: Instant) -> Result<(), (
     loop {
         match hash(admin).await {
             Err(error) => return Err((Verdict::Unknown(error.to_string()), false)),
-            Ok(Some(hash)) if hash == document.hash => {}
+            Ok(Some(hash)) if hash == document.hash || sabotaged("ignore-hashes") => {}
             Ok(hash) => {
                 let hash = hash.unwrap_or_else(|| "none".to_owned());
                 let why = format!(
@@ -199,6 +199,10 @@ pub(crate) async fn ask(
 
 /// The proofs of all nodes as one for each door: what is different anywhere is different, what is unknown anywhere is unknown.
 pub(crate) fn together(doors: &Doors, nodes: &[AtNode]) -> BTreeMap<SplitName, Proof> {
+    let nodes = match sabotaged("prove-one-node") {
+        true => &nodes[..nodes.len().min(1)],
+        false => nodes,
+    };
     let at = Timestamp::now();
     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     let coverage = Coverage {

@@ -14,14 +14,15 @@ const TOLD: usize = 5;
 
 /// Why a call failed: [`DriverError`] without what was tried.
 #[derive(Debug, Clone)]
-pub(crate) struct Failure {
+pub struct Failure {
     why: String,
     fault: Fault,
     help: String,
 }
 
 impl Failure {
-    pub(crate) fn new(fault: Fault, why: impl Into<String>, help: impl Into<String>) -> Self {
+    /// For this reason, with what a person can do.
+    pub fn new(fault: Fault, why: impl Into<String>, help: impl Into<String>) -> Self {
         Self {
             why: why.into(),
             fault,

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use serde_json::{Map, Value, json};
-use weir_model::SplitName;
+use weir_model::{SplitName, sabotaged};
 use weir_planner::Generation;
 
 use crate::kong::base::strings;
@@ -283,6 +283,9 @@ impl Split<'_> {
             if !kept.contains(row.id.as_str()) && whose(row, self.wanted).is_ok() {
                 lower.push(remove(row, under()));
             }
+        }
+        if sabotaged("lower-first") {
+            std::mem::swap(&mut raise, &mut lower);
         }
         writes.append(&mut raise);
         writes.append(&mut lower);

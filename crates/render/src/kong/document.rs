@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use md5::{Digest as _, Md5};
 use serde_json::Value;
 use serde_json::value::RawValue;
-use weir_model::{Door, Entry, FederationName, Protocol, RouteName, SplitName, Via};
+use weir_model::{Door, Entry, FederationName, Protocol, RouteName, SplitName, Via, sabotaged};
 use weir_planner::{GatewayPlan, Generation, Item};
 
 use crate::kong::base::{self, Found, Reading, Taken};
@@ -122,7 +122,10 @@ fn hash(text: &str) -> String {
 pub fn nothing(federation: &FederationName, gateway: &GatewayPlan) -> Document {
     let tags = entities::nothings(federation, gateway.generation);
     let upstream = serde_json::json!({ "name": format!("{}nothing", entities::OURS), "tags": tags });
-    let text = serde_json::json!({ "_format_version": FORMAT, "upstreams": [upstream] }).to_string();
+    let text = match sabotaged("send-nothing") {
+        true => serde_json::json!({ "_format_version": FORMAT }).to_string(),
+        false => serde_json::json!({ "_format_version": FORMAT, "upstreams": [upstream] }).to_string(),
+    };
     Document {
         hash: hash(&text),
         bytes: text.into_bytes(),
@@ -458,8 +461,8 @@ impl Prepared<'_> {
                 continue;
             }
             let theirs = match &self.reading {
-                Some(reading) => reading.list(kind)?,
-                None => Vec::new(),
+                Some(reading) if !sabotaged("lose-the-base") => reading.list(kind)?,
+                _ => Vec::new(),
             };
             let mut texts: Vec<String> = Vec::new();
             for text in theirs {

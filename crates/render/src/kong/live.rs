@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
+use weir_model::sabotaged;
 use weir_planner::Generation;
 
 use crate::kong::document::Document;
@@ -198,7 +199,7 @@ pub fn may_post(
             }
         }
     }
-    if foreign.is_empty() {
+    if foreign.is_empty() || sabotaged("post-over-strangers") {
         return Ok(());
     }
     let more = foreign.len().saturating_sub(NAMED);
@@ -237,6 +238,9 @@ fn ours(entity: &Entity, document: &Document, plan: Generation) -> Result<(), St
             format!("this Kong has {called}, and its tags do not say which generation it is of")
         })
     };
+    if sabotaged("post-over-newer") {
+        return Ok(());
+    }
     let gateway = number("gateway")?;
     if gateway > document.gateway {
         return Err(format!(

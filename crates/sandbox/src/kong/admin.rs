@@ -35,7 +35,7 @@ pub(super) enum Listener {
 
 /// A request, read.
 #[derive(Debug)]
-struct Asked {
+pub(super) struct Asked {
     method: Method,
     /// Path segments, decoded.
     path: Vec<String>,
@@ -45,6 +45,19 @@ struct Asked {
 }
 
 impl Asked {
+    /// This question, with a body of a type or without.
+    pub(super) fn new(method: &Method, target: &str, body: Option<(&str, &[u8])>) -> Self {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let parts = path.split('/').filter(|part| !part.is_empty());
+        Self {
+            method: method.clone(),
+            path: parts.map(body::decoded).collect(),
+            query: body::pairs(query),
+            content_type: body.map(|(kind, _)| kind.to_owned()),
+            body: body.map_or_else(Bytes::new, |(_, bytes)| Bytes::copy_from_slice(bytes)),
+        }
+    }
+
     fn query(&self, name: &str) -> Option<&str> {
         self.query
             .iter()
@@ -82,23 +95,10 @@ pub(super) async fn serve(
     let answer = match Limited::new(body, node.options.admin_body_limit).collect().await {
         Err(_) => Answer::page(413, "413 Request Entity Too Large"),
         Ok(body) => {
-            let asked = Asked {
-                method: if only_head {
-                    Method::GET
-                } else {
-                    head.method.clone()
-                },
-                path: head
-                    .uri
-                    .path()
-                    .split('/')
-                    .filter(|part| !part.is_empty())
-                    .map(body::decoded)
-                    .collect(),
-                query: body::pairs(head.uri.query().unwrap_or_default()),
-                content_type: header("content-type"),
-                body: body.to_bytes(),
-            };
+            let method = if only_head { &Method::GET } else { &head.method };
+            let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
+            let mut asked = Asked::new(method, target, None);
+            (asked.content_type, asked.body) = (header("content-type"), body.to_bytes());
             answer(&node, worker, listener, &asked)
                 .await
                 .unwrap_or_else(|refused| refused)
@@ -158,6 +158,13 @@ fn respond(
         set(name, value);
     }
     response
+}
+
+/// Answers a question that came to the first worker.
+pub(super) async fn answered(node: &Arc<Node>, listener: Listener, asked: &Asked) -> Answer {
+    answer(node, 0, listener, asked)
+        .await
+        .unwrap_or_else(|refused| refused)
 }
 
 async fn answer(

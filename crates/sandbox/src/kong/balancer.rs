@@ -1,6 +1,6 @@
 //! The balancer of an upstream in one worker: its targets with what their names stand for, the ring, who is next.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -179,6 +179,17 @@ impl Balancer {
         };
         now.zip(&self.targets)
             .any(|(now, then)| now.source != then.source || seen(&now) != seen(then))
+    }
+
+    /// What each address weighs.
+    pub(super) fn gives(&self) -> BTreeMap<String, u64> {
+        let mut gives = BTreeMap::new();
+        for address in self.targets.iter().flat_map(|target| &target.addresses) {
+            *gives
+                .entry(format!("{}:{}", address.host, address.port))
+                .or_default() += address.weight;
+        }
+        gives
     }
 
     /// Whether it asks its targets how they are.

@@ -59,6 +59,7 @@ mod proxy;
 mod refusal;
 mod router;
 mod schema;
+mod still;
 mod store;
 mod texts;
 mod worker;
@@ -67,6 +68,7 @@ pub use database::Database;
 pub use listening::Kong;
 pub use names::{NameTable, Names, Service};
 pub use node::{LoadFailure, Options};
+pub use still::{Said, Still, Way};
 
 /// The version of Kong that the double plays.
 pub const VERSION: &str = "3.9.3";

@@ -179,6 +179,11 @@ impl Node {
         }
     }
 
+    /// What workers run by.
+    pub(super) fn routing(&self) -> Entities {
+        lock(&self.state).routing.clone()
+    }
+
     /// A hash that no other document has, as Kong makes one of entities with their times.
     pub(super) fn unrepeatable_hash(&self, entities: &Entities) -> String {
         let salt = self.ids.fetch_add(1, Ordering::Relaxed);
@@ -244,7 +249,8 @@ impl Node {
         self.look(true);
     }
 
-    fn look(self: &Arc<Self>, at_once: bool) {
+    /// Looks at its database.
+    pub(super) fn look(self: &Arc<Self>, at_once: bool) {
         let Source::Database(database) = &self.source else {
             return;
         };
@@ -270,7 +276,8 @@ impl Node {
         }
     }
 
-    fn reroute(self: &Arc<Self>) {
+    /// Builds routes, services and upstreams anew.
+    pub(super) fn reroute(self: &Arc<Self>) {
         {
             let mut state = lock(&self.state);
             if state.routed == state.version {

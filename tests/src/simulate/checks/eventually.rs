@@ -7,6 +7,7 @@ use weir_model::{Protocol, SplitName};
 use weir_planner::{ItemState, Leg};
 use weir_render::Kind;
 
+use super::doors::FAST_AT_GATES;
 use super::{FAST, Invariant, Revert, asked, of_split};
 use crate::simulate::human::{Declared, protocol_of};
 use crate::simulate::world::{SPLITS, World, ZONES};
@@ -61,6 +62,8 @@ impl World {
             commit: Some(commit),
             good: vec![None; self.zones.len()],
             done: vec![false; self.zones.len()],
+            good_at_gates: vec![None; self.zones.len()],
+            done_at_gates: vec![false; self.zones.len()],
             splits,
         });
     }
@@ -91,11 +94,14 @@ impl World {
             steps: (100, 0),
             fallback: BTreeMap::new(),
             capacity: BTreeMap::new(),
+            door: self.door_of(n),
         };
         self.checks.revert = Some(Revert {
             commit: None,
             good: vec![None; self.zones.len()],
             done: vec![false; self.zones.len()],
+            good_at_gates: vec![None; self.zones.len()],
+            done_at_gates: vec![false; self.zones.len()],
             splits: BTreeMap::from([(n, declared)]),
         });
     }
@@ -166,6 +172,7 @@ impl World {
                     && (0..self.zones.len()).all(|of| !self.zones[z].was_down(*n, of, 3_000))
             });
             let good = heard && self.works(z) && resolves && free;
+            self.revert_at_gates(z, good, &splits);
             let since = self.checks.revert.as_mut().and_then(|revert| {
                 let slot = revert.good.get_mut(z)?;
                 *slot = if good { slot.or(Some(now)) } else { None };
@@ -213,6 +220,43 @@ impl World {
                 )
             });
         }
+    }
+
+    /// The door that the commit in force gives a split: an abort changes none.
+    fn door_of(&self, split: usize) -> u8 {
+        let commit = self.coordinator.ledger.commits.values().next();
+        let tree = commit.and_then(|commit| self.repository.tree_of(commit));
+        let declared = tree.and_then(|tree| tree.splits.get(&split));
+        declared.map_or(0, |declared| declared.door)
+    }
+
+    /// I8 at a zone's gateways.
+    fn revert_at_gates(&mut self, z: Place, good: bool, splits: &BTreeMap<usize, Declared>) {
+        let now = self.now;
+        let mut gates = (0..self.gates.len()).filter(|g| self.gates[*g].zone == z);
+        let works = gates.all(|g| self.gate_works(g));
+        let slots = self.checks.revert.as_mut();
+        let since = slots.and_then(|revert| {
+            let slot = revert.good_at_gates.get_mut(z)?;
+            *slot = (good && works).then(|| slot.unwrap_or(now));
+            slot.filter(|_| !revert.done_at_gates[z])
+        });
+        let Some(since) = since else { return };
+        let missing = self.missing_at_gates(z, splits);
+        if missing.is_some() && now - since < FAST_AT_GATES {
+            return;
+        }
+        if let Some(revert) = &mut self.checks.revert {
+            revert.done_at_gates[z] = true;
+        }
+        self.checks.hold(Invariant::I8, now, missing.is_none(), || {
+            let seconds = (now - since) / 1000;
+            format!(
+                "{}, {seconds} s after all works that a revert needs, {}",
+                ZONES[z],
+                missing.unwrap_or_default()
+            )
+        });
     }
 
     /// I11: what is still missing, when all faults are over; none if all is as declared and shown so.
@@ -367,7 +411,13 @@ impl World {
                 return Some(format!("{} is still in {}", key.1, zone.name));
             }
         }
-        None
+        let items: Vec<&weir_planner::Item> = plan
+            .splits
+            .values()
+            .flat_map(|split| split.items.values())
+            .map(std::convert::AsRef::as_ref)
+            .collect();
+        self.unsettled_at_gates(&items, says)
     }
 
     pub(crate) fn check_settled(&mut self, missing: Option<String>) {

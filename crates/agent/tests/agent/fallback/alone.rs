@@ -305,3 +305,48 @@ fn a_lost_store_gives_no_share_back_to_the_dead() {
     agent.activate();
     assert_eq!(agent.weights(), ALL_TO_VM);
 }
+
+/// What was decided and never written is nothing to put back: neither who is down nor who should take its share resolves, and the
+/// item is put back as it was in force.
+#[test]
+fn a_lost_store_begins_nothing_that_was_never_written() {
+    let mut agent = Agent::new(plan(&[("vm", None)], 60));
+    agent.activate();
+    for _ in 0..12 {
+        agent.quarter(100, &["eks"]);
+    }
+    agent.look();
+    assert_eq!(agent.weights(), ALL_TO_VM, "decided, and its write is lost");
+    agent.live.clear();
+    agent.unavailable = BTreeSet::from(["eks", "lab", "vm"]);
+    agent.now += Duration::from_secs(1);
+    agent.activate();
+    assert_eq!(agent.weights(), AS_PLANNED);
+    assert!(agent.label().starts_with("up."));
+}
+
+/// What an agent of before kept does not say whether it was ever written: its zone's policy does.
+#[test]
+fn what_was_kept_before_is_asked_of_the_zone() {
+    for seen in [true, false] {
+        let mut agent = Agent::new(plan(&[("vm", None)], 60));
+        agent.activate();
+        for _ in 0..12 {
+            agent.quarter(100, &["eks"]);
+        }
+        agent.activate();
+        let mut kept = serde_json::to_value(&agent.memory).unwrap();
+        let down = kept.pointer_mut("/fallen/checkout/down/eks").unwrap();
+        let written = down.as_object_mut().unwrap().remove("written");
+        assert_eq!(written, Some(true.into()));
+        agent.memory = serde_json::from_value(kept).unwrap();
+        assert_eq!(agent.weights(), ALL_TO_VM);
+        if seen {
+            agent.look();
+        }
+        agent.live.clear();
+        agent.unavailable = BTreeSet::from(["eks", "lab", "vm"]);
+        agent.activate();
+        assert_eq!(agent.weights(), if seen { ALL_TO_VM } else { AS_PLANNED });
+    }
+}

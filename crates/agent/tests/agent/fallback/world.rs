@@ -181,8 +181,8 @@ impl Agent {
         self.watch.count(&items, &[Some(counts)], now);
     }
 
-    /// An activation: it looks, and writes what it comes to.
-    pub(crate) fn activate(&mut self) {
+    /// What it decides of who is down.
+    pub(crate) fn look(&mut self) {
         let (at, services) = (self.at(), self.services());
         let items: Vec<_> = self.plan.items.values().cloned().collect();
         self.watch.see(&items, &services, at.0);
@@ -193,6 +193,12 @@ impl Agent {
             &mut self.watch,
             at,
         );
+    }
+
+    /// An activation: it looks, and writes what it comes to.
+    pub(crate) fn activate(&mut self) {
+        self.look();
+        let (at, services) = (self.at(), self.services());
         self.memory.applied = self.plan.items.clone();
         let observed = Observed {
             services,
@@ -209,12 +215,18 @@ impl Agent {
         );
         for step in decision.steps {
             let Step::Put {
-                object, generation, ..
+                object,
+                generation,
+                split,
+                ..
             } = step
             else {
                 panic!("{step:?}")
             };
             self.live = vec![(object, generation)];
+            if let Some(fallen) = self.memory.fallen.get_mut(&split) {
+                fallen.were_written();
+            }
         }
     }
 

@@ -1,0 +1,432 @@
+//! The invariants at gateways: what their nodes really run, at each write, at each time that a node takes something up, and
+//! whenever somebody is told that a door is as it should be.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use weir_agent::gateways::{Told, Wanted};
+use weir_planner::Item;
+
+use super::elsewhere::ways;
+use super::{FAST, Invariant, asked, of_split};
+use crate::simulate::Ms;
+use crate::simulate::gateway::{EDGE, Given, Side, Truth};
+use crate::simulate::human::Declared;
+use crate::simulate::world::{SPLITS, World, ZONES};
+use crate::simulate::zone::{Place, Shares, key_of};
+
+/// What a name server says is known to an agent within this time, and at its gateway.
+const NAMED: Ms = 15_000;
+/// A gateway follows its zone within this time.
+const BEHIND: Ms = 20_000;
+
+fn bare(route: &BTreeMap<Place, u32>) -> BTreeMap<Place, u32> {
+    let all = route.iter().filter(|(_, share)| **share > 0);
+    all.map(|(place, share)| (*place, *share)).collect()
+}
+
+/// Whether a node gives by every route of an item what that item says, and has no other route of its split.
+fn is_exact(truth: &Truth, item: &Item) -> bool {
+    let there = truth.of(of_split(item.split.as_str()));
+    let asked = asked(item);
+    there.len() == item.routes.len()
+        && item.routes.iter().zip(&asked).all(|(route, shares)| {
+            let given = there.get(route.name.as_str());
+            given.is_some_and(|given| given.shares.as_ref() == Some(&bare(shares)))
+        })
+}
+
+/// Whether what is there of a split is by its shares this item, in some way that its table has.
+fn may_be(there: &BTreeMap<&str, &Given>, item: &Item) -> bool {
+    let names: Vec<&str> = item.routes.iter().map(|route| route.name.as_str()).collect();
+    if names.len() != there.len() {
+        return false;
+    }
+    let shares: Option<Shares> = names
+        .iter()
+        .map(|name| there.get(name).and_then(|given| given.shares.clone()))
+        .collect();
+    shares.is_some_and(|shares| {
+        let asked: Shares = asked(item).iter().map(bare).collect();
+        shares == asked || !ways(item, &shares).is_empty()
+    })
+}
+
+impl World {
+    /// Reads again what the nodes of a gateway run, and what became of requests by that. With whoever wrote, if an agent did.
+    pub(crate) fn gate_changed(&mut self, g: usize, by: Option<usize>) {
+        let now = self.now;
+        for n in 0..self.gates[g].nodes.len() {
+            let Some(before) = self.gates[g].nodes[n].reread(now) else {
+                continue;
+            };
+            self.gates[g].version += 1;
+            let after = std::sync::Arc::clone(&self.gates[g].nodes[n].truth);
+            if by.is_none() && self.gates[g].tampered {
+                continue;
+            }
+            let place = ZONES[self.gates[g].zone];
+            // Two agents that know different things, by another plan or from another name server, each take away what the other
+            // gives: Kong's database has no compare-and-set.
+            if self.gates[g].kind.database && self.zones[self.gates[g].zone].agents > 1 {
+                continue;
+            }
+            for ((split, route), given) in &after.ways {
+                let was = before.ways.get(&(*split, route.clone()));
+                let serves = given.total > 0 || was.is_some_and(|was| was.total == 0);
+                self.checks.hold(Invariant::I4, now, serves, || {
+                    format!(
+                        "by node {n} of the gateway of {place} the requests of {} by route {route} lead to nobody",
+                        SPLITS[*split]
+                    )
+                });
+            }
+        }
+    }
+
+    /// An agent wrote to a node.
+    pub(crate) fn gate_written(&mut self, a: usize, g: usize, n: usize, wanted: Option<&Wanted>) {
+        let now = self.now;
+        self.gates[g].wrote = now;
+        let before = std::sync::Arc::clone(&self.gates[g].nodes[n].truth);
+        self.gate_changed(g, Some(a));
+        let gate = &self.gates[g];
+        let after = std::sync::Arc::clone(&gate.nodes[n].truth);
+        let (z, database) = (gate.zone, gate.kind.database);
+        let own = gate.own.clone();
+        // Kong has no compare-and-set: what came after the agent had looked is lost.
+        let looked = self.sides[a].as_ref().and_then(Side::began);
+        let unseen = looked.is_none_or(|began| gate.strange >= began);
+        let name = self.agents[a].name.clone();
+        self.checks.hold(Invariant::I4, now, !after.empty, || {
+            format!(
+                "agent {name} sends an empty configuration to node {n} of the gateway of {}",
+                ZONES[z]
+            )
+        });
+        // I10: what is not Weir's stays as it is, and is whole where the base in Git says what it is.
+        let kept = match database {
+            true => after.foreign == before.foreign,
+            false => after.foreign == own && (unseen || before.foreign.is_subset(&own)),
+        };
+        self.checks.hold(Invariant::I10, now, kept, || {
+            let other = |one: &Truth, of: &Truth| {
+                let mut other = one.foreign.difference(&of.foreign);
+                other.next().cloned().unwrap_or_default()
+            };
+            format!(
+                "agent {name} changes what is not Weir's at node {n} of the gateway of {}: {} became {}, of {own:?}",
+                ZONES[z],
+                other(&before, &after),
+                other(&after, &before)
+            )
+        });
+        let plan = self.agents[a].plan.clone();
+        let edge = weir_model::GatewayName::new(EDGE).ok();
+        for split in 0..SPLITS.len() {
+            let (had, has) = (before.of(split), after.of(split));
+            // I4: requests come by what its plan still has.
+            let item = plan.iter().flat_map(|plan| &plan.items);
+            let item = item
+                .filter(|(of, _)| of.as_str() == SPLITS[split])
+                .find(|(_, item)| edge.as_ref().is_some_and(|edge| item.doors.contains_key(edge)));
+            let gone = !had.is_empty() && has.is_empty() && item.is_some();
+            self.checks.hold(Invariant::I4, now, !gone, || {
+                format!(
+                    "agent {name} takes {} from node {n} of the gateway of {}, whose door its plan has",
+                    SPLITS[split], ZONES[z]
+                )
+            });
+            if has.is_empty() || had == has {
+                continue;
+            }
+            self.check_given(a, (z, split), (&had, &has), database, wanted);
+            self.check_named(a, (z, split), (&had, &has));
+        }
+    }
+
+    /// I2, I7: the shares that an agent gave a split at a gateway.
+    fn check_given(
+        &mut self,
+        a: usize,
+        (z, split): (Place, usize),
+        (had, has): (&BTreeMap<&str, &Given>, &BTreeMap<&str, &Given>),
+        database: bool,
+        wanted: Option<&Wanted>,
+    ) {
+        let now = self.now;
+        let name = self.agents[a].name.clone();
+        let of = |all: &BTreeMap<&str, &Given>| all.values().map(|given| given.generation).max();
+        let (was, is) = (of(had), of(has));
+        let pinned = self.checks.pins.keys().any(|(_, of)| *of == split)
+            || self.checks.ended.keys().any(|(_, of, _)| *of == split);
+        self.checks.hold(Invariant::I7, now, is >= was || pinned, || {
+            format!(
+                "agent {name} writes generation {} of {} at the gateway of {} over generation {}",
+                is.unwrap_or_default(),
+                SPLITS[split],
+                ZONES[z],
+                was.unwrap_or_default()
+            )
+        });
+        if !database {
+            let planned = self.checks.planned.iter();
+            let planned = planned.filter(|((of, _, generation), _)| *of == z && Some(*generation) == is);
+            let mut planned = planned.flat_map(|(_, items)| items);
+            let sound = planned.any(|item| item.split.as_str() == SPLITS[split] && may_be(has, item));
+            self.checks.hold(Invariant::I2, now, sound, || {
+                format!(
+                    "agent {name} gives {has:?} of {} at the gateway of {}, which no plan has",
+                    SPLITS[split], ZONES[z]
+                )
+            });
+            return;
+        }
+        // Write by write: nobody gets more on the way than the larger of what he had and what he gets.
+        let item = wanted.and_then(|wanted| {
+            let mut items = wanted.items.iter();
+            items.find(|(of, _)| of.as_str() == SPLITS[split])
+        });
+        let Some((_, item)) = item.filter(|_| self.zones[z].agents == 1) else {
+            return;
+        };
+        let asked = asked(item);
+        for (route, shares) in item.routes.iter().zip(&asked) {
+            let (Some(was), Some(is)) = (had.get(route.name.as_str()), has.get(route.name.as_str())) else {
+                continue;
+            };
+            let (Some(was), Some(is)) = (&was.shares, &is.shares) else {
+                continue;
+            };
+            let of = |all: &BTreeMap<Place, u32>, place: &Place| all.get(place).copied().unwrap_or_default();
+            let more = is.iter().find(|(place, share)| {
+                // In mid-way the sum is another, and with it each share: only who gets something by nobody's word is wrong.
+                **share > 0 && of(was, place) == 0 && of(shares, place) == 0
+            });
+            let more = more.map(|(place, share)| (*place, *share));
+            self.checks.hold(Invariant::I2, now, more.is_none(), || {
+                format!(
+                    "agent {name} gives {more:?} of {} at the gateway of {}, which had {was:?} and is to have {shares:?}",
+                    SPLITS[split], ZONES[z]
+                )
+            });
+        }
+    }
+
+    /// I3: nothing goes to an address that is nobody's any more as far as name servers say, and that said so long enough ago.
+    fn check_named(
+        &mut self,
+        a: usize,
+        (z, split): (Place, usize),
+        (had, has): (&BTreeMap<&str, &Given>, &BTreeMap<&str, &Given>),
+    ) {
+        let now = self.now;
+        let name = self.agents[a].name.clone();
+        let new = |route: &str, at: &(Place, IpAddr)| {
+            had.get(route).is_none_or(|given| !given.addresses.contains(at))
+        };
+        let all = has.iter().flat_map(|(route, given)| {
+            let all = given.addresses.iter().map(move |at| (*route, *at));
+            all.filter(|(route, at)| new(route, at))
+        });
+        let all: Vec<(&str, (Place, IpAddr))> = all.collect();
+        let stale = all.into_iter().find(|(_, at)| self.is_stale(*at, NAMED));
+        self.checks.hold(Invariant::I3, now, stale.is_none(), || {
+            format!(
+                "agent {name} gives requests of {} at the gateway of {} to {stale:?}, where nobody is by any name",
+                SPLITS[split], ZONES[z]
+            )
+        });
+    }
+
+    /// Whether an address of a place is none of its name for so long, while name servers answered.
+    fn is_stale(&self, (place, ip): (Place, IpAddr), for_so_long: Ms) -> bool {
+        let now = self.now;
+        let IpAddr::V4(four) = ip else { return true };
+        if place >= ZONES.len() {
+            return true;
+        }
+        // Below that they are declared as such.
+        if four.octets()[3] < 10 {
+            return false;
+        }
+        self.lookup.with(|records| {
+            let named = records.now.values().any(|all| all.contains(&ip));
+            let last = records.last.get(&ip).copied().unwrap_or_default();
+            !named && !records.down && last.max(records.up_since) + for_so_long < now
+        })
+    }
+
+    /// I9: an agent says of a door that it is exactly as it should be; then all nodes were so at some time in its turn.
+    pub(crate) fn check_told_doors(&mut self, a: usize, g: usize, told: &Told, wanted: &Wanted, began: Ms) {
+        let now = self.now;
+        let z = self.gates[g].zone;
+        let mut all_exact = true;
+        for (split, doors) in &told.doors {
+            for door in doors.values() {
+                if !door.fact.is_exact() {
+                    all_exact = false;
+                    continue;
+                }
+                let Some(item) = wanted.items.get(split).filter(|item| item.digest == door.digest) else {
+                    continue;
+                };
+                let own = self.gates[g].own.clone();
+                let base = self.gates[g].kind.base;
+                let nodes = self.gates[g].nodes.iter();
+                let mut wrong = nodes.enumerate().filter(|(_, node)| {
+                    !node.ran(began, |truth| {
+                        is_exact(truth, item) && (!base || truth.foreign == own)
+                    })
+                });
+                let wrong = wrong.next().map(|(n, node)| (n, format!("{:?}", node.truth)));
+                let name = self.agents[a].name.clone();
+                self.checks.hold(Invariant::I9, now, wrong.is_none(), || {
+                    format!(
+                        "agent {name} says that {split} is exactly as wanted at the gateway of {}, and {wrong:?} is not {:?}",
+                        ZONES[z],
+                        asked(item)
+                    )
+                });
+                self.exact_doors += 1;
+            }
+        }
+        if all_exact && self.gates[g].tampered {
+            let own = &self.gates[g].own;
+            let whole = self.gates[g].nodes.iter().all(|node| node.truth.foreign == *own);
+            let right = wanted.items.values().all(|item| {
+                let edge = weir_model::GatewayName::new(EDGE);
+                let door = edge.is_ok_and(|edge| item.doors.contains_key(&edge));
+                !door || self.gates[g].nodes.iter().all(|node| is_exact(&node.truth, item))
+            });
+            self.gates[g].tampered = !(whole && right);
+        }
+    }
+
+    /// Whether all works that a zone's gateway needs to follow its zone.
+    pub(super) fn gate_works(&self, g: usize) -> bool {
+        let gate = &self.gates[g];
+        let names = self.lookup.with(|records| !records.down);
+        let known = |item: &usize| self.sides[*item].as_ref().is_some_and(|side| side.gate == g);
+        let mut agents = (0..self.agents.len()).filter(known);
+        gate.is_well() && names && agents.all(|a| self.agents[a].up && !self.agents[a].disk.full)
+    }
+
+    /// I3, eventually: once a second. What works long enough gives nothing to addresses that are nobody's any more.
+    pub(crate) fn check_gates(&mut self) {
+        let now = self.now;
+        for g in 0..self.gates.len() {
+            if !self.gate_works(g) {
+                self.gates[g].troubled = now;
+                continue;
+            }
+            if now < self.gates[g].troubled + NAMED + BEHIND {
+                continue;
+            }
+            let z = self.gates[g].zone;
+            let nodes = self.gates[g].nodes.iter();
+            let ways = nodes.flat_map(|node| &node.truth.ways);
+            let mut all = ways.flat_map(|((split, _), given)| given.addresses.iter().map(|at| (*split, *at)));
+            let troubled = self.gates[g].troubled;
+            let stale = all.find(|(_, at)| self.is_stale(*at, NAMED + BEHIND + (now - troubled).min(1)));
+            self.checks.hold(Invariant::I3, now, stale.is_none(), || {
+                format!(
+                    "the gateway of {} gives requests to {stale:?}, where nobody is by any name any more",
+                    ZONES[z]
+                )
+            });
+        }
+    }
+
+    /// I8: what of these splits a zone's gateway has not got.
+    pub(super) fn missing_at_gates(&self, z: Place, splits: &BTreeMap<usize, Declared>) -> Option<String> {
+        let gates = self.gates.iter().filter(|gate| gate.zone == z);
+        for gate in gates {
+            for (split, declared) in splits {
+                if declared.backends.len() < self.zones.len() {
+                    continue;
+                }
+                let want: Vec<BTreeMap<Place, u32>> = declared.routes.iter().map(bare).collect();
+                for (n, node) in gate.nodes.iter().enumerate() {
+                    let there = node.truth.of(*split);
+                    let named = |number: usize| {
+                        if number + 1 == want.len() {
+                            "default"
+                        } else {
+                            "beta"
+                        }
+                    };
+                    let so = match declared.door {
+                        0 => there.is_empty(),
+                        _ => {
+                            there.len() == want.len()
+                                && want.iter().enumerate().all(|(number, shares)| {
+                                    let given = there.get(named(number));
+                                    given.is_some_and(|given| given.shares.as_ref() == Some(shares))
+                                })
+                        }
+                    };
+                    if !so {
+                        return Some(format!(
+                            "node {n} of its gateway has {there:?} of {}, not {want:?}",
+                            SPLITS[*split]
+                        ));
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// I11: what a gateway does not run when all faults are over.
+    pub(super) fn unsettled_at_gates(
+        &self,
+        items: &[&Item],
+        says: impl Fn(&weir_model::SplitName) -> bool,
+    ) -> Option<String> {
+        let edge = weir_model::GatewayName::new(EDGE).ok()?;
+        for gate in &self.gates {
+            let zone = &self.zones[gate.zone];
+            let here = items.iter().filter(|item| item.zone == zone.name);
+            let here = here.filter(|item| item.doors.contains_key(&edge));
+            for (n, node) in gate.nodes.iter().enumerate() {
+                for item in here.clone() {
+                    // What is held in the mesh is held here, and is said to be.
+                    if zone.truth(&key_of(item)).is_none() || says(&item.split) {
+                        continue;
+                    }
+                    if !is_exact(&node.truth, item) {
+                        return Some(format!(
+                            "node {n} of the gateway of {} does not run {}: {:?}",
+                            zone.name,
+                            item.split,
+                            node.truth.of(of_split(item.split.as_str()))
+                        ));
+                    }
+                }
+                let orphan = node
+                    .truth
+                    .ways
+                    .keys()
+                    .find(|(split, _)| !here.clone().any(|item| item.split.as_str() == SPLITS[*split]));
+                if let Some((split, _)) = orphan {
+                    return Some(format!(
+                        "{} is still at node {n} of the gateway of {}",
+                        SPLITS[*split], zone.name
+                    ));
+                }
+                let declares = here.clone().next().is_some() || gate.kind.database;
+                if declares && node.truth.foreign != gate.own {
+                    return Some(format!(
+                        "node {n} of the gateway of {} has {:?} of the site's, not {:?}",
+                        zone.name, node.truth.foreign, gate.own
+                    ));
+                }
+            }
+        }
+        None
+    }
+}
+
+/// For so long a revert may take to a gateway: what its zone takes, and what it takes itself.
+pub(super) const FAST_AT_GATES: Ms = FAST + BEHIND;

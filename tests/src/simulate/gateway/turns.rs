@@ -1,0 +1,603 @@
+//! An agent's turns at its zone's gateway, which run as futures that the world polls, as its activations do. The loop that
+//! starts them is the agent's own, written here once more with the same figures.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use futures::FutureExt as _;
+use futures::channel::oneshot;
+use futures::future::BoxFuture;
+use http::{Method, StatusCode};
+use weir_agent::gateways::{FIRST, Gateways, Link, Refusals, Shared, Told, Turned, Wanted};
+use weir_drivers::Kong;
+use weir_drivers::dns::{Names, Remembered};
+use weir_drivers::kong::{Admin, Answer, Failure, Listener, Question};
+use weir_model::GatewayName;
+use weir_planner::ZoneFacts;
+
+use super::carry::{Asked, Carrier, Desk, Disk, away, clock};
+use super::{EDGE, Reach};
+use crate::simulate::Ms;
+use crate::simulate::world::{Event, World, stamp};
+
+// As in the agent's own loop.
+const QUICK: Ms = 150;
+const HASTE: Ms = 10_000;
+const SOON: Ms = 1_000;
+const CALM: Ms = 5_000;
+/// How long a question may take.
+const PATIENCE: Ms = 5_000;
+
+/// What happens between agents and gateways.
+#[derive(Debug)]
+pub(crate) enum GateEvent {
+    /// An agent's next turn, by the number of its timer.
+    Turn(usize, u64),
+    /// A question is at its node: of an agent, in one of its lives, by number.
+    Arrives(usize, u32, u64),
+    /// Its answer is back.
+    Answered(usize, u32, u64),
+    /// Something goes wrong.
+    Harm,
+    /// And is over again.
+    Ends(super::harm::GateFault),
+}
+
+type Answering = oneshot::Sender<Result<Answer, Failure>>;
+
+/// A question that takes its time.
+struct OnItsWay {
+    node: usize,
+    question: Question,
+    answer: Option<Answering>,
+    came: Option<Result<Answer, Failure>>,
+}
+
+/// A turn under way.
+struct Turn {
+    future: BoxFuture<'static, (Option<Turned>, Refusals)>,
+    wanted: Arc<Wanted>,
+    began: Ms,
+    instant: bool,
+    calls: u32,
+    dies: Option<(u32, bool)>,
+    /// Not all of it was seen.
+    failed: bool,
+    /// Something was written.
+    wrote: bool,
+}
+
+/// One process of an agent.
+struct Life {
+    task: Arc<Gateways>,
+    link: Link,
+    desk: Desk,
+    shared: Arc<Shared>,
+    refusals: Option<Refusals>,
+    turn: Option<Turn>,
+    ways: BTreeMap<u64, OnItsWay>,
+    changed: Ms,
+    was: Option<String>,
+    settled: bool,
+    /// Something newer is wanted than the last turn was for.
+    again: bool,
+    told: Told,
+    /// What the last turn saw, if another one would see and do the very same; and if that is so for good, or while time has not
+    /// gone on, with when it was.
+    calm: Option<(u64, u64)>,
+    still: Option<(u64, u64, Ms)>,
+}
+
+/// What an agent has to do with its zone's gateway.
+pub(crate) struct Side {
+    pub(crate) gate: usize,
+    pub(crate) disk: Disk,
+    life: Option<Life>,
+    timer: u64,
+    questions: u64,
+}
+
+impl std::fmt::Debug for Side {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Side")
+            .field("gate", &self.gate)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Side {
+    pub(crate) fn new(gate: usize) -> Self {
+        Self {
+            gate,
+            disk: Disk::default(),
+            life: None,
+            timer: 0,
+            questions: 0,
+        }
+    }
+}
+
+impl Side {
+    /// When the turn that is under way began.
+    pub(crate) fn began(&self) -> Option<Ms> {
+        let turn = self.life.as_ref()?.turn.as_ref();
+        turn.map(|turn| turn.began)
+    }
+}
+
+fn edge() -> Option<GatewayName> {
+    GatewayName::new(EDGE).ok()
+}
+
+impl World {
+    fn side(&mut self, a: usize) -> Option<&mut Side> {
+        self.sides.get_mut(a)?.as_mut()
+    }
+
+    /// An agent's process starts.
+    pub(crate) fn start_doors(&mut self, a: usize) {
+        let lookup = self.lookup.clone();
+        let Some(gate) = self.side(a).map(|side| side.gate) else {
+            return;
+        };
+        let nodes = self.gates[gate].nodes.len();
+        let now = self.now;
+        let desk = Desk::default();
+        let admins = (0..nodes).map(|node| {
+            let carrier = Box::new(Carrier {
+                desk: desk.clone(),
+                node,
+            });
+            Admin::carried(&format!("http://kong-{node}"), true, carrier)
+        });
+        let (Ok(kong), Some(name)) = (Kong::carried(admins.collect(), clock), edge()) else {
+            return;
+        };
+        let names: Arc<dyn Names> = Arc::new(Remembered::by(lookup, clock));
+        let Some(side) = self.side(a) else { return };
+        let drivers = BTreeMap::from([(name, Arc::new(kong))]);
+        let (mut task, link) = Gateways::new(drivers, names, side.disk.clone());
+        task.clock = clock;
+        side.life = Some(Life {
+            task: Arc::new(task),
+            link,
+            desk,
+            shared: Arc::new(Shared::new(side.disk.memory())),
+            refusals: Some(Refusals::new(FIRST)),
+            turn: None,
+            ways: BTreeMap::new(),
+            changed: now,
+            was: None,
+            settled: true,
+            again: false,
+            told: Told::default(),
+            calm: None,
+            still: None,
+        });
+    }
+
+    /// It is gone.
+    pub(crate) fn stop_doors(&mut self, a: usize) {
+        // What is on its way arrives, or does not.
+        let ways = self.side(a).and_then(|side| side.life.take());
+        let Some(gate) = self.side(a).map(|side| side.gate) else {
+            return;
+        };
+        for way in ways.into_iter().flat_map(|life| life.ways.into_values()) {
+            let writes = way.question.method != Method::GET;
+            if writes && way.answer.is_some() && way.came.is_none() && self.gate_dice.chance(50) {
+                drop(self.at_node(a, gate, way.node, &way.question, None));
+            }
+        }
+    }
+
+    /// The agent's loop tells its gateways what is in force.
+    pub(crate) fn want(&mut self, a: usize) {
+        let now = self.now;
+        let Some(plan) = self.agents[a].plan.clone() else {
+            return;
+        };
+        let wanted = Arc::new(Wanted::new(&plan, &self.agents[a].memory));
+        let Some(life) = self.side(a).and_then(|side| side.life.as_mut()) else {
+            return;
+        };
+        let news = life.link.want.send_if_modified(|was| {
+            let news = was.as_ref() != Some(&wanted);
+            if news {
+                *was = Some(Arc::clone(&wanted));
+            }
+            news
+        });
+        if !news {
+            return;
+        }
+        life.changed = now;
+        (life.calm, life.still) = (None, None);
+        if life.turn.is_some() {
+            life.again = true;
+            self.go_on_at_gate(a);
+        } else {
+            self.turn_at_gate(a);
+        }
+    }
+
+    pub(crate) fn at_gate(&mut self, event: GateEvent) {
+        match event {
+            GateEvent::Turn(a, timer) => {
+                if self.side(a).is_some_and(|side| side.timer == timer) {
+                    self.turn_at_gate(a);
+                }
+            }
+            GateEvent::Arrives(a, epoch, number) => self.question_arrives(a, epoch, number),
+            GateEvent::Answered(a, epoch, number) => self.question_answered(a, epoch, number),
+            GateEvent::Harm => self.harm_gates(),
+            GateEvent::Ends(fault) => self.gate_fault_ends(fault),
+        }
+    }
+
+    fn turn_later(&mut self, a: usize, after: Ms) {
+        let Some(side) = self.side(a) else { return };
+        side.timer += 1;
+        let timer = side.timer;
+        self.at(after.max(1), Event::Gate(GateEvent::Turn(a, timer)));
+    }
+
+    /// Begins a turn.
+    fn turn_at_gate(&mut self, a: usize) {
+        let now = self.now;
+        if !self.agents[a].up {
+            return;
+        }
+        let (slow, dies) = match self.quiet {
+            true => (10, None),
+            false => {
+                let dies = self.gate_dice.chance(4);
+                let at = u32::try_from(self.gate_dice.between(1, 25)).unwrap_or(1);
+                let after = self.gate_dice.chance(50);
+                (30, dies.then_some((at, after)))
+            }
+        };
+        let instant = !self.gate_dice.chance(slow);
+        let records = self.lookup.with(|records| records.version);
+        let Some(gate) = self.side(a).map(|side| side.gate) else {
+            return;
+        };
+        let version = self.gates[gate].version;
+        let Some(life) = self.side(a).and_then(|side| side.life.as_mut()) else {
+            return;
+        };
+        let (Some(wanted), None) = (life.link.want.borrow().clone(), &life.turn) else {
+            return;
+        };
+        // The same wants, memory, names and nodes: it would see, do and say the same again.
+        if life.calm == Some((version, records)) && dies.is_none() {
+            life.told = seen_at(std::mem::take(&mut life.told), now);
+            self.report(a, false);
+            self.turn_later(a, CALM);
+            return;
+        }
+        // Nor would it within a second, but for what time alone brings.
+        if let Some((of, names, at)) = life.still
+            && (of, names) == (version, records)
+            && now < at + SOON
+            && dies.is_none()
+        {
+            self.turn_later(a, at + SOON - now);
+            return;
+        }
+        let (Some(mut refusals), Some(name)) = (life.refusals.take(), edge()) else {
+            return;
+        };
+        let newer = life.link.want.subscribe();
+        let (task, shared) = (Arc::clone(&life.task), Arc::clone(&life.shared));
+        let wants = Arc::clone(&wanted);
+        let future = async move {
+            let turned = task.turn(&name, (&wants, newer), &shared, &mut refusals).await;
+            (turned, refusals)
+        };
+        life.again = false;
+        life.turn = Some(Turn {
+            future: future.boxed(),
+            wanted,
+            began: now,
+            instant,
+            calls: 0,
+            dies,
+            failed: false,
+            wrote: false,
+        });
+        self.turns += 1;
+        self.go_on_at_gate(a);
+    }
+
+    /// Polls a turn until it waits for its gateway, or is done.
+    fn go_on_at_gate(&mut self, a: usize) {
+        let now = self.now;
+        loop {
+            let Some(side) = self.side(a) else { return };
+            let gate = side.gate;
+            let Some(life) = side.life.as_mut() else { return };
+            let Some(turn) = life.turn.as_mut() else { return };
+            let polled = turn.future.poll_unpin(&mut Context::from_waker(Waker::noop()));
+            if let Poll::Ready((turned, refusals)) = polled {
+                life.refusals = Some(refusals);
+                self.turned(a, turned);
+                return;
+            }
+            let asked = life.desk.take();
+            if asked.is_empty() {
+                return;
+            }
+            let mut answered = false;
+            for Asked {
+                node,
+                question,
+                answer,
+            } in asked
+            {
+                let Some(turn) = self.side(a).and_then(|side| side.life.as_mut()?.turn.as_mut()) else {
+                    return;
+                };
+                turn.calls += 1;
+                let (instant, calls, dies) = (turn.instant, turn.calls, turn.dies);
+                if let Some((at, after)) = dies
+                    && at == calls
+                {
+                    let name = self.agents[a].name.clone();
+                    let when = if after { "after" } else { "before" };
+                    self.story.tell(now, || {
+                        format!(
+                            "agent {name} ends {when} it could {} {}",
+                            question.method, question.path
+                        )
+                    });
+                    if after {
+                        let wanted = self.wanted_of(a);
+                        drop(self.at_node(a, gate, node, &question, wanted));
+                    }
+                    let back = self.gate_dice.between(200, 15_000);
+                    self.kill_agent(a, back);
+                    return;
+                }
+                if instant && self.gates[gate].nodes[node].reach != Reach::Mute {
+                    let wanted = self.wanted_of(a);
+                    let came = self.at_node(a, gate, node, &question, wanted);
+                    drop(answer.send(came));
+                    answered = true;
+                    continue;
+                }
+                let travels = self.gate_dice.between(1, 60);
+                let epoch = self.agents[a].epoch;
+                let Some(side) = self.side(a) else { return };
+                side.questions += 1;
+                let number = side.questions;
+                let way = OnItsWay {
+                    node,
+                    question,
+                    answer: Some(answer),
+                    came: None,
+                };
+                if let Some(life) = side.life.as_mut() {
+                    life.ways.insert(number, way);
+                }
+                self.at(travels, Event::Gate(GateEvent::Arrives(a, epoch, number)));
+            }
+            if !answered {
+                return;
+            }
+        }
+    }
+
+    fn wanted_of(&mut self, a: usize) -> Option<Arc<Wanted>> {
+        let life = self.side(a)?.life.as_ref()?;
+        life.turn.as_ref().map(|turn| Arc::clone(&turn.wanted))
+    }
+
+    fn question_arrives(&mut self, a: usize, epoch: u32, number: u64) {
+        if self.agents[a].epoch != epoch {
+            return;
+        }
+        let Some(side) = self.side(a) else { return };
+        let gate = side.gate;
+        let Some(life) = side.life.as_mut() else { return };
+        let Some(way) = life.ways.get(&number) else { return };
+        let (node, question) = (way.node, way.question.clone());
+        let mute = self.gates[gate].nodes[node].reach == Reach::Mute;
+        let wanted = self.wanted_of(a);
+        let came = self.at_node(a, gate, node, &question, wanted);
+        let takes = match mute {
+            true => PATIENCE,
+            false => self.gate_dice.between(1, 60),
+        };
+        if let Some(way) = self
+            .side(a)
+            .and_then(|side| side.life.as_mut()?.ways.get_mut(&number))
+        {
+            way.came = Some(came);
+        }
+        self.at(takes, Event::Gate(GateEvent::Answered(a, epoch, number)));
+    }
+
+    fn question_answered(&mut self, a: usize, epoch: u32, number: u64) {
+        if self.agents[a].epoch != epoch || !self.agents[a].up {
+            return;
+        }
+        let Some(life) = self.side(a).and_then(|side| side.life.as_mut()) else {
+            return;
+        };
+        let Some(mut way) = life.ways.remove(&number) else {
+            return;
+        };
+        if let (Some(answer), Some(came)) = (way.answer.take(), way.came.take()) {
+            drop(answer.send(came));
+        }
+        self.go_on_at_gate(a);
+    }
+
+    /// A question meets its node.
+    fn at_node(
+        &mut self,
+        a: usize,
+        gate: usize,
+        node: usize,
+        question: &Question,
+        wanted: Option<Arc<Wanted>>,
+    ) -> Result<Answer, Failure> {
+        let now = self.now;
+        let reach = self.gates[gate].nodes[node].reach;
+        let writes = question.method != Method::GET;
+        let failed = |world: &mut Self| {
+            if let Some(turn) = world.side(a).and_then(|side| side.life.as_mut()?.turn.as_mut()) {
+                turn.failed = true;
+            }
+        };
+        let mut cut = false;
+        match reach {
+            Reach::Open => {}
+            Reach::Closed => {
+                failed(self);
+                return Err(away("connection refused"));
+            }
+            Reach::Mute => {
+                failed(self);
+                return Err(away("no answer in time"));
+            }
+            Reach::Busy if writes => {
+                failed(self);
+                return Ok(Answer {
+                    status: StatusCode::SERVICE_UNAVAILABLE,
+                    kind: "application/json".to_owned(),
+                    hint: None,
+                    body: br#"{"message":"Kong currently exiting"}"#.to_vec(),
+                });
+            }
+            Reach::Busy => {}
+            Reach::Cut(percent) => {
+                if self.gate_dice.chance(percent) {
+                    failed(self);
+                    cut = self.gate_dice.chance(50);
+                    if !cut {
+                        return Err(away("the connection was reset"));
+                    }
+                }
+            }
+        }
+        let status = question.listener == Listener::Status;
+        let body = question
+            .body
+            .as_ref()
+            .map(|(kind, bytes)| (kind.as_str(), bytes.as_slice()));
+        let said = self.gates[gate].nodes[node]
+            .still
+            .ask(status, &question.method, &question.path, body);
+        if let Some(turn) = self.side(a).and_then(|side| side.life.as_mut()?.turn.as_mut()) {
+            turn.wrote |= writes;
+        }
+        if writes && said.status < 300 && said.status != 304 {
+            self.gate_writes += 1;
+            let name = self.agents[a].name.clone();
+            self.story.tell(now, || {
+                format!(
+                    "agent {name}: {} {} at node {node} of its gateway",
+                    question.method, question.path
+                )
+            });
+            self.gate_written(a, gate, node, wanted.as_deref());
+        }
+        if cut {
+            return Err(away("the connection was reset"));
+        }
+        Ok(Answer {
+            status: StatusCode::from_u16(said.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+            kind: said.kind.to_owned(),
+            hint: None,
+            body: said.body,
+        })
+    }
+
+    /// A turn ended.
+    fn turned(&mut self, a: usize, turned: Option<Turned>) {
+        let now = self.now;
+        let records = self.lookup.with(|records| records.version);
+        let Some(gate) = self.side(a).map(|side| side.gate) else {
+            return;
+        };
+        let version = self.gates[gate].version;
+        let Some(life) = self.side(a).and_then(|side| side.life.as_mut()) else {
+            return;
+        };
+        let Some(turn) = life.turn.take() else { return };
+        let again = std::mem::take(&mut life.again);
+        let Some(turned) = turned else {
+            // Something newer is wanted by now.
+            self.turn_later(a, 1);
+            return;
+        };
+        if turned.wants != life.was {
+            life.changed = now;
+            life.was = turned.wants;
+        }
+        life.settled = turned.settled;
+        let before = std::mem::replace(&mut life.told, seen_at(life.shared.told(), now));
+        let news = news(&before, &life.told);
+        let same = turn.instant && !turn.failed && !turn.wrote && !again;
+        life.calm = (turned.settled && same).then_some((version, records));
+        life.still = same.then_some((version, records, now));
+        let told = life.told.clone();
+        let wait = match turned.settled {
+            _ if again => 1,
+            true => CALM,
+            false if now.saturating_sub(life.changed) < HASTE => QUICK,
+            false => SOON,
+        };
+        let name = self.agents[a].name.clone();
+        for what in news {
+            self.story
+                .tell(now, || format!("agent {name} at its gateway: {what}"));
+        }
+        self.check_told_doors(a, gate, &told, &turn.wanted, turn.began);
+        self.report(a, false);
+        self.turn_later(a, wait);
+    }
+
+    /// What an agent reports: what its activations saw, with how its doors stand.
+    pub(crate) fn with_doors(&self, a: usize, mut facts: ZoneFacts) -> ZoneFacts {
+        let side = self.sides.get(a).and_then(Option::as_ref);
+        let life = side.and_then(|side| side.life.as_ref());
+        if let (Some(life), Some(plan)) = (life, &self.agents[a].plan) {
+            life.told
+                .complete(&mut facts, plan, &life.link.drives, stamp(self.now));
+        }
+        facts
+    }
+}
+
+/// What is told that was not told before.
+fn news(before: &Told, now: &Told) -> Vec<String> {
+    let doors = |told: &Told| -> Vec<String> {
+        let all = told.doors.iter().flat_map(|(split, doors)| {
+            doors.values().map(move |door| {
+                let verdict = door.fact.proof.as_ref().map(|proof| &proof.verdict);
+                format!(
+                    "{split} of generation {}: {verdict:?} {:?}",
+                    door.generation, door.fact.held
+                )
+            })
+        });
+        all.chain(told.notes.iter().cloned()).collect()
+    };
+    let known = doors(before);
+    let mut news = doors(now);
+    news.retain(|what| !known.contains(what));
+    news
+}
+
+/// Proofs as of the time of a life.
+fn seen_at(mut told: Told, now: Ms) -> Told {
+    let doors = told.doors.values_mut().flat_map(BTreeMap::values_mut);
+    for proof in doors.filter_map(|door| door.fact.proof.as_mut()) {
+        proof.at = stamp(now);
+    }
+    told
+}

@@ -1,0 +1,122 @@
+//! What an agent posted and never heard of, and what is declared and not in force: neither keeps another split at a Kong.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use http::{Method, StatusCode};
+use weir_agent::gateways::{FIRST, Gateways, Keep, Memory, Refusals, Shared, Wanted};
+use weir_drivers::Kong as Driver;
+use weir_drivers::dns::Names;
+use weir_drivers::kong::{Admin, Answer, Carry, Failure, Listener, Question};
+use weir_model::ZoneName;
+use weir_planner::Plan;
+use weir_sandbox::kong::{Options, Still};
+
+use super::stage::*;
+
+/// Answers at once, until a document is posted: of that nobody hears, nor of anything after it.
+#[derive(Debug)]
+struct Until {
+    kong: Arc<Still>,
+    deaf: bool,
+    over: Mutex<bool>,
+}
+
+impl Carry for Until {
+    fn carry<'a>(&'a self, question: Question) -> BoxFuture<'a, Result<Answer, Failure>> {
+        if *self.over.lock().unwrap() {
+            return futures::future::pending().boxed();
+        }
+        let status = question.listener == Listener::Status;
+        let body = question
+            .body
+            .as_ref()
+            .map(|(kind, bytes)| (kind.as_str(), bytes.as_slice()));
+        let said = self.kong.ask(status, &question.method, &question.path, body);
+        if question.method == Method::POST && self.deaf {
+            *self.over.lock().unwrap() = true;
+            return futures::future::pending().boxed();
+        }
+        let answer = Answer {
+            status: StatusCode::from_u16(said.status).unwrap(),
+            kind: said.kind.to_owned(),
+            hint: None,
+            body: said.body,
+        };
+        futures::future::ready(Ok(answer)).boxed()
+    }
+}
+
+#[derive(Default, Clone)]
+struct Disk(Arc<Mutex<Memory>>);
+
+impl Keep for Disk {
+    fn keep(&self, memory: &Memory) -> io::Result<()> {
+        *self.0.lock().unwrap() = memory.clone();
+        Ok(())
+    }
+}
+
+/// One turn of an agent that starts with what is on its disk; true if it came to its end.
+fn turn(kong: &Arc<Still>, disk: &Disk, plan: &Plan, held: &[&str], deaf: bool) -> bool {
+    let carrier = Until {
+        kong: Arc::clone(kong),
+        deaf,
+        over: Mutex::new(false),
+    };
+    let node = Admin::carried("http://kong", true, Box::new(carrier));
+    let driver = Driver::carried(vec![node], tokio::time::Instant::now).unwrap();
+    let drivers = BTreeMap::from([(edge(), Arc::new(driver))]);
+    let names: Arc<dyn Names> = Arc::new(Known::default());
+    let (task, link) = Gateways::new(drivers, names, disk.clone());
+    let part = Arc::new(plan.zone_plan(&ZoneName::new("fra").unwrap()).unwrap());
+    let mut items = part.items.clone();
+    items.retain(|split, _| !held.contains(&split.as_str()));
+    let wanted = Wanted { plan: part, items };
+    let shared = Shared::new(disk.0.lock().unwrap().clone());
+    let mut refusals = Refusals::new(FIRST);
+    let newer = link.want.subscribe();
+    let turned = task.turn(&edge(), (&wanted, newer), &shared, &mut refusals);
+    turned.now_or_never().is_some()
+}
+
+fn routes(kong: &Still) -> Vec<String> {
+    let routes = kong.ways().into_iter();
+    let routes = routes.map(|way| way.route["name"].as_str().unwrap().to_owned());
+    routes.collect()
+}
+
+fn without_base(splits: &[String], before: Option<&Plan>) -> Plan {
+    plan_of("{name: edge, channel: admin-dbless}", BASE, splits, before)
+}
+
+#[test]
+fn the_last_door_goes_though_nobody_heard_that_it_came() {
+    let kong = Arc::new(Still::without_database(Options::default()).unwrap());
+    let disk = Disk::default();
+    let first = without_base(&[own_door("checkout", 90, BY_ADDRESS)], None);
+    assert!(!turn(&kong, &disk, &first, &[], true), "killed before it heard");
+    assert_eq!(routes(&kong), ["weir.checkout.default"]);
+    let none = without_base(&[], Some(&first));
+    assert!(turn(&kong, &disk, &none, &[], false));
+    assert_eq!(routes(&kong), [] as [&str; 0]);
+}
+
+#[test]
+fn a_split_that_is_not_in_force_keeps_no_other_one() {
+    let kong = Arc::new(Still::without_database(Options::default()).unwrap());
+    let disk = Disk::default();
+    let first = without_base(&[own_door("checkout", 90, BY_ADDRESS)], None);
+    assert!(turn(&kong, &disk, &first, &[], false));
+    // What is in force already and cannot be said now stays.
+    assert!(turn(&kong, &disk, &first, &["checkout"], false));
+    assert_eq!(routes(&kong), ["weir.checkout.default"]);
+    let other = without_base(&[own_door("basket", 70, BASKET)], Some(&first));
+    assert!(turn(&kong, &disk, &other, &["basket"], false));
+    assert_eq!(routes(&kong), [] as [&str; 0]);
+    assert!(turn(&kong, &disk, &other, &[], false));
+    assert_eq!(routes(&kong), ["weir.basket.default"]);
+}
