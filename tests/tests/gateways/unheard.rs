@@ -79,8 +79,8 @@ fn turn(kong: &Arc<Still>, disk: &Disk, plan: &Plan, held: &[&str], deaf: bool) 
     let shared = Shared::new(disk.0.lock().unwrap().clone());
     let mut refusals = Refusals::new(FIRST);
     let newer = link.want.subscribe();
-    let gateway = edge();
-    let turned = task.turn(&gateway, (&wanted, newer), &shared, &mut refusals);
+    let name = edge();
+    let turned = task.turn(&name, (&wanted, newer), &shared, &mut refusals);
     turned.now_or_never().is_some()
 }
 

@@ -123,18 +123,18 @@ impl World {
         });
         let plan = self.agents[a].plan.clone();
         let edge = weir_model::GatewayName::new(EDGE).ok();
-        for split in 0..SPLITS.len() {
+        for (split, called) in SPLITS.iter().enumerate() {
             let (had, has) = (before.of(split), after.of(split));
             // I4: requests come by what its plan still has.
             let item = plan.iter().flat_map(|plan| &plan.items);
             let item = item
-                .filter(|(of, _)| of.as_str() == SPLITS[split])
+                .filter(|(of, _)| of.as_str() == *called)
                 .find(|(_, item)| edge.as_ref().is_some_and(|edge| item.doors.contains_key(edge)));
             let gone = !had.is_empty() && has.is_empty() && item.is_some();
             self.checks.hold(Invariant::I4, now, !gone, || {
                 format!(
                     "agent {name} takes {} from node {n} of the gateway of {}, whose door its plan has",
-                    SPLITS[split], ZONES[z]
+                    called, ZONES[z]
                 )
             });
             if has.is_empty() || had == has {

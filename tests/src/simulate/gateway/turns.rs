@@ -1,6 +1,8 @@
 //! An agent's turns at its zone's gateway, which run as futures that the world polls, as its activations do. The loop that
 //! starts them is the agent's own, written here once more with the same figures.
 
+mod questions;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -8,15 +10,15 @@ use std::task::{Context, Poll, Waker};
 use futures::FutureExt as _;
 use futures::channel::oneshot;
 use futures::future::BoxFuture;
-use http::{Method, StatusCode};
+use http::Method;
 use weir_agent::gateways::{FIRST, Gateways, Link, Refusals, Shared, Told, Turned, Wanted};
 use weir_drivers::Kong;
 use weir_drivers::dns::{Names, Remembered};
-use weir_drivers::kong::{Admin, Answer, Failure, Listener, Question};
+use weir_drivers::kong::{Admin, Answer, Failure, Question};
 use weir_model::GatewayName;
 use weir_planner::ZoneFacts;
 
-use super::carry::{Asked, Carrier, Desk, Disk, away, clock};
+use super::carry::{Asked, Carrier, Desk, Disk, clock};
 use super::{EDGE, Reach};
 use crate::simulate::Ms;
 use crate::simulate::world::{Event, World, stamp};
@@ -392,128 +394,6 @@ impl World {
     fn wanted_of(&mut self, a: usize) -> Option<Arc<Wanted>> {
         let life = self.side(a)?.life.as_ref()?;
         life.turn.as_ref().map(|turn| Arc::clone(&turn.wanted))
-    }
-
-    fn question_arrives(&mut self, a: usize, epoch: u32, number: u64) {
-        if self.agents[a].epoch != epoch {
-            return;
-        }
-        let Some(side) = self.side(a) else { return };
-        let gate = side.gate;
-        let Some(life) = side.life.as_mut() else { return };
-        let Some(way) = life.ways.get(&number) else { return };
-        let (node, question) = (way.node, way.question.clone());
-        let mute = self.gates[gate].nodes[node].reach == Reach::Mute;
-        let wanted = self.wanted_of(a);
-        let came = self.at_node(a, gate, node, &question, wanted);
-        let takes = match mute {
-            true => PATIENCE,
-            false => self.gate_dice.between(1, 60),
-        };
-        if let Some(way) = self
-            .side(a)
-            .and_then(|side| side.life.as_mut()?.ways.get_mut(&number))
-        {
-            way.came = Some(came);
-        }
-        self.at(takes, Event::Gate(GateEvent::Answered(a, epoch, number)));
-    }
-
-    fn question_answered(&mut self, a: usize, epoch: u32, number: u64) {
-        if self.agents[a].epoch != epoch || !self.agents[a].up {
-            return;
-        }
-        let Some(life) = self.side(a).and_then(|side| side.life.as_mut()) else {
-            return;
-        };
-        let Some(mut way) = life.ways.remove(&number) else {
-            return;
-        };
-        if let (Some(answer), Some(came)) = (way.answer.take(), way.came.take()) {
-            drop(answer.send(came));
-        }
-        self.go_on_at_gate(a);
-    }
-
-    /// A question meets its node.
-    fn at_node(
-        &mut self,
-        a: usize,
-        gate: usize,
-        node: usize,
-        question: &Question,
-        wanted: Option<Arc<Wanted>>,
-    ) -> Result<Answer, Failure> {
-        let now = self.now;
-        let reach = self.gates[gate].nodes[node].reach;
-        let writes = question.method != Method::GET;
-        let failed = |world: &mut Self| {
-            if let Some(turn) = world.side(a).and_then(|side| side.life.as_mut()?.turn.as_mut()) {
-                turn.failed = true;
-            }
-        };
-        let mut cut = false;
-        match reach {
-            Reach::Open => {}
-            Reach::Closed => {
-                failed(self);
-                return Err(away("connection refused"));
-            }
-            Reach::Mute => {
-                failed(self);
-                return Err(away("no answer in time"));
-            }
-            Reach::Busy if writes => {
-                failed(self);
-                return Ok(Answer {
-                    status: StatusCode::SERVICE_UNAVAILABLE,
-                    kind: "application/json".to_owned(),
-                    hint: None,
-                    body: br#"{"message":"Kong currently exiting"}"#.to_vec(),
-                });
-            }
-            Reach::Busy => {}
-            Reach::Cut(percent) => {
-                if self.gate_dice.chance(percent) {
-                    failed(self);
-                    cut = self.gate_dice.chance(50);
-                    if !cut {
-                        return Err(away("the connection was reset"));
-                    }
-                }
-            }
-        }
-        let status = question.listener == Listener::Status;
-        let body = question
-            .body
-            .as_ref()
-            .map(|(kind, bytes)| (kind.as_str(), bytes.as_slice()));
-        let said = self.gates[gate].nodes[node]
-            .still
-            .ask(status, &question.method, &question.path, body);
-        if let Some(turn) = self.side(a).and_then(|side| side.life.as_mut()?.turn.as_mut()) {
-            turn.wrote |= writes;
-        }
-        if writes && said.status < 300 && said.status != 304 {
-            self.gate_writes += 1;
-            let name = self.agents[a].name.clone();
-            self.story.tell(now, || {
-                format!(
-                    "agent {name}: {} {} at node {node} of its gateway",
-                    question.method, question.path
-                )
-            });
-            self.gate_written(a, gate, node, wanted.as_deref());
-        }
-        if cut {
-            return Err(away("the connection was reset"));
-        }
-        Ok(Answer {
-            status: StatusCode::from_u16(said.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
-            kind: said.kind.to_owned(),
-            hint: None,
-            body: said.body,
-        })
     }
 
     /// A turn ended.
