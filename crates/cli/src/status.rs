@@ -162,6 +162,13 @@ async fn asked(client: &Client, scope: &Scope, args: &Args) -> Result<Waiting, T
         return Ok(Waiting::Commit(why));
     }
     let picture = picture::look(client, scope).await?;
+    // What the commit took away is in no split's status any more, and in its zones for half a minute yet.
+    if args.commit.is_some()
+        && picture.exit() == Exit::Fine
+        && let Some(why) = picture::left_in_zones(client, scope, &picture).await?
+    {
+        return Ok(Waiting::Commit(why));
+    }
     Ok(Waiting::For(Box::new(picture)))
 }
 

@@ -93,7 +93,8 @@ pub async fn recall(ledger: &Ledger) -> Result<Fleet, LedgerError> {
 }
 
 impl Observing {
-    /// Gets ready; `fleet` already holds what [`recall`] found.
+    /// Gets ready; `fleet` already holds what [`recall`] found, and `proven` which zones have first proven what generation: that is
+    /// told once, by whichever process saw it.
     pub fn new(
         ledger: Ledger,
         sessions: Sessions,
@@ -101,8 +102,12 @@ impl Observing {
         fleet: watch::Sender<Arc<Fleet>>,
         troubles: Arc<watch::Sender<Troubles>>,
         stale: Duration,
+        proven: BTreeMap<ZoneName, Generation>,
     ) -> Self {
-        let mut recorded = Recorded::default();
+        let mut recorded = Recorded {
+            proven,
+            ..Recorded::default()
+        };
         for (zone, name, agent) in fleet.borrow().agents() {
             let row = agent_row(zone, name, agent);
             recorded

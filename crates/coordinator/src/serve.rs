@@ -15,6 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use weir_link::private_file;
+use weir_model::ZoneName;
 use weir_planner::PlanId;
 
 use crate::api::{self, Access, Answering};
@@ -139,6 +140,13 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<(), ServeE
         cause,
     })?;
 
+    let mut proven = BTreeMap::new();
+    if let Some(known) = &in_force {
+        let generation = known.plan.generation;
+        for zone in ledger.zone_proofs(generation).await?.into_keys() {
+            proven.extend(ZoneName::new(zone).ok().map(|zone| (zone, generation)));
+        }
+    }
     let parts = Parts::new(stop.clone());
     let (in_force_tx, in_force) = watch::channel(in_force);
     let (fleet_tx, fleet) = watch::channel(Arc::new(fleet));
@@ -177,6 +185,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<(), ServeE
         fleet_tx,
         Arc::clone(&troubles_tx),
         config.stale,
+        proven,
     );
     parts.spawn("observing", observing.run(stop.clone()));
     parts.spawn(

@@ -70,6 +70,27 @@ pub(super) async fn not_in_force(client: &Client, commit: &str) -> Result<Option
     }
 }
 
+/// Which zones do not run all of the plan in force, though every split that there still is stands well; none if all do.
+pub(super) async fn left_in_zones(
+    client: &Client,
+    scope: &Scope,
+    picture: &Picture,
+) -> Result<Option<String>, Trouble> {
+    let list: ZoneList = client.get("v1/zones").await?.read()?;
+    let in_scope = |name: &String| scope.zone.as_ref().is_none_or(|zone| zone == name);
+    let open: Vec<String> = list
+        .zones
+        .iter()
+        .filter(|zone| in_scope(&zone.name) && scope.split.is_none())
+        .filter(|zone| zone.standing != Standing::Converged || zone.generation < picture.list.generation)
+        .map(|zone| match &zone.reason {
+            Some(why) => format!("{} {}: {why}", zone.name, super::word(zone.standing)),
+            None => format!("{} {}", zone.name, super::word(zone.standing)),
+        })
+        .collect();
+    Ok((!open.is_empty()).then(|| open.join("; ")))
+}
+
 impl Picture {
     /// How a command ends that shows this.
     pub(super) fn exit(&self) -> Exit {

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use serde_json::{Value, json};
 
 use crate::coordinator::{Answer, Coordinator};
-use crate::{COMMIT, changed, commit_record, list, of, proven, split, zone};
+use crate::{COMMIT, changed, commit_record, list, of, proven, split, zone, zone_status};
 
 #[test]
 fn waiting_ends_with_the_proof() {
@@ -107,5 +107,36 @@ fn waiting_for_a_commit_does_not_take_the_last_one_for_it() {
         coordinator
             .weir(&["status", "--wait", "--commit", &COMMIT[..7]])
             .transcript()
+    );
+}
+
+/// What a commit took away is in no split's status any more, and in its zones for half a minute yet.
+#[test]
+fn waiting_for_a_removal_ends_when_its_zones_have_proven_it() {
+    let source = json!({"name": "main", "url": "/repo", "branch": "main", "reachable": true, "error": null,
+                        "head": COMMIT, "inForce": COMMIT, "checkedAt": null});
+    let leaving = changed(
+        zone_status("fra"),
+        json!({"standing": "progressing", "reason": "split checkout is being withdrawn"}),
+    );
+    let behind = changed(zone_status("fra"), json!({"generation": 6}));
+    let zones = |fra: Value| Answer::json(&json!({"zones": [zone_status("ams"), fra]}));
+    let coordinator = Coordinator::new()
+        .at("/v1/splits", &[Answer::json(&list(&[]))])
+        .at(
+            "/v1/commits",
+            &[Answer::json(&json!({"sources": [source], "commits": []}))],
+        )
+        .at(
+            "/v1/zones",
+            &[zones(behind), zones(leaving), zones(zone_status("fra"))],
+        );
+    let ran = coordinator.weir(&["status", "--wait", "--commit", COMMIT]);
+    assert_eq!(
+        (ran.exit, ran.stderr.as_str()),
+        (
+            0,
+            "waiting: fra converged\nwaiting: fra progressing: split checkout is being withdrawn\n"
+        )
     );
 }

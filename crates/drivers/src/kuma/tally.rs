@@ -10,8 +10,9 @@ use serde_json::Value;
 use weir_model::{BackendName, Protocol, SplitName};
 use weir_planner::{CountScope, Counts, Destination, Item};
 
-/// How much an Envoy's start may seem to move between two readings of its uptime, which counts whole seconds.
-const JITTER: SignedDuration = SignedDuration::from_secs(3);
+/// How much an Envoy's start may seem to move between two readings of its uptime: that counts whole seconds, and stands still for
+/// the 5 s between two of its flushes of statistics (measured: read every 0.4 s, it jumps by 5).
+const JITTER: SignedDuration = SignedDuration::from_secs(7);
 
 /// An Envoy that was not read for so long is forgotten: pods come and go under new names for ever.
 const FORGOTTEN: SignedDuration = SignedDuration::from_hours(1);
@@ -434,6 +435,27 @@ mod tests {
         assert_eq!(counted(3_900, &[reading("pod", 3_900, 50, 30)]).0, 12);
         assert_eq!(counted(3_950, &[reading("pod", 3_950, 50, 31)]).0, 13);
         assert_eq!(counted(4_000, &[reading("new", 4_000, 3_990, 4)]).0, 17);
+    }
+
+    /// Read out of phase, one process seems to have started now and then up to 6 s later.
+    #[test]
+    fn an_uptime_that_stands_still_is_no_restart() {
+        let mut tally = Tally::default();
+        let items = [item(8080)];
+        let mut last = None;
+        for now in (0..480_i64).step_by(4) {
+            let flushed = now / 5 * 5 + 100;
+            let stats = json!({"stats": [
+                {"name": "server.uptime", "value": flushed},
+                {"name": "cluster.default_checkout__fra_msvc_8080.upstream_rq_completed", "value": 1_000 + now},
+            ]});
+            let reading = Reading::of("envoy".to_owned(), &stats, at(now)).unwrap();
+            last = tally
+                .take(&items, &[reading], CountScope::Host, at(now))
+                .remove(0);
+        }
+        let vm = BackendName::new("vm").unwrap();
+        assert_eq!(last.unwrap().requests[&vm], 476);
     }
 
     proptest! {

@@ -4,6 +4,7 @@
 //! `envoys` speaks to the first, `remote` spends the little that may be asked of the second; `proof` and `tally` give
 //! meaning to what they say.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -44,6 +45,9 @@ struct Memory {
     tally: Tally,
     /// MeshServices of the zone, as last observed.
     services: Arc<[ServiceFact]>,
+    /// Proxies of this host that call nothing of what is driven, when that was last looked at. A zone ingress has clusters of the
+    /// same names, and what is open there is other zones' connections and no caller's.
+    strangers: BTreeSet<String>,
     /// What a person should know and no proof says: dead sockets, proxies that cannot be read.
     notes: Vec<String>,
 }
@@ -144,6 +148,11 @@ impl Witness {
         let dumps = self.ask_all(LISTENERS).await;
         let services = Arc::clone(&self.memory().services);
         let mut proofs = Vec::with_capacity(items.len());
+        let mut strangers: BTreeSet<String> = dumps
+            .iter()
+            .filter(|(_, dump)| dump.is_ok())
+            .map(|(admin, _)| admin.to_string())
+            .collect();
         for item in items {
             let mut round = Round::default();
             for (admin, dump) in &dumps {
@@ -152,6 +161,11 @@ impl Witness {
                         .seen
                         .push((admin.to_string(), proof::read(item, dump, &services))),
                     Err(why) => round.mute.push(why.clone()),
+                }
+            }
+            for (admin, reading) in &round.seen {
+                if *reading != proof::Reading::NotCaller {
+                    strangers.remove(admin);
                 }
             }
             let mut remote = self.remote.lock().await;
@@ -186,6 +200,7 @@ impl Witness {
                 proofs.push(round.verdict(item, Evidence::Live, at));
             }
         }
+        self.memory().strangers = strangers;
         proofs
     }
 
@@ -230,8 +245,10 @@ impl Witness {
     pub(crate) async fn count(&self, items: &[Arc<Item>]) -> Vec<Option<Counts>> {
         let stats = self.ask_all(tally::STATS).await;
         let at = Timestamp::now();
+        let strangers = self.memory().strangers.clone();
         let readings: Vec<Reading> = stats
             .into_iter()
+            .filter(|(admin, _)| !strangers.contains(&admin.to_string()))
             .filter_map(|(admin, stats)| Reading::of(admin.to_string(), &stats.ok()?, at))
             .collect();
         self.memory().tally.take(items, &readings, CountScope::Host, at)

@@ -168,6 +168,29 @@ fn weights(
 /// The first so many of some amounts, in proportion: each one to where most is missing, of equals to the first. More of them take
 /// nothing back of what fewer were, and all of them are the amounts.
 fn one_by_one(amounts: &[u32], so_many: u32) -> Vec<u32> {
+    let some: Vec<usize> = (0..amounts.len()).filter(|at| amounts[*at] > 0).collect();
+    let all: u32 = amounts.iter().sum();
+    let so_many = so_many.min(all);
+    let mut given = vec![0; amounts.len()];
+    match some[..] {
+        [] => given,
+        [one] => {
+            given[one] = so_many;
+            given
+        }
+        // Of two the first one has the nearest whole, and a half.
+        [one, other] => {
+            let (all, so_many_of) = (u64::from(all), u64::from(so_many) * u64::from(amounts[one]));
+            let first = u32::try_from((2 * so_many_of + all) / (2 * all)).unwrap_or(so_many);
+            (given[one], given[other]) = (first, so_many - first);
+            given
+        }
+        _ => in_turn(amounts, so_many),
+    }
+}
+
+/// The same of any number of amounts.
+fn in_turn(amounts: &[u32], so_many: u32) -> Vec<u32> {
     let all: i64 = amounts.iter().copied().map(i64::from).sum();
     let mut given = vec![0; amounts.len()];
     for number in 1..=i64::from(so_many) {
@@ -210,4 +233,34 @@ fn comparable(from: &Item, to: &Item) -> bool {
         && from.port == to.port
         && routes(from) == routes(to)
         && stays.all(same_place)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is done at once of one amount and of two is what each in turn comes to.
+    #[test]
+    fn at_once_is_what_each_in_turn_comes_to() {
+        for first in 0..24 {
+            for second in 0..24 {
+                for so_many in 0..=first + second + 2 {
+                    let amounts = [0, first, 0, second];
+                    assert_eq!(
+                        one_by_one(&amounts, so_many),
+                        in_turn(&amounts, so_many),
+                        "{amounts:?} {so_many}"
+                    );
+                }
+            }
+        }
+        for so_many in (0..=10_000).step_by(7) {
+            let amounts = [3_333, 6_667];
+            assert_eq!(
+                one_by_one(&amounts, so_many),
+                in_turn(&amounts, so_many),
+                "{so_many}"
+            );
+        }
+    }
 }
