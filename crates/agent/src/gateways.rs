@@ -421,8 +421,8 @@ impl Gateways {
         let posted = shared.memory.posted.entry(name.clone()).or_default();
         posted.may_be(&document.hash);
         // Whoever ends before he hears what became of the first one must know whether there is a base to be left in its place.
-        if posted.base.is_none() {
-            posted.base.clone_from(&decided.base);
+        if posted.base.is_none() && posted.first.is_none() {
+            posted.first.clone_from(&decided.base);
         }
         self.keep(&mut shared);
     }

@@ -124,6 +124,14 @@ async fn wait(client: &Client, scope: &Scope, args: &Args, output: &Output) -> R
                 text::in_a_line(&picture.list)
             }
             Ok(Ok(Waiting::Commit(what))) => what,
+            Ok(Ok(Waiting::Zones(picture, what, exit))) => {
+                if over {
+                    show(&picture, output);
+                    output.complain(crate::layout::wrapped(&format!("error: not proven yet: {what}")));
+                    return Ok(exit);
+                }
+                what
+            }
             Ok(Err(trouble)) if trouble.kind != Kind::Silent || over => return Err(trouble),
             Ok(Err(trouble)) => format!("{}; asking again", trouble.what),
             Err(_) => {
@@ -151,6 +159,8 @@ async fn wait(client: &Client, scope: &Scope, args: &Args, output: &Output) -> R
 /// What is waited for.
 enum Waiting {
     Commit(String),
+    /// For what a commit took away to be gone from its zones: why, and how it ends if the time is over first.
+    Zones(Box<Picture>, String, Exit),
     For(Box<Picture>),
 }
 
@@ -165,9 +175,9 @@ async fn asked(client: &Client, scope: &Scope, args: &Args) -> Result<Waiting, T
     // What the commit took away is in no split's status any more, and in its zones for half a minute yet.
     if args.commit.is_some()
         && picture.exit() == Exit::Fine
-        && let Some(why) = picture::left_in_zones(client, scope, &picture).await?
+        && let Some((why, exit)) = picture::left_in_zones(client, scope, &picture).await?
     {
-        return Ok(Waiting::Commit(why));
+        return Ok(Waiting::Zones(Box::new(picture), why, exit));
     }
     Ok(Waiting::For(Box::new(picture)))
 }

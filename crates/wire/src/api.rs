@@ -253,7 +253,7 @@ pub struct SplitInZone {
     pub counted: BTreeMap<String, u64>,
     /// Of those, failed.
     pub failed: BTreeMap<String, u64>,
-    /// Since when that is: the first proof of what the zone runs, or when counting began if that was later.
+    /// Since when that is: the first proof of what the zone runs; when counting began, if that was later or nothing is proven yet.
     pub counted_since: Option<String>,
     /// What the zone's callers had open when it was last read: requests under way, for tcp connections. What of that is still
     /// open 30 s after a step of this zone is closed by it. None where nobody counts.

@@ -243,8 +243,10 @@ fn attempt(
             }
             Channel::AdminDbless => document(federation, planned, &doors, resolved).map(|made| {
                 // Of what was posted there the last door went. What the site had there as its base is never taken away.
-                let ours =
-                    posted.filter(|posted| posted.base.as_ref().is_some_and(|base| base.base.is_none()));
+                let ours = posted.filter(|posted| {
+                    let known = posted.base.as_ref().or(posted.first.as_ref());
+                    known.is_some_and(|known| known.base.is_none())
+                });
                 let mut declared = wanted.plan.items.values();
                 // What is declared and not in force yet keeps nobody else there; if it is there all the same, no node gives it up.
                 let ours = ours.filter(|posted| {

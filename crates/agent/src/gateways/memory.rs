@@ -33,6 +33,10 @@ pub struct Posted {
     /// The gateway itself, its base included, as it was in that one.
     #[serde(default)]
     pub base: Option<Arc<GatewayPlan>>,
+    /// The gateway itself as it was in the first one, for whoever never heard what became of that: nothing to go back to, but it
+    /// says whether a site has a base of its own there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<Arc<GatewayPlan>>,
 }
 
 impl Posted {
@@ -57,5 +61,6 @@ impl Posted {
         self.may_be(hash);
         self.items = items;
         self.base = Some(Arc::clone(base));
+        self.first = None;
     }
 }

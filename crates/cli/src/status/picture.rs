@@ -70,25 +70,36 @@ pub(super) async fn not_in_force(client: &Client, commit: &str) -> Result<Option
     }
 }
 
-/// Which zones do not run all of the plan in force, though every split that there still is stands well; none if all do.
+/// Which zones do not run all of the plan in force, though every split that there still is stands well, and how a command ends
+/// that goes by that; none if all do.
 pub(super) async fn left_in_zones(
     client: &Client,
     scope: &Scope,
     picture: &Picture,
-) -> Result<Option<String>, Trouble> {
+) -> Result<Option<(String, Exit)>, Trouble> {
     let list: ZoneList = client.get("v1/zones").await?.read()?;
     let in_scope = |name: &String| scope.zone.as_ref().is_none_or(|zone| zone == name);
-    let open: Vec<String> = list
+    let open: Vec<_> = list
         .zones
         .iter()
         .filter(|zone| in_scope(&zone.name) && scope.split.is_none())
+        // Where no agent was ever heard nothing of ours runs; a zone that is declared no more is told nothing.
+        .filter(|zone| !zone.agents.is_empty() && !zone.kuma_zone.is_empty())
         .filter(|zone| zone.standing != Standing::Converged || zone.generation < picture.list.generation)
+        .collect();
+    let words: Vec<String> = open
+        .iter()
         .map(|zone| match &zone.reason {
             Some(why) => format!("{} {}: {why}", zone.name, super::word(zone.standing)),
             None => format!("{} {}", zone.name, super::word(zone.standing)),
         })
         .collect();
-    Ok((!open.is_empty()).then(|| open.join("; ")))
+    let silent = |standing: Standing| matches!(standing, Standing::Stale | Standing::Unknown);
+    let exit = match open.iter().any(|zone| silent(zone.standing)) {
+        true => Exit::Unknown,
+        false => Exit::Differs,
+    };
+    Ok((!open.is_empty()).then(|| (words.join("; "), exit)))
 }
 
 impl Picture {

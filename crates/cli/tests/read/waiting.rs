@@ -120,7 +120,12 @@ fn waiting_for_a_removal_ends_when_its_zones_have_proven_it() {
         json!({"standing": "progressing", "reason": "split checkout is being withdrawn"}),
     );
     let behind = changed(zone_status("fra"), json!({"generation": 6}));
-    let zones = |fra: Value| Answer::json(&json!({"zones": [zone_status("ams"), fra]}));
+    let empty = changed(
+        zone_status("par"),
+        json!({"standing": "unknown", "reason": "no agent of this zone was ever heard", "agents": []}),
+    );
+    let gone = changed(zone_status("old"), json!({"standing": "unknown", "kumaZone": ""}));
+    let zones = |fra: Value| Answer::json(&json!({"zones": [zone_status("ams"), fra, empty, gone]}));
     let coordinator = Coordinator::new()
         .at("/v1/splits", &[Answer::json(&list(&[]))])
         .at(

@@ -28,6 +28,8 @@ pub(crate) struct Reading {
     pub(crate) envoy: String,
     /// When it started, as far as it says.
     pub(crate) started: Option<Timestamp>,
+    /// Whether it calls none of what is driven: where its counters stand is remembered, and nothing of them counted.
+    pub(crate) stranger: bool,
     counters: BTreeMap<String, u64>,
 }
 
@@ -53,6 +55,7 @@ impl Reading {
         Self {
             envoy,
             started: uptime.and_then(|s| at.checked_sub(SignedDuration::from_secs(s)).ok()),
+            stranger: false,
             counters,
         }
     }
@@ -270,6 +273,9 @@ impl Tally {
                     }
                     None => Pair::default(),
                 };
+                if reading.stranger {
+                    continue;
+                }
                 let sum = split.sums.entry(backend.clone()).or_default();
                 sum.sent = sum.sent.saturating_add(fresh.sent);
                 sum.failed = sum.failed.saturating_add(fresh.failed);
@@ -282,7 +288,8 @@ impl Tally {
                 .map(|backend| (backend.clone(), split.sums.get(backend).map_or(0, f)))
                 .collect()
         };
-        let open = readings.iter().flat_map(|reading| {
+        let callers = readings.iter().filter(|reading| !reading.stranger);
+        let open = callers.flat_map(|reading| {
             let all = item.destinations.values();
             all.filter_map(|destination| reading.open(item, destination))
         });
@@ -435,6 +442,30 @@ mod tests {
         assert_eq!(counted(3_900, &[reading("pod", 3_900, 50, 30)]).0, 12);
         assert_eq!(counted(3_950, &[reading("pod", 3_950, 50, 31)]).0, 13);
         assert_eq!(counted(4_000, &[reading("new", 4_000, 3_990, 4)]).0, 17);
+    }
+
+    /// A zone ingress has clusters of the same names. Should one that called nothing call the service one day, what it counted
+    /// before that was something else.
+    #[test]
+    fn what_a_stranger_counted_is_never_counted() {
+        let mut tally = Tally::default();
+        let items = [item(8080)];
+        let mut take = |now: i64, stranger: bool, n: u64| {
+            let stats = json!({"stats": [
+                {"name": "server.uptime", "value": now - 5},
+                {"name": "cluster.default_checkout__fra_msvc_8080.upstream_rq_completed", "value": n},
+                {"name": "cluster.default_checkout__fra_msvc_8080.upstream_rq_active", "value": 1},
+            ]});
+            let mut late = Reading::of("late".to_owned(), &stats, at(now)).unwrap();
+            late.stranger = stranger;
+            let caller = Reading::of("caller".to_owned(), &json!({"stats": []}), at(now)).unwrap();
+            let counts = tally.take(&items, &[caller, late], CountScope::Host, at(now));
+            let counts = counts.into_iter().next().unwrap().unwrap();
+            (counts.requests[&BackendName::new("vm").unwrap()], counts.open)
+        };
+        assert_eq!(take(0, true, 0), (0, None));
+        assert_eq!(take(100, true, 700), (0, None));
+        assert_eq!(take(200, false, 705), (5, Some(1)));
     }
 
     /// Read out of phase, one process seems to have started now and then up to 6 s later.

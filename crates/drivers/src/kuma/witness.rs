@@ -200,7 +200,10 @@ impl Witness {
                 proofs.push(round.verdict(item, Evidence::Live, at));
             }
         }
-        self.memory().strangers = strangers;
+        // Of nobody is it known what he calls while nothing is driven.
+        if !items.is_empty() {
+            self.memory().strangers = strangers;
+        }
         proofs
     }
 
@@ -248,8 +251,13 @@ impl Witness {
         let strangers = self.memory().strangers.clone();
         let readings: Vec<Reading> = stats
             .into_iter()
-            .filter(|(admin, _)| !strangers.contains(&admin.to_string()))
-            .filter_map(|(admin, stats)| Reading::of(admin.to_string(), &stats.ok()?, at))
+            .filter_map(|(admin, stats)| {
+                let name = admin.to_string();
+                let stranger = strangers.contains(&name);
+                let mut reading = Reading::of(name, &stats.ok()?, at)?;
+                reading.stranger = stranger;
+                Some(reading)
+            })
             .collect();
         self.memory().tally.take(items, &readings, CountScope::Host, at)
     }
