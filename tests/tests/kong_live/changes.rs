@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use weir_drivers::{Brought, GatewayDriver as _};
 use weir_planner::Verdict;
 use weir_tests::amount;
@@ -22,7 +23,7 @@ use super::stage::{Stage, by_routes, by_service, made, plain, routing};
 /// Requests that go on until they are stopped; asked and failed.
 pub(super) struct Load {
     over: Arc<AtomicBool>,
-    asked: Arc<AtomicU64>,
+    asked: watch::Sender<u64>,
     failed: Arc<AtomicU64>,
     callers: Vec<tokio::task::JoinHandle<()>>,
 }
@@ -46,22 +47,19 @@ async fn ask(connection: &mut Option<Connection>, proxy: SocketAddr, ask: &Ask) 
 
 impl Load {
     pub(super) fn start(proxy: SocketAddr, path: &'static str) -> Self {
-        let (over, asked, failed) = (
-            Arc::default(),
-            Arc::<AtomicU64>::default(),
-            Arc::<AtomicU64>::default(),
-        );
+        let (over, failed) = (Arc::default(), Arc::<AtomicU64>::default());
+        let (asked, _) = watch::channel(0);
         let caller = || {
             let (over, asked, failed) = (
                 Arc::<AtomicBool>::clone(&over),
-                Arc::clone(&asked),
+                watch::Sender::clone(&asked),
                 Arc::clone(&failed),
             );
             tokio::spawn(async move {
                 let (mut connection, request) = (None, Ask::new("GET", path));
                 while !over.load(Ordering::Relaxed) {
                     let answer = ask(&mut connection, proxy, &request).await;
-                    asked.fetch_add(1, Ordering::Relaxed);
+                    asked.send_modify(|asked| *asked += 1);
                     failed.fetch_add(u64::from(answer.is_none()), Ordering::Relaxed);
                 }
             })
@@ -77,9 +75,8 @@ impl Load {
 
     /// Returns when so many were asked.
     pub(super) async fn until(&self, requests: u64) {
-        while self.asked.load(Ordering::Relaxed) < requests {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        let mut asked = self.asked.subscribe();
+        asked.wait_for(|asked| *asked >= requests).await.unwrap();
     }
 
     pub(super) async fn stop(self) -> (u64, u64) {
@@ -87,10 +84,7 @@ impl Load {
         for caller in self.callers {
             caller.await.unwrap();
         }
-        (
-            self.asked.load(Ordering::Relaxed),
-            self.failed.load(Ordering::Relaxed),
-        )
+        (*self.asked.borrow(), self.failed.load(Ordering::Relaxed))
     }
 }
 

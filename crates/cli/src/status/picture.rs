@@ -7,7 +7,7 @@ use weir_wire::api::{CommitList, SplitList, Standing, ZoneList};
 use super::{Scope, belief, worst};
 use crate::client::Client;
 use crate::clock::{Clock, span};
-use crate::layout::short;
+use crate::layout::{clean, short};
 use crate::output::Exit;
 use crate::trouble::{Kind, Trouble};
 
@@ -90,7 +90,11 @@ pub(super) async fn left_in_zones(
     let words: Vec<String> = open
         .iter()
         .map(|zone| match &zone.reason {
-            Some(why) => format!("{} {}: {why}", zone.name, super::word(zone.standing)),
+            Some(why) => format!("{} {}: {}", zone.name, super::word(zone.standing), clean(why)),
+            None if zone.standing == Standing::Converged => format!(
+                "{} holds generation {}, not {}",
+                zone.name, zone.generation, picture.list.generation
+            ),
             None => format!("{} {}", zone.name, super::word(zone.standing)),
         })
         .collect();

@@ -117,7 +117,7 @@ fn waiting_for_a_removal_ends_when_its_zones_have_proven_it() {
                         "head": COMMIT, "inForce": COMMIT, "checkedAt": null});
     let leaving = changed(
         zone_status("fra"),
-        json!({"standing": "progressing", "reason": "split checkout is being withdrawn"}),
+        json!({"standing": "progressing", "reason": "split checkout is being\u{1b}[2J withdrawn"}),
     );
     let behind = changed(zone_status("fra"), json!({"generation": 6}));
     let empty = changed(
@@ -141,7 +141,7 @@ fn waiting_for_a_removal_ends_when_its_zones_have_proven_it() {
         (ran.exit, ran.stderr.as_str()),
         (
             0,
-            "waiting: fra converged\nwaiting: fra progressing: split checkout is being withdrawn\n"
+            "waiting: fra holds generation 6, not 7\nwaiting: fra progressing: split checkout is being\u{fffd}[2J withdrawn\n"
         )
     );
 }

@@ -261,11 +261,7 @@ impl World {
             }
         };
         let instant = !self.gate_dice.chance(slow);
-        let records = self.lookup.with(|records| records.version);
-        let Some(gate) = self.side(a).map(|side| side.gate) else {
-            return;
-        };
-        let version = self.gates[gate].version;
+        let Some((_, seen)) = self.seen(a) else { return };
         let Some(life) = self.side(a).and_then(|side| side.life.as_mut()) else {
             return;
         };
@@ -273,7 +269,7 @@ impl World {
             return;
         };
         // The same wants, memory, names and nodes: it would see, do and say the same again.
-        if life.calm == Some((version, records)) && dies.is_none() {
+        if life.calm == Some(seen) && dies.is_none() {
             life.told = seen_at(std::mem::take(&mut life.told), now);
             self.report(a, false);
             self.turn_later(a, CALM);
@@ -281,7 +277,7 @@ impl World {
         }
         // Nor would it within a second, but for what time alone brings.
         if let Some((of, names, at)) = life.still
-            && (of, names) == (version, records)
+            && (of, names) == seen
             && now < at + SOON
             && dies.is_none()
         {
@@ -396,14 +392,17 @@ impl World {
         life.turn.as_ref().map(|turn| Arc::clone(&turn.wanted))
     }
 
+    /// An agent's gateway, and the versions of it and of the names: as long as they stay, a turn sees what the last one saw.
+    fn seen(&mut self, a: usize) -> Option<(usize, (u64, u64))> {
+        let gate = self.side(a)?.gate;
+        let records = self.lookup.with(|records| records.version);
+        Some((gate, (self.gates[gate].version, records)))
+    }
+
     /// A turn ended.
     fn turned(&mut self, a: usize, turned: Option<Turned>) {
         let now = self.now;
-        let records = self.lookup.with(|records| records.version);
-        let Some(gate) = self.side(a).map(|side| side.gate) else {
-            return;
-        };
-        let version = self.gates[gate].version;
+        let Some((gate, seen)) = self.seen(a) else { return };
         let Some(life) = self.side(a).and_then(|side| side.life.as_mut()) else {
             return;
         };
@@ -422,8 +421,8 @@ impl World {
         let before = std::mem::replace(&mut life.told, seen_at(life.shared.told(), now));
         let news = news(&before, &life.told);
         let same = turn.instant && !turn.failed && !turn.wrote && !again;
-        life.calm = (turned.settled && same).then_some((version, records));
-        life.still = same.then_some((version, records, now));
+        life.calm = (turned.settled && same).then_some(seen);
+        life.still = same.then_some((seen.0, seen.1, now));
         let told = life.told.clone();
         let wait = match turned.settled {
             _ if again => 1,

@@ -79,6 +79,7 @@ impl Write<'_> {
             return Err(refusal::untyped(self.target, self.known, &name, &why));
         }
         self.known.default(&mut wanted);
+        self.without_status(&mut wanted);
         let guards = Guards::of(&wanted);
         for _ in 0..TRIES {
             let live = self.server.store().get(&key).cloned();
@@ -177,11 +178,23 @@ impl Write<'_> {
             object = live.clone();
             object["status"] = status;
         } else if self.known.has_status() {
-            keep_status(&mut object, Some(&live));
+            self.without_status(&mut object);
+            if let Some(status) = live.get("status") {
+                object["status"] = status.clone();
+            }
         }
         let now = self.server.now();
         fields::update(Some(&live), &mut object, self.updater(&now));
         self.finish(key, Some(live), object, guards).await
+    }
+
+    /// What is said of an object is not written with it.
+    fn without_status(&self, object: &mut Value) {
+        if self.known.has_status()
+            && let Some(fields) = object.as_object_mut()
+        {
+            fields.remove("status");
+        }
     }
 
     fn updater<'w>(&'w self, now: &'w str) -> Writer<'w> {
@@ -212,6 +225,7 @@ impl Write<'_> {
             return Err(refusal::exists(self.target, &name));
         }
         let now = self.server.now();
+        self.without_status(&mut object);
         fields::update(None, &mut object, self.updater(&now));
         match self.finish(&key, None, object, &Guards::default()).await? {
             Some(done) => Ok(done),
@@ -294,9 +308,6 @@ impl Write<'_> {
         }
         self.known.default(&mut object);
         own_fields(self.known, name, &mut object);
-        if self.known.has_status() && !self.target.is_status() {
-            keep_status(&mut object, live.as_ref());
-        }
         let operation = if live.is_some() { "UPDATE" } else { "CREATE" };
         if self.is_guarded() {
             object = self
@@ -462,15 +473,6 @@ fn own_fields(known: &Type, name: &str, object: &mut Value) {
         object["metadata"]["labels"]["kubernetes.io/metadata.name"] = name.into();
         object["spec"]["finalizers"] = json!(["kubernetes"]);
         object["status"]["phase"] = json!("Active");
-    }
-}
-
-/// What is said of an object stays as it was.
-fn keep_status(object: &mut Value, live: Option<&Value>) {
-    if let Some(fields) = object.as_object_mut() {
-        fields.remove("status");
-        let status = live.and_then(|live| live.get("status")).cloned();
-        fields.extend(status.map(|status| ("status".to_owned(), status)));
     }
 }
 

@@ -1,0 +1,144 @@
+//! What one Envoy's counters say of one destination. Pure; changed when Envoy or Kuma name them otherwise.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+use weir_model::Protocol;
+use weir_planner::{Destination, Item};
+
+/// The query that gives all counters that [`Reading`] needs, and the uptime.
+pub(crate) const STATS: &str = "/stats?format=json&usedonly&filter=\
+    (%5Eserver%5C.uptime$%7C%5C.upstream_(rq_completed%7Crq_total%7Crq_5xx%7Crq_503%7Ccx_total%7Ccx_connect_fail\
+    %7Ccx_active%7Crq_active)$)";
+
+/// What one Envoy's counters say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Reading {
+    pub(crate) envoy: String,
+    /// When it started, as far as it says.
+    pub(crate) started: Option<Timestamp>,
+    /// Whether it calls none of what is driven: where its counters stand is remembered, and nothing of them counted.
+    pub(crate) stranger: bool,
+    counters: BTreeMap<String, u64>,
+}
+
+impl Reading {
+    /// From the answer to [`STATS`].
+    pub(crate) fn of(envoy: String, stats: &Value, at: Timestamp) -> Option<Self> {
+        let list = stats.get("stats")?.as_array()?;
+        let counters: BTreeMap<String, u64> = list
+            .iter()
+            .filter_map(|stat| {
+                Some((
+                    stat.get("name")?.as_str()?.to_owned(),
+                    stat.get("value")?.as_u64()?,
+                ))
+            })
+            .collect();
+        Some(Self::from_counters(envoy, counters, at))
+    }
+
+    /// From counters by Envoy's own names, wherever they were read.
+    pub(crate) fn from_counters(envoy: String, counters: BTreeMap<String, u64>, at: Timestamp) -> Self {
+        let uptime = counters.get("server.uptime").and_then(|s| i64::try_from(*s).ok());
+        Self {
+            envoy,
+            started: uptime.and_then(|s| at.checked_sub(SignedDuration::from_secs(s)).ok()),
+            stranger: false,
+            counters,
+        }
+    }
+
+    /// Sent and failed, of one destination. Zero if this Envoy never sent anything there.
+    pub(super) fn pair(&self, item: &Item, destination: &Destination) -> Pair {
+        let mut sum = Pair::default();
+        for cluster in clusters(item, destination) {
+            let get = |what: &str| {
+                self.counters
+                    .get(&format!("cluster.{cluster}.upstream_{what}"))
+                    .copied()
+            };
+            let pair = match item.protocol {
+                Protocol::Tcp => Pair {
+                    sent: get("cx_total").unwrap_or(0),
+                    failed: get("cx_connect_fail").unwrap_or(0),
+                    down: get("cx_connect_fail").unwrap_or(0),
+                },
+                // `rq_completed` is one for each request of a caller, whatever became of it; `rq_total` counts every try
+                // of a retried request, and none where no endpoint was to be had.
+                Protocol::Http | Protocol::Http2 | Protocol::Grpc => Pair {
+                    sent: get("rq_completed").or_else(|| self.rough(&cluster)).unwrap_or(0),
+                    failed: get("rq_5xx").unwrap_or(0),
+                    down: get("rq_503").unwrap_or(0),
+                },
+            };
+            sum.sent = sum.sent.saturating_add(pair.sent);
+            sum.failed = sum.failed.saturating_add(pair.failed);
+            sum.down = sum.down.saturating_add(pair.down);
+        }
+        sum
+    }
+
+    /// What is under way to one destination; none where this Envoy has no such gauge.
+    pub(super) fn open(&self, item: &Item, destination: &Destination) -> Option<u64> {
+        let gauge = match item.protocol {
+            Protocol::Tcp => "cx_active",
+            Protocol::Http | Protocol::Http2 | Protocol::Grpc => "rq_active",
+        };
+        let all = clusters(item, destination).into_iter();
+        all.filter_map(|cluster| {
+            self.counters
+                .get(&format!("cluster.{cluster}.upstream_{gauge}"))
+                .copied()
+        })
+        .reduce(u64::saturating_add)
+    }
+
+    /// `rq_total`, only where an Envoy has no `rq_completed` for anything (it was built without).
+    fn rough(&self, cluster: &str) -> Option<u64> {
+        if self
+            .counters
+            .keys()
+            .any(|k| k.ends_with(".upstream_rq_completed"))
+        {
+            return None;
+        }
+        self.counters
+            .get(&format!("cluster.{cluster}.upstream_rq_total"))
+            .copied()
+    }
+}
+
+/// The names that a destination's cluster has in Envoy: Kuma's old and its unified naming; a proxy has one of them.
+fn clusters(item: &Item, d: &Destination) -> [String; 2] {
+    let namespace = d.namespace.as_ref().map_or("", |n| n.as_str());
+    let (mesh, service, zone, port) = (&item.mesh, &d.service, &d.kuma_zone, d.port);
+    [
+        format!("{mesh}_{service}_{namespace}_{zone}_msvc_{port}"),
+        format!("kri_msvc_{mesh}_{zone}_{namespace}_{service}_{port}"),
+    ]
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Pair {
+    pub(super) sent: u64,
+    pub(super) failed: u64,
+    /// Of those that failed, the ones that say that nobody is there.
+    pub(super) down: u64,
+}
+
+impl Pair {
+    /// What came since `before`; everything, if a counter went down (it began anew).
+    pub(super) fn since(self, before: Self) -> Self {
+        if self.sent < before.sent || self.failed < before.failed || self.down < before.down {
+            self
+        } else {
+            Self {
+                sent: self.sent - before.sent,
+                failed: self.failed - before.failed,
+                down: self.down - before.down,
+            }
+        }
+    }
+}
