@@ -28,9 +28,10 @@ use weir_model::{GatewayName, SplitName};
 use weir_planner::{Generation, Item, Proof, ZonePlan};
 use weir_render::kong::Document;
 
+use crate::counting::Counters;
 use crate::store::Store;
 use crate::take::Memory as Taken;
-use concluded::{conclude, concluded, concluded_by_split, note};
+use concluded::{conclude, concluded, concluded_by_split, note, read_back};
 pub use decide::{Decided, decide, names};
 pub use memory::{Memory, Posted};
 pub use refusals::{FIRST, Refusal, Refusals};
@@ -106,6 +107,8 @@ pub struct Gateways {
     pub clock: Clock,
     /// How long after it was not accepted something is tried again at first.
     pub again: Duration,
+    /// What requests are counted by, of those gateways where that is chosen.
+    pub counters: Counters,
     want: watch::Receiver<Option<Arc<Wanted>>>,
     tell: watch::Sender<Arc<Told>>,
 }
@@ -192,6 +195,7 @@ impl Gateways {
             store: Arc::new(store),
             clock: Instant::now,
             again: refusals::FIRST,
+            counters: Counters::new(),
             want: wanted,
             tell,
         };
@@ -206,7 +210,8 @@ impl Gateways {
         let shared = Shared::new(memory);
         let gateways = self.drivers.keys();
         let gateways = gateways.map(|name| self.gateway(name, &shared, &stop));
-        join_all(gateways).await;
+        let counting = self.counters.values().map(|counter| counter.listen(&stop));
+        tokio::join!(join_all(gateways), join_all(counting));
     }
 
     /// One gateway, until stopped.
@@ -302,7 +307,11 @@ impl Gateways {
             memory.resolved.retain(|name, _| all.contains(name));
             memory.resolved.extend(answers.addresses.clone());
         }
-        let what = |refusals: &Refusals| decide(wanted, name, posted.as_ref(), &answers.addresses, refusals);
+        let counter = self.counters.get(name);
+        let what = |refusals: &Refusals| {
+            let counting = counter.map(|counter| counter.counting());
+            decide(wanted, name, posted.as_ref(), &answers.addresses, refusals, counting)
+        };
         let overtaken = CancellationToken::new();
         // A node that does not answer must not hold up what is wanted by now, which may be a revert.
         let newer = async {
@@ -328,7 +337,11 @@ impl Gateways {
         let memory = &mut shared.memory;
         concluded(name, &decided, &became.nodes, memory, (refusals, (self.clock)()));
         concluded_by_split(name, &decided, &became, memory);
+        let counting = counter.map(|counter| read_back(counter, &decided, &became, &proofs));
         conclude(name, &decided, &became, proofs, &mut part);
+        if let (Some(counter), Some(counted)) = (counter, &counting) {
+            part.counting(name, counter, counted);
+        }
         self.keep(&mut shared);
         if overtaken.is_cancelled() {
             // What was told last is of before, and says so; this is of nothing.

@@ -54,8 +54,17 @@ pub struct Unposted {
 pub struct Refused {
     /// Splits whose entities it names.
     pub splits: BTreeSet<SplitName>,
-    /// Whether it names something that is not ours. Neither: it does not say what it is about.
+    /// Whether it names something that is not ours.
     pub base: bool,
+    /// Whether it names what requests are counted by. None of all: it does not say what it is about.
+    pub counting: bool,
+}
+
+impl Refused {
+    /// Whether it might be accepted if requests were not counted.
+    pub fn may_be_counting(&self) -> bool {
+        self.counting || self.splits.is_empty() && !self.base
+    }
 }
 
 /// A gateway without a database: one or more nodes, each of which is given the whole document.

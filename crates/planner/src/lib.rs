@@ -53,7 +53,7 @@ pub use diff::{PlanDiff, diff};
 pub use drain::Drain;
 pub use explain::{Explanation, explain};
 pub use facts::{
-    CountScope, Counts, Coverage, DoorFact, Evidence, Fallen, ItemFact, ItemState, Pin, Proof, ProvenWeights,
+    CountScope, Counts, Coverage, DoorCounting, DoorFact, Evidence, Fallen, ItemFact, ItemState, Pin, Proof, ProvenWeights,
     SecondWriter, ServiceFact, ServiceState, Verdict, ZoneFacts,
 };
 pub use lint::{Finding, Rule, lint, lint_made};

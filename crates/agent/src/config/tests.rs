@@ -182,6 +182,7 @@ fn gateways_are_reached_as_the_host_knows() {
             name: "apikey".to_owned(),
             file: PathBuf::from("/run/kong-key"),
         }),
+        count: None,
     };
     assert_eq!(
         config.gateways,

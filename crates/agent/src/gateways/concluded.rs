@@ -7,9 +7,11 @@ use tokio::time::Instant;
 use weir_drivers::kong::{Became, Brought};
 use weir_model::{GatewayName, SplitName};
 use weir_planner::Proof;
+use weir_render::kong::Counted;
 
 use super::told::{self, Door, Part};
 use super::{Decided, Memory, Refusals};
+use crate::counting::Counter;
 
 /// Who accepted a document, and who did not.
 pub(super) fn note(brought: &BTreeMap<String, Brought>, hash: &str, refusals: &mut Refusals, now: Instant) {
@@ -128,4 +130,29 @@ pub(super) fn conclude(
         let proof = read.or_else(|| (!nothing).then(told::unread));
         part.doors.insert(split.clone(), Door::of(item, held, proof));
     }
+}
+
+/// Counts what a gateway was seen to run, and says of each door whether it is counted.
+pub(super) fn read_back(
+    counter: &Counter,
+    decided: &Decided,
+    became: &Became,
+    proofs: &BTreeMap<SplitName, Proof>,
+) -> Counted {
+    let mut counted = decided.counted.clone();
+    counted.extend(became.counted.clone());
+    if decided.is_nothing() {
+        // Nothing is brought to it now, and what it was brought before it runs on with.
+        counted.extend(decided.wanted.keys().map(|split| (split.clone(), Ok(()))));
+        return counted;
+    }
+    let doors = decided.document.iter().flat_map(|document| &document.doors);
+    let doors = doors.map(|(split, expected)| (split, expected));
+    let entities = decided.entities.iter().flat_map(|entities| &entities.doors);
+    let entities = entities.map(|(split, of)| (split, &of.expected));
+    let runs = doors
+        .chain(entities)
+        .filter_map(|(split, expected)| Some((split, &**decided.items.get(split)?, expected)));
+    counter.read_back(runs, &counted, proofs);
+    counted
 }

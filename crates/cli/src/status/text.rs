@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use weir_model::BasisPoints;
 use weir_planner::Evidence;
-use weir_wire::api::{AgentNote, DoorInZone, Percent, SplitInZone, SplitList, SplitStatus, Standing};
+use weir_wire::api::{AgentNote, DoorCounted, DoorInZone, Percent, SplitInZone, SplitList, SplitStatus, Standing};
 
 use super::transition;
 use crate::clock::Clock;
@@ -169,6 +169,9 @@ fn door(door: &DoorInZone, clock: Clock) -> String {
         }
         (None, None) => text.push_str(", the mesh carries the weights"),
     }
+    if door.carries {
+        text.push_str(&format!("; {}", of_door(door.counting.as_ref(), clock)));
+    }
     let nodes = if door.of == 1 { "node" } else { "nodes" };
     if let Some(at) = &door.proven_at {
         text.push_str(&format!(
@@ -179,6 +182,40 @@ fn door(door: &DoorInZone, clock: Clock) -> String {
         ));
     }
     text
+}
+
+/// What really left a gateway, or that nobody counts it: what stands before this is by proof alone.
+fn of_door(counting: Option<&DoorCounted>, clock: Clock) -> String {
+    let Some(counting) = counting else {
+        return "requests are not counted there".to_owned();
+    };
+    let Some(since) = &counting.since else {
+        let why = counting.reason.as_deref().unwrap_or("no reason is given");
+        return format!("requests are not counted there: {why}");
+    };
+    let sum = |of: &BTreeMap<String, u64>| of.values().fold(0, |sum: u64, n| sum.saturating_add(*n));
+    let total = sum(&counting.counted).saturating_add(counting.unplaced);
+    let mut parts: Vec<String> = counting
+        .counted
+        .iter()
+        .map(|(backend, n)| format!("{backend} {}", thousands(*n)))
+        .collect();
+    if counting.unplaced > 0 {
+        parts.push(format!("whose cannot be said {}", thousands(counting.unplaced)));
+    }
+    if parts.is_empty() {
+        return format!("counted: none in {}", clock.since(since));
+    }
+    let failed = match sum(&counting.failed) {
+        0 => String::new(),
+        n => format!(", {} failed", thousands(n)),
+    };
+    format!(
+        "counted: {} of {} in {}{failed}",
+        parts.join(", "),
+        thousands(total),
+        clock.since(since)
+    )
 }
 
 /// What the shares below rest on: class of evidence, coverage, age.

@@ -16,8 +16,9 @@ use tokio::time::Instant;
 use weir_model::SplitName;
 use weir_planner::{Generation, Proof, Verdict};
 use weir_render::kong::changes::{Held, Row, Write, changes};
+use weir_render::kong::counting::PLUGIN;
 use weir_render::kong::database::{Entities, Kind};
-use weir_render::kong::may_write;
+use weir_render::kong::{Counted, Plugins, may_write, plugins};
 
 use crate::kong::admin::Admin;
 use crate::kong::refusal;
@@ -36,6 +37,8 @@ pub struct Became {
     pub nodes: BTreeMap<String, Brought>,
     /// Why nothing of a split was touched, or not all of it. Splits that went and cannot go are among them.
     pub splits: BTreeMap<SplitName, String>,
+    /// Whether requests are counted, of those doors where that is chosen.
+    pub counted: Counted,
     /// What a person should know.
     pub notes: Vec<String>,
 }
@@ -167,10 +170,29 @@ impl KongDb {
         by: Bringing<'_>,
         became: &mut Became,
     ) -> Result<bool, DriverError> {
-        let held = held(admin, wanted).await?;
+        let mut held = held(admin, wanted).await?;
+        let unread = counted(admin, wanted, &mut held).await.err();
         let todo = changes(&held, wanted, by.plan, by.absent);
         became.notes = todo.notes;
         let mut any = false;
+        let mut counting = match &unread {
+            None => plugins(&held, wanted, by.plan, by.absent),
+            Some(error) => {
+                let chosen = wanted.doors.iter().filter(|(_, of)| of.chains.iter().any(|chain| chain.plugin.is_some()));
+                let counted = chosen.map(|(split, _)| (split.clone(), Err(error.to_string())));
+                Plugins {
+                    counted: counted.collect(),
+                    ..Plugins::default()
+                }
+            }
+        };
+        for gone in &counting.gone {
+            if by.overtaken.is_cancelled() {
+                return Ok(any);
+            }
+            // Whatever is said of it holds up nothing: it goes at some later activation, or with its service.
+            any |= write(admin, gone).await.is_some_and(|done| done.is_ok());
+        }
         let forgets = todo
             .splits
             .values()
@@ -199,6 +221,17 @@ impl KongDb {
                 Err(End::Failed(error)) => return Err(error),
             }
         }
+        for (split, come) in &counting.come {
+            if by.overtaken.is_cancelled() {
+                return Ok(any);
+            }
+            match write(admin, come).await {
+                Some(Ok(())) => any = true,
+                Some(Err(error)) => drop(counting.counted.insert(split.clone(), Err(error.to_string()))),
+                None => {}
+            }
+        }
+        became.counted = counting.counted;
         Ok(any)
     }
 
@@ -237,28 +270,17 @@ impl KongDb {
                         false => return Err(End::Waits),
                     }
                 }
-                Write::Make { entity, under } => {
-                    let mut body = entity.fields.clone();
-                    body.retain(|_, value| !value.is_null());
-                    body.insert("id".to_owned(), entity.id.clone().into());
-                    let path = match under {
-                        None => entity.kind.plural().to_owned(),
-                        Some(upstream) => format!("upstreams/{upstream}/targets"),
+                Write::Make { .. } | Write::Change { .. } | Write::Remove { .. } => {
+                    if let Write::Remove { of, .. } = write {
+                        goes_with_it(admin, of, held).await?;
+                    }
+                    let Some(done) = self::write(admin, write).await else {
+                        continue;
                     };
-                    admin.write(Method::POST, &path, Some(&Value::Object(body))).await
-                }
-                Write::Change { of, under, fields } => {
-                    let body = json!(fields);
-                    admin
-                        .write(Method::PATCH, &path(of, under.as_deref()), Some(&body))
-                        .await
-                }
-                Write::Remove { of, under } => {
-                    goes_with_it(admin, of, held).await?;
-                    let done = admin
-                        .write(Method::DELETE, &path(of, under.as_deref()), None)
-                        .await;
-                    if of.0 == Kind::Route && done.is_ok() {
+                    if let Write::Remove { of, .. } = write
+                        && of.0 == Kind::Route
+                        && done.is_ok()
+                    {
                         self.seen().gone.insert(of.2.clone(), (self.clock)());
                     }
                     done
@@ -363,6 +385,31 @@ impl KongDb {
     }
 }
 
+/// Does one write; none if it is a pause.
+async fn write(admin: &Admin, write: &Write) -> Option<Result<(), DriverError>> {
+    Some(match write {
+        Write::Await(_) | Write::Forget(_) => return None,
+        Write::Make { entity, under } => {
+            let mut body = entity.fields.clone();
+            body.retain(|_, value| !value.is_null());
+            body.insert("id".to_owned(), entity.id.clone().into());
+            let path = match under {
+                None => entity.kind.plural().to_owned(),
+                Some(upstream) => format!("upstreams/{upstream}/targets"),
+            };
+            admin.write(Method::POST, &path, Some(&Value::Object(body))).await
+        }
+        Write::Change { of, under, fields } => {
+            let path = path(of, under.as_deref());
+            admin.write(Method::PATCH, &path, Some(&json!(fields))).await
+        }
+        Write::Remove { of, under } => {
+            let path = path(of, under.as_deref());
+            admin.write(Method::DELETE, &path, None).await
+        }
+    })
+}
+
 /// Where an entity is.
 fn path((kind, id, _): &(Kind, String, String), under: Option<&str>) -> String {
     match under {
@@ -436,6 +483,25 @@ async fn held(admin: &Admin, wanted: &Entities) -> Result<Held, DriverError> {
     Ok(held)
 }
 
+/// What requests are counted by: all plugins of its kind where that is chosen, for one of somebody else's may be in the way; else
+/// ours, which go.
+async fn counted(admin: &Admin, wanted: &Entities, held: &mut Held) -> Result<(), DriverError> {
+    let mut chains = wanted.doors.values().flat_map(|of| &of.chains);
+    let path = match chains.any(|chain| chain.plugin.is_some()) {
+        true => "plugins",
+        false => "plugins?tags=weir",
+    };
+    let unknown = |why: &str| refusal::unknown(why).at(&format!("GET {}/{path}", admin.url()));
+    let all = admin.list(path).await?;
+    for one in all.ok_or_else(|| unknown("it has no list of plugins"))? {
+        if one.get("name").and_then(Value::as_str) == Some(PLUGIN) {
+            let row = Row::read(Kind::Plugin, one).map_err(|why| unknown(&why))?;
+            held.plugins.push(row);
+        }
+    }
+    Ok(())
+}
+
 /// What is somebody else's and would go with one of ours, or lose its upstream (I10).
 async fn goes_with_it(
     admin: &Admin,
@@ -445,7 +511,7 @@ async fn goes_with_it(
     let below: &[&str] = match kind {
         Kind::Route => &["plugins"],
         Kind::Service => &["plugins", "routes"],
-        Kind::Upstream | Kind::Target => &[],
+        Kind::Upstream | Kind::Target | Kind::Plugin => &[],
     };
     for what in below {
         let path = format!("{}/{id}/{what}", kind.plural());

@@ -31,6 +31,7 @@ fn with_door(via: Via) -> Plan {
 fn exact() -> DoorFact {
     DoorFact {
         held: None,
+        counting: None,
         proof: Some(proof(Verdict::Exact, Evidence::Live)),
     }
 }
