@@ -12,7 +12,7 @@ use super::asking::*;
 use super::stage::*;
 
 /// Two nodes of one database, a directory for an agent, and name servers that know nothing.
-async fn scene() -> (tempfile::TempDir, Database, [Kong; 2], Arc<Known>) {
+pub(super) async fn scene() -> (tempfile::TempDir, Database, [Kong; 2], Arc<Known>) {
     let database = Database::new();
     let options = || Options {
         db_update_frequency: Duration::from_millis(50),
@@ -31,7 +31,7 @@ async fn scene() -> (tempfile::TempDir, Database, [Kong; 2], Arc<Known>) {
     )
 }
 
-async fn ask(kong: &Kong, method: &str, path: &str, body: Value) -> u16 {
+pub(super) async fn ask(kong: &Kong, method: &str, path: &str, body: Value) -> u16 {
     let method = method.parse().unwrap();
     let answer = weir_sandbox::http_client()
         .request(method, format!("http://{}{path}", kong.admin()))

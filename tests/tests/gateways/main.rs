@@ -8,6 +8,7 @@
 )]
 
 mod asking;
+mod counting;
 mod database;
 mod in_the_way;
 mod kic;
