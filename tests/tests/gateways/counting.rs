@@ -336,8 +336,7 @@ async fn with_a_database_the_plugin_comes_is_put_back_and_goes() {
     let id = |name: &str| format!("/plugins/{name}");
     for change in [
         json!({"enabled": false}),
-        json!({"config": {"queue": {"max_entries": 5}}}),
-        json!({"config": {"http_endpoint": "http://127.0.0.1:1/"}}),
+        json!({"config": {"http_endpoint": "http://127.0.0.1:1/", "queue": {"max_entries": 5}}}),
     ] {
         assert_eq!(ask(both[0], "PATCH", &id("weir.checkout.default"), change.clone()).await, 200);
         until_so("put back", async || {
