@@ -307,10 +307,7 @@ impl Config {
         let mut gateways = BTreeMap::new();
         let mut listening: BTreeMap<SocketAddr, GatewayName> = BTreeMap::new();
         for (name, gateway) in raw.gateways {
-            let Some(checked) = gateway
-                .value
-                .checked(&name, gateway.referenced, base, &mut fault)
-            else {
+            let Some(checked) = gateway.value.checked(&name, gateway.referenced, base, &mut fault) else {
                 continue;
             };
             if let Some(count) = &checked.count

@@ -310,7 +310,14 @@ impl Gateways {
         let counter = self.counters.get(name);
         let what = |refusals: &Refusals| {
             let counting = counter.map(|counter| counter.counting());
-            decide(wanted, name, posted.as_ref(), &answers.addresses, refusals, counting)
+            decide(
+                wanted,
+                name,
+                posted.as_ref(),
+                &answers.addresses,
+                refusals,
+                counting,
+            )
         };
         let overtaken = CancellationToken::new();
         // A node that does not answer must not hold up what is wanted by now, which may be a revert.
@@ -337,7 +344,7 @@ impl Gateways {
         let memory = &mut shared.memory;
         concluded(name, &decided, &became.nodes, memory, (refusals, (self.clock)()));
         concluded_by_split(name, &decided, &became, memory);
-        let counting = counter.map(|counter| read_back(counter, &decided, &became, &proofs));
+        let counting = counter.map(|counter| read_back(name, counter, &decided, &became, &proofs));
         conclude(name, &decided, &became, proofs, &mut part);
         if let (Some(counter), Some(counted)) = (counter, &counting) {
             part.counting(name, counter, counted);

@@ -1,10 +1,11 @@
 //! Gateways: Kong without a database and with one, through its Admin API.
 //!
 //! `admin` speaks to one node, `over_http` carries what is said; `refusal` gives meaning to what it refuses; `observe` reads what it runs, `proof` what it
-//! gives to whom; `dbless` is the driver of the one document, `db` that of entities in a database, `gateway` both of them for
+//! gives to whom; `dbless` is the driver of the one document, `db` that of entities in a database (`counting`: of plugins in it), `gateway` both of them for
 //! whoever learns the channel from a plan. No retry: the next activation is the retry.
 
 pub mod admin;
+mod counting;
 pub mod db;
 pub mod dbless;
 pub mod gateway;

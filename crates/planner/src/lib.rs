@@ -53,8 +53,8 @@ pub use diff::{PlanDiff, diff};
 pub use drain::Drain;
 pub use explain::{Explanation, explain};
 pub use facts::{
-    CountScope, Counts, Coverage, DoorCounting, DoorFact, Evidence, Fallen, ItemFact, ItemState, Pin, Proof, ProvenWeights,
-    SecondWriter, ServiceFact, ServiceState, Verdict, ZoneFacts,
+    CountScope, Counts, Coverage, DoorCounting, DoorFact, Evidence, Fallen, ItemFact, ItemState, Pin, Proof,
+    ProvenWeights, SecondWriter, ServiceFact, ServiceState, Verdict, ZoneFacts,
 };
 pub use lint::{Finding, Rule, lint, lint_made};
 pub use outlook::{Outlook, Phase, Wait};

@@ -25,8 +25,8 @@ pub mod plugins;
 pub mod targets;
 
 pub use changes::{Held, Row, Write, changes};
-pub use database::{Entities, counting_entities, entities};
 pub use counting::{Counted, Counting};
+pub use database::{Entities, counting_entities, entities};
 pub use declared::{declared, declared_after};
 pub use document::{AtDoor, Conflict, Document, check, counting_document, document, nothing};
 pub use expected::{Expected, Upstream};

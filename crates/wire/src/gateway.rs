@@ -9,7 +9,9 @@ use weir_model::{
     Address, AddressError, BackendName, Base, Channel, Door, Entry, GatewayName, ParentRef, Routing,
     SourceName, Via,
 };
-use weir_planner::{Counts, Digest, DoorCounting, DoorFact, GatewayPlan, GatewayRef, Generation, Proof, gateway_digest};
+use weir_planner::{
+    Counts, Digest, DoorCounting, DoorFact, GatewayPlan, GatewayRef, Generation, Proof, gateway_digest,
+};
 
 use crate::item::twice;
 use crate::scalar::{hash, read};

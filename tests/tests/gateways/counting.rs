@@ -77,9 +77,12 @@ async fn when(agent: &mut Agent, split: &str, requests: u64) -> (Counts, u64) {
 /// What the proxy says that it sent to each backend, by their addresses.
 fn sent(kong: &Kong, split: &str, of: &[(&str, SocketAddr)]) -> BTreeMap<String, u64> {
     let sent = kong.sent(&format!("weir.{split}.default"));
-    let of = of
-        .iter()
-        .map(|(backend, at)| ((*backend).to_owned(), sent.get(&at.to_string()).copied().unwrap_or(0)));
+    let of = of.iter().map(|(backend, at)| {
+        (
+            (*backend).to_owned(),
+            sent.get(&at.to_string()).copied().unwrap_or(0),
+        )
+    });
     of.collect()
 }
 
@@ -89,9 +92,19 @@ fn by_name(of: &BTreeMap<weir_model::BackendName, u64>) -> BTreeMap<String, u64>
 
 /// Plugins of the Kong: those with Weir's tag by name, and the others whole.
 async fn plugins(kong: &Kong) -> (Vec<String>, Vec<Value>) {
-    let all = asked(kong, "/plugins").await["data"].as_array().cloned().unwrap_or_default();
-    let is_ours = |one: &&Value| one["tags"].as_array().is_some_and(|tags| tags.contains(&json!("weir")));
-    let ours = all.iter().filter(is_ours).map(|one| one["instance_name"].as_str().unwrap().to_owned());
+    let all = asked(kong, "/plugins").await["data"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    let is_ours = |one: &&Value| {
+        one["tags"]
+            .as_array()
+            .is_some_and(|tags| tags.contains(&json!("weir")))
+    };
+    let ours = all
+        .iter()
+        .filter(is_ours)
+        .map(|one| one["instance_name"].as_str().unwrap().to_owned());
     let mut ours: Vec<String> = ours.collect();
     ours.sort_unstable();
     (ours, all.iter().filter(|one| !is_ours(one)).cloned().collect())
@@ -100,11 +113,16 @@ async fn plugins(kong: &Kong) -> (Vec<String>, Vec<Value>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_request_is_counted_at_the_backend_that_the_weights_picked() {
     let (dir, kong, names) = scene().await;
-    let (vm, cloud) = (Application::start("vm").await.unwrap(), Application::start("cloud").await.unwrap());
+    let (vm, cloud) = (
+        Application::start("vm").await.unwrap(),
+        Application::start("cloud").await.unwrap(),
+    );
     let dead = nobody();
     // A plugin of theirs at the service that is taken over, and one for all.
-    let base = BASE.replace("{name: checkout, host", "{name: checkout, plugins: [{name: key-auth}], host")
-        + "plugins: [{name: prometheus, tags: [theirs]}]\n";
+    let base = BASE.replace(
+        "{name: checkout, host",
+        "{name: checkout, plugins: [{name: key-auth}], host",
+    ) + "plugins: [{name: prometheus, tags: [theirs]}]\n";
     let splits = |vm_share: u32| {
         [
             split("checkout", vm_share, &backends(vm.address, cloud.address)),
@@ -117,7 +135,10 @@ async fn every_request_is_counted_at_the_backend_that_the_weights_picked() {
     let part = agent.want(&first);
     let told = agent.exact(&part).await;
     assert_eq!(told.notes, Vec::<String>::new());
-    assert_eq!(counted(&told, "checkout").map(|(counts, _)| total(&counts)), Some(0));
+    assert_eq!(
+        counted(&told, "checkout").map(|(counts, _)| total(&counts)),
+        Some(0)
+    );
     let (ours, theirs) = plugins(&kong).await;
     assert_eq!(ours, ["weir.cart.default", "weir.checkout.default"]);
     assert_eq!(theirs.len(), 2);
@@ -135,8 +156,15 @@ async fn every_request_is_counted_at_the_backend_that_the_weights_picked() {
     let refused = kong.refused("weir.cart.default").values().sum::<u64>();
     let (vm_name, cloud_name) = ("vm".parse().unwrap(), "cloud".parse().unwrap());
     assert!(refused > 0);
-    assert_eq!(cart.requests[&cloud_name], refused, "the weights picked it, and it took nothing");
-    assert_eq!((cart.failed[&cloud_name], cart.failed[&vm_name]), (0, 0), "nobody saw an error");
+    assert_eq!(
+        cart.requests[&cloud_name], refused,
+        "the weights picked it, and it took nothing"
+    );
+    assert_eq!(
+        (cart.failed[&cloud_name], cart.failed[&vm_name]),
+        (0, 0),
+        "nobody saw an error"
+    );
     assert_eq!(cart.down[&cloud_name], refused);
 
     // A line of an address that nobody gave, and one twice.
@@ -145,7 +173,9 @@ async fn every_request_is_counted_at_the_backend_that_the_weights_picked() {
         "started_at": jiff::Timestamp::now().as_millisecond()});
     for _ in 0..2 {
         let client = weir_sandbox::http_client();
-        let post = client.post(format!("http://{listen}/")).body(json!([line]).to_string());
+        let post = client
+            .post(format!("http://{listen}/"))
+            .body(json!([line]).to_string());
         assert_eq!(post.send().await.unwrap().status(), 200);
     }
     let (checkout, unplaced) = when(&mut agent, "checkout", 501).await;
@@ -155,7 +185,9 @@ async fn every_request_is_counted_at_the_backend_that_the_weights_picked() {
     let post = client.post(format!("http://{listen}/")).body("no");
     assert_eq!(post.send().await.unwrap().status(), 400);
     agent
-        .until("told", |told| told.notes.iter().any(|note| note.contains("no lines of Kong's")))
+        .until("told", |told| {
+            told.notes.iter().any(|note| note.contains("no lines of Kong's"))
+        })
         .await;
 
     // Other weights: what was counted of those is over with the proof of these.
@@ -186,7 +218,10 @@ async fn every_request_is_counted_at_the_backend_that_the_weights_picked() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_listener_that_is_gone_costs_no_request() {
     let (dir, kong, names) = scene().await;
-    let (vm, cloud) = (Application::start("vm").await.unwrap(), Application::start("cloud").await.unwrap());
+    let (vm, cloud) = (
+        Application::start("vm").await.unwrap(),
+        Application::start("cloud").await.unwrap(),
+    );
     let splits = [split("checkout", 90, &backends(vm.address, cloud.address))];
     let first = plan(BASE, &splits, None);
     let listen = nobody();
@@ -223,7 +258,9 @@ async fn a_listener_that_is_gone_costs_no_request() {
     let mut agent = Agent::counting(&[&kong], to(listen), &names, dir.path());
     agent.want(&first);
     agent
-        .until("deaf", |told| why_not(told, "checkout").is_some_and(|why| why.contains("cannot be listened at")))
+        .until("deaf", |told| {
+            why_not(told, "checkout").is_some_and(|why| why.contains("cannot be listened at"))
+        })
         .await;
     more(500).await;
     drop(mute);
@@ -233,7 +270,12 @@ async fn a_listener_that_is_gone_costs_no_request() {
     for caller in callers {
         caller.await.unwrap();
     }
-    assert_eq!(failed.load(Ordering::Relaxed), 0, "of {}", asked.load(Ordering::Relaxed));
+    assert_eq!(
+        failed.load(Ordering::Relaxed),
+        0,
+        "of {}",
+        asked.load(Ordering::Relaxed)
+    );
     let (counts, unplaced) = when(&mut agent, "checkout", 0).await;
     assert!(total(&counts) <= asked.load(Ordering::Relaxed), "nothing twice");
     assert_eq!(unplaced, 0);
@@ -245,7 +287,10 @@ async fn a_listener_that_is_gone_costs_no_request() {
 async fn a_log_of_theirs_is_never_pushed_out() {
     let (dir, kong, names) = scene().await;
     let log = "{name: http-log, config: {http_endpoint: \"http://127.0.0.1:9/\"}}";
-    let basket = BASE.replace("{name: basket, host", &format!("{{name: basket, plugins: [{log}], host"));
+    let basket = BASE.replace(
+        "{name: basket, host",
+        &format!("{{name: basket, plugins: [{log}], host"),
+    );
     let both = |first: &str| [split("checkout", 90, first), split("basket", 80, BASKET)];
     let mut agent = Agent::counting(&[&kong], to(nobody()), &names, dir.path());
     // Where they log one service, the other is counted.
@@ -254,14 +299,23 @@ async fn a_log_of_theirs_is_never_pushed_out() {
     let told = agent.exact(&part).await;
     assert!(counted(&told, "checkout").is_some());
     let why = why_not(&told, "basket").unwrap();
-    assert!(why.contains("plugin `http-log` is there for the same requests"), "{why}");
+    assert!(
+        why.contains("plugin `http-log` is there for the same requests"),
+        "{why}"
+    );
     assert_eq!(plugins(&kong).await.0, ["weir.checkout.default"]);
     // Where they log everything, nothing is.
-    let second = plan(&format!("{BASE}plugins: [{log}]\n"), &both(BY_ADDRESS), Some(&first));
+    let second = plan(
+        &format!("{BASE}plugins: [{log}]\n"),
+        &both(BY_ADDRESS),
+        Some(&first),
+    );
     let part = agent.want(&second);
     agent
         .until("told of both", |told| {
-            ["checkout", "basket"].iter().all(|split| why_not(told, split).is_some())
+            ["checkout", "basket"]
+                .iter()
+                .all(|split| why_not(told, split).is_some())
         })
         .await;
     agent.exact(&part).await;
@@ -293,11 +347,20 @@ async fn a_kong_that_cannot_count_is_told_its_shares_all_the_same() {
 async fn with_a_database_the_plugin_comes_is_put_back_and_goes() {
     let (dir, _database, kongs, names) = with_database_scene().await;
     let both = [&kongs[0], &kongs[1]];
-    let (vm, cloud) = (Application::start("vm").await.unwrap(), Application::start("cloud").await.unwrap());
+    let (vm, cloud) = (
+        Application::start("vm").await.unwrap(),
+        Application::start("cloud").await.unwrap(),
+    );
     // Of theirs at a service of theirs: in nobody's way.
-    assert_eq!(ask(both[0], "PUT", "/services/theirs", json!({"host": "a.test"})).await, 200);
+    assert_eq!(
+        ask(both[0], "PUT", "/services/theirs", json!({"host": "a.test"})).await,
+        200
+    );
     let log = json!({"name": "http-log", "config": {"http_endpoint": "http://127.0.0.1:9/"}});
-    assert_eq!(ask(both[0], "POST", "/services/theirs/plugins", log.clone()).await, 201);
+    assert_eq!(
+        ask(both[0], "POST", "/services/theirs/plugins", log.clone()).await,
+        201
+    );
     let theirs = plugins(both[0]).await.1;
     let listen = nobody();
     let mut agent = Agent::counting(&both, to(listen), &names, dir.path());
@@ -312,7 +375,10 @@ async fn with_a_database_the_plugin_comes_is_put_back_and_goes() {
         let kong = both[1];
         async move { plugins(kong).await.0 == names }
     };
-    until_so("both plugins", async || there(&["weir.basket.default", "weir.checkout.default"]).await).await;
+    until_so("both plugins", async || {
+        there(&["weir.basket.default", "weir.checkout.default"]).await
+    })
+    .await;
     agent
         .until("counted", |told| counted(told, "checkout").is_some())
         .await;
@@ -338,7 +404,10 @@ async fn with_a_database_the_plugin_comes_is_put_back_and_goes() {
         json!({"enabled": false}),
         json!({"config": {"http_endpoint": "http://127.0.0.1:1/", "queue": {"max_entries": 5}}}),
     ] {
-        assert_eq!(ask(both[0], "PATCH", &id("weir.checkout.default"), change.clone()).await, 200);
+        assert_eq!(
+            ask(both[0], "PATCH", &id("weir.checkout.default"), change.clone()).await,
+            200
+        );
         until_so("put back", async || {
             let is = asked(both[0], &id("weir.checkout.default")).await;
             is["enabled"] == true
@@ -347,8 +416,14 @@ async fn with_a_database_the_plugin_comes_is_put_back_and_goes() {
         })
         .await;
     }
-    assert_eq!(ask(both[0], "DELETE", &id("weir.checkout.default"), json!({})).await, 204);
-    until_so("made again", async || there(&["weir.basket.default", "weir.checkout.default"]).await).await;
+    assert_eq!(
+        ask(both[0], "DELETE", &id("weir.checkout.default"), json!({})).await,
+        204
+    );
+    until_so("made again", async || {
+        there(&["weir.basket.default", "weir.checkout.default"]).await
+    })
+    .await;
     let told = agent.exact(&part).await;
     assert!(exact(door(&told, &first, "checkout").unwrap()));
 
@@ -356,12 +431,22 @@ async fn with_a_database_the_plugin_comes_is_put_back_and_goes() {
     assert_eq!(ask(both[0], "POST", "/plugins", log).await, 201);
     until_so("they give way", async || there(&[]).await).await;
     agent
-        .until("told", |told| why_not(told, "checkout").is_some_and(|why| why.contains("same requests")))
+        .until("told", |told| {
+            why_not(told, "checkout").is_some_and(|why| why.contains("same requests"))
+        })
         .await;
-    let global = plugins(both[0]).await.1.into_iter().find(|one| one["service"].is_null()).unwrap();
+    let global = plugins(both[0])
+        .await
+        .1
+        .into_iter()
+        .find(|one| one["service"].is_null())
+        .unwrap();
     let path = id(global["id"].as_str().unwrap());
     assert_eq!(ask(both[0], "DELETE", &path, json!({})).await, 204);
-    until_so("they are back", async || there(&["weir.basket.default", "weir.checkout.default"]).await).await;
+    until_so("they are back", async || {
+        there(&["weir.basket.default", "weir.checkout.default"]).await
+    })
+    .await;
 
     // A door goes with all that is its.
     let second = with_database(&splits[..1], Some(&first));

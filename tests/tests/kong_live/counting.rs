@@ -54,7 +54,7 @@ fn plan(base: Option<&serde_json::Value>, doors: &[(Item, Door)]) -> Arc<Wanted>
         zone: "fra-vm".parse().unwrap(),
         kuma_zone: "fra".parse().unwrap(),
         mesh: "default".parse().unwrap(),
-        plan: PlanId::default(),
+        plan: PlanId([7; 32]),
         generation: Generation(9),
         commits: Vec::<SourceCommit>::new(),
         gateways: [(edge(), Arc::new(gateway(base)))].into(),
@@ -128,7 +128,8 @@ impl Agent {
                 counts.requests.values().sum::<u64>() + unplaced >= requests
             })
         };
-        of(&self.until("counted", all).await).unwrap()
+        let told = self.until("counted", all).await;
+        of(&told).unwrap()
     }
 
     async fn stopped(self) {
@@ -138,8 +139,12 @@ impl Agent {
 }
 
 /// Sends so many requests over kept connections: who answered them, and how long each took, the shortest first.
-async fn sent(proxy: SocketAddr, path: &'static str, requests: usize) -> (BTreeMap<String, u64>, Vec<Duration>) {
-    let caller = async move || {
+async fn sent(
+    proxy: SocketAddr,
+    path: &'static str,
+    requests: usize,
+) -> (BTreeMap<String, u64>, Vec<Duration>) {
+    let caller = move || async move {
         let mut connection = Connection::open(proxy).await;
         let (mut who, mut took) = (BTreeMap::<String, u64>::new(), Vec::new());
         for _ in 0..requests / CALLERS {
@@ -175,15 +180,24 @@ fn figures(took: &[Duration]) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn counts_are_what_answered_and_cost_nobody_a_request() {
-    let requests = usize::try_from(amount::requests(2_000)).unwrap().div_ceil(CALLERS) * CALLERS;
+    let requests = usize::try_from(amount::requests(2_000))
+        .unwrap()
+        .div_ceil(CALLERS)
+        * CALLERS;
     let stage = Stage::set().await;
     let (vm, eks) = (Target::start("vm").await, Target::start("eks").await);
     let both: [(&str, &[_]); 2] = [("vm", &[vm.address]), ("eks", &[eks.address])];
     let base = json!({"_format_version": "3.0", "services": [{"name": "cart", "host": "127.0.0.1", "port": 9,
         "routes": [{"name": "cart", "paths": ["/cart"]}]}]});
     let doors = [
-        (plain("checkout", 1, &[("vm", 9_000), ("eks", 1_000)]), by_routes(routing("/checkout"), &both)),
-        (plain("cart", 1, &[("vm", 5_000), ("eks", 5_000)]), by_service("cart", &both)),
+        (
+            plain("checkout", 1, &[("vm", 9_000), ("eks", 1_000)]),
+            by_routes(routing("/checkout"), &both),
+        ),
+        (
+            plain("cart", 1, &[("vm", 5_000), ("eks", 5_000)]),
+            by_service("cart", &both),
+        ),
     ];
     let wanted = plan(Some(&base), &doors);
     let mut agent = Agent::start(&stage, None, &wanted);
@@ -210,13 +224,22 @@ async fn counts_are_what_answered_and_cost_nobody_a_request() {
     let mut connection = Connection::open(stage.proxy).await;
     let mut failed = 0;
     for _ in 0..100 {
-        let answer = connection.ask(&Ask::new("GET", "/cart")).await.expect("an answer");
+        let answer = connection
+            .ask(&Ask::new("GET", "/cart"))
+            .await
+            .expect("an answer");
         failed += u64::from(answer.status == 503);
     }
     eks.answer_with(200);
     let (counts, _) = agent.counted("cart", 300).await;
     assert!(failed > 0);
-    assert_eq!((counts.failed[&"eks".parse().unwrap()], counts.failed[&"vm".parse().unwrap()]), (failed, 0));
+    assert_eq!(
+        (
+            counts.failed[&"eks".parse().unwrap()],
+            counts.failed[&"vm".parse().unwrap()]
+        ),
+        (failed, 0)
+    );
 
     // What the agent has to do for 10,000 lines, whoever posts them included.
     let line = json!({"request": {"id": "", "headers": {"user-agent": "x".repeat(600)}}, "response": {"status": 200},

@@ -97,7 +97,10 @@ pub(super) fn gateway_drivers(
 pub(super) fn counters(config: &Config) -> Counters {
     let counted = config.gateways.iter().filter_map(|(name, gateway)| {
         let count = gateway.count.as_ref()?;
-        Some((name.clone(), Arc::new(Counter::new(count.listen, count.url.clone()))))
+        Some((
+            name.clone(),
+            Arc::new(Counter::new(count.listen, count.url.clone())),
+        ))
     });
     counted.collect()
 }

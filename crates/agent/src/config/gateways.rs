@@ -154,7 +154,10 @@ impl RawCount {
                 "give one that nobody else has, such as 127.0.0.1:8009: what Kong posts there says what people asked for",
             );
         }
-        let url = self.url.as_ref().filter(|url| !url.value.starts_with("http://") || !is_here(&url.value));
+        let url = self
+            .url
+            .as_ref()
+            .filter(|url| !url.value.starts_with("http://") || !is_here(&url.value));
         if let Some(url) = url {
             fault(
                 url.referenced,
@@ -178,7 +181,9 @@ impl RawCount {
         let listen = listen.filter(|_| url.is_none() && off_host.is_none())?;
         Some(Count {
             listen,
-            url: self.url.map_or_else(|| format!("http://{listen}/"), |url| url.value),
+            url: self
+                .url
+                .map_or_else(|| format!("http://{listen}/"), |url| url.value),
         })
     }
 }

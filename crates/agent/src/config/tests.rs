@@ -212,8 +212,14 @@ fn requests_are_counted_where_kong_and_the_agent_are_on_one_host() {
         )
     };
     let count = |count: &str| {
-        let text = format!("  edge:\n    nodes: [{{admin: \"http://127.0.0.1:8001\"}}]\n    count: {{{count}}}\n");
-        with(&text).map(|config| config.gateways[&GatewayName::new("edge").unwrap()].count.clone().unwrap())
+        let text =
+            format!("  edge:\n    nodes: [{{admin: \"http://127.0.0.1:8001\"}}]\n    count: {{{count}}}\n");
+        with(&text).map(|config| {
+            config.gateways[&GatewayName::new("edge").unwrap()]
+                .count
+                .clone()
+                .unwrap()
+        })
     };
     assert_eq!(
         count("listen: 127.0.0.1:8009").unwrap(),
@@ -223,12 +229,30 @@ fn requests_are_counted_where_kong_and_the_agent_are_on_one_host() {
         }
     );
     let six = count("listen: \"[::1]:8009\", url: \"http://localhost:9009/lines\"").unwrap();
-    assert_eq!((six.listen.port(), six.url.as_str()), (8009, "http://localhost:9009/lines"));
+    assert_eq!(
+        (six.listen.port(), six.url.as_str()),
+        (8009, "http://localhost:9009/lines")
+    );
     // None of these is this host, whatever it looks like.
-    for url in ["http://10.0.0.1:1/", "https://127.0.0.1:1/", "http://127.0.0.1@evil.test/", "http://127.0.0.1.evil.test/", "127.0.0.1:1"] {
-        assert!(count(&format!("listen: 127.0.0.1:8009, url: \"{url}\"")).is_err(), "{url}");
+    for url in [
+        "http://10.0.0.1:1/",
+        "https://127.0.0.1:1/",
+        "http://127.0.0.1@evil.test/",
+        "http://127.0.0.1.evil.test/",
+        "127.0.0.1:1",
+    ] {
+        assert!(
+            count(&format!("listen: 127.0.0.1:8009, url: \"{url}\"")).is_err(),
+            "{url}"
+        );
     }
-    for listen in ["0.0.0.0:8009", "10.0.0.1:8009", "127.0.0.1:0", "127.0.0.1", "localhost:8009"] {
+    for listen in [
+        "0.0.0.0:8009",
+        "10.0.0.1:8009",
+        "127.0.0.1:0",
+        "127.0.0.1",
+        "localhost:8009",
+    ] {
         assert!(count(&format!("listen: \"{listen}\"")).is_err(), "{listen}");
     }
     let error = ConfigError {

@@ -64,7 +64,8 @@ struct Try {
 /// # Errors
 /// If it is none.
 pub(super) fn lines(body: &[u8]) -> Result<Vec<Line>, String> {
-    let wrong = |error: serde_json::Error| format!("what was posted are no lines of Kong's http-log: {error}");
+    let wrong =
+        |error: serde_json::Error| format!("what was posted are no lines of Kong's http-log: {error}");
     let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
     let raw: Vec<Raw> = match first {
         Some(b'[') => serde_json::from_slice(body).map_err(wrong)?,
@@ -81,14 +82,22 @@ fn line(raw: Raw) -> Option<Line> {
     };
     let first = tries.first()?;
     let started = Timestamp::from_millisecond(raw.started_at? as i64).ok()?;
-    let ip = first.ip.as_deref().map(|ip| ip.trim_start_matches('[').trim_end_matches(']'));
+    let ip = first
+        .ip
+        .as_deref()
+        .map(|ip| ip.trim_start_matches('[').trim_end_matches(']'));
     let ip = ip.and_then(|ip| ip.parse::<IpAddr>().ok());
     let answered = raw.response.and_then(|response| response.status);
     Some(Line {
-        has_id: raw.request.and_then(|request| request.id).is_some_and(|id| !id.is_empty()),
+        has_id: raw
+            .request
+            .and_then(|request| request.id)
+            .is_some_and(|id| !id.is_empty()),
         started,
         upstream: raw.service?.host?,
-        first: ip.zip(first.port).map(|(ip, port)| SocketAddr::new(ip.to_canonical(), port)),
+        first: ip
+            .zip(first.port)
+            .map(|(ip, port)| SocketAddr::new(ip.to_canonical(), port)),
         // As Kong's own health checks tell a connection that was not taken from an answer that was too late.
         not_taken: first.state.as_deref() == Some("failed") && first.code != Some(504),
         // What the backend said: a plugin may have said something else to the caller.
@@ -137,7 +146,11 @@ mod tests {
             line["tries"] = tried.clone();
             line["upstream_status"] = "502, 200".into();
         })[0];
-        assert_eq!(again.first, Some("10.0.0.1:80".parse().unwrap()), "the pick of the weights");
+        assert_eq!(
+            again.first,
+            Some("10.0.0.1:80".parse().unwrap()),
+            "the pick of the weights"
+        );
         assert_eq!((again.status, again.not_taken), (Some(200), true));
         let late = &made(|line| {
             line["tries"] = tried;
@@ -164,7 +177,11 @@ mod tests {
 
     #[test]
     fn what_never_left_is_no_request_of_a_backend() {
-        assert_eq!(made(|line| line["tries"] = json!({})), [], "an empty list of Kong's");
+        assert_eq!(
+            made(|line| line["tries"] = json!({})),
+            [],
+            "an empty list of Kong's"
+        );
         assert_eq!(made(|line| line["tries"] = json!([])), []);
         assert_eq!(made(|line| line["tries"] = Value::Null), []);
         assert_eq!(made(|line| line["service"] = Value::Null), []);

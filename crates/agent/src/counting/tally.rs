@@ -123,8 +123,13 @@ impl Tally {
             return;
         }
         for line in lines {
-            let door = self.doors.values_mut().find(|door| door.whose.contains_key(&line.upstream));
-            if let Some(door) = door.filter(|door| line.started >= door.since) {
+            let door = self
+                .doors
+                .values_mut()
+                .find(|door| door.whose.contains_key(&line.upstream));
+            // Kong says milliseconds.
+            let since = |door: &&mut Door| line.started.as_millisecond() >= door.since.as_millisecond();
+            if let Some(door) = door.filter(since) {
                 door.count(line);
             }
         }
@@ -238,7 +243,10 @@ mod tests {
     }
 
     fn counts(cloud: (u64, u64), vm: (u64, u64)) -> Vec<(String, u64, u64)> {
-        vec![("cloud".to_owned(), cloud.0, cloud.1), ("vm".to_owned(), vm.0, vm.1)]
+        vec![
+            ("cloud".to_owned(), cloud.0, cloud.1),
+            ("vm".to_owned(), vm.0, vm.1),
+        ]
     }
 
     #[test]
@@ -248,9 +256,17 @@ mod tests {
         assert_eq!(tally.of(&split(), at(99)), None, "nothing is proven");
         let both = expected(&[("10.0.0.1:80", "vm"), ("10.0.0.2:80", "cloud")]);
         tally.proven(&split(), runs(9_000), &both, at(10));
-        let all = [line(9, "10.0.0.1:80", 200), line(10, "10.0.0.1:80", 503), line(11, "10.0.0.2:80", 200)];
+        let all = [
+            line(9, "10.0.0.1:80", 200),
+            line(10, "10.0.0.1:80", 503),
+            line(11, "10.0.0.2:80", 200),
+        ];
         tally.take(b"1", &all);
-        assert_eq!(told(&tally), (10, counts((1, 0), (1, 1)), 0), "not what came before");
+        assert_eq!(
+            told(&tally),
+            (10, counts((1, 0), (1, 1)), 0),
+            "not what came before"
+        );
         // Read again, it is the same: it goes on; read as another for a moment, it begins anew.
         tally.proven(&split(), runs(9_000), &both, at(20));
         assert_eq!(told(&tally).0, 10);
@@ -260,7 +276,10 @@ mod tests {
         assert_eq!(told(&tally), (30, counts((0, 0), (0, 0)), 0));
         tally.proven(&split(), runs(5_000), &both, at(40));
         // One of before that comes late.
-        tally.take(b"2", &[line(39, "10.0.0.1:80", 200), line(41, "10.0.0.2:80", 200)]);
+        tally.take(
+            b"2",
+            &[line(39, "10.0.0.1:80", 200), line(41, "10.0.0.2:80", 200)],
+        );
         assert_eq!(told(&tally), (40, counts((1, 0), (0, 0)), 0));
         tally.keep(|_| false);
         assert_eq!(tally.of(&split(), at(99)), None);
@@ -269,15 +288,34 @@ mod tests {
     #[test]
     fn whose_an_address_is_is_never_guessed() {
         let mut tally = Tally::default();
-        tally.proven(&split(), runs(9_000), &expected(&[("10.0.0.1:80", "vm"), ("10.0.0.2:80", "cloud")]), at(1));
+        tally.proven(
+            &split(),
+            runs(9_000),
+            &expected(&[("10.0.0.1:80", "vm"), ("10.0.0.2:80", "cloud")]),
+            at(1),
+        );
         // A name has another address now, and what is on its way to the old one is still vm's.
-        tally.proven(&split(), runs(9_000), &expected(&[("10.0.0.3:80", "vm"), ("10.0.0.2:80", "cloud")]), at(2));
+        tally.proven(
+            &split(),
+            runs(9_000),
+            &expected(&[("10.0.0.3:80", "vm"), ("10.0.0.2:80", "cloud")]),
+            at(2),
+        );
         let both = [line(3, "10.0.0.1:80", 200), line(3, "10.0.0.3:80", 200)];
         tally.take(b"1", &both);
         assert_eq!(told(&tally).1, counts((0, 0), (2, 0)));
         // The other's name gets what was vm's: nobody can say any more.
-        tally.proven(&split(), runs(9_000), &expected(&[("10.0.0.3:80", "vm"), ("10.0.0.1:80", "cloud")]), at(4));
-        let strange = [line(5, "10.0.0.1:80", 200), line(5, "10.9.9.9:80", 200), line(5, "nowhere", 200)];
+        tally.proven(
+            &split(),
+            runs(9_000),
+            &expected(&[("10.0.0.3:80", "vm"), ("10.0.0.1:80", "cloud")]),
+            at(4),
+        );
+        let strange = [
+            line(5, "10.0.0.1:80", 200),
+            line(5, "10.9.9.9:80", 200),
+            line(5, "nowhere", 200),
+        ];
         tally.take(b"2", &strange);
         assert_eq!((told(&tally).1, told(&tally).2), (counts((0, 0), (2, 0)), 3));
         // Of an upstream that is not ours nothing is said at all.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 use weir_drivers::kong::{Became, Brought};
-use weir_model::{GatewayName, SplitName};
-use weir_planner::Proof;
+use weir_model::{GatewayName, SplitName, Via};
+use weir_planner::{Item, Proof};
 use weir_render::kong::Counted;
 
 use super::told::{self, Door, Part};
@@ -134,6 +134,7 @@ pub(super) fn conclude(
 
 /// Counts what a gateway was seen to run, and says of each door whether it is counted.
 pub(super) fn read_back(
+    name: &GatewayName,
     counter: &Counter,
     decided: &Decided,
     became: &Became,
@@ -143,7 +144,13 @@ pub(super) fn read_back(
     counted.extend(became.counted.clone());
     if decided.is_nothing() {
         // Nothing is brought to it now, and what it was brought before it runs on with.
-        counted.extend(decided.wanted.keys().map(|split| (split.clone(), Ok(()))));
+        let weighs = |item: &Item| {
+            item.doors
+                .get(name)
+                .is_some_and(|door| matches!(door.via, Via::Addresses(_)))
+        };
+        let here = decided.wanted.iter().filter(|(_, item)| weighs(item));
+        counted.extend(here.map(|(split, _)| (split.clone(), Ok(()))));
         return counted;
     }
     let doors = decided.document.iter().flat_map(|document| &document.doors);

@@ -59,7 +59,9 @@ impl Decided {
             door.is_some_and(|door| matches!(door.via, Via::Addresses(_)))
         };
         let here = self.wanted.iter().filter(|(_, item)| weighs(item));
-        self.counted = here.map(|(split, _)| (split.clone(), Err(why.to_owned()))).collect();
+        self.counted = here
+            .map(|(split, _)| (split.clone(), Err(why.to_owned())))
+            .collect();
     }
 
     /// Whether there is anything to bring.
@@ -266,24 +268,27 @@ fn attempt(
         let made = match planned.channel {
             Channel::AdminDb => {
                 let at = (&wanted.plan.zone, gateway);
-                counting_entities(federation, at, planned, &doors, resolved, counting).map(|made| (None, Some(made), None))
+                counting_entities(federation, at, planned, &doors, resolved, counting)
+                    .map(|made| (None, Some(made), None))
             }
-            Channel::AdminDbless => counting_document(federation, planned, &doors, resolved, counting).map(|made| {
-                // Of what was posted there the last door went. What the site had there as its base is never taken away.
-                let ours = posted.filter(|posted| {
-                    let known = posted.base.as_ref().or(posted.first.as_ref());
-                    known.is_some_and(|known| known.base.is_none())
-                });
-                let mut declared = wanted.plan.items.values();
-                // What is declared and not in force yet keeps nobody else there; if it is there all the same, no node gives it up.
-                let ours = ours.filter(|posted| {
-                    !declared.any(|item| {
-                        item.doors.contains_key(gateway) && posted.items.contains_key(&item.split)
-                    })
-                });
-                let gone = || ours.map(|_| nothing(federation, planned));
-                (made.or_else(gone), None, None)
-            }),
+            Channel::AdminDbless => {
+                counting_document(federation, planned, &doors, resolved, counting).map(|made| {
+                    // Of what was posted there the last door went. What the site had there as its base is never taken away.
+                    let ours = posted.filter(|posted| {
+                        let known = posted.base.as_ref().or(posted.first.as_ref());
+                        known.is_some_and(|known| known.base.is_none())
+                    });
+                    let mut declared = wanted.plan.items.values();
+                    // What is declared and not in force yet keeps nobody else there; if it is there all the same, no node gives it up.
+                    let ours = ours.filter(|posted| {
+                        !declared.any(|item| {
+                            item.doors.contains_key(gateway) && posted.items.contains_key(&item.split)
+                        })
+                    });
+                    let gone = || ours.map(|_| nothing(federation, planned));
+                    (made.or_else(gone), None, None)
+                })
+            }
             Channel::Kic => {
                 let routes = by_route(federation, (gateway, planned), &mut items, posted, &mut decided);
                 let gateway = gateway.clone();

@@ -77,7 +77,8 @@ impl Part {
             door.fact.counting = counter.told(split, counted, Timestamp::now());
         }
         let trouble = counter.trouble();
-        self.notes.extend(trouble.map(|why| format!("gateway {name}: {why}")));
+        self.notes
+            .extend(trouble.map(|why| format!("gateway {name}: {why}")));
     }
 
     pub(super) fn is_exact(&self) -> bool {

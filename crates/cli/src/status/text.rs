@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use weir_model::BasisPoints;
 use weir_planner::Evidence;
-use weir_wire::api::{AgentNote, DoorCounted, DoorInZone, Percent, SplitInZone, SplitList, SplitStatus, Standing};
+use weir_wire::api::{
+    AgentNote, DoorCounted, DoorInZone, Percent, SplitInZone, SplitList, SplitStatus, Standing,
+};
 
 use super::transition;
 use crate::clock::Clock;
@@ -451,4 +453,47 @@ fn counted(zone: &SplitInZone, clock: Clock) -> String {
         clock.since(since),
         open.unwrap_or_default()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gateway_says_whether_it_is_counted() {
+        let clock = Clock::of(Some("Tue, 24 Nov 2026 12:00:00 GMT"));
+        let of = |counting: Option<DoorCounted>| of_door(counting.as_ref(), clock);
+        let counted = |all: &[(&str, u64)], failed: u64, unplaced: u64| DoorCounted {
+            counted: all.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect(),
+            failed: [("vm".to_owned(), failed)].into(),
+            unplaced,
+            since: Some("2026-11-24T11:58:00Z".to_owned()),
+            reason: None,
+        };
+        let not = |reason: Option<&str>| DoorCounted {
+            since: None,
+            reason: reason.map(str::to_owned),
+            ..counted(&[], 0, 0)
+        };
+        let lines = [
+            of(None),
+            of(Some(not(Some(
+                "127.0.0.1:8009 cannot be listened at: address in use",
+            )))),
+            of(Some(not(None))),
+            of(Some(counted(&[("cloud", 998), ("vm", 9_002)], 0, 0))),
+            of(Some(counted(&[("cloud", 998), ("vm", 9_000)], 7, 2))),
+            of(Some(counted(&[], 0, 0))),
+            of(Some(counted(&[("cloud", u64::MAX), ("vm", u64::MAX)], 0, 1))),
+        ];
+        insta::assert_snapshot!(lines.join("\n"), @r"
+        requests are not counted there
+        requests are not counted there: 127.0.0.1:8009 cannot be listened at: address in use
+        requests are not counted there: no reason is given
+        counted: cloud 998, vm 9,002 of 10,000 in 2 min
+        counted: cloud 998, vm 9,000, whose cannot be said 2 of 10,000 in 2 min, 7 failed
+        counted: none in 2 min
+        counted: cloud 18,446,744,073,709,551,615, vm 18,446,744,073,709,551,615, whose cannot be said 1 of 18,446,744,073,709,551,615 in 2 min
+        ");
+    }
 }

@@ -168,7 +168,8 @@ impl Sight<'_> {
 
 /// What left a gateway, as people are shown it: since the proof, as its agent counts.
 fn counted(counting: &DoorCounting) -> DoorCounted {
-    let by_name = |of: &BTreeMap<BackendName, u64>| of.iter().map(|(name, n)| (name.to_string(), *n)).collect();
+    let by_name =
+        |of: &BTreeMap<BackendName, u64>| of.iter().map(|(name, n)| (name.to_string(), *n)).collect();
     match counting {
         DoorCounting::Counted { counts, unplaced } => DoorCounted {
             counted: by_name(&counts.requests),

@@ -16,13 +16,12 @@ use tokio::time::Instant;
 use weir_model::SplitName;
 use weir_planner::{Generation, Proof, Verdict};
 use weir_render::kong::changes::{Held, Row, Write, changes};
-use weir_render::kong::counting::PLUGIN;
 use weir_render::kong::database::{Entities, Kind};
-use weir_render::kong::{Counted, Plugins, may_write, plugins};
+use weir_render::kong::{Counted, may_write};
 
 use crate::kong::admin::Admin;
 use crate::kong::refusal;
-use crate::kong::{Bringing, Brought, KongConfig, OVERTAKEN, gateway, observe, proof};
+use crate::kong::{Bringing, Brought, KongConfig, OVERTAKEN, counting, gateway, observe, proof};
 use crate::{Clock, DriverError, Fault};
 
 /// So much longer than a node says that it takes: for its timers and what they start.
@@ -171,28 +170,10 @@ impl KongDb {
         became: &mut Became,
     ) -> Result<bool, DriverError> {
         let mut held = held(admin, wanted).await?;
-        let unread = counted(admin, wanted, &mut held).await.err();
+        let counting = counting::plugins_of(admin, wanted, &mut held, by).await;
         let todo = changes(&held, wanted, by.plan, by.absent);
         became.notes = todo.notes;
-        let mut any = false;
-        let mut counting = match &unread {
-            None => plugins(&held, wanted, by.plan, by.absent),
-            Some(error) => {
-                let chosen = wanted.doors.iter().filter(|(_, of)| of.chains.iter().any(|chain| chain.plugin.is_some()));
-                let counted = chosen.map(|(split, _)| (split.clone(), Err(error.to_string())));
-                Plugins {
-                    counted: counted.collect(),
-                    ..Plugins::default()
-                }
-            }
-        };
-        for gone in &counting.gone {
-            if by.overtaken.is_cancelled() {
-                return Ok(any);
-            }
-            // Whatever is said of it holds up nothing: it goes at some later activation, or with its service.
-            any |= write(admin, gone).await.is_some_and(|done| done.is_ok());
-        }
+        let mut any = counting::taken_out(admin, &counting, by).await;
         let forgets = todo
             .splits
             .values()
@@ -221,18 +202,9 @@ impl KongDb {
                 Err(End::Failed(error)) => return Err(error),
             }
         }
-        for (split, come) in &counting.come {
-            if by.overtaken.is_cancelled() {
-                return Ok(any);
-            }
-            match write(admin, come).await {
-                Some(Ok(())) => any = true,
-                Some(Err(error)) => drop(counting.counted.insert(split.clone(), Err(error.to_string()))),
-                None => {}
-            }
-        }
-        became.counted = counting.counted;
-        Ok(any)
+        let (put, counted) = counting::put_in(admin, counting, by).await;
+        became.counted = counted;
+        Ok(any || put)
     }
 
     async fn split(
@@ -386,7 +358,7 @@ impl KongDb {
 }
 
 /// Does one write; none if it is a pause.
-async fn write(admin: &Admin, write: &Write) -> Option<Result<(), DriverError>> {
+pub(crate) async fn write(admin: &Admin, write: &Write) -> Option<Result<(), DriverError>> {
     Some(match write {
         Write::Await(_) | Write::Forget(_) => return None,
         Write::Make { entity, under } => {
@@ -481,25 +453,6 @@ async fn held(admin: &Admin, wanted: &Entities) -> Result<Held, DriverError> {
         held.targets.insert(id, rows.map_err(|why| unknown(&path, &why))?);
     }
     Ok(held)
-}
-
-/// What requests are counted by: all plugins of its kind where that is chosen, for one of somebody else's may be in the way; else
-/// ours, which go.
-async fn counted(admin: &Admin, wanted: &Entities, held: &mut Held) -> Result<(), DriverError> {
-    let mut chains = wanted.doors.values().flat_map(|of| &of.chains);
-    let path = match chains.any(|chain| chain.plugin.is_some()) {
-        true => "plugins",
-        false => "plugins?tags=weir",
-    };
-    let unknown = |why: &str| refusal::unknown(why).at(&format!("GET {}/{path}", admin.url()));
-    let all = admin.list(path).await?;
-    for one in all.ok_or_else(|| unknown("it has no list of plugins"))? {
-        if one.get("name").and_then(Value::as_str) == Some(PLUGIN) {
-            let row = Row::read(Kind::Plugin, one).map_err(|why| unknown(&why))?;
-            held.plugins.push(row);
-        }
-    }
-    Ok(())
 }
 
 /// What is somebody else's and would go with one of ours, or lose its upstream (I10).

@@ -105,7 +105,8 @@ impl Prepared<'_> {
             }
             counted.insert(split.clone(), Ok(()));
         }
-        self.plugins.sort_by_key(|plugin| plugin["instance_name"].to_string());
+        self.plugins
+            .sort_by_key(|plugin| plugin["instance_name"].to_string());
         counted
     }
 }
@@ -152,7 +153,9 @@ struct Scope {
 }
 
 fn named(entity: &Map<String, Value>) -> Vec<String> {
-    let texts = ["name", "id"].into_iter().filter_map(|field| entity.get(field)?.as_str());
+    let texts = ["name", "id"]
+        .into_iter()
+        .filter_map(|field| entity.get(field)?.as_str());
     texts.map(str::to_owned).collect()
 }
 

@@ -8,7 +8,8 @@ use weir_planner::{GatewayPlan, Generation, Item};
 use weir_render::kong::changes::{Held, Row, Write};
 use weir_render::kong::database::{Entities, Entity, Kind};
 use weir_render::kong::{
-    AtDoor, Counted, Counting, Document, Resolved, changes, counting_document, counting_entities, document, plugins,
+    AtDoor, Counted, Counting, Document, Resolved, changes, counting_document, counting_entities, document,
+    plugins,
 };
 
 use super::documents::beta;
@@ -102,7 +103,11 @@ fn golden_with_counting() {
     "#);
     let of = |name: &str| {
         let services = read["services"].as_array().expect("a list");
-        services.iter().find(|one| one["name"] == name).cloned().unwrap_or_default()
+        services
+            .iter()
+            .find(|one| one["name"] == name)
+            .cloned()
+            .unwrap_or_default()
     };
     for name in ["weir.checkout.beta", "weir.checkout.default"] {
         let plugin = &of(name)["plugins"][0];
@@ -110,7 +115,10 @@ fn golden_with_counting() {
         assert_eq!(plugin["config"], read["plugins"][1]["config"]);
     }
     assert!(of("weir.calls").get("plugins").is_none(), "the mesh counts that");
-    assert!(of("cart").get("plugins").is_none(), "what is theirs is as it is, but for its host");
+    assert!(
+        of("cart").get("plugins").is_none(),
+        "what is theirs is as it is, but for its host"
+    );
     let counted: Vec<&str> = with.counted.keys().map(SplitName::as_str).collect();
     assert_eq!(counted, ["cart", "checkout"]);
     assert!(with.counted.values().all(Result::is_ok));
@@ -131,7 +139,16 @@ fn golden_with_counting() {
 fn beside_a_log_of_theirs_for_the_same_requests_is_none_of_ours() {
     let (cart, shop) = (plain("cart", &[("vm", 10_000)]), plain("shop", &[("vm", 10_000)]));
     let doors = [takes("cart", pair()), door(routing(&[], &["/shop"]), pair())];
-    let at = [AtDoor { item: &cart, door: &doors[0] }, AtDoor { item: &shop, door: &doors[1] }];
+    let at = [
+        AtDoor {
+            item: &cart,
+            door: &doors[0],
+        },
+        AtDoor {
+            item: &shop,
+            door: &doors[1],
+        },
+    ];
     let log = |more: Value| {
         let mut log = json!({"name": "http-log", "config": {"http_endpoint": "http://log.test/"}});
         for (name, value) in more.as_object().expect("an object") {
@@ -193,8 +210,15 @@ fn entities(item: &Item, counting: Option<&Counting>) -> Entities {
     let door = door(routing(&[], &["/shop"]), pair());
     let at = ("fra".parse().expect("a name"), "edge".parse().expect("a name"));
     let doors = [AtDoor { item, door: &door }];
-    counting_entities(&federation(), (&at.0, &at.1), &with_database(), &doors, &Resolved::new(), counting)
-        .expect("no conflict")
+    counting_entities(
+        &federation(),
+        (&at.0, &at.1),
+        &with_database(),
+        &doors,
+        &Resolved::new(),
+        counting,
+    )
+    .expect("no conflict")
 }
 
 fn row(entity: &Entity) -> Row {
@@ -230,7 +254,10 @@ fn in_a_database_only_ours_comes_is_put_back_and_goes() {
     let [(_, Write::Make { entity, under: None })] = &first.come[..] else {
         panic!("{:?}", first.come);
     };
-    assert_eq!((entity.kind, entity.name.as_str()), (Kind::Plugin, "weir.shop.default"));
+    assert_eq!(
+        (entity.kind, entity.name.as_str()),
+        (Kind::Plugin, "weir.shop.default")
+    );
     // As Kong gives it back, with what nobody said.
     let mut there = row(entity);
     there.fields["config"]["headers"] = Value::Null;
@@ -242,7 +269,9 @@ fn in_a_database_only_ours_comes_is_put_back_and_goes() {
         let mut other = held.clone();
         other.plugins[0].fields[field] = value;
         let put_back = todo(&other, &wanted, &none);
-        assert!(matches!(&put_back.come[..], [(_, Write::Change { fields, .. })] if fields.contains_key(field)));
+        assert!(
+            matches!(&put_back.come[..], [(_, Write::Change { fields, .. })] if fields.contains_key(field))
+        );
     }
     let mut other = held.clone();
     other.plugins[0].fields["config"]["http_endpoint"] = "http://evil.test/".into();
@@ -250,7 +279,10 @@ fn in_a_database_only_ours_comes_is_put_back_and_goes() {
 
     // Turned off, or its split gone; not while that is only absent, and none that a newer plan made.
     let off = entities(&shop, None);
-    assert!(matches!(&todo(&held, &off, &none).gone[..], [Write::Remove { .. }]));
+    assert!(matches!(
+        &todo(&held, &off, &none).gone[..],
+        [Write::Remove { .. }]
+    ));
     let mut nothing = off.clone();
     nothing.doors = BTreeMap::new();
     assert_eq!(todo(&held, &nothing, &none).gone.len(), 1);
@@ -263,7 +295,8 @@ fn in_a_database_only_ours_comes_is_put_back_and_goes() {
     copied.fields.insert("id".to_owned(), copied.id.clone().into());
     copied.fields.insert("instance_name".to_owned(), "copied".into());
     let global = |fields: Value| {
-        let mut one = json!({"id": "8e1a0c1e-0000-4000-8000-000000000002", "name": "http-log", "enabled": true});
+        let mut one =
+            json!({"id": "8e1a0c1e-0000-4000-8000-000000000002", "name": "http-log", "enabled": true});
         for (name, value) in fields.as_object().expect("an object") {
             one[name] = value.clone();
         }
@@ -282,13 +315,24 @@ fn in_a_database_only_ours_comes_is_put_back_and_goes() {
         assert_eq!(found.counted[&split].is_err(), gives_way, "{theirs:?}");
         assert_eq!(found.gone.len(), usize::from(gives_way));
         assert!(found.come.is_empty());
-        let touched = found.gone.iter().any(|write| matches!(write, Write::Remove { of, .. } if of.1 == theirs.id));
+        let touched = found
+            .gone
+            .iter()
+            .any(|write| matches!(write, Write::Remove { of, .. } if of.1 == theirs.id));
         assert!(!touched);
     }
     // None of it is a difference of the split.
     for wanted in [&wanted, &off] {
         let with = changes(&held, wanted, Generation(100), &none);
-        let without = changes(&Held { plugins: Vec::new(), ..held.clone() }, wanted, Generation(100), &none);
+        let without = changes(
+            &Held {
+                plugins: Vec::new(),
+                ..held.clone()
+            },
+            wanted,
+            Generation(100),
+            &none,
+        );
         assert_eq!(with, without);
     }
 }

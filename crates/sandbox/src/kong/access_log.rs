@@ -191,12 +191,17 @@ impl Waiting {
     /// Puts a line at the end; the oldest go if there is no room.
     fn push(&mut self, line: String) {
         let size = line.len() as u64;
-        let (entries, bytes) = (self.limit("max_entries").unwrap_or(10_000), self.limit("max_bytes"));
+        let (entries, bytes) = (
+            self.limit("max_entries").unwrap_or(10_000),
+            self.limit("max_bytes"),
+        );
         if bytes.is_some_and(|bytes| size > bytes) {
             return;
         }
         while self.lines.len() as u64 >= entries || bytes.is_some_and(|bytes| self.bytes + size > bytes) {
-            let Some(oldest) = self.lines.pop_front() else { break };
+            let Some(oldest) = self.lines.pop_front() else {
+                break;
+            };
             self.bytes -= oldest.len() as u64;
         }
         self.bytes += size;
@@ -254,7 +259,10 @@ async fn post(batch: &[String], config: &Value) {
             return;
         }
         if begun.elapsed() > seconds("max_retry_time", 60.0) {
-            tracing::debug!(lines = batch.len(), "nobody took these lines in time: they are lost");
+            tracing::debug!(
+                lines = batch.len(),
+                "nobody took these lines in time: they are lost"
+            );
             return;
         }
         let pause = seconds("initial_retry_delay", 0.01) * 2_u32.saturating_pow(tried.min(30) as u32);

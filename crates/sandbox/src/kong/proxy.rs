@@ -177,7 +177,13 @@ impl Caller {
         let collected = body.collect().await.map_err(|_| (400, "Bad request"))?;
         sending.body = collected.to_bytes();
         let (answer, peer) = self
-            .forward(&running, (&name, port), key.as_ref(), keep_host, (&mut sending, told))
+            .forward(
+                &running,
+                (&name, port),
+                key.as_ref(),
+                keep_host,
+                (&mut sending, told),
+            )
             .await?;
         told.upstream_status.push(answer.status().as_u16());
         tracing::trace!(upstream = %name, target = %peer.target, "forwarded");
@@ -392,7 +398,11 @@ fn host_header(peer: &Peer) -> HeaderValue {
 fn as_json(headers: &HeaderMap) -> Value {
     let one = |(name, value): (&HeaderName, &HeaderValue)| {
         let secret = matches!(name.as_str(), "authorization" | "proxy-authorization");
-        let value = if secret { "REDACTED" } else { value.to_str().unwrap_or_default() };
+        let value = if secret {
+            "REDACTED"
+        } else {
+            value.to_str().unwrap_or_default()
+        };
         (name.to_string(), Value::from(value))
     };
     Value::Object(headers.iter().map(one).collect())

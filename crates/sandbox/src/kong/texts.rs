@@ -324,7 +324,9 @@ pub(super) fn is_id(text: &str) -> bool {
 /// A URL of somewhere.
 pub(super) fn url(text: &str) -> Result<(), String> {
     let (scheme, rest) = text.split_once(':').unwrap_or(("", text));
-    let host = rest.strip_prefix("//").and_then(|rest| rest.split(['/', '?', '#']).next());
+    let host = rest
+        .strip_prefix("//")
+        .and_then(|rest| rest.split(['/', '?', '#']).next());
     if host.is_none_or(str::is_empty) {
         return Err("missing host in url".to_owned());
     }

@@ -15,9 +15,10 @@ use weir_model::{
     RouteName, Routing, ServiceName, SourceCommit, SourceName, SplitName, ValueMatch, Via, ZoneName,
 };
 use weir_planner::{
-    CountScope, Counts, Coverage, Destination, Digest, DoorCounting, DoorFact, Evidence, Fallback, Fallen, GatewayPlan,
-    GatewayRef, Generation, Item, ItemFact, ItemRef, ItemRoute, ItemState, Pin, PlanId, Proof, Refuge,
-    SecondWriter, ServiceFact, ServiceState, Verdict, ZoneFacts, ZonePlan, gateway_digest, item_digest,
+    CountScope, Counts, Coverage, Destination, Digest, DoorCounting, DoorFact, Evidence, Fallback, Fallen,
+    GatewayPlan, GatewayRef, Generation, Item, ItemFact, ItemRef, ItemRoute, ItemState, Pin, PlanId, Proof,
+    Refuge, SecondWriter, ServiceFact, ServiceState, Verdict, ZoneFacts, ZonePlan, gateway_digest,
+    item_digest,
 };
 use weir_wire::AgentReport;
 
@@ -187,7 +188,9 @@ pub(crate) fn gateway_ref() -> impl Strategy<Value = GatewayRef> {
 pub(crate) fn door_fact() -> impl Strategy<Value = DoorFact> {
     let counted = (counts(), any::<u64>());
     let counted = counted.prop_map(|(counts, unplaced)| DoorCounting::Counted { counts, unplaced });
-    let counting = counted.boxed().prop_union(".{1,8}".prop_map(DoorCounting::Not).boxed());
+    let counting = counted
+        .boxed()
+        .prop_union(".{1,8}".prop_map(DoorCounting::Not).boxed());
     (option::of(".{1,8}"), option::of(proof()), option::of(counting)).prop_map(|(held, proof, counting)| {
         DoorFact {
             held,

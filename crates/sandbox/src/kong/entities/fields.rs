@@ -261,7 +261,9 @@ pub(super) fn http_log() -> Vec<Field> {
     );
     let queue = vec![
         most("max_batch_size").or(1),
-        number("max_coalescing_delay").that(Check::Within(0.0, 3_600.0)).or(1),
+        number("max_coalescing_delay")
+            .that(Check::Within(0.0, 3_600.0))
+            .or(1),
         most("max_entries").or(10_000),
         field("max_bytes", Type::Integer),
         number("max_retry_time").or(60),
@@ -281,7 +283,10 @@ pub(super) fn http_log() -> Vec<Field> {
             .that(Check::OneOf(&["POST", "PUT", "PATCH"]))
             .or("POST"),
         field("content_type", Type::Text)
-            .that(Check::OneOf(&["application/json", "application/json; charset=utf-8"]))
+            .that(Check::OneOf(&[
+                "application/json",
+                "application/json; charset=utf-8",
+            ]))
             .or("application/json"),
         number("timeout").or(10_000),
         number("keepalive").or(60_000),
