@@ -1,6 +1,11 @@
 //! What left Kong, counted by its own log of it: an agent's gateways as they are, on a real Kong or the double. With `--nocapture`
 //! it prints what counting costs a request: without it, with it, and with a listener that is gone.
 
+#![allow(
+    clippy::print_stdout,
+    reason = "figures, for who asks for them with --nocapture"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;

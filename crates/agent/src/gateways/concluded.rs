@@ -154,7 +154,6 @@ pub(super) fn read_back(
         return counted;
     }
     let doors = decided.document.iter().flat_map(|document| &document.doors);
-    let doors = doors.map(|(split, expected)| (split, expected));
     let entities = decided.entities.iter().flat_map(|entities| &entities.doors);
     let entities = entities.map(|(split, of)| (split, &of.expected));
     let runs = doors

@@ -203,7 +203,7 @@ fn of_door(counting: Option<&DoorCounted>, clock: Clock) -> String {
         .map(|(backend, n)| format!("{backend} {}", thousands(*n)))
         .collect();
     if counting.unplaced > 0 {
-        parts.push(format!("whose cannot be said {}", thousands(counting.unplaced)));
+        parts.push(format!("(unknown) {}", thousands(counting.unplaced)));
     }
     if parts.is_empty() {
         return format!("counted: none in {}", clock.since(since));
@@ -491,9 +491,9 @@ mod tests {
         requests are not counted there: 127.0.0.1:8009 cannot be listened at: address in use
         requests are not counted there: no reason is given
         counted: cloud 998, vm 9,002 of 10,000 in 2 min
-        counted: cloud 998, vm 9,000, whose cannot be said 2 of 10,000 in 2 min, 7 failed
+        counted: cloud 998, vm 9,000, (unknown) 2 of 10,000 in 2 min, 7 failed
         counted: none in 2 min
-        counted: cloud 18,446,744,073,709,551,615, vm 18,446,744,073,709,551,615, whose cannot be said 1 of 18,446,744,073,709,551,615 in 2 min
+        counted: cloud 18,446,744,073,709,551,615, vm 18,446,744,073,709,551,615, (unknown) 1 of 18,446,744,073,709,551,615 in 2 min
         ");
     }
 }
