@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use weir_model::SplitName;
-use weir_planner::{DoorCounting, Item, Proof, ProvenWeights, Verdict};
+use weir_planner::{DoorCounting, Item, Proof, Verdict};
 use weir_render::kong::{Counted, Counting, Expected};
 
 use line::lines;
@@ -77,21 +77,32 @@ impl Counter {
         counted: &Counted,
         proofs: &BTreeMap<SplitName, Proof>,
     ) {
+        let runs = runs.map(|(split, item, expected)| {
+            let routes = item.routes.iter();
+            let weights = routes.map(|route| (route.name.clone(), route.weights.clone()));
+            (split, Runs(item.digest, weights.collect()), expected)
+        });
+        self.read_back_of(runs, counted, proofs);
+    }
+
+    fn read_back_of<'a>(
+        &self,
+        runs: impl Iterator<Item = (&'a SplitName, Runs, &'a Expected)>,
+        counted: &Counted,
+        proofs: &BTreeMap<SplitName, Proof>,
+    ) {
         let tally = &mut self.state().tally;
-        tally.keep(|split| counted.get(split).is_some_and(Result::is_ok));
-        for (split, item, expected) in runs {
+        tally.keep(|split| counted.contains_key(split));
+        for (split, _) in counted.iter().filter(|(_, counted)| counted.is_err()) {
+            // What was not logged meanwhile is in no count that goes on.
+            tally.was_different(split);
+        }
+        for (split, runs, expected) in runs {
             let (Some(Ok(())), Some(proof)) = (counted.get(split), proofs.get(split)) else {
                 continue;
             };
             match proof.verdict {
-                Verdict::Exact => {
-                    let weights: ProvenWeights = item
-                        .routes
-                        .iter()
-                        .map(|route| (route.name.clone(), route.weights.clone()))
-                        .collect();
-                    tally.proven(split, Runs(item.digest, weights), expected, proof.at);
-                }
+                Verdict::Exact => tally.proven(split, runs, expected, proof.at),
                 Verdict::Different(_) => tally.was_different(split),
                 // Not known is not another.
                 Verdict::Unknown(_) => {}
@@ -125,3 +136,99 @@ impl Counter {
 
 /// The counters of an agent's gateways.
 pub type Counters = BTreeMap<weir_model::GatewayName, Arc<Counter>>;
+
+#[cfg(test)]
+mod tests {
+    use weir_planner::{Coverage, Digest, Evidence, ProvenWeights};
+    use weir_render::kong::{Target, Upstream};
+
+    use super::*;
+
+    fn split() -> SplitName {
+        "checkout".parse().unwrap()
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn expected() -> Expected {
+        let backend = "vm".parse().unwrap();
+        let upstream = Upstream {
+            name: "weir.checkout.default".to_owned(),
+            targets: [("10.0.0.1:80".parse().unwrap(), Target { backend, weight: 1 })].into(),
+            names: BTreeMap::new(),
+            drains: false,
+        };
+        Expected {
+            generation: weir_planner::Generation(1),
+            upstreams: [("default".parse().unwrap(), upstream)].into(),
+        }
+    }
+
+    /// Since when, and how many; none if nothing is counted.
+    fn told(counter: &Counter, counted: &Counted) -> Option<(i64, u64)> {
+        match counter.told(&split(), counted, at(99))? {
+            DoorCounting::Counted { counts, .. } => {
+                Some((counts.since.as_second(), counts.requests.values().sum()))
+            }
+            DoorCounting::Not(_) => None,
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_just_now_goes_on_and_what_was_not_logged_begins_anew() {
+        let counter = Counter::new(
+            "127.0.0.1:8009".parse().unwrap(),
+            "http://127.0.0.1:8009/".to_owned(),
+        );
+        let looked = |counted: &Counted, verdict: Verdict, second: i64| {
+            let proof = Proof {
+                verdict,
+                evidence: Evidence::Live,
+                at: at(second),
+                coverage: Coverage { seen: 1, of: 1 },
+                weights: None,
+            };
+            let runs = Runs(Digest([0; 32]), ProvenWeights::new());
+            counter.read_back_of(
+                [(&split(), runs, &expected())].into_iter(),
+                counted,
+                &[(split(), proof)].into(),
+            );
+        };
+        let (yes, no): (Counted, Counted) = (
+            [(split(), Ok(()))].into(),
+            [(split(), Err("theirs".to_owned()))].into(),
+        );
+        let line = |second: i64| {
+            let line = serde_json::json!({"request": {"id": second.to_string()}, "response": {"status": 200},
+                "tries": [{"ip": "10.0.0.1", "port": 80}], "service": {"host": "weir.checkout.default"},
+                "started_at": second * 1_000});
+            counter.take(line.to_string().as_bytes()).unwrap();
+        };
+        looked(&yes, Verdict::Unknown("away".to_owned()), 1);
+        line(2);
+        assert_eq!(told(&counter, &yes), None, "nothing is proven yet");
+        looked(&yes, Verdict::Exact, 10);
+        line(11);
+        assert_eq!(told(&counter, &yes), Some((10, 1)));
+        looked(&yes, Verdict::Unknown("away".to_owned()), 12);
+        looked(&yes, Verdict::Exact, 13);
+        line(14);
+        assert_eq!(told(&counter, &yes), Some((10, 2)));
+        // A log of somebody else's stood in the way for a while.
+        looked(&no, Verdict::Exact, 20);
+        assert_eq!(told(&counter, &no), None);
+        looked(&yes, Verdict::Exact, 30);
+        assert_eq!(told(&counter, &yes), Some((30, 0)));
+        // Nobody chooses it any more.
+        looked(&Counted::new(), Verdict::Exact, 40);
+        assert_eq!(told(&counter, &Counted::new()), None);
+        // What is no line is told, until one is.
+        assert!(counter.take(b"no").is_err());
+        assert!(counter.trouble().unwrap().contains("no lines"));
+        line(50);
+        assert_eq!(counter.trouble(), None);
+    }
+}

@@ -153,6 +153,12 @@ pub(super) fn read_back(
         counted.extend(here.map(|(split, _)| (split.clone(), Ok(()))));
         return counted;
     }
+    // Of a database that could not be read just now nothing new is known: what is counted goes on.
+    let plugins = decided.entities.iter().flat_map(|entities| &entities.doors);
+    let plugins = plugins.filter(|(_, of)| of.chains.iter().any(|chain| chain.plugin.is_some()));
+    for (split, _) in plugins {
+        counted.entry(split.clone()).or_insert(Ok(()));
+    }
     let doors = decided.document.iter().flat_map(|document| &document.doors);
     let entities = decided.entities.iter().flat_map(|entities| &entities.doors);
     let entities = entities.map(|(split, of)| (split, &of.expected));
