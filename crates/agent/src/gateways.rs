@@ -2,9 +2,10 @@
 //! itself in it, so that a Kong that does not answer holds up neither a plan of the mesh nor another gateway.
 //!
 //! It is told by the loop what is in force in the zone ([`Wanted`]), and tells it how each door stands ([`Told`]). What it
-//! decides is in `decide`; what it remembers outlives a restart ([`Memory`]), but for what Kong did not accept ([`Refusals`]);
+//! decides is in `decide`, what it gives before the mesh has it in `ahead`; what it remembers outlives a restart ([`Memory`]), but for what Kong did not accept ([`Refusals`]);
 //! what a turn came to is in `concluded`.
 
+mod ahead;
 mod concluded;
 mod decide;
 mod memory;
@@ -25,7 +26,7 @@ use weir_drivers::Clock;
 use weir_drivers::dns::Names;
 use weir_drivers::kong::{Became, Bringing, GatewayDriver as _, Kong, bring};
 use weir_model::{GatewayName, SplitName};
-use weir_planner::{Generation, Item, Proof, ZonePlan};
+use weir_planner::{Generation, Item, Proof, ZoneFacts, ZonePlan};
 use weir_render::kong::Document;
 
 use crate::store::Store;
@@ -52,18 +53,40 @@ pub struct Wanted {
     /// The plan that is held.
     pub plan: Arc<ZonePlan>,
     /// What is in force of each split, as it is driven: with pins and fallbacks. The mesh has it already: a split that the
-    /// zone's control plane holds back is held at its gateways as well, so that both doors give the same share.
+    /// zone's control plane holds back is held at its gateways as well, so that both doors give the same share. Only a way
+    /// back goes ahead of the mesh.
     pub items: BTreeMap<SplitName, Arc<Item>>,
+    /// What the mesh is to have by the plan and has not yet, in the same way. Where there is any, a gateway may be ahead
+    /// already, and then nothing older is written there (I7). Not of what is pinned: that is what somebody wants, however old.
+    pub next: BTreeMap<SplitName, Arc<Item>>,
 }
 
 impl Wanted {
-    /// From a plan and what was taken of it.
-    pub fn new(plan: &Arc<ZonePlan>, memory: &Taken) -> Self {
-        let in_force = plan.items.keys().filter_map(|split| memory.applied.get(split));
-        let items = in_force.map(|item| (item.split.clone(), crate::fallback::driven(item, memory)));
+    /// From a plan, what was taken of it, and what the zone showed when its control plane last answered, if it did.
+    pub fn new(plan: &Arc<ZonePlan>, memory: &Taken, seen: Option<&ZoneFacts>) -> Self {
+        let over = memory.pins.over(plan);
+        let (mut items, mut next) = (BTreeMap::new(), BTreeMap::new());
+        for (split, planned) in &plan.items {
+            let Some(was) = memory.applied.get(split) else {
+                continue;
+            };
+            let comes = over.items.get(split).unwrap_or(planned);
+            let mut now = was;
+            if (comes.generation, comes.digest) != (was.generation, was.digest) {
+                match ahead::may_go_ahead(comes, was, memory, seen) {
+                    true => now = comes,
+                    false if memory.pins.of(split).is_none() => {
+                        next.insert(split.clone(), crate::fallback::driven(comes, memory));
+                    }
+                    false => {}
+                }
+            }
+            items.insert(split.clone(), crate::fallback::driven(now, memory));
+        }
         Self {
             plan: Arc::clone(plan),
-            items: items.collect(),
+            items,
+            next,
         }
     }
 }
@@ -77,6 +100,26 @@ pub struct Link {
     pub told: watch::Receiver<Arc<Told>>,
     /// The gateways that this agent drives.
     pub drives: BTreeSet<GatewayName>,
+}
+
+impl Link {
+    /// Says what is wanted from now on; whether that is news.
+    pub fn want(&self, wanted: Arc<Wanted>) -> bool {
+        self.want.send_if_modified(|was| {
+            let news = was.as_ref() != Some(&wanted);
+            if news {
+                *was = Some(wanted);
+            }
+            news
+        })
+    }
+
+    /// Says it if something goes ahead of the mesh by it, before the mesh is looked at: without that it would be said once more
+    /// a moment later, with what the mesh took. Whether it was said.
+    pub fn want_ahead(&self, wanted: Arc<Wanted>) -> bool {
+        let before = self.want.borrow().clone();
+        before.is_some_and(|before| before.items != wanted.items) && self.want(wanted)
+    }
 }
 
 /// Where what is remembered of gateways outlives a restart: the agent's [`Store`] in every program.

@@ -243,6 +243,7 @@ impl Agent {
         let wanted = Wanted {
             plan: Arc::clone(plan),
             items,
+            next: BTreeMap::new(),
         };
         self.link.want.send_replace(Some(Arc::new(wanted)));
     }

@@ -75,7 +75,11 @@ fn turn(kong: &Arc<Still>, disk: &Disk, plan: &Plan, held: &[&str], deaf: bool) 
     let part = Arc::new(plan.zone_plan(&ZoneName::new("fra").unwrap()).unwrap());
     let mut items = part.items.clone();
     items.retain(|split, _| !held.contains(&split.as_str()));
-    let wanted = Wanted { plan: part, items };
+    let wanted = Wanted {
+        plan: part,
+        items,
+        next: BTreeMap::new(),
+    };
     let shared = Shared::new(disk.0.lock().unwrap().clone());
     let mut refusals = Refusals::new(FIRST);
     let newer = link.want.subscribe();

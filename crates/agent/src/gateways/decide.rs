@@ -202,7 +202,10 @@ fn attempt(
         .iter()
         .filter(|(_, item)| item.doors.contains_key(gateway));
     decided.wanted = here
-        .map(|(split, item)| (split.clone(), Arc::clone(item)))
+        .map(|(split, item)| {
+            let kept = kept(wanted, posted, (split, item));
+            (split.clone(), Arc::clone(kept.unwrap_or(item)))
+        })
         .collect();
     let mut items = decided.wanted.clone();
     items.retain(|split, item| {
@@ -296,6 +299,23 @@ fn attempt(
     decided.absent = absent.cloned().collect();
     decided.items = items;
     decided
+}
+
+/// What this gateway was given when it went ahead of the mesh, which has not come after yet: it keeps that, for nothing older is
+/// written over it (I7).
+fn kept<'a>(
+    wanted: &'a Wanted,
+    posted: Option<&'a Posted>,
+    (split, item): (&SplitName, &Item),
+) -> Option<&'a Arc<Item>> {
+    let next = wanted.next.get(split)?;
+    let before = posted?.items.get(split)?;
+    if before.generation <= item.generation {
+        return None;
+    }
+    // As it is driven now.
+    let same = (before.generation, before.digest) == (next.generation, next.digest);
+    Some(if same { next } else { before })
 }
 
 /// A split that the plan is without stays while one of the same service and port that the plan has here is not in force yet: it is
