@@ -59,13 +59,17 @@ pub struct Wanted {
     /// What the mesh is to have by the plan and has not yet, in the same way. Where there is any, a gateway may be ahead
     /// already, and then nothing older is written there (I7). Not of what is pinned: that is what somebody wants, however old.
     pub next: BTreeMap<SplitName, Arc<Item>>,
+    /// Of `items`, those that go ahead of the mesh.
+    pub ahead: BTreeSet<SplitName>,
+    /// Of `items`, those of which somebody pinned the weights on this host.
+    pub pinned: BTreeSet<SplitName>,
 }
 
 impl Wanted {
     /// From a plan, what was taken of it, and what the zone showed when its control plane last answered, if it did.
     pub fn new(plan: &Arc<ZonePlan>, memory: &Taken, seen: Option<&ZoneFacts>) -> Self {
         let over = memory.pins.over(plan);
-        let (mut items, mut next) = (BTreeMap::new(), BTreeMap::new());
+        let (mut items, mut next, mut ahead) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
         for (split, planned) in &plan.items {
             let Some(was) = memory.applied.get(split) else {
                 continue;
@@ -74,7 +78,10 @@ impl Wanted {
             let mut now = was;
             if (comes.generation, comes.digest) != (was.generation, was.digest) {
                 match ahead::may_go_ahead(comes, was, memory, seen) {
-                    true => now = comes,
+                    true => {
+                        now = comes;
+                        ahead.insert(split.clone());
+                    }
                     false if memory.pins.of(split).is_none() => {
                         next.insert(split.clone(), crate::fallback::driven(comes, memory));
                     }
@@ -84,9 +91,13 @@ impl Wanted {
             items.insert(split.clone(), crate::fallback::driven(now, memory));
         }
         Self {
+            pinned: (items.keys().filter(|split| memory.pins.of(split).is_some()))
+                .cloned()
+                .collect(),
             plan: Arc::clone(plan),
             items,
             next,
+            ahead,
         }
     }
 }
@@ -114,11 +125,18 @@ impl Link {
         })
     }
 
-    /// Says it if something goes ahead of the mesh by it, before the mesh is looked at: without that it would be said once more
-    /// a moment later, with what the mesh took. Whether it was said.
+    /// Says it if something goes ahead of the mesh by it that did not before: before the mesh is looked at. Everything else is
+    /// said after that, with what the mesh took. Whether it was said.
     pub fn want_ahead(&self, wanted: Arc<Wanted>) -> bool {
-        let before = self.want.borrow().clone();
-        before.is_some_and(|before| before.items != wanted.items) && self.want(wanted)
+        let Some(before) = self.want.borrow().clone() else {
+            return false;
+        };
+        let of = |wanted: &Wanted, split: &SplitName| {
+            let item = wanted.items.get(split);
+            item.map(|item| (item.generation, item.digest))
+        };
+        let mut ahead = wanted.ahead.iter();
+        ahead.any(|split| of(&before, split) != of(&wanted, split)) && self.want(wanted)
     }
 }
 
@@ -158,6 +176,8 @@ pub struct Gateways {
 struct At<'a> {
     name: &'a GatewayName,
     driver: &'a Kong,
+    /// Splits that go ahead of the mesh.
+    ahead: &'a BTreeSet<SplitName>,
     /// The generation of the whole plan.
     plan: Generation,
     /// Something newer is wanted.
@@ -358,6 +378,7 @@ impl Gateways {
         let at = At {
             name,
             driver,
+            ahead: &wanted.ahead,
             plan: plan.generation,
             overtaken: &overtaken,
         };
@@ -431,7 +452,7 @@ impl Gateways {
         let Some(document) = &decided.document else {
             return (decided, Became::default(), BTreeMap::new());
         };
-        self.is_own(at.name, &decided, document, shared);
+        self.is_own(at, &decided, document, shared);
         let skip = refusals.of(&document.hash).map(|refusal| refusal.nodes.clone());
         let (hashes, skip) = (refusals.hashes(), skip.unwrap_or_default());
         let became = Became {
@@ -449,7 +470,7 @@ impl Gateways {
         let Some(refusal) = refusals.of(&document.hash) else {
             return;
         };
-        self.is_own(at.name, decided, document, shared);
+        self.is_own(at, decided, document, shared);
         let nodes = at.driver.dbless.nodes().into_iter();
         let others = nodes.filter(|node| !refusal.nodes.contains_key(node));
         let skip = others.map(|node| (node, "it accepted this".to_owned())).collect();
@@ -459,10 +480,18 @@ impl Gateways {
     }
 
     /// Before it is posted: whatever happens then, what this agent did is known to be its own.
-    fn is_own(&self, name: &GatewayName, decided: &Decided, document: &Document, shared: &Shared) {
+    fn is_own(&self, at: At<'_>, decided: &Decided, document: &Document, shared: &Shared) {
         let mut shared = lock(shared);
-        let posted = shared.memory.posted.entry(name.clone()).or_default();
+        let posted = shared.memory.posted.entry(at.name.clone()).or_default();
         posted.may_be(&document.hash);
+        // Whoever ends before he hears what became of it must not take back what went ahead of the mesh by it.
+        let ahead = decided
+            .items
+            .iter()
+            .filter(|(split, _)| at.ahead.contains(*split));
+        posted.coming = ahead
+            .map(|(split, item)| (split.clone(), Arc::clone(item)))
+            .collect();
         // Whoever ends before he hears what became of the first one must know whether there is a base to be left in its place.
         if posted.base.is_none() && posted.first.is_none() {
             posted.first.clone_from(&decided.base);

@@ -146,7 +146,8 @@ impl Loop {
             if let Some(plan) = state.waiting.take() {
                 self.take(&mut state, plan);
             }
-            // A way back does not wait for a control plane that may not answer.
+            // A way back does not wait for the mesh. What came during an activation waits for its end, which is some calls of
+            // five seconds where a control plane takes them and says nothing.
             if let Some((link, wanted)) = self.wanted(&state) {
                 link.want_ahead(wanted);
             }

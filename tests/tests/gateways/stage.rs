@@ -244,6 +244,8 @@ impl Agent {
             plan: Arc::clone(plan),
             items,
             next: BTreeMap::new(),
+            ahead: BTreeSet::new(),
+            pinned: BTreeSet::new(),
         };
         self.link.want.send_replace(Some(Arc::new(wanted)));
     }

@@ -1,7 +1,9 @@
 //! What goes to gateways before the zone's control plane has it: a way back (I8). Whoever reverts at 3 a.m. has requests at the
 //! door that fail, and a Kong takes new weights within milliseconds, whatever becomes of the control plane. Pure.
 //!
-//! Everything else follows the mesh: what a control plane does not take, or does not resolve, moves neither door.
+//! A way back is to weights that the zone had before. A plan that tries again what was reverted looks the same from here: the
+//! coordinator let this zone have it now, so that it is never more than a moment ahead of the mesh. Everything else follows the
+//! mesh: what a control plane does not take, or does not resolve, moves neither door.
 
 use std::collections::BTreeMap;
 

@@ -26,12 +26,8 @@ pub(super) fn position(transition: &Transition) -> String {
 /// that only the zones are said.
 pub(super) fn in_a_line(transition: &Transition) -> String {
     let position = position(transition);
-    let zones: Vec<&str> = transition
-        .waits
-        .iter()
-        .filter_map(|wait| wait.zone.as_deref())
-        .collect();
-    match (zones.as_slice(), transition.next.as_str()) {
+    let zones: Option<Vec<&str>> = transition.waits.iter().map(|wait| wait.zone.as_deref()).collect();
+    match (zones.unwrap_or_default().as_slice(), transition.next.as_str()) {
         ([], "") => position,
         ([], next) => format!("{position} (next: {})", clean(next)),
         (zones, _) => format!("{position} (waits for {})", clean(&zones.join(", "))),

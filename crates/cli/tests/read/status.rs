@@ -160,7 +160,7 @@ fn a_transition_is_drawn() {
     assert_eq!(ran.exit, 3);
     assert!(
         ran.stderr
-            .starts_with("waiting: a-shift: shift, bite 1 of 2, wave 1\n"),
+            .starts_with("waiting: a-shift: shift, bite 1 of 2, wave 1 (next: wave 2 follows when the\n"),
         "{}",
         ran.stderr
     );
