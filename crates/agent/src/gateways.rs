@@ -2,9 +2,10 @@
 //! itself in it, so that a Kong that does not answer holds up neither a plan of the mesh nor another gateway.
 //!
 //! It is told by the loop what is in force in the zone ([`Wanted`]), and tells it how each door stands ([`Told`]). What it
-//! decides is in `decide`; what it remembers outlives a restart ([`Memory`]), but for what Kong did not accept ([`Refusals`]);
+//! decides is in `decide`, what it gives before the mesh has it in `ahead`; what it remembers outlives a restart ([`Memory`]), but for what Kong did not accept ([`Refusals`]);
 //! what a turn came to is in `concluded`.
 
+mod ahead;
 mod concluded;
 mod decide;
 mod memory;
@@ -25,7 +26,7 @@ use weir_drivers::Clock;
 use weir_drivers::dns::Names;
 use weir_drivers::kong::{Became, Bringing, GatewayDriver as _, Kong, bring};
 use weir_model::{GatewayName, SplitName};
-use weir_planner::{Generation, Item, Proof, ZonePlan};
+use weir_planner::{Generation, Item, Proof, ZoneFacts, ZonePlan};
 use weir_render::kong::Document;
 
 use crate::counting::Counters;
@@ -53,18 +54,51 @@ pub struct Wanted {
     /// The plan that is held.
     pub plan: Arc<ZonePlan>,
     /// What is in force of each split, as it is driven: with pins and fallbacks. The mesh has it already: a split that the
-    /// zone's control plane holds back is held at its gateways as well, so that both doors give the same share.
+    /// zone's control plane holds back is held at its gateways as well, so that both doors give the same share. Only a way
+    /// back goes ahead of the mesh.
     pub items: BTreeMap<SplitName, Arc<Item>>,
+    /// What the mesh is to have by the plan and has not yet, in the same way. Where there is any, a gateway may be ahead
+    /// already, and then nothing older is written there (I7). Not of what is pinned: that is what somebody wants, however old.
+    pub next: BTreeMap<SplitName, Arc<Item>>,
+    /// Of `items`, those that go ahead of the mesh.
+    pub ahead: BTreeSet<SplitName>,
+    /// Of `items`, those of which somebody pinned the weights on this host.
+    pub pinned: BTreeSet<SplitName>,
 }
 
 impl Wanted {
-    /// From a plan and what was taken of it.
-    pub fn new(plan: &Arc<ZonePlan>, memory: &Taken) -> Self {
-        let in_force = plan.items.keys().filter_map(|split| memory.applied.get(split));
-        let items = in_force.map(|item| (item.split.clone(), crate::fallback::driven(item, memory)));
+    /// From a plan, what was taken of it, and what the zone showed when its control plane last answered, if it did.
+    pub fn new(plan: &Arc<ZonePlan>, memory: &Taken, seen: Option<&ZoneFacts>) -> Self {
+        let over = memory.pins.over(plan);
+        let (mut items, mut next, mut ahead) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        for (split, planned) in &plan.items {
+            let Some(was) = memory.applied.get(split) else {
+                continue;
+            };
+            let comes = over.items.get(split).unwrap_or(planned);
+            let mut now = was;
+            if (comes.generation, comes.digest) != (was.generation, was.digest) {
+                match ahead::may_go_ahead(comes, was, memory, seen) {
+                    true => {
+                        now = comes;
+                        ahead.insert(split.clone());
+                    }
+                    false if memory.pins.of(split).is_none() => {
+                        next.insert(split.clone(), crate::fallback::driven(comes, memory));
+                    }
+                    false => {}
+                }
+            }
+            items.insert(split.clone(), crate::fallback::driven(now, memory));
+        }
         Self {
+            pinned: (items.keys().filter(|split| memory.pins.of(split).is_some()))
+                .cloned()
+                .collect(),
             plan: Arc::clone(plan),
-            items: items.collect(),
+            items,
+            next,
+            ahead,
         }
     }
 }
@@ -78,6 +112,33 @@ pub struct Link {
     pub told: watch::Receiver<Arc<Told>>,
     /// The gateways that this agent drives.
     pub drives: BTreeSet<GatewayName>,
+}
+
+impl Link {
+    /// Says what is wanted from now on; whether that is news.
+    pub fn want(&self, wanted: Arc<Wanted>) -> bool {
+        self.want.send_if_modified(|was| {
+            let news = was.as_ref() != Some(&wanted);
+            if news {
+                *was = Some(wanted);
+            }
+            news
+        })
+    }
+
+    /// Says it if something goes ahead of the mesh by it that did not before: before the mesh is looked at. Everything else is
+    /// said after that, with what the mesh took. Whether it was said.
+    pub fn want_ahead(&self, wanted: Arc<Wanted>) -> bool {
+        let Some(before) = self.want.borrow().clone() else {
+            return false;
+        };
+        let of = |wanted: &Wanted, split: &SplitName| {
+            let item = wanted.items.get(split);
+            item.map(|item| (item.generation, item.digest))
+        };
+        let mut ahead = wanted.ahead.iter();
+        ahead.any(|split| of(&before, split) != of(&wanted, split)) && self.want(wanted)
+    }
 }
 
 /// Where what is remembered of gateways outlives a restart: the agent's [`Store`] in every program.
@@ -118,6 +179,8 @@ pub struct Gateways {
 struct At<'a> {
     name: &'a GatewayName,
     driver: &'a Kong,
+    /// Splits that go ahead of the mesh.
+    ahead: &'a BTreeSet<SplitName>,
     /// The generation of the whole plan.
     plan: Generation,
     /// Something newer is wanted.
@@ -331,6 +394,7 @@ impl Gateways {
         let at = At {
             name,
             driver,
+            ahead: &wanted.ahead,
             plan: plan.generation,
             overtaken: &overtaken,
         };
@@ -408,7 +472,7 @@ impl Gateways {
         let Some(document) = &decided.document else {
             return (decided, Became::default(), BTreeMap::new());
         };
-        self.is_own(at.name, &decided, document, shared);
+        self.is_own(at, &decided, document, shared);
         let skip = refusals.of(&document.hash).map(|refusal| refusal.nodes.clone());
         let (hashes, skip) = (refusals.hashes(), skip.unwrap_or_default());
         let became = Became {
@@ -426,7 +490,7 @@ impl Gateways {
         let Some(refusal) = refusals.of(&document.hash) else {
             return;
         };
-        self.is_own(at.name, decided, document, shared);
+        self.is_own(at, decided, document, shared);
         let nodes = at.driver.dbless.nodes().into_iter();
         let others = nodes.filter(|node| !refusal.nodes.contains_key(node));
         let skip = others.map(|node| (node, "it accepted this".to_owned())).collect();
@@ -436,10 +500,18 @@ impl Gateways {
     }
 
     /// Before it is posted: whatever happens then, what this agent did is known to be its own.
-    fn is_own(&self, name: &GatewayName, decided: &Decided, document: &Document, shared: &Shared) {
+    fn is_own(&self, at: At<'_>, decided: &Decided, document: &Document, shared: &Shared) {
         let mut shared = lock(shared);
-        let posted = shared.memory.posted.entry(name.clone()).or_default();
+        let posted = shared.memory.posted.entry(at.name.clone()).or_default();
         posted.may_be(&document.hash);
+        // Whoever ends before he hears what became of it must not take back what went ahead of the mesh by it.
+        let ahead = decided
+            .items
+            .iter()
+            .filter(|(split, _)| at.ahead.contains(*split));
+        posted.coming = ahead
+            .map(|(split, item)| (split.clone(), Arc::clone(item)))
+            .collect();
         // Whoever ends before he hears what became of the first one must know whether there is a base to be left in its place.
         if posted.base.is_none() && posted.first.is_none() {
             posted.first.clone_from(&decided.base);

@@ -111,6 +111,8 @@ struct State {
     fell: Option<Instant>,
     /// What the last activation saw, without what the gateways say.
     facts: Option<ZoneFacts>,
+    /// What the last activation saw that could read the control plane.
+    seen: Option<ZoneFacts>,
 }
 
 impl Loop {
@@ -135,6 +137,7 @@ impl Loop {
             noticed: Noticed::default(),
             fell: None,
             facts: None,
+            seen: None,
         };
         let mut offers_open = true;
         let mut hangups_open = true;
@@ -142,6 +145,11 @@ impl Loop {
             self.pins(&mut state);
             if let Some(plan) = state.waiting.take() {
                 self.take(&mut state, plan);
+            }
+            // A way back does not wait for the mesh. What came during an activation waits for its end, which is some calls of
+            // five seconds where a control plane takes them and says nothing.
+            if let Some((link, wanted)) = self.wanted(&state) {
+                link.want_ahead(wanted);
             }
             let unsettled = self.activate(&mut state).await;
             let began = Instant::now();
@@ -305,6 +313,9 @@ impl Loop {
             }
         }
         state.facts = Some(facts.clone());
+        if facts.unreadable.is_none() {
+            state.seen = Some(facts.clone());
+        }
         let (facts, told) = self.with_doors(state, facts);
         let alarms = state
             .plan
@@ -330,19 +341,19 @@ impl Loop {
         unsettled
     }
 
+    /// What the gateways are to run; none without any.
+    fn wanted(&self, state: &State) -> Option<(&Link, Arc<Wanted>)> {
+        let (link, plan) = (self.gateways.as_ref()?, state.plan.as_ref()?);
+        let wanted = Wanted::new(plan, &state.memory, state.seen.as_ref());
+        Some((link, Arc::new(wanted)))
+    }
+
     /// Tells the gateways what is in force, and puts to the facts how they stand; with what they want to be known.
     fn with_doors(&self, state: &State, mut facts: ZoneFacts) -> (ZoneFacts, Vec<String>) {
-        let (Some(link), Some(plan)) = (&self.gateways, &state.plan) else {
+        let (Some((link, wanted)), Some(plan)) = (self.wanted(state), &state.plan) else {
             return (facts, Vec::new());
         };
-        let wanted = Arc::new(Wanted::new(plan, &state.memory));
-        link.want.send_if_modified(|was| {
-            let news = was.as_ref() != Some(&wanted);
-            if news {
-                *was = Some(wanted);
-            }
-            news
-        });
+        link.want(wanted);
         let told = Arc::clone(&link.told.borrow());
         told.complete(&mut facts, plan, &link.drives, Timestamp::now());
         (facts, told.notes.clone())

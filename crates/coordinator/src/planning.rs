@@ -109,6 +109,8 @@ pub async fn recall(ledger: &Ledger, federation: &FederationName) -> Result<Opti
         commits: Arc::new(ledger.in_force().await?),
         outlook: Arc::default(),
         looked: false,
+        declared: None,
+        orders: Arc::default(),
     }))
 }
 
@@ -284,6 +286,7 @@ impl Planning {
             && !outgrown
         {
             self.advance(known.clone(), declared, &moving, seen).await?;
+            self.show_orders(moving.orders);
             let stands = |source: &SourceName| known.commits.get(source) == newest.get(source);
             if self.generation() != known.plan.generation && !newest.keys().all(stands) {
                 // What was refused beside that plan may stand beside this one.
@@ -293,7 +296,7 @@ impl Planning {
         }
         let parent = known.as_ref().map(|known| Arc::clone(&known.plan));
         match self
-            .decision(heads.clone(), parent.clone(), seen, moving.orders)
+            .decision(heads.clone(), parent.clone(), seen, moving.orders.clone())
             .await
         {
             Ok(decision) => {
@@ -301,6 +304,7 @@ impl Planning {
                 let looked = decision.accepted.is_some();
                 self.enact(decision, &heads, known, &moving.waiting).await?;
                 self.read_in_force().await;
+                self.show_orders(moving.orders);
                 self.considered = Some(newest);
                 if looked || self.declared.is_some() {
                     // Where nothing of these heads stands, no split was looked at: the next look, by what is in force, obeys the

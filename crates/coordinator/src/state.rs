@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use tokio::sync::watch;
-use weir_model::{CommitId, SourceName, SplitName, ZoneName};
-use weir_planner::{Generation, Outlook, Plan};
+use weir_model::{CommitId, Declaration, SourceName, SplitName, ZoneName};
+use weir_planner::{Generation, Orders, Outlook, Plan};
 
 /// The plan in force, and what people want to know with it. Written by planning.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,12 +23,24 @@ pub struct InForce {
     pub outlook: Arc<BTreeMap<SplitName, Outlook>>,
     /// Whether planning has looked at what is declared since the start. Before that `outlook` says nothing.
     pub looked: bool,
+    /// What those commits declare; none before planning has read that since the start.
+    pub declared: Option<Arc<Declaration>>,
+    /// What people ordered, as planning last saw it.
+    pub orders: Arc<Orders>,
 }
 
 impl InForce {
     /// What planning last saw of splits that are not at rest; none before it looked.
     pub fn outlook(&self) -> Option<&BTreeMap<SplitName, Outlook>> {
         self.looked.then_some(self.outlook.as_ref())
+    }
+
+    /// What holds every change but reverts and aborts, in words; nothing before planning has read what is declared.
+    pub fn freezes(&self, now: Timestamp) -> Vec<String> {
+        let declared = self.declared.as_ref();
+        declared.map_or_else(Vec::new, |declared| {
+            weir_planner::freezes(declared, &self.orders, now)
+        })
     }
 }
 

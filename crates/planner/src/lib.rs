@@ -33,6 +33,7 @@ mod doors;
 pub mod drain;
 pub mod explain;
 pub mod facts;
+mod freezes;
 pub mod lint;
 pub mod outlook;
 pub mod plan;
@@ -56,6 +57,7 @@ pub use facts::{
     CountScope, Counts, Coverage, DoorCounting, DoorFact, Evidence, Fallen, ItemFact, ItemState, Pin, Proof,
     ProvenWeights, SecondWriter, ServiceFact, ServiceState, Verdict, ZoneFacts,
 };
+pub use freezes::freezes;
 pub use lint::{Finding, Rule, lint, lint_made};
 pub use outlook::{Outlook, Phase, Wait};
 pub use plan::{

@@ -71,6 +71,10 @@ pub struct SplitList {
     pub commits: BTreeMap<String, String>,
     /// Set when a newer commit was refused or Git cannot be read: what, in one sentence.
     pub notice: Option<String>,
+    /// What holds every change but reverts and aborts now, in words: freezes that are ordered or declared, whether anything
+    /// waits for them or not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub frozen: Vec<String>,
     /// What agents say of their zones that no proof says and a person should know.
     #[serde(default)]
     pub notes: Vec<AgentNote>,

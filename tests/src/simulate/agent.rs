@@ -91,6 +91,8 @@ pub(crate) struct Agent {
     pub(crate) plan: Option<Arc<ZonePlan>>,
     pub(crate) memory: Memory,
     pub(crate) facts: Option<ZoneFacts>,
+    /// The last ones of this life that could read the control plane.
+    pub(crate) seen: Option<ZoneFacts>,
     pub(crate) refused: Option<String>,
     noticed: Noticed,
     /// The file of pins as it was last read; none before.
@@ -133,6 +135,7 @@ impl Agent {
             plan: None,
             memory: Memory::default(),
             facts: None,
+            seen: None,
             refused: None,
             noticed: Noticed::default(),
             pins: None,
@@ -176,6 +179,7 @@ impl World {
             .clone()
             .at_start(agent.plan.as_deref(), &federation(), zone);
         agent.facts = None;
+        agent.seen = None;
         agent.refused = None;
         agent.noticed = Noticed::default();
         agent.pins = None;
@@ -246,6 +250,7 @@ impl World {
         if let Some(plan) = self.agents[a].waiting.take() {
             self.take(a, plan);
         }
+        self.want(a, true);
         let version = self.zones[self.agents[a].zone].version;
         let agent = &mut self.agents[a];
         if !agent.up {
@@ -454,10 +459,13 @@ impl World {
                 )
             });
         }
+        if !away {
+            agent.seen = Some(facts.clone());
+        }
         agent.facts = Some(facts);
         self.note_in_force(a);
         self.remember(a);
-        self.want(a);
+        self.want(a, false);
         self.report(a, false);
         let mut again = std::mem::take(&mut self.agents[a].again);
         while let Some(plan) = self.agents[a].offers.pop_front() {

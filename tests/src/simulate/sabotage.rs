@@ -364,6 +364,13 @@ pub const ALL: &[Sabotage] = &[
         hint: 201,
     },
     Sabotage {
+        name: "ahead-at-gateways-blindly",
+        does: "a way back goes to gateways whatever was seen of who gets requests by it",
+        breaks: Invariant::I3,
+        within: 2_000,
+        hint: 569,
+    },
+    Sabotage {
         name: "drained-is-converged",
         does: "a split of which a backend is drained is shown as converged",
         breaks: Invariant::I9,

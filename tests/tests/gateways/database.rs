@@ -12,7 +12,7 @@ use super::asking::*;
 use super::stage::*;
 
 /// Two nodes of one database, a directory for an agent, and name servers that know nothing.
-pub(super) async fn scene() -> (tempfile::TempDir, Database, [Kong; 2], Arc<Known>) {
+pub(crate) async fn scene() -> (tempfile::TempDir, Database, [Kong; 2], Arc<Known>) {
     let database = Database::new();
     let options = || Options {
         db_update_frequency: Duration::from_millis(50),

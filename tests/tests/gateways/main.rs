@@ -7,6 +7,7 @@
     reason = "a test that cannot go on stops"
 )]
 
+mod ahead;
 mod asking;
 mod counting;
 mod database;

@@ -274,6 +274,9 @@ impl Agent {
         let wanted = Wanted {
             plan: Arc::clone(plan),
             items,
+            next: BTreeMap::new(),
+            ahead: BTreeSet::new(),
+            pinned: BTreeSet::new(),
         };
         self.link.want.send_replace(Some(Arc::new(wanted)));
     }

@@ -1,6 +1,6 @@
 //! What an agent posted and never heard of, and what is declared and not in force: neither keeps another split at a Kong.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex};
 
@@ -62,6 +62,21 @@ impl Keep for Disk {
 
 /// One turn of an agent that starts with what is on its disk; true if it came to its end.
 fn turn(kong: &Arc<Still>, disk: &Disk, plan: &Plan, held: &[&str], deaf: bool) -> bool {
+    let part = Arc::new(plan.zone_plan(&ZoneName::new("fra").unwrap()).unwrap());
+    let mut items = part.items.clone();
+    items.retain(|split, _| !held.contains(&split.as_str()));
+    let wanted = Wanted {
+        plan: part,
+        items,
+        next: BTreeMap::new(),
+        ahead: BTreeSet::new(),
+        pinned: BTreeSet::new(),
+    };
+    turn_for(kong, disk, &wanted, deaf)
+}
+
+/// The same for what is wanted.
+fn turn_for(kong: &Arc<Still>, disk: &Disk, wanted: &Wanted, deaf: bool) -> bool {
     let carrier = Until {
         kong: Arc::clone(kong),
         deaf,
@@ -72,15 +87,11 @@ fn turn(kong: &Arc<Still>, disk: &Disk, plan: &Plan, held: &[&str], deaf: bool) 
     let drivers = BTreeMap::from([(edge(), Arc::new(driver))]);
     let names: Arc<dyn Names> = Arc::new(Known::default());
     let (task, link) = Gateways::new(drivers, names, disk.clone());
-    let part = Arc::new(plan.zone_plan(&ZoneName::new("fra").unwrap()).unwrap());
-    let mut items = part.items.clone();
-    items.retain(|split, _| !held.contains(&split.as_str()));
-    let wanted = Wanted { plan: part, items };
     let shared = Shared::new(disk.0.lock().unwrap().clone());
     let mut refusals = Refusals::new(FIRST);
     let newer = link.want.subscribe();
     let name = edge();
-    let turned = task.turn(&name, (&wanted, newer), &shared, &mut refusals);
+    let turned = task.turn(&name, (wanted, newer), &shared, &mut refusals);
     turned.now_or_never().is_some()
 }
 
@@ -120,4 +131,42 @@ fn a_split_that_is_not_in_force_keeps_no_other_one() {
     assert_eq!(routes(&kong), [] as [&str; 0]);
     assert!(turn(&kong, &disk, &other, &[], false));
     assert_eq!(routes(&kong), ["weir.basket.default"]);
+}
+
+/// An agent that is killed before it hears what became of a revert that went ahead of the mesh takes nothing back.
+#[test]
+fn a_revert_of_which_nobody_heard_is_not_taken_back() {
+    let kong = Arc::new(Still::without_database(Options::default()).unwrap());
+    let disk = Disk::default();
+    let of = |vm: u32, before: Option<&Plan>| plan(BASE, &[split("basket", vm, BASKET)], before);
+    let first = of(80, None);
+    let second = of(20, Some(&first));
+    let back = of(80, Some(&second));
+    let part = |plan: &Plan| Arc::new(plan.zone_plan(&ZoneName::new("fra").unwrap()).unwrap());
+    let gives = || {
+        let way = kong
+            .ways()
+            .into_iter()
+            .find(|way| way.route["name"] == "basket")
+            .unwrap();
+        way.gives.unwrap()["10.0.2.1:80"]
+    };
+    assert!(turn(&kong, &disk, &first, &[], false));
+    assert!(turn(&kong, &disk, &second, &[], false));
+    assert_eq!(gives(), 1);
+    let mut wanted = Wanted {
+        plan: part(&back),
+        items: part(&back).items.clone(),
+        next: BTreeMap::new(),
+        ahead: [name("basket")].into(),
+        pinned: BTreeSet::new(),
+    };
+    assert!(!turn_for(&kong, &disk, &wanted, true));
+    assert_eq!(gives(), 4);
+    // It starts anew, and cannot see the mesh, which has what was before.
+    wanted.items = part(&second).items.clone();
+    wanted.next = part(&back).items.clone();
+    wanted.ahead.clear();
+    assert!(turn_for(&kong, &disk, &wanted, false));
+    assert_eq!(gives(), 4);
 }

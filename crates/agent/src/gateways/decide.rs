@@ -231,9 +231,13 @@ fn attempt(
         .iter()
         .filter(|(_, item)| item.doors.contains_key(gateway));
     decided.wanted = here
-        .map(|(split, item)| (split.clone(), Arc::clone(item)))
+        .map(|(split, item)| {
+            let kept = kept(wanted, posted, (split, item));
+            (split.clone(), Arc::clone(kept.unwrap_or(item)))
+        })
         .collect();
     let mut items = decided.wanted.clone();
+    newest_if_pinned(wanted, posted, &mut items);
     items.retain(|split, item| {
         match stays
             .get(split)
@@ -333,6 +337,38 @@ fn attempt(
     decided.absent = absent.cloned().collect();
     decided.items = items;
     decided
+}
+
+/// What this gateway was given when it went ahead of the mesh, which has not come after yet: it keeps that, for nothing older is
+/// written over it (I7).
+fn kept<'a>(
+    wanted: &'a Wanted,
+    posted: Option<&'a Posted>,
+    (split, item): (&SplitName, &Item),
+) -> Option<&'a Arc<Item>> {
+    let next = wanted.next.get(split)?;
+    let posted = posted?;
+    let given = [posted.coming.get(split), posted.items.get(split)];
+    let before = given.into_iter().flatten().max_by_key(|item| item.generation)?;
+    if before.generation <= item.generation {
+        return None;
+    }
+    // As it is driven now.
+    let same = (before.generation, before.digest) == (next.generation, next.digest);
+    Some(if same { next } else { before })
+}
+
+/// What somebody pinned is wanted whatever generation it was made of, also where a gateway went ahead of that: it is given as
+/// the newest that this agent gave there, for an older one would be left alone (I7).
+fn newest_if_pinned(wanted: &Wanted, posted: Option<&Posted>, items: &mut BTreeMap<SplitName, Arc<Item>>) {
+    for (split, item) in items {
+        let given = posted.and_then(|posted| posted.items.get(split));
+        if let Some(given) = given.filter(|_| wanted.pinned.contains(split))
+            && given.generation > item.generation
+        {
+            Arc::make_mut(item).generation = given.generation;
+        }
+    }
 }
 
 /// A split that the plan is without stays while one of the same service and port that the plan has here is not in force yet: it is

@@ -30,6 +30,9 @@ pub struct Posted {
     pub hashes: Vec<String>,
     /// What of each split was in the last one that a node took: it stays in force should a newer one not be possible.
     pub items: BTreeMap<SplitName, Arc<Item>>,
+    /// What went ahead of the mesh in one that was about to be posted, and of which nobody heard yet whether a node took it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub coming: BTreeMap<SplitName, Arc<Item>>,
     /// The gateway itself, its base included, as it was in that one.
     #[serde(default)]
     pub base: Option<Arc<GatewayPlan>>,
@@ -60,6 +63,7 @@ impl Posted {
     pub fn is(&mut self, hash: &str, items: BTreeMap<SplitName, Arc<Item>>, base: &Arc<GatewayPlan>) {
         self.may_be(hash);
         self.items = items;
+        self.coming.clear();
         self.base = Some(Arc::clone(base));
         self.first = None;
     }

@@ -172,6 +172,7 @@ mod tests {
             generation: 1,
             commits: BTreeMap::new(),
             notice: None,
+            frozen: Vec::new(),
             notes: Vec::new(),
             splits: vec![split],
         };

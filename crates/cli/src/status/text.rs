@@ -32,6 +32,9 @@ pub(super) fn page(list: &SplitList, clock: Clock) -> String {
     if let Some(notice) = &list.notice {
         page.words(0, 2, Paint::Red, &format!("! {notice}"));
     }
+    for why in &list.frozen {
+        page.words(0, 2, Paint::Yellow, why);
+    }
     for AgentNote { zone, agent, note } in &list.notes {
         let text = format!("note: zone {zone}, agent {agent}: {note}");
         page.words(0, 2, Paint::Yellow, &text);
@@ -56,7 +59,8 @@ pub(super) fn in_a_line(list: &SplitList) -> String {
             .iter()
             .filter(|zone| zone.standing != Standing::Converged)
             .map(|zone| match &zone.reason {
-                Some(why) if zone.standing != Standing::Progressing => {
+                // How long it has been silent changes with each look.
+                Some(why) if !matches!(zone.standing, Standing::Progressing | Standing::Stale) => {
                     format!("{} {} ({})", zone.zone, word(zone.standing), clean(why))
                 }
                 _ => format!("{} {}", zone.zone, word(zone.standing)),
@@ -66,7 +70,7 @@ pub(super) fn in_a_line(list: &SplitList) -> String {
             parts.push(format!("{}: {}", split.name, open.join(", ")));
         } else if split.standing != Standing::Converged {
             let why = match (&split.transition, &split.reason) {
-                (Some(transition), _) => transition::position(transition),
+                (Some(transition), _) => transition::in_a_line(transition),
                 (None, Some(why)) => clean(why),
                 (None, None) => word(split.standing).to_owned(),
             };

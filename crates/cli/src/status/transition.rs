@@ -5,7 +5,7 @@ use weir_wire::api::{SplitStatus, Standing, Transition};
 
 use super::text::paint;
 use crate::clock::Clock;
-use crate::layout::{Page, Paint, thousands};
+use crate::layout::{Page, Paint, clean, thousands};
 
 /// `shift, bite 1 of 2, wave 1`: what stands beside the split's name.
 pub(super) fn position(transition: &Transition) -> String {
@@ -20,6 +20,18 @@ pub(super) fn position(transition: &Transition) -> String {
         text.push_str(&format!(", wave {wave}"));
     }
     text
+}
+
+/// `return (next: it rests at vm 100)`, for whoever waits. What it waits for may tell of numbers that change with each look: of
+/// that only the zones are said.
+pub(super) fn in_a_line(transition: &Transition) -> String {
+    let position = position(transition);
+    let zones: Option<Vec<&str>> = transition.waits.iter().map(|wait| wait.zone.as_deref()).collect();
+    match (zones.unwrap_or_default().as_slice(), transition.next.as_str()) {
+        ([], "") => position,
+        ([], next) => format!("{position} (next: {})", clean(next)),
+        (zones, _) => format!("{position} (waits for {})", clean(&zones.join(", "))),
+    }
 }
 
 /// All that is known of it, below the split's name.

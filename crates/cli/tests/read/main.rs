@@ -78,7 +78,7 @@ fn orders_are_given_and_answered() {
     let conflict = Answer::problem(
         "409 Conflict",
         "nothing of checkout is under way",
-        "GET /v1/splits says where each split stands",
+        "`weir status` (GET /v1/splits) says where each split stands",
     );
     let coordinator = Coordinator::new()
         .at("/v1/freeze", &[Answer::json(&answer)])

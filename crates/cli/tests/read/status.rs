@@ -160,7 +160,7 @@ fn a_transition_is_drawn() {
     assert_eq!(ran.exit, 3);
     assert!(
         ran.stderr
-            .starts_with("waiting: a-shift: shift, bite 1 of 2, wave 1\n"),
+            .starts_with("waiting: a-shift: shift, bite 1 of 2, wave 1 (next: wave 2 follows when the\n"),
         "{}",
         ran.stderr
     );
@@ -250,6 +250,13 @@ fn the_exit_code_is_the_worst_of_what_is_shown() {
             ran.stdout
         );
     }
+    let frozen = changed(
+        proven(),
+        json!({"frozen": ["all splits are frozen: \"night\", says ada"]}),
+    );
+    let ran = of(&frozen).weir(&["status"]);
+    let told = "\nall splits are frozen: \"night\", says ada\n";
+    assert_eq!((ran.exit, ran.stdout.contains(told)), (0, true), "{}", ran.stdout);
     let none = json!({"generation": 0, "commits": {}, "notice": "there is no plan yet", "splits": []});
     insta::assert_snapshot!(of(&none).weir(&["status"]).transcript(), @"
     $ weir status

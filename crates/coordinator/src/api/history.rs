@@ -114,7 +114,7 @@ pub(super) async fn split(
         Refusal::new(
             StatusCode::NOT_FOUND,
             format!("no plan that is kept has a split named `{name}`"),
-            "GET /v1/splits lists those in force",
+            "`weir status` (GET /v1/splits) lists those in force",
         )
     };
     let split = SplitName::new(name.as_str()).map_err(|_| missing())?;

@@ -178,7 +178,7 @@ fn named(backend: &str) -> Result<BackendName, Refusal> {
         Refusal::new(
             StatusCode::NOT_FOUND,
             format!("no backend can be named `{backend}`"),
-            "GET /v1/splits lists splits and their backends",
+            "`weir status` (GET /v1/splits) lists splits and their backends",
         )
     })
 }
@@ -206,7 +206,7 @@ async fn order(
                 Refusal::new(
                     StatusCode::NOT_FOUND,
                     format!("no split can be named `{name}`"),
-                    "GET /v1/splits lists them",
+                    "`weir status` (GET /v1/splits) lists them",
                 )
             })
         })
@@ -220,7 +220,7 @@ async fn order(
         Ok(answer) => Err(Refusal::new(
             StatusCode::CONFLICT,
             answer.message,
-            "GET /v1/splits says where each split stands",
+            "`weir status` (GET /v1/splits) says where each split stands",
         )),
         Err(OrderError::Ledger(error)) => Err(error.into()),
         Err(error) => Err(Refusal::new(

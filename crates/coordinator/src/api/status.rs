@@ -113,15 +113,17 @@ pub(super) async fn splits(State(answering): State<Answering>) -> Json<SplitList
             standing::notes(sight),
             standing::splits(sight, in_force.outlook()),
         );
-        (list, standing::waiting(sight, in_force.outlook()))
+        let waiting = standing::waiting(sight, in_force.outlook());
+        (list, waiting, in_force.freezes(sight.now))
     });
     let has_plan = seen.is_some();
-    let ((generation, commits, notes, splits), waiting) = seen.unwrap_or_default();
+    let ((generation, commits, notes, splits), waiting, frozen) = seen.unwrap_or_default();
     let notice = notice(&troubles, &sources, has_plan, waiting);
     Json(SplitList {
         generation,
         commits,
         notice,
+        frozen,
         notes,
         splits,
     })
@@ -148,7 +150,7 @@ pub(super) async fn split(
         Refusal::new(
             StatusCode::NOT_FOUND,
             format!("no split in force is named `{name}`"),
-            "GET /v1/splits lists them",
+            "`weir status` (GET /v1/splits) lists them",
         )
     })
 }

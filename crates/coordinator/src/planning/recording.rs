@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use weir_model::{CommitId, Diagnostic, Severity, SourceName};
-use weir_planner::Plan;
+use weir_planner::{Orders, Plan};
 
 use super::{Planning, moving};
 use crate::decide::{self, Decision, Heads};
@@ -119,6 +119,7 @@ impl Planning {
             .map(|zone| (zone.name.clone(), words::platform(zone.platform).to_owned()))
             .collect();
         self.declared = Some(Arc::new(accepted.declaration));
+        let orders = known.as_ref().map(|known| Arc::clone(&known.orders));
         let (plan, created) = match (accepted.plan, known) {
             (Some(plan), known) => {
                 let mut created = known.map(|known| (*known.created).clone()).unwrap_or_default();
@@ -137,11 +138,26 @@ impl Planning {
             commits,
             outlook: Arc::new(accepted.outlook),
             looked: true,
+            declared: self.declared.clone(),
+            orders: orders.unwrap_or_default(),
         };
         self.in_force.send_if_modified(|now| {
             let changes = now.as_ref() != Some(&next);
             *now = Some(next);
             changes
+        });
+    }
+
+    /// What is declared and ordered now, for whoever asks what holds changes up.
+    pub(super) fn show_orders(&self, orders: Orders) {
+        self.in_force.send_if_modified(|known| {
+            let Some(known) = known.as_mut() else { return false };
+            if known.declared == self.declared && *known.orders == orders {
+                return false;
+            }
+            known.declared.clone_from(&self.declared);
+            known.orders = Arc::new(orders);
+            true
         });
     }
 

@@ -224,6 +224,14 @@ async fn what_is_frozen_is_known_again_after_a_restart() {
     let checkout = "/v1/splits/checkout";
     coordinator.until(checkout, |status, _| status == 200).await;
     printed(&["split", "freeze", "--config", config, "--reason", "night"]);
+    // Nothing waits for it yet.
+    let frozen = |v: &Value| {
+        let all = v["frozen"].as_array().cloned().unwrap_or_default();
+        let all: Vec<String> = all.iter().map(|why| why.as_str().unwrap().to_owned()).collect();
+        all.join(", ")
+    };
+    let all = |v: &Value| frozen(v).starts_with("all splits are frozen: \"night\", says ");
+    coordinator.until("/v1/splits", |_, v| all(v)).await;
     repo.commit("ten", &[("a.yaml", &slowly("90", "10"))]);
     coordinator.until(checkout, |_, v| phase(v) == "frozen").await;
     // The newest commit is refused: what is in force is not decided on again.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use weir_agent::gateways::{Told, Wanted};
-use weir_planner::Item;
+use weir_planner::{Item, ServiceState};
 
 use super::elsewhere::ways;
 use super::{FAST, Invariant, asked, of_split};
@@ -142,6 +142,7 @@ impl World {
             }
             self.check_given(a, (z, split), (&had, &has), database, wanted);
             self.check_named(a, (z, split), (&had, &has));
+            self.check_ahead(a, (z, split), (&had, &has), wanted);
         }
     }
 
@@ -235,6 +236,57 @@ impl World {
             format!(
                 "agent {name} gives requests of {} at the gateway of {} to {stale:?}, where nobody is by any name",
                 SPLITS[split], ZONES[z]
+            )
+        });
+    }
+
+    /// I3: what goes ahead of the mesh leads to nobody who did not resolve when the agent last saw its zone.
+    fn check_ahead(
+        &mut self,
+        a: usize,
+        (z, split): (Place, usize),
+        (had, has): (&BTreeMap<&str, &Given>, &BTreeMap<&str, &Given>),
+        wanted: Option<&Wanted>,
+    ) {
+        let (now, agent) = (self.now, &self.agents[a]);
+        let items = wanted.iter().flat_map(|wanted| &wanted.items);
+        let item = items.map(|(_, item)| item);
+        let Some(item) = item.filter(|item| item.split.as_str() == SPLITS[split]).last() else {
+            return;
+        };
+        let applied = agent.memory.applied.get(&item.split);
+        let ahead = applied.is_some_and(|was| was.generation < item.generation);
+        let Some(seen) = agent.seen.as_ref().filter(|_| ahead) else {
+            return;
+        };
+        let service = item.service.to_string();
+        let resolves = |place: Place| {
+            let mut seen = seen.services.iter();
+            self.zones[z].resolves(&service, place, item.protocol)
+                || seen.any(|fact| {
+                    fact.service == item.service
+                        && fact.kuma_zone.as_str() == ZONES[place]
+                        && fact.state == ServiceState::Available
+                })
+        };
+        let gains = has.iter().flat_map(|(route, given)| {
+            let was = had.get(route).and_then(|given| given.shares.as_ref());
+            let shares = given.shares.iter().flatten();
+            shares.filter(move |(place, share)| {
+                was.is_none_or(|was| was.get(place).is_none_or(|was| was < share))
+            })
+        });
+        let blind = gains
+            .map(|(place, _)| *place)
+            .find(|place| *place < ZONES.len() && !resolves(*place));
+        let name = agent.name.clone();
+        self.checks.hold(Invariant::I3, now, blind.is_none(), || {
+            format!(
+                "agent {name} gives requests of {} at the gateway of {} to {}, which did not resolve when it last looked, before \
+                 the mesh has that",
+                SPLITS[split],
+                ZONES[z],
+                blind.map_or("nobody", |place| ZONES[place])
             )
         });
     }

@@ -194,23 +194,24 @@ impl World {
         }
     }
 
-    /// The agent's loop tells its gateways what is in force.
-    pub(crate) fn want(&mut self, a: usize) {
+    /// The agent's loop tells its gateways what is in force; or, before it looked at the mesh, what goes ahead of that.
+    pub(crate) fn want(&mut self, a: usize, ahead: bool) {
         let now = self.now;
         let Some(plan) = self.agents[a].plan.clone() else {
             return;
         };
-        let wanted = Arc::new(Wanted::new(&plan, &self.agents[a].memory));
+        let wanted = Arc::new(Wanted::new(
+            &plan,
+            &self.agents[a].memory,
+            self.agents[a].seen.as_ref(),
+        ));
         let Some(life) = self.side(a).and_then(|side| side.life.as_mut()) else {
             return;
         };
-        let news = life.link.want.send_if_modified(|was| {
-            let news = was.as_ref() != Some(&wanted);
-            if news {
-                *was = Some(Arc::clone(&wanted));
-            }
-            news
-        });
+        let news = match ahead {
+            true => life.link.want_ahead(wanted),
+            false => life.link.want(wanted),
+        };
         if !news {
             return;
         }

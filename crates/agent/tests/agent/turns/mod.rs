@@ -1,6 +1,7 @@
 //! The loop in its own time: what starts an activation, what is kept on disk first, what is never taken. The zone is a
 //! fake that answers at once; the clock is tokio's, paused.
 
+mod doors;
 mod pins;
 mod zone;
 

@@ -29,7 +29,7 @@ fn by(agent: &str, second: i64) -> By {
 }
 
 /// What the command does, but for its look at the control plane.
-fn pin(dir: &Path, agent: &str, second: i64, weights: &str) -> Result<(), NotPinned> {
+pub(crate) fn pin(dir: &Path, agent: &str, second: i64, weights: &str) -> Result<(), NotPinned> {
     let store = Store::new(dir);
     let (plan, memory) = (store.peek_plan().unwrap(), store.peek_memory().unwrap());
     let mut pins = known(&store, &memory.pins);
@@ -50,7 +50,7 @@ fn known(store: &Store, last: &Pins) -> Pins {
     pin::read(store.pins().map_err(|e| e.to_string()), last).unwrap_or_else(|_| last.clone())
 }
 
-fn unpin(dir: &Path) {
+pub(crate) fn unpin(dir: &Path) {
     let store = Store::new(dir);
     let mut pins = known(&store, &store.peek_memory().unwrap().pins);
     assert!(pins.unpin(&checkout()).is_some());

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use weir_agent::conclude::not_seen;
 use weir_agent::current::Current;
+use weir_agent::gateways::Link;
 use weir_agent::run::Loop;
 use weir_agent::store::Store;
 use weir_drivers::{DriverError, Fault, Observed, Outcome, Sighting, ZoneDriver};
@@ -272,6 +273,11 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(dir: &TempDir, fake: &Arc<Mutex<Fake>>) -> Self {
+        Self::with_gateways(dir, fake, None)
+    }
+
+    /// One that drives gateways as well: what it tells them is at the other end of the link.
+    pub(crate) fn with_gateways(dir: &TempDir, fake: &Arc<Mutex<Fake>>, gateways: Option<Link>) -> Self {
         let store = Store::new(dir.path());
         let kept = store.load(&federation(), &zone()).unwrap();
         let (offers, receive) = mpsc::channel(4);
@@ -292,7 +298,7 @@ impl Running {
             offers: receive,
             now: hangups,
             tell,
-            gateways: None,
+            gateways,
         };
         let stop = CancellationToken::new();
         Self {

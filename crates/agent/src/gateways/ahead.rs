@@ -1,0 +1,62 @@
+//! What goes to gateways before the zone's control plane has it: a way back (I8). Whoever reverts at 3 a.m. has requests at the
+//! door that fail, and a Kong takes new weights within milliseconds, whatever becomes of the control plane. Pure.
+//!
+//! A way back is to weights that the zone had before. A plan that tries again what was reverted looks the same from here: the
+//! coordinator let this zone have it now, so that it is never more than a moment ahead of the mesh. Everything else follows the
+//! mesh: what a control plane does not take, or does not resolve, moves neither door.
+
+use std::collections::BTreeMap;
+
+use weir_model::{BackendName, Match, RouteName, sabotaged};
+use weir_planner::{Destination, Item, ItemState, ZoneFacts};
+
+use crate::pin::Weights;
+use crate::take::Memory;
+
+/// Whether an item may be driven at gateways while `was` is still what is in force in the mesh: it gives weights that this zone
+/// had in force lately, or that somebody pinned on this host, over the same routes, to backends in the same places, by the same
+/// door; and nothing speaks against it in what was seen when the control plane last answered. Without such a sight only a pin
+/// goes ahead, for whoever made it stands there.
+pub(super) fn may_go_ahead(item: &Item, was: &Item, memory: &Memory, seen: Option<&ZoneFacts>) -> bool {
+    if item.doors != was.doors || routes(item) != routes(was) || places(item) != places_in(was, item) {
+        return false;
+    }
+    let split = &item.split;
+    let pinned = memory.pins.of(split).is_some();
+    let wanted: BTreeMap<RouteName, Weights> = (item.routes.iter())
+        .map(|route| (route.name.clone(), route.weights.clone()))
+        .collect();
+    if !pinned && !memory.past.of(split).iter().any(|once| once.weights == wanted) {
+        return false;
+    }
+    let Some(seen) = seen else { return pinned };
+    // Held for whatever reason: another host's pin, another agent's newer plan.
+    let stands = seen.items.iter().any(|fact| {
+        fact.split == *split
+            && match fact.state {
+                ItemState::Applied | ItemState::Proven => true,
+                ItemState::Pending | ItemState::Held(_) | ItemState::Overridden(_) | ItemState::Failed(_) => {
+                    false
+                }
+            }
+    });
+    let resolves = weir_render::backends_ready(item, &seen.services).is_ok();
+    stands && (resolves || sabotaged("ahead-at-gateways-blindly"))
+}
+
+fn routes(item: &Item) -> Vec<(&RouteName, &Match)> {
+    let routes = item.routes.iter();
+    routes.map(|route| (&route.name, &route.matches)).collect()
+}
+
+/// Where those are that it gives anything to.
+fn places(item: &Item) -> BTreeMap<&BackendName, Option<&Destination>> {
+    places_in(item, item)
+}
+
+fn places_in<'a>(there: &'a Item, of: &'a Item) -> BTreeMap<&'a BackendName, Option<&'a Destination>> {
+    let weighted = of.weighted().into_iter();
+    weighted
+        .map(|backend| (backend, there.destinations.get(backend)))
+        .collect()
+}

@@ -1,0 +1,150 @@
+//! What the loop tells its gateways, and when: they follow the mesh, but for a way back, which goes ahead of it (I8).
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::sync::watch;
+use weir_agent::gateways::{Link, Told, Wanted};
+use weir_model::{BackendName, BasisPoints, GatewayName, SplitName};
+use weir_planner::{Item, item_digest};
+
+use super::pins::{pin, unpin};
+use super::zone::{Fake, Running, fake, plan};
+
+/// The gateways' end of the link.
+struct Gateways {
+    wanted: watch::Receiver<Option<Arc<Wanted>>>,
+    _told: watch::Sender<Arc<Told>>,
+}
+
+fn gateways() -> (Link, Gateways) {
+    let (want, wanted) = watch::channel(None);
+    let (tell, told) = watch::channel(Arc::new(Told::default()));
+    let drives = BTreeSet::from([GatewayName::new("edge").unwrap()]);
+    (Link { want, told, drives }, Gateways { wanted, _told: tell })
+}
+
+impl Gateways {
+    /// Generation of what they are to run now, and where it leads.
+    fn run(&self) -> (u64, String) {
+        told(self.item(|wanted| &wanted.items).as_ref())
+    }
+
+    /// The same of what the mesh has yet to take.
+    fn next(&self) -> Option<(u64, String)> {
+        let wanted = self.wanted.borrow().clone()?;
+        wanted.next.get(&checkout()).map(|item| told(item))
+    }
+
+    fn item(&self, of: impl Fn(&Wanted) -> &std::collections::BTreeMap<SplitName, Arc<Item>>) -> Arc<Item> {
+        let wanted = self.wanted.borrow().clone().expect("they are told something");
+        Arc::clone(&of(&wanted)[&checkout()])
+    }
+}
+
+fn checkout() -> SplitName {
+    SplitName::new("checkout").unwrap()
+}
+
+fn told(item: &Item) -> (u64, String) {
+    let weights = item.routes[0].weights.iter();
+    let weights = weights.filter(|(_, weight)| **weight > BasisPoints::ZERO);
+    let weights: Vec<String> = weights
+        .map(|(backend, weight)| format!("{backend} {weight}"))
+        .collect();
+    (item.generation.0, weights.join(", "))
+}
+
+fn to(zone: &str) -> String {
+    format!("in-{zone} 100")
+}
+
+/// An agent that had everything in fra, and has everything in ams now.
+async fn moved(dir: &TempDir, fake: &Arc<Mutex<Fake>>) -> (Running, Gateways) {
+    let (link, gateways) = gateways();
+    let agent = Running::with_gateways(dir, fake, Some(link));
+    for (generation, zone) in [(1, "fra"), (2, "ams")] {
+        agent.offers.send(plan(generation, zone)).await.unwrap();
+        agent.pass(Duration::from_secs(2)).await;
+        assert_eq!(gateways.run(), (generation, to(zone)));
+        assert_eq!(gateways.next(), None);
+    }
+    (agent, gateways)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_way_back_reaches_gateways_while_the_control_plane_is_away() {
+    let (dir, fake) = (tempfile::tempdir().unwrap(), fake());
+    let (agent, gateways) = moved(&dir, &fake).await;
+    fake.lock().unwrap().away = true;
+    agent.pass(Duration::from_secs(20)).await;
+    assert_eq!(gateways.run(), (2, to("ams")), "that it is away changes nothing");
+    agent.offers.send(plan(3, "fra")).await.unwrap();
+    agent.pass(Duration::from_millis(1)).await;
+    assert_eq!(gateways.run(), (3, to("fra")));
+    assert_eq!(agent.puts(), [1, 2], "the mesh has it not");
+    // What was never in force here waits, whatever went ahead before; and a gateway is told that there is something newer.
+    let mut onward = plan(4, "fra");
+    let item = Arc::make_mut(onward.items.get_mut(&checkout()).unwrap());
+    let half = BasisPoints::new(5_000).unwrap();
+    item.routes[0].weights = ["in-fra", "in-ams"]
+        .map(|name| (BackendName::new(name).unwrap(), half))
+        .into();
+    item.digest = item_digest(item);
+    agent.offers.send(onward).await.unwrap();
+    agent.pass(Duration::from_secs(20)).await;
+    assert_eq!(gateways.run(), (2, to("ams")));
+    assert_eq!(gateways.next(), Some((4, "in-ams 50, in-fra 50".to_owned())));
+    fake.lock().unwrap().away = false;
+    agent.pass(Duration::from_secs(5)).await;
+    assert_eq!(gateways.run(), (4, "in-ams 50, in-fra 50".to_owned()));
+    assert_eq!((agent.puts(), gateways.next()), (vec![1, 2, 4], None));
+    agent.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_way_back_to_what_does_not_resolve_waits_for_the_mesh() {
+    let (dir, fake) = (tempfile::tempdir().unwrap(), fake());
+    let (agent, gateways) = moved(&dir, &fake).await;
+    fake.lock().unwrap().resolves.remove("fra");
+    agent.pass(Duration::from_secs(20)).await;
+    for away in [false, true] {
+        fake.lock().unwrap().away = away;
+        agent.offers.send(plan(3 + u64::from(away), "fra")).await.unwrap();
+        agent.pass(Duration::from_secs(20)).await;
+        assert_eq!(gateways.run(), (2, to("ams")), "away: {away}");
+    }
+    // It comes back while nobody can see it.
+    fake.lock().unwrap().resolves.insert("fra");
+    agent.pass(Duration::from_secs(20)).await;
+    assert_eq!(gateways.run(), (2, to("ams")));
+    fake.lock().unwrap().away = false;
+    agent.pass(Duration::from_secs(5)).await;
+    assert_eq!(gateways.run(), (4, to("fra")));
+    agent.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_restart_nothing_goes_ahead_of_what_was_not_seen_but_a_pin() {
+    let (dir, fake) = (tempfile::tempdir().unwrap(), fake());
+    let (agent, _gateways) = moved(&dir, &fake).await;
+    agent.stop().await;
+    fake.lock().unwrap().away = true;
+    let (link, gateways) = gateways();
+    let agent = Running::with_gateways(&dir, &fake, Some(link));
+    agent.offers.send(plan(3, "fra")).await.unwrap();
+    agent.pass(Duration::from_secs(20)).await;
+    assert_eq!(gateways.run(), (2, to("ams")));
+    assert_eq!(gateways.next(), Some((3, to("fra"))));
+    pin(dir.path(), "fra-1", 0, "in-fra=20,in-ams=80").unwrap();
+    agent.pass(Duration::from_millis(1_100)).await;
+    assert_eq!(gateways.run().1, "in-ams 80, in-fra 20");
+    assert_eq!(gateways.next(), None, "nothing is newer than what somebody wants");
+    assert_eq!(agent.puts(), [1, 2]);
+    unpin(dir.path());
+    agent.pass(Duration::from_millis(1_100)).await;
+    assert_eq!(gateways.run(), (2, to("ams")));
+    agent.stop().await;
+}
