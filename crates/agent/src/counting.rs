@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 use weir_model::SplitName;
 use weir_planner::{DoorCounting, Item, Proof, Verdict};
@@ -19,6 +19,9 @@ use weir_render::kong::{Counted, Counting, Expected};
 
 use line::lines;
 use tally::{Runs, Tally};
+
+/// What went wrong longer ago is no news: a gateway without requests posts nothing that would end it.
+const NEWS: SignedDuration = SignedDuration::from_mins(5);
 
 /// What one gateway's requests are counted by.
 #[derive(Debug)]
@@ -33,8 +36,17 @@ struct State {
     tally: Tally,
     /// Why nobody listens, if so.
     deaf: Option<String>,
-    /// What was last posted and could not be taken, if what came after it could neither.
-    trouble: Option<String>,
+    /// Whether Kong ever posted a line here.
+    heard: bool,
+    /// What was last posted and could not be taken and when, if what came after it could neither.
+    trouble: Option<(Timestamp, String)>,
+}
+
+/// What an item makes a gateway run.
+fn runs_of(item: &Item) -> Runs {
+    let routes = item.routes.iter();
+    let weights = routes.map(|route| (route.name.clone(), route.weights.clone()));
+    Runs(item.digest, weights.collect())
 }
 
 impl Counter {
@@ -64,10 +76,25 @@ impl Counter {
     /// Counts what was posted. All of it or nothing: it is posted again then.
     fn take(&self, body: &[u8]) -> Result<(), String> {
         let lines = lines(body);
+        // Before the lock: it is the dearest part of it.
+        let post = *blake3::hash(body).as_bytes();
         let state = &mut *self.state();
-        state.trouble = lines.as_ref().err().cloned();
-        state.tally.take(body, &lines?);
+        let lines = match lines {
+            Ok(lines) => lines,
+            Err(why) => {
+                state.trouble = Some((Timestamp::now(), why.clone()));
+                return Err(why);
+            }
+        };
+        state.trouble = None;
+        state.heard = true;
+        state.tally.take(post, &lines);
         Ok(())
+    }
+
+    /// What was posted is not taken, for that reason.
+    fn not_taken(&self, why: String) {
+        self.state().trouble = Some((Timestamp::now(), why));
     }
 
     /// A gateway was read back: what is exact is counted from then on as what it runs now.
@@ -77,11 +104,7 @@ impl Counter {
         counted: &Counted,
         proofs: &BTreeMap<SplitName, Proof>,
     ) {
-        let runs = runs.map(|(split, item, expected)| {
-            let routes = item.routes.iter();
-            let weights = routes.map(|route| (route.name.clone(), route.weights.clone()));
-            (split, Runs(item.digest, weights.collect()), expected)
-        });
+        let runs = runs.map(|(split, item, expected)| (split, runs_of(item), expected));
         self.read_back_of(runs, counted, proofs);
     }
 
@@ -98,6 +121,8 @@ impl Counter {
             tally.was_different(split);
         }
         for (split, runs, expected) in runs {
+            // It may have been brought there, whatever could be read of it: what comes from now on is of either.
+            tally.may_run(split, &runs);
             let (Some(Ok(())), Some(proof)) = (counted.get(split), proofs.get(split)) else {
                 continue;
             };
@@ -110,14 +135,25 @@ impl Counter {
         }
     }
 
-    /// What a person should know of it, if anything.
-    pub(crate) fn trouble(&self) -> Option<String> {
-        let why = self.state().trouble.clone();
-        why.map(|why| format!("requests are counted, and what was posted last was not: {why}"))
+    /// What a person should know of it at this time, if anything.
+    pub(crate) fn trouble(&self, now: Timestamp) -> Option<String> {
+        let (at, why) = self.state().trouble.clone()?;
+        (now.duration_since(at) < NEWS)
+            .then(|| format!("requests are counted, and what was posted last was not: {why}"))
     }
 
-    /// What is told of one door.
-    pub(crate) fn told(&self, split: &SplitName, counted: &Counted, now: Timestamp) -> Option<DoorCounting> {
+    /// What is told of the door of this item.
+    pub(crate) fn told(&self, item: &Item, counted: &Counted, now: Timestamp) -> Option<DoorCounting> {
+        self.told_of(&item.split, &runs_of(item), counted, now)
+    }
+
+    fn told_of(
+        &self,
+        split: &SplitName,
+        runs: &Runs,
+        counted: &Counted,
+        now: Timestamp,
+    ) -> Option<DoorCounting> {
         let state = self.state();
         match counted.get(split)? {
             Err(why) => Some(DoorCounting::Not(why.clone())),
@@ -125,10 +161,14 @@ impl Counter {
                 if let Some(why) = &state.deaf {
                     return Some(DoorCounting::Not(why.clone()));
                 }
-                let counts = state.tally.of(split, now);
-                Some(counts.unwrap_or_else(|| {
-                    DoorCounting::Not("counting begins with the proof of what the gateway runs".to_owned())
-                }))
+                let counts = state.tally.of(split, runs, now);
+                let why = match (&counts, state.heard) {
+                    (Some(counts), true) => return Some(counts.clone()),
+                    // None of none is no count: it may post to somewhere else.
+                    (Some(_), false) => "this Kong has posted nothing to the agent yet",
+                    (None, _) => "counting begins with the proof of what the gateway runs",
+                };
+                Some(DoorCounting::Not(why.to_owned()))
             }
         }
     }
@@ -168,7 +208,8 @@ mod tests {
 
     /// Since when, and how many; none if nothing is counted.
     fn told(counter: &Counter, counted: &Counted) -> Option<(i64, u64)> {
-        match counter.told(&split(), counted, at(99))? {
+        let runs = Runs(Digest([0; 32]), ProvenWeights::new());
+        match counter.told_of(&split(), &runs, counted, at(99))? {
             DoorCounting::Counted { counts, .. } => {
                 Some((counts.since.as_second(), counts.requests.values().sum()))
             }
@@ -211,6 +252,7 @@ mod tests {
         line(2);
         assert_eq!(told(&counter, &yes), None, "nothing is proven yet");
         looked(&yes, Verdict::Exact, 10);
+        assert_eq!(told(&counter, &yes), Some((10, 0)));
         line(11);
         assert_eq!(told(&counter, &yes), Some((10, 1)));
         looked(&yes, Verdict::Unknown("away".to_owned()), 12);
@@ -222,13 +264,27 @@ mod tests {
         assert_eq!(told(&counter, &no), None);
         looked(&yes, Verdict::Exact, 30);
         assert_eq!(told(&counter, &yes), Some((30, 0)));
+        // Of what is wanted and not proven yet nothing is told: what was counted is of other weights.
+        let other = Runs(Digest([1; 32]), ProvenWeights::new());
+        let of = |runs: &Runs| counter.told_of(&split(), runs, &yes, at(99));
+        assert!(matches!(of(&other), Some(DoorCounting::Not(why)) if why.contains("begins with the proof")));
+        // It was brought there and overtaken, and nobody read anything: what came meanwhile is of nobody's weights.
+        line(31);
+        counter.read_back_of([(&split(), other, &expected())].into_iter(), &yes, &BTreeMap::new());
+        line(32);
+        assert_eq!(told(&counter, &yes), Some((30, 1)));
+        looked(&yes, Verdict::Exact, 40);
+        line(41);
+        assert_eq!(told(&counter, &yes), Some((40, 1)));
         // Nobody chooses it any more.
-        looked(&Counted::new(), Verdict::Exact, 40);
+        looked(&Counted::new(), Verdict::Exact, 50);
         assert_eq!(told(&counter, &Counted::new()), None);
         // What is no line is told, until one is.
         assert!(counter.take(b"no").is_err());
-        assert!(counter.trouble().unwrap().contains("no lines"));
+        let now = Timestamp::now();
+        assert!(counter.trouble(now).unwrap().contains("no lines"));
+        assert_eq!(counter.trouble(now + SignedDuration::from_mins(6)), None);
         line(50);
-        assert_eq!(counter.trouble(), None);
+        assert_eq!(counter.trouble(now), None);
     }
 }

@@ -68,6 +68,9 @@ fn plan(base: Option<&serde_json::Value>, doors: &[(Item, Door)]) -> Arc<Wanted>
     Arc::new(Wanted {
         plan: Arc::new(plan),
         items,
+        next: BTreeMap::new(),
+        ahead: BTreeSet::new(),
+        pinned: BTreeSet::new(),
     })
 }
 

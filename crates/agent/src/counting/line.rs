@@ -59,16 +59,28 @@ struct Try {
     code: Option<u16>,
 }
 
-/// The lines of a post: a list, or one alone. Those of requests that never left Kong are passed over.
+/// The lines of a post: a list, or one alone. Those of requests that never left Kong are passed over, and so is what a plugin of the
+/// site's made of one that is no line any more: the others of its post are counted.
 ///
 /// # Errors
-/// If it is none.
+/// If it is no list, nothing, or holds no line at all.
 pub(super) fn lines(body: &[u8]) -> Result<Vec<Line>, String> {
     let wrong =
         |error: serde_json::Error| format!("what was posted are no lines of Kong's http-log: {error}");
     let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
     let raw: Vec<Raw> = match first {
-        Some(b'[') => serde_json::from_slice(body).map_err(wrong)?,
+        Some(b'[') => match serde_json::from_slice(body) {
+            Ok(all) => all,
+            Err(error) => {
+                let each: Vec<Value> = serde_json::from_slice(body).map_err(wrong)?;
+                let each = each.into_iter().map(serde_json::from_value);
+                let good: Vec<Raw> = each.filter_map(Result::ok).collect();
+                if good.is_empty() {
+                    return Err(wrong(error));
+                }
+                good
+            }
+        },
         _ => vec![serde_json::from_slice(body).map_err(wrong)?],
     };
     Ok(raw.into_iter().filter_map(line).collect())
@@ -185,6 +197,9 @@ mod tests {
         assert_eq!(made(|line| line["tries"] = json!([])), []);
         assert_eq!(made(|line| line["tries"] = Value::Null), []);
         assert_eq!(made(|line| line["service"] = Value::Null), []);
+        let good = r#"{"tries": [{}], "service": {"host": "x"}, "started_at": 1}"#;
+        let beside = format!(r#"[{{"request": 7}}, {good}]"#);
+        assert_eq!(lines(beside.as_bytes()).unwrap().len(), 1, "an odd one beside it");
         let alone = lines(br#" {"tries": [{}], "service": {"host": "x"}, "started_at": 1}"#).unwrap();
         assert_eq!(alone.len(), 1, "without a list round it");
         for wrong in [&b""[..], b"[", b"[1]", b"no", b"\"text\""] {

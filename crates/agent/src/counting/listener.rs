@@ -79,19 +79,28 @@ async fn post(counter: &Counter, abreast: &Semaphore, request: Request<Incoming>
     if request.method() != Method::POST {
         return StatusCode::METHOD_NOT_ALLOWED;
     }
-    let Ok(_permit) = abreast.acquire().await else {
-        return StatusCode::SERVICE_UNAVAILABLE;
+    // Its turn is a part of the time that it may take.
+    let body = async {
+        let permit = abreast.acquire().await.ok()?;
+        let body = Limited::new(request.into_body(), LARGEST).collect().await;
+        Some((permit, body))
     };
-    let body = Limited::new(request.into_body(), LARGEST).collect();
-    let body = match tokio::time::timeout(PATIENCE, body).await {
-        Err(_) => return StatusCode::REQUEST_TIMEOUT,
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            counter.state().trouble = Some(format!("a post of more than {LARGEST} bytes was not taken"));
+    let (_permit, body) = match tokio::time::timeout(PATIENCE, body).await {
+        Err(_) => {
+            counter.not_taken(format!("a post took longer than {} s to come", PATIENCE.as_secs()));
+            return StatusCode::REQUEST_TIMEOUT;
+        }
+        Ok(None) => return StatusCode::SERVICE_UNAVAILABLE,
+        Ok(Some(read)) => read,
+    };
+    let body = match body {
+        Err(error) if error.is::<LengthLimitError>() => {
+            counter.not_taken(format!("a post of more than {LARGEST} bytes was not taken"));
             return StatusCode::PAYLOAD_TOO_LARGE;
         }
         // It ended before its end.
-        Ok(Err(_)) => return StatusCode::BAD_REQUEST,
-        Ok(Ok(body)) => body.to_bytes(),
+        Err(_) => return StatusCode::BAD_REQUEST,
+        Ok(body) => body.to_bytes(),
     };
     match counter.take(&body) {
         Ok(()) => StatusCode::OK,

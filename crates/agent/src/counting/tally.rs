@@ -51,8 +51,7 @@ struct Posts {
 
 impl Posts {
     /// Whether it is a new one.
-    fn note(&mut self, body: &[u8]) -> bool {
-        let hash = *blake3::hash(body).as_bytes();
+    fn note(&mut self, hash: [u8; 32]) -> bool {
         if !self.known.insert(hash) {
             return false;
         }
@@ -110,16 +109,23 @@ impl Tally {
         }
     }
 
+    /// A gateway may run this of a split from now on: if that is something else, what comes next is another counting.
+    pub(super) fn may_run(&mut self, split: &SplitName, runs: &Runs) {
+        if let Some(door) = self.doors.get_mut(split) {
+            door.was_different |= door.runs != *runs;
+        }
+    }
+
     /// Forgets those that are not counted any more.
     pub(super) fn keep(&mut self, counted: impl Fn(&SplitName) -> bool) {
         self.doors.retain(|split, _| counted(split));
     }
 
     /// Counts what was posted, once.
-    pub(super) fn take(&mut self, body: &[u8], lines: &[Line]) {
+    pub(super) fn take(&mut self, post: [u8; 32], lines: &[Line]) {
         // Where lines have no ids (before Kong 3.5) two posts may be the same and both be new.
         let all_told = !lines.is_empty() && lines.iter().all(|line| line.has_id);
-        if all_told && !self.posts.note(body) {
+        if all_told && !self.posts.note(post) {
             return;
         }
         for line in lines {
@@ -127,17 +133,19 @@ impl Tally {
                 .doors
                 .values_mut()
                 .find(|door| door.whose.contains_key(&line.upstream));
-            // Kong says milliseconds.
-            let since = |door: &&mut Door| line.started.as_millisecond() >= door.since.as_millisecond();
-            if let Some(door) = door.filter(since) {
+            // Kong says milliseconds. What came while it ran something else, or may have, is in no count.
+            let counts = |door: &&mut Door| {
+                !door.was_different && line.started.as_millisecond() >= door.since.as_millisecond()
+            };
+            if let Some(door) = door.filter(counts) {
                 door.count(line);
             }
         }
     }
 
-    /// What was counted of a split.
-    pub(super) fn of(&self, split: &SplitName, at: Timestamp) -> Option<DoorCounting> {
-        let door = self.doors.get(split)?;
+    /// What was counted of a split while the gateway ran this of it; none if that is something else.
+    pub(super) fn of(&self, split: &SplitName, runs: &Runs, at: Timestamp) -> Option<DoorCounting> {
+        let door = self.doors.get(split).filter(|door| door.runs == *runs)?;
         Some(DoorCounting::Counted {
             counts: Counts {
                 since: door.since,
@@ -215,6 +223,10 @@ mod tests {
         }
     }
 
+    fn post(body: &[u8]) -> [u8; 32] {
+        *blake3::hash(body).as_bytes()
+    }
+
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
     }
@@ -230,9 +242,15 @@ mod tests {
         }
     }
 
+    /// What is told while what was proven last is what is wanted.
+    fn of(tally: &Tally, second: i64) -> Option<DoorCounting> {
+        let runs = tally.doors.get(&split())?.runs.clone();
+        tally.of(&split(), &runs, at(second))
+    }
+
     /// Since when, requests by name, failed by name, unplaced.
     fn told(tally: &Tally) -> (i64, Vec<(String, u64, u64)>, u64) {
-        match tally.of(&split(), at(99)).unwrap() {
+        match of(tally, 99).unwrap() {
             DoorCounting::Counted { counts, unplaced } => {
                 let of = counts.requests.iter();
                 let of = of.map(|(name, n)| (name.to_string(), *n, counts.failed[name]));
@@ -252,8 +270,8 @@ mod tests {
     #[test]
     fn only_since_the_proof_and_anew_when_something_else_runs() {
         let mut tally = Tally::default();
-        tally.take(b"0", &[line(5, "10.0.0.1:80", 200)]);
-        assert_eq!(tally.of(&split(), at(99)), None, "nothing is proven");
+        tally.take(post(b"0"), &[line(5, "10.0.0.1:80", 200)]);
+        assert_eq!(of(&tally, 99), None, "nothing is proven");
         let both = expected(&[("10.0.0.1:80", "vm"), ("10.0.0.2:80", "cloud")]);
         tally.proven(&split(), runs(9_000), &both, at(10));
         let all = [
@@ -261,7 +279,7 @@ mod tests {
             line(10, "10.0.0.1:80", 503),
             line(11, "10.0.0.2:80", 200),
         ];
-        tally.take(b"1", &all);
+        tally.take(post(b"1"), &all);
         assert_eq!(
             told(&tally),
             (10, counts((1, 0), (1, 1)), 0),
@@ -271,18 +289,24 @@ mod tests {
         tally.proven(&split(), runs(9_000), &both, at(20));
         assert_eq!(told(&tally).0, 10);
         tally.was_different(&split());
-        assert_eq!(told(&tally).0, 10, "what was counted stands until there is proof");
+        tally.take(post(b"between"), &[line(25, "10.0.0.1:80", 200)]);
+        assert_eq!(
+            told(&tally),
+            (10, counts((1, 0), (1, 1)), 0),
+            "what was counted stands until there is proof, and nothing is added"
+        );
+        assert_eq!(tally.of(&split(), &runs(5_000), at(99)), None, "of other weights");
         tally.proven(&split(), runs(9_000), &both, at(30));
         assert_eq!(told(&tally), (30, counts((0, 0), (0, 0)), 0));
         tally.proven(&split(), runs(5_000), &both, at(40));
         // One of before that comes late.
         tally.take(
-            b"2",
+            post(b"2"),
             &[line(39, "10.0.0.1:80", 200), line(41, "10.0.0.2:80", 200)],
         );
         assert_eq!(told(&tally), (40, counts((1, 0), (0, 0)), 0));
         tally.keep(|_| false);
-        assert_eq!(tally.of(&split(), at(99)), None);
+        assert_eq!(of(&tally, 99), None);
     }
 
     #[test]
@@ -302,7 +326,7 @@ mod tests {
             at(2),
         );
         let both = [line(3, "10.0.0.1:80", 200), line(3, "10.0.0.3:80", 200)];
-        tally.take(b"1", &both);
+        tally.take(post(b"1"), &both);
         assert_eq!(told(&tally).1, counts((0, 0), (2, 0)));
         // The other's name gets what was vm's: nobody can say any more.
         tally.proven(
@@ -316,12 +340,12 @@ mod tests {
             line(5, "10.9.9.9:80", 200),
             line(5, "nowhere", 200),
         ];
-        tally.take(b"2", &strange);
+        tally.take(post(b"2"), &strange);
         assert_eq!((told(&tally).1, told(&tally).2), (counts((0, 0), (2, 0)), 3));
         // Of an upstream that is not ours nothing is said at all.
         let mut other = line(6, "10.0.0.3:80", 200);
         other.upstream = "theirs".to_owned();
-        tally.take(b"3", &[other]);
+        tally.take(post(b"3"), &[other]);
         assert_eq!((told(&tally).1, told(&tally).2), (counts((0, 0), (2, 0)), 3));
     }
 
@@ -332,18 +356,18 @@ mod tests {
         tally.proven(&split(), runs(9_000), &both, at(1));
         let one = [line(2, "10.0.0.1:80", 200)];
         for body in [&b"1"[..], b"1", b"2", b"1"] {
-            tally.take(body, &one);
+            tally.take(post(body), &one);
         }
         assert_eq!(told(&tally).1, counts((0, 0), (2, 0)));
         // An old Kong gives requests no ids: then the same twice may be two.
         let mut nameless = line(2, "10.0.0.2:80", 200);
         nameless.has_id = false;
-        tally.take(b"3", &[nameless.clone()]);
-        tally.take(b"3", &[nameless]);
+        tally.take(post(b"3"), &[nameless.clone()]);
+        tally.take(post(b"3"), &[nameless]);
         assert_eq!(told(&tally).1, counts((2, 0), (2, 0)));
         // Only so many are remembered.
         for n in 0..=POSTS {
-            tally.take(format!("post {n}").as_bytes(), &one);
+            tally.take(post(format!("post {n}").as_bytes()), &one);
         }
         assert_eq!((tally.posts.known.len(), tally.posts.order.len()), (POSTS, POSTS));
     }
@@ -359,9 +383,9 @@ mod tests {
             ..line(2, "10.0.0.2:80", 200)
         };
         // Taken by the other in the end, by nobody, and never answered.
-        tally.take(b"1", &[refused(Some(200)), refused(Some(502)), refused(None)]);
+        tally.take(post(b"1"), &[refused(Some(200)), refused(Some(502)), refused(None)]);
         assert_eq!(told(&tally).1, counts((3, 2), (0, 0)));
-        let DoorCounting::Counted { counts, .. } = tally.of(&split(), at(9)).unwrap() else {
+        let DoorCounting::Counted { counts, .. } = of(&tally, 9).unwrap() else {
             panic!("nothing counted");
         };
         assert_eq!(counts.down[&"cloud".parse().unwrap()], 3, "it took none of them");

@@ -1,6 +1,7 @@
 //! How the doors of a zone's gateways stand, as the loop is told.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use weir_model::{GatewayName, SplitName};
@@ -72,11 +73,18 @@ impl Part {
     }
 
     /// What is counted of each door, beside how it stands.
-    pub(super) fn counting(&mut self, name: &GatewayName, counter: &Counter, counted: &Counted) {
+    pub(super) fn counting(
+        &mut self,
+        name: &GatewayName,
+        counter: &Counter,
+        (wanted, counted): (&BTreeMap<SplitName, Arc<Item>>, &Counted),
+    ) {
+        let now = Timestamp::now();
         for (split, door) in &mut self.doors {
-            door.fact.counting = counter.told(split, counted, Timestamp::now());
+            let item = wanted.get(split);
+            door.fact.counting = item.and_then(|item| counter.told(item, counted, now));
         }
-        let trouble = counter.trouble();
+        let trouble = counter.trouble(now);
         self.notes
             .extend(trouble.map(|why| format!("gateway {name}: {why}")));
     }

@@ -14,12 +14,34 @@ use crate::kong::admin::Admin;
 use crate::kong::db::write;
 use crate::kong::refusal;
 
+/// What the nodes of a database say of the plugin. A Kong does not start on a database that has a plugin which it is not configured
+/// to run, and takes up no change of any plugin meanwhile: so all of them must have it before any is given it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Logs<'a> {
+    /// The node that has it not, in words.
+    pub(crate) unable: &'a Option<String>,
+    /// Whether each node said what it has.
+    pub(crate) all_asked: bool,
+}
+
+/// Why this node is given none, by what it says of itself.
+pub(crate) fn unable(admin: &Admin, said: &Value) -> Option<String> {
+    let has = said.pointer(&format!("/plugins/available_on_server/{PLUGIN}"));
+    let has = has.is_some_and(|has| !matches!(has, Value::Null | Value::Bool(false)));
+    (!has).then(|| {
+        format!(
+            "Kong at {} is not configured to run the plugin {PLUGIN} (`plugins`), and would not start on a database that has it",
+            admin.url()
+        )
+    })
+}
+
 /// What is to be done about them, with those that are there put to what is held.
 pub(crate) async fn plugins_of(
     admin: &Admin,
     wanted: &Entities,
     held: &mut Held,
-    by: Bringing<'_>,
+    (by, logs): (Bringing<'_>, Logs<'_>),
 ) -> Plugins {
     let chosen: Vec<&SplitName> = wanted
         .doors
@@ -30,7 +52,11 @@ pub(crate) async fn plugins_of(
     match listed(admin, !chosen.is_empty()).await {
         Ok(rows) => {
             held.plugins = rows;
-            plugins(held, wanted, by.plan, by.absent)
+            let mut todo = plugins(held, wanted, by.plan, by.absent, logs.unable.as_deref());
+            if !logs.all_asked {
+                todo.come.clear();
+            }
+            todo
         }
         Err(error) => {
             let why = error.to_string();

@@ -116,9 +116,14 @@ impl KongDb {
         let mut became = Became::default();
         let mut able: Vec<&Admin> = Vec::new();
         let roots = self.nodes.iter().map(|admin| async move {
-            let root = by.overtaken.run_until_cancelled(observe::root_and_pace(admin));
-            (admin, root.await)
+            let root = async {
+                let said = observe::said(admin).await?;
+                let of_itself = observe::of_itself(admin, &said)?;
+                Ok((of_itself, counting::unable(admin, &said)))
+            };
+            (admin, by.overtaken.run_until_cancelled(root).await)
         });
+        let (mut asked, mut unable) = (0, None);
         for (admin, root) in join_all(roots).await {
             let Some(root) = root else {
                 let overtaken = Brought::Held(OVERTAKEN.to_owned());
@@ -127,7 +132,9 @@ impl KongDb {
             };
             let brought = match root {
                 Err(error) => Brought::Failed(error),
-                Ok((live, pace)) => {
+                Ok(((live, pace), lacks)) => {
+                    asked += 1;
+                    unable = unable.or(lacks);
                     let mut seen = self.seen();
                     seen.workers.insert(admin.url().to_owned(), live.workers);
                     seen.pace.insert(admin.url().to_owned(), pace);
@@ -142,8 +149,15 @@ impl KongDb {
             };
             became.nodes.insert(admin.url().to_owned(), brought);
         }
+        let logs = counting::Logs {
+            unable: &unable,
+            all_asked: asked == self.nodes.len(),
+        };
         for admin in &able {
-            match self.written(admin, &able, wanted, by, &mut became).await {
+            match self
+                .written(admin, &able, wanted, (by, logs), &mut became)
+                .await
+            {
                 Ok(false) => return became,
                 Ok(true) => {
                     became.nodes.insert(admin.url().to_owned(), Brought::Posted);
@@ -166,11 +180,11 @@ impl KongDb {
         admin: &Admin,
         able: &[&Admin],
         wanted: &Entities,
-        by: Bringing<'_>,
+        (by, logs): (Bringing<'_>, counting::Logs<'_>),
         became: &mut Became,
     ) -> Result<bool, DriverError> {
         let mut held = held(admin, wanted).await?;
-        let counting = counting::plugins_of(admin, wanted, &mut held, by).await;
+        let counting = counting::plugins_of(admin, wanted, &mut held, (by, logs)).await;
         let todo = changes(&held, wanted, by.plan, by.absent);
         became.notes = todo.notes;
         let mut any = counting::taken_out(admin, &counting, by).await;

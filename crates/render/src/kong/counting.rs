@@ -54,7 +54,6 @@ impl Counting {
                 "max_retry_time": AGAIN,
                 "initial_retry_delay": 0.1,
                 "max_retry_delay": 2,
-                "concurrency_limit": 1,
             },
         })
     }

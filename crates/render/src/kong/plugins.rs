@@ -26,14 +26,24 @@ pub struct Plugins {
     pub counted: Counted,
 }
 
-/// The writes that lead from what is there to what is wanted; arguments as of [`crate::kong::changes()`].
-pub fn plugins(held: &Held, wanted: &Entities, plan: Generation, absent: &BTreeSet<SplitName>) -> Plugins {
+/// The writes that lead from what is there to what is wanted; arguments as of [`crate::kong::changes()`]. `unable` is why no node
+/// may be given any, if so: then those that are there go.
+pub fn plugins(
+    held: &Held,
+    wanted: &Entities,
+    plan: Generation,
+    absent: &BTreeSet<SplitName>,
+    unable: Option<&str>,
+) -> Plugins {
     let mut found = Plugins::default();
     let mut stay: BTreeSet<&str> = BTreeSet::new();
     for (split, of) in &wanted.doors {
         for chain in &of.chains {
             let Some(plugin) = &chain.plugin else { continue };
-            let came = one(held, wanted, chain, of.expected.generation);
+            let came = match unable {
+                Some(why) => Err(why.to_owned()),
+                None => one(held, wanted, chain, of.expected.generation),
+            };
             if came.is_ok() {
                 stay.insert(&plugin.id);
             }

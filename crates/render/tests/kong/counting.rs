@@ -242,7 +242,7 @@ fn in_a_database_only_ours_comes_is_put_back_and_goes() {
     let split: SplitName = "shop".parse().expect("a name");
     let wanted = entities(&shop, Some(&counting()));
     let todo = |held: &Held, wanted: &Entities, absent: &BTreeSet<SplitName>| {
-        plugins(held, wanted, Generation(100), absent)
+        plugins(held, wanted, Generation(100), absent, None)
     };
     let none = BTreeSet::new();
     // Not before its service is there.
@@ -287,7 +287,11 @@ fn in_a_database_only_ours_comes_is_put_back_and_goes() {
     nothing.doors = BTreeMap::new();
     assert_eq!(todo(&held, &nothing, &none).gone.len(), 1);
     assert_eq!(todo(&held, &nothing, &[split.clone()].into()).gone, []);
-    assert_eq!(plugins(&held, &nothing, Generation(1), &none).gone, []);
+    assert_eq!(plugins(&held, &nothing, Generation(1), &none, None).gone, []);
+    // A node cannot run it: none comes, and what is there goes.
+    let unable = plugins(&held, &wanted, Generation(100), &none, Some("no"));
+    assert!(matches!(&unable.gone[..], [Write::Remove { .. }]) && unable.come.is_empty());
+    assert_eq!(unable.counted[&split], Err("no".to_owned()));
 
     // Theirs: with our tags and another id, or with none. Never touched, and if it runs for the same requests ours gives way.
     let mut copied = there.clone();
