@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use weir_planner::{Counts, DoorCounting};
-use weir_sandbox::kong::Kong;
+use weir_sandbox::kong::{Database, Kong, Options};
 use weir_sandbox::traffic::Application;
 
 use super::asking::*;
