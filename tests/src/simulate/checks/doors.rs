@@ -249,9 +249,8 @@ impl World {
         wanted: Option<&Wanted>,
     ) {
         let (now, agent) = (self.now, &self.agents[a]);
-        let items = wanted.iter().flat_map(|wanted| &wanted.items);
-        let item = items.map(|(_, item)| item);
-        let Some(item) = item.filter(|item| item.split.as_str() == SPLITS[split]).last() else {
+        let mut items = wanted.iter().flat_map(|wanted| wanted.items.values());
+        let Some(item) = items.find(|item| item.split.as_str() == SPLITS[split]) else {
             return;
         };
         let applied = agent.memory.applied.get(&item.split);
