@@ -172,7 +172,9 @@ impl World {
         });
         if !database {
             let planned = self.checks.planned.iter();
-            let planned = planned.filter(|((of, _, generation), _)| *of == z && Some(*generation) == is);
+            // What somebody pinned is given as the newest that its agent gave there, whatever plan it was made of.
+            let planned =
+                planned.filter(|((of, _, generation), _)| *of == z && (pinned || Some(*generation) == is));
             let mut planned = planned.flat_map(|(_, items)| items);
             let sound = planned.any(|item| item.split.as_str() == SPLITS[split] && may_be(has, item));
             self.checks.hold(Invariant::I2, now, sound, || {
