@@ -392,6 +392,7 @@ mod tests {
                     "commit 9f8e7d6c of main is refused: the weights of `default` come to 120, not 100"
                         .into(),
                 ),
+                frozen: Vec::new(),
                 notes: Vec::new(),
                 splits: vec![split],
             }),

@@ -172,7 +172,9 @@ impl World {
         });
         if !database {
             let planned = self.checks.planned.iter();
-            let planned = planned.filter(|((of, _, generation), _)| *of == z && Some(*generation) == is);
+            // What somebody pinned is given as the newest that its agent gave there, whatever plan it was made of.
+            let planned =
+                planned.filter(|((of, _, generation), _)| *of == z && (pinned || Some(*generation) == is));
             let mut planned = planned.flat_map(|(_, items)| items);
             let sound = planned.any(|item| item.split.as_str() == SPLITS[split] && may_be(has, item));
             self.checks.hold(Invariant::I2, now, sound, || {
@@ -249,9 +251,8 @@ impl World {
         wanted: Option<&Wanted>,
     ) {
         let (now, agent) = (self.now, &self.agents[a]);
-        let items = wanted.iter().flat_map(|wanted| &wanted.items);
-        let item = items.map(|(_, item)| item);
-        let Some(item) = item.filter(|item| item.split.as_str() == SPLITS[split]).last() else {
+        let mut items = wanted.iter().flat_map(|wanted| wanted.items.values());
+        let Some(item) = items.find(|item| item.split.as_str() == SPLITS[split]) else {
             return;
         };
         let applied = agent.memory.applied.get(&item.split);

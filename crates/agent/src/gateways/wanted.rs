@@ -1,0 +1,105 @@
+//! What the loop wants its gateways to run: what is in force in the mesh, and what goes ahead of that; and the loop's end of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use weir_model::{GatewayName, SplitName};
+use weir_planner::{Item, ZoneFacts, ZonePlan};
+
+use super::Told;
+use super::ahead::may_go_ahead;
+use crate::take::Memory as Taken;
+
+/// What the zone's gateways are to run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Wanted {
+    /// The plan that is held.
+    pub plan: Arc<ZonePlan>,
+    /// What is in force of each split, as it is driven: with pins and fallbacks. The mesh has it already: a split that the
+    /// zone's control plane holds back is held at its gateways as well, so that both doors give the same share. Only a way
+    /// back goes ahead of the mesh.
+    pub items: BTreeMap<SplitName, Arc<Item>>,
+    /// What the mesh is to have by the plan and has not yet, in the same way. Where there is any, a gateway may be ahead
+    /// already, and then nothing older is written there (I7). Not of what is pinned: that is what somebody wants, however old.
+    pub next: BTreeMap<SplitName, Arc<Item>>,
+    /// Of `items`, those that go ahead of the mesh.
+    pub ahead: BTreeSet<SplitName>,
+    /// Of `items`, those of which somebody pinned the weights on this host.
+    pub pinned: BTreeSet<SplitName>,
+}
+
+impl Wanted {
+    /// From a plan, what was taken of it, and what the zone showed when its control plane last answered, if it did.
+    pub fn new(plan: &Arc<ZonePlan>, memory: &Taken, seen: Option<&ZoneFacts>) -> Self {
+        let over = memory.pins.over(plan);
+        let (mut items, mut next, mut ahead) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        for (split, planned) in &plan.items {
+            let Some(was) = memory.applied.get(split) else {
+                continue;
+            };
+            let comes = over.items.get(split).unwrap_or(planned);
+            let mut now = was;
+            if (comes.generation, comes.digest) != (was.generation, was.digest) {
+                match may_go_ahead(comes, was, memory, seen) {
+                    true => {
+                        now = comes;
+                        ahead.insert(split.clone());
+                    }
+                    false if memory.pins.of(split).is_none() => {
+                        next.insert(split.clone(), crate::fallback::driven(comes, memory));
+                    }
+                    false => {}
+                }
+            }
+            items.insert(split.clone(), crate::fallback::driven(now, memory));
+        }
+        Self {
+            pinned: (items.keys().filter(|split| memory.pins.of(split).is_some()))
+                .cloned()
+                .collect(),
+            plan: Arc::clone(plan),
+            items,
+            next,
+            ahead,
+        }
+    }
+}
+
+/// The loop's end of it.
+#[derive(Debug)]
+pub struct Link {
+    /// What is wanted; none before the first plan.
+    pub want: watch::Sender<Option<Arc<Wanted>>>,
+    /// How it stands.
+    pub told: watch::Receiver<Arc<Told>>,
+    /// The gateways that this agent drives.
+    pub drives: BTreeSet<GatewayName>,
+}
+
+impl Link {
+    /// Says what is wanted from now on; whether that is news.
+    pub fn want(&self, wanted: Arc<Wanted>) -> bool {
+        self.want.send_if_modified(|was| {
+            let news = was.as_ref() != Some(&wanted);
+            if news {
+                *was = Some(wanted);
+            }
+            news
+        })
+    }
+
+    /// Says it if something goes ahead of the mesh by it that did not before: before the mesh is looked at. Everything else is
+    /// said after that, with what the mesh took. Whether it was said.
+    pub fn want_ahead(&self, wanted: Arc<Wanted>) -> bool {
+        let Some(before) = self.want.borrow().clone() else {
+            return false;
+        };
+        let of = |wanted: &Wanted, split: &SplitName| {
+            let item = wanted.items.get(split);
+            item.map(|item| (item.generation, item.digest))
+        };
+        let mut ahead = wanted.ahead.iter();
+        ahead.any(|split| of(&before, split) != of(&wanted, split)) && self.want(wanted)
+    }
+}
