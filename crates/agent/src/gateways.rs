@@ -348,6 +348,7 @@ impl Gateways {
             self.try_again(at, &decide(&standing), shared, refusals).await;
         }
         let decided = decide(refusals);
+        self.is_coming(at, &decided, shared);
         if let Some(entities) = &decided.entities {
             let nobody = BTreeMap::new();
             let became = at
@@ -381,7 +382,7 @@ impl Gateways {
         let Some(document) = &decided.document else {
             return (decided, Became::default(), BTreeMap::new());
         };
-        self.is_own(at, &decided, document, shared);
+        self.is_own(at.name, &decided, document, shared);
         let skip = refusals.of(&document.hash).map(|refusal| refusal.nodes.clone());
         let (hashes, skip) = (refusals.hashes(), skip.unwrap_or_default());
         let became = Became {
@@ -399,7 +400,8 @@ impl Gateways {
         let Some(refusal) = refusals.of(&document.hash) else {
             return;
         };
-        self.is_own(at, decided, document, shared);
+        self.is_coming(at, decided, shared);
+        self.is_own(at.name, decided, document, shared);
         let nodes = at.driver.dbless.nodes().into_iter();
         let others = nodes.filter(|node| !refusal.nodes.contains_key(node));
         let skip = others.map(|node| (node, "it accepted this".to_owned())).collect();
@@ -408,19 +410,28 @@ impl Gateways {
         note(&tried, &document.hash, refusals, (self.clock)());
     }
 
-    /// Before it is posted: whatever happens then, what this agent did is known to be its own.
-    fn is_own(&self, at: At<'_>, decided: &Decided, document: &Document, shared: &Shared) {
+    /// Before anything is brought: whoever ends before he hears what became of it must not take back what went ahead of the mesh
+    /// by it.
+    fn is_coming(&self, at: At<'_>, decided: &Decided, shared: &Shared) {
         let mut shared = lock(shared);
-        let posted = shared.memory.posted.entry(at.name.clone()).or_default();
-        posted.may_be(&document.hash);
-        // Whoever ends before he hears what became of it must not take back what went ahead of the mesh by it.
-        let ahead = decided
-            .items
-            .iter()
-            .filter(|(split, _)| at.ahead.contains(*split));
-        posted.coming = ahead
+        let posted = shared.memory.posted.get(at.name);
+        let given = |split: &SplitName| posted.and_then(|posted| posted.items.get(split));
+        let ahead = decided.items.iter();
+        let ahead = ahead.filter(|(split, item)| at.ahead.contains(*split) && given(split) != Some(*item));
+        let coming: BTreeMap<_, _> = ahead
             .map(|(split, item)| (split.clone(), Arc::clone(item)))
             .collect();
+        if !coming.is_empty() {
+            shared.memory.posted.entry(at.name.clone()).or_default().coming = coming;
+            self.keep(&mut shared);
+        }
+    }
+
+    /// Before it is posted: whatever happens then, what this agent did is known to be its own.
+    fn is_own(&self, name: &GatewayName, decided: &Decided, document: &Document, shared: &Shared) {
+        let mut shared = lock(shared);
+        let posted = shared.memory.posted.entry(name.clone()).or_default();
+        posted.may_be(&document.hash);
         // Whoever ends before he hears what became of the first one must know whether there is a base to be left in its place.
         if posted.base.is_none() && posted.first.is_none() {
             posted.first.clone_from(&decided.base);

@@ -37,10 +37,7 @@ impl Past {
 
     /// An item was applied. What gives the same weights as the last one is no news.
     pub fn note(&mut self, item: &Item, at: Timestamp) {
-        let routes = item.routes.iter();
-        let weights: BTreeMap<_, _> = routes
-            .map(|route| (route.name.clone(), route.weights.clone()))
-            .collect();
+        let weights = weights(item);
         let all = self.0.entry(item.split.clone()).or_default();
         if all.last().is_some_and(|last| last.weights == weights) {
             return;
@@ -52,6 +49,12 @@ impl Past {
         });
         let over = all.len().saturating_sub(KEPT);
         all.drain(..over);
+    }
+
+    /// Whether a split had the weights of this item, as far as is kept.
+    pub fn had(&self, item: &Item) -> bool {
+        let weights = weights(item);
+        self.of(&item.split).iter().any(|once| once.weights == weights)
     }
 
     /// Forgets splits that are no more.
@@ -78,6 +81,13 @@ impl Past {
             false => all.join(", "),
         }
     }
+}
+
+fn weights(item: &Item) -> BTreeMap<RouteName, Weights> {
+    let routes = item.routes.iter();
+    routes
+        .map(|route| (route.name.clone(), route.weights.clone()))
+        .collect()
 }
 
 impl Once {

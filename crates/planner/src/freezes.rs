@@ -9,10 +9,9 @@ use crate::transition::{Orders, frozen};
 /// The freezes in force at a time, in words: what is frozen, until when or by whom, and why. Those that were ordered first, then
 /// those that are declared: of the Federation, of zones, of splits.
 pub fn freezes(declaration: &Declaration, orders: &Orders, now: Timestamp) -> Vec<String> {
-    let all = orders.all_frozen.iter();
-    let all = all.map(|why| format!("all splits are frozen: {why}"));
-    let some = orders.frozen.iter();
-    let some = some.map(|(split, why)| format!("split {split} is frozen: {why}"));
+    let all = orders.all_frozen_told().into_iter();
+    let some = orders.frozen.keys();
+    let some = some.filter_map(|split| orders.frozen_told(split));
     let federation = declaration.federation.iter();
     let federation = federation.map(|federation| ("the federation".to_owned(), &federation.freeze));
     let zones = declaration.zones.values();

@@ -63,6 +63,20 @@ pub struct Orders {
     pub drains: BTreeMap<SplitName, BTreeMap<BackendName, Drain>>,
 }
 
+impl Orders {
+    /// Why all splits stay, if that is ordered.
+    pub(crate) fn all_frozen_told(&self) -> Option<String> {
+        let why = self.all_frozen.as_ref()?;
+        Some(format!("all splits are frozen: {why}"))
+    }
+
+    /// Why one split stays, if that is ordered of it.
+    pub(crate) fn frozen_told(&self, split: &SplitName) -> Option<String> {
+        let why = self.frozen.get(split)?;
+        Some(format!("split {split} is frozen: {why}"))
+    }
+}
+
 /// What a transition goes by besides the declaration.
 #[derive(Clone, Copy)]
 pub struct Transit<'a> {

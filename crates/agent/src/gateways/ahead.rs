@@ -5,12 +5,9 @@
 //! coordinator let this zone have it now, so that it is never more than a moment ahead of the mesh. Everything else follows the
 //! mesh: what a control plane does not take, or does not resolve, moves neither door.
 
-use std::collections::BTreeMap;
-
 use weir_model::{BackendName, Match, RouteName, sabotaged};
-use weir_planner::{Destination, Item, ItemState, ZoneFacts};
+use weir_planner::{Item, ItemState, ZoneFacts};
 
-use crate::pin::Weights;
 use crate::take::Memory;
 
 /// Whether an item may be driven at gateways while `was` is still what is in force in the mesh: it gives weights that this zone
@@ -18,15 +15,19 @@ use crate::take::Memory;
 /// door; and nothing speaks against it in what was seen when the control plane last answered. Without such a sight only a pin
 /// goes ahead, for whoever made it stands there.
 pub(super) fn may_go_ahead(item: &Item, was: &Item, memory: &Memory, seen: Option<&ZoneFacts>) -> bool {
-    if item.doors != was.doors || routes(item) != routes(was) || places(item) != places_in(was, item) {
+    let routes = |of: &Item| -> Vec<(RouteName, Match)> {
+        let routes = of.routes.iter();
+        routes
+            .map(|route| (route.name.clone(), route.matches.clone()))
+            .collect()
+    };
+    let moved = |backend: &BackendName| item.destinations.get(backend) != was.destinations.get(backend);
+    if item.doors != was.doors || routes(item) != routes(was) || item.weighted().into_iter().any(moved) {
         return false;
     }
     let split = &item.split;
     let pinned = memory.pins.of(split).is_some();
-    let wanted: BTreeMap<RouteName, Weights> = (item.routes.iter())
-        .map(|route| (route.name.clone(), route.weights.clone()))
-        .collect();
-    if !pinned && !memory.past.of(split).iter().any(|once| once.weights == wanted) {
+    if !pinned && !memory.past.had(item) {
         return false;
     }
     let Some(seen) = seen else { return pinned };
@@ -42,21 +43,4 @@ pub(super) fn may_go_ahead(item: &Item, was: &Item, memory: &Memory, seen: Optio
     });
     let resolves = weir_render::backends_ready(item, &seen.services).is_ok();
     stands && (resolves || sabotaged("ahead-at-gateways-blindly"))
-}
-
-fn routes(item: &Item) -> Vec<(&RouteName, &Match)> {
-    let routes = item.routes.iter();
-    routes.map(|route| (&route.name, &route.matches)).collect()
-}
-
-/// Where those are that it gives anything to.
-fn places(item: &Item) -> BTreeMap<&BackendName, Option<&Destination>> {
-    places_in(item, item)
-}
-
-fn places_in<'a>(there: &'a Item, of: &'a Item) -> BTreeMap<&'a BackendName, Option<&'a Destination>> {
-    let weighted = of.weighted().into_iter();
-    weighted
-        .map(|backend| (backend, there.destinations.get(backend)))
-        .collect()
 }

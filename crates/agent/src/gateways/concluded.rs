@@ -87,6 +87,7 @@ pub(super) fn concluded_by_split(
         }
     }
     posted.items = items;
+    posted.coming.clear();
     posted.base = Some(Arc::clone(base));
 }
 

@@ -347,9 +347,7 @@ fn kept<'a>(
     (split, item): (&SplitName, &Item),
 ) -> Option<&'a Arc<Item>> {
     let next = wanted.next.get(split)?;
-    let posted = posted?;
-    let given = [posted.coming.get(split), posted.items.get(split)];
-    let before = given.into_iter().flatten().max_by_key(|item| item.generation)?;
+    let before = posted?.newest(split)?;
     if before.generation <= item.generation {
         return None;
     }
@@ -362,7 +360,7 @@ fn kept<'a>(
 /// the newest that this agent gave there, for an older one would be left alone (I7).
 fn newest_if_pinned(wanted: &Wanted, posted: Option<&Posted>, items: &mut BTreeMap<SplitName, Arc<Item>>) {
     for (split, item) in items {
-        let given = posted.and_then(|posted| posted.items.get(split));
+        let given = posted.and_then(|posted| posted.newest(split));
         if let Some(given) = given.filter(|_| wanted.pinned.contains(split))
             && given.generation > item.generation
         {

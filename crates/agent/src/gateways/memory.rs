@@ -30,7 +30,7 @@ pub struct Posted {
     pub hashes: Vec<String>,
     /// What of each split was in the last one that a node took: it stays in force should a newer one not be possible.
     pub items: BTreeMap<SplitName, Arc<Item>>,
-    /// What went ahead of the mesh in one that was about to be posted, and of which nobody heard yet whether a node took it.
+    /// What went ahead of the mesh and was about to be brought, and of which nobody heard yet whether a node took it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub coming: BTreeMap<SplitName, Arc<Item>>,
     /// The gateway itself, its base included, as it was in that one.
@@ -43,6 +43,12 @@ pub struct Posted {
 }
 
 impl Posted {
+    /// The newest that a node was given of a split, or may have been.
+    pub fn newest(&self, split: &SplitName) -> Option<&Arc<Item>> {
+        let given = [self.coming.get(split), self.items.get(split)];
+        given.into_iter().flatten().max_by_key(|item| item.generation)
+    }
+
     /// Whose hashes are this agent's own.
     pub fn own(&self) -> BTreeSet<String> {
         self.hashes.iter().cloned().collect()

@@ -275,8 +275,8 @@ impl<'a> Whole<'a> {
         declaration: &Declaration,
         transit: Transit<'_>,
     ) -> Option<(String, Option<Timestamp>)> {
-        if let Some(why) = &transit.orders.all_frozen {
-            return Some((format!("all splits are frozen: {why}"), None));
+        if let Some(why) = transit.orders.all_frozen_told() {
+            return Some((why, None));
         }
         let federation = declaration.federation.as_ref()?;
         transition::frozen("the federation", federation.freeze.at(self.now))
@@ -293,8 +293,8 @@ impl<'a> Whole<'a> {
         if reverts {
             return None;
         }
-        let order = transit.orders.frozen.get(&split.name);
-        let order = order.map(|why| (format!("split {} is frozen: {why}", split.name), None));
+        let order = transit.orders.frozen_told(&split.name);
+        let order = order.map(|why| (why, None));
         let own = || transition::frozen(&format!("split {}", split.name), split.freeze.at(now));
         let (why, until) = frozen.clone().or(order).or_else(own)?;
         Some(waiting::at_the_door(

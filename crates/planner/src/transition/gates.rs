@@ -161,8 +161,8 @@ impl Turn<'_> {
             return Some(frozen.clone());
         }
         let name = &self.split.name;
-        if let Some(why) = self.transit.orders.frozen.get(name) {
-            return Some((format!("split {name} is frozen: {why}"), None));
+        if let Some(why) = self.transit.orders.frozen_told(name) {
+            return Some((why, None));
         }
         if let Some(found) = frozen(&format!("split {name}"), self.split.freeze.at(self.now)) {
             return Some(found);

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
 
@@ -21,7 +21,9 @@ pub(super) struct Balancer {
     /// Its targets, weight 0 and unresolved ones included.
     pub(super) targets: Vec<Target>,
     ring: Vec<(u32, u32)>,
-    pointer: AtomicUsize,
+    /// Who is next in it. Held for the whole of a choice: a worker of Kong is one thread, so that no two of its requests
+    /// walk the ring at the same time, each past the place that is the other's.
+    pointer: Mutex<usize>,
 }
 
 /// A target.
@@ -163,7 +165,7 @@ impl Balancer {
             upstream,
             targets,
             ring,
-            pointer: AtomicUsize::new(0),
+            pointer: Mutex::new(0),
         }
     }
 
@@ -251,9 +253,10 @@ impl Balancer {
         if !self.is_healthy() {
             return None;
         }
+        let mut pointer = self.pointer.lock().unwrap_or_else(PoisonError::into_inner);
         for _ in 0..self.ring.len() {
-            let at = self.pointer.fetch_add(1, Ordering::Relaxed) % self.ring.len();
-            let (target, address) = self.ring[at];
+            let (target, address) = self.ring[*pointer % self.ring.len()];
+            *pointer = (*pointer + 1) % self.ring.len();
             if let Some(peer) = self.peer(target as usize, address as usize, names) {
                 return Some(peer);
             }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use weir_agent::gateways::{Told, Wanted};
+use weir_model::SplitName;
 use weir_planner::{Item, ServiceState};
 
 use super::elsewhere::ways;
@@ -173,8 +174,10 @@ impl World {
         if !database {
             let planned = self.checks.planned.iter();
             // What somebody pinned is given as the newest that its agent gave there, whatever plan it was made of.
-            let planned =
-                planned.filter(|((of, _, generation), _)| *of == z && (pinned || Some(*generation) == is));
+            let pinned = self.pinned_of(a, split, wanted);
+            let planned = planned.filter(|((of, _, generation), _)| {
+                *of == z && (Some(*generation) == is || Some(*generation) == pinned)
+            });
             let mut planned = planned.flat_map(|(_, items)| items);
             let sound = planned.any(|item| item.split.as_str() == SPLITS[split] && may_be(has, item));
             self.checks.hold(Invariant::I2, now, sound, || {
@@ -240,6 +243,15 @@ impl World {
                 SPLITS[split], ZONES[z]
             )
         });
+    }
+
+    /// The generation of what is pinned of a split by what an agent's gateways are to run, or by what its zone has of it.
+    fn pinned_of(&self, a: usize, split: usize, wanted: Option<&Wanted>) -> Option<u64> {
+        let is = |of: &SplitName| of.as_str() == SPLITS[split];
+        let wanted = wanted.and_then(|wanted| wanted.items.get(wanted.pinned.iter().find(|of| is(of))?));
+        let memory = &self.agents[a].memory;
+        let applied = || memory.applied.get(memory.pinned.keys().find(|of| is(of))?);
+        wanted.or_else(applied).map(|item| item.generation.0)
     }
 
     /// I3: what goes ahead of the mesh leads to nobody who did not resolve when the agent last saw its zone.

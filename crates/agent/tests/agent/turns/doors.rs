@@ -1,6 +1,6 @@
 //! What the loop tells its gateways, and when: they follow the mesh, but for a way back, which goes ahead of it (I8).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use super::zone::{Fake, Running, fake, plan};
 /// The gateways' end of the link.
 struct Gateways {
     wanted: watch::Receiver<Option<Arc<Wanted>>>,
+    /// Held: a loop whose gateways' task ended would hear of nothing.
     _told: watch::Sender<Arc<Told>>,
 }
 
@@ -38,7 +39,7 @@ impl Gateways {
         wanted.next.get(&checkout()).map(|item| told(item))
     }
 
-    fn item(&self, of: impl Fn(&Wanted) -> &std::collections::BTreeMap<SplitName, Arc<Item>>) -> Arc<Item> {
+    fn item(&self, of: impl Fn(&Wanted) -> &BTreeMap<SplitName, Arc<Item>>) -> Arc<Item> {
         let wanted = self.wanted.borrow().clone().expect("they are told something");
         Arc::clone(&of(&wanted)[&checkout()])
     }

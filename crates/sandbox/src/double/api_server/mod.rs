@@ -4,7 +4,7 @@
 //! `kinds` are the types that there are, `fields` is server-side apply, `store` objects and their changes, `rights` who may
 //! what, `refusal` the words for no, `listing` lists and watches, `writing` all that changes anything, `server` the process.
 //!
-//! What it imitates is held against a real API server by `tests/tests/double_cluster.rs`, exchange by exchange. What it
+//! What it imitates is held against a real API server by `tests/tests/double/cluster.rs`, exchange by exchange. What it
 //! does not imitate, and nothing here asks for:
 //! * schemas and CEL: of a policy the first level of `spec` is looked at, of names and labels nothing. A wrong policy is
 //!   refused by the webhook, where a real server would often be first;

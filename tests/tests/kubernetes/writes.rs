@@ -1,12 +1,6 @@
 //! The driver's writes at a real API server, where somebody else writes too, takes things away, or takes rights away. After
 //! each of them the whole store is looked at: nothing of anybody else was changed.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test says so by failing"
-)]
-
 use std::time::Duration;
 
 use serde_json::{Value, json};

@@ -1,11 +1,5 @@
 //! The double's rules against what was measured on real Kuma: each case is a row of those measurements.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test says so by failing"
-)]
-
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;

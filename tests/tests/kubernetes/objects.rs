@@ -1,11 +1,5 @@
 //! Everything that Weir renders, held against a real API server with Kuma's own definitions: schema, CEL, defaults.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test says so by failing"
-)]
-
 use serde_json::{Value, json};
 use weir_model::{CommitId, SourceCommit, SourceFile, SourceName};
 use weir_planner::{Generation, Inputs, Planned};

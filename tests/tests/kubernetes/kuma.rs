@@ -4,12 +4,6 @@
 //!
 //! Needs `kuma-cp`, `kuma-dp`, `envoy` and `kumactl` (`WEIR_KUMA_BIN`), `kube-apiserver` and `etcd` (`WEIR_KUBERNETES_BIN`).
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test says so by failing"
-)]
-
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -41,7 +35,7 @@ struct Story {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_cluster_stands_on_fails_and_is_told_and_no_request_is_lost() {
-    let name = "kubernetes_kuma::what_a_cluster_stands_on_fails";
+    let name = "kuma::what_a_cluster_stands_on_fails";
     let (Some(_), Some(binaries)) = (real_kuma(name), binaries(name).unwrap()) else {
         return;
     };
@@ -71,7 +65,7 @@ async fn what_a_cluster_stands_on_fails_and_is_told_and_no_request_is_lost() {
 /// Ports of Kubernetes Services are nearly always named; here those of both zones are.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_named_port_of_a_cluster_is_split_once_its_name_is_declared() {
-    let name = "kubernetes_kuma::a_named_port_of_a_cluster_is_split_once_its_name_is_declared";
+    let name = "kuma::a_named_port_of_a_cluster_is_split_once_its_name_is_declared";
     let (Some(_), Some(binaries)) = (real_kuma(name), binaries(name).unwrap()) else {
         return;
     };

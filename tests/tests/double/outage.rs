@@ -1,12 +1,6 @@
 //! The default federation of the sandbox, in which a zone is a cluster: Kuma's control plane there goes and comes back, and
 //! an application's team overrides the split from its own namespace. Each is told as on the real parts
-//! (`kubernetes_kuma.rs`), and no request is lost. Needs neither Kuma nor Kubernetes.
-
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test says so by failing"
-)]
+//! (`kubernetes/kuma.rs`), and no request is lost. Needs neither Kuma nor Kubernetes.
 
 use std::time::{Duration, Instant};
 

@@ -1,12 +1,6 @@
 //! The double held against real Kuma, answer by answer: both were set up alike and asked the same (`record-kuma` made the
 //! recordings in `tests/recorded/`). What may differ is listed here, each with its reason, and nothing else may.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test says so by failing"
-)]
-
 use std::collections::BTreeMap;
 
 use weir_sandbox::double::cast::Double;

@@ -1,11 +1,5 @@
 //! The double with real processes and real requests: what a change costs, and what a control plane that dies costs.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test says so by failing"
-)]
-
 use std::time::Duration;
 
 use serde_json::{Value, json};

@@ -1,12 +1,6 @@
 //! The double of an API server held against a real one, exchange by exchange: against what a real one was recorded to
 //! answer, on every machine; and the recording against the kube-apiserver of this machine, where there is one.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test says so by failing"
-)]
-
 use serde_json::Value;
 use weir_sandbox::cluster::{Binaries, Definitions, User};
 use weir_sandbox::double::cluster_zone::Cluster;
@@ -129,7 +123,7 @@ async fn the_double_answers_as_a_real_api_server_was_recorded_to() {
 
 #[tokio::test]
 async fn a_real_api_server_answers_as_it_was_recorded_to() {
-    let name = "double_cluster::a_real_api_server_answers_as_it_was_recorded_to";
+    let name = "cluster::a_real_api_server_answers_as_it_was_recorded_to";
     if let Some(binaries) = binaries(name).unwrap() {
         the_recording_holds(About::Policies, ALLOWED, binaries, &[]).await;
     }
@@ -142,7 +136,7 @@ async fn the_double_answers_about_routes_as_a_real_api_server_was_recorded_to() 
 
 #[tokio::test]
 async fn a_real_api_server_answers_about_routes_as_it_was_recorded_to() {
-    let name = "double_cluster::a_real_api_server_answers_about_routes_as_it_was_recorded_to";
+    let name = "cluster::a_real_api_server_answers_about_routes_as_it_was_recorded_to";
     let (definition, binaries) = (route_definition(name).unwrap(), binaries(name).unwrap());
     if let (Some(definition), Some(binaries)) = (definition, binaries) {
         the_recording_holds(About::HttpRoutes, ALLOWED_OF_ROUTES, binaries, &definition).await;

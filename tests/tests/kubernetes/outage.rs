@@ -1,12 +1,6 @@
 //! The driver while its API server is away, hangs, or its watches have gone silent without a word: what it hands out is
 //! never empty, never older than it says, and never believed for long; and it goes on by itself.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test says so by failing"
-)]
-
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
