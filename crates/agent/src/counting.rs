@@ -270,7 +270,11 @@ mod tests {
         assert!(matches!(of(&other), Some(DoorCounting::Not(why)) if why.contains("begins with the proof")));
         // It was brought there and overtaken, and nobody read anything: what came meanwhile is of nobody's weights.
         line(31);
-        counter.read_back_of([(&split(), other, &expected())].into_iter(), &yes, &BTreeMap::new());
+        counter.read_back_of(
+            [(&split(), other, &expected())].into_iter(),
+            &yes,
+            &BTreeMap::new(),
+        );
         line(32);
         assert_eq!(told(&counter, &yes), Some((30, 1)));
         looked(&yes, Verdict::Exact, 40);

@@ -23,6 +23,7 @@ use futures::future::join_all;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use weir_drivers::Clock;
 use weir_drivers::dns::Names;
 use weir_drivers::kong::{Became, Bringing, GatewayDriver as _, Kong, bring};
@@ -181,8 +182,13 @@ impl Gateways {
         let shared = Shared::new(memory);
         let gateways = self.drivers.keys();
         let gateways = gateways.map(|name| self.gateway(name, &shared, &stop));
-        let counting = self.counters.values().map(|counter| counter.listen(&stop));
-        tokio::join!(join_all(gateways), join_all(counting));
+        // In tasks of their own: to read a large post takes a while, and a revert is not behind it.
+        let counting = self.counters.values().cloned().map(|counter| {
+            let stop = stop.clone();
+            AbortOnDropHandle::new(tokio::spawn(async move { counter.listen(&stop).await }))
+        });
+        let _counting: Vec<_> = counting.collect();
+        join_all(gateways).await;
     }
 
     /// One gateway, until stopped.

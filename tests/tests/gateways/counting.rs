@@ -1,19 +1,25 @@
 //! What really left a gateway: requests through the double of Kong, its log of them, the agent's count. The count is held against
 //! what the double's proxy itself says that it sent.
 
-use std::collections::BTreeMap;
+mod database;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use weir_planner::{Counts, DoorCounting};
+use tokio::time::Instant;
+use weir_agent::gateways::{FIRST, Refusals, Wanted, decide};
+use weir_drivers::Refused;
+use weir_model::ZoneName;
+use weir_planner::{Counts, DoorCounting, Plan};
+use weir_render::kong::{Counted, Counting, Resolved};
 use weir_sandbox::kong::{Database, Kong, Options};
 use weir_sandbox::traffic::Application;
 
 use super::asking::*;
-use super::database::{ask, scene as with_database_scene};
 use super::stage::*;
 
 /// An address of loopback that nobody listens at.
@@ -342,157 +348,51 @@ async fn a_kong_that_cannot_count_is_told_its_shares_all_the_same() {
     agent.stopped().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn with_a_database_the_plugin_comes_is_put_back_and_goes() {
-    let (dir, _database, kongs, names) = with_database_scene().await;
-    let both = [&kongs[0], &kongs[1]];
-    let (vm, cloud) = (
-        Application::start("vm").await.unwrap(),
-        Application::start("cloud").await.unwrap(),
-    );
-    // Of theirs at a service of theirs: in nobody's way.
-    assert_eq!(
-        ask(both[0], "PUT", "/services/theirs", json!({"host": "a.test"})).await,
-        200
-    );
-    let log = json!({"name": "http-log", "config": {"http_endpoint": "http://127.0.0.1:9/"}});
-    assert_eq!(
-        ask(both[0], "POST", "/services/theirs/plugins", log.clone()).await,
-        201
-    );
-    let theirs = plugins(both[0]).await.1;
-    let listen = nobody();
-    let mut agent = Agent::counting(&both, to(listen), &names, dir.path());
-    let splits = [
-        own_door("checkout", 90, &backends(vm.address, cloud.address)),
-        own_door("basket", 100, BASKET),
-    ];
-    let first = with_database(&splits, None);
-    let part = agent.want(&first);
-    agent.exact(&part).await;
-    let there = |names: &'static [&'static str]| {
-        let kong = both[1];
-        async move { plugins(kong).await.0 == names }
+/// The refusal is of the gateway and of no document: a revert is not posted with what is refused, and once more without.
+#[test]
+fn what_was_refused_once_is_not_in_the_way_of_a_revert() {
+    let counting = Counting {
+        endpoint: "http:///".to_owned(),
     };
-    until_so("both plugins", async || {
-        there(&["weir.basket.default", "weir.checkout.default"]).await
-    })
-    .await;
-    agent
-        .until("to be counted", |told| {
-            why_not(told, "checkout").is_some_and(|why| why.contains("posted nothing"))
-        })
-        .await;
-    // Each node posts what it sends, once it has taken the plugin up with its routes.
-    // More lines than the first one sent at all are of the other one as well.
-    let mut enough = 0;
-    for node in both {
-        until_so("a line of this node", async || {
-            send(node, "/checkout", 1).await;
-            let told = agent.link.told.borrow().clone();
-            counted(&told, "checkout").is_some_and(|(counts, _)| total(&counts) > enough)
-        })
-        .await;
-        enough = both[0].sent("weir.checkout.default").values().sum();
-    }
-
-    // Changed and removed by somebody: put back, and the door is exact all the while.
-    let id = |name: &str| format!("/plugins/{name}");
-    for change in [
-        json!({"enabled": false}),
-        json!({"config": {"http_endpoint": "http://127.0.0.1:1/", "queue": {"max_entries": 5}}}),
-    ] {
-        assert_eq!(
-            ask(both[0], "PATCH", &id("weir.checkout.default"), change.clone()).await,
-            200
-        );
-        until_so("put back", async || {
-            let is = asked(both[0], &id("weir.checkout.default")).await;
-            is["enabled"] == true
-                && is["config"]["queue"]["max_entries"] == 10_000
-                && is["config"]["http_endpoint"] == format!("http://{listen}/")
-        })
-        .await;
-    }
-    assert_eq!(
-        ask(both[0], "DELETE", &id("weir.checkout.default"), json!({})).await,
-        204
-    );
-    until_so("made again", async || {
-        there(&["weir.basket.default", "weir.checkout.default"]).await
-    })
-    .await;
-    let told = agent.exact(&part).await;
-    assert!(exact(door(&told, &first, "checkout").unwrap()));
-
-    // A log of theirs for everything: ours give way, and come back with it gone.
-    assert_eq!(ask(both[0], "POST", "/plugins", log).await, 201);
-    until_so("they give way", async || there(&[]).await).await;
-    agent
-        .until("told", |told| {
-            why_not(told, "checkout").is_some_and(|why| why.contains("same requests"))
-        })
-        .await;
-    let global = plugins(both[0])
-        .await
-        .1
-        .into_iter()
-        .find(|one| one["service"].is_null())
-        .unwrap();
-    let path = id(global["id"].as_str().unwrap());
-    assert_eq!(ask(both[0], "DELETE", &path, json!({})).await, 204);
-    until_so("they are back", async || {
-        there(&["weir.basket.default", "weir.checkout.default"]).await
-    })
-    .await;
-
-    // A door goes with all that is its.
-    let second = with_database(&splits[..1], Some(&first));
-    let part = agent.want(&second);
-    agent.exact(&part).await;
-    until_so("gone", async || {
-        there(&["weir.checkout.default"]).await
-            && asked(both[0], "/services/weir.basket.default").await["message"] == "Not found"
-    })
-    .await;
-    // Turned off.
-    agent.stopped().await;
-    let mut agent = Agent::start_at(&both, &names, dir.path());
-    agent.want(&second);
-    agent.exact(&part).await;
-    until_so("off", async || there(&[]).await).await;
-    assert_eq!(plugins(both[0]).await.1, theirs, "to the last field");
-    agent.stopped().await;
-}
-
-/// A Kong does not start on a database with a plugin that it cannot run: where one node cannot, none is given any.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_cannot_run_the_plugin_is_spared_it() {
-    let database = Database::new();
-    let options = |logs: bool| Options {
-        db_update_frequency: Duration::from_millis(50),
-        worker_state_update_frequency: Duration::from_millis(70),
-        logs,
-        ..Options::default()
+    let backends = backends(nobody(), nobody());
+    let first = plan(BASE, &[split("checkout", 90, &backends)], None);
+    let second = plan(BASE, &[split("checkout", 50, &backends)], Some(&first));
+    let decided = |plan: &Plan, refusals: &Refusals| {
+        let plan = Arc::new(plan.zone_plan(&ZoneName::new("fra").unwrap()).unwrap());
+        let wanted = Wanted {
+            items: plan.items.clone(),
+            plan,
+            next: BTreeMap::new(),
+            ahead: BTreeSet::new(),
+            pinned: BTreeSet::new(),
+        };
+        decide(
+            &wanted,
+            &edge(),
+            None,
+            &Resolved::new(),
+            refusals,
+            Some(&counting),
+        )
     };
-    let able = Kong::on(&database, options(true)).await.unwrap();
-    let unable = Kong::on(&database, options(false)).await.unwrap();
-    let (dir, names) = (tempfile::tempdir().unwrap(), Arc::new(Known::default()));
-    let first = with_database(&[own_door("checkout", 90, BY_ADDRESS)], None);
-    // Alone it is given one.
-    let mut agent = Agent::counting(&[&able], to(nobody()), &names, dir.path());
-    let part = agent.want(&first);
-    agent.exact(&part).await;
-    until_so("it comes", async || plugins(&able).await.0.len() == 1).await;
-    agent.stopped().await;
-    let mut agent = Agent::counting(&[&able, &unable], to(nobody()), &names, dir.path());
-    agent.want(&first);
-    agent
-        .until("told", |told| {
-            why_not(told, "checkout").is_some_and(|why| why.contains("would not start on a database"))
-        })
-        .await;
-    agent.exact(&part).await;
-    assert_eq!(plugins(&able).await.0, Vec::<String>::new(), "and what was there went");
-    agent.stopped().await;
+    let now = Instant::now();
+    let mut refusals = Refusals::new(FIRST);
+    let made = decided(&first, &refusals).document.unwrap();
+    assert_eq!(made.counted, [(name("checkout"), Ok(()))].into());
+    let of_the_plugin = Refused {
+        counting: true,
+        ..Refused::default()
+    };
+    refusals.note("kong-1", &made.hash, "missing host in url", &of_the_plugin, now);
+    for plan in [&first, &second] {
+        let decided = decided(plan, &refusals);
+        let why = decided.counted[&name("checkout")].clone().unwrap_err();
+        assert!(why.contains("missing host in url"), "{why}");
+        assert_eq!(decided.document.unwrap().counted, Counted::new());
+    }
+    // Somebody may have mended it.
+    assert!(refusals.without_due(now).is_none());
+    let due = refusals.without_due(now + FIRST).unwrap();
+    let again = decided(&second, &due).document.unwrap();
+    assert_eq!(again.counted, [(name("checkout"), Ok(()))].into());
 }

@@ -87,7 +87,10 @@ async fn post(counter: &Counter, abreast: &Semaphore, request: Request<Incoming>
     };
     let (_permit, body) = match tokio::time::timeout(PATIENCE, body).await {
         Err(_) => {
-            counter.not_taken(format!("a post took longer than {} s to come", PATIENCE.as_secs()));
+            counter.not_taken(format!(
+                "a post took longer than {} s to come",
+                PATIENCE.as_secs()
+            ));
             return StatusCode::REQUEST_TIMEOUT;
         }
         Ok(None) => return StatusCode::SERVICE_UNAVAILABLE,

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use weir_model::{BackendName, SplitName};
 use weir_planner::{CountScope, Counts, Digest, DoorCounting, ProvenWeights};
 use weir_render::kong::Expected;
@@ -15,6 +15,9 @@ use super::line::Line;
 
 /// So many posts are remembered: far more than the workers of a Kong have under way.
 const POSTS: usize = 1_024;
+
+/// So long after a name lost an address may requests still be on their way there, or be told of late.
+const ON_THEIR_WAY: SignedDuration = SignedDuration::from_mins(10);
 
 /// What a gateway runs of a split: another, and counting begins anew. Pins and fallbacks are in the weights.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,8 +37,8 @@ struct Door {
     since: Timestamp,
     /// It was seen to run something else meanwhile.
     was_different: bool,
-    /// By upstream, whose each address is; none if several had it.
-    whose: BTreeMap<String, BTreeMap<SocketAddr, Option<BackendName>>>,
+    /// By upstream, whose each address is, and until when it was: nobody's if several had it a short while ago.
+    whose: BTreeMap<String, BTreeMap<SocketAddr, BTreeMap<BackendName, Timestamp>>>,
     requests: BTreeMap<BackendName, u64>,
     failed: BTreeMap<BackendName, u64>,
     down: BTreeMap<BackendName, u64>,
@@ -92,13 +95,15 @@ impl Tally {
             let whose = door.whose.entry(upstream.name.clone()).or_default();
             for (address, target) in &upstream.targets {
                 let address = SocketAddr::new(address.ip().to_canonical(), address.port());
-                let known = whose
-                    .entry(address)
-                    .or_insert_with(|| Some(target.backend.clone()));
-                if known.as_ref() != Some(&target.backend) {
-                    *known = None;
-                }
+                let owners = whose.entry(address).or_default();
+                owners.insert(target.backend.clone(), at);
             }
+        }
+        for whose in door.whose.values_mut() {
+            for owners in whose.values_mut() {
+                owners.retain(|_, until| at.duration_since(*until) <= ON_THEIR_WAY);
+            }
+            whose.retain(|_, owners| !owners.is_empty());
         }
     }
 
@@ -164,8 +169,8 @@ impl Tally {
 impl Door {
     fn count(&mut self, line: &Line) {
         let whose = self.whose.get(&line.upstream);
-        let backend = line.first.and_then(|address| whose?.get(&address)?.clone());
-        let Some(backend) = backend else {
+        let owners = line.first.and_then(|address| whose?.get(&address));
+        let Some((backend, 1)) = owners.and_then(|of| Some((of.keys().next()?.clone(), of.len()))) else {
             self.unplaced += 1;
             return;
         };
@@ -342,11 +347,21 @@ mod tests {
         ];
         tally.take(post(b"2"), &strange);
         assert_eq!((told(&tally).1, told(&tally).2), (counts((0, 0), (2, 0)), 3));
+        // Long after nobody is on his way to what it was, and no address is kept for ever.
+        tally.proven(
+            &split(),
+            runs(9_000),
+            &expected(&[("10.0.0.3:80", "vm"), ("10.0.0.1:80", "cloud")]),
+            at(605),
+        );
+        let late = [line(606, "10.0.0.1:80", 200), line(606, "10.0.0.2:80", 200)];
+        tally.take(post(b"4"), &late);
+        assert_eq!((told(&tally).1, told(&tally).2), (counts((1, 0), (2, 0)), 4));
         // Of an upstream that is not ours nothing is said at all.
         let mut other = line(6, "10.0.0.3:80", 200);
         other.upstream = "theirs".to_owned();
         tally.take(post(b"3"), &[other]);
-        assert_eq!((told(&tally).1, told(&tally).2), (counts((0, 0), (2, 0)), 3));
+        assert_eq!((told(&tally).1, told(&tally).2), (counts((1, 0), (2, 0)), 4));
     }
 
     #[test]
@@ -383,7 +398,10 @@ mod tests {
             ..line(2, "10.0.0.2:80", 200)
         };
         // Taken by the other in the end, by nobody, and never answered.
-        tally.take(post(b"1"), &[refused(Some(200)), refused(Some(502)), refused(None)]);
+        tally.take(
+            post(b"1"),
+            &[refused(Some(200)), refused(Some(502)), refused(None)],
+        );
         assert_eq!(told(&tally).1, counts((3, 2), (0, 0)));
         let DoorCounting::Counted { counts, .. } = of(&tally, 9).unwrap() else {
             panic!("nothing counted");

@@ -128,7 +128,10 @@ pub fn decide(
     let before = before.filter(|before| before.digest != planned.digest);
     let mut stays = Stays::default();
     let mut instead = None;
-    let (mut counting, mut uncounted) = (counting, None::<String>);
+    let uncounted_for = |refusal: &Refusal| format!("Kong does not accept that ({})", refusal.why);
+    // A revert is not posted first with what was refused with other weights.
+    let mut uncounted = counting.and(refusals.of_counting()).map(uncounted_for);
+    let mut counting = counting.filter(|_| uncounted.is_none());
     loop {
         let base = before.filter(|_| stays.base.is_some()).unwrap_or(planned);
         let mut decided = attempt(wanted, (gateway, base), posted, resolved, &stays.splits, counting);
@@ -154,7 +157,7 @@ pub fn decide(
             return decided;
         };
         if counting.is_some() && !made.counted.is_empty() && refusal.what.may_be_counting() {
-            uncounted = Some(format!("Kong does not accept that ({})", refusal.why));
+            uncounted = Some(uncounted_for(refusal));
             counting = None;
             continue;
         }

@@ -154,10 +154,7 @@ impl KongDb {
             all_asked: asked == self.nodes.len(),
         };
         for admin in &able {
-            match self
-                .written(admin, &able, wanted, (by, logs), &mut became)
-                .await
-            {
+            match self.written(admin, &able, wanted, (by, logs), &mut became).await {
                 Ok(false) => return became,
                 Ok(true) => {
                     became.nodes.insert(admin.url().to_owned(), Brought::Posted);

@@ -74,7 +74,6 @@ fn golden_with_counting() {
           "keepalive": 60000,
           "method": "POST",
           "queue": {
-            "concurrency_limit": 1,
             "initial_retry_delay": 0.1,
             "max_batch_size": 100,
             "max_bytes": 8388608,
