@@ -303,7 +303,9 @@ async fn run(at: &At) -> anyhow::Result<()> {
         true => (None, None),
         false => {
             let names: Arc<dyn Names> = Arc::new(Remembered::new(Host::new().map_err(told)?));
-            let (task, link) = Gateways::new(gateway_drivers(&config, &federation)?, names, store.clone());
+            let (mut task, link) =
+                Gateways::new(gateway_drivers(&config, &federation)?, names, store.clone());
+            task.counters = drivers::counters(&config);
             (Some((task, store.gateways()?)), Some(link))
         }
     };

@@ -7,6 +7,7 @@ mod gateways;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use weir_drivers::{Cluster, KumaRest, Metrics, Sampled};
 use weir_model::{DnsLabel, GatewayName, ZoneName};
 
 use gateways::RawGateway;
-pub use gateways::{GatewayConfig, Header, Node};
+pub use gateways::{Count, GatewayConfig, Header, Node};
 
 /// The agent's name, where the file gives none: so that pods can share one file.
 const AGENT: &str = "WEIR_AGENT";
@@ -304,13 +305,24 @@ impl Config {
             }
         }
         let mut gateways = BTreeMap::new();
+        let mut listening: BTreeMap<SocketAddr, GatewayName> = BTreeMap::new();
         for (name, gateway) in raw.gateways {
-            gateways.extend(
-                gateway
-                    .value
-                    .checked(&name, gateway.referenced, base, &mut fault)
-                    .map(|checked| (name, checked)),
-            );
+            let Some(checked) = gateway.value.checked(&name, gateway.referenced, base, &mut fault) else {
+                continue;
+            };
+            if let Some(count) = &checked.count
+                && let Some(other) = listening.insert(count.listen, name.clone())
+            {
+                fault(
+                    gateway.referenced,
+                    format!(
+                        "the gateways {other} and {name} are both counted at {}",
+                        count.listen
+                    ),
+                    "give each of them a port of its own",
+                );
+            }
+            gateways.insert(name, checked);
         }
         let agent = raw.agent.map_or_else(
             || {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use weir_planner::{ZoneFacts, ZonePlan};
+use weir_planner::{DoorCounting, ZoneFacts, ZonePlan};
 use weir_wire::AgentReport;
 
 /// More notes than this are for `weir-agent status` alone: a host with a thousand dead sockets is told once.
@@ -52,6 +52,12 @@ impl Current {
             facts.at = Timestamp::UNIX_EPOCH;
             for item in &mut facts.items {
                 item.counts = None;
+                for counting in item.doors.values_mut().filter_map(|door| door.counting.as_mut()) {
+                    // That it is counted, and not how much.
+                    if matches!(counting, DoorCounting::Counted { .. }) {
+                        *counting = DoorCounting::Not(String::new());
+                    }
+                }
                 for proof in item.proofs_mut() {
                     proof.at = Timestamp::UNIX_EPOCH;
                 }

@@ -23,6 +23,7 @@ use futures::future::join_all;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use weir_drivers::Clock;
 use weir_drivers::dns::Names;
 use weir_drivers::kong::{Became, Bringing, GatewayDriver as _, Kong, bring};
@@ -30,8 +31,9 @@ use weir_model::{GatewayName, SplitName};
 use weir_planner::{Generation, Proof};
 use weir_render::kong::Document;
 
+use crate::counting::Counters;
 use crate::store::Store;
-use concluded::{conclude, concluded, concluded_by_split, note};
+use concluded::{conclude, concluded, concluded_by_split, note, read_back};
 pub use decide::{Decided, decide, names};
 pub use memory::{Memory, Posted};
 pub use refusals::{FIRST, Refusal, Refusals};
@@ -75,6 +77,8 @@ pub struct Gateways {
     pub clock: Clock,
     /// How long after it was not accepted something is tried again at first.
     pub again: Duration,
+    /// What requests are counted by, of those gateways where that is chosen.
+    pub counters: Counters,
     want: watch::Receiver<Option<Arc<Wanted>>>,
     tell: watch::Sender<Arc<Told>>,
 }
@@ -163,6 +167,7 @@ impl Gateways {
             store: Arc::new(store),
             clock: Instant::now,
             again: refusals::FIRST,
+            counters: Counters::new(),
             want: wanted,
             tell,
         };
@@ -177,6 +182,12 @@ impl Gateways {
         let shared = Shared::new(memory);
         let gateways = self.drivers.keys();
         let gateways = gateways.map(|name| self.gateway(name, &shared, &stop));
+        // In tasks of their own: to read a large post takes a while, and a revert is not behind it.
+        let counting = self.counters.values().cloned().map(|counter| {
+            let stop = stop.clone();
+            AbortOnDropHandle::new(tokio::spawn(async move { counter.listen(&stop).await }))
+        });
+        let _counting: Vec<_> = counting.collect();
         join_all(gateways).await;
     }
 
@@ -273,7 +284,18 @@ impl Gateways {
             memory.resolved.retain(|name, _| all.contains(name));
             memory.resolved.extend(answers.addresses.clone());
         }
-        let what = |refusals: &Refusals| decide(wanted, name, posted.as_ref(), &answers.addresses, refusals);
+        let counter = self.counters.get(name);
+        let what = |refusals: &Refusals| {
+            let counting = counter.map(|counter| counter.counting());
+            decide(
+                wanted,
+                name,
+                posted.as_ref(),
+                &answers.addresses,
+                refusals,
+                counting,
+            )
+        };
         let overtaken = CancellationToken::new();
         // A node that does not answer must not hold up what is wanted by now, which may be a revert.
         let newer = async {
@@ -300,7 +322,12 @@ impl Gateways {
         let memory = &mut shared.memory;
         concluded(name, &decided, &became.nodes, memory, (refusals, (self.clock)()));
         concluded_by_split(name, &decided, &became, memory);
+        let counting = counter.map(|counter| read_back(name, counter, &decided, &became, &proofs));
+        let wants = decided.wanted.clone();
         conclude(name, &decided, &became, proofs, &mut part);
+        if let (Some(counter), Some(counted)) = (counter, &counting) {
+            part.counting(name, counter, (&wants, counted));
+        }
         self.keep(&mut shared);
         if overtaken.is_cancelled() {
             // What was told last is of before, and says so; this is of nothing.

@@ -457,6 +457,9 @@ fn worth_writing(before: &AgentRow, row: &AgentRow, now: Timestamp) -> bool {
 fn material(fact: &ItemFact) -> ItemFact {
     let mut fact = fact.clone();
     fact.counts = None;
+    for door in fact.doors.values_mut() {
+        door.counting = None;
+    }
     for proof in fact.proofs_mut() {
         proof.at = Timestamp::UNIX_EPOCH;
         proof.coverage = weir_planner::Coverage::default();

@@ -1,10 +1,11 @@
 //! Gateways: Kong without a database and with one, through its Admin API.
 //!
 //! `admin` speaks to one node, `over_http` carries what is said; `refusal` gives meaning to what it refuses; `observe` reads what it runs, `proof` what it
-//! gives to whom; `dbless` is the driver of the one document, `db` that of entities in a database, `gateway` both of them for
+//! gives to whom; `dbless` is the driver of the one document, `db` that of entities in a database (`counting`: of plugins in it), `gateway` both of them for
 //! whoever learns the channel from a plan. No retry: the next activation is the retry.
 
 pub mod admin;
+mod counting;
 pub mod db;
 pub mod dbless;
 pub mod gateway;
@@ -54,8 +55,17 @@ pub struct Unposted {
 pub struct Refused {
     /// Splits whose entities it names.
     pub splits: BTreeSet<SplitName>,
-    /// Whether it names something that is not ours. Neither: it does not say what it is about.
+    /// Whether it names something that is not ours.
     pub base: bool,
+    /// Whether it names what requests are counted by. None of all: it does not say what it is about.
+    pub counting: bool,
+}
+
+impl Refused {
+    /// Whether it might be accepted if requests were not counted.
+    pub fn may_be_counting(&self) -> bool {
+        self.counting || self.splits.is_empty() && !self.base
+    }
 }
 
 /// A gateway without a database: one or more nodes, each of which is given the whole document.

@@ -177,6 +177,24 @@ pub struct DoorFact {
     pub held: Option<String>,
     /// What the gateway itself says that it runs: live, and of all its nodes that this agent knows. None before the first.
     pub proof: Option<Proof>,
+    /// What really left the gateway; none where nobody chose that it is counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counting: Option<DoorCounting>,
+}
+
+/// Requests of a split that left a gateway, counted by the gateway's own log of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DoorCounting {
+    /// Counted since the gateway first proved what it runs now.
+    Counted {
+        /// By the backend that the weights picked, whoever answered in the end.
+        counts: Counts,
+        /// Those that went to an address of which cannot be said whose it is: in no backend's number.
+        unplaced: u64,
+    },
+    /// Not, though somebody chose it: why, in words.
+    Not(String),
 }
 
 impl ItemFact {

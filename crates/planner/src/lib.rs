@@ -54,8 +54,8 @@ pub use diff::{PlanDiff, diff};
 pub use drain::Drain;
 pub use explain::{Explanation, explain};
 pub use facts::{
-    CountScope, Counts, Coverage, DoorFact, Evidence, Fallen, ItemFact, ItemState, Pin, Proof, ProvenWeights,
-    SecondWriter, ServiceFact, ServiceState, Verdict, ZoneFacts,
+    CountScope, Counts, Coverage, DoorCounting, DoorFact, Evidence, Fallen, ItemFact, ItemState, Pin, Proof,
+    ProvenWeights, SecondWriter, ServiceFact, ServiceState, Verdict, ZoneFacts,
 };
 pub use freezes::freezes;
 pub use lint::{Finding, Rule, lint, lint_made};

@@ -1,13 +1,15 @@
 //! A zone's doors in Kong's own terms, and back: the one document of a database-less Kong, and what a Kong says it runs.
 //!
 //! `targets` makes shares of weights; `fits` says what Kong's router can do; `entities` writes what is ours; `base` reads
-//! what the site keeps itself; `declared` puts all of that together before a merge; `identity` tells what it keeps; `document` puts both together; `expected` is what is to be read back, `health` reads it; `live` decides whether a Kong may
+//! what the site keeps itself; `declared` puts all of that together before a merge; `identity` tells what it keeps; `document` puts both together; `counting` says how
+//! requests are counted; `expected` is what is to be read back, `health` reads it; `live` decides whether a Kong may
 //! be given a document. With a database: `database` has our entities each by itself, `held` what is there, `changes` orders the writes that lead
-//! from what is there to them. Facts that are named by a number are those of the measured Kong 3.9.3.
+//! from what is there to them, `plugins` those by which requests are counted. Facts that are named by a number are those of the measured Kong 3.9.3.
 
 pub(crate) mod base;
 pub mod changes;
 mod claims;
+pub mod counting;
 pub mod database;
 mod declared;
 pub mod document;
@@ -19,15 +21,18 @@ pub mod held;
 pub(crate) mod identity;
 pub mod ids;
 pub mod live;
+pub mod plugins;
 pub mod targets;
 
 pub use changes::{Held, Row, Write, changes};
-pub use database::{Entities, entities};
+pub use counting::{Counted, Counting};
+pub use database::{Entities, counting_entities, entities};
 pub use declared::{declared, declared_after};
-pub use document::{AtDoor, Conflict, Document, check, document, nothing};
+pub use document::{AtDoor, Conflict, Document, check, counting_document, document, nothing};
 pub use expected::{Expected, Upstream};
 pub use fits::fits;
 pub use health::{shares, weights};
 pub use identity::Kept;
 pub use live::{Entity, Live, known, may_post, may_write};
+pub use plugins::{Plugins, plugins};
 pub use targets::{Resolved, Target, Targets, targets};

@@ -299,6 +299,26 @@ pub struct DoorInZone {
     /// Weights read back, by what the gateway really gives to each target; none if unknown, or where the mesh has them.
     #[schema(value_type = Option<Object>)]
     pub weights: Option<RouteWeights>,
+    /// What really left the gateway, by its own log; none where nobody chose that it is counted. The weights above are the
+    /// proof all the same.
+    #[serde(default)]
+    pub counting: Option<DoorCounted>,
+}
+
+/// Requests of a split that left one gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DoorCounted {
+    /// Requests since `since`, by the backend that the weights picked.
+    pub counted: BTreeMap<String, u64>,
+    /// Of those, failed.
+    pub failed: BTreeMap<String, u64>,
+    /// Requests to an address of which cannot be said whose it is; in none of the above.
+    pub unplaced: u64,
+    /// Since when: the first proof of what the gateway runs. None if nothing is counted.
+    pub since: Option<String>,
+    /// Why nothing is counted, if so.
+    pub reason: Option<String>,
 }
 
 /// `GET /v1/zones`

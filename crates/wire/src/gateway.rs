@@ -9,7 +9,9 @@ use weir_model::{
     Address, AddressError, BackendName, Base, Channel, Door, Entry, GatewayName, ParentRef, Routing,
     SourceName, Via,
 };
-use weir_planner::{Digest, DoorFact, GatewayPlan, GatewayRef, Generation, Proof, gateway_digest};
+use weir_planner::{
+    Counts, Digest, DoorCounting, DoorFact, GatewayPlan, GatewayRef, Generation, Proof, gateway_digest,
+};
 
 use crate::item::twice;
 use crate::scalar::{hash, read};
@@ -213,7 +215,17 @@ fn once<T: FromStr<Err: Display> + Ord>(field: &str, texts: &[String]) -> Result
 }
 
 pub(crate) fn door_fact_out((name, fact): (&GatewayName, &DoorFact)) -> v1::DoorFact {
+    let (counts, unplaced, uncounted) = match &fact.counting {
+        None => (None, 0, String::new()),
+        Some(DoorCounting::Counted { counts, unplaced }) => {
+            (Some(v1::Counts::from(counts)), *unplaced, String::new())
+        }
+        Some(DoorCounting::Not(why)) => (None, 0, why.clone()),
+    };
     v1::DoorFact {
+        counts,
+        unplaced,
+        uncounted,
         gateway: name.to_string(),
         held: fact.held.clone().unwrap_or_default(),
         proof: fact.proof.as_ref().map(v1::Proof::from),
@@ -227,9 +239,18 @@ pub(crate) fn door_fact_in(from: &v1::DoorFact) -> Result<(GatewayName, DoorFact
         .map(Proof::try_from)
         .transpose()
         .map_err(|e| e.within("proof"))?;
+    let counts = from.counts.as_ref().map(Counts::try_from).transpose();
+    let counting = match counts.map_err(|e| e.within("counts"))? {
+        Some(counts) => Some(DoorCounting::Counted {
+            counts,
+            unplaced: from.unplaced,
+        }),
+        None => (!from.uncounted.is_empty()).then(|| DoorCounting::Not(from.uncounted.clone())),
+    };
     Ok((
         read("gateway", &from.gateway)?,
         DoorFact {
+            counting,
             held: Some(from.held.clone()).filter(|held| !held.is_empty()),
             proof,
         },

@@ -31,7 +31,7 @@ pub(crate) async fn scene() -> (tempfile::TempDir, Database, [Kong; 2], Arc<Know
     )
 }
 
-async fn ask(kong: &Kong, method: &str, path: &str, body: Value) -> u16 {
+pub(super) async fn ask(kong: &Kong, method: &str, path: &str, body: Value) -> u16 {
     let method = method.parse().unwrap();
     let answer = weir_sandbox::http_client()
         .request(method, format!("http://{}{path}", kong.admin()))

@@ -9,6 +9,7 @@
 
 mod ahead;
 mod asking;
+mod counting;
 mod database;
 mod in_the_way;
 mod kic;

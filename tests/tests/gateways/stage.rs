@@ -1,6 +1,7 @@
 //! What is declared, who looks names up, and one agent's gateways on a directory that outlives it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
+use weir_agent::counting::{Counter, Counters};
 use weir_agent::gateways::{Gateways, Link, Told, Wanted};
 use weir_agent::store::Store;
 use weir_drivers::dns::{Answers, Names};
@@ -207,6 +209,34 @@ impl Agent {
         names: &Arc<Known>,
         dir: &std::path::Path,
     ) -> Self {
+        Self::begun(gateways, cluster, Counters::new(), names, dir)
+    }
+
+    /// One that counts what leaves a gateway of these nodes, which post to this URL.
+    pub(crate) fn counting(
+        kongs: &[&Kong],
+        (listen, url): (SocketAddr, String),
+        names: &Arc<Known>,
+        dir: &std::path::Path,
+    ) -> Self {
+        let nodes = kongs.iter().map(|kong| node(kong)).collect();
+        let counter = Arc::new(Counter::new(listen, url));
+        Self::begun(
+            [(edge(), nodes)].into(),
+            None,
+            [(edge(), counter)].into(),
+            names,
+            dir,
+        )
+    }
+
+    fn begun(
+        gateways: BTreeMap<GatewayName, Vec<AdminConfig>>,
+        cluster: Option<KongCluster>,
+        counters: Counters,
+        names: &Arc<Known>,
+        dir: &std::path::Path,
+    ) -> Self {
         // Installs the program's TLS provider, as an agent does first of all.
         drop(weir_sandbox::http_client());
         let driver = |nodes| {
@@ -223,6 +253,7 @@ impl Agent {
         let memory = store.gateways().unwrap();
         let (mut task, link) = Gateways::new(drivers, Arc::clone(names) as Arc<dyn Names>, store);
         task.again = AGAIN;
+        task.counters = counters;
         let stop = CancellationToken::new();
         Self {
             link,

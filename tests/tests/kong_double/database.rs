@@ -7,7 +7,7 @@ use weir_sandbox::kong::{Database, Kong, Options};
 
 use super::asking::{Answer, Ask, Target, until};
 
-async fn node(database: &Database) -> Kong {
+pub(super) async fn node(database: &Database) -> Kong {
     looking_every(database, Duration::from_millis(20)).await
 }
 
@@ -21,11 +21,11 @@ async fn looking_every(database: &Database, db_update_frequency: Duration) -> Ko
     Kong::on(database, options).await.unwrap()
 }
 
-async fn ask(kong: &Kong, method: &str, path: &str, body: Value) -> Answer {
+pub(super) async fn ask(kong: &Kong, method: &str, path: &str, body: Value) -> Answer {
     Ask::new(method, path).json(&body).to(kong.admin()).await
 }
 
-async fn get(kong: &Kong, path: &str) -> Answer {
+pub(super) async fn get(kong: &Kong, path: &str) -> Answer {
     Ask::new("GET", path).to(kong.admin()).await
 }
 

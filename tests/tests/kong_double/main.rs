@@ -10,6 +10,7 @@
 mod asking;
 mod database;
 mod documents;
+mod logs;
 mod recorded;
 mod refused;
 mod routes;

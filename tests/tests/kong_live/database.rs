@@ -5,6 +5,7 @@
     reason = "figures, for who asks for them with --nocapture"
 )]
 
+mod counting;
 mod stage;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use weir_drivers::{Became, Brought, Fault, KongConfig, KongDb};
 use weir_model::{Channel, Door};
 use weir_planner::{Coverage, GatewayPlan, Generation, Item, Proof, Verdict};
-use weir_render::kong::{AtDoor, Entities, Resolved, entities};
+use weir_render::kong::{AtDoor, Counting, Entities, Resolved, counting_entities};
 use weir_sandbox::kong::{Database, Kong, Options};
 use weir_tests::amount;
 

@@ -14,6 +14,7 @@
 mod asking;
 mod bad;
 mod changes;
+mod counting;
 mod database;
 mod nodes;
 mod ownership;

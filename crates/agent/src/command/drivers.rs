@@ -10,6 +10,7 @@ use weir_drivers::{DriverError, KubernetesConfig, KumaConfig, KumaKubernetes, Ku
 use weir_model::{FederationName, GatewayName};
 
 use crate::config::{Config, Plane};
+use crate::counting::{Counter, Counters};
 
 /// How long one call to the zone's control plane may take.
 const KUMA_TIMEOUT: Duration = Duration::from_secs(5);
@@ -90,4 +91,16 @@ pub(super) fn gateway_drivers(
         drivers.insert(name.clone(), Arc::new(driver));
     }
     Ok(drivers)
+}
+
+/// What counts requests at the gateways where that is chosen. Nothing is listened to here.
+pub(super) fn counters(config: &Config) -> Counters {
+    let counted = config.gateways.iter().filter_map(|(name, gateway)| {
+        let count = gateway.count.as_ref()?;
+        Some((
+            name.clone(),
+            Arc::new(Counter::new(count.listen, count.url.clone())),
+        ))
+    });
+    counted.collect()
 }

@@ -1,5 +1,6 @@
 //! `gateways` of the agent's configuration: how it reaches the Admin APIs of the zone's Kongs. Never in Git.
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -15,6 +16,17 @@ pub struct GatewayConfig {
     pub ca_file: Option<PathBuf>,
     /// A header that protects the Admin API.
     pub header: Option<Header>,
+    /// That what leaves it is counted; none: it is not.
+    pub count: Option<Count>,
+}
+
+/// How requests are counted: Kong posts a line of each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Count {
+    /// Where the agent takes them: on loopback, for they say what people asked for.
+    pub listen: SocketAddr,
+    /// Where Kong posts them: by default to where the agent listens.
+    pub url: String,
 }
 
 /// One node.
@@ -42,6 +54,14 @@ pub(super) struct RawGateway {
     nodes: Vec<RawNode>,
     ca_file: Option<PathBuf>,
     header: Option<RawHeader>,
+    count: Option<RawCount>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct RawCount {
+    listen: Spanned<String>,
+    url: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -92,7 +112,11 @@ impl RawGateway {
                 }
             }
         }
+        let off_host = self.nodes.iter().find(|node| !is_here(&node.admin.value));
+        let count = self.count.map(|count| count.checked(name, off_host, fault));
+        sound &= count.as_ref().is_none_or(Option::is_some);
         sound.then(|| GatewayConfig {
+            count: count.flatten(),
             nodes: self
                 .nodes
                 .into_iter()
@@ -108,4 +132,71 @@ impl RawGateway {
             }),
         })
     }
+}
+
+impl RawCount {
+    /// Checks it; none if it cannot be used, which is told.
+    fn checked(
+        self,
+        name: &GatewayName,
+        off_host: Option<&RawNode>,
+        fault: &mut impl FnMut(Location, String, &str),
+    ) -> Option<Count> {
+        let listen = self.listen.value.parse::<SocketAddr>().ok();
+        let listen = listen.filter(|listen| listen.ip().is_loopback() && listen.port() != 0);
+        if listen.is_none() {
+            fault(
+                self.listen.referenced,
+                format!(
+                    "`count.listen` of the gateway {name} is `{}`, not an address and port of loopback",
+                    self.listen.value
+                ),
+                "give one that nobody else has, such as 127.0.0.1:8009: what Kong posts there says what people asked for",
+            );
+        }
+        let url = self
+            .url
+            .as_ref()
+            .filter(|url| !url.value.starts_with("http://") || !is_here(&url.value));
+        if let Some(url) = url {
+            fault(
+                url.referenced,
+                format!(
+                    "`count.url` of the gateway {name} is `{}`, not an http:// address on this host",
+                    url.value
+                ),
+                "leave it out if Kong reaches `listen` itself; else give what leads there, such as http://127.0.0.1:9009/",
+            );
+        }
+        if let Some(node) = off_host {
+            fault(
+                node.admin.referenced,
+                format!(
+                    "the gateway {name} is to be counted, and its node `{}` is on another host",
+                    node.admin.value
+                ),
+                "requests are counted where Kong and the agent are on one host: leave `count` out, or drive that Kong by an agent there",
+            );
+        }
+        let listen = listen.filter(|_| url.is_none() && off_host.is_none())?;
+        Some(Count {
+            listen,
+            url: self
+                .url
+                .map_or_else(|| format!("http://{listen}/"), |url| url.value),
+        })
+    }
+}
+
+/// Whether an address of http or https is on this host.
+fn is_here(url: &str) -> bool {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    // Whoever writes a user before the host has another host than it seems.
+    let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let host = match authority.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => authority.split(':').next().unwrap_or_default(),
+    };
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }

@@ -182,6 +182,7 @@ fn gateways_are_reached_as_the_host_knows() {
             name: "apikey".to_owned(),
             file: PathBuf::from("/run/kong-key"),
         }),
+        count: None,
     };
     assert_eq!(
         config.gateways,
@@ -199,4 +200,84 @@ fn gateways_are_reached_as_the_host_knows() {
       --> agent.yaml:12:9
        = help: name the Admin API of each: nodes: [{admin: "http://127.0.0.1:8001"}]
     "#);
+}
+
+#[test]
+fn requests_are_counted_where_kong_and_the_agent_are_on_one_host() {
+    let with = |gateways: &str| {
+        Config::parse(
+            &format!("{WHOLE}gateways:\n{gateways}"),
+            Path::new("/etc/weir"),
+            None,
+        )
+    };
+    let count = |count: &str| {
+        let text =
+            format!("  edge:\n    nodes: [{{admin: \"http://127.0.0.1:8001\"}}]\n    count: {{{count}}}\n");
+        with(&text).map(|config| {
+            config.gateways[&GatewayName::new("edge").unwrap()]
+                .count
+                .clone()
+                .unwrap()
+        })
+    };
+    assert_eq!(
+        count("listen: 127.0.0.1:8009").unwrap(),
+        Count {
+            listen: "127.0.0.1:8009".parse().unwrap(),
+            url: "http://127.0.0.1:8009/".to_owned(),
+        }
+    );
+    let six = count("listen: \"[::1]:8009\", url: \"http://localhost:9009/lines\"").unwrap();
+    assert_eq!(
+        (six.listen.port(), six.url.as_str()),
+        (8009, "http://localhost:9009/lines")
+    );
+    // None of these is this host, whatever it looks like.
+    for url in [
+        "http://10.0.0.1:1/",
+        "https://127.0.0.1:1/",
+        "http://127.0.0.1@evil.test/",
+        "http://127.0.0.1.evil.test/",
+        "127.0.0.1:1",
+    ] {
+        assert!(
+            count(&format!("listen: 127.0.0.1:8009, url: \"{url}\"")).is_err(),
+            "{url}"
+        );
+    }
+    for listen in [
+        "0.0.0.0:8009",
+        "10.0.0.1:8009",
+        "127.0.0.1:0",
+        "127.0.0.1",
+        "localhost:8009",
+    ] {
+        assert!(count(&format!("listen: \"{listen}\"")).is_err(), "{listen}");
+    }
+    let error = ConfigError {
+        file: PathBuf::from("agent.yaml"),
+        faults: with(
+            "  back:\n    nodes: [{admin: \"http://127.0.0.1:8001\"}, {admin: \"https://kong-2:8444\"}]\n    count: {listen: \
+             127.0.0.1:8009}\n  edge:\n    nodes: [{admin: \"http://[::1]:8001\"}]\n    count: {listen: 0.0.0.0:8009, url: \
+             \"http://10.0.0.1/\"}\n  one:\n    nodes: [{admin: \"http://localhost:8001\"}]\n    count: {listen: \
+             127.0.0.1:8010}\n  two:\n    nodes: [{admin: \"http://localhost:8011\"}]\n    count: {listen: \
+             127.0.0.1:8010}\n",
+        )
+        .unwrap_err(),
+    };
+    insta::assert_snapshot!(error, @r"
+    error: the gateway back is to be counted, and its node `https://kong-2:8444` is on another host
+      --> agent.yaml:13:55
+       = help: requests are counted where Kong and the agent are on one host: leave `count` out, or drive that Kong by an agent there
+    error: `count.listen` of the gateway edge is `0.0.0.0:8009`, not an address and port of loopback
+      --> agent.yaml:17:21
+       = help: give one that nobody else has, such as 127.0.0.1:8009: what Kong posts there says what people asked for
+    error: `count.url` of the gateway edge is `http://10.0.0.1/`, not an http:// address on this host
+      --> agent.yaml:17:40
+       = help: leave it out if Kong reaches `listen` itself; else give what leads there, such as http://127.0.0.1:9009/
+    error: the gateways one and two are both counted at 127.0.0.1:8010
+      --> agent.yaml:22:5
+       = help: give each of them a port of its own
+    ");
 }

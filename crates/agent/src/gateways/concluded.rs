@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 use weir_drivers::kong::{Became, Brought};
-use weir_model::{GatewayName, SplitName};
-use weir_planner::Proof;
+use weir_model::{GatewayName, SplitName, Via};
+use weir_planner::{Item, Proof};
+use weir_render::kong::Counted;
 
 use super::told::{self, Door, Part};
 use super::{Decided, Memory, Refusals};
+use crate::counting::Counter;
 
 /// Who accepted a document, and who did not.
 pub(super) fn note(brought: &BTreeMap<String, Brought>, hash: &str, refusals: &mut Refusals, now: Instant) {
@@ -129,4 +131,41 @@ pub(super) fn conclude(
         let proof = read.or_else(|| (!nothing).then(told::unread));
         part.doors.insert(split.clone(), Door::of(item, held, proof));
     }
+}
+
+/// Counts what a gateway was seen to run, and says of each door whether it is counted.
+pub(super) fn read_back(
+    name: &GatewayName,
+    counter: &Counter,
+    decided: &Decided,
+    became: &Became,
+    proofs: &BTreeMap<SplitName, Proof>,
+) -> Counted {
+    let mut counted = decided.counted.clone();
+    counted.extend(became.counted.clone());
+    if decided.is_nothing() {
+        // Nothing is brought to it now, and what it was brought before it runs on with.
+        let weighs = |item: &Item| {
+            item.doors
+                .get(name)
+                .is_some_and(|door| matches!(door.via, Via::Addresses(_)))
+        };
+        let here = decided.wanted.iter().filter(|(_, item)| weighs(item));
+        counted.extend(here.map(|(split, _)| (split.clone(), Ok(()))));
+        return counted;
+    }
+    // Of a database that could not be read just now nothing new is known: what is counted goes on.
+    let plugins = decided.entities.iter().flat_map(|entities| &entities.doors);
+    let plugins = plugins.filter(|(_, of)| of.chains.iter().any(|chain| chain.plugin.is_some()));
+    for (split, _) in plugins {
+        counted.entry(split.clone()).or_insert(Ok(()));
+    }
+    let doors = decided.document.iter().flat_map(|document| &document.doors);
+    let entities = decided.entities.iter().flat_map(|entities| &entities.doors);
+    let entities = entities.map(|(split, of)| (split, &of.expected));
+    let runs = doors
+        .chain(entities)
+        .filter_map(|(split, expected)| Some((split, &**decided.items.get(split)?, expected)));
+    counter.read_back(runs, &counted, proofs);
+    counted
 }

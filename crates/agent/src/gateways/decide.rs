@@ -7,7 +7,10 @@ use std::sync::Arc;
 use weir_model::{Channel, FederationName, GatewayName, Host, SplitName, Via};
 use weir_planner::{GatewayPlan, Item};
 use weir_render::kic::{HttpRoute, Routes, http_route};
-use weir_render::kong::{AtDoor, Conflict, Document, Entities, Resolved, document, entities, nothing};
+use weir_render::kong::{
+    AtDoor, Conflict, Counted, Counting, Document, Entities, Resolved, counting_document, counting_entities,
+    nothing,
+};
 
 use super::refusals::{Refusal, Refusals};
 use super::{Posted, Wanted};
@@ -37,6 +40,8 @@ pub struct Decided {
     pub held: Option<String>,
     /// Why a split stays as it is.
     pub split_held: BTreeMap<SplitName, String>,
+    /// Whether requests are counted, where that is known before anything is brought.
+    pub counted: Counted,
     /// What a person should know and that keeps nobody from posting.
     pub notes: Vec<String>,
 }
@@ -45,6 +50,18 @@ impl Decided {
     /// Whether each split is written by itself, so that one is in nobody else's way.
     pub fn is_by_split(&self) -> bool {
         self.entities.is_some() || self.routes.is_some()
+    }
+
+    /// None of its doors is counted, for this reason.
+    fn uncounted(&mut self, gateway: &GatewayName, why: &str) {
+        let weighs = |item: &Item| {
+            let door = item.doors.get(gateway);
+            door.is_some_and(|door| matches!(door.via, Via::Addresses(_)))
+        };
+        let here = self.wanted.iter().filter(|(_, item)| weighs(item));
+        self.counted = here
+            .map(|(split, _)| (split.clone(), Err(why.to_owned())))
+            .collect();
     }
 
     /// Whether there is anything to bring.
@@ -91,13 +108,15 @@ struct Stays {
 /// last, and the rest goes on. The same holds for what Kong did not accept, of a split or of the base: a revert of another
 /// split must not wait for whoever mends that. What is wrong with the base as far as we can tell, or with a split of which
 /// nothing was posted yet and that cannot be left out, holds the whole. In a database each split is written by itself: what
-/// Kong does not accept of one is in nobody else's way, and its driver tells it.
+/// Kong does not accept of one is in nobody else's way, and its driver tells it. Before anything else that Kong does not accept
+/// goes back, requests are not counted.
 pub fn decide(
     wanted: &Wanted,
     gateway: &GatewayName,
     posted: Option<&Posted>,
     resolved: &Resolved,
     refusals: &Refusals,
+    counting: Option<&Counting>,
 ) -> Decided {
     let Some(planned) = wanted.plan.gateways.get(gateway) else {
         return Decided {
@@ -109,9 +128,16 @@ pub fn decide(
     let before = before.filter(|before| before.digest != planned.digest);
     let mut stays = Stays::default();
     let mut instead = None;
+    let uncounted_for = |refusal: &Refusal| format!("Kong does not accept that ({})", refusal.why);
+    // A revert is not posted first with what was refused with other weights.
+    let mut uncounted = counting.and(refusals.of_counting()).map(uncounted_for);
+    let mut counting = counting.filter(|_| uncounted.is_none());
     loop {
         let base = before.filter(|_| stays.base.is_some()).unwrap_or(planned);
-        let mut decided = attempt(wanted, (gateway, base), posted, resolved, &stays.splits);
+        let mut decided = attempt(wanted, (gateway, base), posted, resolved, &stays.splits, counting);
+        if let Some(why) = &uncounted {
+            decided.uncounted(gateway, why);
+        }
         decided.base_held.clone_from(&stays.base);
         if decided.is_by_split() {
             return decided;
@@ -130,6 +156,11 @@ pub fn decide(
         let Some(refusal) = refusals.of(&made.hash) else {
             return decided;
         };
+        if counting.is_some() && !made.counted.is_empty() && refusal.what.may_be_counting() {
+            uncounted = Some(uncounted_for(refusal));
+            counting = None;
+            continue;
+        }
         // Where nothing could go back it is for those nodes that accept it.
         if !stays.more(refusal, before.is_some(), &decided, posted) {
             return decided;
@@ -191,6 +222,7 @@ fn attempt(
     posted: Option<&Posted>,
     resolved: &Resolved,
     stays: &BTreeMap<SplitName, String>,
+    counting: Option<&Counting>,
 ) -> Decided {
     let mut decided = Decided {
         own: posted.map(Posted::own).unwrap_or_default(),
@@ -243,24 +275,27 @@ fn attempt(
         let made = match planned.channel {
             Channel::AdminDb => {
                 let at = (&wanted.plan.zone, gateway);
-                entities(federation, at, planned, &doors, resolved).map(|made| (None, Some(made), None))
+                counting_entities(federation, at, planned, &doors, resolved, counting)
+                    .map(|made| (None, Some(made), None))
             }
-            Channel::AdminDbless => document(federation, planned, &doors, resolved).map(|made| {
-                // Of what was posted there the last door went. What the site had there as its base is never taken away.
-                let ours = posted.filter(|posted| {
-                    let known = posted.base.as_ref().or(posted.first.as_ref());
-                    known.is_some_and(|known| known.base.is_none())
-                });
-                let mut declared = wanted.plan.items.values();
-                // What is declared and not in force yet keeps nobody else there; if it is there all the same, no node gives it up.
-                let ours = ours.filter(|posted| {
-                    !declared.any(|item| {
-                        item.doors.contains_key(gateway) && posted.items.contains_key(&item.split)
-                    })
-                });
-                let gone = || ours.map(|_| nothing(federation, planned));
-                (made.or_else(gone), None, None)
-            }),
+            Channel::AdminDbless => {
+                counting_document(federation, planned, &doors, resolved, counting).map(|made| {
+                    // Of what was posted there the last door went. What the site had there as its base is never taken away.
+                    let ours = posted.filter(|posted| {
+                        let known = posted.base.as_ref().or(posted.first.as_ref());
+                        known.is_some_and(|known| known.base.is_none())
+                    });
+                    let mut declared = wanted.plan.items.values();
+                    // What is declared and not in force yet keeps nobody else there; if it is there all the same, no node gives it up.
+                    let ours = ours.filter(|posted| {
+                        !declared.any(|item| {
+                            item.doors.contains_key(gateway) && posted.items.contains_key(&item.split)
+                        })
+                    });
+                    let gone = || ours.map(|_| nothing(federation, planned));
+                    (made.or_else(gone), None, None)
+                })
+            }
             Channel::Kic => {
                 let routes = by_route(federation, (gateway, planned), &mut items, posted, &mut decided);
                 let gateway = gateway.clone();
@@ -289,6 +324,11 @@ fn attempt(
     let notes = decided.document.as_ref().map(|document| &document.notes);
     let notes = notes.or(decided.entities.as_ref().map(|entities| &entities.notes));
     decided.notes = notes.cloned().unwrap_or_default();
+    let counted = decided.document.as_ref().map(|document| document.counted.clone());
+    decided.counted = counted.unwrap_or_default();
+    if counting.is_some() && decided.routes.is_some() {
+        decided.uncounted(gateway, "Kong Ingress Controller writes what this gateway runs");
+    }
     let belongs = wanted
         .plan
         .items

@@ -92,6 +92,11 @@ impl Refusals {
         self.all.get(hash)
     }
 
+    /// A refusal of what requests are counted by: it is of the gateway, whatever else the document says.
+    pub fn of_counting(&self) -> Option<&Refusal> {
+        self.all.values().find(|refusal| refusal.what.counting)
+    }
+
     /// The same without those that it is time to try again; none if it is time for none of them.
     pub fn without_due(&self, now: Instant) -> Option<Self> {
         let standing = self.all.iter().filter(|(_, refusal)| refusal.again > now);

@@ -1,12 +1,16 @@
 //! How the doors of a zone's gateways stand, as the loop is told.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use weir_model::{GatewayName, SplitName};
 use weir_planner::{
     Coverage, Digest, DoorFact, Evidence, Generation, Item, ItemState, Proof, Verdict, ZoneFacts, ZonePlan,
 };
+use weir_render::kong::Counted;
+
+use crate::counting::Counter;
 
 /// What was read of a gateway longer ago than this is not known any more: a look of all its nodes takes less.
 const OLD: SignedDuration = SignedDuration::from_secs(60);
@@ -38,7 +42,11 @@ impl Door {
         Self {
             generation: item.generation,
             digest: item.digest,
-            fact: DoorFact { held, proof },
+            fact: DoorFact {
+                held,
+                proof,
+                counting: None,
+            },
         }
     }
 }
@@ -62,6 +70,23 @@ impl Part {
             notes: vec![note],
             ..Self::default()
         }
+    }
+
+    /// What is counted of each door, beside how it stands.
+    pub(super) fn counting(
+        &mut self,
+        name: &GatewayName,
+        counter: &Counter,
+        (wanted, counted): (&BTreeMap<SplitName, Arc<Item>>, &Counted),
+    ) {
+        let now = Timestamp::now();
+        for (split, door) in &mut self.doors {
+            let item = wanted.get(split);
+            door.fact.counting = item.and_then(|item| counter.told(item, counted, now));
+        }
+        let trouble = counter.trouble(now);
+        self.notes
+            .extend(trouble.map(|why| format!("gateway {name}: {why}")));
     }
 
     pub(super) fn is_exact(&self) -> bool {
@@ -127,6 +152,7 @@ impl Told {
                     let nothing = DoorFact {
                         held: None,
                         proof: None,
+                        counting: None,
                     };
                     (gateway.clone(), told.unwrap_or(nothing))
                 })

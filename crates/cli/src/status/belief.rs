@@ -272,6 +272,7 @@ mod tests {
             seen: 2,
             of: 2,
             weights: Some(zone().told),
+            counting: None,
         };
         let with = |change: fn(&mut DoorInZone)| {
             let mut zone = zone();

@@ -86,6 +86,7 @@ fn a_gateway_that_says_the_same_again_is_not_recorded_again() {
         };
         let door = DoorFact {
             held: None,
+            counting: None,
             proof: Some(proof.clone()),
         };
         let fact = ItemFact {

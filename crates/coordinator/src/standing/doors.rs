@@ -1,9 +1,11 @@
 //! The doors of a split at a zone's gateways: where each stands by the words of the zone's agents. A zone runs an item only
 //! if its gateways do.
 
-use weir_model::{BasisPoints, Door, GatewayName, Via};
-use weir_planner::{DoorFact, Evidence, Item, ItemFact, Verdict};
-use weir_wire::api::{DoorInZone, Standing};
+use std::collections::BTreeMap;
+
+use weir_model::{BackendName, BasisPoints, Door, GatewayName, Via};
+use weir_planner::{DoorCounting, DoorFact, Evidence, Item, ItemFact, Verdict};
+use weir_wire::api::{DoorCounted, DoorInZone, Standing};
 
 use super::Sight;
 use super::transition;
@@ -57,6 +59,7 @@ impl Sight<'_> {
                 weights: proof
                     .and_then(|proof| proof.weights.as_ref())
                     .map(|of| transition::shares(of.iter())),
+                counting: stands.fact.and_then(|fact| fact.counting.as_ref()).map(counted),
             }
         };
         item.doors.iter().map(show).collect()
@@ -160,5 +163,27 @@ impl Sight<'_> {
         let gateways = self.plan.gateways.get(&item.zone);
         let planned = gateways.and_then(|gateways| gateways.get(gateway));
         planned.map_or(0, |planned| planned.channel.tolerance(wanted))
+    }
+}
+
+/// What left a gateway, as people are shown it: since the proof, as its agent counts.
+fn counted(counting: &DoorCounting) -> DoorCounted {
+    let by_name =
+        |of: &BTreeMap<BackendName, u64>| of.iter().map(|(name, n)| (name.to_string(), *n)).collect();
+    match counting {
+        DoorCounting::Counted { counts, unplaced } => DoorCounted {
+            counted: by_name(&counts.requests),
+            failed: by_name(&counts.failed),
+            unplaced: *unplaced,
+            since: Some(counts.since.to_string()),
+            reason: None,
+        },
+        DoorCounting::Not(why) => DoorCounted {
+            counted: BTreeMap::new(),
+            failed: BTreeMap::new(),
+            unplaced: 0,
+            since: None,
+            reason: Some(why.clone()),
+        },
     }
 }

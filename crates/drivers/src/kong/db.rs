@@ -17,11 +17,11 @@ use weir_model::SplitName;
 use weir_planner::{Generation, Proof, Verdict};
 use weir_render::kong::changes::{Held, Row, Write, changes};
 use weir_render::kong::database::{Entities, Kind};
-use weir_render::kong::may_write;
+use weir_render::kong::{Counted, may_write};
 
 use crate::kong::admin::Admin;
 use crate::kong::refusal;
-use crate::kong::{Bringing, Brought, KongConfig, OVERTAKEN, gateway, observe, proof};
+use crate::kong::{Bringing, Brought, KongConfig, OVERTAKEN, counting, gateway, observe, proof};
 use crate::{Clock, DriverError, Fault};
 
 /// So much longer than a node says that it takes: for its timers and what they start.
@@ -36,6 +36,8 @@ pub struct Became {
     pub nodes: BTreeMap<String, Brought>,
     /// Why nothing of a split was touched, or not all of it. Splits that went and cannot go are among them.
     pub splits: BTreeMap<SplitName, String>,
+    /// Whether requests are counted, of those doors where that is chosen.
+    pub counted: Counted,
     /// What a person should know.
     pub notes: Vec<String>,
 }
@@ -114,9 +116,14 @@ impl KongDb {
         let mut became = Became::default();
         let mut able: Vec<&Admin> = Vec::new();
         let roots = self.nodes.iter().map(|admin| async move {
-            let root = by.overtaken.run_until_cancelled(observe::root_and_pace(admin));
-            (admin, root.await)
+            let root = async {
+                let said = observe::said(admin).await?;
+                let of_itself = observe::of_itself(admin, &said)?;
+                Ok((of_itself, counting::unable(admin, &said)))
+            };
+            (admin, by.overtaken.run_until_cancelled(root).await)
         });
+        let (mut asked, mut unable) = (0, None);
         for (admin, root) in join_all(roots).await {
             let Some(root) = root else {
                 let overtaken = Brought::Held(OVERTAKEN.to_owned());
@@ -125,7 +132,9 @@ impl KongDb {
             };
             let brought = match root {
                 Err(error) => Brought::Failed(error),
-                Ok((live, pace)) => {
+                Ok(((live, pace), lacks)) => {
+                    asked += 1;
+                    unable = unable.or(lacks);
                     let mut seen = self.seen();
                     seen.workers.insert(admin.url().to_owned(), live.workers);
                     seen.pace.insert(admin.url().to_owned(), pace);
@@ -140,8 +149,12 @@ impl KongDb {
             };
             became.nodes.insert(admin.url().to_owned(), brought);
         }
+        let logs = counting::Logs {
+            unable: &unable,
+            all_asked: asked == self.nodes.len(),
+        };
         for admin in &able {
-            match self.written(admin, &able, wanted, by, &mut became).await {
+            match self.written(admin, &able, wanted, (by, logs), &mut became).await {
                 Ok(false) => return became,
                 Ok(true) => {
                     became.nodes.insert(admin.url().to_owned(), Brought::Posted);
@@ -164,13 +177,14 @@ impl KongDb {
         admin: &Admin,
         able: &[&Admin],
         wanted: &Entities,
-        by: Bringing<'_>,
+        (by, logs): (Bringing<'_>, counting::Logs<'_>),
         became: &mut Became,
     ) -> Result<bool, DriverError> {
-        let held = held(admin, wanted).await?;
+        let mut held = held(admin, wanted).await?;
+        let counting = counting::plugins_of(admin, wanted, &mut held, (by, logs)).await;
         let todo = changes(&held, wanted, by.plan, by.absent);
         became.notes = todo.notes;
-        let mut any = false;
+        let mut any = counting::taken_out(admin, &counting, by).await;
         let forgets = todo
             .splits
             .values()
@@ -199,7 +213,9 @@ impl KongDb {
                 Err(End::Failed(error)) => return Err(error),
             }
         }
-        Ok(any)
+        let (put, counted) = counting::put_in(admin, counting, by).await;
+        became.counted = counted;
+        Ok(any || put)
     }
 
     async fn split(
@@ -237,28 +253,17 @@ impl KongDb {
                         false => return Err(End::Waits),
                     }
                 }
-                Write::Make { entity, under } => {
-                    let mut body = entity.fields.clone();
-                    body.retain(|_, value| !value.is_null());
-                    body.insert("id".to_owned(), entity.id.clone().into());
-                    let path = match under {
-                        None => entity.kind.plural().to_owned(),
-                        Some(upstream) => format!("upstreams/{upstream}/targets"),
+                Write::Make { .. } | Write::Change { .. } | Write::Remove { .. } => {
+                    if let Write::Remove { of, .. } = write {
+                        goes_with_it(admin, of, held).await?;
+                    }
+                    let Some(done) = self::write(admin, write).await else {
+                        continue;
                     };
-                    admin.write(Method::POST, &path, Some(&Value::Object(body))).await
-                }
-                Write::Change { of, under, fields } => {
-                    let body = json!(fields);
-                    admin
-                        .write(Method::PATCH, &path(of, under.as_deref()), Some(&body))
-                        .await
-                }
-                Write::Remove { of, under } => {
-                    goes_with_it(admin, of, held).await?;
-                    let done = admin
-                        .write(Method::DELETE, &path(of, under.as_deref()), None)
-                        .await;
-                    if of.0 == Kind::Route && done.is_ok() {
+                    if let Write::Remove { of, .. } = write
+                        && of.0 == Kind::Route
+                        && done.is_ok()
+                    {
                         self.seen().gone.insert(of.2.clone(), (self.clock)());
                     }
                     done
@@ -363,6 +368,31 @@ impl KongDb {
     }
 }
 
+/// Does one write; none if it is a pause.
+pub(crate) async fn write(admin: &Admin, write: &Write) -> Option<Result<(), DriverError>> {
+    Some(match write {
+        Write::Await(_) | Write::Forget(_) => return None,
+        Write::Make { entity, under } => {
+            let mut body = entity.fields.clone();
+            body.retain(|_, value| !value.is_null());
+            body.insert("id".to_owned(), entity.id.clone().into());
+            let path = match under {
+                None => entity.kind.plural().to_owned(),
+                Some(upstream) => format!("upstreams/{upstream}/targets"),
+            };
+            admin.write(Method::POST, &path, Some(&Value::Object(body))).await
+        }
+        Write::Change { of, under, fields } => {
+            let path = path(of, under.as_deref());
+            admin.write(Method::PATCH, &path, Some(&json!(fields))).await
+        }
+        Write::Remove { of, under } => {
+            let path = path(of, under.as_deref());
+            admin.write(Method::DELETE, &path, None).await
+        }
+    })
+}
+
 /// Where an entity is.
 fn path((kind, id, _): &(Kind, String, String), under: Option<&str>) -> String {
     match under {
@@ -445,7 +475,7 @@ async fn goes_with_it(
     let below: &[&str] = match kind {
         Kind::Route => &["plugins"],
         Kind::Service => &["plugins", "routes"],
-        Kind::Upstream | Kind::Target => &[],
+        Kind::Upstream | Kind::Target | Kind::Plugin => &[],
     };
     for what in below {
         let path = format!("{}/{id}/{what}", kind.plural());

@@ -196,6 +196,10 @@ fn named(said: &Value) -> Refused {
         let tags = one.get("entity_tags").and_then(Value::as_array);
         let mut tags = tags.into_iter().flatten().filter_map(Value::as_str);
         let split = tags.find_map(|tag| tag.strip_prefix("weir.split."));
+        if split.is_some() && one.get("entity_type").and_then(Value::as_str) == Some("plugin") {
+            refused.counting = true;
+            continue;
+        }
         match split.and_then(|split| SplitName::new(split).ok()) {
             Some(split) => drop(refused.splits.insert(split)),
             None => refused.base = true,

@@ -105,7 +105,7 @@ pub fn changes(held: &Held, wanted: &Entities, plan: Generation, absent: &BTreeS
 }
 
 /// Why an entity is not ours.
-enum Not {
+pub(crate) enum Not {
     /// Another gateway's of this federation.
     Elsewhere(String),
     /// Somebody else's: in words.
@@ -113,7 +113,7 @@ enum Not {
 }
 
 /// Whether an entity is ours.
-fn whose(row: &Row, wanted: &Entities) -> Result<(), Not> {
+pub(crate) fn whose(row: &Row, wanted: &Entities) -> Result<(), Not> {
     if !row.tags.contains(TAG) {
         return Err(Not::Theirs("it has no tag of Weir's".to_owned()));
     }
@@ -360,7 +360,7 @@ fn ours(row: &Row, wanted: &Entities) -> Result<(), String> {
 }
 
 /// What makes the one into the other; none if it is that.
-fn brought(row: Option<&Row>, entity: &Entity) -> Option<Write> {
+pub(crate) fn brought(row: Option<&Row>, entity: &Entity) -> Option<Write> {
     match row {
         None => Some(Write::Make {
             entity: entity.clone(),
@@ -373,7 +373,7 @@ fn brought(row: Option<&Row>, entity: &Entity) -> Option<Write> {
     }
 }
 
-fn remove(row: &Row, under: Option<String>) -> Write {
+pub(crate) fn remove(row: &Row, under: Option<String>) -> Write {
     Write::Remove {
         of: (row.kind, row.id.clone(), row.name.clone()),
         under,
@@ -410,6 +410,8 @@ fn differing(row: &Row, entity: &Entity) -> Map<String, Value> {
                     .filter(lasting)
                     .all(|tag| row.tags.contains(tag))
             }
+            // What a plugin is not told has what Kong says of it.
+            "config" => within(row.fields.get(field).unwrap_or(&nothing), should),
             _ => alike(row.fields.get(field).unwrap_or(&nothing), should),
         };
         if !same {
@@ -417,6 +419,16 @@ fn differing(row: &Row, entity: &Entity) -> Map<String, Value> {
         }
     }
     fields
+}
+
+/// Whether all that should be is so, in a record that may say more.
+fn within(is: &Value, should: &Value) -> bool {
+    match (is, should) {
+        (Value::Object(is), Value::Object(should)) => should
+            .iter()
+            .all(|(key, should)| within(is.get(key).unwrap_or(&Value::Null), should)),
+        (is, should) => alike(is, should),
+    }
 }
 
 /// Whether two values mean the same to Kong: its lists are sets, and nothing, an empty list and an empty object are nothing.

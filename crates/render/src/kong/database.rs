@@ -13,6 +13,7 @@ use weir_model::{FederationName, GatewayName, SplitName, ZoneName};
 use weir_planner::{GatewayPlan, Generation};
 
 use crate::kong::base::strings;
+use crate::kong::counting::Counting;
 use crate::kong::document::{AtDoor, Conflict, prepare};
 use crate::kong::entities::OURS;
 use crate::kong::expected::{Expected, Upstream};
@@ -30,6 +31,8 @@ pub enum Kind {
     Service,
     /// A route.
     Route,
+    /// A plugin, by which requests are counted.
+    Plugin,
 }
 
 impl Kind {
@@ -40,6 +43,16 @@ impl Kind {
             Self::Target => "targets",
             Self::Service => "services",
             Self::Route => "routes",
+            Self::Plugin => "plugins",
+        }
+    }
+
+    /// The field with its name.
+    pub(crate) fn named_by(self) -> &'static str {
+        match self {
+            Self::Target => "target",
+            Self::Plugin => "instance_name",
+            Self::Upstream | Self::Service | Self::Route => "name",
         }
     }
 }
@@ -72,6 +85,8 @@ pub struct Chain {
     pub service: Entity,
     /// Its route.
     pub route: Entity,
+    /// What counts its requests; none if nobody chose that.
+    pub plugin: Option<Entity>,
 }
 
 /// An upstream with its targets.
@@ -132,6 +147,21 @@ pub fn entities(
     doors: &[AtDoor<'_>],
     resolved: &Resolved,
 ) -> Result<Entities, Vec<Conflict>> {
+    counting_entities(federation, (zone, name), gateway, doors, resolved, None)
+}
+
+/// The same, with requests counted if somebody chose that.
+///
+/// # Errors
+/// As of [`entities`].
+pub fn counting_entities(
+    federation: &FederationName,
+    (zone, name): (&ZoneName, &GatewayName),
+    gateway: &GatewayPlan,
+    doors: &[AtDoor<'_>],
+    resolved: &Resolved,
+    counting: Option<&Counting>,
+) -> Result<Entities, Vec<Conflict>> {
     if gateway.base.is_some() {
         return Err(vec![Conflict {
             split: None,
@@ -140,7 +170,10 @@ pub fn entities(
                 .to_owned(),
         }]);
     }
-    let prepared = prepare(federation, gateway, doors)?;
+    let mut prepared = prepare(federation, gateway, doors)?;
+    if let Some(counting) = counting {
+        prepared.count(counting, (federation, gateway), doors);
+    }
     let (upstreams, expected) = prepared.upstreams((federation, gateway), doors, resolved, summing)?;
     let at = format!("{zone}.{name}");
     let mut with_targets: BTreeMap<String, WithTargets> = BTreeMap::new();
@@ -171,7 +204,8 @@ pub fn entities(
         with_targets.insert(one.entity.name.clone(), one);
     }
     let mut chains: BTreeMap<String, Vec<Chain>> = BTreeMap::new();
-    for value in prepared.services {
+    for mut value in prepared.services {
+        let plugins = value.as_object_mut().and_then(|fields| fields.remove("plugins"));
         let Some((mut service, routes)) = whole(Kind::Service, value, "routes", &at) else {
             continue;
         };
@@ -187,11 +221,18 @@ pub fn entities(
             let plain = json!({"hosts": null, "paths": null, "methods": null, "headers": null, "snis": null, "sources": null,
                 "destinations": null, "regex_priority": 0, "path_handling": "v0", "https_redirect_status_code": 426});
             said(&mut route, plain);
+            let plugin = plugins.as_ref().and_then(|plugins| {
+                let (mut plugin, _) = whole(Kind::Plugin, plugins.get(0)?.clone(), "", &at)?;
+                let place = json!({"service": {"id": service.id}, "route": null, "consumer": null});
+                said(&mut plugin, place);
+                Some(plugin)
+            });
             let host = service.fields.get("host").and_then(Value::as_str);
             chains.entry(split.clone()).or_default().push(Chain {
                 upstream: host.and_then(|host| with_targets.get(host)).cloned(),
                 service: service.clone(),
                 route,
+                plugin,
             });
         }
     }
@@ -227,8 +268,7 @@ fn whole(kind: Kind, value: Value, inside: &str, at: &str) -> Option<(Entity, Ve
         tags.push(format!("{OURS}at.{at}").into());
         tags.sort_unstable_by(|a, b| a.as_str().cmp(&b.as_str()));
     }
-    let name = fields.get(if kind == Kind::Target { "target" } else { "name" })?;
-    let name = name.as_str()?.to_owned();
+    let name = fields.get(kind.named_by())?.as_str()?.to_owned();
     let id = ids::derived(kind.plural(), &name);
     Some((
         Entity {

@@ -12,6 +12,7 @@ use weir_planner::{GatewayPlan, Generation, Item};
 
 use crate::kong::base::{self, Found, Reading, Taken};
 use crate::kong::claims;
+use crate::kong::counting::{Counted, Counting};
 use crate::kong::entities::{self, Mark, Names, mesh_name, name};
 use crate::kong::expected::{Expected, Upstream};
 use crate::kong::fits::fits;
@@ -66,6 +67,8 @@ pub struct Document {
     pub doors: BTreeMap<SplitName, Expected>,
     /// Entities of the site that are in it.
     pub kept: Kept,
+    /// Whether requests are counted.
+    pub counted: Counted,
     /// What a person should know and that keeps nobody from posting.
     pub notes: Vec<String>,
 }
@@ -93,7 +96,22 @@ pub fn document(
     doors: &[AtDoor<'_>],
     resolved: &Resolved,
 ) -> Result<Option<Document>, Vec<Conflict>> {
-    let prepared = prepare(federation, gateway, doors)?;
+    counting_document(federation, gateway, doors, resolved, None)
+}
+
+/// The same, with requests counted if somebody chose that. Counting is no reason for a conflict.
+///
+/// # Errors
+/// As of [`document`].
+pub fn counting_document(
+    federation: &FederationName,
+    gateway: &GatewayPlan,
+    doors: &[AtDoor<'_>],
+    resolved: &Resolved,
+    counting: Option<&Counting>,
+) -> Result<Option<Document>, Vec<Conflict>> {
+    let mut prepared = prepare(federation, gateway, doors)?;
+    let counted = counting.map(|counting| prepared.count(counting, (federation, gateway), doors));
     let (upstreams, expected) = prepared.upstreams((federation, gateway), doors, resolved, targets)?;
     if doors.is_empty() && prepared.kept.is_empty() {
         return Ok(None);
@@ -108,6 +126,7 @@ pub fn document(
         gateway: gateway.generation,
         doors: expected,
         kept: prepared.kept,
+        counted: counted.unwrap_or_default(),
         notes: prepared.notes,
     }))
 }
@@ -133,6 +152,7 @@ pub fn nothing(federation: &FederationName, gateway: &GatewayPlan) -> Document {
         gateway: gateway.generation,
         doors: BTreeMap::new(),
         kept: Kept::default(),
+        counted: Counted::new(),
         notes: Vec::new(),
     }
 }
@@ -199,7 +219,7 @@ impl Prepared<'_> {
     }
 }
 
-fn mark<'a>(federation: &'a FederationName, gateway: &GatewayPlan, item: &'a Item) -> Mark<'a> {
+pub(crate) fn mark<'a>(federation: &'a FederationName, gateway: &GatewayPlan, item: &'a Item) -> Mark<'a> {
     Mark {
         federation,
         gateway: gateway.generation,
@@ -226,9 +246,11 @@ fn of_door(split: &SplitName, what: impl Into<String>, help: impl Into<String>) 
 /// All of a document but targets.
 #[derive(Debug)]
 pub(crate) struct Prepared<'a> {
-    reading: Option<Reading<'a>>,
+    pub(crate) reading: Option<Reading<'a>>,
     /// Services of ours, each with its route.
     pub(crate) services: Vec<Value>,
+    /// Plugins of ours on services of the base.
+    pub(crate) plugins: Vec<Value>,
     /// Services of the base that are taken over, by name.
     taken: BTreeMap<String, Box<RawValue>>,
     /// What backends of a split are called in `Host`.
@@ -259,6 +281,7 @@ pub(crate) fn prepare<'a>(
         kept: base::kept(&found),
         notes: base::notes(&found),
         services: Vec::new(),
+        plugins: Vec::new(),
         taken: BTreeMap::new(),
         hosts: BTreeMap::new(),
         reading: None,
@@ -456,7 +479,12 @@ impl Prepared<'_> {
         parts
             .entry("_format_version")
             .or_insert_with(|| format!("\"{FORMAT}\""));
-        for (kind, ours) in [("services", &self.services), ("upstreams", &upstreams)] {
+        let all = [
+            ("plugins", &self.plugins),
+            ("services", &self.services),
+            ("upstreams", &upstreams),
+        ];
+        for (kind, ours) in all {
             if ours.is_empty() && (kind != "services" || self.taken.is_empty()) {
                 continue;
             }

@@ -60,7 +60,7 @@ pub(crate) fn nothings(federation: &FederationName, gateway: Generation) -> Vec<
 }
 
 impl Mark<'_> {
-    fn tags(&self, route: Option<&RouteName>) -> Vec<String> {
+    pub(crate) fn tags(&self, route: Option<&RouteName>) -> Vec<String> {
         let mut tags = vec![
             TAG.to_owned(),
             format!("{OURS}commit.{}", self.item.commit.short()),

@@ -36,11 +36,10 @@ impl Row {
         };
         let text = |field: &str| fields.get(field).and_then(Value::as_str).map(str::to_owned);
         let id = text("id").ok_or_else(|| format!("one of its {} has no id", kind.plural()))?;
-        let name = if kind == Kind::Target { "target" } else { "name" };
         Ok(Self {
             kind,
             id,
-            name: text(name).unwrap_or_default(),
+            name: text(kind.named_by()).unwrap_or_default(),
             tags: strings(fields.get("tags")).map(str::to_owned).collect(),
             fields,
         })
@@ -78,6 +77,8 @@ pub struct Held {
     pub rows: Vec<Row>,
     /// The targets of the upstreams, by the id of the upstream.
     pub targets: BTreeMap<String, Vec<Row>>,
+    /// Plugins of the kind by which requests are counted: all of them where that is chosen, else those that are ours.
+    pub plugins: Vec<Row>,
 }
 
 impl Held {

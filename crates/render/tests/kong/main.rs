@@ -2,6 +2,7 @@
 //! may be given it. `router` is the test's own, independent idea of what Kong's and the mesh's routers do.
 
 mod conflicts;
+mod counting;
 mod database;
 mod documents;
 mod kic;

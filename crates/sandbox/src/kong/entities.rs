@@ -1,4 +1,5 @@
-//! The schemas: services, routes, upstreams and targets to the last field. All other kinds are taken as they come.
+//! The schemas: services, routes, upstreams and targets to the last field, and the plugin `http-log`. All else is taken as it
+//! comes.
 //!
 //! `fields` says what fields there are, `checks` what must hold between them.
 
@@ -11,6 +12,7 @@ use std::sync::LazyLock;
 use serde_json::{Value, json};
 
 use self::fields::HASHES;
+use super::access_log;
 use super::kinds::{KINDS, Kind};
 use super::schema::{self, Field, Object, Type};
 
@@ -108,6 +110,18 @@ pub(super) fn fill(kind: &Kind, object: &mut Object) {
             .entry("protocols")
             .or_insert_with(|| json!(["grpc", "grpcs", "http", "https"]));
     }
+    if let Some(config) = logs(kind, object).then(|| object.get_mut("config")).flatten()
+        && let Value::Object(config) = config
+    {
+        schema::fill(&HTTP_LOG, config);
+    }
+}
+
+/// What the one plugin is told that does something here.
+static HTTP_LOG: LazyLock<Vec<Field>> = LazyLock::new(fields::http_log);
+
+fn logs(kind: &Kind, object: &Object) -> bool {
+    kind.name == "plugins" && object.get("name").is_some_and(|name| name == access_log::NAME)
 }
 
 /// What is wrong with a filled entity, by field, and under `@entity` what is wrong with the whole.
@@ -137,7 +151,13 @@ pub(super) fn typed(kind: &Kind, name: &str, text: &str) -> Value {
 }
 
 /// Lays a change over what there is.
-pub(super) fn merge(kind: &Kind, change: Object, under: &mut Object) {
+pub(super) fn merge(kind: &Kind, mut change: Object, under: &mut Object) {
+    if logs(kind, under)
+        && let Some(Value::Object(below)) = under.get_mut("config")
+        && let Some(Value::Object(top)) = change.remove("config")
+    {
+        schema::merge(&HTTP_LOG, top, below);
+    }
     schema::merge(fields_of(kind), change, under);
 }
 
@@ -158,6 +178,15 @@ fn check_unknown(kind: &Kind, object: &Object) -> Object {
     for name in required.chain(named) {
         if object.get(name).is_none_or(Value::is_null) {
             errors.insert(name.into(), "required field missing".into());
+        }
+    }
+    if logs(kind, object) {
+        let wrong = match object.get("config") {
+            Some(Value::Object(config)) => Value::Object(schema::check(&HTTP_LOG, config)),
+            _ => "expected a record".into(),
+        };
+        if wrong.as_object().is_none_or(|wrong| !wrong.is_empty()) {
+            errors.insert("config".into(), wrong);
         }
     }
     errors

@@ -31,7 +31,10 @@
 //! - The points of the hash ring: keys stay where they are as with Kong, but other keys go to other targets, shares are
 //!   not skewed as Kong's are, and no ring is ever too small. `least-connections` and `latency` go round robin.
 //! - Health checks: nobody probes and nobody counts failures; `PUT .../unhealthy` works where checks are configured.
-//! - Plugins, consumers, certificates, vaults, keys: they are kept and given back as they came, hardly checked, and do nothing.
+//! - Plugins but `http-log`, consumers, certificates, vaults, keys: they are kept and given back as they came, hardly checked,
+//!   and do nothing. `http-log` logs: its lines have what `kong.log.serialize` gives but sizes, latencies of their own, TLS and
+//!   consumers, and are queued when an answer begins; `concurrency_limit: -1`, `custom_fields_by_lua` and `keepalive` do nothing.
+//!   A plugin of a name that Kong does not have is taken.
 //! - TLS, HTTP/2, gRPC, WebSocket, TCP and UDP; routes by SNI, source and destination; `path_handling: v1`; expressions.
 //! - Hybrid mode, workspaces, RBAC, the developer portal, `/metrics`, the debug and timer endpoints, `GET /schemas/*`.
 //! - How a real database is reached: nodes look at it one after the other in even steps (Kong's timers drift, its events come in
@@ -43,6 +46,7 @@
 //! - DNS beyond A, AAAA and SRV: no CNAME, no search domains, no priorities of SRV, one time to live for all
 //!   ([`Options::names_again`]).
 
+mod access_log;
 mod admin;
 mod balancer;
 mod counted;

@@ -45,6 +45,8 @@ pub struct Options {
     pub db_update_frequency: Duration,
     /// `worker_state_update_frequency`: how often routes, services and upstreams of a database are built anew.
     pub worker_state_update_frequency: Duration,
+    /// `plugins`: whether it is configured to run `http-log`.
+    pub logs: bool,
     /// The time in milliseconds since 1970, for tests which compare. None is the machine's clock.
     pub now: Option<Arc<AtomicI64>>,
 }
@@ -61,6 +63,7 @@ impl Default for Options {
             admin_body_limit: 10 << 20,
             db_update_frequency: Duration::from_secs(5),
             worker_state_update_frequency: Duration::from_secs(5),
+            logs: true,
             now: None,
         }
     }

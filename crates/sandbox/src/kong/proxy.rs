@@ -20,6 +20,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 
 use super::VERSION;
+use super::access_log::{Told, Try};
 use super::balancer::Peer;
 use super::hashing;
 use super::node::Node;
@@ -46,6 +47,16 @@ enum Failure {
     Sent,
     /// It did not answer in time.
     TooLate,
+}
+
+impl Failure {
+    /// What nginx says of it.
+    fn status(&self) -> u16 {
+        match self {
+            Self::TooLate => 504,
+            Self::NotSent | Self::Sent => 502,
+        }
+    }
 }
 
 /// What a request is sent with.
@@ -75,11 +86,17 @@ impl Caller {
         let started = Instant::now();
         let id = random_id().replace('-', "");
         let (head, body) = request.into_parts();
-        let mut answer = match self.answer(head, body, &id, started).await {
+        let mut told = Told::default();
+        let mut answer = match self.answer(head, body, &id, (started, &mut told)).await {
             Ok(answer) => answer,
             Err((status, message)) => self.own(status, message, &id, started),
         };
         set(answer.headers_mut(), "x-kong-request-id", &id);
+        if told.plugin.is_some() {
+            let queues = &self.node.workers[self.worker].queues;
+            let status = answer.status().as_u16();
+            queues.log(&told, status, as_json(answer.headers()), started.elapsed());
+        }
         Ok(answer)
     }
 
@@ -111,7 +128,7 @@ impl Caller {
         head: Parts,
         body: Incoming,
         id: &str,
-        started: Instant,
+        (started, told): (Instant, &mut Told),
     ) -> Result<Response<Body>, (u16, &'static str)> {
         let running = self.node.workers[self.worker].running();
         let path = router::path_of(&head);
@@ -125,6 +142,10 @@ impl Caller {
             .is_some_and(|all| all.iter().any(|p| p == "http"));
         if !plain {
             return Err((426, "Please use HTTPS protocol"));
+        }
+        told.plugin = running.logs.of(taken.route, taken.service).cloned();
+        if told.plugin.is_some() {
+            self.tell(told, (&head, id), &taken);
         }
         let service = taken.service.ok_or((503, "no Service found with those values"))?;
         let mut upstream = router::upstream_path(&taken, &path);
@@ -156,8 +177,15 @@ impl Caller {
         let collected = body.collect().await.map_err(|_| (400, "Bad request"))?;
         sending.body = collected.to_bytes();
         let (answer, peer) = self
-            .forward(&running, &name, port, key.as_ref(), keep_host, &mut sending)
+            .forward(
+                &running,
+                (&name, port),
+                key.as_ref(),
+                keep_host,
+                (&mut sending, told),
+            )
             .await?;
+        told.upstream_status.push(answer.status().as_u16());
         tracing::trace!(upstream = %name, target = %peer.target, "forwarded");
         let (mut parts, body) = answer.into_parts();
         strip(&mut parts.headers);
@@ -170,6 +198,25 @@ impl Caller {
             cookie.map(|cookie| parts.headers.append(header::SET_COOKIE, cookie));
         }
         Ok(Response::from_parts(parts, Either::Right(body)))
+    }
+
+    /// What is known of a request as soon as its route is.
+    fn tell(&self, told: &mut Told, (head, id): (&Parts, &str), taken: &Taken<'_>) {
+        told.route = taken.route.clone();
+        told.service = taken.service.cloned().unwrap_or_default();
+        let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        let uri = head.uri.path_and_query().map_or("/", |uri| uri.as_str());
+        told.request = serde_json::json!({
+            "id": id,
+            "method": head.method.as_str(),
+            "uri": uri,
+            "url": format!("http://{}{uri}", host.unwrap_or_default()),
+            "headers": as_json(&head.headers),
+            "size": 0,
+        });
+        told.from = self.from.to_string();
+        // The machine's: an access log has no other.
+        told.started_at = jiff::Timestamp::now().as_millisecond();
     }
 
     fn upstream_head(&self, head: &Parts, taken: &Taken<'_>, path: &str, id: &str) -> Parts {
@@ -208,17 +255,25 @@ impl Caller {
     async fn forward(
         &self,
         running: &Running,
-        name: &str,
-        port: u16,
+        (name, port): (&str, u16),
         key: Option<&hashing::Key>,
         keep_host: bool,
-        sending: &mut Sending,
+        (sending, told): (&mut Sending, &mut Told),
     ) -> Result<(Response<Incoming>, Peer), (u16, &'static str)> {
         let original = sending.head.headers.get(header::HOST).cloned();
         let mut tried = Vec::new();
         let mut last = Failure::NotSent;
+        told.upstream_uri.clone_from(&sending.path);
         for _ in 0..=sending.retries {
+            if let Some(before) = told.tries.last_mut() {
+                before.failed = Some(last.status());
+            }
             let peer = self.peer(running, name, port, key, &tried)?;
+            told.tries.push(Try {
+                ip: peer.address.ip().to_string(),
+                port: peer.address.port(),
+                failed: None,
+            });
             let host = match original.as_ref().filter(|_| keep_host) {
                 Some(original) => original.clone(),
                 None => host_header(&peer),
@@ -228,6 +283,7 @@ impl Caller {
                 Ok(answer) => return Ok((answer, peer)),
                 Err(failure) => last = failure,
             }
+            told.upstream_status.push(last.status());
             let harmless = !matches!(sending.head.method, Method::POST | Method::PATCH);
             if !matches!(last, Failure::NotSent) && !harmless {
                 break;
@@ -337,6 +393,19 @@ fn host_header(peer: &Peer) -> HeaderValue {
         format!("{}:{port}", peer.host)
     };
     HeaderValue::try_from(value).unwrap_or(HeaderValue::from_static(""))
+}
+
+fn as_json(headers: &HeaderMap) -> Value {
+    let one = |(name, value): (&HeaderName, &HeaderValue)| {
+        let secret = matches!(name.as_str(), "authorization" | "proxy-authorization");
+        let value = if secret {
+            "REDACTED"
+        } else {
+            value.to_str().unwrap_or_default()
+        };
+        (name.to_string(), Value::from(value))
+    };
+    Value::Object(headers.iter().map(one).collect())
 }
 
 /// Takes away what concerns one connection only.

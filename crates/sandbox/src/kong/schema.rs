@@ -39,6 +39,8 @@ pub(super) enum Check {
     OneOfNumbers(&'static [i64]),
     /// From here to there.
     Between(i64, i64),
+    /// From here to there, with fractions.
+    Within(f64, f64),
     /// An id.
     Id,
     /// What a text must be.
@@ -224,6 +226,11 @@ impl Check {
                 if !number
                     .as_f64()
                     .is_some_and(|n| n >= from as f64 && n <= to as f64) =>
+            {
+                Err(format!("value should be between {from} and {to}"))
+            }
+            (Self::Within(from, to), Value::Number(number))
+                if !number.as_f64().is_some_and(|n| n >= from && n <= to) =>
             {
                 Err(format!("value should be between {from} and {to}"))
             }

@@ -320,3 +320,18 @@ pub(super) fn is_id(text: &str) -> bool {
             _ => byte.is_ascii_hexdigit(),
         })
 }
+
+/// A URL of somewhere.
+pub(super) fn url(text: &str) -> Result<(), String> {
+    let (scheme, rest) = text.split_once(':').unwrap_or(("", text));
+    let host = rest
+        .strip_prefix("//")
+        .and_then(|rest| rest.split(['/', '?', '#']).next());
+    if host.is_none_or(str::is_empty) {
+        return Err("missing host in url".to_owned());
+    }
+    if scheme.is_empty() {
+        return Err("missing scheme in url".to_owned());
+    }
+    Ok(())
+}

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use serde_json::Value;
 
+use super::access_log::{Logs, Queues};
 use super::balancer::{Balancer, Unwell};
 use super::names::Names;
 use super::router::Router;
@@ -16,6 +17,8 @@ use super::store::Entities;
 pub(super) struct Running {
     /// Routes.
     pub(super) router: Arc<Router>,
+    /// Plugins that log.
+    pub(super) logs: Arc<Logs>,
     /// Balancers by the name of their upstream.
     pub(super) balancers: BTreeMap<String, Arc<Balancer>>,
 }
@@ -48,6 +51,7 @@ impl Running {
         };
         Self {
             router: Arc::new(Router::new(routing)),
+            logs: Arc::new(Logs::new(routing)),
             balancers: routing.all("upstreams").map(balancer).collect(),
         }
     }
@@ -87,6 +91,8 @@ pub(super) struct Worker {
     running: RwLock<Arc<Running>>,
     /// Held while it builds: what is built last is made of what was known last.
     building: Mutex<()>,
+    /// What it has to post.
+    pub(super) queues: Arc<Queues>,
     /// How often it was built: Kong is ready when each worker was.
     pub(super) builds: AtomicU64,
 }

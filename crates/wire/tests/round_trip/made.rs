@@ -15,9 +15,10 @@ use weir_model::{
     RouteName, Routing, ServiceName, SourceCommit, SourceName, SplitName, ValueMatch, Via, ZoneName,
 };
 use weir_planner::{
-    CountScope, Counts, Coverage, Destination, Digest, DoorFact, Evidence, Fallback, Fallen, GatewayPlan,
-    GatewayRef, Generation, Item, ItemFact, ItemRef, ItemRoute, ItemState, Pin, PlanId, Proof, Refuge,
-    SecondWriter, ServiceFact, ServiceState, Verdict, ZoneFacts, ZonePlan, gateway_digest, item_digest,
+    CountScope, Counts, Coverage, Destination, Digest, DoorCounting, DoorFact, Evidence, Fallback, Fallen,
+    GatewayPlan, GatewayRef, Generation, Item, ItemFact, ItemRef, ItemRoute, ItemState, Pin, PlanId, Proof,
+    Refuge, SecondWriter, ServiceFact, ServiceState, Verdict, ZoneFacts, ZonePlan, gateway_digest,
+    item_digest,
 };
 use weir_wire::AgentReport;
 
@@ -185,7 +186,18 @@ pub(crate) fn gateway_ref() -> impl Strategy<Value = GatewayRef> {
 }
 
 pub(crate) fn door_fact() -> impl Strategy<Value = DoorFact> {
-    (option::of(".{1,8}"), option::of(proof())).prop_map(|(held, proof)| DoorFact { held, proof })
+    let counted = (counts(), any::<u64>());
+    let counted = counted.prop_map(|(counts, unplaced)| DoorCounting::Counted { counts, unplaced });
+    let counting = counted
+        .boxed()
+        .prop_union(".{1,8}".prop_map(DoorCounting::Not).boxed());
+    (option::of(".{1,8}"), option::of(proof()), option::of(counting)).prop_map(|(held, proof, counting)| {
+        DoorFact {
+            held,
+            proof,
+            counting,
+        }
+    })
 }
 
 /// An item for zone `fra` of mesh `default`, at a generation up to 9.

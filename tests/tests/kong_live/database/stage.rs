@@ -141,14 +141,19 @@ pub(super) fn with_database() -> GatewayPlan {
 }
 
 pub(super) fn wanted(doors: &[(&Item, &Door)]) -> Entities {
+    counted_by(doors, None)
+}
+
+pub(super) fn counted_by(doors: &[(&Item, &Door)], counting: Option<&Counting>) -> Entities {
     let doors: Vec<AtDoor<'_>> = doors.iter().map(|(item, door)| AtDoor { item, door }).collect();
     let (zone, name) = ("fra".parse().unwrap(), "edge".parse().unwrap());
-    entities(
+    counting_entities(
         &federation(),
         (&zone, &name),
         &with_database(),
         &doors,
         &Resolved::new(),
+        counting,
     )
     .unwrap()
 }

@@ -2,7 +2,7 @@
 
 use weir_coordinator::senses::FleetSenses;
 use weir_model::{Address, Channel, Door, Entry, GatewayName, Routing, Via};
-use weir_planner::{DoorFact, GatewayPlan, Runs, Senses as _};
+use weir_planner::{DoorCounting, DoorFact, GatewayPlan, Runs, Senses as _};
 
 use super::*;
 
@@ -31,6 +31,7 @@ fn with_door(via: Via) -> Plan {
 fn exact() -> DoorFact {
     DoorFact {
         held: None,
+        counting: None,
         proof: Some(proof(Verdict::Exact, Evidence::Live)),
     }
 }
@@ -110,6 +111,7 @@ fn a_zone_stands_no_better_than_its_gateway() {
             vec![Some(DoorFact {
                 held: None,
                 proof: None,
+                counting: None,
             })],
             Standing::Progressing,
             "gateway edge: not read back yet",
@@ -197,4 +199,48 @@ fn a_share_that_the_controller_rounded_is_the_declared_one_under_it_alone() {
         [0, 1, 10, 100, 5_000, 9_900, 9_990, 10_000].map(tolerance),
         [0, 0, 5, 10, 10, 10, 5, 0]
     );
+}
+
+/// The share is what is proven; what was counted stands beside it, and neither is taken for the other.
+#[test]
+fn what_left_a_gateway_is_shown_beside_what_it_gives() {
+    let plan = with_door(Via::Addresses(BTreeMap::new()));
+    let shown = |counting: Option<DoorCounting>| {
+        let mut fact = fact(&plan);
+        let door = DoorFact { counting, ..exact() };
+        fact.doors.insert(edge(), door);
+        let shown = look(&plan, &fleet([("one", agent(fact))]));
+        assert_eq!(shown.standing, Standing::Converged);
+        shown.doors[0].counting.clone()
+    };
+    assert_eq!(shown(None), None);
+    let not = shown(Some(DoorCounting::Not("no".to_owned()))).unwrap();
+    assert_eq!(
+        (not.reason.as_deref(), not.since, not.counted.len()),
+        (Some("no"), None, 0)
+    );
+    let of = |vm: u64, eks: u64| {
+        [("vm", vm), ("eks", eks)]
+            .map(|(name, n)| (name.parse().unwrap(), n))
+            .into()
+    };
+    // Far from the declared share, as a dead backend may make it: shown, and no standing goes by it.
+    let counts = Counts {
+        since: at(60),
+        at: at(99),
+        requests: of(5, 95),
+        failed: of(1, 0),
+        down: of(0, 0),
+        open: None,
+        scope: CountScope::Host,
+    };
+    let counted = shown(Some(DoorCounting::Counted { counts, unplaced: 2 })).unwrap();
+    let names = |of: &BTreeMap<String, u64>| {
+        of.iter()
+            .map(|(name, n)| format!("{name} {n}"))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(names(&counted.counted), ["eks 95", "vm 5"]);
+    assert_eq!(names(&counted.failed), ["eks 0", "vm 1"]);
+    assert_eq!((counted.unplaced, counted.since), (2, Some(at(60).to_string())));
 }

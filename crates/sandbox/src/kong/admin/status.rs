@@ -83,6 +83,10 @@ pub(super) fn root(node: &Arc<Node>) -> Answer {
             enabled.push(name);
         }
     }
+    let mut available = json!({});
+    if node.options.logs {
+        available["http-log"] = json!({"version": VERSION, "priority": 12});
+    }
     let workers: Vec<u64> = (0..node.workers.len()).map(|at| pid(node, at)).collect();
     let database = if matches!(node.source, Source::Document) {
         "off"
@@ -101,7 +105,7 @@ pub(super) fn root(node: &Arc<Node>) -> Answer {
         "hostname": "double",
         "node_id": node.id,
         "timers": {"running": 0, "pending": 0},
-        "plugins": {"available_on_server": {}, "enabled_in_cluster": enabled},
+        "plugins": {"available_on_server": available, "enabled_in_cluster": enabled},
         "lua_version": "LuaJIT 2.1",
         "configuration": {
             "database": database, "role": "traditional", "router_flavor": "traditional_compatible",

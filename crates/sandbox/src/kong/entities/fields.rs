@@ -1,4 +1,4 @@
-//! The fields of services, routes, upstreams and targets.
+//! The fields of services, routes, upstreams and targets, and of what the plugin `http-log` is told.
 
 use serde_json::{Value, json};
 
@@ -249,4 +249,55 @@ pub(super) fn upstreams() -> Vec<Field> {
             field("use_srv_name", Type::Boolean).or(false),
         ],
     )
+}
+
+/// What the plugin `http-log` is told.
+pub(super) fn http_log() -> Vec<Field> {
+    let number = |name| field(name, Type::Number);
+    let most = |name| integer(name, 1, 1_000_000);
+    let headers = Type::Map(
+        Box::new(text("", texts::header_name)),
+        Box::new(element(Type::Text)),
+    );
+    let queue = vec![
+        most("max_batch_size").or(1),
+        number("max_coalescing_delay")
+            .that(Check::Within(0.0, 3_600.0))
+            .or(1),
+        most("max_entries").or(10_000),
+        field("max_bytes", Type::Integer),
+        number("max_retry_time").or(60),
+        number("initial_retry_delay")
+            .that(Check::Within(0.001, 1_000_000.0))
+            .or(0.01),
+        number("max_retry_delay")
+            .that(Check::Within(0.001, 1_000_000.0))
+            .or(60),
+        field("concurrency_limit", Type::Integer)
+            .that(Check::OneOfNumbers(&[-1, 1]))
+            .or(1),
+    ];
+    vec![
+        text("http_endpoint", texts::url).required(),
+        field("method", Type::Text)
+            .that(Check::OneOf(&["POST", "PUT", "PATCH"]))
+            .or("POST"),
+        field("content_type", Type::Text)
+            .that(Check::OneOf(&[
+                "application/json",
+                "application/json; charset=utf-8",
+            ]))
+            .or("application/json"),
+        number("timeout").or(10_000),
+        number("keepalive").or(60_000),
+        field("retry_count", Type::Integer),
+        field("queue_size", Type::Integer),
+        number("flush_timeout"),
+        field("headers", headers),
+        record("queue", queue),
+        field(
+            "custom_fields_by_lua",
+            Type::Map(Box::new(element(Type::Text)), Box::new(element(Type::Text))),
+        ),
+    ]
 }
