@@ -285,3 +285,73 @@ async fn an_agent_that_knows_nothing_or_less_takes_nothing_away() {
     assert_eq!(stays.values().copied().collect::<Vec<_>>(), [24_000, 36_000]);
     agent.stopped().await;
 }
+
+/// Only Kong knows what its own health checks say, which are the site's to set: where all of a backend is dead to it, nobody is sent
+/// there; and nobody who goes away from there waits for that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_that_kong_takes_for_dead_gets_no_more() {
+    let (dir, _database, kongs, names) = scene().await;
+    let both = [&kongs[0], &kongs[1]];
+    let splits = |vm: u32| [own_door("checkout", vm, BY_ADDRESS)];
+    let mut agent = Agent::start_at(&both, &names, dir.path());
+    let first = with_database(&splits(90), None);
+    let part = agent.want(&first);
+    agent.exact(&part).await;
+    let upstream = "/upstreams/weir.checkout.default";
+    let checks = json!({"healthchecks": {"active": {"healthy": {"interval": 1}}}});
+    assert_eq!(ask(both[0], "PATCH", upstream, checks).await, 200);
+    let mark = async |target: &str, state: &str| {
+        let path = format!("{upstream}/targets/{target}/{state}");
+        until_so("it checks them", async || {
+            ask(both[1], "PUT", &path, json!({})).await == 204
+        })
+        .await;
+    };
+    const CLOUD: [&str; 3] = ["10.0.1.1:80", "10.0.1.2:80", "10.0.1.3:80"];
+    for target in CLOUD {
+        mark(target, "unhealthy").await;
+    }
+    let before = targets(both[0], "weir.checkout.default").await;
+    let second = with_database(&splits(50), Some(&first));
+    let words = |told: &weir_agent::gateways::Told, plan: &_| {
+        let door = door(told, plan, "checkout")?;
+        let verdict = door.proof.as_ref().map(|proof| format!("{:?}", proof.verdict));
+        Some(format!("{:?} {verdict:?}", door.held))
+    };
+    agent.want(&second);
+    let told = agent
+        .until("held", |told| {
+            words(told, &second).is_some_and(|words| words.contains("every target of backend cloud for dead"))
+        })
+        .await;
+    let why = words(&told, &second).unwrap();
+    assert!(
+        why.contains(&both[1].admin().to_string()),
+        "the other knows nothing of it: {why}"
+    );
+    assert_eq!(targets(both[0], "weir.checkout.default").await, before);
+    // Away from there goes at once.
+    let back = with_database(&splits(100), Some(&second));
+    let part = agent.want(&back);
+    agent.exact(&part).await;
+    // One that is alive is somebody; the proof says that the others get no share.
+    mark(CLOUD[0], "healthy").await;
+    let third = with_database(&splits(50), Some(&back));
+    agent.want(&third);
+    agent
+        .until("written, and told", |told| {
+            words(told, &third).is_some_and(|words| words.contains("for unhealthy"))
+        })
+        .await;
+    let weights = targets(both[0], "weir.checkout.default").await;
+    assert_eq!(
+        weights.values().copied().collect::<Vec<_>>(),
+        [30_000, 10_000, 10_000, 10_000]
+    );
+    for target in CLOUD {
+        mark(target, "healthy").await;
+    }
+    let part = agent.want(&third);
+    agent.exact(&part).await;
+    agent.stopped().await;
+}

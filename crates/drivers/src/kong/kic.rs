@@ -8,6 +8,8 @@ mod compare;
 mod kong;
 mod looked;
 mod nodes;
+mod standing;
+mod taken;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,8 +21,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use weir_model::{FederationName, SplitName};
 use weir_planner::{Coverage, Evidence, Generation, Proof, Verdict};
-use weir_render::kic::{HttpRoute, Routes, Said, Unmet, backends, expected, is_of, said};
-use weir_render::kong::Expected;
+use weir_render::kic::{HttpRoute, Routes, Unmet, backends, is_of};
 
 use crate::dns::Names;
 use crate::kong::admin::AdminConfig;
@@ -32,7 +33,7 @@ use crate::kubernetes::access::Access;
 use crate::kubernetes::call::ApiServer;
 use crate::kubernetes::hand::{Hand, stored_otherwise};
 use crate::{DriverError, Outcome};
-use compare::{difference, foreign_annotation, nearest, rises};
+use compare::{difference, nearest, rises};
 use looked::{Found, Looked, Owned, Watches, owned};
 use nodes::Nodes;
 
@@ -164,7 +165,11 @@ impl KongKic {
             became.nodes.insert(at(), Brought::Held(OVERTAKEN.to_owned()));
             return became;
         }
-        for (found, split, heirs) in looked.left_over(&self.federation, wanted) {
+        let own = looked.left_over(&self.federation, wanted).into_iter();
+        let own = own.map(|(found, split, heirs)| (found, split, heirs, false));
+        let taken = looked.taken(&self.federation, wanted).into_iter();
+        let taken = taken.map(|(found, split, heirs)| (found, split, heirs, true));
+        for (found, split, heirs, is_taken) in own.chain(taken) {
             if by.overtaken.is_cancelled() {
                 break;
             }
@@ -174,11 +179,16 @@ impl KongKic {
                     .push(format!("split {split}: its HTTPRoute stays for now: {why}"));
                 continue;
             }
-            match self.removed(wanted, found, by.plan).await {
+            let done = match is_taken {
+                true => self.put_back(&looked, (found, &split), by.plan).await,
+                false => self.removed(wanted, found, by.plan).await,
+            };
+            match done {
                 Ok(()) => brought = Brought::Posted,
                 Err(Stop::Held(why)) => drop(became.splits.insert(split, why)),
                 Err(Stop::Failed(error)) => {
-                    let why = format!("its HTTPRoute cannot be removed: {error}; {}", error.help);
+                    let what = if is_taken { "put back" } else { "removed" };
+                    let why = format!("its HTTPRoute cannot be {what}: {error}; {}", error.help);
                     became.splits.insert(split, why);
                 }
             }
@@ -211,6 +221,9 @@ impl KongKic {
 
     /// Whether anything was written.
     async fn brought(&self, wanted: &Routes, route: &HttpRoute, looked: &Looked) -> Result<bool, Stop> {
+        if let Some(taker) = &route.taken_by {
+            return self.taken_over(route, taker, looked).await;
+        }
         let known = looked.live(route);
         if let Some(Found(live)) = known
             && matches!(owned(live, &self.federation, wanted), Owned::Ours(..))
@@ -355,9 +368,10 @@ impl KongKic {
                 return proofs;
             }
         };
+        let whole = looked.beside(wanted);
         let asked = nodes
             .iter()
-            .map(|admin| kong::at_node(admin, wanted, &doors, self.settle));
+            .map(|admin| kong::at_node(admin, &whole, &doors, self.settle));
         let (nodes, leaving): (Vec<AtNode>, Vec<BTreeMap<SplitName, String>>) =
             join_all(asked).await.into_iter().unzip();
         let mut read = proof::together(&doors, &nodes);
@@ -406,54 +420,6 @@ impl KongKic {
             }
         }
         Err(format!("which requests Kong takes already is not known: {why}"))
-    }
-
-    /// What Kong must run for a route, if all that the cluster says of it is as it should be.
-    fn standing(&self, wanted: &Routes, route: &HttpRoute, looked: &Looked) -> Result<Expected, Verdict> {
-        let different = |why: String| Err(Verdict::Different(why));
-        let Some(Found(live)) = looked.live(route) else {
-            return different(format!(
-                "there is no HTTPRoute {}/{}",
-                route.namespace, route.name
-            ));
-        };
-        if let Owned::Foreign(why) = owned(live, &self.federation, wanted) {
-            return different(format!(
-                "the HTTPRoute {}/{} is not Weir's: {why}",
-                route.namespace, route.name
-            ));
-        }
-        if let Some(at) = difference(route, live) {
-            return different(format!(
-                "the HTTPRoute {}/{} says something else, at {at}",
-                route.namespace, route.name
-            ));
-        }
-        if let Some(key) = foreign_annotation(route, live) {
-            return different(format!(
-                "somebody annotated the HTTPRoute {}/{} with {key}, which may change what becomes of its requests: take it off",
-                route.namespace, route.name
-            ));
-        }
-        if let Some(error) = looked.unknown.get(&route.namespace) {
-            return Err(Verdict::Unknown(error.to_string()));
-        }
-        let found = match backends(route, &looked.services) {
-            Ok(found) => found,
-            Err(unmet) => return different(told(&unmet)),
-        };
-        match said(live, &route.parent, found.absent) {
-            Said::Programmed => {}
-            Said::Nothing(why) => return Err(Verdict::Unknown(why)),
-            Said::Not(why) => return different(why),
-        }
-        if let Some(other) = looked.rival(&self.federation, wanted, route) {
-            return different(format!("{other}: which of the two Kong takes is not known"));
-        }
-        match found.off.as_slice() {
-            [] => Ok(expected(route, &found)),
-            off => different(off.join("; ")),
-        }
     }
 }
 

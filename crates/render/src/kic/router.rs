@@ -186,6 +186,11 @@ impl Router {
         Err(both.join(", but "))
     }
 
+    /// Whether the controller made any route of this one.
+    pub fn has(&self, route: &HttpRoute) -> bool {
+        self.routes.keys().any(|name| is_made_of(route, name))
+    }
+
     /// Other routes that may take requests of a route of ours, by name: of the same host and path, or of one of its hosts where ours
     /// takes all, and not told apart by other headers.
     pub fn at_odds(&self, route: &HttpRoute) -> BTreeSet<&str> {

@@ -19,9 +19,11 @@ pub(super) fn rises(route: &HttpRoute, live: Option<&Value>, unmet: &Unmet) -> b
     let takes = |rule: &Value| rule.get("matches").cloned();
     let wanted = rules(&route.document).and_then(|rules| takes(rules.get(unmet.rule)?));
     let same = |rule: &Value| wanted.is_some() && takes(rule) == wanted;
+    // Of one that is taken over there is one rule, and what it takes is not said.
+    let is_it = |rule: &Value| route.taken_by.is_some() || same(rule);
     let before = live
         .and_then(rules)
-        .and_then(|rules| rules.into_iter().find(same));
+        .and_then(|rules| rules.into_iter().find(is_it));
     let weight_now = |service: &ClusterService| {
         let is = |of: &&Value| {
             of.get("name").and_then(Value::as_str) == Some(service.name.as_str())
@@ -138,6 +140,7 @@ mod tests {
                 section: None,
             },
             document: json!({"spec": {"rules": said.collect::<Vec<_>>()}}),
+            taken_by: None,
             rules: made.collect(),
         }
     }

@@ -67,7 +67,14 @@ pub(super) async fn at_node(
         let Some(route) = wanted.routes.get(split) else {
             continue;
         };
-        if let Err(why) = router.served(route) {
+        // Of one that is taken over it is theirs which requests it takes.
+        let is_taken = route.taken_by.is_some();
+        let served = match is_taken {
+            true if router.has(route) => Ok(()),
+            true => Err("there is none".to_owned()),
+            false => router.served(route),
+        };
+        if let Err(why) = served {
             let why = format!(
                 "the routes that the Kong at {} has of it are others: {why}",
                 admin.url()
@@ -77,6 +84,9 @@ pub(super) async fn at_node(
         for other in router.at_odds(route) {
             if is_of(&wanted.gateway, other) {
                 leaving.insert(split.clone(), other.to_owned());
+                continue;
+            }
+            if is_taken {
                 continue;
             }
             let why = format!(

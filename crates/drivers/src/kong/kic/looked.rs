@@ -13,6 +13,7 @@ use weir_render::kic::{
     HttpRoute, LABEL_GATEWAY, LABEL_GATEWAY_GENERATION, Routes, Service, Services, Slice, overlaps,
 };
 
+use super::taken::mark_at;
 use crate::DriverError;
 use crate::kubernetes::call::ApiServer;
 use crate::kubernetes::listing::Kept;
@@ -124,11 +125,12 @@ impl Watches {
             )
         });
         let (routes, _) = routes.read(false).await?;
-        let namespaces: BTreeSet<DnsLabel> = wanted
-            .routes
-            .values()
-            .map(|route| route.namespace.clone())
-            .collect();
+        // Those of routes that are put back as well: whether anybody is there is looked at.
+        let taken = routes.iter().filter_map(|((namespace, _), Found(live))| {
+            mark_at(&wanted.gateway, live).and_then(|_| namespace.parse().ok())
+        });
+        let namespaces = wanted.routes.values().map(|route| route.namespace.clone());
+        let namespaces: BTreeSet<DnsLabel> = namespaces.chain(taken).collect();
         self.namespaces
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -199,6 +201,11 @@ pub(super) fn owned(live: &Value, federation: &FederationName, wanted: &Routes) 
 }
 
 impl Looked {
+    /// All routes of the cluster, by namespace and name.
+    pub(super) fn routes(&self) -> impl Iterator<Item = (&(String, String), &Found)> {
+        self.routes.iter()
+    }
+
     pub(super) fn live(&self, route: &HttpRoute) -> Option<&Found> {
         self.routes
             .get(&(route.namespace.to_string(), route.name.clone()))
