@@ -138,7 +138,14 @@ async fn the_backends_of_a_route_become_the_splits_and_are_theirs_again_when_it_
             told.notes.iter().any(|note| note.contains("nobody would answer"))
         })
         .await;
-    assert_eq!(backends(&live(&scene).await)[1]["weight"], json!(60_000));
+    let stays = backends(&live(&scene).await);
+    let weights: Vec<_> = stays
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|of| (of["name"].clone(), of["weight"].clone()))
+        .collect();
+    assert_eq!(weights, [(json!("new"), json!(60_000)), (json!("old"), json!(0))]);
     scene.endpoints("old", "10.1.0", 3).await;
     let put_back = async || backends(&live(&scene).await) == backends(&before);
     until_so("it has what it had before", put_back).await;
