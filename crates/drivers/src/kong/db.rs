@@ -233,8 +233,11 @@ impl KongDb {
         held: &Held,
         (by, any): (Bringing<'_>, &mut bool),
     ) -> Result<(), End> {
-        if let Some(why) = nobody_there(able, held, of, writes).await {
-            return Err(End::Held(why));
+        let nobody = nobody_there(able, held, of, writes);
+        match by.overtaken.run_until_cancelled(nobody).await {
+            None => return Err(End::Waits),
+            Some(Some(why)) => return Err(End::Held(why)),
+            Some(None) => {}
         }
         for write in writes {
             if by.overtaken.is_cancelled() {

@@ -21,7 +21,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use weir_model::{FederationName, SplitName};
 use weir_planner::{Coverage, Evidence, Generation, Proof, Verdict};
-use weir_render::kic::{HttpRoute, Routes, Unmet, backends, is_of};
+use weir_render::kic::{HttpRoute, Mark, Routes, Unmet, backends, is_of};
 
 use crate::dns::Names;
 use crate::kong::admin::AdminConfig;
@@ -68,6 +68,8 @@ pub struct KongKic {
     settle: Duration,
     /// Routes that were proven at every node when that was last looked at.
     proven: Mutex<BTreeMap<SplitName, Value>>,
+    /// The marks of routes of others that this agent wrote last, by path.
+    wrote: Mutex<BTreeMap<String, Mark>>,
 }
 
 impl std::fmt::Debug for KongKic {
@@ -110,6 +112,7 @@ impl KongKic {
             nodes: Nodes::new(nodes, config.names),
             settle,
             proven: Mutex::default(),
+            wrote: Mutex::default(),
         })
     }
 
@@ -165,11 +168,8 @@ impl KongKic {
             became.nodes.insert(at(), Brought::Held(OVERTAKEN.to_owned()));
             return became;
         }
-        let own = looked.left_over(&self.federation, wanted).into_iter();
-        let own = own.map(|(found, split, heirs)| (found, split, heirs, false));
-        let taken = looked.taken(&self.federation, wanted).into_iter();
-        let taken = taken.map(|(found, split, heirs)| (found, split, heirs, true));
-        for (found, split, heirs, is_taken) in own.chain(taken) {
+        let whole = looked.beside(wanted);
+        for (found, split, heirs) in looked.left_over(&self.federation, &whole) {
             if by.overtaken.is_cancelled() {
                 break;
             }
@@ -179,19 +179,31 @@ impl KongKic {
                     .push(format!("split {split}: its HTTPRoute stays for now: {why}"));
                 continue;
             }
-            let done = match is_taken {
-                true => self.put_back(&looked, (found, &split), by.plan).await,
-                false => self.removed(wanted, found, by.plan).await,
-            };
-            match done {
+            match self.removed(wanted, found, by.plan).await {
                 Ok(()) => brought = Brought::Posted,
                 Err(Stop::Held(why)) => drop(became.splits.insert(split, why)),
                 Err(Stop::Failed(error)) => {
-                    let what = if is_taken { "put back" } else { "removed" };
-                    let why = format!("its HTTPRoute cannot be {what}: {error}; {}", error.help);
+                    let why = format!("its HTTPRoute cannot be removed: {error}; {}", error.help);
                     became.splits.insert(split, why);
                 }
             }
+        }
+        for (found, split) in looked.taken(&self.federation, wanted) {
+            if by.overtaken.is_cancelled() || by.absent.contains(&split) {
+                continue;
+            }
+            // Nothing of any share hangs on it: whatever stands in its way is told, and holds nothing.
+            let why = match self.let_go((found, &split), by.plan).await {
+                Ok(()) => {
+                    brought = Brought::Posted;
+                    continue;
+                }
+                Err(Stop::Held(why)) => why,
+                Err(Stop::Failed(error)) => format!("{error}; {}", error.help),
+            };
+            became.notes.push(format!(
+                "split {split}: the HTTPRoute that it had taken over keeps its mark: {why}"
+            ));
         }
         became.nodes.insert(at(), brought);
         became

@@ -113,8 +113,10 @@ impl Hand {
         let Some(conflicts) = refusal.conflicts() else {
             return Err(refusal.meaning(&what, server.name()));
         };
+        const INSTEAD: &str = "Let it go of the object, or remove the object and Weir writes it anew, or set \
+                               kuma.kubernetes.takeBack";
         let rivals = named(&conflicts, live);
-        if let Some(left) = self.reason_not_to_fight(name, &conflicts, &rivals) {
+        if let Some(left) = self.reason_not_to_fight(name, &conflicts, (&rivals, INSTEAD)) {
             return Ok(Err(left));
         }
         tracing::warn!(
@@ -163,7 +165,8 @@ impl Hand {
 
     /// From whom a field of `spec` would be taken back that others wrote over; why it is left to them, if so. After the write it is
     /// `fought`.
-    pub(crate) fn take_back(&self, name: &str, live: &Value, field: &str) -> Result<Vec<Conflict>, Outcome> {
+    /// By the object's path: names are of one namespace.
+    pub(crate) fn take_back(&self, path: &str, live: &Value, field: &str) -> Result<Vec<Conflict>, Outcome> {
         let others = objects::managers(live).into_iter();
         let others = others.filter(|manager| !manager.is_ours() && manager.holds(field));
         let conflict = |manager: String| Conflict {
@@ -174,7 +177,10 @@ impl Hand {
         if conflicts.is_empty() {
             conflicts.push(conflict("somebody".to_owned()));
         }
-        match self.reason_not_to_fight(name, &conflicts, &named(&conflicts, Some(live))) {
+        const INSTEAD: &str = "Tell it to leave that field alone, or let the split go of the object, or set \
+                               kuma.kubernetes.takeBack";
+        let rivals = named(&conflicts, Some(live));
+        match self.reason_not_to_fight(path, &conflicts, (&rivals, INSTEAD)) {
             Some(left) => Err(left),
             None => Ok(conflicts),
         }
@@ -236,11 +242,15 @@ impl Hand {
             .await
     }
 
-    fn reason_not_to_fight(&self, name: &str, conflicts: &[Conflict], rivals: &str) -> Option<Outcome> {
+    fn reason_not_to_fight(
+        &self,
+        name: &str,
+        conflicts: &[Conflict],
+        (rivals, instead): (&str, &str),
+    ) -> Option<Outcome> {
         if !self.take_back {
             return Some(Outcome::Yielded(format!(
-                "{name} is held by another field manager, and Weir does not fight it: {rivals}. Let it go of the object, or \
-                 remove the object and Weir writes it anew, or set kuma.kubernetes.takeBack"
+                "{name} is held by another field manager, and Weir does not fight it: {rivals}. {instead}"
             )));
         }
         let mut fights = self.fights.lock().unwrap_or_else(PoisonError::into_inner);

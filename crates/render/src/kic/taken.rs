@@ -1,8 +1,10 @@
-//! An HTTPRoute of somebody else that a split takes over: the `backendRefs` of its one rule, and a mark that says what was there
-//! before, so that it can be put back. Pure: the live object comes in.
+//! An HTTPRoute of somebody else that a split takes over: the `backendRefs` of its one rule, and a mark that says who has it.
+//! Pure: the live object comes in.
 //!
 //! Rules are one field to server-side apply (a list that is written whole), so that whoever owns the route in Git owns them too;
-//! Weir changes what it is allowed to by a patch of the very state that it read, and leaves the rest as it is there.
+//! Weir changes what it is allowed to by a patch of the very state that it read, and leaves the rest as it is there. When the
+//! split goes the mark goes and nothing else: what the backends were once is in their owner's Git, and to go back to it at once
+//! would be a change of shares that nobody declared.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -10,7 +12,7 @@ use weir_model::{FederationName, GatewayName, SplitName};
 use weir_planner::Generation;
 
 use super::route::HttpRoute;
-use super::standing::is_attached;
+use super::standing::{attached_elsewhere, is_attached};
 
 /// The annotation that is the mark.
 pub const ANNOTATION: &str = "weir.dev/taken-over";
@@ -42,8 +44,6 @@ pub struct Mark {
     uid: String,
     /// The `backendRefs` that were written last.
     wrote: Value,
-    /// Those that were there before; null if there were none.
-    before: Value,
 }
 
 fn text<'v>(of: &'v Value, at: &str) -> &'v str {
@@ -78,38 +78,18 @@ impl Mark {
     pub fn stands(&self, live: &Value) -> bool {
         *backend_refs(live) == self.wrote
     }
+}
 
-    /// Services and ports that were there before with a weight.
-    pub fn had(&self) -> Vec<(String, u16)> {
-        let one = |of: &Value| {
-            let kind = of.get("kind").and_then(Value::as_str).unwrap_or("Service");
-            let weight = of.get("weight").and_then(Value::as_u64).unwrap_or(1);
-            let port = of.get("port").and_then(Value::as_u64);
-            let name = of.get("name").and_then(Value::as_str)?.to_owned();
-            (kind == "Service" && weight > 0).then_some((name, u16::try_from(port?).ok()?))
-        };
-        let before = self.before.as_array().into_iter().flatten();
-        before.filter_map(one).collect()
-    }
-
-    /// What puts back what was there before, where nobody wrote something else since; and takes the mark off.
-    pub fn back(&self, live: &Value) -> Value {
-        let mut patch = json!({"metadata": {"annotations": {ANNOTATION: null}}});
-        if let ([rule], true) = (rules(live), self.stands(live)) {
-            patch["spec"] = json!({"rules": [with(rule, &self.before)]});
-        }
-        patch
-    }
+/// The merge patch that takes off the mark.
+pub fn let_go() -> Value {
+    json!({"metadata": {"annotations": {ANNOTATION: null}}})
 }
 
 /// A rule with other backends.
 fn with(rule: &Value, backends: &Value) -> Value {
     let mut rule = rule.clone();
     if let Some(fields) = rule.as_object_mut() {
-        match backends {
-            Value::Null => drop(fields.remove("backendRefs")),
-            backends => drop(fields.insert("backendRefs".to_owned(), backends.clone())),
-        }
+        fields.insert("backendRefs".to_owned(), backends.clone());
     }
     rule
 }
@@ -143,13 +123,22 @@ pub fn over(route: &HttpRoute, taker: &Taker, live: &Value) -> Result<Over, Stri
             route.parent
         ));
     }
+    if let Some(other) = attached_elsewhere(&route.parent, live) {
+        return Err(format!(
+            "{called} is attached to {other} as well, where these weights would be too: give that an HTTPRoute of its own"
+        ));
+    }
     let known = Mark::of(live);
     let ours = known.as_ref().filter(|mark| mark.is_of(live));
     if let Some(mark) = ours {
         let by = &mark.taker;
-        if (&by.federation, &by.gateway) != (&taker.federation, &taker.gateway) {
+        // A gateway that got another name has the same split, and no other one could be attached to the same Gateway.
+        let same =
+            by.federation == taker.federation && (by.gateway == taker.gateway || by.split == taker.split);
+        if !same {
             return Err(format!(
-                "{called} is taken over by split {} at the gateway {} of federation {}: one route has one split",
+                "{called} is taken over by split {} at the gateway {} of federation {}: one route has one split; if nobody has it any \
+                 more, take off its annotation {ANNOTATION}",
                 by.split, by.gateway, by.federation
             ));
         }
@@ -162,16 +151,10 @@ pub fn over(route: &HttpRoute, taker: &Taker, live: &Value) -> Result<Over, Stri
         }
     }
     let (wanted, is) = (backend_refs(&route.document), backend_refs(live));
-    let before = match &known {
-        // Of this object, or carried over to one that was made anew from it, with what Weir had written in it.
-        Some(mark) if mark.is_of(live) || mark.stands(live) => mark.before.clone(),
-        _ => is.clone(),
-    };
     let mark = Mark {
         taker: taker.clone(),
         uid: text(live, "/metadata/uid").to_owned(),
         wrote: wanted.clone(),
-        before,
     };
     if is == wanted && ours == Some(&mark) {
         return Ok(Over::There);

@@ -1,5 +1,6 @@
 //! Whether Kong itself takes a backend for dead that is to get more: only it knows, and only where an upstream has health
 //! checks, which in a database are the site's to set on Weir's upstreams. Asked before weights are raised; afterwards the proof tells.
+//! Kong checks no target without weight, so that of the first share of a backend it says nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -18,78 +19,75 @@ pub struct Question {
     pub id: String,
     /// Its name.
     pub name: String,
-    /// Backends of which some target gets more than it has, with all the targets that have weight then.
+    /// Backends that get more than they have, with all the targets that have weight then.
     raised: BTreeMap<BackendName, BTreeSet<SocketAddr>>,
 }
 
-/// What has to be asked before these writes: of upstreams that check their targets, and in which one of those gets more.
+/// What has to be asked before these writes: of upstreams that ask their targets how they are, and in which a backend gets more than
+/// its targets have together. One target of many that gets more because another went is no raise.
 pub fn questions(held: &Held, of: &OfSplit, writes: &[Write]) -> Vec<Question> {
-    let mut raised: BTreeMap<&str, BTreeSet<SocketAddr>> = BTreeMap::new();
-    for write in writes {
-        let Write::Change {
-            of: (Kind::Target, id, name),
-            under: Some(upstream),
-            fields,
-        } = write
-        else {
-            continue;
-        };
-        let targets = held.targets.get(upstream).into_iter().flatten();
-        let had = targets
-            .filter(|row| row.id == *id)
-            .map(super::held::Row::weight)
-            .next();
-        let gets = fields.get("weight").and_then(Value::as_u64);
-        if let (Ok(address), true) = (name.parse::<SocketAddr>(), gets > had) {
-            raised.entry(upstream).or_default().insert(address);
-        }
-    }
-    let question = |(id, raised): (&str, BTreeSet<SocketAddr>)| {
-        let row = held.of(Kind::Upstream).find(|row| row.id == id)?;
-        if !is_checked(row.fields.get("healthchecks")?) {
-            return None;
-        }
-        let upstream = of.expected.upstreams.values().find(|of| of.name == row.name)?;
-        let gains = raised.iter().filter_map(|address| upstream.targets.get(address));
-        let gains: BTreeSet<&BackendName> = gains.map(|target| &target.backend).collect();
-        let mut raised: BTreeMap<BackendName, BTreeSet<SocketAddr>> = BTreeMap::new();
-        for (address, target) in &upstream.targets {
-            if gains.contains(&target.backend) && target.weight > 0 {
-                raised.entry(target.backend.clone()).or_default().insert(*address);
-            }
-        }
-        Some(Question {
-            id: id.to_owned(),
-            name: row.name.clone(),
-            raised,
-        })
-    };
-    raised.into_iter().filter_map(question).collect()
+    let touched = writes.iter().filter_map(|write| match write {
+        Write::Change {
+            of: (Kind::Target, ..),
+            under,
+            ..
+        } => under.as_deref(),
+        _ => None,
+    });
+    let touched: BTreeSet<&str> = touched.collect();
+    touched
+        .into_iter()
+        .filter_map(|id| question(held, of, id))
+        .collect()
 }
 
-/// Whether an upstream finds out how its targets are: by asking them, or by what it gets of them.
-fn is_checked(checks: &Value) -> bool {
-    const ON: [&str; 6] = [
-        "/active/healthy/interval",
-        "/active/unhealthy/interval",
-        "/passive/healthy/successes",
-        "/passive/unhealthy/tcp_failures",
-        "/passive/unhealthy/timeouts",
-        "/passive/unhealthy/http_failures",
-    ];
-    let on = |path: &&str| {
-        checks
-            .pointer(path)
-            .and_then(Value::as_f64)
-            .is_some_and(|of| of > 0.0)
-    };
-    ON.iter().any(on)
+fn question(held: &Held, of: &OfSplit, id: &str) -> Option<Question> {
+    let row = held.of(Kind::Upstream).find(|row| row.id == id)?;
+    if !heals(row.fields.get("healthchecks")?) {
+        return None;
+    }
+    let upstream = of.expected.upstreams.values().find(|of| of.name == row.name)?;
+    let mut had: BTreeMap<&BackendName, u64> = BTreeMap::new();
+    // Of an address that is nobody's any more it is not known whose it was: it may have been anybody's.
+    let mut nobodys = 0;
+    for row in held.under(row) {
+        match row.address().and_then(|address| upstream.targets.get(&address)) {
+            Some(target) => *had.entry(&target.backend).or_default() += row.weight(),
+            None => nobodys += row.weight(),
+        }
+    }
+    let mut gets: BTreeMap<&BackendName, (u64, BTreeSet<SocketAddr>)> = BTreeMap::new();
+    for (address, target) in upstream.targets.iter().filter(|(_, target)| target.weight > 0) {
+        let (sum, targets) = gets.entry(&target.backend).or_default();
+        *sum += u64::from(target.weight);
+        targets.insert(*address);
+    }
+    gets.retain(|backend, (sum, _)| *sum > had.get(backend).copied().unwrap_or_default() + nobodys);
+    let raised = gets
+        .into_iter()
+        .map(|(backend, (_, targets))| (backend.clone(), targets));
+    Some(Question {
+        id: id.to_owned(),
+        name: row.name.clone(),
+        raised: raised.collect(),
+    })
+}
+
+/// Whether an upstream asks its targets how they are, so that one that is well again is known to be. What is found out by failures
+/// alone stays as it was found until somebody says otherwise, and a revert does not wait for that.
+fn heals(checks: &Value) -> bool {
+    let interval = checks.pointer("/active/healthy/interval").and_then(Value::as_f64);
+    let again = checks
+        .pointer("/active/unhealthy/interval")
+        .and_then(Value::as_f64);
+    interval.is_some_and(|of| of > 0.0) && again.is_some_and(|of| of > 0.0)
 }
 
 /// Why a raise would send requests to nobody, by what one node answers: all targets of a backend are dead to it.
-pub fn dead(question: &Question, answer: &Value) -> Option<String> {
-    let all = answer.get("data").and_then(Value::as_array).into_iter().flatten();
-    let unhealthy = all.filter(|of| of.get("health").and_then(Value::as_str) == Some("UNHEALTHY"));
+pub fn dead(question: &Question, answer: &[Value]) -> Option<String> {
+    let unhealthy = answer
+        .iter()
+        .filter(|of| of.get("health").and_then(Value::as_str) == Some("UNHEALTHY"));
     let address = |of: &Value| -> Option<SocketAddr> {
         let address: SocketAddr = of.get("target")?.as_str()?.parse().ok()?;
         Some(SocketAddr::new(address.ip().to_canonical(), address.port()))
@@ -100,7 +98,7 @@ pub fn dead(question: &Question, answer: &Value) -> Option<String> {
     let targets: Vec<String> = targets.iter().map(ToString::to_string).collect();
     Some(format!(
         "the health checks of upstream {} take every target of backend {backend} for dead ({}), so that more weight for it would reach \
-         nobody",
+         nobody; it goes on by itself when one of them answers",
         question.name,
         targets.join(", ")
     ))

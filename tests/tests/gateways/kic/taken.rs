@@ -1,4 +1,4 @@
-//! HTTPRoutes of others that splits take over: what becomes of them, who else writes them, how they get back what they had.
+//! HTTPRoutes of others that splits take over: what becomes of them, who else writes them, and how they are let go.
 
 use super::*;
 
@@ -64,6 +64,21 @@ fn plain(route: &Value) -> Value {
     route
 }
 
+fn is_marked(route: &Value) -> bool {
+    route["metadata"]["annotations"].get(MARK).is_some()
+}
+
+/// Somebody writes the whole object anew (`kubectl replace`).
+async fn replaced(scene: &Scene, route: &Value) {
+    let admin = &scene.stand.admin;
+    let at = format!("{PATH}?fieldManager=kubectl-replace");
+    let answer = admin
+        .exchange(http::Method::PUT, &at, "application/json", Some(route))
+        .await
+        .unwrap();
+    assert!(answer.status.is_success(), "{}", answer.text());
+}
+
 fn backends(route: &Value) -> Value {
     route["spec"]["rules"][0]["backendRefs"].clone()
 }
@@ -80,7 +95,7 @@ async fn begun(scene: &Scene, take_back: bool) -> (Agent, Plan) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_backends_of_a_route_become_the_splits_and_are_theirs_again_when_it_goes() {
+async fn the_backends_of_a_route_become_the_splits_and_it_is_let_go_as_it_is() {
     let Some(scene) = scene_of("taken::the_backends_of_a_route_become_the_splits").await else {
         return;
     };
@@ -118,7 +133,7 @@ async fn the_backends_of_a_route_become_the_splits_and_are_theirs_again_when_it_
         targets(&scene.kong, UPSTREAM).await,
         of_networks((3, 10_000), (7, 4_285))
     );
-    // Over a kill -9 it knows what was there before, for the route says so.
+    // Over a kill -9 it knows the route for its own, for that says so.
     agent.killed().await;
     let mut agent = scene.agent(false);
     let third = of(&[over(0)], Some(&second));
@@ -129,27 +144,15 @@ async fn the_backends_of_a_route_become_the_splits_and_are_theirs_again_when_it_
         of_networks((3, 0), (7, 8_571))
     );
 
-    // The split goes. What it had before is nobody any more: all would be without an answer.
-    scene.endpoints("old", "10.1.0", 0).await;
+    // The split goes: nobody declared other shares, and the route is its owner's as it is.
+    let last = live(&scene).await;
     let gone = of(&[own_door("basket", 100, SERVICES)], Some(&third));
-    agent.want(&gone);
-    agent
-        .until("what it had is not put back", |told| {
-            told.notes.iter().any(|note| note.contains("nobody would answer"))
-        })
-        .await;
-    let stays = backends(&live(&scene).await);
-    let weights: Vec<_> = stays
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|of| (of["name"].clone(), of["weight"].clone()))
-        .collect();
-    assert_eq!(weights, [(json!("new"), json!(60_000)), (json!("old"), json!(0))]);
-    scene.endpoints("old", "10.1.0", 3).await;
-    let put_back = async || backends(&live(&scene).await) == backends(&before);
-    until_so("it has what it had before", put_back).await;
-    assert_eq!(live(&scene).await["metadata"]["annotations"].get(MARK), None);
+    let part = agent.want(&gone);
+    until_so("it is let go", async || !is_marked(&live(&scene).await)).await;
+    agent.exact(&part).await;
+    assert_eq!(live(&scene).await["spec"], last["spec"]);
+    synced(&scene, &theirs()).await;
+    assert_eq!(backends(&live(&scene).await)[0]["name"], "old");
     agent.stopped().await;
 }
 
@@ -187,11 +190,24 @@ async fn whoever_writes_its_backends_again_is_named_and_not_fought() {
     synced(&scene, &theirs()).await;
     let told = until(&mut agent, &first, "checkout", "took it again").await;
     assert!(told.contains("kustomize-controller"), "{told}");
-    // What they put there is what it had before, and it stays when the split goes.
+    agent.stopped().await;
+
+    // Somebody replaces the whole object, mark and all, as some tools do: it is nobody's word that it may be written again.
+    let mut agent = scene.agent(false);
+    scene.deleted("theirs").await;
+    synced(&scene, &theirs()).await;
+    let part = agent.want(&first);
+    agent.exact(&part).await;
+    let mut whole = live(&scene).await;
+    whole["metadata"]["annotations"] = json!({});
+    whole["spec"]["rules"] = theirs()["spec"]["rules"].clone();
+    replaced(&scene, &whole).await;
+    until(&mut agent, &first, "checkout", "does not fight it").await;
+    assert_eq!(backends(&live(&scene).await).as_array().unwrap().len(), 1);
+    // And it is let go without a mark, too.
     let gone = of(&[own_door("basket", 100, SERVICES)], Some(&first));
-    agent.want(&gone);
-    let unmarked = async || live(&scene).await["metadata"]["annotations"].get(MARK).is_none();
-    until_so("the mark is off", unmarked).await;
+    let part = agent.want(&gone);
+    agent.exact(&part).await;
     assert_eq!(backends(&live(&scene).await).as_array().unwrap().len(), 1);
     agent.stopped().await;
 }
@@ -250,14 +266,9 @@ async fn what_is_not_the_route_that_was_taken_over_is_left_alone() {
     let back = of(&[over(100)], Some(&first));
     let part = agent.want(&back);
     agent.exact(&part).await;
-    // What it had before Weir ever came is still known.
     let gone = of(&[own_door("basket", 100, SERVICES)], Some(&back));
     agent.want(&gone);
-    let put_back = async || {
-        let backends = backends(&live(&scene).await);
-        backends.as_array().unwrap().len() == 1 && backends[0]["name"] == "old"
-    };
-    until_so("it has what it had before", put_back).await;
+    until_so("it is let go", async || !is_marked(&live(&scene).await)).await;
     assert_eq!(copied().await, as_it_was, "the copy is nobody's");
     agent.stopped().await;
 }
@@ -288,4 +299,60 @@ async fn another_agent_with_a_newer_plan_is_not_written_over() {
     .await;
     assert_eq!(live(&scene).await["spec"], newest);
     older.stopped().await;
+}
+
+/// What is wrong with a backend holds what would send more there, whatever the numbers are that the owner had written.
+#[tokio::test(flavor = "multi_thread")]
+async fn shares_of_theirs_are_compared_and_not_their_numbers() {
+    let Some(scene) = scene_of("taken::shares_of_theirs_are_compared").await else {
+        return;
+    };
+    scene.services().await;
+    scene.endpoints("new", "10.2.0", 0).await;
+    let mut large = theirs();
+    large["spec"]["rules"][0]["backendRefs"] = json!([{"name": "old", "port": 80, "weight": 900_000}, {"name": "new", "port": 80, "weight": 100_000}]);
+    synced(&scene, &large).await;
+    let mut agent = scene.agent(false);
+    // 54,000 is less than 100,000, and nine times the share.
+    let first = of(&[over(10)], None);
+    agent.want(&first);
+    until(&mut agent, &first, "checkout", "no endpoint").await;
+    assert_eq!(backends(&live(&scene).await)[1]["weight"], 100_000);
+    // Away from there goes at once.
+    let away = of(&[over(100)], Some(&first));
+    agent.want(&away);
+    until_so("it is written", async || {
+        backends(&live(&scene).await)[1]["weight"] == 60_000
+    })
+    .await;
+    agent.stopped().await;
+}
+
+/// Where another object takes the same requests in Kong, no share is proven: these are read where they are of the plain kind.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_another_object_takes_are_no_share_of_it() {
+    let Some(scene) = scene_of("taken::requests_that_another_object_takes").await else {
+        return;
+    };
+    scene.services().await;
+    let mut plain = theirs();
+    plain["spec"]["rules"][0]["matches"] = json!([{"path": {"type": "PathPrefix", "value": "/checkout"}}]);
+    synced(&scene, &plain).await;
+    let mut rival = plain.clone();
+    rival["metadata"] = json!({"name": "rival", "namespace": SHOP});
+    rival["spec"]["rules"][0]["backendRefs"] = json!([{"name": "old", "port": 80}]);
+    scene.stand.apply(&rival).await.unwrap();
+    let mut agent = scene.agent(false);
+    let first = of(&[over(90)], None);
+    let part = agent.want(&first);
+    until(
+        &mut agent,
+        &first,
+        "checkout",
+        "which of the two Kong takes is not known",
+    )
+    .await;
+    scene.deleted("rival").await;
+    agent.exact(&part).await;
+    agent.stopped().await;
 }

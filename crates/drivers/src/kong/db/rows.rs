@@ -13,7 +13,8 @@ use crate::DriverError;
 use crate::kong::admin::Admin;
 use crate::kong::refusal;
 
-/// Why a raise would reach nobody, as far as any node that can be asked knows. One that does not answer knows nothing.
+/// Why a raise would reach nobody, if every node that answers says so: what one alone has of it may be old, and a revert is not held
+/// by that.
 pub(super) async fn nobody_there(
     able: &[&Admin],
     held: &Held,
@@ -22,13 +23,13 @@ pub(super) async fn nobody_there(
 ) -> Option<String> {
     for question in questions(held, of?, writes) {
         let path = format!("upstreams/{}/health", question.id);
-        let asked = able.iter().map(|node| node.get(&path));
-        for (node, answer) in able.iter().zip(join_all(asked).await) {
-            if let Ok(Some(answer)) = answer
-                && let Some(why) = dead(&question, &answer)
-            {
-                return Some(format!("{why}, as the Kong at {} has it", node.url()));
-            }
+        let asked = join_all(able.iter().map(|node| node.list(&path))).await;
+        let answers = asked.into_iter().filter_map(|answer| answer.ok().flatten());
+        let said: Vec<Option<String>> = answers.map(|answer| dead(&question, &answer)).collect();
+        if said.iter().all(Option::is_some)
+            && let Some(Some(why)) = said.into_iter().next()
+        {
+            return Some(why);
         }
     }
     None

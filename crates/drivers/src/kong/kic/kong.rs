@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 use weir_model::SplitName;
 use weir_planner::Verdict;
-use weir_render::kic::{Router, Routes, is_of};
+use weir_render::kic::{Router, Routes, is_of, is_plain};
 use weir_render::kong::{Live, known};
 
 use crate::DriverError;
@@ -86,7 +86,8 @@ pub(super) async fn at_node(
                 leaving.insert(split.clone(), other.to_owned());
                 continue;
             }
-            if is_taken {
+            // What takes requests of theirs is known where they are of the kind that is read here.
+            if is_taken && !is_plain(route) {
                 continue;
             }
             let why = format!(

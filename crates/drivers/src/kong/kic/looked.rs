@@ -10,10 +10,9 @@ use serde_json::Value;
 use weir_model::{DnsLabel, FederationName, SplitName};
 use weir_planner::Generation;
 use weir_render::kic::{
-    HttpRoute, LABEL_GATEWAY, LABEL_GATEWAY_GENERATION, Routes, Service, Services, Slice, overlaps,
+    HttpRoute, LABEL_GATEWAY, LABEL_GATEWAY_GENERATION, Mark, Routes, Service, Services, Slice, overlaps,
 };
 
-use super::taken::mark_at;
 use crate::DriverError;
 use crate::kubernetes::call::ApiServer;
 use crate::kubernetes::listing::Kept;
@@ -125,12 +124,11 @@ impl Watches {
             )
         });
         let (routes, _) = routes.read(false).await?;
-        // Those of routes that are put back as well: whether anybody is there is looked at.
-        let taken = routes.iter().filter_map(|((namespace, _), Found(live))| {
-            mark_at(&wanted.gateway, live).and_then(|_| namespace.parse().ok())
-        });
-        let namespaces = wanted.routes.values().map(|route| route.namespace.clone());
-        let namespaces: BTreeSet<DnsLabel> = namespaces.chain(taken).collect();
+        let namespaces: BTreeSet<DnsLabel> = wanted
+            .routes
+            .values()
+            .map(|route| route.namespace.clone())
+            .collect();
         self.namespaces
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -228,6 +226,11 @@ impl Looked {
                 ", and is Weir's own of the gateway {gateway}: if that is declared no more (it got another name), give it its name back; \
                  or remove that route by hand, after which its requests have none for some seconds"
             ),
+            _ if Mark::of(live).is_some_and(|mark| mark.is_of(live) && mark.taker.split == route.split) => {
+                ", and is the one that this split took over: take it out where it comes from, after which its requests have none until \
+                 Weir's own is in Kong"
+                    .to_owned()
+            }
             _ => String::new(),
         };
         Some(format!(

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use weir_planner::Verdict;
-use weir_render::kic::{HttpRoute, Over, Routes, Said, backends, expected, over, said};
+use weir_render::kic::{HttpRoute, Over, Routes, Said, backends, expected, over, parents, said};
 use weir_render::kong::Expected;
 
 use super::compare::{difference, foreign_annotation};
@@ -79,10 +79,17 @@ impl KongKic {
             Ok(found) => found,
             Err(unmet) => return different(told(&unmet)),
         };
-        match said(live, &route.parent, found.absent) {
-            Said::Programmed => {}
-            Said::Nothing(why) => return Err(Verdict::Unknown(why)),
-            Said::Not(why) => return different(why),
+        // One of theirs names listeners as it likes.
+        let parents = match route.taken_by.is_some() {
+            true => parents(&route.parent, live),
+            false => vec![route.parent.clone()],
+        };
+        for parent in &parents {
+            match said(live, parent, found.absent) {
+                Said::Programmed => {}
+                Said::Nothing(why) => return Err(Verdict::Unknown(why)),
+                Said::Not(why) => return different(why),
+            }
         }
         if let Some(other) = looked.rival(&self.federation, wanted, route) {
             return different(format!("{other}: which of the two Kong takes is not known"));

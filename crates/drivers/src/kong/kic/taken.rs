@@ -1,11 +1,12 @@
-//! HTTPRoutes of others that splits take over: changed where the split says so, and put back when it does no more.
+//! HTTPRoutes of others that splits take over: changed where the split says so, and let go when it does no more.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::sync::{MutexGuard, PoisonError};
 
 use serde_json::Value;
-use weir_model::{ClusterService, DnsLabel, FederationName, GatewayName, SplitName};
+use weir_model::{FederationName, SplitName};
 use weir_planner::Generation;
-use weir_render::kic::{HttpRoute, Mark, Over, Routes, Taker, backends, over};
+use weir_render::kic::{HttpRoute, Mark, Over, Routes, Taker, backends, let_go, over};
 
 use super::compare::rises;
 use super::looked::{Found, Looked};
@@ -37,9 +38,10 @@ impl KongKic {
         };
         let (patch, contested) = match over(route, taker, &live).map_err(Stop::Held)? {
             Over::There => return Ok(false),
-            Over::Write(patch) => (patch, None),
-            Over::Contested(patch) => {
-                let from = self.hand.take_back(&route.name, &live, "rules");
+            // Whoever replaces the whole object takes the mark away with the rest, or brings back an old one.
+            Over::Write(patch) if !self.is_undone(&at, &live) => (patch, None),
+            Over::Write(patch) | Over::Contested(patch) => {
+                let from = self.hand.take_back(&at, &live, "rules");
                 (patch, Some(from.map_err(|left| Stop::Held(in_words(left)))?))
             }
         };
@@ -53,10 +55,11 @@ impl KongKic {
         }
         let stored = self.hand.change(&self.server, &at, patch, &live).await?;
         if let Some(from) = contested {
-            self.hand.fought(&route.name, &from);
+            self.hand.fought(&at, &from);
         }
         match over(route, taker, &stored) {
             Ok(Over::There) => {
+                self.wrote().extend(Mark::of(&stored).map(|mark| (at, mark)));
                 tracing::info!(split = %route.split, route = %route.name, namespace = %route.namespace, "the HTTPRoute was taken over");
                 Ok(true)
             }
@@ -68,10 +71,24 @@ impl KongKic {
         }
     }
 
-    /// Puts back what a route had before a split took it over.
-    pub(super) async fn put_back(
+    /// Whether what this agent wrote last is not there any more, and nobody says that he wrote it.
+    fn is_undone(&self, at: &str, live: &Value) -> bool {
+        let wrote = self.wrote();
+        let Some(mark) = wrote.get(at).filter(|mark| mark.is_of(live)) else {
+            return false;
+        };
+        let now = Mark::of(live).filter(|now| now.is_of(live));
+        !mark.stands(live) && now.is_none_or(|now| now.taker.generation < mark.taker.generation)
+    }
+
+    /// The marks of routes that this agent wrote last, by path.
+    fn wrote(&self) -> MutexGuard<'_, BTreeMap<String, Mark>> {
+        self.wrote.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets go of a route that a split took over: it stays as it is, and is whose it was.
+    pub(super) async fn let_go(
         &self,
-        looked: &Looked,
         (found, split): (&Found, &SplitName),
         plan: Generation,
     ) -> Result<(), Stop> {
@@ -92,17 +109,9 @@ impl KongKic {
                 "{name} was taken over in generation {newest}, and this agent knows {plan}: another agent of this zone has a newer plan"
             )));
         }
-        if mark.stands(&live)
-            && let Some(why) = nobody_there(looked, namespace, &mark)
-        {
-            return Err(Stop::Held(format!(
-                "the HTTPRoute {namespace}/{name} keeps the last weights of this split, for with what it had before nobody would \
-                 answer: {why}; give it the backendRefs that it is to have, and Weir takes off its mark"
-            )));
-        }
-        let back = mark.back(&live);
-        self.hand.change(&self.server, &at, back, &live).await?;
-        tracing::info!(route = name, namespace, "the HTTPRoute has what it had before");
+        self.hand.change(&self.server, &at, let_go(), &live).await?;
+        self.wrote().remove(&at);
+        tracing::info!(route = name, namespace, %split, "the HTTPRoute is its owner's again, with the weights that it has");
         Ok(())
     }
 }
@@ -115,56 +124,32 @@ pub(super) fn absent(route: &HttpRoute) -> String {
     )
 }
 
-/// Why nobody would answer with what was there before.
-fn nobody_there(looked: &Looked, namespace: &str, mark: &Mark) -> Option<String> {
-    let namespace: DnsLabel = namespace.parse().ok()?;
-    if let Some(error) = looked.unknown.get(&namespace) {
-        return Some(format!("who stands behind its Services is not known ({error})"));
-    }
-    mark.had().into_iter().find_map(|(name, port)| {
-        let service = ClusterService {
-            namespace: namespace.clone(),
-            name: name.parse().ok()?,
-            port,
-        };
-        match looked.services.reached(&service) {
-            Err(why) => Some(why),
-            Ok(reached) if reached.count() == 0 => {
-                Some(format!("no endpoint of the Service {namespace}/{name} is ready"))
-            }
-            Ok(_) => None,
-        }
-    })
-}
-
 impl Looked {
-    /// Routes that were taken over at this gateway and that nothing wants any more, with their splits and those wanted ones that
-    /// take requests of theirs.
+    /// Routes that were taken over at this gateway and that nothing wants any more, with their splits.
     pub(super) fn taken<'a>(
         &'a self,
         federation: &FederationName,
         wanted: &Routes,
-    ) -> Vec<(&'a Found, SplitName, BTreeSet<SplitName>)> {
+    ) -> Vec<(&'a Found, SplitName)> {
         let mut taken = Vec::new();
         for ((namespace, name), found) in self.routes() {
-            let Some(mark) = mark_at(&wanted.gateway, &found.0) else {
+            let mark = Mark::of(&found.0).filter(|mark| mark.is_of(&found.0));
+            let Some(Taker {
+                gateway,
+                split,
+                federation: of,
+                ..
+            }) = mark.map(|mark| mark.taker)
+            else {
                 continue;
             };
             let is_it = |route: &HttpRoute| {
                 route.taken_by.is_some() && route.namespace.as_str() == namespace && route.name == *name
             };
-            if mark.taker.federation != *federation || wanted.routes.values().any(is_it) {
-                continue;
+            if of == *federation && gateway == wanted.gateway && !wanted.routes.values().any(is_it) {
+                taken.push((found, split));
             }
-            let split = mark.taker.split;
-            let heirs = wanted.routes.keys().filter(|other| **other == split).cloned();
-            taken.push((found, split.clone(), heirs.collect()));
         }
         taken
     }
-}
-
-/// The mark of a route that was taken over at this gateway.
-pub(super) fn mark_at(gateway: &GatewayName, live: &Value) -> Option<Mark> {
-    Mark::of(live).filter(|mark| mark.is_of(live) && mark.taker.gateway == *gateway)
 }
