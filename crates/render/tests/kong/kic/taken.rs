@@ -144,11 +144,34 @@ fn what_cannot_be_taken_over_says_why() {
         live["metadata"]["annotations"][ANNOTATION] = json!(mark.to_string());
         over(&route, taker, &live)
     };
-    let of_other = marked(&|mark| mark["gateway"] = json!("front")).unwrap_err();
+    let both = why(&|live| {
+        live["spec"]["parentRefs"]
+            .as_array_mut()
+            .unwrap()
+            .push(json!({"name": "istio"}))
+    });
     assert!(
-        of_other.contains("at the gateway front of federation"),
+        both.contains("is attached to the Gateway edge/istio as well"),
+        "{both}"
+    );
+    let of_other = marked(&|mark| {
+        mark["gateway"] = json!("front");
+        mark["split"] = json!("basket");
+    });
+    let of_other = of_other.unwrap_err();
+    assert!(
+        of_other.contains("split basket at the gateway front of federation"),
         "{of_other}"
     );
+    let of_others = marked(&|mark| mark["federation"] = json!("theirs")).unwrap_err();
+    assert!(of_others.contains("of federation theirs"), "{of_others}");
+    // The gateway, or the split, got another name.
+    for of in ["gateway", "split"] {
+        assert!(matches!(
+            marked(&|mark| mark[of] = json!("renamed")),
+            Ok(Over::Write(_))
+        ));
+    }
     for of in ["generation", "gatewayGeneration"] {
         let newer = marked(&|mark| mark[of] = json!(99)).unwrap_err();
         assert!(newer.contains("has a newer plan"), "{newer}");
