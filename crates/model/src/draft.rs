@@ -158,6 +158,7 @@ pub(crate) struct DoorDraft {
 pub(crate) enum EntryDraft {
     Routes(Routing),
     Service(At<String>),
+    HttpRoute(At<String>),
 }
 
 #[derive(Debug)]

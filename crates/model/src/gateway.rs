@@ -155,6 +155,9 @@ pub enum Entry {
     Routes(Routing),
     /// Those of this service of the gateway's base (`service`): its `host` becomes ours, all else stays theirs.
     Service(String),
+    /// Those of this HTTPRoute (`httpRoute`), in the namespace of the backends: the `backendRefs` of its one rule become ours, all
+    /// else stays theirs.
+    HttpRoute(String),
 }
 
 /// What Kong matches a request by, in Kong's own terms: all of it, and of each list one. At least one list is not empty.

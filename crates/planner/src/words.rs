@@ -104,6 +104,7 @@ pub(crate) fn matches(of: &Match) -> String {
 pub(crate) fn door(door: &Door) -> String {
     let entry = match &door.entry {
         Entry::Service(name) => format!("service {name} of the base"),
+        Entry::HttpRoute(name) => format!("HTTPRoute {name}"),
         Entry::Routes(routing) => {
             let or_any = |set: &BTreeSet<String>, any: &str| match set.is_empty() {
                 true => any.to_owned(),

@@ -11,6 +11,7 @@ pub mod changes;
 mod claims;
 pub mod counting;
 pub mod database;
+pub mod dead;
 mod declared;
 pub mod document;
 pub mod entities;

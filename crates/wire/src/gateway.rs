@@ -112,6 +112,7 @@ pub(crate) fn door_out((name, door): (&GatewayName, &Door)) -> v1::Door {
     let texts = |set: &BTreeSet<String>| set.iter().cloned().collect();
     let entry = match &door.entry {
         Entry::Service(service) => EntryOut::Service(service.clone()),
+        Entry::HttpRoute(route) => EntryOut::HttpRoute(route.clone()),
         Entry::Routes(routing) => EntryOut::Routes(v1::Routing {
             hosts: texts(&routing.hosts),
             paths: texts(&routing.paths),
@@ -156,6 +157,7 @@ pub(crate) fn door_in(from: &v1::Door) -> Result<(GatewayName, Door), WireError>
         .ok_or_else(|| WireError::new("entry", "there is none"))?
     {
         EntryIn::Service(service) => Entry::Service(service.clone()),
+        EntryIn::HttpRoute(route) => Entry::HttpRoute(route.clone()),
         EntryIn::Routes(routing) => {
             let mut headers = BTreeMap::new();
             for header in &routing.headers {

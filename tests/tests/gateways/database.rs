@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use weir_model::ZoneName;
+use weir_planner::Plan;
 use weir_sandbox::kong::{Database, Kong, Options};
 
 use super::asking::*;
@@ -283,5 +284,74 @@ async fn an_agent_that_knows_nothing_or_less_takes_nothing_away() {
     assert!(why.contains("somebody who knows a newer plan wrote it"), "{why}");
     let stays = targets(both[0], "weir.basket.default").await;
     assert_eq!(stays.values().copied().collect::<Vec<_>>(), [24_000, 36_000]);
+    agent.stopped().await;
+}
+
+/// Only Kong knows what its own health checks say, which are the site's to set: where all of a backend is dead to it, nobody is sent
+/// there; and nobody who goes away from there waits for that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_that_kong_takes_for_dead_gets_no_more() {
+    let (dir, _database, kongs, names) = scene().await;
+    let both = [&kongs[0], &kongs[1]];
+    let splits = |vm: u32| [own_door("checkout", vm, BY_ADDRESS)];
+    let mut agent = Agent::start_at(&both, &names, dir.path());
+    let first = with_database(&splits(90), None);
+    let part = agent.want(&first);
+    agent.exact(&part).await;
+    let upstream = "/upstreams/weir.checkout.default";
+    let checks =
+        json!({"healthchecks": {"active": {"healthy": {"interval": 1}, "unhealthy": {"interval": 1}}}});
+    assert_eq!(ask(both[0], "PATCH", upstream, checks).await, 200);
+    const CLOUD: [&str; 3] = ["10.0.1.1:80", "10.0.1.2:80", "10.0.1.3:80"];
+    let mark = async |kong: &Kong, state: &str| {
+        for target in CLOUD {
+            let path = format!("{upstream}/targets/{target}/{state}");
+            let marked = async || ask(kong, "PUT", &path, json!({})).await == 204;
+            until_so("it checks them", marked).await;
+        }
+    };
+    for kong in both {
+        mark(kong, "unhealthy").await;
+    }
+    let before = targets(both[0], "weir.checkout.default").await;
+    let second = with_database(&splits(50), Some(&first));
+    let says = |told: &weir_agent::gateways::Told, plan: &Plan, what: &str| {
+        let door = door(told, plan, "checkout");
+        door.is_some_and(|door| format!("{door:?}").contains(what))
+    };
+    agent.want(&second);
+    let dead = "every target of backend cloud for dead";
+    agent.until("held", |told| says(told, &second, dead)).await;
+    assert_eq!(targets(both[0], "weir.checkout.default").await, before);
+    // Away from there goes at once.
+    let back = with_database(&splits(100), Some(&second));
+    let part = agent.want(&back);
+    agent.exact(&part).await;
+    // Kong checks nobody without weight: of a first share nothing is known before, and the proof tells of it.
+    let third = with_database(&splits(50), Some(&back));
+    agent.want(&third);
+    let unhealthy = "for unhealthy";
+    agent
+        .until("written, and told", |told| says(told, &third, unhealthy))
+        .await;
+    let weights = targets(both[0], "weir.checkout.default").await;
+    assert_eq!(
+        weights.values().copied().collect::<Vec<_>>(),
+        [30_000, 10_000, 10_000, 10_000]
+    );
+    // What one node alone has of it may be old: more is given, and that node is no proof.
+    mark(both[0], "healthy").await;
+    let fourth = with_database(&splits(20), Some(&third));
+    let part = agent.want(&fourth);
+    let written = async || {
+        let weights = targets(both[0], "weir.checkout.default").await;
+        weights.get("10.0.0.1:80") == Some(&12_000)
+    };
+    until_so("it is written", written).await;
+    agent
+        .until("the other is no proof", |told| says(told, &fourth, unhealthy))
+        .await;
+    mark(both[1], "healthy").await;
+    agent.exact(&part).await;
     agent.stopped().await;
 }

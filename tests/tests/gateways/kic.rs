@@ -5,6 +5,7 @@ mod declared;
 mod load;
 mod moving;
 mod others;
+mod taken;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -112,6 +113,13 @@ impl Scene {
 
     fn agent(&self, take_back: bool) -> Agent {
         self.agent_at(node(&self.kong), Arc::new(Known::default()), take_back)
+    }
+
+    /// One that keeps what it knows in another directory.
+    fn agent_in(&self, dir: &std::path::Path) -> Agent {
+        let cluster = self.cluster(Arc::new(Known::default()), false);
+        let gateways = [(edge(), vec![node(&self.kong)])].into();
+        Agent::driving(gateways, Some(cluster), &Arc::new(Known::default()), dir)
     }
 
     /// One that reaches Kong by this address.

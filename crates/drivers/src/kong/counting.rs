@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 use weir_model::SplitName;
-use weir_render::kong::changes::{Held, Row};
+use weir_render::kong::changes::{Held, Row, Write};
 use weir_render::kong::counting::PLUGIN;
 use weir_render::kong::database::{Entities, Kind};
 use weir_render::kong::{Counted, Plugins, plugins};
@@ -54,7 +54,13 @@ pub(crate) async fn plugins_of(
             held.plugins = rows;
             let mut todo = plugins(held, wanted, by.plan, by.absent, logs.unable.as_deref());
             if !logs.all_asked {
-                todo.come.clear();
+                let why = "a node does not answer, and none is given what counts before all of them say that they can run it";
+                for (split, write) in std::mem::take(&mut todo.come) {
+                    // One that is there counts on, whatever it is to say otherwise.
+                    if matches!(write, Write::Make { .. }) {
+                        todo.counted.insert(split, Err(why.to_owned()));
+                    }
+                }
             }
             todo
         }

@@ -8,6 +8,8 @@ mod compare;
 mod kong;
 mod looked;
 mod nodes;
+mod standing;
+mod taken;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,8 +21,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use weir_model::{FederationName, SplitName};
 use weir_planner::{Coverage, Evidence, Generation, Proof, Verdict};
-use weir_render::kic::{HttpRoute, Routes, Said, Unmet, backends, expected, is_of, said};
-use weir_render::kong::Expected;
+use weir_render::kic::{HttpRoute, Mark, Routes, Unmet, backends, is_of};
 
 use crate::dns::Names;
 use crate::kong::admin::AdminConfig;
@@ -32,7 +33,7 @@ use crate::kubernetes::access::Access;
 use crate::kubernetes::call::ApiServer;
 use crate::kubernetes::hand::{Hand, stored_otherwise};
 use crate::{DriverError, Outcome};
-use compare::{difference, foreign_annotation, nearest, rises};
+use compare::{difference, nearest, rises};
 use looked::{Found, Looked, Owned, Watches, owned};
 use nodes::Nodes;
 
@@ -67,6 +68,8 @@ pub struct KongKic {
     settle: Duration,
     /// Routes that were proven at every node when that was last looked at.
     proven: Mutex<BTreeMap<SplitName, Value>>,
+    /// The marks of routes of others that this agent wrote last, by path.
+    wrote: Mutex<BTreeMap<String, Mark>>,
 }
 
 impl std::fmt::Debug for KongKic {
@@ -109,6 +112,7 @@ impl KongKic {
             nodes: Nodes::new(nodes, config.names),
             settle,
             proven: Mutex::default(),
+            wrote: Mutex::default(),
         })
     }
 
@@ -164,7 +168,8 @@ impl KongKic {
             became.nodes.insert(at(), Brought::Held(OVERTAKEN.to_owned()));
             return became;
         }
-        for (found, split, heirs) in looked.left_over(&self.federation, wanted) {
+        let whole = looked.beside(wanted);
+        for (found, split, heirs) in looked.left_over(&self.federation, &whole) {
             if by.overtaken.is_cancelled() {
                 break;
             }
@@ -182,6 +187,23 @@ impl KongKic {
                     became.splits.insert(split, why);
                 }
             }
+        }
+        for (found, split) in looked.taken(&self.federation, wanted) {
+            if by.overtaken.is_cancelled() || by.absent.contains(&split) {
+                continue;
+            }
+            // Nothing of any share hangs on it: whatever stands in its way is told, and holds nothing.
+            let why = match self.let_go((found, &split), by.plan).await {
+                Ok(()) => {
+                    brought = Brought::Posted;
+                    continue;
+                }
+                Err(Stop::Held(why)) => why,
+                Err(Stop::Failed(error)) => format!("{error}; {}", error.help),
+            };
+            became.notes.push(format!(
+                "split {split}: the HTTPRoute that it had taken over keeps its mark: {why}"
+            ));
         }
         became.nodes.insert(at(), brought);
         became
@@ -211,6 +233,9 @@ impl KongKic {
 
     /// Whether anything was written.
     async fn brought(&self, wanted: &Routes, route: &HttpRoute, looked: &Looked) -> Result<bool, Stop> {
+        if let Some(taker) = &route.taken_by {
+            return self.taken_over(route, taker, looked).await;
+        }
         let known = looked.live(route);
         if let Some(Found(live)) = known
             && matches!(owned(live, &self.federation, wanted), Owned::Ours(..))
@@ -355,9 +380,10 @@ impl KongKic {
                 return proofs;
             }
         };
+        let whole = looked.beside(wanted);
         let asked = nodes
             .iter()
-            .map(|admin| kong::at_node(admin, wanted, &doors, self.settle));
+            .map(|admin| kong::at_node(admin, &whole, &doors, self.settle));
         let (nodes, leaving): (Vec<AtNode>, Vec<BTreeMap<SplitName, String>>) =
             join_all(asked).await.into_iter().unzip();
         let mut read = proof::together(&doors, &nodes);
@@ -406,54 +432,6 @@ impl KongKic {
             }
         }
         Err(format!("which requests Kong takes already is not known: {why}"))
-    }
-
-    /// What Kong must run for a route, if all that the cluster says of it is as it should be.
-    fn standing(&self, wanted: &Routes, route: &HttpRoute, looked: &Looked) -> Result<Expected, Verdict> {
-        let different = |why: String| Err(Verdict::Different(why));
-        let Some(Found(live)) = looked.live(route) else {
-            return different(format!(
-                "there is no HTTPRoute {}/{}",
-                route.namespace, route.name
-            ));
-        };
-        if let Owned::Foreign(why) = owned(live, &self.federation, wanted) {
-            return different(format!(
-                "the HTTPRoute {}/{} is not Weir's: {why}",
-                route.namespace, route.name
-            ));
-        }
-        if let Some(at) = difference(route, live) {
-            return different(format!(
-                "the HTTPRoute {}/{} says something else, at {at}",
-                route.namespace, route.name
-            ));
-        }
-        if let Some(key) = foreign_annotation(route, live) {
-            return different(format!(
-                "somebody annotated the HTTPRoute {}/{} with {key}, which may change what becomes of its requests: take it off",
-                route.namespace, route.name
-            ));
-        }
-        if let Some(error) = looked.unknown.get(&route.namespace) {
-            return Err(Verdict::Unknown(error.to_string()));
-        }
-        let found = match backends(route, &looked.services) {
-            Ok(found) => found,
-            Err(unmet) => return different(told(&unmet)),
-        };
-        match said(live, &route.parent, found.absent) {
-            Said::Programmed => {}
-            Said::Nothing(why) => return Err(Verdict::Unknown(why)),
-            Said::Not(why) => return different(why),
-        }
-        if let Some(other) = looked.rival(&self.federation, wanted, route) {
-            return different(format!("{other}: which of the two Kong takes is not known"));
-        }
-        match found.off.as_slice() {
-            [] => Ok(expected(route, &found)),
-            off => different(off.join("; ")),
-        }
     }
 }
 

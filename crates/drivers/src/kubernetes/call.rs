@@ -28,6 +28,8 @@ const LONGEST: usize = 8 << 20;
 
 /// Content type of server-side apply. JSON is YAML.
 pub(crate) const APPLY: &str = "application/apply-patch+yaml";
+/// Content type of a patch of some fields.
+pub(crate) const MERGE: &str = "application/merge-patch+json";
 /// Content type of everything else.
 pub(crate) const JSON: &str = "application/json";
 

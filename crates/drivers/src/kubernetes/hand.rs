@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::MANAGER;
-use super::call::{APPLY, ApiServer, JSON};
+use super::call::{APPLY, ApiServer, JSON, MERGE};
 use super::meaning::{self, Conflict, Refusal};
 use super::objects::{self, Manager};
 use crate::{DriverError, Fault, Outcome};
@@ -113,8 +113,10 @@ impl Hand {
         let Some(conflicts) = refusal.conflicts() else {
             return Err(refusal.meaning(&what, server.name()));
         };
+        const INSTEAD: &str = "Let it go of the object, or remove the object and Weir writes it anew, or set \
+                               kuma.kubernetes.takeBack";
         let rivals = named(&conflicts, live);
-        if let Some(left) = self.reason_not_to_fight(name, &conflicts, &rivals) {
+        if let Some(left) = self.reason_not_to_fight(name, &conflicts, (&rivals, INSTEAD)) {
             return Ok(Err(left));
         }
         tracing::warn!(
@@ -127,6 +129,61 @@ impl Hand {
         let stored = forced.map_err(|refusal| refusal.meaning(&what, server.name()))?;
         self.fought(name, &conflicts);
         Ok(Ok(stored))
+    }
+
+    /// Changes an object that nobody wrote since it was found so, by a merge patch: what was stored then. The fields become our
+    /// manager's, whoever had them.
+    ///
+    /// # Errors
+    /// If it could not be changed.
+    pub(crate) async fn change(
+        &self,
+        server: &ApiServer,
+        path: &str,
+        mut patch: Value,
+        live: &Value,
+    ) -> Result<Value, DriverError> {
+        let what = format!("PATCH {path}");
+        if live.pointer("/metadata/deletionTimestamp").is_some() {
+            return Err(DriverError {
+                what,
+                why: "somebody is removing the object, and something keeps it".to_owned(),
+                fault: Fault::NotYet,
+                help: "what keeps it is in its metadata.finalizers".to_owned(),
+            });
+        }
+        let (uid, version) = guarded(live, path, server)?;
+        patch["metadata"]["uid"] = json!(uid);
+        patch["metadata"]["resourceVersion"] = json!(version);
+        let url = format!("{path}?fieldManager={MANAGER}&fieldValidation=Strict");
+        let limit = WRITE.max(self.timeout);
+        let answer = server
+            .ask(Method::PATCH, &url, Some((MERGE, &patch)), limit)
+            .await?;
+        answer.map_err(|refusal| refusal.meaning(&what, server.name()))
+    }
+
+    /// From whom a field of `spec` would be taken back that others wrote over; why it is left to them, if so. After the write it is
+    /// `fought`.
+    /// By the object's path: names are of one namespace.
+    pub(crate) fn take_back(&self, path: &str, live: &Value, field: &str) -> Result<Vec<Conflict>, Outcome> {
+        let others = objects::managers(live).into_iter();
+        let others = others.filter(|manager| !manager.is_ours() && manager.holds(field));
+        let conflict = |manager: String| Conflict {
+            manager,
+            field: format!("spec.{field}"),
+        };
+        let mut conflicts: Vec<Conflict> = others.map(|manager| conflict(manager.name)).collect();
+        if conflicts.is_empty() {
+            conflicts.push(conflict("somebody".to_owned()));
+        }
+        const INSTEAD: &str = "Tell it to leave that field alone, or let the split go of the object, or set \
+                               kuma.kubernetes.takeBack";
+        let rivals = named(&conflicts, Some(live));
+        match self.reason_not_to_fight(path, &conflicts, (&rivals, INSTEAD)) {
+            Some(left) => Err(left),
+            None => Ok(conflicts),
+        }
     }
 
     /// Removes an object that nobody wrote since it was found so.
@@ -185,11 +242,15 @@ impl Hand {
             .await
     }
 
-    fn reason_not_to_fight(&self, name: &str, conflicts: &[Conflict], rivals: &str) -> Option<Outcome> {
+    fn reason_not_to_fight(
+        &self,
+        name: &str,
+        conflicts: &[Conflict],
+        (rivals, instead): (&str, &str),
+    ) -> Option<Outcome> {
         if !self.take_back {
             return Some(Outcome::Yielded(format!(
-                "{name} is held by another field manager, and Weir does not fight it: {rivals}. Let it go of the object, or \
-                 remove the object and Weir writes it anew, or set kuma.kubernetes.takeBack"
+                "{name} is held by another field manager, and Weir does not fight it: {rivals}. {instead}"
             )));
         }
         let mut fights = self.fights.lock().unwrap_or_else(PoisonError::into_inner);
@@ -208,7 +269,7 @@ impl Hand {
     }
 
     /// Fields were taken back from these: a write that failed is no fight.
-    fn fought(&self, name: &str, conflicts: &[Conflict]) {
+    pub(crate) fn fought(&self, name: &str, conflicts: &[Conflict]) {
         let mut fights = self.fights.lock().unwrap_or_else(PoisonError::into_inner);
         for conflict in conflicts {
             fights.insert((name.to_owned(), conflict.manager.clone()), Instant::now());

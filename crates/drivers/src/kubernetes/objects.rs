@@ -221,6 +221,12 @@ impl Manager {
             .is_some_and(|fields| fields.keys().any(|key| key != "."))
     }
 
+    /// Whether it wrote this field of `spec`.
+    pub(crate) fn holds(&self, field: &str) -> bool {
+        let spec = self.fields.get("f:spec");
+        spec.is_some_and(|spec| spec.get(format!("f:{field}")).is_some())
+    }
+
     /// For people: who, how, when.
     pub(crate) fn told(&self) -> String {
         match self.time {

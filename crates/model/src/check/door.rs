@@ -10,7 +10,7 @@ use crate::codes;
 use crate::declaration::{Match, Place, Protocol, ValueMatch};
 use crate::diagnostic::Diagnostic;
 use crate::draft::{DoorDraft, EntryDraft, Matches, SplitDraft, ViaDraft};
-use crate::gateway::{AtGateway, Channel, Door, Entry, Gateway, Via};
+use crate::gateway::{Address, AtGateway, Channel, Door, Entry, Gateway, Via};
 use crate::names::{BackendName, GatewayName, ZoneName};
 use crate::nearest::nearest;
 use crate::reader::At;
@@ -49,6 +49,7 @@ impl<'d> Check<'d> {
             let entry = match &found.entry {
                 EntryDraft::Routes(routing) => Entry::Routes(routing.clone()),
                 EntryDraft::Service(at) => Entry::Service(at.value.clone()),
+                EntryDraft::HttpRoute(at) => Entry::HttpRoute(at.value.clone()),
             };
             doors.push(AtGateway {
                 gateway: found.gateway.value.clone(),
@@ -173,6 +174,21 @@ impl<'d> Check<'d> {
         match &door.entry {
             _ if gateway.channel == Channel::Kic => sound &= self.by_http_route(draft, door, &gateway),
             EntryDraft::Service(service) => sound &= self.base_service(draft, service, &gateway, zone),
+            EntryDraft::HttpRoute(route) => {
+                sound = false;
+                self.push(
+                    Diagnostic::error(
+                        codes::NO_ROUTE,
+                        format!(
+                            "the gateway `{}` of the zone `{zone}` is not run by Kong Ingress Controller: it has no HTTPRoutes",
+                            gateway.name
+                        ),
+                        route.place.label("this HTTPRoute"),
+                    )
+                    .also(gateway.place.label("the gateway"))
+                    .help("say which `service` of its base the split takes over, or which `hosts` and `paths` its own route takes"),
+                );
+            }
             EntryDraft::Routes(_) => {}
         }
         // Two doors of one split are told of as such.
@@ -184,7 +200,7 @@ impl<'d> Check<'d> {
                 .any(|door| std::ptr::eq(door, other))
         };
         let mut other = None;
-        for what in claimed(&door.entry) {
+        for what in claimed(door) {
             let claims = self
                 .claims
                 .entry((zone.clone(), gateway.name.clone(), what))
@@ -314,7 +330,11 @@ impl<'d> Check<'d> {
         if matches!(door.via, ViaDraft::Mesh(_)) {
             return sound; // the mesh tells routes apart
         }
-        let taken_over = matches!(door.entry, EntryDraft::Service(_));
+        let taken_over = match &door.entry {
+            EntryDraft::Routes(_) => None,
+            EntryDraft::Service(_) => Some("a service of the base"),
+            EntryDraft::HttpRoute(_) => Some("an HTTPRoute"),
+        };
         let mut told: Vec<(&Match, &Place)> = Vec::new();
         for route in &draft.routes.found {
             let Matches::Given(at) = &route.matches else {
@@ -323,10 +343,10 @@ impl<'d> Check<'d> {
             if at.value.is_any() {
                 continue;
             }
-            let why = if taken_over {
-                Some(
-                    "a service of the base that is taken over has one way for all of its requests".to_owned(),
-                )
+            let why = if let Some(what) = taken_over {
+                Some(format!(
+                    "{what} that is taken over has one way for all of its requests"
+                ))
             } else {
                 not_kongs(&at.value).map(str::to_owned).or_else(|| {
                     let mut both = told.iter().filter(|(other, _)| unordered(other, &at.value));
@@ -438,10 +458,22 @@ fn unordered(one: &Match, other: &Match) -> bool {
     one.headers.len() == other.headers.len() && !disjoint
 }
 
-/// Each host and path that a door takes, or the service of the base. A host holds no space, and a path begins with `/`.
-fn claimed(entry: &EntryDraft) -> Vec<String> {
-    match entry {
+/// Each host and path that a door takes, or the service of the base, or the HTTPRoute. A host holds no space, and a path begins with
+/// `/`.
+fn claimed(door: &DoorDraft) -> Vec<String> {
+    match &door.entry {
         EntryDraft::Service(at) => vec![format!("service {}", at.value)],
+        EntryDraft::HttpRoute(at) => {
+            let first = match &door.via {
+                ViaDraft::Mesh(at) => Some(&at.value),
+                ViaDraft::Addresses { backends, .. } => {
+                    backends.iter().flat_map(|(_, addresses)| addresses).next()
+                }
+            };
+            let service = first.and_then(Address::cluster_service);
+            let namespace = service.map_or_else(String::new, |service| service.namespace.to_string());
+            vec![format!("HTTPRoute {namespace}/{}", at.value)]
+        }
         EntryDraft::Routes(routing) => {
             let any = BTreeSet::from([String::new()]);
             let or_any = |set: &BTreeSet<String>| if set.is_empty() { any.clone() } else { set.clone() };

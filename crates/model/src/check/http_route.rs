@@ -28,35 +28,42 @@ const HOSTS: usize = 16;
 impl Check<'_> {
     /// Whether an HTTPRoute could say what a door says. Each reason why not is told.
     pub(super) fn by_http_route(&mut self, draft: &SplitDraft, door: &DoorDraft, gateway: &Gateway) -> bool {
-        let routing = match &door.entry {
-            EntryDraft::Routes(routing) => routing,
-            EntryDraft::Service(at) => {
-                self.push(
-                    Diagnostic::error(
-                        codes::NOT_YET,
-                        format!("the gateway `{}` is run by Kong Ingress Controller: an HTTPRoute of yours is not taken over yet", gateway.name),
-                        at.place.label("not supported yet"),
-                    )
-                    .also(gateway.place.label("the gateway"))
-                    .help("say which `hosts` and `paths` the split's own HTTPRoute takes"),
-                );
-                return false;
-            }
-        };
         let mut wrong: Vec<(Place, String, &str)> = Vec::new();
-        entry(routing, &door.place, &mut wrong);
+        match &door.entry {
+            EntryDraft::Routes(routing) => {
+                entry(routing, &door.place, &mut wrong);
+                sizes(draft, routing, door, &mut wrong);
+            }
+            // What it takes is its own; how many routes stand behind it is looked at for all that are taken over.
+            EntryDraft::HttpRoute(_) => several_backends(draft, door, &mut wrong),
+            EntryDraft::Service(at) => wrong.push((
+                at.place.clone(),
+                "Kong Ingress Controller runs this gateway: it has no base to take a service from".to_owned(),
+                "name an HTTPRoute of yours in `httpRoute`, or say which `hosts` and `paths` the split's own takes",
+            )),
+        }
         services(door, &mut wrong);
+        let mut not_yet = false;
         if let Some(protocol) = &draft.protocol
             && protocol.value == Protocol::Grpc
         {
-            wrong.push((
-                protocol.place.clone(),
-                "an HTTPRoute does not carry grpc".to_owned(),
-                "leave this split to callers inside the mesh, or to gateways that are configured through their Admin API",
-            ));
+            not_yet = true;
+            self.push(
+                Diagnostic::error(
+                    codes::NOT_YET,
+                    format!(
+                        "the gateway `{}` is run by Kong Ingress Controller: there grpc is not supported yet",
+                        gateway.name
+                    ),
+                    protocol.place.label("not supported yet"),
+                )
+                .also(gateway.place.label("the gateway"))
+                .help(
+                    "leave this split to callers inside the mesh, or to gateways that are configured through their Admin API",
+                ),
+            );
         }
-        sizes(draft, routing, door, &mut wrong);
-        let sound = wrong.is_empty();
+        let sound = wrong.is_empty() && !not_yet;
         for (place, message, help) in wrong {
             self.push(
                 Diagnostic::error(
@@ -156,6 +163,17 @@ fn services(door: &DoorDraft, wrong: &mut Wrong) {
     }
 }
 
+fn several_backends(draft: &SplitDraft, door: &DoorDraft, wrong: &mut Wrong) {
+    let backends = draft.backends.found.len();
+    if backends > RULES && matches!(door.via, ViaDraft::Addresses { .. }) {
+        wrong.push((
+            door.place.clone(),
+            format!("a rule of an HTTPRoute has at most {RULES} backends, and this split {backends}"),
+            "split it into several",
+        ));
+    }
+}
+
 fn sizes(draft: &SplitDraft, routing: &Routing, door: &DoorDraft, wrong: &mut Wrong) {
     if let ViaDraft::Mesh(_) = &door.via {
         // The mesh tells routes apart, and there is one Service.
@@ -169,14 +187,7 @@ fn sizes(draft: &SplitDraft, routing: &Routing, door: &DoorDraft, wrong: &mut Wr
         }
         return;
     }
-    let backends = draft.backends.found.len();
-    if backends > RULES {
-        wrong.push((
-            door.place.clone(),
-            format!("a rule of an HTTPRoute has at most {RULES} backends, and this split {backends}"),
-            "split it into several",
-        ));
-    }
+    several_backends(draft, door, wrong);
     if draft.routes.found.len() > RULES {
         wrong.push((
             door.place.clone(),

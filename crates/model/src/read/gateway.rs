@@ -7,7 +7,7 @@ use crate::codes;
 use crate::draft::{BaseDraft, DoorDraft, EntryDraft, GatewayDraft, ParentDraft, ViaDraft};
 use crate::gateway::{Address, Channel, ParentRef, Routing, dns_name};
 use crate::limits;
-use crate::names::{BackendName, ZoneName};
+use crate::names::{BackendName, DnsLabel, ZoneName};
 use crate::reader::{At, Fields, Reader, shown};
 use crate::shape::{METHODS, gateway as shapes};
 use crate::yaml::{Entry, Node, Value};
@@ -116,12 +116,15 @@ fn door(reader: &mut Reader<'_>, node: &Node) -> Option<DoorDraft> {
     let before = reader.diagnostics.len();
     let routing = routing(reader, &fields);
     let routing = (reader.diagnostics.len() == before).then_some(routing);
-    let entry = match fields.get("service") {
-        None => match routing {
+    let entry = match (fields.get("service"), fields.get("httpRoute")) {
+        (None, None) => match routing {
             Some(routing) => entry_of(reader, routing, &owner),
             None => None,
         },
-        Some(entry) => taken_over(reader, entry, &fields),
+        (Some(entry), _) => taken_over(reader, ("service", entry), &fields).map(EntryDraft::Service),
+        (None, Some(entry)) => taken_over(reader, ("httpRoute", entry), &fields)
+            .and_then(|at| route_name(reader, at, &entry.value.span))
+            .map(EntryDraft::HttpRoute),
     };
     let via = match (fields.get("mesh"), fields.get("backends")) {
         _ if !fields.complete => None,
@@ -141,9 +144,14 @@ fn door(reader: &mut Reader<'_>, node: &Node) -> Option<DoorDraft> {
     })
 }
 
-/// A service of the base: then its own routes match, and nothing else may be said of them.
-fn taken_over(reader: &mut Reader<'_>, entry: &Entry, fields: &Fields<'_>) -> Option<EntryDraft> {
+/// A service of the base, or an HTTPRoute: then what is theirs matches, and nothing else may be said of it.
+fn taken_over(
+    reader: &mut Reader<'_>,
+    (of, entry): (&str, &Entry),
+    fields: &Fields<'_>,
+) -> Option<At<String>> {
     let matching = [
+        "httpRoute",
         "hosts",
         "paths",
         "methods",
@@ -152,20 +160,42 @@ fn taken_over(reader: &mut Reader<'_>, entry: &Entry, fields: &Fields<'_>) -> Op
         "stripPath",
         "preserveHost",
     ];
-    for name in matching {
+    for name in matching.into_iter().filter(|name| *name != of) {
         if let Some(other) = fields.get(name) {
+            let why = match of {
+                "service" => "the base's own routes match for that service",
+                _ => "the route's own rule says which requests it takes",
+            };
             reader.error(
                 codes::BAD_ENTRY,
                 &other.key_span,
-                format!("`{name}` stands beside `service`"),
-                "the base's own routes match for that service",
-                format!("remove `{name}`, or `service`"),
+                format!("`{name}` stands beside `{of}`"),
+                why,
+                format!("remove `{name}`, or `{of}`"),
             );
             return None;
         }
     }
-    let text = reader.text(&entry.value, "`service`")?;
-    Some(EntryDraft::Service(reader.at(text.to_owned(), &entry.value.span)))
+    let text = reader.text(&entry.value, &format!("`{of}`"))?;
+    Some(reader.at(text.to_owned(), &entry.value.span))
+}
+
+/// The name of an HTTPRoute that is not one of Weir's own.
+fn route_name(reader: &mut Reader<'_>, at: At<String>, span: &crate::diagnostic::Span) -> Option<At<String>> {
+    let label = |label: &str| DnsLabel::new(label).is_ok();
+    let why = match at.value.as_str() {
+        name if name.len() > 253 || !name.split('.').all(label) => "not the name of an object in Kubernetes",
+        name if name.starts_with("weir.") => "Weir's own routes are named so",
+        _ => return Some(at),
+    };
+    reader.error(
+        codes::BAD_ENTRY,
+        span,
+        format!("`httpRoute` is `{}`", at.value),
+        why,
+        "name an HTTPRoute of yours, without its namespace: it is the one of the backends",
+    );
+    None
 }
 
 fn entry_of(
@@ -182,8 +212,8 @@ fn entry_of(
             codes::BAD_ENTRY,
             owner,
             "a split's gateway says nothing that a request could match",
-            "no `hosts`, `paths`, `methods` or `headers`, and no `service`",
-            "say at least which `hosts` or `paths` it is, or which `service` of the base it takes over",
+            "no `hosts`, `paths`, `methods` or `headers`, and no `service` or `httpRoute`",
+            "say at least which `hosts` or `paths` it is, or which `service` of the base (with `kic`: which `httpRoute`) it takes over",
         );
         return None;
     }

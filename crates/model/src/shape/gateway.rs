@@ -63,6 +63,11 @@ const ENTRY: &[Field] = &[
         "A service of the gateway's base that this split takes over: its `host` becomes Weir's, all else stays.",
     ),
     optional(
+        "httpRoute",
+        Form::Text,
+        "With `kic`: an HTTPRoute of yours with one rule, in the namespace of the backends, that this split takes over: the rule's `backendRefs` become Weir's, all else stays.",
+    ),
+    optional(
         "hosts",
         Form::Texts(limits::ENTRIES),
         "Host names, of which a request has one; a `*` may be the first or the last label.",

@@ -379,6 +379,15 @@ fn a_gateway_under_a_controller_takes_what_an_http_route_can_say() {
             SERVICES
         ),
         wrong(KIC, "service: basket", SERVICES),
+        wrong(KIC, "httpRoute: basket.shop", SERVICES),
+        wrong(KIC, "httpRoute: weir.edge.basket", SERVICES),
+        wrong(KIC, "httpRoute: basket, paths: [/checkout]", SERVICES),
+        wrong(KIC, "httpRoute: basket, service: basket", SERVICES),
+        wrong(
+            "channel: admin-db",
+            "httpRoute: basket",
+            r#"{old: "10.0.0.5:8080", new: "10.0.0.6:8080"}"#
+        ),
         wrong(&format!("{KIC}, base: kong/edge.yaml"), HOSTS, SERVICES),
     ]);
 }

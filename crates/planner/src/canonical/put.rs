@@ -111,6 +111,10 @@ impl Put for Door {
                 to.push(2);
                 name.put(to);
             }
+            Entry::HttpRoute(name) => {
+                to.push(3);
+                name.put(to);
+            }
         }
         match &self.via {
             Via::Mesh(address) => {

@@ -1,4 +1,4 @@
-//! The HTTPRoute of one split at one gateway.
+//! The HTTPRoute of one split at one gateway: one of Weir's own, or what becomes of one that the split takes over.
 //!
 //! Its name and the number of its rules do not change with weights, and neither does what the controller calls a rule's
 //! upstream in Kong: a change of weights changes weights there, and nothing comes or goes. But for rules with the same backends
@@ -13,8 +13,9 @@ use weir_model::{
 };
 use weir_planner::{GatewayPlan, Generation};
 
+use super::taken::Taker;
 use crate::kong::AtDoor;
-use crate::kong::fits::{Shape, plain, shapes};
+use crate::kong::fits::{Shape, fits, plain, shapes};
 
 /// Gateway API, in the one version in which Weir ever applies: a route that is applied in another one is another manager's.
 pub const API_VERSION: &str = "gateway.networking.k8s.io/v1";
@@ -41,17 +42,38 @@ pub struct HttpRoute {
     pub gateway_generation: Generation,
     /// The namespace of the Services that it reaches, and its own.
     pub namespace: DnsLabel,
-    /// Its name, `weir.<gateway>.<split>`.
+    /// Its name, `weir.<gateway>.<split>`; of one that is taken over its own.
     pub name: String,
     /// What it is attached to.
     pub parent: ParentRef,
-    /// The whole object, as it is applied; without what guards it.
+    /// The whole object, as it is applied; without what guards it. Of one that is taken over the `backendRefs` of its rule alone.
     pub document: Value,
+    /// Which item takes it over; none if it is Weir's own.
+    pub taken_by: Option<Taker>,
     /// By route of the split, in the order of the rules.
     pub rules: Vec<Rule>,
 }
 
 impl HttpRoute {
+    /// The same with all that a live one says beside what is taken over of it.
+    pub fn beside(&self, live: &Value) -> Self {
+        let mut whole = self.clone();
+        if self.taken_by.is_some() {
+            let backends = whole.document.pointer("/spec/rules/0/backendRefs").cloned();
+            whole.document = live.clone();
+            if let (Some(backends), Some(rule)) = (
+                backends,
+                whole
+                    .document
+                    .pointer_mut("/spec/rules/0")
+                    .and_then(Value::as_object_mut),
+            ) {
+                rule.insert("backendRefs".to_owned(), backends);
+            }
+        }
+        whole
+    }
+
     /// Whether Kong carries its weights, and not the mesh.
     pub fn has_weights(&self) -> bool {
         self.rules.iter().any(|rule| rule.route.is_some())
@@ -97,10 +119,13 @@ pub fn http_route(
         .parent
         .clone()
         .ok_or("it is not known to which Gateway its route is attached")?;
-    let Entry::Routes(routing) = &at.door.entry else {
-        return Err("an HTTPRoute of somebody else is not taken over".to_owned());
+    // One that is taken over has one rule, and what it matches is its own.
+    let (routing, taken) = match &at.door.entry {
+        Entry::Routes(routing) => (Some(routing), None),
+        Entry::HttpRoute(name) => (None, Some(name)),
+        Entry::Service(_) => return Err("there is no base to take a service from".to_owned()),
     };
-    let name = name(gateway, &at.item.split);
+    let name = taken.cloned().unwrap_or_else(|| name(gateway, &at.item.split));
     let mut namespaces = BTreeSet::new();
     let mut service = |address: &Address| {
         let service = address.cluster_service();
@@ -110,7 +135,7 @@ pub fn http_route(
     };
     let (shapes, backends) = match &at.door.via {
         Via::Mesh(address) => (
-            vec![plain(routing)],
+            routing.map(|routing| vec![plain(routing)]),
             vec![vec![(None, service(address)?, BasisPoints::WHOLE)]],
         ),
         Via::Addresses(reached) => {
@@ -120,7 +145,10 @@ pub fn http_route(
                 .iter()
                 .map(|route| (&route.name, &route.matches))
                 .collect();
-            let shapes = shapes(&routes, routing).map_err(|why| why.join("; "))?;
+            let in_words = |why: Vec<String>| why.join("; ");
+            fits(&routes, at.door).map_err(in_words)?;
+            let shapes = routing.map(|routing| shapes(&routes, routing)).transpose();
+            let shapes = shapes.map_err(in_words)?;
             let mut services: BTreeMap<&BackendName, ClusterService> = BTreeMap::new();
             for (backend, addresses) in reached {
                 let mut addresses = addresses.iter();
@@ -170,10 +198,6 @@ pub fn http_route(
         backends,
     });
     let rules: Vec<Rule> = rules.collect();
-    let said = shapes.iter().zip(&rules);
-    let said = said
-        .map(|(shape, rule)| said_rule(shape, rule))
-        .collect::<Result<Vec<_>, _>>()?;
     let mut route = HttpRoute {
         split: at.item.split.clone(),
         generation: at.item.generation,
@@ -182,8 +206,31 @@ pub fn http_route(
         name,
         parent,
         document: Value::Null,
+        taken_by: taken.map(|_| Taker {
+            federation: federation.clone(),
+            gateway: gateway.clone(),
+            split: at.item.split.clone(),
+            generation: at.item.generation,
+            gateway_generation: planned.generation,
+        }),
         rules,
     };
+    let (Some(routing), Some(shapes)) = (routing, shapes) else {
+        let [rule] = route.rules.as_slice() else {
+            return Err(
+                "an HTTPRoute that is taken over has one rule, and this split several routes".to_owned(),
+            );
+        };
+        route.document = json!({
+            "metadata": {"name": route.name, "namespace": route.namespace},
+            "spec": {"rules": [{"backendRefs": backend_refs(rule)}]},
+        });
+        return Ok(route);
+    };
+    let said = shapes.iter().zip(&route.rules);
+    let said = said
+        .map(|(shape, rule)| said_rule(shape, rule))
+        .collect::<Result<Vec<_>, _>>()?;
     route.document = json!({
         "apiVersion": API_VERSION,
         "kind": "HTTPRoute",
@@ -282,6 +329,10 @@ fn said_rule(shape: &Shape, rule: &Rule) -> Result<Value, String> {
             }
         }
     }
+    Ok(json!({"matches": matches, "backendRefs": backend_refs(rule)}))
+}
+
+fn backend_refs(rule: &Rule) -> Vec<Value> {
     let backends = rule.backends.iter().map(|(_, service, weight)| {
         json!({
             "group": "",
@@ -291,7 +342,7 @@ fn said_rule(shape: &Shape, rule: &Rule) -> Result<Value, String> {
             "weight": weight.get() * FOR_EACH_BASIS_POINT,
         })
     });
-    Ok(json!({"matches": matches, "backendRefs": backends.collect::<Vec<_>>()}))
+    backends.collect()
 }
 
 /// Every choice of one value for each header: a match of Gateway API has one.

@@ -76,6 +76,33 @@ fn requests(route: &HttpRoute) -> BTreeSet<Request> {
     all
 }
 
+/// Whether all that a route matches is what [`requests`] can say: prefixes, methods and exact headers.
+pub fn is_plain(route: &HttpRoute) -> bool {
+    let rules = route.document.pointer("/spec/rules").and_then(Value::as_array);
+    let matches = rules
+        .into_iter()
+        .flatten()
+        .map(|rule| rule.get("matches").and_then(Value::as_array));
+    let one = |of: &Value| {
+        let kind = |of: &Value, otherwise: &str| {
+            of.get("type")
+                .and_then(Value::as_str)
+                .unwrap_or(otherwise)
+                .to_owned()
+        };
+        let headers = of.get("headers").and_then(Value::as_array);
+        of.get("path")
+            .is_none_or(|path| kind(path, "PathPrefix") == "PathPrefix")
+            && of.get("queryParams").is_none()
+            && headers
+                .into_iter()
+                .flatten()
+                .all(|header| kind(header, "Exact") == "Exact")
+    };
+    let mut matches = matches.peekable();
+    matches.peek().is_some() && matches.all(|of| of.is_some_and(|of| !of.is_empty() && of.iter().all(one)))
+}
+
 /// A prefix of Gateway API, as the controller writes it: whole parts of a path.
 fn in_kong(prefix: &str) -> Vec<String> {
     match prefix {
@@ -186,6 +213,11 @@ impl Router {
         Err(both.join(", but "))
     }
 
+    /// Whether the controller made any route of this one.
+    pub fn has(&self, route: &HttpRoute) -> bool {
+        self.routes.keys().any(|name| is_made_of(route, name))
+    }
+
     /// Other routes that may take requests of a route of ours, by name: of the same host and path, or of one of its hosts where ours
     /// takes all, and not told apart by other headers.
     pub fn at_odds(&self, route: &HttpRoute) -> BTreeSet<&str> {
@@ -223,7 +255,9 @@ fn is_made_of(of: &HttpRoute, name: &str) -> bool {
             .strip_prefix(of.name.as_str())?
             .strip_prefix('.')
     });
-    rest.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+    // The number of a rule and that of a match: a name may go on after a dot.
+    let number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    rest.is_some_and(|rest| rest.split('.').count() == 2 && rest.split('.').all(number))
 }
 
 impl fmt::Display for Request {

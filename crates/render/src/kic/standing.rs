@@ -77,21 +77,53 @@ pub fn said(live: &Value, parent: &ParentRef, absent: bool) -> Said {
     Said::Programmed
 }
 
-/// Whether another live route takes requests of this one: both would be in Kong, nothing says which serves.
-pub fn overlaps(route: &HttpRoute, other: &Value) -> bool {
-    let attached = other.pointer("/spec/parentRefs").and_then(Value::as_array);
-    let own = other.pointer("/metadata/namespace").and_then(Value::as_str);
-    let attached = attached.into_iter().flatten().any(|to| {
+/// Whether a live route is attached to this Gateway.
+pub(super) fn is_attached(parent: &ParentRef, live: &Value) -> bool {
+    let attached = live.pointer("/spec/parentRefs").and_then(Value::as_array);
+    let own = live.pointer("/metadata/namespace").and_then(Value::as_str);
+    attached.into_iter().flatten().any(|to| {
         let text = |at: &str| to.get(at).and_then(Value::as_str);
         let section = text("sectionName");
-        text("name") == Some(route.parent.name.as_str())
-            && text("namespace").or(own) == Some(route.parent.namespace.as_str())
+        text("name") == Some(parent.name.as_str())
+            && text("namespace").or(own) == Some(parent.namespace.as_str())
             && text("kind").is_none_or(|kind| kind == "Gateway")
             && (section.is_none()
-                || route.parent.section.is_none()
-                || section == route.parent.section.as_ref().map(|s| s.as_str()))
+                || parent.section.is_none()
+                || section == parent.section.as_ref().map(|s| s.as_str()))
+    })
+}
+
+/// What a live route is attached to besides this Gateway, in words.
+pub(super) fn attached_elsewhere(parent: &ParentRef, live: &Value) -> Option<String> {
+    let attached = live.pointer("/spec/parentRefs").and_then(Value::as_array);
+    let own = live.pointer("/metadata/namespace").and_then(Value::as_str);
+    attached.into_iter().flatten().find_map(|to| {
+        let text = |at: &str| to.get(at).and_then(Value::as_str);
+        let (kind, namespace) = (text("kind").unwrap_or("Gateway"), text("namespace").or(own));
+        let name = text("name").unwrap_or_default();
+        let is_it =
+            kind == "Gateway" && name == parent.name.as_str() && namespace == Some(parent.namespace.as_str());
+        (!is_it).then(|| format!("the {kind} {}/{name}", namespace.unwrap_or_default()))
+    })
+}
+
+/// A live route's own words for the Gateway to which it is attached, once for each listener that it names.
+pub fn parents(parent: &ParentRef, live: &Value) -> Vec<ParentRef> {
+    let attached = live.pointer("/spec/parentRefs").and_then(Value::as_array);
+    let sections = attached.into_iter().flatten().map(|to| {
+        let section = to.get("sectionName").and_then(Value::as_str);
+        section.and_then(|section| section.parse().ok())
     });
-    attached
+    let parents = sections.map(|section| ParentRef {
+        section,
+        ..parent.clone()
+    });
+    parents.collect()
+}
+
+/// Whether another live route takes requests of this one: both would be in Kong, nothing says which serves.
+pub fn overlaps(route: &HttpRoute, other: &Value) -> bool {
+    is_attached(&route.parent, other)
         && !hosts(&route.document).is_disjoint(&hosts(other))
         && !matches(&route.document).is_disjoint(&matches(other))
 }

@@ -80,7 +80,7 @@ impl Prepared<'_> {
             let split = &at.item.split;
             let taken = match &at.door.entry {
                 Entry::Service(service) => Some(service.as_str()),
-                Entry::Routes(_) => None,
+                Entry::Routes(_) | Entry::HttpRoute(_) => None,
             };
             let found = self.reading.as_ref().map(Reading::entities).unwrap_or_default();
             if let Some(why) = rival(&found, taken) {

@@ -331,6 +331,11 @@ pub(crate) fn prepare<'a>(
                     prepared.host_of_names(at);
                 }
             }
+            Entry::HttpRoute(route) => conflicts.push(of_door(
+                split,
+                format!("there are no HTTPRoutes at a gateway without Kong Ingress Controller, and it takes over {route}"),
+                "say which `service` of the base it takes over, or which `hosts` and `paths` its own route takes",
+            )),
             Entry::Service(service) => {
                 if let Some(other) = takers.insert(service, split) {
                     conflicts.push(of_door(

@@ -21,14 +21,14 @@ pub fn fits(routes: &[(&RouteName, &Match)], door: &Door) -> Result<(), Vec<Stri
     };
     match &door.entry {
         Entry::Routes(routing) => shapes(routes, routing).map(drop),
-        Entry::Service(_) => {
+        Entry::Service(_) | Entry::HttpRoute(_) => {
             let matching = routes.iter().filter(|(_, matches)| !matches.is_any());
             let matching: Vec<String> = matching.map(|(name, _)| name.to_string()).collect();
             if matching.is_empty() {
                 return Ok(());
             }
             Err(vec![format!(
-                "a service that is taken over has one upstream, so that it cannot have route {} besides",
+                "what is taken over has one way for all of its requests, so that it cannot have route {} besides",
                 matching.join(", ")
             )])
         }

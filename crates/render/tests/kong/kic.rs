@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
 
 mod router;
+mod taken;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;

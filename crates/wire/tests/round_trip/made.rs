@@ -138,7 +138,11 @@ pub(crate) fn door() -> impl Strategy<Value = Door> {
                 preserve_host,
             })
         });
-    let entry = prop_oneof![routing, ".{1,8}".prop_map(Entry::Service)];
+    let entry = prop_oneof![
+        routing,
+        ".{1,8}".prop_map(Entry::Service),
+        ".{1,8}".prop_map(Entry::HttpRoute)
+    ];
     let addresses = btree_map(named::<BackendName>(), btree_set(address(), 0..3), 0..3);
     let via = prop_oneof![address().prop_map(Via::Mesh), addresses.prop_map(Via::Addresses)];
     (entry, via).prop_map(|(entry, via)| Door { entry, via })

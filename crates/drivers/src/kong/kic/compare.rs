@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use weir_model::{BackendName, BasisPoints, ClusterService, RouteName};
 use weir_planner::ProvenWeights;
-use weir_render::kic::route::FOR_EACH_BASIS_POINT;
 use weir_render::kic::{HttpRoute, Unmet};
 use weir_render::kong::{Expected, Upstream};
 
@@ -19,23 +18,39 @@ pub(super) fn rises(route: &HttpRoute, live: Option<&Value>, unmet: &Unmet) -> b
     let takes = |rule: &Value| rule.get("matches").cloned();
     let wanted = rules(&route.document).and_then(|rules| takes(rules.get(unmet.rule)?));
     let same = |rule: &Value| wanted.is_some() && takes(rule) == wanted;
+    // Of one that is taken over there is one rule, and what it takes is not said.
+    let is_it = |rule: &Value| route.taken_by.is_some() || same(rule);
     let before = live
         .and_then(rules)
-        .and_then(|rules| rules.into_iter().find(same));
+        .and_then(|rules| rules.into_iter().find(is_it));
+    let refs: Vec<&Value> = before
+        .as_ref()
+        .and_then(|rule| rule.get("backendRefs")?.as_array())
+        .map(|refs| refs.iter().collect())
+        .unwrap_or_default();
+    let weight = |of: &Value| of.get("weight").and_then(Value::as_u64).unwrap_or(1);
+    let all: u64 = refs.iter().map(|of| weight(of)).sum();
     let weight_now = |service: &ClusterService| {
-        let is = |of: &&Value| {
-            of.get("name").and_then(Value::as_str) == Some(service.name.as_str())
+        let text = |of: &Value, at: &str| of.get(at).and_then(Value::as_str).map(str::to_owned);
+        let is = |of: &&&Value| {
+            text(of, "name").as_deref() == Some(service.name.as_str())
+                && text(of, "namespace").is_none_or(|namespace| namespace == service.namespace.as_str())
+                && text(of, "kind").is_none_or(|kind| kind == "Service")
                 && of.get("port").and_then(Value::as_u64) == Some(u64::from(service.port))
         };
-        let backends = before.as_ref()?.get("backendRefs")?.as_array()?;
-        backends.iter().find(is)?.get("weight")?.as_u64()
+        let found: Vec<u64> = refs.iter().filter(is).map(|of| weight(of)).collect();
+        (!found.is_empty()).then(|| found.iter().sum::<u64>())
     };
     let concerned = |of: &ClusterService| unmet.service.as_ref().is_none_or(|service| service == of);
     let mut backends = rule.backends.iter().filter(|(_, service, _)| concerned(service));
     backends.any(|(_, service, weight)| {
-        // What is wrong with the rule as a whole is wrong already, if all of it is there.
-        let wanted = u64::from(weight.get() * FOR_EACH_BASIS_POINT);
-        weight_now(service).is_none_or(|now| unmet.service.is_some() && wanted > now)
+        // What is wrong with the rule as a whole is wrong already, if all of it is there. Else it is shares that count: somebody
+        // else's weights are of another sum.
+        let more = |now: u64| {
+            u128::from(weight.get()) * u128::from(all)
+                > u128::from(now) * u128::from(BasisPoints::WHOLE.get())
+        };
+        weight_now(service).is_none_or(|now| unmet.service.is_some() && more(now))
     })
 }
 
@@ -96,6 +111,7 @@ mod tests {
     use weir_model::ParentRef;
     use weir_planner::Generation;
     use weir_render::kic::Rule;
+    use weir_render::kic::route::FOR_EACH_BASIS_POINT;
 
     use super::*;
 
@@ -138,6 +154,7 @@ mod tests {
                 section: None,
             },
             document: json!({"spec": {"rules": said.collect::<Vec<_>>()}}),
+            taken_by: None,
             rules: made.collect(),
         }
     }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 use weir_model::SplitName;
 use weir_planner::Verdict;
-use weir_render::kic::{Router, Routes, is_of};
+use weir_render::kic::{Router, Routes, is_of, is_plain};
 use weir_render::kong::{Live, known};
 
 use crate::DriverError;
@@ -67,7 +67,14 @@ pub(super) async fn at_node(
         let Some(route) = wanted.routes.get(split) else {
             continue;
         };
-        if let Err(why) = router.served(route) {
+        // Of one that is taken over it is theirs which requests it takes.
+        let is_taken = route.taken_by.is_some();
+        let served = match is_taken {
+            true if router.has(route) => Ok(()),
+            true => Err("there is none".to_owned()),
+            false => router.served(route),
+        };
+        if let Err(why) = served {
             let why = format!(
                 "the routes that the Kong at {} has of it are others: {why}",
                 admin.url()
@@ -77,6 +84,10 @@ pub(super) async fn at_node(
         for other in router.at_odds(route) {
             if is_of(&wanted.gateway, other) {
                 leaving.insert(split.clone(), other.to_owned());
+                continue;
+            }
+            // What takes requests of theirs is known where they are of the kind that is read here.
+            if is_taken && !is_plain(route) {
                 continue;
             }
             let why = format!(

@@ -10,7 +10,7 @@ use serde_json::Value;
 use weir_model::{DnsLabel, FederationName, SplitName};
 use weir_planner::Generation;
 use weir_render::kic::{
-    HttpRoute, LABEL_GATEWAY, LABEL_GATEWAY_GENERATION, Routes, Service, Services, Slice, overlaps,
+    HttpRoute, LABEL_GATEWAY, LABEL_GATEWAY_GENERATION, Mark, Routes, Service, Services, Slice, overlaps,
 };
 
 use crate::DriverError;
@@ -199,6 +199,11 @@ pub(super) fn owned(live: &Value, federation: &FederationName, wanted: &Routes) 
 }
 
 impl Looked {
+    /// All routes of the cluster, by namespace and name.
+    pub(super) fn routes(&self) -> impl Iterator<Item = (&(String, String), &Found)> {
+        self.routes.iter()
+    }
+
     pub(super) fn live(&self, route: &HttpRoute) -> Option<&Found> {
         self.routes
             .get(&(route.namespace.to_string(), route.name.clone()))
@@ -221,6 +226,11 @@ impl Looked {
                 ", and is Weir's own of the gateway {gateway}: if that is declared no more (it got another name), give it its name back; \
                  or remove that route by hand, after which its requests have none for some seconds"
             ),
+            _ if Mark::of(live).is_some_and(|mark| mark.is_of(live) && mark.taker.split == route.split) => {
+                ", and is the one that this split took over: take it out where it comes from, after which its requests have none until \
+                 Weir's own is in Kong"
+                    .to_owned()
+            }
             _ => String::new(),
         };
         Some(format!(
