@@ -129,7 +129,10 @@ fn what_cannot_be_taken_over_says_why() {
         change(&mut live);
         over(&route, taker, &live).unwrap_err()
     };
-    let second = why(&|live| live["spec"]["rules"].as_array_mut().unwrap().push(json!({})));
+    let second = why(&|live| {
+        let rules = live["spec"]["rules"].as_array_mut().unwrap();
+        rules.push(json!({}));
+    });
     assert!(second.contains("has 2 rules"), "{second}");
     let elsewhere = why(&|live| live["spec"]["parentRefs"][0]["name"] = json!("other"));
     assert!(
@@ -145,10 +148,8 @@ fn what_cannot_be_taken_over_says_why() {
         over(&route, taker, &live)
     };
     let both = why(&|live| {
-        live["spec"]["parentRefs"]
-            .as_array_mut()
-            .unwrap()
-            .push(json!({"name": "istio"}))
+        let parents = live["spec"]["parentRefs"].as_array_mut().unwrap();
+        parents.push(json!({"name": "istio"}));
     });
     assert!(
         both.contains("is attached to the Gateway edge/istio as well"),
