@@ -299,8 +299,7 @@ async fn a_backend_that_kong_takes_for_dead_gets_no_more() {
     let part = agent.want(&first);
     agent.exact(&part).await;
     let upstream = "/upstreams/weir.checkout.default";
-    let checks =
-        json!({"healthchecks": {"active": {"healthy": {"interval": 1}, "unhealthy": {"interval": 1}}}});
+    let checks = json!({"healthchecks": {"active": {"healthy": {"interval": 1, "successes": 1}, "unhealthy": {"interval": 1}}}});
     assert_eq!(ask(both[0], "PATCH", upstream, checks).await, 200);
     const CLOUD: [&str; 3] = ["10.0.1.1:80", "10.0.1.2:80", "10.0.1.3:80"];
     let mark = async |kong: &Kong, state: &str| {

@@ -54,12 +54,6 @@ impl Wanted {
             }
             items.insert(split.clone(), crate::fallback::driven(now, memory));
         }
-        // What is pinned holds through a plan that is without the split, at the doors as in the mesh.
-        for split in over.items.keys().filter(|split| !plan.items.contains_key(*split)) {
-            if let Some(was) = memory.applied.get(split) {
-                items.insert(split.clone(), crate::fallback::driven(was, memory));
-            }
-        }
         Self {
             pinned: (items.keys().filter(|split| memory.pins.of(split).is_some()))
                 .cloned()

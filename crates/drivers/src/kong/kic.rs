@@ -188,12 +188,19 @@ impl KongKic {
                 }
             }
         }
-        for (found, split) in looked.taken(&self.federation, wanted) {
-            if by.overtaken.is_cancelled() || by.absent.contains(&split) {
+        self.forget(wanted);
+        for (found, taker) in looked.taken(&self.federation, wanted) {
+            let split = &taker.split;
+            if by.overtaken.is_cancelled() || by.absent.contains(split) {
+                continue;
+            }
+            // A split that goes another way by now has its requests here until that is proven.
+            let heir = wanted.routes.keys().filter(|of| *of == split).cloned().collect();
+            if self.still_needed(wanted, &heir, &BTreeSet::new()).is_some() {
                 continue;
             }
             // Nothing of any share hangs on it: whatever stands in its way is told, and holds nothing.
-            let why = match self.let_go((found, &split), by.plan).await {
+            let why = match self.let_go((found, &taker), by.plan).await {
                 Ok(()) => {
                     brought = Brought::Posted;
                     continue;

@@ -164,9 +164,13 @@ impl Hand {
     }
 
     /// From whom a field of `spec` would be taken back that others wrote over; why it is left to them, if so. After the write it is
-    /// `fought`.
-    /// By the object's path: names are of one namespace.
-    pub(crate) fn take_back(&self, path: &str, live: &Value, field: &str) -> Result<Vec<Conflict>, Outcome> {
+    /// `fought`, by the same words for the object.
+    pub(crate) fn take_back(
+        &self,
+        called: &str,
+        live: &Value,
+        field: &str,
+    ) -> Result<Vec<Conflict>, Outcome> {
         let others = objects::managers(live).into_iter();
         let others = others.filter(|manager| !manager.is_ours() && manager.holds(field));
         let conflict = |manager: String| Conflict {
@@ -180,7 +184,7 @@ impl Hand {
         const INSTEAD: &str = "Tell it to leave that field alone, or let the split go of the object, or set \
                                kuma.kubernetes.takeBack";
         let rivals = named(&conflicts, Some(live));
-        match self.reason_not_to_fight(path, &conflicts, (&rivals, INSTEAD)) {
+        match self.reason_not_to_fight(called, &conflicts, (&rivals, INSTEAD)) {
             Some(left) => Err(left),
             None => Ok(conflicts),
         }

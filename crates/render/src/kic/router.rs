@@ -192,7 +192,7 @@ impl Router {
     /// What is different, in words.
     pub fn served(&self, route: &HttpRoute) -> Result<(), String> {
         let wanted = requests(route);
-        let ours = self.routes.iter().filter(|(name, _)| is_made_of(route, name));
+        let ours = self.routes.iter().filter(|(name, _)| made_of(route, name));
         let mut found: BTreeSet<Request> = ours.flat_map(|(_, taken)| taken.iter().cloned()).collect();
         if wanted.iter().all(|of| !of.https_only) {
             // Which protocols there are is for the listeners of the Gateway to say.
@@ -215,7 +215,7 @@ impl Router {
 
     /// Whether the controller made any route of this one.
     pub fn has(&self, route: &HttpRoute) -> bool {
-        self.routes.keys().any(|name| is_made_of(route, name))
+        self.routes.keys().any(|name| made_of(route, name))
     }
 
     /// Other routes that may take requests of a route of ours, by name: of the same host and path, or of one of its hosts where ours
@@ -224,7 +224,7 @@ impl Router {
         let mut odd = BTreeSet::new();
         for ours in requests(route) {
             let names = self.paths.get(plain(&ours.path)).into_iter().flatten();
-            for name in names.filter(|name| !is_made_of(route, name)) {
+            for name in names.filter(|name| !made_of(route, name)) {
                 let theirs = self.routes.get(name).into_iter().flatten();
                 if theirs.into_iter().any(|theirs| clash(&ours, theirs)) {
                     odd.insert(name.as_str());
@@ -246,7 +246,7 @@ pub fn is_of(gateway: &GatewayName, name: &str) -> bool {
 }
 
 /// Whether it made it of this one.
-fn is_made_of(of: &HttpRoute, name: &str) -> bool {
+pub fn made_of(of: &HttpRoute, name: &str) -> bool {
     let rest = name
         .strip_prefix("httproute.")
         .and_then(|rest| rest.strip_prefix(of.namespace.as_str()));

@@ -94,7 +94,7 @@ pub(super) fn is_attached(parent: &ParentRef, live: &Value) -> bool {
 }
 
 /// What a live route is attached to besides this Gateway, in words.
-pub(super) fn attached_elsewhere(parent: &ParentRef, live: &Value) -> Option<String> {
+pub fn attached_elsewhere(parent: &ParentRef, live: &Value) -> Option<String> {
     let attached = live.pointer("/spec/parentRefs").and_then(Value::as_array);
     let own = live.pointer("/metadata/namespace").and_then(Value::as_str);
     attached.into_iter().flatten().find_map(|to| {
@@ -110,10 +110,14 @@ pub(super) fn attached_elsewhere(parent: &ParentRef, live: &Value) -> Option<Str
 /// A live route's own words for the Gateway to which it is attached, once for each listener that it names.
 pub fn parents(parent: &ParentRef, live: &Value) -> Vec<ParentRef> {
     let attached = live.pointer("/spec/parentRefs").and_then(Value::as_array);
-    let sections = attached.into_iter().flatten().map(|to| {
-        let section = to.get("sectionName").and_then(Value::as_str);
-        section.and_then(|section| section.parse().ok())
+    let own = live.pointer("/metadata/namespace").and_then(Value::as_str);
+    let text = |of: &'_ Value, at: &str| of.get(at).and_then(Value::as_str).map(str::to_owned);
+    let to_it = attached.into_iter().flatten().filter(|to| {
+        let namespace = text(to, "namespace").or(own.map(str::to_owned));
+        text(to, "name").as_deref() == Some(parent.name.as_str())
+            && namespace.as_deref() == Some(parent.namespace.as_str())
     });
+    let sections = to_it.map(|to| text(to, "sectionName").and_then(|section| section.parse().ok()));
     let parents = sections.map(|section| ParentRef {
         section,
         ..parent.clone()

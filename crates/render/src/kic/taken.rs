@@ -123,22 +123,20 @@ pub fn over(route: &HttpRoute, taker: &Taker, live: &Value) -> Result<Over, Stri
             route.parent
         ));
     }
-    if let Some(other) = attached_elsewhere(&route.parent, live) {
+    let known = Mark::of(live);
+    let ours = known.as_ref().filter(|mark| mark.is_of(live));
+    // What it has already it has there too, and a revert takes it away at both.
+    if let (None, Some(other)) = (ours, attached_elsewhere(&route.parent, live)) {
         return Err(format!(
             "{called} is attached to {other} as well, where these weights would be too: give that an HTTPRoute of its own"
         ));
     }
-    let known = Mark::of(live);
-    let ours = known.as_ref().filter(|mark| mark.is_of(live));
     if let Some(mark) = ours {
         let by = &mark.taker;
-        // A gateway that got another name has the same split, and no other one could be attached to the same Gateway.
-        let same =
-            by.federation == taker.federation && (by.gateway == taker.gateway || by.split == taker.split);
-        if !same {
+        if (&by.federation, &by.gateway) != (&taker.federation, &taker.gateway) {
             return Err(format!(
-                "{called} is taken over by split {} at the gateway {} of federation {}: one route has one split; if nobody has it any \
-                 more, take off its annotation {ANNOTATION}",
+                "{called} is taken over by split {} at the gateway {} of federation {}: one route has one split at one gateway; if that \
+                 is declared no more (it got another name), take off the annotation {ANNOTATION}",
                 by.split, by.gateway, by.federation
             ));
         }

@@ -73,18 +73,21 @@ fn question(held: &Held, of: &OfSplit, id: &str) -> Option<Question> {
     })
 }
 
-/// Whether an upstream asks its targets how they are, so that one that is well again is known to be. What is found out by failures
-/// alone stays as it was found until somebody says otherwise, and a revert does not wait for that.
+/// Whether an upstream asks its targets how they are, those that are dead to it too, and counts that they answered: so that one that
+/// is well again is known to be. What is found out by failures alone stays as it was found until somebody says otherwise, and a
+/// revert does not wait for that.
 fn heals(checks: &Value) -> bool {
-    let interval = checks.pointer("/active/healthy/interval").and_then(Value::as_f64);
-    let again = checks
-        .pointer("/active/unhealthy/interval")
-        .and_then(Value::as_f64);
-    interval.is_some_and(|of| of > 0.0) && again.is_some_and(|of| of > 0.0)
+    let on = |path: &str| {
+        checks
+            .pointer(path)
+            .and_then(Value::as_f64)
+            .is_some_and(|of| of > 0.0)
+    };
+    on("/active/healthy/interval") && on("/active/unhealthy/interval") && on("/active/healthy/successes")
 }
 
-/// Why a raise would send requests to nobody, by what one node answers: all targets of a backend are dead to it.
-pub fn dead(question: &Question, answer: &[Value]) -> Option<String> {
+/// The backends that are to get more and all of whose targets are dead to the node that answers.
+pub fn dead(question: &Question, answer: &[Value]) -> BTreeSet<BackendName> {
     let unhealthy = answer
         .iter()
         .filter(|of| of.get("health").and_then(Value::as_str) == Some("UNHEALTHY"));
@@ -93,13 +96,19 @@ pub fn dead(question: &Question, answer: &[Value]) -> Option<String> {
         Some(SocketAddr::new(address.ip().to_canonical(), address.port()))
     };
     let unhealthy: BTreeSet<SocketAddr> = unhealthy.filter_map(address).collect();
-    let mut raised = question.raised.iter();
-    let (backend, targets) = raised.find(|(_, targets)| targets.is_subset(&unhealthy))?;
-    let targets: Vec<String> = targets.iter().map(ToString::to_string).collect();
-    Some(format!(
+    let raised = question.raised.iter();
+    let raised = raised.filter(|(_, targets)| targets.is_subset(&unhealthy));
+    raised.map(|(backend, _)| backend.clone()).collect()
+}
+
+/// Why more weight for this backend would reach nobody.
+pub fn in_words(question: &Question, backend: &BackendName) -> String {
+    let targets = question.raised.get(backend).into_iter().flatten();
+    let targets: Vec<String> = targets.map(ToString::to_string).collect();
+    format!(
         "the health checks of upstream {} take every target of backend {backend} for dead ({}), so that more weight for it would reach \
          nobody; it goes on by itself when one of them answers",
         question.name,
         targets.join(", ")
-    ))
+    )
 }

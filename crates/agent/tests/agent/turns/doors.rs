@@ -149,26 +149,3 @@ async fn after_a_restart_nothing_goes_ahead_of_what_was_not_seen_but_a_pin() {
     assert_eq!(gateways.run(), (2, to("ams")));
     agent.stop().await;
 }
-
-/// The mesh keeps what is pinned when a commit takes the split out, and so do its doors.
-#[tokio::test(start_paused = true)]
-async fn a_pinned_split_that_is_declared_no_more_keeps_its_doors_until_the_pin_ends() {
-    let (dir, fake) = (tempfile::tempdir().unwrap(), fake());
-    let (agent, gateways) = moved(&dir, &fake).await;
-    pin(dir.path(), "fra-1", 0, "in-fra=100").unwrap();
-    agent.pass(Duration::from_millis(1_100)).await;
-    assert_eq!(gateways.run().1, to("fra"));
-    let mut gone = plan(3, "ams");
-    gone.items.clear();
-    agent.offers.send(gone).await.unwrap();
-    agent.pass(Duration::from_secs(5)).await;
-    assert_eq!(gateways.run().1, to("fra"));
-    unpin(dir.path());
-    agent.pass(Duration::from_secs(5)).await;
-    let wanted = gateways.wanted.borrow().clone().unwrap();
-    assert_eq!(
-        (&wanted.items, &wanted.pinned),
-        (&BTreeMap::new(), &BTreeSet::new())
-    );
-    agent.stop().await;
-}

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use weir_model::SplitName;
 use weir_render::kong::changes::{Held, Row, Write};
 use weir_render::kong::database::{Entities, Kind, OfSplit};
-use weir_render::kong::dead::{dead, questions};
+use weir_render::kong::dead::{dead, in_words, questions};
 
 use super::End;
 use crate::DriverError;
@@ -25,11 +25,10 @@ pub(super) async fn nobody_there(
         let path = format!("upstreams/{}/health", question.id);
         let asked = join_all(able.iter().map(|node| node.list(&path))).await;
         let answers = asked.into_iter().filter_map(|answer| answer.ok().flatten());
-        let said: Vec<Option<String>> = answers.map(|answer| dead(&question, &answer)).collect();
-        if said.iter().all(Option::is_some)
-            && let Some(Some(why)) = said.into_iter().next()
-        {
-            return Some(why);
+        let all = answers.map(|answer| dead(&question, &answer));
+        let all = all.reduce(|one, other| one.intersection(&other).cloned().collect());
+        if let Some(backend) = all.unwrap_or_default().first() {
+            return Some(in_words(&question, backend));
         }
     }
     None

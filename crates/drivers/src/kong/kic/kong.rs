@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 use weir_model::SplitName;
 use weir_planner::Verdict;
-use weir_render::kic::{Router, Routes, is_of, is_plain};
+use weir_render::kic::{Router, Routes, is_of, is_plain, made_of};
 use weir_render::kong::{Live, known};
 
 use crate::DriverError;
@@ -82,7 +82,8 @@ pub(super) async fn at_node(
             found.is_not(split, Verdict::Different(why));
         }
         for other in router.at_odds(route) {
-            if is_of(&wanted.gateway, other) {
+            let is_wanted = wanted.routes.values().any(|of| made_of(of, other));
+            if is_of(&wanted.gateway, other) && !is_wanted {
                 leaving.insert(split.clone(), other.to_owned());
                 continue;
             }

@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 use weir_planner::Verdict;
-use weir_render::kic::{HttpRoute, Over, Routes, Said, backends, expected, over, parents, said};
+use weir_render::kic::{
+    HttpRoute, Over, Routes, Said, attached_elsewhere, backends, expected, over, parents, said,
+};
 use weir_render::kong::Expected;
 
 use super::compare::{difference, foreign_annotation};
@@ -81,7 +83,15 @@ impl KongKic {
         };
         // One of theirs names listeners as it likes.
         let parents = match route.taken_by.is_some() {
-            true => parents(&route.parent, live),
+            true => {
+                if let Some(other) = attached_elsewhere(&route.parent, live) {
+                    return different(format!(
+                        "the HTTPRoute {}/{} is attached to {other} as well, where these weights are too: give that an HTTPRoute of its own",
+                        route.namespace, route.name
+                    ));
+                }
+                parents(&route.parent, live)
+            }
             false => vec![route.parent.clone()],
         };
         for parent in &parents {

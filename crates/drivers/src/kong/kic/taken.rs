@@ -1,10 +1,10 @@
 //! HTTPRoutes of others that splits take over: changed where the split says so, and let go when it does no more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{MutexGuard, PoisonError};
 
 use serde_json::Value;
-use weir_model::{FederationName, SplitName};
+use weir_model::FederationName;
 use weir_planner::Generation;
 use weir_render::kic::{HttpRoute, Mark, Over, Routes, Taker, backends, let_go, over};
 
@@ -23,6 +23,8 @@ impl KongKic {
         if let Some(Found(live)) = looked.live(route)
             && over(route, taker, live) == Ok(Over::There)
         {
+            let at = path(route.namespace.as_str(), &route.name);
+            self.wrote().extend(Mark::of(live).map(|mark| (at, mark)));
             return Ok(false);
         }
         if let Some(error) = looked.unknown.get(&route.namespace) {
@@ -32,6 +34,7 @@ impl KongKic {
             )));
         }
         let at = path(route.namespace.as_str(), &route.name);
+        let called = format!("the HTTPRoute {}/{}", route.namespace, route.name);
         let is = ("HTTPRoute", route.namespace.as_str(), route.name.as_str());
         let Some(live) = self.hand.live(&self.server, &at, is).await? else {
             return Err(Stop::Held(absent(route)));
@@ -41,7 +44,7 @@ impl KongKic {
             // Whoever replaces the whole object takes the mark away with the rest, or brings back an old one.
             Over::Write(patch) if !self.is_undone(&at, &live) => (patch, None),
             Over::Write(patch) | Over::Contested(patch) => {
-                let from = self.hand.take_back(&at, &live, "rules");
+                let from = self.hand.take_back(&called, &live, "rules");
                 (patch, Some(from.map_err(|left| Stop::Held(in_words(left)))?))
             }
         };
@@ -55,7 +58,7 @@ impl KongKic {
         }
         let stored = self.hand.change(&self.server, &at, patch, &live).await?;
         if let Some(from) = contested {
-            self.hand.fought(&at, &from);
+            self.hand.fought(&called, &from);
         }
         match over(route, taker, &stored) {
             Ok(Over::There) => {
@@ -81,7 +84,16 @@ impl KongKic {
         !mark.stands(live) && now.is_none_or(|now| now.taker.generation < mark.taker.generation)
     }
 
-    /// The marks of routes that this agent wrote last, by path.
+    /// Of routes that no split takes over any more nothing is kept in mind: whoever takes one over again begins anew.
+    pub(super) fn forget(&self, wanted: &Routes) {
+        let taken = wanted.routes.values().filter(|route| route.taken_by.is_some());
+        let taken: BTreeSet<String> = taken
+            .map(|route| path(route.namespace.as_str(), &route.name))
+            .collect();
+        self.wrote().retain(|at, _| taken.contains(at));
+    }
+
+    /// The marks of routes as this agent wrote or found them last, by path.
     fn wrote(&self) -> MutexGuard<'_, BTreeMap<String, Mark>> {
         self.wrote.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -89,7 +101,7 @@ impl KongKic {
     /// Lets go of a route that a split took over: it stays as it is, and is whose it was.
     pub(super) async fn let_go(
         &self,
-        (found, split): (&Found, &SplitName),
+        (found, taker): (&Found, &Taker),
         plan: Generation,
     ) -> Result<(), Stop> {
         let text = |at: &str| found.0.pointer(at).and_then(Value::as_str).unwrap_or_default();
@@ -99,7 +111,9 @@ impl KongKic {
         let Some(live) = self.hand.live(&self.server, &at, is).await? else {
             return Ok(());
         };
-        let mark = Mark::of(&live).filter(|mark| mark.is_of(&live) && mark.taker.split == *split);
+        // Another gateway, or another split, may have it by now.
+        let whose = |of: &Taker| (of.federation.clone(), of.gateway.clone(), of.split.clone());
+        let mark = Mark::of(&live).filter(|mark| mark.is_of(&live) && whose(&mark.taker) == whose(taker));
         let Some(mark) = mark else {
             return Ok(());
         };
@@ -111,7 +125,7 @@ impl KongKic {
         }
         self.hand.change(&self.server, &at, let_go(), &live).await?;
         self.wrote().remove(&at);
-        tracing::info!(route = name, namespace, %split, "the HTTPRoute is its owner's again, with the weights that it has");
+        tracing::info!(route = name, namespace, split = %taker.split, "the HTTPRoute is its owner's again, with the weights that it has");
         Ok(())
     }
 }
@@ -125,29 +139,26 @@ pub(super) fn absent(route: &HttpRoute) -> String {
 }
 
 impl Looked {
-    /// Routes that were taken over at this gateway and that nothing wants any more, with their splits.
+    /// Routes that were taken over at this gateway and that nothing wants any more, with who took them.
     pub(super) fn taken<'a>(
         &'a self,
         federation: &FederationName,
         wanted: &Routes,
-    ) -> Vec<(&'a Found, SplitName)> {
+    ) -> Vec<(&'a Found, Taker)> {
         let mut taken = Vec::new();
         for ((namespace, name), found) in self.routes() {
             let mark = Mark::of(&found.0).filter(|mark| mark.is_of(&found.0));
-            let Some(Taker {
-                gateway,
-                split,
-                federation: of,
-                ..
-            }) = mark.map(|mark| mark.taker)
-            else {
+            let Some(by) = mark.map(|mark| mark.taker) else {
                 continue;
             };
             let is_it = |route: &HttpRoute| {
                 route.taken_by.is_some() && route.namespace.as_str() == namespace && route.name == *name
             };
-            if of == *federation && gateway == wanted.gateway && !wanted.routes.values().any(is_it) {
-                taken.push((found, split));
+            if by.federation == *federation
+                && by.gateway == wanted.gateway
+                && !wanted.routes.values().any(is_it)
+            {
+                taken.push((found, by));
             }
         }
         taken

@@ -1,6 +1,6 @@
 //! Which requests Kong's own routes take, beside those of the door.
 
-use weir_render::kic::{Router, is_of};
+use weir_render::kic::{Router, is_of, is_plain};
 
 use super::*;
 
@@ -101,4 +101,32 @@ fn a_route_of_kongs_is_known_by_its_name() {
         assert!(router.served(&route).is_err());
         assert_eq!(router.at_odds(&route), [name].into());
     }
+}
+
+/// What else takes the requests of a route of theirs is told where all of it can be read as Kong's own routes say it.
+#[test]
+fn a_route_of_prefixes_methods_and_exact_headers_is_plain() {
+    let with = |matches: Value| {
+        let mut route = services_of(9_000, 1_000);
+        route.document["spec"]["rules"][0]["matches"] = matches;
+        is_plain(&route)
+    };
+    let prefix = json!({"path": {"type": "PathPrefix", "value": "/a"}, "method": "GET", "headers": [{"name": "a", "value": "b"}]});
+    assert!(with(json!([prefix])));
+    assert!(
+        with(json!([{"path": {"value": "/a"}}, {}])),
+        "what is not said is a prefix"
+    );
+    for odd in [
+        json!({"path": {"type": "Exact", "value": "/a"}}),
+        json!({"path": {"type": "RegularExpression", "value": "/a.*"}}),
+        json!({"queryParams": [{"name": "a", "value": "b"}]}),
+        json!({"headers": [{"type": "RegularExpression", "name": "a", "value": "b"}]}),
+    ] {
+        assert!(!with(json!([prefix, odd])), "{odd}");
+    }
+    assert!(
+        !with(json!([])) && !with(Value::Null),
+        "all requests, by no match of its own"
+    );
 }

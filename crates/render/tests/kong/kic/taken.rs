@@ -155,24 +155,27 @@ fn what_cannot_be_taken_over_says_why() {
         both.contains("is attached to the Gateway edge/istio as well"),
         "{both}"
     );
-    let of_other = marked(&|mark| {
-        mark["gateway"] = json!("front");
-        mark["split"] = json!("basket");
-    });
-    let of_other = of_other.unwrap_err();
-    assert!(
-        of_other.contains("split basket at the gateway front of federation"),
-        "{of_other}"
-    );
-    let of_others = marked(&|mark| mark["federation"] = json!("theirs")).unwrap_err();
-    assert!(of_others.contains("of federation theirs"), "{of_others}");
-    // The gateway, or the split, got another name.
-    for of in ["gateway", "split"] {
-        assert!(matches!(
-            marked(&|mark| mark[of] = json!("renamed")),
-            Ok(Over::Write(_))
-        ));
+    for of in ["gateway", "federation"] {
+        let of_other = marked(&|mark| mark[of] = json!("another")).unwrap_err();
+        assert!(
+            of_other.contains("is taken over by split checkout at the gateway"),
+            "{of_other}"
+        );
     }
+    // The split got another name.
+    assert!(matches!(
+        marked(&|mark| mark["split"] = json!("renamed")),
+        Ok(Over::Write(_))
+    ));
+    // What is there already is at both, and a revert takes it away at both.
+    let mut both = written(&route, &before);
+    let parents = both["spec"]["parentRefs"].as_array_mut().unwrap();
+    parents.push(json!({"name": "istio"}));
+    let back = taking(10_000);
+    assert!(matches!(
+        over(&back, back.taken_by.as_ref().unwrap(), &both),
+        Ok(Over::Write(_))
+    ));
     for of in ["generation", "gatewayGeneration"] {
         let newer = marked(&|mark| mark[of] = json!(99)).unwrap_err();
         assert!(newer.contains("has a newer plan"), "{newer}");
