@@ -16,6 +16,11 @@ pub fn requests(usual: u64) -> u64 {
     asked("WEIR_LOAD_REQUESTS").unwrap_or(usual)
 }
 
+/// Whether somebody asks for figures, on a machine that has nothing else to do.
+pub fn is_asked() -> bool {
+    std::env::var_os("WEIR_LOAD_CHANGES").is_some()
+}
+
 fn asked(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
     match text.parse() {

@@ -5,8 +5,8 @@ use weir_sandbox::outage::{playing, stopping};
 use weir_sandbox::play::{Play, Scene, Setup};
 
 /// The last failure must come before this. The goal is 3 s, and docs/guarantees.md has what was measured; a machine that
-/// is busy with other tests may take longer until an Envoy has the new weights.
-const LAST_MS: u64 = 6_000;
+/// is busy with other tests may take much longer until an Envoy has the new weights, and without a fallback there is no last one.
+const LAST_MS: u64 = 15_000;
 
 /// Some requests fail, then none; every zone is shown as fallen back; the share comes back by itself and loses nothing.
 ///

@@ -309,8 +309,20 @@ async fn a_backend_that_kong_takes_for_dead_gets_no_more() {
             until_so("it checks them", marked).await;
         }
     };
+    // Each worker has to check before it is told of its targets: until the last was built anew it is told again.
     for kong in both {
-        mark(kong, "unhealthy").await;
+        let all_dead = async || {
+            mark(kong, "unhealthy").await;
+            let mut dead = true;
+            for _ in 0..4 {
+                let health = asked(kong, &format!("{upstream}/health")).await;
+                let of = health["data"].as_array().cloned().unwrap_or_default();
+                let count = of.iter().filter(|one| one["health"] == "UNHEALTHY").count();
+                dead &= count == CLOUD.len();
+            }
+            dead
+        };
+        until_so("all of cloud is dead to every worker", all_dead).await;
     }
     let before = targets(both[0], "weir.checkout.default").await;
     let second = with_database(&splits(50), Some(&first));

@@ -283,6 +283,8 @@ async fn what_was_not_accepted_is_tried_again_where_it_was_not() {
     let first = plan(BASE, &both(90, 50), None);
     let part = agent.want(&first);
     agent.exact(&part).await;
+    // Twice, so that there is time to look before it is accepted: the second wait is longer.
+    other.refuse_next_load(LoadFailure::StoreFull);
     other.refuse_next_load(LoadFailure::StoreFull);
     let longer = format!("{BASE}  - {{name: more, host: a.test}}\n");
     let second = plan(&longer, &both(50, 50), Some(&first));

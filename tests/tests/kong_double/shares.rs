@@ -141,7 +141,7 @@ async fn old_weights_are_seen_for_a_moment_after_the_answer_and_not_later() {
     let (v1, v2) = (Target::start("v1").await, Target::start("v2").await);
     let [v1, v2] = [v1, v2].map(|target| target.address.to_string());
     let options = Options {
-        propagation: Duration::from_millis(200),
+        propagation: Duration::from_secs(1),
         ..Options::default()
     };
     let kong = Kong::without_database(options).await.unwrap();

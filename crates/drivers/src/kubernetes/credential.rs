@@ -333,10 +333,10 @@ mod tests {
 
     #[tokio::test]
     async fn one_that_hangs_is_stopped_and_not_started_again_at_once() {
-        let (dir, plugin) = plugin("exec sleep 600", Duration::from_millis(200));
+        let (dir, plugin) = plugin("exec sleep 600", Duration::from_secs(2));
         let began = Instant::now();
         let all = futures::future::join_all((0..4).map(|_| plugin.token())).await;
-        assert!(began.elapsed() < Duration::from_secs(5));
+        assert!(began.elapsed() < Duration::from_secs(60));
         for answer in all {
             let error = answer.unwrap_err();
             assert!(error.why.contains("did not end within"), "{error}");

@@ -170,8 +170,10 @@ impl Balancer {
     }
 
     /// Whether what its names stand for has changed.
-    pub(super) fn is_stale(&self, targets: &[Arc<Value>], names: &dyn Names) -> bool {
-        let now = targets.iter().filter_map(|target| resolve(target, names));
+    pub(super) fn is_stale(&self, names: &dyn Names) -> bool {
+        // Its own targets: others come with a change, when that is taken up.
+        let again = |known: &Target| resolve(&json!({"target": known.target, "weight": known.weight}), names);
+        let now = self.targets.iter().filter_map(again);
         let seen = |target: &Target| -> Vec<(String, u16, u64)> {
             target
                 .addresses

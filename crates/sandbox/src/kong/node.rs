@@ -331,6 +331,8 @@ impl Node {
 
     /// Says of a target's addresses whether they are well, in all workers.
     pub(super) fn mark(&self, upstream: &str, host: &str, port: u16, address: Option<&str>, well: bool) {
+        // A worker that is just building knows what was said before, and would not hear of it.
+        let _held: Vec<MutexGuard<'_, ()>> = self.workers.iter().map(Worker::hold).collect();
         let mut unwell = lock(&self.unwell);
         for worker in &self.workers {
             let running = worker.running();
@@ -379,9 +381,8 @@ impl Node {
     }
 
     fn ask_names(&self) {
-        let known = lock(&self.state).known.clone();
         for (at, worker) in self.workers.iter().enumerate() {
-            let stale = worker.running().stale(&known, self.options.names.as_ref());
+            let stale = worker.running().stale(self.options.names.as_ref());
             if !stale.is_empty() {
                 self.build(at, Some(&stale));
             }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use serde_json::Value;
 
@@ -69,12 +69,10 @@ impl Running {
     }
 
     /// The upstreams for whose targets names say something else now.
-    pub(super) fn stale(&self, targets: &Entities, names: &dyn Names) -> Vec<String> {
+    pub(super) fn stale(&self, names: &dyn Names) -> Vec<String> {
         let id = |balancer: &Arc<Balancer>| balancer.upstream["id"].as_str().unwrap_or_default().to_owned();
         let all = self.balancers.values();
-        all.filter(|balancer| balancer.is_stale(&targets.targets(&id(balancer)), names))
-            .map(id)
-            .collect()
+        all.filter(|balancer| balancer.is_stale(names)).map(id).collect()
     }
 
     /// The balancer of an upstream.
@@ -101,6 +99,11 @@ impl Worker {
     /// What it runs now.
     pub(super) fn running(&self) -> Arc<Running> {
         Arc::clone(&self.running.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Nothing is built as long as this is held.
+    pub(super) fn hold(&self) -> MutexGuard<'_, ()> {
+        self.building.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Builds what it runs from now on.
