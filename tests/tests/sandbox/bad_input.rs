@@ -155,14 +155,21 @@ async fn broken_declarations(bin: &Path, story: &Story, good: &str) -> anyhow::R
             "without a place: {all}"
         );
 
-        let list = story.play.viewer.splits().await?;
+        // It is in the ledger first, and shown after that.
+        let list = loop {
+            let list = story.play.viewer.splits().await?;
+            let notice = list.notice.clone().unwrap_or_default();
+            if notice.contains(&commit[..7]) {
+                break list;
+            }
+            assert!(begin.elapsed().as_secs() < 30, "{message}: {notice}");
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        };
         assert_eq!(
             list.commits.values().collect::<Vec<_>>(),
             [good],
             "the last good commit stays in force"
         );
-        let notice = list.notice.unwrap_or_default();
-        assert!(notice.contains(&commit[..7]), "{notice}");
 
         // People are told as much by both of their commands.
         let status = run(bin, "weir", &["status"], &connection);
@@ -359,7 +366,8 @@ async fn wrong_configurations(bin: &Path, story: &mut Story) -> anyhow::Result<(
         .await?;
     story.unharmed("with a coordinator that does not start")?;
     story.play.restart_coordinator().await?;
-    let patience = std::time::Duration::from_secs(30);
+    // They come back at their own pace, 20 s apart by now.
+    let patience = std::time::Duration::from_secs(90);
     story
         .play
         .until("the agents are back", patience, |split| {

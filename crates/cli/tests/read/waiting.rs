@@ -77,7 +77,7 @@ fn waiting_outlasts_a_coordinator_that_does_not_listen_yet() {
 #[test]
 fn waiting_ends_with_the_time() {
     let held = changed(zone("fra"), json!({"standing": "held", "reason": "not ready"}));
-    let ran = of(&list(&[split("checkout", "held", &[held])])).weir(&["status", "--wait", "--timeout", "1s"]);
+    let ran = of(&list(&[split("checkout", "held", &[held])])).weir(&["status", "--wait", "--timeout", "3s"]);
     assert_eq!(ran.exit, 3);
     assert!(ran.stdout.contains("  fra: held: not ready\n"), "{}", ran.stdout);
 }

@@ -324,7 +324,15 @@ impl Node {
             };
             match only {
                 Some(upstreams) => running.with(upstreams, &state.known, &with),
-                None => Running::new(&state.routing, &state.known, &with),
+                None => {
+                    let in_database = matches!(self.source, Source::Database(_));
+                    Running::new(
+                        &state.routing,
+                        &state.known,
+                        &with,
+                        in_database.then_some(running),
+                    )
+                }
             }
         });
     }

@@ -43,11 +43,21 @@ impl Building<'_> {
 }
 
 impl Running {
-    /// Routes and upstreams of the one, targets of the other: a database's targets are known sooner.
-    pub(super) fn new(routing: &Entities, targets: &Entities, with: &Building<'_>) -> Self {
+    /// Routes and upstreams of the one, targets of the other: a database's targets are known sooner. Balancers of before go on where
+    /// nothing of them changed: that routes are built anew moves nobody's turn.
+    pub(super) fn new(
+        routing: &Entities,
+        targets: &Entities,
+        with: &Building<'_>,
+        before: Option<&Self>,
+    ) -> Self {
         let balancer = |(id, upstream): (&String, &Arc<Value>)| {
             let name = upstream["name"].as_str().unwrap_or_default().to_owned();
-            (name, with.balancer(upstream, &targets.targets(id)))
+            let targets = targets.targets(id);
+            let same = before.and_then(|before| before.balancers.get(&name));
+            let same = same.filter(|same| same.upstream == *upstream && same.rows == targets);
+            let balancer = same.map_or_else(|| with.balancer(upstream, &targets), Arc::clone);
+            (name, balancer)
         };
         Self {
             router: Arc::new(Router::new(routing)),

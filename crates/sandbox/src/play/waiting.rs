@@ -81,7 +81,7 @@ impl Play {
     /// Waits until the coordinator shows the split as wanted; what was made of that. A split that is not declared is none.
     ///
     /// # Errors
-    /// The first of `so`; if the coordinator does not answer; if it takes longer than `patience`, with what is shown.
+    /// The first of `so`; if it takes longer than `patience`, with what is shown, or why nothing is.
     pub async fn until<T>(
         &self,
         what: &str,
@@ -89,7 +89,11 @@ impl Play {
         so: impl Fn(Option<&SplitStatus>) -> anyhow::Result<Option<T>>,
     ) -> anyhow::Result<T> {
         let shown = || async {
-            let split = self.viewer.split().await?;
+            let split = match self.viewer.split().await {
+                Ok(split) => split,
+                // One answer that is late is no end of a story.
+                Err(error) => return Ok(Err(format!("{error:#}"))),
+            };
             let made = so(split.as_ref())?;
             Ok(made.ok_or_else(|| format!("it is {split:#?}")))
         };
