@@ -120,6 +120,7 @@ impl Story {
 
     /// Counts until what somebody else wrote is in the Envoys, which nobody proves to us.
     async fn follows(&self, what: &str, weights: impl Fn(&str) -> [u32; 2]) -> anyhow::Result<()> {
+        // One try may take a quarter of that on a busy machine.
         let end = Instant::now() + Duration::from_secs(60);
         let mut tries = 0;
         loop {

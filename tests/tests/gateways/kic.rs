@@ -5,6 +5,7 @@ mod declared;
 mod load;
 mod moving;
 mod others;
+mod refused;
 mod taken;
 
 use std::collections::BTreeMap;

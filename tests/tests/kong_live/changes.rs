@@ -170,7 +170,7 @@ async fn a_thousand_changes_under_load_lose_no_request_and_each_is_exact() {
 }
 
 /// From the post to the last worker that has it, a change at a time. The goal of 100 ms is a figure of a machine that has nothing else
-/// to do: it is held where figures are asked for (`WEIR_LOAD_CHANGES`), and printed everywhere.
+/// to do: it is held where figures are asked for (`WEIR_LOAD_CHANGES`), and ten times as much everywhere.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_is_effective_within_a_tenth_of_a_second() {
     let stage = Stage::set().await;
@@ -198,9 +198,8 @@ async fn a_change_is_effective_within_a_tenth_of_a_second() {
     println!(
         "from the weights to the last worker that has them: {middle:.1} ms, 99 % below {most:.1}, longest {longest:.1}"
     );
-    if amount::is_asked() {
-        assert!(middle < 100.0, "{middle} ms");
-    }
+    let most = if amount::is_asked() { 100.0 } else { 1_000.0 };
+    assert!(middle < most, "{middle} ms");
 }
 
 /// What a Kong lists of one kind, without the times of its making.

@@ -71,18 +71,20 @@ async fn back(driver: &KumaKubernetes, items: &[Arc<Item>]) -> Duration {
 /// A change by somebody else is told by the watch again, without being asked for.
 async fn told_again(here: &Driven, driver: &KumaKubernetes, items: &[Arc<Item>], what: &str) -> Duration {
     driver.observe(&mesh(), items).await.unwrap();
+    let change = driver.changed();
     let begin = Instant::now();
     let by_hand = json!({"metadata": {"labels": {"weir.dev/commit": what}}});
     here.stand.admin.merge(OURS, &by_hand).await.unwrap();
     // Earlier news may ring first: it is the change itself that is waited for.
     let seen = async {
+        change.await;
         loop {
-            let change = driver.changed();
+            let next = driver.changed();
             let seen = driver.observe(&mesh(), items).await.unwrap();
             if seen.ours[0].0.labels["weir.dev/commit"] == what {
                 return;
             }
-            change.await;
+            next.await;
         }
     };
     let seen = tokio::time::timeout(Duration::from_secs(40), seen).await;

@@ -24,16 +24,22 @@ fn theirs(live: &Value) -> Value {
     })
 }
 
-/// What the driver hands out as soon as this is so, which the watch tells: earlier news may ring first.
-async fn told(driver: &KumaKubernetes, items: &[Arc<Item>], so: impl Fn(&Observed) -> bool) -> Observed {
+/// What the driver hands out as soon as this is so: the watch tells of it, after earlier news perhaps.
+async fn told(
+    driver: &KumaKubernetes,
+    mut change: impl Future<Output = ()> + Unpin,
+    items: &[Arc<Item>],
+    so: impl Fn(&Observed) -> bool,
+) -> Observed {
     let told = async {
+        (&mut change).await;
         loop {
-            let change = driver.changed();
+            let next = driver.changed();
             let seen = driver.observe(&mesh(), items).await.unwrap();
             if so(&seen) {
                 return seen;
             }
-            change.await;
+            next.await;
         }
     };
     let told = tokio::time::timeout(Duration::from_secs(30), told).await;
@@ -154,9 +160,10 @@ async fn what_lost_our_mark_or_is_newer_is_left_alone() {
     assert_eq!(here.ours().await.unwrap().unwrap(), newer);
 
     // A hand takes our label off: from then on it is somebody else's, and the watch says so.
+    let change = driver.changed();
     let off = json!({"metadata": {"labels": {"weir.dev/federation": null}}});
     here.stand.admin.merge(OURS, &off).await.unwrap();
-    let seen = told(&driver, &items, |seen| seen.ours.is_empty()).await;
+    let seen = told(&driver, change, &items, |seen| seen.ours.is_empty()).await;
     assert!(
         format!("{:?}", seen.second_writers).contains("weir-checkout"),
         "it holds the split and is not ours: {:?}",
@@ -184,8 +191,9 @@ async fn an_object_deleted_and_made_again_by_somebody_else_is_theirs() {
     driver.observe(&mesh(), &items).await.unwrap();
 
     // Deleted: the watch tells, and the next activation writes it again.
+    let change = driver.changed();
     here.stand.admin.delete(OURS).await.unwrap();
-    told(&driver, &items, |seen| seen.ours.is_empty()).await;
+    told(&driver, change, &items, |seen| seen.ours.is_empty()).await;
     done(apply(&driver, &items[0]).await).unwrap();
 
     // Deleted and made again under our name by somebody else, without our mark.

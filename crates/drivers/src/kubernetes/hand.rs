@@ -171,18 +171,26 @@ impl Hand {
         live: &Value,
         field: &str,
     ) -> Result<Vec<Conflict>, Outcome> {
-        let others = objects::managers(live).into_iter();
-        let others = others.filter(|manager| !manager.is_ours() && manager.holds(field));
+        let holders: Vec<Manager> = objects::managers(live)
+            .into_iter()
+            .filter(|manager| manager.holds(field))
+            .collect();
+        // By whichever operation: a patch of ours is not an apply of ours.
+        let (ours, others): (Vec<_>, Vec<_>) =
+            holders.into_iter().partition(|manager| manager.name == MANAGER);
+        if others.is_empty() && !ours.is_empty() {
+            return Ok(Vec::new());
+        }
         let conflict = |manager: String| Conflict {
             manager,
             field: format!("spec.{field}"),
         };
-        let mut conflicts: Vec<Conflict> = others.map(|manager| conflict(manager.name)).collect();
+        let mut conflicts: Vec<Conflict> = others.into_iter().map(|other| conflict(other.name)).collect();
         if conflicts.is_empty() {
             conflicts.push(conflict("somebody".to_owned()));
         }
-        const INSTEAD: &str = "Tell it to leave that field alone, or let the split go of the object, or set \
-                               kuma.kubernetes.takeBack";
+        const INSTEAD: &str = "Tell it to leave that field alone; then take the object out of the split and put it in again, \
+                               or set kuma.kubernetes.takeBack";
         let rivals = named(&conflicts, Some(live));
         match self.reason_not_to_fight(called, &conflicts, (&rivals, INSTEAD)) {
             Some(left) => Err(left),

@@ -81,7 +81,7 @@ impl Play {
     /// Waits until the coordinator shows the split as wanted; what was made of that. A split that is not declared is none.
     ///
     /// # Errors
-    /// The first of `so`; if it takes longer than `patience`, with what is shown, or why nothing is.
+    /// The first of `so`; an answer that is none; if it takes longer than `patience`, with what is shown, or why nothing is.
     pub async fn until<T>(
         &self,
         what: &str,
@@ -91,8 +91,9 @@ impl Play {
         let shown = || async {
             let split = match self.viewer.split().await {
                 Ok(split) => split,
-                // One answer that is late is no end of a story.
-                Err(error) => return Ok(Err(format!("{error:#}"))),
+                // One answer that is late is no end of a story; one that is wrong is.
+                Err(error) if is_late(&error) => return Ok(Err(format!("{error:#}"))),
+                Err(error) => return Err(error),
             };
             let made = so(split.as_ref())?;
             Ok(made.ok_or_else(|| format!("it is {split:#?}")))
@@ -131,4 +132,12 @@ impl Play {
         let open: Vec<String> = self.zones.iter().filter(not).map(why).collect();
         (!open.is_empty()).then(|| format!("generation {}: {}", split.generation, open.join("; ")))
     }
+}
+
+/// Whether nobody answered in time, or took the connection.
+fn is_late(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let cause = cause.downcast_ref::<reqwest::Error>();
+        cause.is_some_and(|cause| cause.is_timeout() || cause.is_connect())
+    })
 }
