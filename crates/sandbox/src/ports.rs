@@ -37,6 +37,22 @@ pub(crate) fn free_port() -> anyhow::Result<u16> {
     bail!("no free port between 20000 and 32000")
 }
 
+/// Somebody who listens at a free port of that range already, and keeps it: another sandbox, or a program that is just being started
+/// with all that is open, may have it a moment after it was only looked at.
+pub(crate) fn listener() -> anyhow::Result<TcpListener> {
+    for _ in 0..200 {
+        let random = uuid_bytes();
+        let port = 20000 + u16::from_be_bytes([random[0], random[1]]) % 12000;
+        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+            && take(port)
+        {
+            listener.set_nonblocking(true)?;
+            return Ok(listener);
+        }
+    }
+    bail!("no free port between 20000 and 32000")
+}
+
 fn uuid_bytes() -> [u8; 4] {
     use std::hash::{BuildHasher as _, RandomState};
     // The standard library's only source of randomness: each state has its own keys.

@@ -5,10 +5,11 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -37,8 +38,8 @@ impl Application {
     /// # Errors
     /// If no port can be bound.
     pub async fn start(backend: &str) -> anyhow::Result<Self> {
-        let port = crate::ports::free_port()?;
-        Self::start_at(backend, (Ipv4Addr::LOCALHOST, port).into()).await
+        let listener = crate::ports::listener()?;
+        Self::serving(backend, TcpListener::from_std(listener)?)
     }
 
     /// Starts one there.
@@ -46,7 +47,14 @@ impl Application {
     /// # Errors
     /// If the port cannot be bound.
     pub async fn start_at(backend: &str, address: SocketAddr) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
+        let listener = TcpListener::bind(address).await;
+        Self::serving(
+            backend,
+            listener.with_context(|| format!("cannot listen on {address}"))?,
+        )
+    }
+
+    fn serving(backend: &str, listener: TcpListener) -> anyhow::Result<Self> {
         let address = listener.local_addr()?;
         let body = format!("{backend}\n");
         let response = format!(
@@ -313,6 +321,8 @@ async fn ask(
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     #[tokio::test]

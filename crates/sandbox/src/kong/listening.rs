@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use super::admin::{self, Listener};
 use super::database::Database;
 use super::node::{LoadFailure, Node, Options, Source};
 use super::proxy::Caller;
-use crate::ports::free_port;
+use crate::ports::listener;
 
 /// A Kong on loopback, until it is dropped.
 #[derive(Debug)]
@@ -65,34 +65,30 @@ impl Kong {
     }
 
     async fn start(source: Source, options: Options) -> anyhow::Result<Self> {
-        let address = || anyhow::Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?)));
+        let sockets = [listener()?, listener()?, listener()?];
+        let [admin, status, proxy] = [0, 1, 2].map(|at| sockets[at].local_addr());
         let mut kong = Self {
             node: Arc::new(Node::new(source, options)),
-            admin: address()?,
-            status: address()?,
-            proxy: address()?,
+            admin: admin?,
+            status: status?,
+            proxy: proxy?,
             serving: Serving::default(),
         };
-        kong.serve().await?;
+        let sockets = sockets.into_iter().map(TcpListener::from_std);
+        kong.serve(sockets.collect::<Result<_, _>>()?)?;
         Ok(kong)
     }
 
-    async fn serve(&mut self) -> anyhow::Result<()> {
+    /// By these sockets: Admin API, status, proxy.
+    fn serve(&mut self, sockets: Vec<TcpListener>) -> anyhow::Result<()> {
         self.node.begin()?;
         self.serving = Serving::default();
         let doors = [
-            (self.admin, Door::Api(Listener::Admin)),
-            (self.status, Door::Api(Listener::Status)),
-            (self.proxy, Door::Proxy),
+            Door::Api(Listener::Admin),
+            Door::Api(Listener::Status),
+            Door::Proxy,
         ];
-        let mut sockets = Vec::new();
-        for (address, door) in doors {
-            let socket = TcpListener::bind(address).await;
-            sockets.push((
-                socket.with_context(|| format!("cannot listen on {address}"))?,
-                door,
-            ));
-        }
+        let sockets: Vec<_> = sockets.into_iter().zip(doors).collect();
         let Serving { over, tasks } = &self.serving;
         for (socket, door) in sockets {
             tasks.spawn(accept(
@@ -123,7 +119,12 @@ impl Kong {
         for worker in &self.node.workers {
             worker.reset();
         }
-        self.serve().await
+        let mut sockets = Vec::new();
+        for address in [self.admin, self.status, self.proxy] {
+            let socket = TcpListener::bind(address).await;
+            sockets.push(socket.with_context(|| format!("cannot listen on {address}"))?);
+        }
+        self.serve(sockets)
     }
 
     /// Where the Admin API listens.
