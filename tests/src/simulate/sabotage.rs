@@ -367,8 +367,8 @@ pub const ALL: &[Sabotage] = &[
         name: "ahead-at-gateways-blindly",
         does: "a way back goes to gateways whatever was seen of who gets requests by it",
         breaks: Invariant::I3,
-        within: 2_000,
-        hint: 569,
+        within: 2_500,
+        hint: 2_029,
     },
     Sabotage {
         name: "drained-is-converged",
