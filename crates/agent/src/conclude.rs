@@ -178,12 +178,7 @@ fn believed((proof, item): (&Proof, &Arc<Item>)) -> Proof {
         verdict: Verdict::Exact,
         evidence: Evidence::Live,
         coverage: Coverage { seen: 1, of: 1 },
-        weights: Some(
-            item.routes
-                .iter()
-                .map(|route| (route.name.clone(), route.weights.clone()))
-                .collect(),
-        ),
+        weights: Some(item.weights()),
         ..proof.clone()
     }
 }

@@ -44,9 +44,7 @@ struct State {
 
 /// What an item makes a gateway run.
 fn runs_of(item: &Item) -> Runs {
-    let routes = item.routes.iter();
-    let weights = routes.map(|route| (route.name.clone(), route.weights.clone()));
-    Runs(item.digest, weights.collect())
+    Runs(item.digest, item.weights())
 }
 
 impl Counter {

@@ -323,10 +323,9 @@ impl Gateways {
         concluded(name, &decided, &became.nodes, memory, (refusals, (self.clock)()));
         concluded_by_split(name, &decided, &became, memory);
         let counting = counter.map(|counter| read_back(name, counter, &decided, &became, &proofs));
-        let wants = decided.wanted.clone();
         conclude(name, &decided, &became, proofs, &mut part);
         if let (Some(counter), Some(counted)) = (counter, &counting) {
-            part.counting(name, counter, (&wants, counted));
+            part.counting(name, counter, (&decided.wanted, counted));
         }
         self.keep(&mut shared);
         if overtaken.is_cancelled() {

@@ -37,7 +37,7 @@ impl Past {
 
     /// An item was applied. What gives the same weights as the last one is no news.
     pub fn note(&mut self, item: &Item, at: Timestamp) {
-        let weights = weights(item);
+        let weights = item.weights();
         let all = self.0.entry(item.split.clone()).or_default();
         if all.last().is_some_and(|last| last.weights == weights) {
             return;
@@ -53,7 +53,7 @@ impl Past {
 
     /// Whether a split had the weights of this item, as far as is kept.
     pub fn had(&self, item: &Item) -> bool {
-        let weights = weights(item);
+        let weights = item.weights();
         self.of(&item.split).iter().any(|once| once.weights == weights)
     }
 
@@ -81,13 +81,6 @@ impl Past {
             false => all.join(", "),
         }
     }
-}
-
-fn weights(item: &Item) -> BTreeMap<RouteName, Weights> {
-    let routes = item.routes.iter();
-    routes
-        .map(|route| (route.name.clone(), route.weights.clone()))
-        .collect()
 }
 
 impl Once {

@@ -1,6 +1,7 @@
 //! `weir status`: what is declared and what runs, by proof.
 
 mod belief;
+mod door;
 mod picture;
 mod scope;
 mod text;

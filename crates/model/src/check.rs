@@ -4,6 +4,8 @@
 //! Whatever was unreadable has been reported; a check that would need it is left out, so that one mistake is one
 //! diagnostic.
 
+mod base_service;
+mod claims;
 mod door;
 mod gateway;
 mod http_route;
@@ -56,7 +58,7 @@ struct Check<'d> {
     /// The gateways of every zone whose list of them could be read.
     gateways: gateway::Known,
     /// What doors take, so far.
-    claims: door::Claims<'d>,
+    claims: claims::Claims<'d>,
     drafts: &'d Drafts,
     diagnostics: &'d mut Vec<Diagnostic>,
 }

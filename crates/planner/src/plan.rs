@@ -28,6 +28,7 @@ impl fmt::Display for Generation {
 }
 
 use crate::course::Course;
+use crate::facts::ProvenWeights;
 
 macro_rules! hash32 {
     ($($(#[$doc:meta])* $name:ident;)*) => {$(
@@ -312,6 +313,14 @@ impl Item {
             generation: self.generation,
             digest: self.digest,
         }
+    }
+
+    /// The weights of its routes.
+    pub fn weights(&self) -> ProvenWeights {
+        let routes = self.routes.iter();
+        routes
+            .map(|route| (route.name.clone(), route.weights.clone()))
+            .collect()
     }
 
     /// Backends to which any route gives weight above 0: what must resolve before this item may be applied (I3).

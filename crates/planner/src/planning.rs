@@ -417,8 +417,5 @@ fn reverts(transit: Transit<'_>, now: &Declaration, name: &SplitName) -> bool {
 
 /// The declared weights, which are the same for every zone.
 fn weights(wanted: &BTreeMap<ZoneName, Item>) -> ProvenWeights {
-    let routes = wanted.values().next().into_iter().flat_map(|item| &item.routes);
-    routes
-        .map(|route| (route.name.clone(), route.weights.clone()))
-        .collect()
+    wanted.values().next().map(Item::weights).unwrap_or_default()
 }

@@ -8,7 +8,7 @@ use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 use weir_drivers::kubernetes::system_namespace;
 use weir_drivers::{
-    Cluster, DriverError, KubernetesConfig, KumaKubernetes, Outcome, Sampled, ZoneDriver as _,
+    Cluster, DriverError, KubernetesConfig, KumaKubernetes, Observed, Outcome, Sampled, ZoneDriver as _,
 };
 use weir_model::{CommitId, FederationName, MeshName, SourceCommit, SourceFile, SourceName, ZoneName};
 use weir_planner::{Generation, Inputs, Item, Planned};
@@ -251,4 +251,30 @@ pub fn foreign(name: &str, namespace: &str) -> Value {
             }],
         },
     })
+}
+
+/// What a driver hands out as soon as this is so. The watch tells of it, after earlier news perhaps: `change` is the driver's word
+/// for news, taken before whatever is waited for.
+///
+/// # Panics
+/// If it cannot be observed, or is not told within 40 s.
+pub async fn told(
+    driver: &KumaKubernetes,
+    change: impl Future<Output = ()>,
+    items: &[Arc<Item>],
+    so: impl Fn(&Observed) -> bool,
+) -> Observed {
+    let told = async {
+        change.await;
+        loop {
+            let next = driver.changed();
+            let seen = driver.observe(&mesh(), items).await.expect("what there is");
+            if so(&seen) {
+                return seen;
+            }
+            next.await;
+        }
+    };
+    let told = tokio::time::timeout(Duration::from_secs(40), told).await;
+    told.expect("the watch tells")
 }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use weir_agent::gateways::{FIRST, Refusals, Wanted, decide};
 use weir_drivers::Refused;
@@ -234,26 +235,23 @@ async fn a_listener_that_is_gone_costs_no_request() {
     let part = agent.want(&first);
     agent.exact(&part).await;
     let (kong, over) = (Arc::new(kong), Arc::new(AtomicBool::new(false)));
-    let (asked, failed) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let (asked, failed) = (watch::Sender::new(0_u64), Arc::new(AtomicU64::new(0)));
     let callers = (0..4).map(|_| {
         let (kong, over) = (Arc::clone(&kong), Arc::clone(&over));
-        let (asked, failed) = (Arc::clone(&asked), Arc::clone(&failed));
+        let (asked, failed) = (asked.clone(), Arc::clone(&failed));
         tokio::spawn(async move {
             while !over.load(Ordering::Relaxed) {
                 failed.fetch_add(send(&kong, "/checkout", 10).await as u64, Ordering::Relaxed);
-                asked.fetch_add(10, Ordering::Relaxed);
+                asked.send_modify(|asked| *asked += 10);
             }
         })
     });
     let callers: Vec<_> = callers.collect();
     let more = async |requests: u64| {
-        let goal = asked.load(Ordering::Relaxed) + requests;
-        until_so("requests", async || {
-            // The callers need the processors.
-            tokio::time::sleep(Duration::from_millis(5)).await;
-            asked.load(Ordering::Relaxed) >= goal
-        })
-        .await;
+        let mut seen = asked.subscribe();
+        let goal = *seen.borrow() + requests;
+        // Each request is bounded by its client: whoever is slow is waited for.
+        seen.wait_for(|asked| *asked >= goal).await.unwrap();
     };
     more(300).await;
     when(&mut agent, "checkout", 100).await;
@@ -276,14 +274,9 @@ async fn a_listener_that_is_gone_costs_no_request() {
     for caller in callers {
         caller.await.unwrap();
     }
-    assert_eq!(
-        failed.load(Ordering::Relaxed),
-        0,
-        "of {}",
-        asked.load(Ordering::Relaxed)
-    );
+    assert_eq!(failed.load(Ordering::Relaxed), 0, "of {}", *asked.borrow());
     let (counts, unplaced) = when(&mut agent, "checkout", 0).await;
-    assert!(total(&counts) <= asked.load(Ordering::Relaxed), "nothing twice");
+    assert!(total(&counts) <= *asked.borrow(), "nothing twice");
     assert_eq!(unplaced, 0);
     agent.stopped().await;
 }

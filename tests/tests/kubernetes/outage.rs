@@ -8,7 +8,7 @@ use serde_json::json;
 use weir_drivers::{Cluster, Fault, KumaKubernetes, ZoneDriver as _};
 use weir_planner::Item;
 use weir_sandbox::cluster::End;
-use weir_tests::kubernetes::driven::{Driven, OURS, apply, done, item, mesh};
+use weir_tests::kubernetes::driven::{Driven, OURS, apply, done, item, mesh, told};
 use weir_tests::kubernetes::relay::Relay;
 use weir_tests::story::say;
 
@@ -75,20 +75,10 @@ async fn told_again(here: &Driven, driver: &KumaKubernetes, items: &[Arc<Item>],
     let begin = Instant::now();
     let by_hand = json!({"metadata": {"labels": {"weir.dev/commit": what}}});
     here.stand.admin.merge(OURS, &by_hand).await.unwrap();
-    // Earlier news may ring first: it is the change itself that is waited for.
-    let seen = async {
-        change.await;
-        loop {
-            let next = driver.changed();
-            let seen = driver.observe(&mesh(), items).await.unwrap();
-            if seen.ours[0].0.labels["weir.dev/commit"] == what {
-                return;
-            }
-            next.await;
-        }
-    };
-    let seen = tokio::time::timeout(Duration::from_secs(40), seen).await;
-    seen.expect("the change is told");
+    told(driver, change, items, |seen| {
+        seen.ours[0].0.labels["weir.dev/commit"] == what
+    })
+    .await;
     begin.elapsed()
 }
 

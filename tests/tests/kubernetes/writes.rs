@@ -1,16 +1,14 @@
 //! The driver's writes at a real API server, where somebody else writes too, takes things away, or takes rights away. After
 //! each of them the whole store is looked at: nothing of anybody else was changed.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use weir_drivers::{Fault, KumaKubernetes, Observed, Outcome, ZoneDriver as _};
-use weir_planner::Item;
+use weir_drivers::{Fault, Outcome, ZoneDriver as _};
 use weir_render::{Kind, Step};
 use weir_sandbox::cluster::User;
 use weir_sandbox::real::cluster_zone;
-use weir_tests::kubernetes::driven::{Driven, OURS, apply, done, foreign, item, mesh, put, yielded};
+use weir_tests::kubernetes::driven::{Driven, OURS, apply, done, foreign, item, mesh, put, told, yielded};
 use weir_tests::kubernetes::{SHOP, SYSTEM};
 
 /// What another manager would have: all to one backend.
@@ -22,28 +20,6 @@ fn theirs(live: &Value) -> Value {
         "metadata": {"name": "weir-checkout", "namespace": SYSTEM},
         "spec": {"to": to},
     })
-}
-
-/// What the driver hands out as soon as this is so: the watch tells of it, after earlier news perhaps.
-async fn told(
-    driver: &KumaKubernetes,
-    mut change: impl Future<Output = ()> + Unpin,
-    items: &[Arc<Item>],
-    so: impl Fn(&Observed) -> bool,
-) -> Observed {
-    let told = async {
-        (&mut change).await;
-        loop {
-            let next = driver.changed();
-            let seen = driver.observe(&mesh(), items).await.unwrap();
-            if so(&seen) {
-                return seen;
-            }
-            next.await;
-        }
-    };
-    let told = tokio::time::timeout(Duration::from_secs(30), told).await;
-    told.expect("the watch tells")
 }
 
 #[tokio::test]

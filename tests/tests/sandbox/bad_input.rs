@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use weir_sandbox::coordinator::proven;
 use weir_sandbox::repository::{SPLIT as FILE, split_text};
+use weir_sandbox::waiting::poll;
 use weir_tests::programs;
 use weir_tests::story::Story;
 
@@ -131,17 +132,12 @@ async fn broken_declarations(bin: &Path, story: &Story, good: &str) -> anyhow::R
     for (message, files, words) in cases {
         let commit = story.play.repository.commit(files, message)?;
         story.play.look();
-        let begin = std::time::Instant::now();
-        let record = loop {
-            if let Some(record) = story.play.viewer.commit(&commit).await? {
-                break record;
-            }
-            assert!(
-                begin.elapsed().as_secs() < 30,
-                "{message}: the coordinator does not see {commit}"
-            );
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        let viewer = &story.play.viewer;
+        let recorded = async || {
+            let record = viewer.commit(&commit).await?;
+            Ok(record.ok_or_else(|| format!("{message}: the coordinator does not see {commit}")))
         };
+        let record = poll(PATIENCE, recorded).await?;
         assert_eq!(
             (record.verdict.as_str(), record.generation),
             ("refused", None),
@@ -156,15 +152,15 @@ async fn broken_declarations(bin: &Path, story: &Story, good: &str) -> anyhow::R
         );
 
         // It is in the ledger first, and shown after that.
-        let list = loop {
-            let list = story.play.viewer.splits().await?;
+        let shown = async || {
+            let list = viewer.splits().await?;
             let notice = list.notice.clone().unwrap_or_default();
-            if notice.contains(&commit[..7]) {
-                break list;
-            }
-            assert!(begin.elapsed().as_secs() < 30, "{message}: {notice}");
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            Ok(match notice.contains(&commit[..7]) {
+                true => Ok(list),
+                false => Err(format!("{message}: {notice}")),
+            })
         };
+        let list = poll(PATIENCE, shown).await?;
         assert_eq!(
             list.commits.values().collect::<Vec<_>>(),
             [good],

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 use weir_drivers::kong::{Became, Brought};
-use weir_model::{GatewayName, SplitName, Via};
-use weir_planner::{Item, Proof};
+use weir_model::{GatewayName, SplitName};
+use weir_planner::Proof;
 use weir_render::kong::Counted;
 
 use super::told::{self, Door, Part};
@@ -145,13 +145,7 @@ pub(super) fn read_back(
     counted.extend(became.counted.clone());
     if decided.is_nothing() {
         // Nothing is brought to it now, and what it was brought before it runs on with.
-        let weighs = |item: &Item| {
-            item.doors
-                .get(name)
-                .is_some_and(|door| matches!(door.via, Via::Addresses(_)))
-        };
-        let here = decided.wanted.iter().filter(|(_, item)| weighs(item));
-        counted.extend(here.map(|(split, _)| (split.clone(), Ok(()))));
+        counted.extend(decided.carried(name).map(|split| (split.clone(), Ok(()))));
         return counted;
     }
     // Of a database that could not be read just now nothing new is known: what is counted goes on.

@@ -1,6 +1,8 @@
 //! What a gateway is to run, decided from values alone: what is in force in the zone, what was posted before, and addresses.
 //! Pure; the same in every agent of a zone that drives it.
 
+mod back;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -8,12 +10,12 @@ use weir_model::{Channel, FederationName, GatewayName, Host, SplitName, Via};
 use weir_planner::{GatewayPlan, Item};
 use weir_render::kic::{HttpRoute, Routes, http_route};
 use weir_render::kong::{
-    AtDoor, Conflict, Counted, Counting, Document, Entities, Resolved, counting_document, counting_entities,
-    nothing,
+    AtDoor, Counted, Counting, Document, Entities, Resolved, counting_document, counting_entities, nothing,
 };
 
 use super::refusals::{Refusal, Refusals};
 use super::{Posted, Wanted};
+use back::{Stays, back, step_back};
 
 /// What is decided of one gateway.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -54,14 +56,18 @@ impl Decided {
 
     /// None of its doors is counted, for this reason.
     fn uncounted(&mut self, gateway: &GatewayName, why: &str) {
-        let weighs = |item: &Item| {
+        let here = self.carried(gateway);
+        self.counted = here.map(|split| (split.clone(), Err(why.to_owned()))).collect();
+    }
+
+    /// The splits of which Kong carries the weights there, and not the mesh.
+    pub(super) fn carried(&self, gateway: &GatewayName) -> impl Iterator<Item = &SplitName> {
+        let carries = |item: &Item| {
             let door = item.doors.get(gateway);
             door.is_some_and(|door| matches!(door.via, Via::Addresses(_)))
         };
-        let here = self.wanted.iter().filter(|(_, item)| weighs(item));
-        self.counted = here
-            .map(|(split, _)| (split.clone(), Err(why.to_owned())))
-            .collect();
+        let here = self.wanted.iter().filter(move |(_, item)| carries(item));
+        here.map(|(split, _)| split)
     }
 
     /// Whether there is anything to bring.
@@ -93,13 +99,6 @@ pub fn names(wanted: &Wanted, gateway: &GatewayName, posted: Option<&Posted>) ->
         Host::Ip(_) => None,
     });
     hosts.collect()
-}
-
-/// What stays as it was posted, because Kong did not accept what is wanted.
-#[derive(Debug, Default)]
-struct Stays {
-    base: Option<String>,
-    splits: BTreeMap<SplitName, String>,
 }
 
 /// Decides what one gateway is to run.
@@ -165,53 +164,6 @@ pub fn decide(
         if !stays.more(refusal, before.is_some(), &decided, posted) {
             return decided;
         }
-    }
-}
-
-impl Stays {
-    /// Takes what a refusal names back to what it was; if it names nothing that is new, the base first and then one split. False
-    /// if there is nothing that could go back.
-    fn more(
-        &mut self,
-        refusal: &Refusal,
-        base_before: bool,
-        decided: &Decided,
-        posted: Option<&Posted>,
-    ) -> bool {
-        let had = |split: &SplitName| posted.and_then(|posted| posted.items.get(split));
-        let is_new = |split: &SplitName| decided.items.get(split).is_some_and(|is| had(split) != Some(is));
-        let base = base_before && self.base.is_none();
-        let (new, named): (Vec<&SplitName>, Vec<&SplitName>) = {
-            let new = decided.items.keys().filter(|split| is_new(split));
-            let new = new.filter(|split| !self.splits.contains_key(*split));
-            new.partition(|split| !refusal.what.splits.contains(*split))
-        };
-        let by_base = base && (refusal.what.base || named.is_empty());
-        // It names nothing of what is new: that goes back one by one, what came last the last, for that may be a revert.
-        let oldest = new
-            .into_iter()
-            .min_by_key(|split| decided.items.get(*split).map(|item| item.generation));
-        let splits = match by_base || !named.is_empty() {
-            true => named,
-            false => oldest.into_iter().collect(),
-        };
-        let any = by_base || !splits.is_empty();
-        let words = || {
-            format!(
-                "Kong does not accept it ({}); what was there before stays, and it is tried again now and then",
-                refusal.why
-            )
-        };
-        let splits: Vec<SplitName> = splits.into_iter().cloned().collect();
-        self.splits
-            .extend(splits.into_iter().map(|split| (split, words())));
-        if by_base {
-            self.base = Some(format!(
-                "the base of this gateway is not the declared one: {}",
-                words()
-            ));
-        }
-        any
     }
 }
 
@@ -435,57 +387,6 @@ fn by_route(
     }
     items.retain(|split, _| !gone.contains(split));
     routes
-}
-
-/// Goes back to what was posted of the split that a conflict is about; out of the document, if that is what conflicts or
-/// there was none.
-fn step_back(
-    conflict: &Conflict,
-    posted: Option<&Posted>,
-    items: &mut BTreeMap<SplitName, Arc<Item>>,
-    decided: &mut Decided,
-) {
-    let Some(split) = &conflict.split else { return };
-    let Some(now) = items.get(split) else { return };
-    let before = posted.and_then(|posted| posted.items.get(split));
-    match before.filter(|before| *before != now) {
-        Some(before) => {
-            items.insert(split.clone(), Arc::clone(before));
-        }
-        // Only what no gateway has of it yet may be left out: nobody's requests come by it.
-        None if before.is_none() => {
-            items.remove(split);
-        }
-        None => {}
-    }
-    decided
-        .split_held
-        .entry(split.clone())
-        .or_insert_with(|| format!("{}; {}", conflict.what, conflict.help));
-}
-
-/// Goes back to what was posted of every split: who of two is in whose way is not known. False if all of it is that already.
-fn back(
-    posted: Option<&Posted>,
-    items: &mut BTreeMap<SplitName, Arc<Item>>,
-    decided: &mut Decided,
-    conflicts: &[Conflict],
-) -> bool {
-    let mut any = false;
-    for (split, before) in posted.iter().flat_map(|posted| &posted.items) {
-        if let Some(now) = items.get_mut(split)
-            && now != before
-        {
-            any = true;
-            *now = Arc::clone(before);
-            let words: Vec<String> = conflicts.iter().map(ToString::to_string).collect();
-            decided
-                .split_held
-                .entry(split.clone())
-                .or_insert_with(|| format!("it waits for what cannot be beside it: {}", words.join("; ")));
-        }
-    }
-    any
 }
 
 /// Why a door would have Kong and the mesh both split, or neither.

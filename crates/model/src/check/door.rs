@@ -3,20 +3,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::Value as Json;
-
 use super::Check;
+use super::claims::{alike, claimed};
 use crate::codes;
 use crate::declaration::{Match, Place, Protocol, ValueMatch};
 use crate::diagnostic::Diagnostic;
 use crate::draft::{DoorDraft, EntryDraft, Matches, SplitDraft, ViaDraft};
-use crate::gateway::{Address, AtGateway, Channel, Door, Entry, Gateway, Via};
+use crate::gateway::{AtGateway, Channel, Door, Entry, Via};
 use crate::names::{BackendName, GatewayName, ZoneName};
 use crate::nearest::nearest;
 use crate::reader::At;
-
-/// What doors take: by zone, gateway, and one host and path (or the service of the base), so that few are compared.
-pub(super) type Claims<'d> = BTreeMap<(ZoneName, GatewayName, String), Vec<&'d DoorDraft>>;
 
 impl<'d> Check<'d> {
     /// The doors of one split; `None` if one of them is not sound.
@@ -176,18 +172,12 @@ impl<'d> Check<'d> {
             EntryDraft::Service(service) => sound &= self.base_service(draft, service, &gateway, zone),
             EntryDraft::HttpRoute(route) => {
                 sound = false;
-                self.push(
-                    Diagnostic::error(
-                        codes::NO_ROUTE,
-                        format!(
-                            "the gateway `{}` of the zone `{zone}` is not run by Kong Ingress Controller: it has no HTTPRoutes",
-                            gateway.name
-                        ),
-                        route.place.label("this HTTPRoute"),
-                    )
-                    .also(gateway.place.label("the gateway"))
-                    .help("say which `service` of its base the split takes over, or which `hosts` and `paths` its own route takes"),
+                let message = format!(
+                    "the gateway `{}` of the zone `{zone}` is not run by Kong Ingress Controller: it has no HTTPRoutes",
+                    gateway.name
                 );
+                let help = "say which `service` of its base the split takes over, or which `hosts` and `paths` its own route takes";
+                self.no_route(&gateway, (&route.place, message, help));
             }
             EntryDraft::Routes(_) => {}
         }
@@ -220,92 +210,6 @@ impl<'d> Check<'d> {
             self.claimed_twice(message, &door.place, &other.place);
         }
         sound
-    }
-
-    /// The service of the base that a split takes over: there, once, and of a form in which only its `host` decides where
-    /// requests go.
-    fn base_service(
-        &mut self,
-        draft: &SplitDraft,
-        name: &At<String>,
-        gateway: &Gateway,
-        zone: &ZoneName,
-    ) -> bool {
-        let parsed = gateway
-            .base
-            .as_ref()
-            .map(|base| (base, serde_json::from_str::<Json>(&base.document)));
-        let refuse = |check: &mut Self, message: String, help: &str| {
-            let diagnostic =
-                Diagnostic::error(codes::BASE_SERVICE, message, name.place.label("this service"));
-            check.push(diagnostic.also(gateway.place.label("the gateway")).help(help));
-            false
-        };
-        let Some((base, Ok(document))) = parsed else {
-            let message = format!(
-                "the gateway `{}` of the zone `{zone}` has no base to take a service from",
-                gateway.name
-            );
-            let help = match gateway.channel {
-                Channel::AdminDb => {
-                    "in a database Weir touches nothing but its own: say which `hosts` and `paths` the split's own route takes"
-                }
-                Channel::AdminDbless | Channel::Kic => {
-                    "name its `base`, or say which `hosts` and `paths` the split's own route takes"
-                }
-            };
-            return refuse(self, message, help);
-        };
-        let services = document.get("services").and_then(Json::as_array);
-        let named = |service: &&Json| service.get("name").and_then(Json::as_str) == Some(name.value.as_str());
-        let found: Vec<&Json> = services.into_iter().flatten().filter(named).collect();
-        let service = match found.as_slice() {
-            [service] => *service,
-            [] => {
-                let names = services.into_iter().flatten();
-                let names = names.filter_map(|service| service.get("name").and_then(Json::as_str));
-                let help = match nearest(&name.value, names) {
-                    Some(near) => format!("did you mean `{near}`?"),
-                    None => format!(
-                        "add it to {}, or say which `hosts` and `paths` the split's own route takes",
-                        base.file
-                    ),
-                };
-                return refuse(
-                    self,
-                    format!("{} has no service `{}`", base.file, name.value),
-                    &help,
-                );
-            }
-            _ => {
-                return refuse(
-                    self,
-                    format!("{} has several services `{}`", base.file, name.value),
-                    "keep one of them",
-                );
-            }
-        };
-        if service.get("url").is_some() {
-            let message = format!(
-                "the service `{}` in {} is given by its `url`",
-                name.value, base.file
-            );
-            return refuse(
-                self,
-                message,
-                "give its `protocol`, `host`, `port` and `path` instead: Weir sets `host` alone",
-            );
-        }
-        let protocol = service.get("protocol").and_then(Json::as_str).unwrap_or("http");
-        let wanted: &[&str] = match draft.protocol.as_ref().map(|at| at.value) {
-            Some(Protocol::Grpc) => &["grpc", "grpcs"],
-            _ => &["http", "https"],
-        };
-        if !wanted.contains(&protocol) {
-            let message = format!("the service `{}` in {} speaks {protocol}", name.value, base.file);
-            return refuse(self, message, "its `protocol` must be the split's");
-        }
-        true
     }
 
     /// Whether what the split says can be said to Kong.
@@ -456,50 +360,4 @@ fn unordered(one: &Match, other: &Match) -> bool {
         same.any(|other| other.value != header.value)
     });
     one.headers.len() == other.headers.len() && !disjoint
-}
-
-/// Each host and path that a door takes, or the service of the base, or the HTTPRoute. A host holds no space, and a path begins with
-/// `/`.
-fn claimed(door: &DoorDraft) -> Vec<String> {
-    match &door.entry {
-        EntryDraft::Service(at) => vec![format!("service {}", at.value)],
-        EntryDraft::HttpRoute(at) => {
-            let first = match &door.via {
-                ViaDraft::Mesh(at) => Some(&at.value),
-                ViaDraft::Addresses { backends, .. } => {
-                    backends.iter().flat_map(|(_, addresses)| addresses).next()
-                }
-            };
-            let service = first.and_then(Address::cluster_service);
-            let namespace = service.map_or_else(String::new, |service| service.namespace.to_string());
-            vec![format!("HTTPRoute {namespace}/{}", at.value)]
-        }
-        EntryDraft::Routes(routing) => {
-            let any = BTreeSet::from([String::new()]);
-            let or_any = |set: &BTreeSet<String>| if set.is_empty() { any.clone() } else { set.clone() };
-            let paths = or_any(&routing.paths);
-            let hosts = or_any(&routing.hosts);
-            let with_paths = |host: &String| -> Vec<String> {
-                paths.iter().map(|path| format!("{host} {path}")).collect()
-            };
-            hosts.iter().flat_map(with_paths).collect()
-        }
-    }
-}
-
-/// Whether no rule of Kong's tells requests for two doors of one host and path apart.
-fn alike(one: &EntryDraft, other: &EntryDraft) -> bool {
-    match (one, other) {
-        (EntryDraft::Routes(one), EntryDraft::Routes(other)) => {
-            let no_methods = one.methods.is_empty() && other.methods.is_empty();
-            let same_header = |(name, values): (&String, &BTreeSet<String>)| {
-                let theirs = other.headers.get(name);
-                theirs.is_some_and(|theirs| !theirs.is_disjoint(values))
-            };
-            (no_methods || !one.methods.is_disjoint(&other.methods))
-                && one.headers.len() == other.headers.len()
-                && one.headers.iter().all(same_header)
-        }
-        _ => true,
-    }
 }

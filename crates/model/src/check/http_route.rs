@@ -65,17 +65,22 @@ impl Check<'_> {
         }
         let sound = wrong.is_empty() && !not_yet;
         for (place, message, help) in wrong {
-            self.push(
-                Diagnostic::error(
-                    codes::NO_ROUTE,
-                    message,
-                    place.label("not as an HTTPRoute has it"),
-                )
-                .also(gateway.place.label("the gateway"))
-                .help(help),
-            );
+            self.no_route(gateway, (&place, message, help));
         }
         sound
+    }
+
+    /// What no HTTPRoute of this gateway can say, or what is none.
+    pub(super) fn no_route(&mut self, gateway: &Gateway, (place, message, help): (&Place, String, &str)) {
+        self.push(
+            Diagnostic::error(
+                codes::NO_ROUTE,
+                message,
+                place.label("not as an HTTPRoute has it"),
+            )
+            .also(gateway.place.label("the gateway"))
+            .help(help),
+        );
     }
 }
 

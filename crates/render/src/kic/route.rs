@@ -55,23 +55,12 @@ pub struct HttpRoute {
 }
 
 impl HttpRoute {
-    /// The same with all that a live one says beside what is taken over of it.
+    /// One that is taken over, with all that the live one says: which requests it takes is its own.
     pub fn beside(&self, live: &Value) -> Self {
-        let mut whole = self.clone();
-        if self.taken_by.is_some() {
-            let backends = whole.document.pointer("/spec/rules/0/backendRefs").cloned();
-            whole.document = live.clone();
-            if let (Some(backends), Some(rule)) = (
-                backends,
-                whole
-                    .document
-                    .pointer_mut("/spec/rules/0")
-                    .and_then(Value::as_object_mut),
-            ) {
-                rule.insert("backendRefs".to_owned(), backends);
-            }
+        Self {
+            document: live.clone(),
+            ..self.clone()
         }
-        whole
     }
 
     /// Whether Kong carries its weights, and not the mesh.

@@ -77,49 +77,56 @@ pub fn said(live: &Value, parent: &ParentRef, absent: bool) -> Said {
     Said::Programmed
 }
 
-/// Whether a live route is attached to this Gateway.
-pub(super) fn is_attached(parent: &ParentRef, live: &Value) -> bool {
-    let attached = live.pointer("/spec/parentRefs").and_then(Value::as_array);
+/// One `parentRef` of a live route, with what is said by leaving it out.
+struct Attached<'a> {
+    kind: &'a str,
+    namespace: &'a str,
+    name: &'a str,
+    section: Option<&'a str>,
+}
+
+impl Attached<'_> {
+    /// Whether it is this Gateway, whichever listener.
+    fn is_to(&self, parent: &ParentRef) -> bool {
+        self.kind == "Gateway"
+            && self.name == parent.name.as_str()
+            && self.namespace == parent.namespace.as_str()
+    }
+}
+
+fn attached(live: &Value) -> impl Iterator<Item = Attached<'_>> {
+    let parents = live.pointer("/spec/parentRefs").and_then(Value::as_array);
     let own = live.pointer("/metadata/namespace").and_then(Value::as_str);
-    attached.into_iter().flatten().any(|to| {
+    parents.into_iter().flatten().map(move |to| {
         let text = |at: &str| to.get(at).and_then(Value::as_str);
-        let section = text("sectionName");
-        text("name") == Some(parent.name.as_str())
-            && text("namespace").or(own) == Some(parent.namespace.as_str())
-            && text("kind").is_none_or(|kind| kind == "Gateway")
-            && (section.is_none()
-                || parent.section.is_none()
-                || section == parent.section.as_ref().map(|s| s.as_str()))
+        Attached {
+            kind: text("kind").unwrap_or("Gateway"),
+            namespace: text("namespace").or(own).unwrap_or_default(),
+            name: text("name").unwrap_or_default(),
+            section: text("sectionName"),
+        }
     })
+}
+
+/// Whether a live route is attached to this Gateway, and to its listener if that is named at both.
+pub(super) fn is_attached(parent: &ParentRef, live: &Value) -> bool {
+    let section = parent.section.as_ref().map(|section| section.as_str());
+    attached(live)
+        .filter(|to| to.is_to(parent))
+        .any(|to| to.section.is_none() || section.is_none() || to.section == section)
 }
 
 /// What a live route is attached to besides this Gateway, in words.
 pub fn attached_elsewhere(parent: &ParentRef, live: &Value) -> Option<String> {
-    let attached = live.pointer("/spec/parentRefs").and_then(Value::as_array);
-    let own = live.pointer("/metadata/namespace").and_then(Value::as_str);
-    attached.into_iter().flatten().find_map(|to| {
-        let text = |at: &str| to.get(at).and_then(Value::as_str);
-        let (kind, namespace) = (text("kind").unwrap_or("Gateway"), text("namespace").or(own));
-        let name = text("name").unwrap_or_default();
-        let is_it =
-            kind == "Gateway" && name == parent.name.as_str() && namespace == Some(parent.namespace.as_str());
-        (!is_it).then(|| format!("the {kind} {}/{name}", namespace.unwrap_or_default()))
-    })
+    let other = attached(live).find(|to| !to.is_to(parent))?;
+    Some(format!("the {} {}/{}", other.kind, other.namespace, other.name))
 }
 
 /// A live route's own words for the Gateway to which it is attached, once for each listener that it names.
 pub fn parents(parent: &ParentRef, live: &Value) -> Vec<ParentRef> {
-    let attached = live.pointer("/spec/parentRefs").and_then(Value::as_array);
-    let own = live.pointer("/metadata/namespace").and_then(Value::as_str);
-    let text = |of: &'_ Value, at: &str| of.get(at).and_then(Value::as_str).map(str::to_owned);
-    let to_it = attached.into_iter().flatten().filter(|to| {
-        let namespace = text(to, "namespace").or(own.map(str::to_owned));
-        text(to, "name").as_deref() == Some(parent.name.as_str())
-            && namespace.as_deref() == Some(parent.namespace.as_str())
-    });
-    let sections = to_it.map(|to| text(to, "sectionName").and_then(|section| section.parse().ok()));
-    let parents = sections.map(|section| ParentRef {
-        section,
+    let to_it = attached(live).filter(|to| to.is_to(parent));
+    let parents = to_it.map(|to| ParentRef {
+        section: to.section.and_then(|section| section.parse().ok()),
         ..parent.clone()
     });
     parents.collect()

@@ -123,15 +123,14 @@ pub fn over(route: &HttpRoute, taker: &Taker, live: &Value) -> Result<Over, Stri
             route.parent
         ));
     }
-    let known = Mark::of(live);
-    let ours = known.as_ref().filter(|mark| mark.is_of(live));
+    let ours = Mark::of(live).filter(|mark| mark.is_of(live));
     // What it has already it has there too, and a revert takes it away at both.
-    if let (None, Some(other)) = (ours, attached_elsewhere(&route.parent, live)) {
+    if let (None, Some(other)) = (&ours, attached_elsewhere(&route.parent, live)) {
         return Err(format!(
             "{called} is attached to {other} as well, where these weights would be too: give that an HTTPRoute of its own"
         ));
     }
-    if let Some(mark) = ours {
+    if let Some(mark) = &ours {
         let by = &mark.taker;
         if (&by.federation, &by.gateway) != (&taker.federation, &taker.gateway) {
             return Err(format!(
@@ -154,7 +153,7 @@ pub fn over(route: &HttpRoute, taker: &Taker, live: &Value) -> Result<Over, Stri
         uid: text(live, "/metadata/uid").to_owned(),
         wrote: wanted.clone(),
     };
-    if is == wanted && ours == Some(&mark) {
+    if is == wanted && ours.as_ref() == Some(&mark) {
         return Ok(Over::There);
     }
     let said = serde_json::to_string(&mark).map_err(|error| format!("{called}: its mark: {error}"))?;

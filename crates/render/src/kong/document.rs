@@ -1,5 +1,7 @@
 //! The one document of a database-less Kong: the site's base to the last field, and our own entities beside it.
 
+mod taken;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fmt::Write as _;
@@ -7,13 +9,13 @@ use std::fmt::Write as _;
 use md5::{Digest as _, Md5};
 use serde_json::Value;
 use serde_json::value::RawValue;
-use weir_model::{Door, Entry, FederationName, Protocol, RouteName, SplitName, Via, sabotaged};
+use weir_model::{Door, Entry, FederationName, RouteName, SplitName, Via, sabotaged};
 use weir_planner::{GatewayPlan, Generation, Item};
 
-use crate::kong::base::{self, Found, Reading, Taken};
+use crate::kong::base::{self, Reading};
 use crate::kong::claims;
 use crate::kong::counting::{Counted, Counting};
-use crate::kong::entities::{self, Mark, Names, mesh_name, name};
+use crate::kong::entities::{self, Mark, mesh_name, name};
 use crate::kong::expected::{Expected, Upstream};
 use crate::kong::fits::fits;
 use crate::kong::identity::Kept;
@@ -363,116 +365,6 @@ pub(crate) fn prepare<'a>(
 }
 
 impl Prepared<'_> {
-    fn host_of_names(&mut self, at: &AtDoor<'_>) {
-        let split = &at.item.split;
-        match entities::one_name(&at.door.via) {
-            Names::None => {}
-            Names::One(name) => drop(self.hosts.insert(split.clone(), name.to_owned())),
-            Names::Several => self.notes.push(format!(
-                "split {split}: its backends at this gateway have several names, and Kong calls each by its address in `Host`; \
-                 where they go by `Host`, say `preserveHost: true`"
-            )),
-        }
-    }
-
-    fn take(
-        &mut self,
-        at: &AtDoor<'_>,
-        service: &str,
-        reading: Option<&Reading<'_>>,
-        found: &[Found<'_>],
-    ) -> Result<(), Conflict> {
-        let split = &at.item.split;
-        let no = |what: String, help: &str| of_door(split, what, help);
-        let named = |one: &&Found<'_>| {
-            one.kind == "services" && one.entity.get("name").and_then(Value::as_str) == Some(service)
-        };
-        let mut all = found.iter().filter(named);
-        let (first, second) = (all.next(), all.next());
-        let text = reading.and_then(|reading| named_in(reading, service));
-        let text = match (first, second, text) {
-            (Some(_), None, Some(text)) => text,
-            (Some(_), Some(_), _) => {
-                return Err(no(
-                    format!("the base has service `{service}` twice"),
-                    "remove one of both",
-                ));
-            }
-            (Some(_), None, None) => {
-                return Err(no(
-                    format!("service `{service}` of the base is written inside of another entity"),
-                    "write it in the base's own list of services",
-                ));
-            }
-            (None, ..) => {
-                return Err(no(
-                    format!("the gateway's base has no service `{service}`"),
-                    "add it to the base, or name one that is there",
-                ));
-            }
-        };
-        let (host, port) = match (&at.door.via, at.item.routes.last()) {
-            (Via::Mesh(address), _) => {
-                let (host, port) = entities::host_and_port(address);
-                (host, Some(port))
-            }
-            (Via::Addresses(_), Some(route)) => (name(split, &route.name), None),
-            (Via::Addresses(_), None) => return Err(no("it has no route".to_owned(), "please report it")),
-        };
-        let taken = base::take_over(text, &host, port).map_err(|why| {
-            no(
-                format!("service `{service}` of the base: {why}"),
-                "write `host`, `port` and `protocol`",
-            )
-        })?;
-        let mesh = matches!(at.door.via, Via::Mesh(_));
-        let fits: &[&str] = match (at.item.protocol, mesh) {
-            (Protocol::Grpc, true) => &["grpc"],
-            (Protocol::Grpc, false) => &["grpc", "grpcs"],
-            (_, true) => &["http"],
-            (_, false) => &["http", "https"],
-        };
-        if !fits.contains(&taken.protocol.as_str()) {
-            return Err(no(
-                format!(
-                    "service `{service}` of the base speaks {}, and what this split gives it speaks {}",
-                    taken.protocol,
-                    fits.join(" or ")
-                ),
-                "write another protocol in the base or in the split",
-            ));
-        }
-        if !mesh {
-            self.host_as_before(split, service, &taken, found);
-        }
-        self.taken.insert(service.to_owned(), taken.text);
-        Ok(())
-    }
-
-    /// Backends of a service that was taken over are called in `Host` what they were called before.
-    fn host_as_before(&mut self, split: &SplitName, service: &str, taken: &Taken, found: &[Found<'_>]) {
-        let text =
-            |one: &Found<'_>, field: &str| one.entity.get(field).and_then(Value::as_str).map(str::to_owned);
-        let mut upstreams = found.iter().filter(|one| one.kind == "upstreams");
-        let upstream = upstreams.find(|one| text(one, "name").as_ref() == Some(&taken.host));
-        let host = match upstream {
-            Some(upstream) => {
-                self.notes.push(format!(
-                    "split {split}: service `{service}` of the base does not use its upstream `{}` any more, nor what that \
-                     says of hashing and health checks",
-                    taken.host
-                ));
-                text(upstream, "host_header")
-            }
-            None => {
-                Some(taken.host.clone()).filter(|host| host.bytes().any(|byte| byte.is_ascii_alphabetic()))
-            }
-        };
-        if let Some(host) = host.filter(|host| !host.starts_with('[')) {
-            self.hosts.insert(split.clone(), host);
-        }
-    }
-
     /// Canonical JSON: what the base has as it is there, ours after it.
     fn write(&self, mut upstreams: Vec<Value>) -> Result<String, String> {
         upstreams.sort_by_key(|upstream| upstream["name"].to_string());
@@ -524,9 +416,4 @@ fn name_of(text: &RawValue) -> Option<String> {
         name: Option<String>,
     }
     serde_json::from_str::<Named>(text.get()).ok()?.name
-}
-
-fn named_in<'a>(reading: &Reading<'a>, service: &str) -> Option<&'a RawValue> {
-    let mut services = reading.list("services").ok()?.into_iter();
-    services.find(|text| name_of(text).as_deref() == Some(service))
 }

@@ -82,8 +82,8 @@ pub(super) async fn at_node(
             found.is_not(split, Verdict::Different(why));
         }
         for other in router.at_odds(route) {
-            let is_wanted = wanted.routes.values().any(|of| made_of(of, other));
-            if is_of(&wanted.gateway, other) && !is_wanted {
+            let is_wanted = || wanted.routes.values().any(|of| made_of(of, other));
+            if is_of(&wanted.gateway, other) && !is_wanted() {
                 leaving.insert(split.clone(), other.to_owned());
                 continue;
             }

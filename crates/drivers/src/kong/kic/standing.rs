@@ -1,5 +1,7 @@
 //! How a route stands in its cluster: whether it is there as it is wanted, what the controller says of it, who is behind it.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 use weir_planner::Verdict;
 use weir_render::kic::{
@@ -113,11 +115,12 @@ impl KongKic {
 
 impl Looked {
     /// These routes with all that is theirs where they are taken over.
-    pub(super) fn beside(&self, wanted: &Routes) -> Routes {
-        let mut whole = wanted.clone();
-        for route in whole.routes.values_mut() {
+    pub(super) fn beside<'r>(&self, wanted: &'r Routes) -> Cow<'r, Routes> {
+        let mut whole = Cow::Borrowed(wanted);
+        let taken = wanted.routes.iter().filter(|(_, route)| route.taken_by.is_some());
+        for (split, route) in taken {
             if let Some(Found(live)) = self.live(route) {
-                *route = route.beside(live);
+                whole.to_mut().routes.insert(split.clone(), route.beside(live));
             }
         }
         whole
