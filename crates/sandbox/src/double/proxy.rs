@@ -3,6 +3,8 @@
 //! Ugly on purpose where Envoy under Kuma is: a cluster that goes is gone before the routes that use it are replaced
 //! ([`GAP`]), a replaced listener's connections are closed after the drain time, a listener without routes is no listener.
 
+mod message;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
@@ -11,10 +13,12 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+use message::{local_reply, message, with_close};
 
 use super::routes::{Asked, Cluster, Listener, ListenerKind, ProxyConfig, Weighted, pick};
 
@@ -327,55 +331,6 @@ impl Running {
     }
 }
 
-/// An HTTP/1.1 message: its head, and where in the buffer it ends.
-struct Message {
-    head: usize,
-    length: usize,
-    close: bool,
-}
-
-/// Reads one message whole into `buffer`; none at the end of the stream.
-async fn message(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> io::Result<Option<Message>> {
-    let mut searched = 0;
-    let head = loop {
-        let from = searched.max(3) - 3;
-        if let Some(at) = buffer[from..].windows(4).position(|w| w == b"\r\n\r\n") {
-            break from + at + 4;
-        }
-        searched = buffer.len();
-        if searched > 64 * 1024 {
-            return Err(io::Error::other("a head of more than 64 KiB"));
-        }
-        if stream.read_buf(buffer).await? == 0 {
-            return if searched == 0 {
-                Ok(None)
-            } else {
-                Err(io::ErrorKind::UnexpectedEof.into())
-            };
-        }
-    };
-    let text = std::str::from_utf8(&buffer[..head]).map_err(io::Error::other)?;
-    let (mut length, mut close) = (0_usize, false);
-    for line in text.split("\r\n").skip(1) {
-        let Some((name, value)) = line.split_once(':') else {
-            continue;
-        };
-        if name.eq_ignore_ascii_case("content-length") {
-            length = value.trim().parse().map_err(io::Error::other)?;
-        } else if name.eq_ignore_ascii_case("connection") {
-            close = value.trim().eq_ignore_ascii_case("close");
-        } else if name.eq_ignore_ascii_case("transfer-encoding") {
-            return Err(io::Error::other("chunked bodies are not played"));
-        }
-    }
-    while buffer.len() < head + length {
-        if stream.read_buf(buffer).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-    }
-    Ok(Some(Message { head, length, close }))
-}
-
 async fn requests(proxy: &Arc<Proxy>, name: &str, born: Arc<Incarnation>, mut stream: TcpStream) {
     let mut buffer = Vec::with_capacity(1024);
     let mut upstreams: BTreeMap<SocketAddr, TcpStream> = BTreeMap::new();
@@ -410,27 +365,6 @@ async fn requests(proxy: &Arc<Proxy>, name: &str, born: Arc<Incarnation>, mut st
         }
         buffer.drain(..length);
     }
-}
-
-fn with_close(response: &[u8]) -> Vec<u8> {
-    let Some(at) = response.windows(2).position(|w| w == b"\r\n") else {
-        return response.to_vec();
-    };
-    let (first, rest) = response.split_at(at + 2);
-    [first, b"connection: close\r\n", rest].concat()
-}
-
-fn local_reply(status: u16, body: &str) -> (u16, Vec<u8>) {
-    let reason = if status == 404 {
-        "Not Found"
-    } else {
-        "Service Unavailable"
-    };
-    let head = format!(
-        "HTTP/1.1 {status} {reason}\r\ncontent-length: {}\r\nserver: envoy\r\n\r\n{body}",
-        body.len()
-    );
-    (status, head.into_bytes())
 }
 
 async fn forward(
