@@ -28,7 +28,7 @@ pub struct Config {
     pub listen: SocketAddr,
     /// DNS names and addresses in the server certificate.
     pub names: Vec<HostName>,
-    /// Directory of the ledger, the certificate authority and the Git mirrors.
+    /// Directory of the ledger, the certificate authority and the bare copies of Git.
     pub data: PathBuf,
     /// Where declarations come from; at least one, names differ.
     pub sources: Vec<Source>,

@@ -1,7 +1,7 @@
 //! Git: looking at one branch of one repository, and what can go wrong there.
 //!
 //! libgit2 speaks Git's protocol; the bytes are carried by our own transports (`transport`), so that there is one TLS
-//! stack in the program and `ssh` is the one that the host already has. [`mirror`] keeps a bare copy; nothing is ever
+//! stack in the program and `ssh` is the one that the host already has. [`copy`] keeps a bare copy; nothing is ever
 //! checked out, so no link or submodule of a repository is ever followed. Everything here blocks: call it from a
 //! blocking thread.
 
@@ -12,10 +12,10 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use weir_model::{CommitId, SourceFile};
 
-pub mod mirror;
+pub mod copy;
 mod transport;
 
-pub use mirror::{Look, Mirror};
+pub use copy::{BareCopy, Look};
 
 /// Where a repository is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -247,7 +247,7 @@ pub enum GitError {
     Timeout(String),
     /// It answers, but not as Git should; or it is too large.
     Protocol(String),
-    /// Our own side: the mirror cannot be written, a credential file cannot be read.
+    /// Our own side: the copy cannot be written, a credential file cannot be read.
     Local(String),
 }
 

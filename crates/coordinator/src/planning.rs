@@ -235,7 +235,7 @@ impl Planning {
         let states = self.sources.borrow_and_update().clone();
         self.tell_reach(&states).await?;
         let known = self.in_force.borrow().clone();
-        // What was in force before this start: its files are in the mirror.
+        // What was in force before this start: its files are in the copy.
         for (source, state) in &states {
             let at = known.as_ref().and_then(|known| known.commits.get(source));
             if let Some(head) = [&state.remembered, &state.head]

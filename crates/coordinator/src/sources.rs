@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use weir_model::{CommitId, SourceName};
 
 use crate::config::Source;
-use crate::git::{GitError, Head, Look, Mirror, Remote};
+use crate::git::{BareCopy, GitError, Head, Look, Remote};
 use crate::parts::Parts;
 
 /// Reading a local branch costs less than a millisecond, so a local source is followed at once.
@@ -30,11 +30,11 @@ pub struct SourceState {
     pub last: Option<Result<(), GitError>>,
     /// The commit that was last seen.
     pub head: Option<Arc<Head>>,
-    /// The commit in force at the start, read from the mirror: a base to stand on while the remote is away.
+    /// The commit in force at the start, read from the copy: a base to stand on while the remote is away.
     pub remembered: Option<Arc<Head>>,
     /// When last looked at.
     pub checked_at: Option<Timestamp>,
-    /// What was wrong with the mirror when it last had to be made anew.
+    /// What was wrong with the copy when it last had to be made anew.
     pub recloned: Option<String>,
 }
 
@@ -78,7 +78,7 @@ impl Sources {
             let poke = Arc::new(Notify::new());
             pokes.insert(source.name.clone(), Arc::clone(&poke));
             let follower = Follower {
-                mirror: Mirror::new(git_dir, source.clone()),
+                copy: BareCopy::new(git_dir, source.clone()),
                 source: source.clone(),
                 states: Arc::clone(&states),
                 poke,
@@ -118,7 +118,7 @@ impl Sources {
 
 struct Follower {
     source: Source,
-    mirror: Mirror,
+    copy: BareCopy,
     states: Arc<watch::Sender<SourceStates>>,
     poke: Arc<Notify>,
     in_force: Option<CommitId>,
@@ -127,8 +127,8 @@ struct Follower {
 impl Follower {
     async fn follow(&self) {
         if let Some(commit) = self.in_force.clone() {
-            let mirror = self.mirror.clone();
-            let remembered = blocking(move || mirror.remembered(&commit)).await.flatten();
+            let copy = self.copy.clone();
+            let remembered = blocking(move || copy.remembered(&commit)).await.flatten();
             self.change(|state| state.remembered = remembered.map(Arc::new));
         }
         loop {
@@ -158,8 +158,8 @@ impl Follower {
 
     /// Whether a local branch is no longer at the commit that was last seen.
     async fn moved(&self) -> bool {
-        let mirror = self.mirror.clone();
-        let now = blocking(move || mirror.glance()).await.flatten();
+        let copy = self.copy.clone();
+        let now = blocking(move || copy.glance()).await.flatten();
         let states = self.states.borrow();
         let seen = states
             .get(&self.source.name)
@@ -169,8 +169,8 @@ impl Follower {
     }
 
     async fn look(&self) {
-        let mirror = self.mirror.clone();
-        let looked = blocking(move || mirror.look()).await.unwrap_or_else(|| {
+        let copy = self.copy.clone();
+        let looked = blocking(move || copy.look()).await.unwrap_or_else(|| {
             Err(GitError::Local(
                 "the look at Git broke off; the log says more".to_owned(),
             ))
@@ -180,7 +180,7 @@ impl Follower {
         match looked {
             Ok(Look { head, recloned }) => {
                 if let Some(damage) = &recloned {
-                    tracing::warn!(source = %name, damage, "the mirror was damaged and has been made anew");
+                    tracing::warn!(source = %name, damage, "the copy was damaged and has been made anew");
                 }
                 self.change(|state| {
                     if state.head.as_ref().is_none_or(|seen| seen.commit != head.commit) {

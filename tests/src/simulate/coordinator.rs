@@ -298,7 +298,7 @@ impl World {
         self.story.tell(now, || {
             format!("the coordinator starts, with plan {generation} in its ledger")
         });
-        // What was in force is in the mirror.
+        // What was in force is in the copy.
         let commits = self.coordinator.ledger.commits.clone();
         for (source, commit) in commits {
             if let Some(head) = self.repository.head_of(&commit) {

@@ -3,7 +3,7 @@
 use std::fs;
 
 use tempfile::TempDir;
-use weir_coordinator::git::{Content, Mirror, Unusable};
+use weir_coordinator::git::{BareCopy, Content, Unusable};
 
 use super::{local, pairs, texts};
 use crate::repository::{self, Repository};
@@ -28,7 +28,10 @@ fn links_submodules_and_hidden_files_are_not_read() {
     let look = |path: &str| {
         let mut source = local(&repo.dir);
         path.clone_into(&mut source.path);
-        Mirror::new(&dir.path().join("git"), source).look().unwrap().head
+        BareCopy::new(&dir.path().join("git"), source)
+            .look()
+            .unwrap()
+            .head
     };
     assert_eq!(
         texts(&look("traffic")),
@@ -57,14 +60,14 @@ fn what_is_too_large_is_named_and_not_read() {
         &dir.path().join("repo"),
         &[("a.yaml", "a"), ("large.yaml", &large)],
     );
-    let mirror = Mirror::new(&dir.path().join("git"), local(&repo.dir));
+    let copy = BareCopy::new(&dir.path().join("git"), local(&repo.dir));
     assert_eq!(
-        mirror.look().unwrap().head.content,
+        copy.look().unwrap().head.content,
         Content::Unusable(Unusable::FileTooLarge("large.yaml".to_owned(), large.len()))
     );
     // A large file that is no declaration is nobody's concern.
     repo.commit("moved", &[("a.yaml", "a"), ("large.bin", &large)]);
-    assert_eq!(texts(&mirror.look().unwrap().head), pairs(&[("a.yaml", "a")]));
+    assert_eq!(texts(&copy.look().unwrap().head), pairs(&[("a.yaml", "a")]));
 }
 
 /// Whoever may commit can make Git name one directory in a million places, or nest them without end, in a few kilobytes.
@@ -72,7 +75,7 @@ fn what_is_too_large_is_named_and_not_read() {
 fn a_commit_of_endless_directories_is_refused_and_not_walked() {
     let dir = TempDir::new().unwrap();
     let repo = Repository::with(&dir.path().join("repo"), &[("a.yaml", "a")]);
-    let mirror = Mirror::new(&dir.path().join("git"), local(&repo.dir));
+    let copy = BareCopy::new(&dir.path().join("git"), local(&repo.dir));
     let blob = repo.git.blob(b"a").unwrap();
     let nest = |inner: git2::Oid, names: usize| {
         let mut tree = repo.git.treebuilder(None).unwrap();
@@ -95,13 +98,13 @@ fn a_commit_of_endless_directories_is_refused_and_not_walked() {
         tree.write().unwrap()
     };
     commit((0..1_000).fold(leaf(), |inner, _| nest(inner, 1)));
-    let look = mirror.look().unwrap().head.content;
+    let look = copy.look().unwrap().head.content;
     assert!(
         matches!(look, Content::Unusable(Unusable::TooDeep(_))),
         "{look:?}"
     );
     commit((0..20).fold(nest(blob_free(&repo.git), 1), |inner, _| nest(inner, 20)));
-    let look = mirror.look().unwrap().head.content;
+    let look = copy.look().unwrap().head.content;
     assert!(
         matches!(look, Content::Unusable(Unusable::TooWide(_))),
         "{look:?}"
@@ -117,10 +120,10 @@ fn blob_free(git: &git2::Repository) -> git2::Oid {
 fn what_a_commit_says_cannot_act_on_a_terminal() {
     let dir = TempDir::new().unwrap();
     let repo = Repository::empty(&dir.path().join("repo"));
-    let mirror = Mirror::new(&dir.path().join("git"), local(&repo.dir));
+    let copy = BareCopy::new(&dir.path().join("git"), local(&repo.dir));
     let long = "x".repeat(1_000);
     repo.commit(&format!("\u{1b}[2J\u{7}{long}"), &[("a\u{1b}[2J.yaml", "a")]);
-    let head = mirror.look().unwrap().head;
+    let head = copy.look().unwrap().head;
     assert_eq!(head.subject, format!("\u{fffd}[2J\u{fffd}{}…", "x".repeat(195)));
     assert_eq!(texts(&head), pairs(&[("a\u{fffd}[2J.yaml", "a")]));
 }

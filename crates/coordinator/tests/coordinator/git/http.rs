@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use weir_coordinator::ca::Authority;
 use weir_coordinator::config::Auth;
-use weir_coordinator::git::{GitError, Look, Mirror};
+use weir_coordinator::git::{BareCopy, GitError, Look};
 use weir_model::FederationName;
 
 use super::{git_program, pairs, remote, source, texts};
@@ -107,9 +107,9 @@ fn hosting(repo: &Path) -> (Router, Arc<Mutex<Option<String>>>) {
     (router, login)
 }
 
-async fn look(mirror: &Mirror) -> Result<Look, GitError> {
-    let mirror = mirror.clone();
-    tokio::task::spawn_blocking(move || mirror.look()).await.unwrap()
+async fn look(copy: &BareCopy) -> Result<Look, GitError> {
+    let copy = copy.clone();
+    tokio::task::spawn_blocking(move || copy.look()).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -126,27 +126,21 @@ async fn http_brings_what_git_serves() {
     tokio::spawn(async move { axum::serve(listener, router).await });
     let at = |path: &str, auth: Auth| {
         let source = source(remote(&format!("http://{address}/{path}")), auth);
-        Mirror::new(&dir.path().join(path), source)
+        BareCopy::new(&dir.path().join(path), source)
     };
-    let mirror = at("team/traffic.git", Auth::default());
-    assert_eq!(
-        texts(&look(&mirror).await.unwrap().head),
-        pairs(&[("a.yaml", "1")])
-    );
+    let copy = at("team/traffic.git", Auth::default());
+    assert_eq!(texts(&look(&copy).await.unwrap().head), pairs(&[("a.yaml", "1")]));
     for n in 2..5 {
         repo.commit("next", &[("a.yaml", &n.to_string())]);
         repo.commit("and one more", &[("a.yaml", &format!("{n}.1"))]);
         assert_eq!(
-            texts(&look(&mirror).await.unwrap().head),
+            texts(&look(&copy).await.unwrap().head),
             pairs(&[("a.yaml", &format!("{n}.1"))])
         );
     }
     repo.replace("force-pushed", &[("b.yaml", "b")]);
-    assert_eq!(
-        texts(&look(&mirror).await.unwrap().head),
-        pairs(&[("b.yaml", "b")])
-    );
-    assert_eq!(look(&mirror).await.unwrap().recloned, None);
+    assert_eq!(texts(&look(&copy).await.unwrap().head), pairs(&[("b.yaml", "b")]));
+    assert_eq!(look(&copy).await.unwrap().recloned, None);
     // A renamed repository is followed, as git does.
     let moved = at("moved.git", Auth::default());
     assert_eq!(
@@ -169,7 +163,7 @@ async fn http_brings_what_git_serves() {
     );
     fs::write(&password_file, "wrong").unwrap();
     assert!(matches!(look(&with_login).await, Err(GitError::Denied(_))));
-    assert!(matches!(look(&mirror).await, Err(GitError::Denied(_))));
+    assert!(matches!(look(&copy).await, Err(GitError::Denied(_))));
     fs::remove_file(&password_file).unwrap();
     assert!(matches!(look(&with_login).await, Err(GitError::Local(_))));
     *login.lock().unwrap() = None;
@@ -181,8 +175,8 @@ async fn http_brings_what_git_serves() {
     let last = repo.git.refname_to_id(repository::BRANCH).unwrap();
     repo.git.reference("refs/heads/other", last, true, "").unwrap();
     repo.delete_branch();
-    assert_eq!(look(&mirror).await, Err(GitError::NoBranch("main".to_owned())));
-    let nobody = Mirror::new(
+    assert_eq!(look(&copy).await, Err(GitError::NoBranch("main".to_owned())));
+    let nobody = BareCopy::new(
         &dir.path().join("nobody"),
         source(remote("http://127.0.0.1:1/x.git"), Auth::default()),
     );
@@ -219,12 +213,9 @@ async fn https_trusts_whom_it_is_told_to() {
         ca_file: Some(dir.path().join("ca/ca.pem")),
         ..Auth::default()
     };
-    let mirror = Mirror::new(&dir.path().join("git"), source(remote(&url), trusting));
-    assert_eq!(
-        texts(&look(&mirror).await.unwrap().head),
-        pairs(&[("a.yaml", "a")])
-    );
-    let stranger = Mirror::new(&dir.path().join("other"), source(remote(&url), Auth::default()));
+    let copy = BareCopy::new(&dir.path().join("git"), source(remote(&url), trusting));
+    assert_eq!(texts(&look(&copy).await.unwrap().head), pairs(&[("a.yaml", "a")]));
+    let stranger = BareCopy::new(&dir.path().join("other"), source(remote(&url), Auth::default()));
     let error = look(&stranger).await.unwrap_err();
     assert!(
         matches!(&error, GitError::Unreachable(why) if why.contains("certificate")),
@@ -269,11 +260,8 @@ async fn a_redirect_to_another_host_does_not_take_the_password_along() {
         ..Auth::default()
     };
     let source = source(remote(&format!("http://{address}/home.git")), auth);
-    let mirror = Mirror::new(&dir.path().join("git"), source);
-    assert_eq!(
-        texts(&look(&mirror).await.unwrap().head),
-        pairs(&[("a.yaml", "1")])
-    );
+    let copy = BareCopy::new(&dir.path().join("git"), source);
+    assert_eq!(texts(&look(&copy).await.unwrap().head), pairs(&[("a.yaml", "1")]));
     let seen = seen.lock().unwrap();
     assert!(!seen.is_empty() && !seen.contains(&true), "{seen:?}");
 }

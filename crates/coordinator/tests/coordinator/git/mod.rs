@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::repository::Repository;
 use tempfile::TempDir;
 use weir_coordinator::config::{Auth, Source};
-use weir_coordinator::git::{Content, GitError, Head, Mirror, Remote};
+use weir_coordinator::git::{BareCopy, Content, GitError, Head, Remote};
 use weir_model::{CommitId, SourceName};
 
 fn source(remote: Remote, auth: Auth) -> Source {
@@ -76,22 +76,22 @@ fn remote(url: &str) -> Remote {
 #[test]
 fn a_local_repository_is_followed_through_all_that_may_befall_it() {
     let dir = TempDir::new().unwrap();
-    let mirror = Mirror::new(&dir.path().join("git"), local(&dir.path().join("repo")));
-    assert!(matches!(mirror.look(), Err(GitError::Unreachable(_))));
-    assert_eq!(mirror.glance(), None);
+    let copy = BareCopy::new(&dir.path().join("git"), local(&dir.path().join("repo")));
+    assert!(matches!(copy.look(), Err(GitError::Unreachable(_))));
+    assert_eq!(copy.glance(), None);
 
     fs::create_dir(dir.path().join("repo")).unwrap();
-    assert!(matches!(mirror.look(), Err(GitError::NotARepository(_))));
+    assert!(matches!(copy.look(), Err(GitError::NotARepository(_))));
 
     let repo = Repository::empty(&dir.path().join("repo"));
-    assert_eq!(mirror.look(), Err(GitError::Empty));
+    assert_eq!(copy.look(), Err(GitError::Empty));
 
     let first = repo.commit(
         "The first\n\nand more",
         &[("b.yml", "b"), ("a.yaml", "a"), ("README.md", "no")],
     );
-    let head = mirror.look().unwrap().head;
-    assert_eq!(mirror.glance(), Some(head.commit.clone()));
+    let head = copy.look().unwrap().head;
+    assert_eq!(copy.glance(), Some(head.commit.clone()));
     assert_eq!(
         (
             head.commit.0.as_str(),
@@ -105,17 +105,17 @@ fn a_local_repository_is_followed_through_all_that_may_befall_it() {
 
     // A force-push: history that has nothing to do with what was there.
     repo.replace("anew", &[("c.yaml", "c")]);
-    assert_eq!(texts(&mirror.look().unwrap().head), pairs(&[("c.yaml", "c")]));
+    assert_eq!(texts(&copy.look().unwrap().head), pairs(&[("c.yaml", "c")]));
     // And back.
     repo.move_to(first);
-    assert_eq!(mirror.look().unwrap().head, head);
+    assert_eq!(copy.look().unwrap().head, head);
 
     repo.delete_branch();
     repo.git.reference("refs/heads/other", first, true, "").unwrap();
-    assert_eq!(mirror.look(), Err(GitError::NoBranch("main".to_owned())));
+    assert_eq!(copy.look(), Err(GitError::NoBranch("main".to_owned())));
     // What was fetched before is still there.
-    assert_eq!(mirror.remembered(&head.commit), Some(head));
-    assert_eq!(mirror.remembered(&CommitId("12".repeat(20))), None);
+    assert_eq!(copy.remembered(&head.commit), Some(head));
+    assert_eq!(copy.remembered(&CommitId("12".repeat(20))), None);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 use weir_coordinator::config::Auth;
-use weir_coordinator::git::{GitError, Mirror};
+use weir_coordinator::git::{BareCopy, GitError};
 
 use super::{git_program, pairs, remote, source, texts};
 use crate::program::script;
@@ -36,8 +36,8 @@ fn ssh_is_called_as_people_would() {
         ..Auth::default()
     };
     let url = format!("ssh://git@git.example.com:2222{}", repo.dir.display());
-    let mirror = Mirror::new(&dir.path().join("git"), source(remote(&url), auth));
-    assert_eq!(texts(&mirror.look().unwrap().head), pairs(&[("a.yaml", "1")]));
+    let copy = BareCopy::new(&dir.path().join("git"), source(remote(&url), auth));
+    assert_eq!(texts(&copy.look().unwrap().head), pairs(&[("a.yaml", "1")]));
     assert_eq!(
         fs::read_to_string(&called).unwrap(),
         format!(
@@ -49,14 +49,14 @@ fn ssh_is_called_as_people_would() {
     for n in 2..4 {
         repo.commit("next", &[("a.yaml", &n.to_string())]);
         assert_eq!(
-            texts(&mirror.look().unwrap().head),
+            texts(&copy.look().unwrap().head),
             pairs(&[("a.yaml", &n.to_string())])
         );
     }
     repo.replace("force-pushed", &[("b.yaml", "b")]);
-    assert_eq!(texts(&mirror.look().unwrap().head), pairs(&[("b.yaml", "b")]));
+    assert_eq!(texts(&copy.look().unwrap().head), pairs(&[("b.yaml", "b")]));
     repo.delete_branch();
-    assert_eq!(mirror.look(), Err(GitError::Empty));
+    assert_eq!(copy.look(), Err(GitError::Empty));
 }
 
 #[test]
@@ -86,19 +86,19 @@ fn what_ssh_says_is_understood() {
             ssh_program: Some(fake_ssh(dir.path(), body)),
             ..Auth::default()
         };
-        let mirror = Mirror::new(
+        let copy = BareCopy::new(
             &dir.path().join("git"),
             source(remote("git@git.example.com:x"), auth),
         );
-        assert_eq!(mirror.look().unwrap_err().to_string(), told);
+        assert_eq!(copy.look().unwrap_err().to_string(), told);
     }
     let auth = Auth {
         ssh_program: Some(dir.path().join("no-such-program")),
         ..Auth::default()
     };
-    let mirror = Mirror::new(
+    let copy = BareCopy::new(
         &dir.path().join("git"),
         source(remote("git@git.example.com:x"), auth),
     );
-    assert!(matches!(mirror.look(), Err(GitError::Local(_))));
+    assert!(matches!(copy.look(), Err(GitError::Local(_))));
 }

@@ -1,6 +1,6 @@
-//! The bare mirror of one source, and reading a commit's declaration files from it.
+//! The bare copy of one source, and reading a commit's declaration files from it.
 //!
-//! A mirror is a cache: it may be deleted at any time, and one that is damaged is made anew (and that is said).
+//! A copy is a cache: it may be deleted at any time, and one that is damaged is made anew (and that is said).
 
 use std::fs;
 use std::io;
@@ -15,9 +15,9 @@ use super::transport::{self, Access, Failure};
 use super::{Content, GitError, Head, Remote, Unusable, limits};
 use crate::config::Source;
 
-/// One source's mirror.
+/// One source's copy.
 #[derive(Debug, Clone)]
-pub struct Mirror {
+pub struct BareCopy {
     dir: PathBuf,
     source: Source,
 }
@@ -27,12 +27,12 @@ pub struct Mirror {
 pub struct Look {
     /// The branch's commit.
     pub head: Head,
-    /// Set when the mirror was damaged and has been made anew: what was wrong with it.
+    /// Set when the copy was damaged and has been made anew: what was wrong with it.
     pub recloned: Option<String>,
 }
 
-impl Mirror {
-    /// The mirror of `source` below `data/git`.
+impl BareCopy {
+    /// The copy of `source` below `data/git`.
     pub fn new(git_dir: &std::path::Path, source: Source) -> Self {
         Self {
             dir: git_dir.join(&source.name.0),
@@ -43,16 +43,16 @@ impl Mirror {
     /// Asks the remote for the branch's commit, fetches what is missing, and reads the files.
     ///
     /// # Errors
-    /// Why there is no commit to show; the mirror keeps what it had.
+    /// Why there is no commit to show; the copy keeps what it had.
     pub fn look(&self) -> Result<Look, GitError> {
         match self.attempt() {
             Ok(head) => Ok(Look { head, recloned: None }),
             Err(Trouble::Remote(error)) => Err(error),
-            Err(Trouble::Mirror(damage)) => self.anew(damage),
+            Err(Trouble::Copy(damage)) => self.anew(damage),
         }
     }
 
-    /// Makes the mirror anew, beside the damaged one: that may still hold the commit in force, so it goes only when there
+    /// Makes the copy anew, beside the damaged one: that may still hold the commit in force, so it goes only when there
     /// is another.
     fn anew(&self, damage: String) -> Result<Look, GitError> {
         let fresh = Self {
@@ -61,7 +61,7 @@ impl Mirror {
         };
         let remove = |dir: &std::path::Path| match fs::remove_dir_all(dir) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(GitError::Local(format!(
-                "the mirror {} is damaged ({damage}) and cannot be made anew: {} cannot be removed: {error}",
+                "the copy {} is damaged ({damage}) and cannot be made anew: {} cannot be removed: {error}",
                 self.dir.display(),
                 dir.display()
             ))),
@@ -71,9 +71,9 @@ impl Mirror {
         let head = match fresh.attempt() {
             Ok(head) => head,
             Err(Trouble::Remote(error)) => return Err(error),
-            Err(Trouble::Mirror(damage)) => {
+            Err(Trouble::Copy(damage)) => {
                 return Err(GitError::Local(format!(
-                    "the mirror {} cannot be made: {damage}",
+                    "the copy {} cannot be made: {damage}",
                     self.dir.display()
                 )));
             }
@@ -81,7 +81,7 @@ impl Mirror {
         remove(&self.dir)?;
         fs::rename(&fresh.dir, &self.dir).map_err(|error| {
             GitError::Local(format!(
-                "the new mirror {} cannot be put in its place: {error}",
+                "the new copy {} cannot be put in its place: {error}",
                 fresh.dir.display()
             ))
         })?;
@@ -93,9 +93,9 @@ impl Mirror {
 
     /// Reads a commit that an earlier look fetched, without asking the remote.
     pub fn remembered(&self, commit: &CommitId) -> Option<Head> {
-        let mirror = Repository::open_bare(&self.dir).ok()?;
+        let copy = Repository::open_bare(&self.dir).ok()?;
         let id = Oid::from_str(&commit.0).ok()?;
-        self.read(&mirror, id).ok()
+        self.read(&copy, id).ok()
     }
 
     /// The commit of a local repository's branch; cheap enough to ask many times a second. None if it is not local or
@@ -139,24 +139,24 @@ impl Mirror {
 
     fn attempt(&self) -> Result<Head, Trouble> {
         self.unlock();
-        let mirror = self.open()?;
+        let copy = self.open()?;
         let id = match Access::new(&self.source.remote, &self.source.auth)? {
-            Some(access) => self.bring(&mirror, &access)?,
-            None => self.bring_local(&mirror)?,
+            Some(access) => self.bring(&copy, &access)?,
+            None => self.bring_local(&copy)?,
         };
-        self.read(&mirror, id)
+        self.read(&copy, id)
     }
 
     fn open(&self) -> Result<Repository, Trouble> {
         match Repository::open_bare(&self.dir) {
-            Ok(mirror) => Ok(mirror),
-            Err(error) if self.dir.exists() => Err(Trouble::Mirror(error.message().to_owned())),
+            Ok(copy) => Ok(copy),
+            Err(error) if self.dir.exists() => Err(Trouble::Copy(error.message().to_owned())),
             Err(_) => {
                 let mut options = git2::RepositoryInitOptions::new();
                 options.bare(true).mkpath(true).external_template(false);
                 Repository::init_opts(&self.dir, &options).map_err(|error| {
                     Trouble::Remote(GitError::Local(format!(
-                        "the mirror {} cannot be made: {}",
+                        "the copy {} cannot be made: {}",
                         self.dir.display(),
                         error.message()
                     )))
@@ -166,17 +166,17 @@ impl Mirror {
     }
 
     /// Whether all that was fetched of this commit is still here.
-    fn holds(&self, mirror: &Repository, id: Oid) -> bool {
-        mirror.refname_to_id(&self.branch_ref()).is_ok_and(|at| at == id)
+    fn holds(&self, copy: &Repository, id: Oid) -> bool {
+        copy.refname_to_id(&self.branch_ref()).is_ok_and(|at| at == id)
     }
 
     fn refspec(&self) -> String {
         format!("+{0}:{0}", self.branch_ref())
     }
 
-    fn bring(&self, mirror: &Repository, access: &Access) -> Result<Oid, Trouble> {
+    fn bring(&self, copy: &Repository, access: &Access) -> Result<Oid, Trouble> {
         let heads = access.during(|| {
-            let mut remote = mirror.remote_anonymous(transport::URL)?;
+            let mut remote = copy.remote_anonymous(transport::URL)?;
             let connection = remote.connect_auth(git2::Direction::Fetch, None, None)?;
             let heads = connection.list()?;
             Ok(heads
@@ -190,19 +190,18 @@ impl Mirror {
             None if heads.is_empty() => return Err(GitError::Empty.into()),
             None => return Err(GitError::NoBranch(self.source.branch.clone()).into()),
         };
-        if !self.holds(mirror, id) {
+        if !self.holds(copy, id) {
             access.during(|| {
                 let mut options = FetchOptions::new();
                 options.depth(1).download_tags(git2::AutotagOption::None);
-                mirror
-                    .remote_anonymous(transport::URL)?
+                copy.remote_anonymous(transport::URL)?
                     .fetch(&[self.refspec()], Some(&mut options), None)
             })?;
         }
-        self.branch_in(mirror)
+        self.branch_in(copy)
     }
 
-    fn bring_local(&self, mirror: &Repository) -> Result<Oid, Trouble> {
+    fn bring_local(&self, copy: &Repository) -> Result<Oid, Trouble> {
         let Remote::Local(path) = &self.source.remote else {
             return Err(GitError::Local("not a local source".to_owned()).into());
         };
@@ -224,26 +223,24 @@ impl Mirror {
             }
             Err(_) => return Err(GitError::NoBranch(self.source.branch.clone()).into()),
         };
-        if !self.holds(mirror, id) {
+        if !self.holds(copy, id) {
             let url = there.path().to_string_lossy().into_owned();
             let mut options = FetchOptions::new();
             options.download_tags(git2::AutotagOption::None);
-            mirror
-                .remote_anonymous(&url)
+            copy.remote_anonymous(&url)
                 .and_then(|mut remote| remote.fetch(&[self.refspec()], Some(&mut options), None))
                 .map_err(blame)?;
         }
-        self.branch_in(mirror)
+        self.branch_in(copy)
     }
 
-    fn branch_in(&self, mirror: &Repository) -> Result<Oid, Trouble> {
-        mirror
-            .refname_to_id(&self.branch_ref())
-            .map_err(|error| Trouble::Mirror(error.message().to_owned()))
+    fn branch_in(&self, copy: &Repository) -> Result<Oid, Trouble> {
+        copy.refname_to_id(&self.branch_ref())
+            .map_err(|error| Trouble::Copy(error.message().to_owned()))
     }
 
-    fn read(&self, mirror: &Repository, id: Oid) -> Result<Head, Trouble> {
-        let commit = mirror.find_commit(id)?;
+    fn read(&self, copy: &Repository, id: Oid) -> Result<Head, Trouble> {
+        let commit = copy.find_commit(id)?;
         let author = commit.author();
         let message = String::from_utf8_lossy(commit.message_bytes());
         let authored_at = Timestamp::from_second(author.when().seconds()).unwrap_or(Timestamp::UNIX_EPOCH);
@@ -252,7 +249,7 @@ impl Mirror {
             author: format!("{} <{}>", plain(author.name_bytes()), plain(author.email_bytes())),
             authored_at,
             subject: plain(message.trim_start().lines().next().unwrap_or_default().as_bytes()),
-            content: self.content(mirror, &commit.tree()?)?,
+            content: self.content(copy, &commit.tree()?)?,
             tree: self.tree_of(&commit).map(|id| id.to_string()),
         })
     }
@@ -267,7 +264,7 @@ impl Mirror {
         (entry.kind() == Some(ObjectType::Tree)).then(|| entry.id())
     }
 
-    fn content(&self, mirror: &Repository, root: &git2::Tree<'_>) -> Result<Content, Trouble> {
+    fn content(&self, copy: &Repository, root: &git2::Tree<'_>) -> Result<Content, Trouble> {
         let subtree;
         let tree = if self.source.path.is_empty() {
             root
@@ -280,11 +277,11 @@ impl Mirror {
                 }
                 Err(error) => return Err(error.into()),
             };
-            subtree = mirror.find_tree(entry.id())?;
+            subtree = copy.find_tree(entry.id())?;
             &subtree
         };
         let mut reading = Reading {
-            mirror,
+            copy,
             source: &self.source.name,
             files: Vec::new(),
             total: 0,
@@ -302,7 +299,7 @@ impl Mirror {
 
 /// Walks a tree; stops at the first broken limit.
 struct Reading<'a> {
-    mirror: &'a Repository,
+    copy: &'a Repository,
     source: &'a SourceName,
     files: Vec<SourceFile>,
     total: usize,
@@ -336,7 +333,7 @@ impl Reading<'_> {
             };
             let broken = match (entry.kind(), entry.filemode()) {
                 (Some(ObjectType::Tree), _) => {
-                    self.tree(&self.mirror.find_tree(entry.id())?, &path, depth + 1)?
+                    self.tree(&self.copy.find_tree(entry.id())?, &path, depth + 1)?
                 }
                 // Not 0o120000, a symbolic link, nor a submodule (a commit): those are never followed.
                 (Some(ObjectType::Blob), 0o100_644 | 0o100_755 | 0o100_664) if declares(&name) => {
@@ -352,7 +349,7 @@ impl Reading<'_> {
     }
 
     fn file(&mut self, id: Oid, path: String) -> Result<Option<Unusable>, Trouble> {
-        let (size, _) = self.mirror.odb()?.read_header(id)?;
+        let (size, _) = self.copy.odb()?.read_header(id)?;
         self.total += size;
         if size > limits::FILE_BYTES {
             return Ok(Some(Unusable::FileTooLarge(path, size)));
@@ -363,7 +360,7 @@ impl Reading<'_> {
         if self.files.len() >= limits::FILES {
             return Ok(Some(Unusable::TooMany(self.files.len() + 1)));
         }
-        let blob = self.mirror.find_blob(id)?;
+        let blob = self.copy.find_blob(id)?;
         self.files.push(SourceFile {
             source: self.source.clone(),
             path,
@@ -400,10 +397,10 @@ fn declares(name: &str) -> bool {
     name.ends_with(".yaml") || name.ends_with(".yml")
 }
 
-/// Whose trouble it is: the remote's (or the machine's), which is told, or the mirror's, which is made anew.
+/// Whose trouble it is: the remote's (or the machine's), which is told, or the copy's, which is made anew.
 enum Trouble {
     Remote(GitError),
-    Mirror(String),
+    Copy(String),
 }
 
 impl From<GitError> for Trouble {
@@ -412,10 +409,10 @@ impl From<GitError> for Trouble {
     }
 }
 
-/// Only reading the mirror yields a bare libgit2 error.
+/// Only reading the copy yields a bare libgit2 error.
 impl From<git2::Error> for Trouble {
     fn from(error: git2::Error) -> Self {
-        Self::Mirror(error.message().to_owned())
+        Self::Copy(error.message().to_owned())
     }
 }
 
@@ -439,7 +436,7 @@ fn blame(error: git2::Error) -> Trouble {
         | Class::Repository
         | Class::Reference
         | Class::Tree
-        | Class::Config => Trouble::Mirror(text),
+        | Class::Config => Trouble::Copy(text),
         Class::Os | Class::Filesystem | Class::NoMemory => Trouble::Remote(GitError::Local(text)),
         _ => Trouble::Remote(GitError::Protocol(text)),
     }
