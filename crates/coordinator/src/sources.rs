@@ -180,7 +180,7 @@ impl Follower {
         match looked {
             Ok(Look { head, recloned }) => {
                 if let Some(damage) = &recloned {
-                    tracing::warn!(source = %name, damage, "the copy was damaged and has been made anew");
+                    tracing::warn!(source = %name, damage, "the bare copy was damaged and has been made anew");
                 }
                 self.change(|state| {
                     if state.head.as_ref().is_none_or(|seen| seen.commit != head.commit) {

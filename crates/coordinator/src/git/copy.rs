@@ -61,7 +61,7 @@ impl BareCopy {
         };
         let remove = |dir: &std::path::Path| match fs::remove_dir_all(dir) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(GitError::Local(format!(
-                "the copy {} is damaged ({damage}) and cannot be made anew: {} cannot be removed: {error}",
+                "the bare copy {} is damaged ({damage}) and cannot be made anew: {} cannot be removed: {error}",
                 self.dir.display(),
                 dir.display()
             ))),
@@ -73,7 +73,7 @@ impl BareCopy {
             Err(Trouble::Remote(error)) => return Err(error),
             Err(Trouble::Copy(damage)) => {
                 return Err(GitError::Local(format!(
-                    "the copy {} cannot be made: {damage}",
+                    "the bare copy {} cannot be made: {damage}",
                     self.dir.display()
                 )));
             }
@@ -81,7 +81,7 @@ impl BareCopy {
         remove(&self.dir)?;
         fs::rename(&fresh.dir, &self.dir).map_err(|error| {
             GitError::Local(format!(
-                "the new copy {} cannot be put in its place: {error}",
+                "the new bare copy {} cannot be put in its place: {error}",
                 fresh.dir.display()
             ))
         })?;
@@ -156,7 +156,7 @@ impl BareCopy {
                 options.bare(true).mkpath(true).external_template(false);
                 Repository::init_opts(&self.dir, &options).map_err(|error| {
                     Trouble::Remote(GitError::Local(format!(
-                        "the copy {} cannot be made: {}",
+                        "the bare copy {} cannot be made: {}",
                         self.dir.display(),
                         error.message()
                     )))
