@@ -150,8 +150,7 @@ pub(super) fn read_back(
     }
     // Of a database that could not be read just now nothing new is known: what is counted goes on.
     let plugins = decided.entities.iter().flat_map(|entities| &entities.doors);
-    let plugins = plugins.filter(|(_, of)| of.chains.iter().any(|chain| chain.plugin.is_some()));
-    for (split, _) in plugins {
+    for (split, _) in plugins.filter(|(_, of)| of.is_to_be_counted()) {
         counted.entry(split.clone()).or_insert(Ok(()));
     }
     let doors = decided.document.iter().flat_map(|document| &document.doors);

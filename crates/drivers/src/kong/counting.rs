@@ -1,5 +1,5 @@
-//! The plugins of a Kong with a database by which requests are counted: read, taken out before all else is written, put in after it.
-//! Whatever is said of them holds up nothing; the next activation looks again.
+//! The plugins of a Kong with a database by which requests are counted: read and written when all else is, for a revert waits for
+//! none of it. Whatever is said of them holds up nothing; the next activation looks again.
 
 use serde_json::Value;
 use weir_model::SplitName;
@@ -36,8 +36,33 @@ pub(crate) fn unable(admin: &Admin, said: &Value) -> Option<String> {
     })
 }
 
+/// Brings them to what is wanted: whether anything was written, and what is counted now.
+pub(crate) async fn brought(
+    admin: &Admin,
+    wanted: &Entities,
+    held: &mut Held,
+    (by, logs): (Bringing<'_>, Logs<'_>),
+) -> (bool, Counted) {
+    let todo = plugins_of(admin, wanted, held, (by, logs)).await;
+    let (mut any, mut counted) = (false, todo.counted);
+    let gone = todo.gone.iter().map(|gone| (None, gone));
+    let come = todo.come.iter().map(|(split, come)| (Some(split), come));
+    for (split, one) in gone.chain(come) {
+        if by.overtaken.is_cancelled() {
+            break;
+        }
+        match (write(admin, one).await, split) {
+            (Some(Ok(())), _) => any = true,
+            (Some(Err(error)), Some(split)) => drop(counted.insert(split.clone(), Err(error.to_string()))),
+            // One that did not go is there at the next look.
+            (Some(Err(_)) | None, _) => {}
+        }
+    }
+    (any, counted)
+}
+
 /// What is to be done about them, with those that are there put to what is held.
-pub(crate) async fn plugins_of(
+async fn plugins_of(
     admin: &Admin,
     wanted: &Entities,
     held: &mut Held,
@@ -46,7 +71,7 @@ pub(crate) async fn plugins_of(
     let chosen: Vec<&SplitName> = wanted
         .doors
         .iter()
-        .filter(|(_, of)| of.chains.iter().any(|chain| chain.plugin.is_some()))
+        .filter(|(_, of)| of.is_to_be_counted())
         .map(|(split, _)| split)
         .collect();
     match listed(admin, !chosen.is_empty()).await {
@@ -88,32 +113,4 @@ async fn listed(admin: &Admin, chosen: bool) -> Result<Vec<Row>, DriverError> {
     let of_kind = all.filter(|one| one.get("name").and_then(Value::as_str) == Some(PLUGIN));
     let rows = of_kind.map(|one| Row::read(Kind::Plugin, one));
     rows.collect::<Result<_, String>>().map_err(|why| unknown(&why))
-}
-
-/// Those that go; whether any did.
-pub(crate) async fn taken_out(admin: &Admin, todo: &Plugins, by: Bringing<'_>) -> bool {
-    let mut any = false;
-    for gone in &todo.gone {
-        if by.overtaken.is_cancelled() {
-            break;
-        }
-        any |= write(admin, gone).await.is_some_and(|done| done.is_ok());
-    }
-    any
-}
-
-/// Those that come or change: whether any did, and what is counted now.
-pub(crate) async fn put_in(admin: &Admin, todo: Plugins, by: Bringing<'_>) -> (bool, Counted) {
-    let (mut any, mut counted) = (false, todo.counted);
-    for (split, come) in &todo.come {
-        if by.overtaken.is_cancelled() {
-            break;
-        }
-        match write(admin, come).await {
-            Some(Ok(())) => any = true,
-            Some(Err(error)) => drop(counted.insert(split.clone(), Err(error.to_string()))),
-            None => {}
-        }
-    }
-    (any, counted)
 }

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use weir_model::SplitName;
 use weir_planner::{Generation, Proof, Verdict};
 use weir_render::kong::changes::{Held, Write, changes};
-use weir_render::kong::database::{Entities, Kind, OfSplit};
+use weir_render::kong::database::{Entities, Kind};
 use weir_render::kong::{Counted, may_write};
 
 use crate::kong::admin::Admin;
@@ -182,10 +182,9 @@ impl KongDb {
         became: &mut Became,
     ) -> Result<bool, DriverError> {
         let mut held = held(admin, wanted).await?;
-        let counting = counting::plugins_of(admin, wanted, &mut held, (by, logs)).await;
         let todo = changes(&held, wanted, by.plan, by.absent);
         became.notes = todo.notes;
-        let mut any = counting::taken_out(admin, &counting, by).await;
+        let mut any = false;
         let forgets = todo
             .splits
             .values()
@@ -206,13 +205,7 @@ impl KongDb {
                 }
             };
             match self
-                .split(
-                    admin,
-                    able,
-                    (split, wanted.doors.get(split), writes),
-                    &held,
-                    (by, &mut any),
-                )
+                .split(admin, able, (split, wanted, writes), &held, (by, &mut any))
                 .await
             {
                 Ok(()) | Err(End::Waits) => {}
@@ -220,7 +213,10 @@ impl KongDb {
                 Err(End::Failed(error)) => return Err(error),
             }
         }
-        let (put, counted) = counting::put_in(admin, counting, by).await;
+        if by.overtaken.is_cancelled() {
+            return Ok(any);
+        }
+        let (put, counted) = counting::brought(admin, wanted, &mut held, (by, logs)).await;
         became.counted = counted;
         Ok(any || put)
     }
@@ -229,11 +225,11 @@ impl KongDb {
         &self,
         admin: &Admin,
         able: &[&Admin],
-        (split, of, writes): (&SplitName, Option<&OfSplit>, &[Write]),
+        (split, wanted, writes): (&SplitName, &Entities, &[Write]),
         held: &Held,
         (by, any): (Bringing<'_>, &mut bool),
     ) -> Result<(), End> {
-        let nobody = nobody_there(able, held, of, writes);
+        let nobody = nobody_there(able, held, wanted.doors.get(split), writes);
         match by.overtaken.run_until_cancelled(nobody).await {
             None => return Err(End::Waits),
             Some(Some(why)) => return Err(End::Held(why)),
@@ -268,7 +264,7 @@ impl KongDb {
                 }
                 Write::Make { .. } | Write::Change { .. } | Write::Remove { .. } => {
                     if let Write::Remove { of, .. } = write {
-                        goes_with_it(admin, of, held).await?;
+                        goes_with_it(admin, of, (held, wanted)).await?;
                     }
                     let Some(done) = rows::write(admin, write).await else {
                         continue;

@@ -112,7 +112,12 @@ pub(crate) enum Not {
     Theirs(String),
 }
 
-/// Whether an entity is ours.
+/// Whether an entity that is there is ours.
+pub fn is_ours(row: &Row, wanted: &Entities) -> bool {
+    whose(row, wanted).is_ok()
+}
+
+/// Whether an entity is ours, or why it is not.
 pub(crate) fn whose(row: &Row, wanted: &Entities) -> Result<(), Not> {
     if !row.tags.contains(TAG) {
         return Err(Not::Theirs("it has no tag of Weir's".to_owned()));

@@ -73,21 +73,24 @@ impl Prepared<'_> {
         doors: &[AtDoor<'_>],
     ) -> Counted {
         let mut counted = Counted::new();
-        for at in doors {
-            if matches!(at.door.via, Via::Mesh(_)) {
-                continue;
-            }
-            let split = &at.item.split;
-            let taken = match &at.door.entry {
-                Entry::Service(service) => Some(service.as_str()),
-                Entry::Routes(_) | Entry::HttpRoute(_) => None,
-            };
+        let weighing = doors.iter().filter(|at| matches!(at.door.via, Via::Addresses(_)));
+        let weighing = weighing.map(|at| match &at.door.entry {
+            Entry::Service(service) => (at, Some(service.as_str())),
+            Entry::Routes(_) | Entry::HttpRoute(_) => (at, None),
+        });
+        // The base is gone through once, however many doors there are.
+        let rivals: Vec<_> = {
             let found = self.reading.as_ref().map(Reading::entities).unwrap_or_default();
-            if let Some(why) = rival(&found, taken) {
+            weighing
+                .map(|(at, taken)| (at, taken, rival(&found, taken)))
+                .collect()
+        };
+        for (at, taken, rival) in rivals {
+            let split = &at.item.split;
+            if let Some(why) = rival {
                 counted.insert(split.clone(), Err(why));
                 continue;
             }
-            drop(found);
             let mark = mark(federation, gateway, at.item);
             for route in &at.item.routes {
                 let name = name(split, &route.name);

@@ -109,6 +109,13 @@ pub struct OfSplit {
     pub chains: Vec<Chain>,
 }
 
+impl OfSplit {
+    /// Whether its requests are to be counted.
+    pub fn is_to_be_counted(&self) -> bool {
+        self.chains.iter().any(|chain| chain.plugin.is_some())
+    }
+}
+
 /// All that is ours in a Kong with a database. The same input gives the same.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entities {

@@ -1,7 +1,7 @@
 //! The plugins of a Kong with a database by which requests are counted: what is to be written of them. Pure.
 //!
-//! By itself and after all else, for no split and no share may wait for it; and gone before the service that it is on. Only
-//! what carries Weir's tags and the id that Weir makes is ours (I10).
+//! By itself and after all else, for no split and no share may wait for it; with a service that goes Kong takes away what is on it.
+//! Only what carries Weir's tags and the id that Weir makes is ours (I10).
 
 use std::collections::BTreeSet;
 
@@ -18,9 +18,9 @@ use crate::kong::held::{Held, Row};
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Plugins {
-    /// What is ours and goes: before anything else is written.
+    /// What is ours and goes.
     pub gone: Vec<Write>,
-    /// What comes or changes, with its split: after all else.
+    /// What comes or changes, with its split.
     pub come: Vec<(SplitName, Write)>,
     /// Whether requests are counted when all of that is done.
     pub counted: Counted,

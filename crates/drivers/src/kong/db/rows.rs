@@ -4,7 +4,7 @@ use futures::future::join_all;
 use http::Method;
 use serde_json::{Value, json};
 use weir_model::SplitName;
-use weir_render::kong::changes::{Held, Row, Write};
+use weir_render::kong::changes::{Held, Row, Write, is_ours};
 use weir_render::kong::database::{Entities, Kind, OfSplit};
 use weir_render::kong::dead::{dead, in_words, questions};
 
@@ -136,7 +136,7 @@ pub(super) async fn held(admin: &Admin, wanted: &Entities) -> Result<Held, Drive
 pub(super) async fn goes_with_it(
     admin: &Admin,
     (kind, id, name): &(Kind, String, String),
-    held: &Held,
+    (held, wanted): (&Held, &Entities),
 ) -> Result<(), End> {
     let below: &[&str] = match kind {
         Kind::Route => &["plugins"],
@@ -146,7 +146,11 @@ pub(super) async fn goes_with_it(
     for what in below {
         let path = format!("{}/{id}/{what}", kind.plural());
         let all = admin.list(&path).await.map_err(End::Failed)?.unwrap_or_default();
-        if let Some(one) = all.first() {
+        // By which requests are counted, and of no other kind are plugins of ours: it goes with it.
+        let ours = |one: &Value| {
+            *what == "plugins" && Row::read(Kind::Plugin, one.clone()).is_ok_and(|row| is_ours(&row, wanted))
+        };
+        if let Some(one) = all.iter().find(|one| !ours(one)) {
             let text = |field: &str| one.get(field).and_then(Value::as_str).unwrap_or("without a name");
             return Err(End::Held(format!(
                 "{kind} {name} is to go, and has {} {} (id {}), which is not Weir's and would go with it: remove it first",

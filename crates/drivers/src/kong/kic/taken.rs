@@ -20,10 +20,10 @@ impl KongKic {
         taker: &Taker,
         looked: &Looked,
     ) -> Result<bool, Stop> {
+        let at = path(route.namespace.as_str(), &route.name);
         if let Some(Found(live)) = looked.live(route)
             && over(route, taker, live) == Ok(Over::There)
         {
-            let at = path(route.namespace.as_str(), &route.name);
             self.wrote().extend(Mark::of(live).map(|mark| (at, mark)));
             return Ok(false);
         }
@@ -33,7 +33,6 @@ impl KongKic {
                 route.namespace, error.help
             )));
         }
-        let at = path(route.namespace.as_str(), &route.name);
         let called = format!("the HTTPRoute {}/{}", route.namespace, route.name);
         let is = ("HTTPRoute", route.namespace.as_str(), route.name.as_str());
         let Some(live) = self.hand.live(&self.server, &at, is).await? else {
@@ -112,8 +111,10 @@ impl KongKic {
             return Ok(());
         };
         // Another gateway, or another split, may have it by now.
-        let whose = |of: &Taker| (of.federation.clone(), of.gateway.clone(), of.split.clone());
-        let mark = Mark::of(&live).filter(|mark| mark.is_of(&live) && whose(&mark.taker) == whose(taker));
+        let is_it = |by: &Taker| {
+            (&by.federation, &by.gateway, &by.split) == (&taker.federation, &taker.gateway, &taker.split)
+        };
+        let mark = Mark::of(&live).filter(|mark| mark.is_of(&live) && is_it(&mark.taker));
         let Some(mark) = mark else {
             return Ok(());
         };
