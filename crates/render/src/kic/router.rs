@@ -76,7 +76,7 @@ fn requests(route: &HttpRoute) -> BTreeSet<Request> {
     all
 }
 
-/// Whether all that a route matches is what [`requests`] can say: prefixes, methods and exact headers.
+/// Whether all that a route matches is what a [`Request`] can say: prefixes, methods and exact headers.
 pub fn is_plain(route: &HttpRoute) -> bool {
     let rules = route.document.pointer("/spec/rules").and_then(Value::as_array);
     let matches = rules
