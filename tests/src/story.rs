@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use jiff::Timestamp;
 pub use named_port::tell_of_a_named_port;
-pub use outage::{tell_of_a_stop, tell_of_an_outage};
+pub use outage::{tell_of_a_slow_one, tell_of_a_stop, tell_of_an_outage};
 use serde_json::Value;
 use tokio::time::Instant;
 use weir_planner::Evidence;

@@ -39,6 +39,17 @@ async fn a_share_leaves_a_dead_backend_of_real_kuma_within_seconds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_step_towards_a_backend_of_real_kuma_that_got_slow_is_taken_back() {
+    if real_kuma("kuma_live::a_step_towards_a_backend_of_real_kuma_that_got_slow_is_taken_back").is_none() {
+        return;
+    }
+    programs().unwrap();
+    if let Err(error) = story::tell_of_a_slow_one(Scene::Vms, true).await {
+        panic!("{error:#}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_backend_of_real_kuma_that_is_drained_is_stopped_without_a_loss() {
     if real_kuma("kuma_live::a_backend_of_real_kuma_that_is_drained_is_stopped_without_a_loss").is_none() {
         return;

@@ -121,6 +121,8 @@ pub(crate) const PLATFORMS: &[&str] = &["eks", "eks-d", "kubernetes", "vm"];
 pub(crate) const PRUNE: &[&str] = &["refuse", "allow"];
 /// Whether a zone takes part.
 pub(crate) const STATES: &[&str] = &["attached", "detached"];
+/// What follows from answers that take longer.
+pub(crate) const SLOWER: &[&str] = &["judge", "ignore"];
 /// What follows from too few requests.
 pub(crate) const INSUFFICIENT: &[&str] = &["proceed", "hold"];
 /// The protocols that the mesh can split.

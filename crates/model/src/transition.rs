@@ -31,6 +31,8 @@ pub struct Verify {
     pub within: SignedDuration,
     /// `insufficient`: what to do when there were fewer; default [`Insufficient::Proceed`].
     pub insufficient: Insufficient,
+    /// `latency`: whether answers that got slower are a bad verdict; default [`Slower::Judge`].
+    pub latency: Slower,
 }
 
 impl Default for Verify {
@@ -39,8 +41,20 @@ impl Default for Verify {
             requests: 100,
             within: SignedDuration::from_secs(30),
             insufficient: Insufficient::default(),
+            latency: Slower::default(),
         }
     }
+}
+
+/// What follows from answers that take longer than before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum Slower {
+    /// It is a bad verdict, as failures are.
+    #[default]
+    Judge,
+    /// Nothing: what gains weight is known to be slower, or further away.
+    Ignore,
 }
 
 /// What follows from too few requests. It is a verdict of its own, never a pass.

@@ -11,6 +11,7 @@ use weir_model::{
     ZoneName,
 };
 
+use crate::latency::Latency;
 use crate::plan::{Digest, Generation, Item};
 
 /// The class of evidence behind a share, best first. Every share shown anywhere carries its class, age and coverage.
@@ -103,6 +104,10 @@ pub struct Counts {
     /// Of those, the ones that say that the backend is down: answered 503, or no connection.
     #[serde(default)]
     pub down: BTreeMap<BackendName, u64>,
+    /// How long the answers took, of those backends of which that is known: by Envoy's own histograms, which lag behind the
+    /// other counters for up to 5 s. Never of tcp, and of no request that found no connection.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub latency: BTreeMap<BackendName, Latency>,
     /// What was open when it was read: requests under way, for tcp connections. A change of the policy replaces the listener,
     /// and what is still open on the old one when it has drained is closed (`kuma.md` R9). None where nobody tells.
     #[serde(default)]

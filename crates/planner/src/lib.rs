@@ -34,6 +34,7 @@ pub mod drain;
 pub mod explain;
 pub mod facts;
 mod freezes;
+pub mod latency;
 pub mod lint;
 pub mod outlook;
 pub mod plan;
@@ -58,6 +59,7 @@ pub use facts::{
     ProvenWeights, SecondWriter, ServiceFact, ServiceState, Verdict, ZoneFacts,
 };
 pub use freezes::freezes;
+pub use latency::Latency;
 pub use lint::{Finding, Rule, lint, lint_made};
 pub use outlook::{Outlook, Phase, Wait};
 pub use plan::{

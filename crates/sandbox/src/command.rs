@@ -158,6 +158,9 @@ pub struct Outage {
     /// It is stopped on purpose: drained first, with proof.
     #[arg(long, conflicts_with = "without")]
     pub drain: bool,
+    /// It does not die: its answers take longer, and a step that gives it more is taken back.
+    #[arg(long, conflicts_with_all = ["without", "drain"])]
+    pub slow: bool,
 }
 
 /// Does what the line says.

@@ -2,6 +2,7 @@
 //! comes back when it is well; without one it fails until somebody does something. Every request counts.
 
 mod on_purpose;
+mod slower;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -18,6 +19,7 @@ use crate::play::{GENTLE, Play};
 use crate::repository::SPLIT as FILE;
 use crate::traffic::Tally;
 pub use on_purpose::{Stopped, stopping};
+pub use slower::{Slowed, slowing};
 
 /// The backend that dies.
 const DIES: &str = "cloud";
@@ -73,6 +75,10 @@ pub async fn run(place: Place, outage: Outage) -> anyhow::Result<ExitCode> {
         if outage.drain {
             let stopped = stopping(&mut play).await?;
             return Ok((serde_json::to_string(&stopped)?, stopped.failed));
+        }
+        if outage.slow {
+            let slowed = slowing(&mut play).await?;
+            return Ok((serde_json::to_string(&slowed)?, slowed.failed));
         }
         let end = playing(&mut play, !outage.without).await?;
         Ok((serde_json::to_string(&end)?, end.failed_at_return))

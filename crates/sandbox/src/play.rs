@@ -347,6 +347,16 @@ impl Play {
         Ok(())
     }
 
+    /// From now on a backend's application takes so long for each answer.
+    ///
+    /// # Errors
+    /// If there is none of that name, or it has ended.
+    pub fn slow_application(&mut self, backend: &str, time: Duration) -> anyhow::Result<()> {
+        let slot = self.applications.get(backend).context("no such backend")?;
+        slot.1.as_ref().context("it has ended")?.take(time);
+        Ok(())
+    }
+
     /// Sets the pace of all callers.
     pub fn pace(&self, pace: Pace) {
         for callers in self.callers.values() {

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -29,6 +30,8 @@ pub const CALLERS: usize = 4;
 pub struct Application {
     /// Where it listens.
     pub address: SocketAddr,
+    /// How long it takes for each answer, in milliseconds.
+    slow: Arc<AtomicU64>,
     _tasks: JoinSet<()>,
 }
 
@@ -62,28 +65,41 @@ impl Application {
             body.len()
         );
         let response: Arc<str> = response.into();
+        let slow = Arc::new(AtomicU64::new(0));
+        let time = Arc::clone(&slow);
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 let _ = stream.set_nodelay(true);
-                connections.spawn(answer(stream, Arc::clone(&response)));
+                connections.spawn(answer(stream, Arc::clone(&response), Arc::clone(&time)));
                 while connections.try_join_next().is_some() {}
             }
         });
         Ok(Self {
             address,
+            slow,
             _tasks: tasks,
         })
     }
+
+    /// From now on it takes so long for each answer.
+    pub fn take(&self, time: Duration) {
+        let time = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        self.slow.store(time, Ordering::Relaxed);
+    }
 }
 
-async fn answer(mut stream: TcpStream, response: Arc<str>) {
+async fn answer(mut stream: TcpStream, response: Arc<str>, slow: Arc<AtomicU64>) {
     let mut buffer = Vec::with_capacity(1024);
     // The other side hanging up is how a connection ends.
     while let Ok(Some(length)) = head(&mut stream, &mut buffer).await {
         // Callers send no bodies.
         buffer.drain(..length);
+        let time = slow.load(Ordering::Relaxed);
+        if time > 0 {
+            tokio::time::sleep(Duration::from_millis(time)).await;
+        }
         if stream.write_all(response.as_bytes()).await.is_err() {
             return;
         }

@@ -2,12 +2,12 @@
 //!
 //! The zone is not in the message: it is that of the session, which a certificate proves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use weir_model::ZoneName;
+use weir_model::{BackendName, ZoneName};
 use weir_planner::{
-    CountScope, Counts, Coverage, Digest, Fallen, Generation, ItemFact, ItemState, Pin, PlanId, Proof,
-    ProvenWeights, SecondWriter, ServiceFact, Verdict, ZoneFacts,
+    CountScope, Counts, Coverage, Digest, Fallen, Generation, ItemFact, ItemState, Latency, Pin, PlanId,
+    Proof, ProvenWeights, SecondWriter, ServiceFact, Verdict, ZoneFacts,
 };
 
 use crate::gateway::{door_fact_in, door_fact_out};
@@ -330,27 +330,43 @@ impl From<&v1::SecondWriter> for SecondWriter {
     }
 }
 
+/// Without the zeros at its end; but one, so that it is not taken for unknown.
+fn latency_out(latency: &Latency) -> Vec<u64> {
+    let used = latency.0.iter().rposition(|n| *n > 0).unwrap_or(0);
+    latency.0.iter().take(used + 1).copied().collect()
+}
+
+/// Bounds of which nobody here knows are beyond the last.
+fn latency_in(from: &[u64]) -> Latency {
+    let mut latency = Latency::default();
+    let last = latency.0.len() - 1;
+    for (at, n) in from.iter().enumerate() {
+        if let Some(sum) = latency.0.get_mut(at.min(last)) {
+            *sum = sum.saturating_add(*n);
+        }
+    }
+    latency
+}
+
 /// A backend that stands in one of the maps only is sent with 0 for the other.
 impl From<&Counts> for v1::Counts {
     fn from(counts: &Counts) -> Self {
-        let mut backends: BTreeMap<_, (u64, u64, u64)> = BTreeMap::new();
-        for (backend, requests) in &counts.requests {
-            backends.entry(backend).or_default().0 = *requests;
-        }
-        for (backend, failed) in &counts.failed {
-            backends.entry(backend).or_default().1 = *failed;
-        }
-        for (backend, down) in &counts.down {
-            backends.entry(backend).or_default().2 = *down;
-        }
-        let counted = backends
-            .into_iter()
-            .map(|(backend, (requests, failed, down))| v1::Count {
+        let named = counts
+            .requests
+            .keys()
+            .chain(counts.failed.keys())
+            .chain(counts.down.keys());
+        let named: BTreeSet<&BackendName> = named.chain(counts.latency.keys()).collect();
+        let counted = named.into_iter().map(|backend| {
+            let of = |all: &BTreeMap<BackendName, u64>| all.get(backend).copied().unwrap_or(0);
+            v1::Count {
                 backend: backend.to_string(),
-                requests,
-                failed,
-                down,
-            });
+                requests: of(&counts.requests),
+                failed: of(&counts.failed),
+                down: of(&counts.down),
+                latency: counts.latency.get(backend).map(latency_out).unwrap_or_default(),
+            }
+        });
         Self {
             since: Some(time_out(counts.since)),
             at: Some(time_out(counts.at)),
@@ -371,6 +387,7 @@ impl TryFrom<&v1::Counts> for Counts {
             requests: BTreeMap::new(),
             failed: BTreeMap::new(),
             down: BTreeMap::new(),
+            latency: BTreeMap::new(),
             open: from.open,
             scope: if from.whole_zone {
                 CountScope::Zone
@@ -379,12 +396,15 @@ impl TryFrom<&v1::Counts> for Counts {
             },
         };
         for count in &from.backends {
-            let backend: weir_model::BackendName = read("backends", &count.backend)?;
+            let backend: BackendName = read("backends", &count.backend)?;
             if counts.requests.insert(backend.clone(), count.requests).is_some() {
                 return Err(twice("backends", &count.backend));
             }
             counts.failed.insert(backend.clone(), count.failed);
-            counts.down.insert(backend, count.down);
+            counts.down.insert(backend.clone(), count.down);
+            if !count.latency.is_empty() {
+                counts.latency.insert(backend, latency_in(&count.latency));
+            }
         }
         Ok(counts)
     }

@@ -1,7 +1,7 @@
 //! A backend that dies under load while a fallback is declared, and one that is stopped on purpose.
 
 use anyhow::ensure;
-use weir_sandbox::outage::{playing, stopping};
+use weir_sandbox::outage::{playing, slowing, stopping};
 use weir_sandbox::play::{Play, Scene, Setup};
 
 /// The last failure must come before this. The goal is 3 s, and docs/guarantees.md has what was measured; a machine that
@@ -48,6 +48,27 @@ pub async fn tell_of_a_stop(scene: Scene, real: bool) -> anyhow::Result<()> {
         end.told.contains("backend cloud is drained: \"new kernel\""),
         "{end:?}"
     );
+    Ok(())
+}
+
+/// Answers that take longer take a step back by themselves, with the figures; nobody loses a request.
+///
+/// # Errors
+/// Whatever was not as it should be, with the ends of all logs.
+pub async fn tell_of_a_slow_one(scene: Scene, real: bool) -> anyhow::Result<()> {
+    let mut play = start(scene, real).await?;
+    let end = match slowing(&mut play).await {
+        Ok(end) => end,
+        Err(error) => return Err(play.failed(error).await),
+    };
+    play.stop().await;
+    ensure!(end.failed == 0, "{end:?}");
+    for word in [
+        "answers of what gained weight take longer than",
+        ", since the step; before it",
+    ] {
+        ensure!(end.told.contains(word), "{end:?}");
+    }
     Ok(())
 }
 

@@ -158,6 +158,7 @@ impl Tally {
                 requests: door.requests.clone(),
                 failed: door.failed.clone(),
                 down: door.down.clone(),
+                latency: BTreeMap::new(),
                 open: None,
                 scope: CountScope::Host,
             },

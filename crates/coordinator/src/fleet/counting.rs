@@ -74,6 +74,14 @@ pub fn since(mark: Option<&Mark>, counts: &Counts) -> Counts {
         requests: minus(&counts.requests, &mark.counts.requests),
         failed: minus(&counts.failed, &mark.counts.failed),
         down: minus(&counts.down, &mark.counts.down),
+        latency: counts
+            .latency
+            .iter()
+            .map(|(backend, now)| {
+                let before = mark.counts.latency.get(backend).copied().unwrap_or_default();
+                (backend.clone(), now.since(&before))
+            })
+            .collect(),
         open: counts.open,
         scope: counts.scope,
     }

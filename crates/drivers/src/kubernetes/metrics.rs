@@ -12,7 +12,7 @@ use reqwest::redirect::Policy;
 use tokio::time::Instant;
 
 use super::Metrics;
-use crate::kuma::tally::Reading;
+use crate::kuma::tally::{Reading, of_buckets};
 use crate::{DriverError, Fault};
 
 /// How long one sidecar may take.
@@ -196,6 +196,7 @@ impl Scraper {
 /// Reads a page into Envoy's own names; none if no counter is on it.
 fn reading(name: &str, page: &str, at: Timestamp) -> Option<Reading> {
     let mut counters = BTreeMap::new();
+    let mut times: BTreeMap<String, Vec<(f64, u64)>> = BTreeMap::new();
     for line in page.lines() {
         let Some((metric, labels, value)) = sample(line) else {
             continue;
@@ -215,11 +216,36 @@ fn reading(name: &str, page: &str, at: Timestamp) -> Option<Reading> {
             "rq_completed" | "rq_total" | "rq_active" | "cx_total" | "cx_active" | "cx_connect_fail" => what,
             "rq_xx" if label("envoy_response_code_class") == Some("5") => "rq_5xx",
             "rq" if label("envoy_response_code") == Some("503") => "rq_503",
+            "rq_time_bucket" => {
+                // The last has no bound: nothing takes longer than an hour.
+                if let Some(Ok(bound)) = label("le").map(str::parse::<f64>)
+                    && bound.is_finite()
+                {
+                    times.entry(cluster.to_owned()).or_default().push((bound, value));
+                }
+                continue;
+            }
             _ => continue,
         };
         counters.insert(format!("cluster.{cluster}.upstream_{what}"), value);
     }
-    (!counters.is_empty()).then(|| Reading::from_counters(format!("{name} (metrics)"), counters, at))
+    let times = times
+        .into_iter()
+        .filter_map(|(cluster, buckets)| Some((cluster, of_buckets(&apart(buckets))?)));
+    let times = times.collect();
+    (!counters.is_empty()).then(|| Reading::from_counters(format!("{name} (metrics)"), counters, times, at))
+}
+
+/// Prometheus' buckets hold all that is no longer than their bound; these, what is longer than the one before as well.
+fn apart(mut buckets: Vec<(f64, u64)>) -> Vec<(f64, u64)> {
+    buckets.sort_by(|one, other| one.0.total_cmp(&other.0));
+    let mut before = 0;
+    for (_, n) in &mut buckets {
+        let all = *n;
+        *n = all.saturating_sub(before);
+        before = all;
+    }
+    buckets
 }
 
 type Sample<'a> = (&'a str, Vec<(&'a str, String)>, u64);
@@ -267,6 +293,8 @@ fn sample(line: &str) -> Option<Sample<'_>> {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use weir_planner::Latency;
+    use weir_planner::latency::BOUNDS;
 
     use super::*;
 
@@ -326,10 +354,25 @@ mod tests {
             envoy_cluster_upstream_rq_xx{envoy_response_code_class=\"5\",envoy_cluster_name=\"default_checkout_shop_use1_msvc_8080\"} 3 1700000000000\n\
             envoy_cluster_upstream_rq_xx{envoy_response_code_class=\"2\",envoy_cluster_name=\"default_checkout_shop_use1_msvc_8080\"} 9\n\
             envoy_cluster_external_upstream_rq_completed{envoy_cluster_name=\"default_checkout_shop_use1_msvc_8080\"} 12\n\
+            envoy_cluster_upstream_rq_time_bucket{envoy_cluster_name=\"other\",le=\"7\"} 9\n\
             envoy_server_uptime{} 1.2e2\n\
             broken{a=\"\nalso_broken{a=\"b\" 1\nnan NaN\n\n";
         let at: Timestamp = "2026-11-23T15:00:00Z".parse().unwrap();
-        let found = reading("web.shop", page, at).unwrap();
+        // As a real 1.38.3 writes them: 4 took up to half a millisecond, 1 more than 50 ms and up to 100.
+        let bounds = BOUNDS.iter().map(|bound| (*bound as f64 / 1_000.0).to_string());
+        let bounds = bounds.chain(["+Inf".to_owned()]);
+        let times = bounds.enumerate().map(|(at, bound)| {
+            let labels =
+                format!("envoy_cluster_name=\"default_checkout_shop_use1_msvc_8080\",le=\"{bound}\"");
+            format!(
+                "envoy_cluster_upstream_rq_time_bucket{{{labels}}} {}\n",
+                if at < 6 { 4 } else { 5 }
+            )
+        });
+        let page = times.collect::<String>() + page;
+        let found = reading("web.shop", &page, at).unwrap();
+        let mut times = Latency::default();
+        (times.0[0], times.0[6]) = (4, 1);
         let wanted = Reading::from_counters(
             "web.shop (metrics)".to_owned(),
             BTreeMap::from(
@@ -343,6 +386,8 @@ mod tests {
                 ]
                 .map(|(name, value)| (name.to_owned(), value)),
             ),
+            // Not of the one whose bounds are not Envoy's own.
+            BTreeMap::from([("default_checkout_shop_use1_msvc_8080".to_owned(), times)]),
             at,
         );
         assert_eq!(found, wanted);

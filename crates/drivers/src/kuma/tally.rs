@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use weir_model::{BackendName, SplitName};
-use weir_planner::{CountScope, Counts, Destination, Item};
+use weir_planner::{CountScope, Counts, Destination, Item, Latency};
 
 use reading::Pair;
-pub(crate) use reading::{Reading, STATS};
+pub(crate) use reading::{Reading, STATS, of_buckets};
 
 /// How much an Envoy's start may seem to move between two readings of its uptime: that counts whole seconds, and stands still for
 /// the 5 s between two of its flushes of statistics (measured: read every 0.4 s, it jumps by 5).
@@ -22,7 +22,7 @@ const JITTER: SignedDuration = SignedDuration::from_secs(7);
 const FORGOTTEN: SignedDuration = SignedDuration::from_hours(1);
 
 /// Where one counter stood when it was last read.
-type Stood = BTreeMap<(String, Destination), Pair>;
+type Stood = BTreeMap<(String, Destination), (Pair, Latency)>;
 
 /// The counts of all items.
 #[derive(Debug, Default)]
@@ -46,6 +46,8 @@ struct Split {
     since: Timestamp,
     at: Timestamp,
     sums: BTreeMap<BackendName, Pair>,
+    /// Of those backends of which an Envoy ever told it.
+    latency: BTreeMap<BackendName, Latency>,
     stood: Stood,
 }
 
@@ -121,28 +123,35 @@ impl Tally {
             since: at,
             at,
             sums: BTreeMap::new(),
+            latency: BTreeMap::new(),
             stood: BTreeMap::new(),
         });
         for (reading, restarted) in readings.iter().zip(restarted) {
             split.at = at;
             for (backend, destination) in &item.destinations {
                 let now = reading.pair(item, destination);
+                let told = reading.latency(item, destination);
+                let timed = told.unwrap_or_default();
                 let key = (reading.envoy.clone(), destination.clone());
-                let fresh = match split.stood.insert(key, now) {
-                    Some(_) if *restarted => now,
-                    Some(before) => now.since(before),
+                let (fresh, timed) = match split.stood.insert(key, (now, timed)) {
+                    Some(_) if *restarted => (now, timed),
+                    Some((before, then)) => (now.since(before), timed.since(&then)),
                     // Seen for the first time: all of it is ours if the Envoy is younger than our counting, and than the last
                     // word of any that is forgotten, which it may be.
                     None if reading
                         .started
                         .is_some_and(|s| s > split.since && forgotten.is_none_or(|last| s > last)) =>
                     {
-                        now
+                        (now, timed)
                     }
-                    None => Pair::default(),
+                    None => Default::default(),
                 };
                 if reading.stranger {
                     continue;
+                }
+                if told.is_some() {
+                    let sum = split.latency.entry(backend.clone()).or_default();
+                    *sum = sum.plus(&timed);
                 }
                 let sum = split.sums.entry(backend.clone()).or_default();
                 sum.sent = sum.sent.saturating_add(fresh.sent);
@@ -168,6 +177,11 @@ impl Tally {
             requests: part(|p| p.sent),
             failed: part(|p| p.failed),
             down: part(|p| p.down),
+            latency: item
+                .destinations
+                .keys()
+                .filter_map(|backend| Some((backend.clone(), *split.latency.get(backend)?)))
+                .collect(),
             scope,
         })
     }

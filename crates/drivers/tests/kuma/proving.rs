@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use weir_drivers::{Sighting, ZoneDriver};
+use weir_planner::latency::BOUNDS;
 use weir_planner::{Coverage, Evidence, Verdict};
 use weir_render::{Form, Held, Options, introduction, render, to_document};
 
@@ -153,6 +154,15 @@ async fn sees_which_envoys_have_an_anchor_and_nothing_else() {
     assert_eq!(sees().await.held, Some(Held::No), "it may run anything");
 }
 
+/// An Envoy's histogram of how long answers took, as a real 1.38.3 writes it: all of them more than 10 ms and up to 25.
+fn times(cluster: &str, answers: u64) -> Value {
+    let bounds = BOUNDS.iter().map(|bound| *bound as f64 / 1_000.0);
+    let buckets: Vec<Value> = bounds
+        .map(|bound| json!({"upper_bound": bound, "interval": 0, "cumulative": if bound == 25.0 { answers } else { 0 }}))
+        .collect();
+    json!({"name": format!("cluster.{cluster}.upstream_rq_time"), "buckets": buckets})
+}
+
 #[tokio::test]
 async fn counts_each_request_once_and_keeps_the_part_of_an_envoy_that_went() {
     let stage = Stage::new().await;
@@ -169,6 +179,7 @@ async fn counts_each_request_once_and_keeps_the_part_of_an_envoy_that_went() {
                 stat("cluster.default_checkout__fra_msvc_8080.upstream_rq_5xx", failed),
                 // Another split, on another port of the same service.
                 stat("cluster.default_checkout__fra_msvc_9090.upstream_rq_completed", 1000),
+                {"histograms": [times("default_checkout__fra_msvc_8080", fra - failed)]},
             ]}),
         )
     };
@@ -177,6 +188,14 @@ async fn counts_each_request_once_and_keeps_the_part_of_an_envoy_that_went() {
     let counted = async || {
         let counts = driver.count(std::slice::from_ref(&item)).await.remove(0).unwrap();
         let of = |map: &BTreeMap<_, u64>| names().map(|name| map[&name]);
+        // Who answered without an error took up to 25 ms, all of them; of who never answered nothing is told.
+        let [fra, ams] = names().map(|name| counts.latency.get(&name).copied());
+        let answered = of(&counts.requests)[0] - of(&counts.failed)[0];
+        assert_eq!(
+            fra.map(|all| (all.answers(), all.0[4])),
+            Some((answered, answered))
+        );
+        assert_eq!(ams, None);
         (of(&counts.requests), of(&counts.failed), counts.since)
     };
     assert_eq!(stage.driver().count(std::slice::from_ref(&item)).await, [None]);

@@ -32,6 +32,7 @@ impl<'d> Check<'d> {
             self.price_of_steps(draft, step);
         }
         let insufficient = own.insufficient.or_else(|| shared?.insufficient);
+        let latency = own.latency.or_else(|| shared?.latency);
         Some(Transition {
             max_step: max_step.map(|at| at.value),
             bake: own.bake.or_else(|| shared?.bake).unwrap_or(or.bake),
@@ -42,6 +43,7 @@ impl<'d> Check<'d> {
                     .unwrap_or(or.verify.requests),
                 within: own.within.or_else(|| shared?.within).unwrap_or(or.verify.within),
                 insufficient: insufficient.unwrap_or(or.verify.insufficient),
+                latency: latency.unwrap_or(or.verify.latency),
             },
         })
     }

@@ -14,7 +14,7 @@ use crate::limits;
 use crate::names::BackendName;
 use crate::reader::{At, Reader, shown};
 use crate::shape::{self, Form, Shape};
-use crate::transition::{Fallback, Insufficient};
+use crate::transition::{Fallback, Insufficient, Slower};
 use crate::weight::{BasisPoints, WeightError};
 use crate::yaml::{Entry, Node, Scalar, Value};
 
@@ -69,6 +69,23 @@ fn verify(reader: &mut Reader<'_>, entry: &Entry, draft: &mut TransitionDraft) {
         );
         draft.insufficient = found.map(|at| at.value);
         draft.unreadable |= draft.insufficient.is_none();
+    }
+    if let Some(entry) = fields.get("latency") {
+        let found = word(
+            reader,
+            entry,
+            "`latency`",
+            codes::WRONG_TYPE,
+            shape::SLOWER,
+            |text| format!("`latency` cannot be `{text}`"),
+            |text| match text {
+                "judge" => Some(Slower::Judge),
+                "ignore" => Some(Slower::Ignore),
+                _ => None,
+            },
+        );
+        draft.latency = found.map(|at| at.value);
+        draft.unreadable |= draft.latency.is_none();
     }
 }
 

@@ -1,6 +1,6 @@
 //! The fields of how and when weights move. Part of the table in `shape.rs`; read in `read/transition.rs` and `read/freeze.rs`.
 
-use super::{Form, INSUFFICIENT, Shape, optional, required, shape};
+use super::{Form, INSUFFICIENT, SLOWER, Shape, optional, required, shape};
 
 /// `transition`.
 pub(crate) static TRANSITION: Shape = shape(
@@ -44,6 +44,11 @@ pub(crate) static VERIFY: Shape = shape(
             "insufficient",
             Form::Word(INSUFFICIENT),
             "What to do when there were fewer: `proceed` if not given.",
+        ),
+        optional(
+            "latency",
+            Form::Word(SLOWER),
+            "Whether answers that got much slower return the split, as failures do: `judge` if not given.",
         ),
     ],
 );

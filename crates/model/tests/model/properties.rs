@@ -6,8 +6,8 @@ use jiff::SignedDuration;
 use proptest::prelude::*;
 use weir_model::duration::written;
 use weir_model::{
-    BackendName, BasisPoints, Day, Fallback, Freeze, Insufficient, Parsed, SourceFile, Style, TimeOfDay,
-    Transition, Verify, Window, WindowZone, parse, render_diagnostics, report,
+    BackendName, BasisPoints, Day, Fallback, Freeze, Insufficient, Parsed, Slower, SourceFile, Style,
+    TimeOfDay, Transition, Verify, Window, WindowZone, parse, render_diagnostics, report,
 };
 
 use crate::file_of as file;
@@ -56,7 +56,7 @@ spec:
       weights: {eks: 100}
     - name: default
       weights: {vm: 90.5, eks: 9.5}
-  transition: {maxStep: 12.5, bake: 1h30m, verify: {requests: 500, within: 5m, insufficient: hold}}
+  transition: {maxStep: 12.5, bake: 1h30m, verify: {requests: 500, within: 5m, insufficient: hold, latency: ignore}}
   streaming: false
   freeze: {windows: [{days: [fri, sat], from: "22:00", to: 06:00, timeZone: Europe/Berlin}]}
   fallback: {eks: {to: [vm], after: 3s, recover: 5m}, vm: eks}
@@ -118,6 +118,10 @@ impl Moving {
             Insufficient::Proceed => "proceed",
             Insufficient::Hold => "hold",
         };
+        let latency = match verify.latency {
+            Slower::Judge => "judge",
+            Slower::Ignore => "ignore",
+        };
         let freeze = match &self.freeze {
             Freeze::Never => "false".to_owned(),
             Freeze::Always => "true".to_owned(),
@@ -149,7 +153,7 @@ impl Moving {
             })
             .collect();
         format!(
-            "  transition: {{maxStep: {}, bake: {}, verify: {{requests: {}, within: {}, insufficient: {insufficient}}}}}\n  \
+            "  transition: {{maxStep: {}, bake: {}, verify: {{requests: {}, within: {}, insufficient: {insufficient}, latency: {latency}}}}}\n  \
              freeze: {freeze}\n  fallback: {{{}}}\n",
             max_step.unwrap_or(BasisPoints::WHOLE),
             written(*bake),
@@ -168,8 +172,12 @@ fn duration(least: i64, most: i64) -> impl Strategy<Value = SignedDuration> {
 
 fn moving() -> impl Strategy<Value = Moving> {
     const HOUR: i64 = 3_600_000;
-    let verify = (1..=1_000_000_000_u64, duration(1000, 24 * HOUR), any::<bool>()).prop_map(
-        |(requests, within, hold)| Verify {
+    let verify = (
+        1..=1_000_000_000_u64,
+        duration(1000, 24 * HOUR),
+        any::<(bool, bool)>(),
+    )
+        .prop_map(|(requests, within, (hold, ignore))| Verify {
             requests,
             within,
             insufficient: if hold {
@@ -177,8 +185,8 @@ fn moving() -> impl Strategy<Value = Moving> {
             } else {
                 Insufficient::Proceed
             },
-        },
-    );
+            latency: if ignore { Slower::Ignore } else { Slower::Judge },
+        });
     let step = prop::option::of(1..10_000_u32).prop_map(|step| step.map(|bp| BasisPoints::new(bp).unwrap()));
     let transition =
         (step, duration(0, 7 * 24 * HOUR), verify).prop_map(|(max_step, bake, verify)| Transition {

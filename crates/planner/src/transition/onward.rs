@@ -78,10 +78,9 @@ impl Turn<'_> {
                 Gate::Waits(waits) => return stay(self.phase_of(&waits), waits, what_next, None),
                 Gate::Open { since } => since.max(motion.since),
             };
-            if let Traffic::Little { seen, of } = traffic {
+            if let Traffic::Little(why) = traffic {
                 let verify = &self.split.transition.verify;
                 let until = later(since, verify.within);
-                let why = format!("insufficient data: {seen} of {of} requests to what gained weight so far");
                 if self.now < until {
                     return stay(Phase::Verify, vec![wait(why)], what_next, Some(until));
                 }
@@ -133,8 +132,7 @@ impl Turn<'_> {
             return Traffic::Good;
         }
         let counts = self.transit.senses.counts(&self.split.name);
-        let verify = &self.split.transition.verify;
-        verdict::judge((&motion.counted, motion.since), &counts, &gaining, verify)
+        verdict::judge((&motion.counted, motion.since), &counts, &gaining, self.split)
     }
 
     /// Whether zones that can be reached are waited for, or only others.

@@ -4,6 +4,7 @@ mod draining;
 mod every_drain;
 mod every_order;
 mod odd;
+mod slower;
 mod stories;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use weir_model::{BackendName, BasisPoints, Declaration, SourceCommit, SplitName, ZoneName};
+use weir_planner::latency::BOUNDS;
 use weir_planner::{
     CountScope, Counts, Finding, Generation, Inputs, Item, Leg, Look, Orders, Outlook, Phase, Plan, Planned,
     Reach, Runs, Senses, Transit, lint_made, step,
@@ -247,11 +248,20 @@ impl World {
             requests: BTreeMap::new(),
             failed: BTreeMap::new(),
             down: BTreeMap::new(),
+            latency: BTreeMap::new(),
             open: None,
             scope: CountScope::Host,
         });
         *counts.requests.entry(backend(to)).or_default() += requests;
         *counts.failed.entry(backend(to)).or_default() += failed;
+    }
+
+    /// So many good answers of a backend, each in so many milliseconds: of the bound with that name.
+    pub(crate) fn answers(&mut self, counter: &str, of: &str, answers: u64, ms: u64) {
+        self.count(counter, of, answers, 0);
+        let bound = BOUNDS.iter().position(|bound| *bound == ms * 1_000).unwrap();
+        let counts = self.counts.get_mut(counter).unwrap();
+        counts.latency.entry(backend(of)).or_default().0[bound] += answers;
     }
 
     /// One line for a reviewer.

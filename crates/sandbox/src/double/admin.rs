@@ -53,7 +53,17 @@ pub fn page(proxy: &Proxy, target: &str) -> Page {
             }
             if parameter("format").as_deref() == Some("json") {
                 let one = |(name, (value, _)): &(String, (u64, bool))| json!({"name": name, "value": value});
-                json(json!({"stats": all.iter().map(one).collect::<Vec<_>>()}))
+                let mut all: Vec<Value> = all.iter().map(one).collect();
+                let mut histograms = match parameter("histogram_buckets").as_deref() {
+                    Some("disjoint") => histograms(&state),
+                    _ => Vec::new(),
+                };
+                histograms.retain(|(name, _)| filter.as_ref().is_none_or(|f| f.is_in(name)));
+                if !histograms.is_empty() {
+                    let histograms: Vec<Value> = histograms.into_iter().map(|(_, shown)| shown).collect();
+                    all.push(json!({"histograms": histograms}));
+                }
+                json(json!({"stats": all}))
             } else {
                 let lines = all.iter().map(|(name, (value, _))| format!("{name}: {value}\n"));
                 (200, "text/plain; charset=UTF-8", lines.collect())
@@ -325,6 +335,28 @@ fn stats(state: &State) -> Vec<(String, (u64, bool))> {
         (state.started.elapsed().as_secs(), true),
     ));
     all.sort();
+    all
+}
+
+/// Each by its name, in buckets. `interval`, which real ones count since the last flush, is always 0 here; and real ones have
+/// histograms of more than this.
+fn histograms(state: &State) -> Vec<(String, Value)> {
+    let mut all = Vec::new();
+    for (name, running) in &state.clusters {
+        let Some(buckets) = running.counters.rq_time.shown() else {
+            continue;
+        };
+        let buckets: Vec<Value> = buckets
+            .iter()
+            .map(|(bound, n)| json!({"upper_bound": bound, "interval": 0, "cumulative": n}))
+            .collect();
+        for name in
+            ["external.upstream_rq_time", "upstream_rq_time"].map(|what| format!("cluster.{name}.{what}"))
+        {
+            let shown = json!({"name": name, "buckets": buckets});
+            all.push((name, shown));
+        }
+    }
     all
 }
 

@@ -19,6 +19,7 @@ pub mod proxy;
 pub mod rest;
 pub mod routes;
 pub mod store;
+pub mod times;
 pub mod validate;
 
 /// The version of Kuma that the double plays.

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use message::{local_reply, message, with_close};
 
 use super::routes::{Asked, Cluster, Listener, ListenerKind, ProxyConfig, Weighted, pick};
+use super::times::Times;
 
 /// How long requests still go to a cluster that is gone: measured between 50 and 70 ms on the real thing.
 pub const GAP: Duration = Duration::from_millis(60);
@@ -101,6 +102,8 @@ pub struct Counters {
     pub no_cluster: AtomicU64,
     /// A gauge: requests under way, and connections of a TCP proxy. Pooled connections of HTTP are not told apart.
     pub active: AtomicU64,
+    /// How long answers took that a backend gave.
+    pub rq_time: Times,
 }
 
 /// One that is under way, until it is dropped.
@@ -427,6 +430,7 @@ async fn upstream(
             },
         };
         let mut buffer = Vec::with_capacity(512);
+        let asked = Instant::now();
         if stream.write_all(request).await.is_err() {
             continue;
         }
@@ -435,6 +439,7 @@ async fn upstream(
                 .get(9..12)
                 .and_then(|s| std::str::from_utf8(s).ok()?.parse().ok());
             buffer.truncate(response.head + response.length);
+            running.counters.rq_time.took(asked.elapsed());
             if !response.close {
                 upstreams.insert(to, stream);
             }

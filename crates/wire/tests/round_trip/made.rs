@@ -14,10 +14,11 @@ use weir_model::{
     GatewayName, HeaderMatch, Host, Match, MeshName, ParentRef, PathMatch, PortName, Protocol, QueryMatch,
     RouteName, Routing, ServiceName, SourceCommit, SourceName, SplitName, ValueMatch, Via, ZoneName,
 };
+use weir_planner::latency::BOUNDS;
 use weir_planner::{
     CountScope, Counts, Coverage, Destination, Digest, DoorCounting, DoorFact, Evidence, Fallback, Fallen,
-    GatewayPlan, GatewayRef, Generation, Item, ItemFact, ItemRef, ItemRoute, ItemState, Pin, PlanId, Proof,
-    Refuge, SecondWriter, ServiceFact, ServiceState, Verdict, ZoneFacts, ZonePlan, gateway_digest,
+    GatewayPlan, GatewayRef, Generation, Item, ItemFact, ItemRef, ItemRoute, ItemState, Latency, Pin, PlanId,
+    Proof, Refuge, SecondWriter, ServiceFact, ServiceState, Verdict, ZoneFacts, ZonePlan, gateway_digest,
     item_digest,
 };
 use weir_wire::AgentReport;
@@ -350,26 +351,29 @@ pub(crate) fn pin() -> impl Strategy<Value = Pin> {
 }
 
 pub(crate) fn counts() -> impl Strategy<Value = Counts> {
-    let backends = btree_map(named::<BackendName>(), any::<(u64, u64, u64)>(), 0..4);
+    let latency = option::of(any::<[u64; BOUNDS.len()]>().prop_map(Latency));
+    let backends = btree_map(named::<BackendName>(), (any::<(u64, u64, u64)>(), latency), 0..4);
     let scope = select(vec![CountScope::Host, CountScope::Zone]);
     (time(), time(), backends, scope, option::of(any::<u64>())).prop_map(
-        |(since, at, backends, scope, open)| Counts {
-            scope,
-            open,
-            since,
-            at,
-            requests: backends
-                .iter()
-                .map(|(b, (requests, _, _))| (b.clone(), *requests))
-                .collect(),
-            failed: backends
-                .iter()
-                .map(|(b, (_, failed, _))| (b.clone(), *failed))
-                .collect(),
-            down: backends
-                .iter()
-                .map(|(b, (_, _, down))| (b.clone(), *down))
-                .collect(),
+        |(since, at, backends, scope, open)| {
+            let of = |part: fn(&(u64, u64, u64)) -> u64| {
+                let all = backends.iter();
+                all.map(|(backend, (counts, _))| (backend.clone(), part(counts)))
+                    .collect()
+            };
+            Counts {
+                scope,
+                open,
+                since,
+                at,
+                requests: of(|(requests, _, _)| *requests),
+                failed: of(|(_, failed, _)| *failed),
+                down: of(|(_, _, down)| *down),
+                latency: backends
+                    .iter()
+                    .filter_map(|(backend, (_, latency))| Some((backend.clone(), (*latency)?)))
+                    .collect(),
+            }
         },
     )
 }

@@ -169,6 +169,7 @@ impl Zone {
             requests: of(|sum| sum.0),
             failed: of(|sum| sum.1),
             down: of(|sum| sum.1),
+            latency: BTreeMap::new(),
             open: None,
             scope: if self.traffic.by_host {
                 CountScope::Host

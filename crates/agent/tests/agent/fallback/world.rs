@@ -173,6 +173,7 @@ impl Agent {
             requests: self.sent.clone(),
             failed: self.down.clone(),
             down: self.down.clone(),
+            latency: BTreeMap::new(),
             open: None,
             scope: CountScope::Host,
         };

@@ -231,6 +231,7 @@ fn what_left_a_gateway_is_shown_beside_what_it_gives() {
         requests: of(5, 95),
         failed: of(1, 0),
         down: of(0, 0),
+        latency: BTreeMap::new(),
         open: None,
         scope: CountScope::Host,
     };

@@ -301,6 +301,7 @@ fn a_request_that_two_agents_of_a_cluster_counted_is_one_request() {
             requests: BTreeMap::from([(backend(), vm)]),
             failed: BTreeMap::from([(backend(), 0)]),
             down: BTreeMap::new(),
+            latency: BTreeMap::new(),
             open: Some(7),
             scope,
         });
@@ -356,6 +357,7 @@ fn what_was_counted_begins_with_the_proof_of_what_runs() {
             requests: BTreeMap::from([(vm.clone(), n)]),
             failed: BTreeMap::from([(vm.clone(), n / 10)]),
             down: BTreeMap::new(),
+            latency: BTreeMap::new(),
             open: None,
             scope: CountScope::Host,
         })
@@ -415,6 +417,7 @@ fn of_several_agents_the_worst_counts_and_traffic_is_summed() {
             requests: BTreeMap::from([(backend(), vm)]),
             failed: BTreeMap::from([(backend(), failed)]),
             down: BTreeMap::new(),
+            latency: BTreeMap::new(),
             open: Some(7),
             scope: CountScope::Host,
         })

@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use weir_model::Protocol;
-use weir_planner::{Destination, Item};
+use weir_planner::latency::BOUNDS;
+use weir_planner::{Destination, Item, Latency};
 
-/// The query that gives all counters that [`Reading`] needs, and the uptime.
-pub(crate) const STATS: &str = "/stats?format=json&usedonly&filter=\
-    (%5Eserver%5C.uptime$%7C%5C.upstream_(rq_completed%7Crq_total%7Crq_5xx%7Crq_503%7Ccx_total%7Ccx_connect_fail\
-    %7Ccx_active%7Crq_active)$)";
+/// The query that gives all counters that [`Reading`] needs, how long answers took, and the uptime. Of a cluster itself: what Envoy
+/// counts of external and internal requests apart has one dot more.
+pub(crate) const STATS: &str = "/stats?format=json&usedonly&histogram_buckets=disjoint&filter=\
+    (%5Eserver%5C.uptime$%7C%5Ecluster%5C.%5B%5E.%5D%2B%5C.upstream_(rq_completed%7Crq_total%7Crq_5xx%7Crq_503%7Crq_time\
+    %7Ccx_total%7Ccx_connect_fail%7Ccx_active%7Crq_active)$)";
 
 /// What one Envoy's counters say.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,12 +23,28 @@ pub(crate) struct Reading {
     /// Whether it calls none of what is driven: where its counters stand is remembered, and nothing of them counted.
     pub(crate) stranger: bool,
     counters: BTreeMap<String, u64>,
+    /// By cluster. None of those whose bounds are not Envoy's own.
+    latency: BTreeMap<String, Latency>,
 }
 
 impl Reading {
     /// From the answer to [`STATS`].
     pub(crate) fn of(envoy: String, stats: &Value, at: Timestamp) -> Option<Self> {
         let list = stats.get("stats")?.as_array()?;
+        let histograms = list.iter().filter_map(|stat| stat.get("histograms")?.as_array());
+        let latency = histograms.flatten().filter_map(|histogram| {
+            let cluster = histogram.get("name")?.as_str()?.strip_prefix("cluster.")?;
+            let cluster = cluster.strip_suffix(".upstream_rq_time")?;
+            let buckets = histogram.get("buckets")?.as_array()?.iter();
+            let buckets = buckets.map(|bucket| {
+                let bound = bucket.get("upper_bound")?.as_f64()?;
+                // Envoy's "cumulative" is since its start here, as opposed to "interval", since its last flush.
+                Some((bound, bucket.get("cumulative")?.as_u64()?))
+            });
+            let buckets: Option<Vec<_>> = buckets.collect();
+            Some((cluster.to_owned(), of_buckets(&buckets?)?))
+        });
+        let latency = latency.collect();
         let counters: BTreeMap<String, u64> = list
             .iter()
             .filter_map(|stat| {
@@ -36,18 +54,34 @@ impl Reading {
                 ))
             })
             .collect();
-        Some(Self::from_counters(envoy, counters, at))
+        Some(Self::from_counters(envoy, counters, latency, at))
     }
 
-    /// From counters by Envoy's own names, wherever they were read.
-    pub(crate) fn from_counters(envoy: String, counters: BTreeMap<String, u64>, at: Timestamp) -> Self {
+    /// From counters by Envoy's own names, wherever they were read, and how long answers took by cluster.
+    pub(crate) fn from_counters(
+        envoy: String,
+        counters: BTreeMap<String, u64>,
+        latency: BTreeMap<String, Latency>,
+        at: Timestamp,
+    ) -> Self {
         let uptime = counters.get("server.uptime").and_then(|s| i64::try_from(*s).ok());
         Self {
             envoy,
             started: uptime.and_then(|s| at.checked_sub(SignedDuration::from_secs(s)).ok()),
             stranger: false,
             counters,
+            latency,
         }
+    }
+
+    /// How long answers of one destination took; none if this Envoy does not say, or had none, or it is tcp.
+    pub(super) fn latency(&self, item: &Item, destination: &Destination) -> Option<Latency> {
+        if item.protocol == Protocol::Tcp {
+            return None;
+        }
+        let all = clusters(item, destination).into_iter();
+        let all = all.filter_map(|cluster| self.latency.get(&cluster));
+        all.copied().reduce(|sum, other| sum.plus(&other))
     }
 
     /// Sent and failed, of one destination. Zero if this Envoy never sent anything there.
@@ -108,6 +142,22 @@ impl Reading {
             .get(&format!("cluster.{cluster}.upstream_rq_total"))
             .copied()
     }
+}
+
+/// From buckets by their upper bounds in milliseconds; none if these are not Envoy's own.
+pub(crate) fn of_buckets(buckets: &[(f64, u64)]) -> Option<Latency> {
+    let mut latency = Latency::default();
+    if buckets.len() != BOUNDS.len() {
+        return None;
+    }
+    for ((sum, bound), (is, n)) in latency.0.iter_mut().zip(BOUNDS).zip(buckets) {
+        // As whole microseconds: `le` of 0.5 is the only one that is no whole number of milliseconds.
+        if format!("{:.0}", is * 1_000.0) != bound.to_string() {
+            return None;
+        }
+        *sum = *n;
+    }
+    Some(latency)
 }
 
 /// The names that a destination's cluster has in Envoy: Kuma's old and its unified naming; a proxy has one of them.
