@@ -81,11 +81,9 @@ impl Story {
         port_name: Option<&str>,
     ) -> anyhow::Result<Self> {
         let setup = Setup {
-            dir: None,
             real,
-            bare: false,
             port_name: port_name.map(str::to_owned),
-            gateways: false,
+            ..Setup::default()
         };
         let play = Play::start_on(scene, setup, |_| {}).await?;
         if port_name.is_none() {

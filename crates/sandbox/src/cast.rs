@@ -89,8 +89,19 @@ pub trait Cast: Send {
     /// `kill -9` of a zone's control plane; its proxies stay.
     fn kill_control_plane<'a>(&'a mut self, zone: &'a str) -> BoxFuture<'a, anyhow::Result<()>>;
 
-    /// Starts a killed control plane again, at the same address. With a memory store it comes back empty.
+    /// Starts a killed control plane again, at the same address; returns when it answers and knows the mesh. With a memory
+    /// store it comes back empty.
     fn restart_control_plane<'a>(&'a mut self, zone: &'a str) -> BoxFuture<'a, anyhow::Result<()>>;
+
+    /// Whether global and VM zones' control planes come back with what they had.
+    fn stores_last(&self) -> bool;
+
+    /// `kill -9` of the global control plane.
+    fn kill_global(&mut self) -> BoxFuture<'_, anyhow::Result<()>>;
+
+    /// Starts it again, at the same address; returns when it answers. With a memory store it comes back empty, and every
+    /// zone loses the mesh.
+    fn restart_global(&mut self) -> BoxFuture<'_, anyhow::Result<()>>;
 
     /// The API server of the zone that is a cluster, as somebody who may do everything; none if there is none, or it is not
     /// started.

@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::double::{api_server, control_plane, dataplane};
 use crate::process;
 
-/// A whole Weir federation on this machine: Git repository, coordinator, three zones (two with --real) with agents, one of them
+/// A whole Weir federation on this machine: Git repository, coordinator, three zones (two with --real, except to soak) with agents, one of them
 /// a cluster, and real requests.
 ///
 /// Without a command: starts it and shows, in place, what is declared and what is counted, until Ctrl-C.
@@ -48,7 +48,12 @@ pub enum Command {
     ///
     /// Ends with 0 if every share is inside its binomial bound and no request failed, with 1 if not.
     Tour(Tour),
-    /// Moves weights at random under constant load, while coordinator and agents are killed with -9.
+    /// Moves weights at random under constant load, while what moves them is killed with -9: coordinator, agents, and Kuma's
+    /// control planes.
+    ///
+    /// Global and VM zones' control planes keep their objects in PostgreSQL for this (postgres and initdb from
+    /// WEIR_POSTGRES_BIN, PATH or /usr/lib/postgresql). With --real and without it they are spared: empty stores lose requests
+    /// by themselves.
     ///
     /// Ends with 0 if no request failed, none was answered by a backend with weight 0, and each share is inside its bound.
     Soak(Soak),
@@ -65,6 +70,9 @@ pub enum Command {
         /// Where its API listens.
         #[arg(long)]
         listen: SocketAddr,
+        /// Keeps what it holds.
+        #[arg(long)]
+        store: Option<PathBuf>,
     },
     /// The double of a zone's control plane.
     #[command(hide = true)]
@@ -81,6 +89,9 @@ pub enum Command {
         /// Lets it into the cluster that the zone is.
         #[arg(long)]
         kubeconfig: Option<PathBuf>,
+        /// Keeps what it holds.
+        #[arg(long)]
+        store: Option<PathBuf>,
     },
     /// The double of a cluster's API server.
     #[command(hide = true)]
@@ -185,11 +196,12 @@ pub fn run(line: Line) -> anyhow::Result<ExitCode> {
                     .with_ansi(false)
                     .init();
                 match part {
-                    Command::DoubleGlobal { listen } => {
+                    Command::DoubleGlobal { listen, store } => {
                         let options = control_plane::Options {
                             listen,
                             zone: None,
                             kubeconfig: None,
+                            store,
                         };
                         control_plane::run(options).await?;
                     }
@@ -198,11 +210,13 @@ pub fn run(line: Line) -> anyhow::Result<ExitCode> {
                         zone,
                         global,
                         kubeconfig,
+                        store,
                     } => {
                         let options = control_plane::Options {
                             listen,
                             zone: Some((zone, global)),
                             kubeconfig,
+                            store,
                         };
                         control_plane::run(options).await?;
                     }

@@ -47,9 +47,7 @@ pub async fn run(place: Place) -> anyhow::Result<ExitCode> {
     let setup = Setup {
         dir: place.dir,
         real: place.real,
-        bare: false,
-        port_name: None,
-        gateways: false,
+        ..Setup::default()
     };
     let mut say = |text: &str| {
         // Nobody is left to tell if this fails.

@@ -5,6 +5,7 @@
 
 pub mod edge;
 mod programs;
+mod setup;
 mod waiting;
 
 use std::collections::BTreeMap;
@@ -16,15 +17,13 @@ use anyhow::{Context as _, bail};
 use serde_json::Value;
 
 use crate::cast::{Cast, Stage};
-use crate::cluster::Binaries;
 use crate::command::Place;
 use crate::coordinator::Viewer;
-use crate::double::cast::Double;
 use crate::process::{Keeper, Process};
-use crate::real::{Parts, Real};
 use crate::repository::{BACKENDS, CLUSTER, Channel, Ground, Repository};
 use crate::traffic::{Application, Callers, Pace};
 use programs::{start_coordinator, write_env};
+pub use setup::{Scene, Setup, Stores};
 
 /// How long a start or a change may take before it is called failed.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -35,66 +34,6 @@ pub const GENTLE: Pace = Pace::Gentle(Duration::from_millis(5));
 
 /// The file, in the sandbox's directory, that lets a shell's `weir` ask its coordinator.
 pub const ENV: &str = "weir.env";
-
-/// How to set it up.
-#[derive(Debug, Clone)]
-pub struct Setup {
-    /// Where; none for a new temporary directory.
-    pub dir: Option<PathBuf>,
-    /// With real Kuma.
-    pub real: bool,
-    /// With agents that write bare policies.
-    pub bare: bool,
-    /// The name of the service's port in its MeshServices, if it has one. The first commit does not declare it, and is
-    /// therefore not waited for: no zone can prove it.
-    pub port_name: Option<String>,
-    /// With Kongs outside the mesh, one for each way in which people run them: the double, in either case. One without a
-    /// database and one with, in the zone of the VMs, and one under an ingress controller where a zone is a cluster.
-    pub gateways: bool,
-}
-
-/// What the zones are, and what they take.
-#[derive(Debug, Clone)]
-pub enum Scene {
-    /// VMs alone.
-    Vms,
-    /// One is a cluster, with a real API server: for the real parts.
-    WithCluster(Binaries),
-    /// One is a cluster, with the double of an API server: for the double.
-    WithDoubleCluster,
-}
-
-impl Scene {
-    /// With a cluster, unless nobody wants one; with real Kuma also unless what it takes is not on this machine. Says so
-    /// then.
-    pub fn choose(real: bool, universal: bool, mut say: impl FnMut(&str)) -> Self {
-        if universal {
-            return Self::Vms;
-        }
-        if !real {
-            return Self::WithDoubleCluster;
-        }
-        let kumactl = Parts::find().is_ok_and(|parts| parts.kumactl.is_some());
-        match Binaries::find() {
-            Ok(binaries) if kumactl => Self::WithCluster(binaries),
-            Ok(_) => {
-                say("no cluster zone: kumactl is not beside kuma-cp. All zones are Universal");
-                Self::Vms
-            }
-            Err(absent) => {
-                say(&format!("no cluster zone: {absent} All zones are Universal"));
-                Self::Vms
-            }
-        }
-    }
-
-    fn ground(&self) -> Ground {
-        match self {
-            Self::Vms => Ground::Vms,
-            Self::WithCluster(_) | Self::WithDoubleCluster => Ground::VmsAndCluster,
-        }
-    }
-}
 
 /// A running federation.
 pub struct Play {
@@ -135,17 +74,28 @@ impl Play {
     /// Whatever did not start.
     pub async fn at(place: Place, bare: bool, gateways: bool) -> anyhow::Result<Self> {
         let setup = Setup {
-            dir: place.dir,
-            real: place.real,
             bare,
-            port_name: None,
             gateways,
+            ..Setup::default()
         };
+        Self::with(place, setup).await
+    }
+
+    /// Starts what a command's line asks for, and tells of it on standard error.
+    ///
+    /// # Errors
+    /// Whatever did not start.
+    pub async fn with(place: Place, setup: Setup) -> anyhow::Result<Self> {
         let mut say = |text: &str| {
             // Nobody is left to tell if this fails.
             let _ = writeln!(anstream::stderr(), "{text} ...");
         };
         let scene = Scene::choose(place.real, place.universal, &mut say);
+        let setup = Setup {
+            dir: place.dir,
+            real: place.real,
+            ..setup
+        };
         Self::start_on(scene, setup, &mut say).await
     }
 
@@ -205,22 +155,7 @@ impl Play {
             true => channels(&scene, &mut *say)?,
             false => Default::default(),
         };
-        let mut cast: Box<dyn Cast> = if real {
-            let zones = ground.backends().map(|(_, zone)| zone.to_owned()).to_vec();
-            let real = Real::new(stage, Parts::find()?, zones)?;
-            Box::new(match scene {
-                Scene::Vms => real,
-                Scene::WithCluster(binaries) => real.with_cluster(CLUSTER, binaries),
-                Scene::WithDoubleCluster => bail!("real Kuma needs a real API server"),
-            })
-        } else {
-            let double = Double::new(stage)?;
-            Box::new(match scene {
-                Scene::Vms => double,
-                Scene::WithDoubleCluster => double.with_cluster(CLUSTER),
-                Scene::WithCluster(_) => bail!("the double of Kuma needs the double of an API server"),
-            })
-        };
+        let mut cast = scene.cast(stage, setup)?;
         let zones = cast.calling_zones();
         let applications = start_applications(ground).await?;
         let mut gateways = Vec::new();

@@ -30,6 +30,15 @@ pub struct Start {
     pub log: PathBuf,
 }
 
+/// Who a process runs as, by number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct User {
+    /// Its own.
+    pub user: u32,
+    /// Its group's.
+    pub group: u32,
+}
+
 /// Remembers every group so that none outlives the sandbox.
 #[derive(Debug, Clone)]
 pub struct Keeper {
@@ -75,6 +84,14 @@ impl Keeper {
     /// # Errors
     /// If its log cannot be opened or it cannot be started.
     pub fn spawn(&self, start: Start) -> anyhow::Result<Process> {
+        self.spawn_as(start, None)
+    }
+
+    /// The same as another user, which only root may do; in a directory that everybody may enter.
+    ///
+    /// # Errors
+    /// If its log cannot be opened or it cannot be started.
+    pub fn spawn_as(&self, start: Start, user: Option<User>) -> anyhow::Result<Process> {
         if let Some(parent) = start.log.parent() {
             std::fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
         }
@@ -84,7 +101,11 @@ impl Keeper {
             .open(&start.log)
             .with_context(|| format!("cannot open the log {}", start.log.display()))?;
         let again = log.try_clone()?;
-        let child = Command::new(&start.program)
+        let mut command = Command::new(&start.program);
+        if let Some(user) = user {
+            command.uid(user.user).gid(user.group).current_dir("/");
+        }
+        let child = command
             .args(&start.args)
             .envs(start.env.iter().map(|(k, v)| (k.as_str(), v)))
             .stdin(Stdio::null())

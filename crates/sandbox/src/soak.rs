@@ -1,8 +1,11 @@
 //! `weir-sandbox soak`: random transitions under constant load, while what moves them is killed.
 //!
-//! Every request counts, also those of the seconds in which something is dead: coordinator and agents carry no traffic, so
-//! nothing may be lost by them. After each proof, each zone's next N requests are held against the binomial bound; a backend
-//! with declared weight 0 may answer none of them.
+//! Every request counts, also those of the seconds in which something is dead: coordinator, agents and control planes
+//! carry no traffic, so nothing may be lost by them. Which control planes are spared because they come back empty is told.
+//! After each proof, each zone's next N requests are held against the binomial bound; a backend with declared weight 0 may
+//! answer none of them.
+
+mod deaths;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -16,9 +19,10 @@ use tokio::time::Instant;
 
 use crate::bound::inside;
 use crate::command::{Place, Soak};
-use crate::play::{GENTLE, Play};
+use crate::play::{GENTLE, Play, Setup, Stores};
 use crate::repository::SPLIT as FILE;
 use crate::traffic::{Pace, Tally};
+use deaths::{Death, Told, Who, candidates, draw, suffer};
 
 /// One transition.
 #[derive(Debug, Clone, Serialize)]
@@ -28,8 +32,8 @@ struct Line {
     /// Per cent by backend.
     declared: BTreeMap<String, u32>,
     /// What was killed meanwhile, with -9.
-    killed: Vec<String>,
-    /// Until every zone had proven it.
+    killed: Vec<Told>,
+    /// Until every zone had proven it and everybody was back.
     proven_after_ms: u64,
     zones: BTreeMap<String, Zone>,
 }
@@ -40,6 +44,8 @@ struct Zone {
     requests: u64,
     /// Of those.
     failed: u64,
+    /// Good answers of all.
+    answered: BTreeMap<String, u64>,
     /// After the proof.
     counted: BTreeMap<String, u64>,
 }
@@ -50,40 +56,18 @@ struct End {
     transitions: usize,
     requests: u64,
     failed: u64,
+    /// How, by zone.
+    why: BTreeMap<String, u64>,
     /// After a proof, by a backend with declared weight 0.
     answered_at_zero: u64,
     /// Zones and transitions whose counted share was outside of its bound.
     outside: u64,
+    /// How often who.
     killed: BTreeMap<String, u64>,
+    /// Who never, because its objects would go with it.
+    spared: Vec<String>,
     seconds: u64,
     seed: u64,
-}
-
-/// Who is killed in a transition, and when after its commit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Victim {
-    who: Who,
-    after: Duration,
-    /// How long it stays dead.
-    dead: Duration,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Who {
-    Coordinator,
-    Agent(String),
-    /// Of the cluster: its store is the API server's, so nothing of it is lost.
-    ControlPlane(String),
-}
-
-impl Who {
-    fn word(&self) -> String {
-        match self {
-            Self::Coordinator => "coordinator".to_owned(),
-            Self::Agent(zone) => format!("agent of {zone}"),
-            Self::ControlPlane(zone) => format!("control plane of {zone}"),
-        }
-    }
 }
 
 /// Soaks.
@@ -93,8 +77,14 @@ impl Who {
 pub async fn run(place: Place, soak: Soak) -> anyhow::Result<ExitCode> {
     let interrupted = crate::live::interrupted();
     tokio::pin!(interrupted);
+    let setup = Setup {
+        third: true,
+        stores: stores(place.real),
+        ..Setup::default()
+    };
+    say(&format!("soaking with the dice of --seed {}", soak.seed));
     let mut play = tokio::select! {
-        started = Play::at(place, false, false) => started?,
+        started = Play::with(place, setup) => started?,
         () = &mut interrupted => bail!("interrupted while starting"),
     };
     let soaked = tokio::select! {
@@ -118,6 +108,21 @@ pub async fn run(place: Place, soak: Soak) -> anyhow::Result<ExitCode> {
     })
 }
 
+fn say(text: &str) {
+    // Nobody is left to tell if this fails.
+    let _ = writeln!(anstream::stderr(), "{text} ...");
+}
+
+/// Lasting ones, if that can be.
+fn stores(real: bool) -> Stores {
+    Stores::lasting(real).unwrap_or_else(|absent| {
+        say(&format!(
+            "the global control plane and those of VM zones are spared: they would come back empty. {absent}"
+        ));
+        Stores::Memory
+    })
+}
+
 async fn soaking(play: &mut Play, soak: &Soak) -> anyhow::Result<End> {
     let begin = Instant::now();
     let mut dice = Rng::with_seed(soak.seed);
@@ -126,21 +131,22 @@ async fn soaking(play: &mut Play, soak: &Soak) -> anyhow::Result<End> {
         seed: soak.seed,
         ..End::default()
     };
+    let (mortal, spared) = candidates(play);
+    end.spared = spared.iter().map(Who::word).collect();
     play.pace(GENTLE);
     let mut vm = 100;
     let mut last = tallies(play);
     for transition in 1..=soak.transitions {
         vm = next(&mut dice, vm);
-        let victims = victims(&mut dice, play);
+        let deaths = draw(&mut dice, &mortal);
         let text = play.repository.split_text(vm, 100 - vm);
         let message = format!("Send {vm} % to the VMs and {} % to the cloud", 100 - vm);
         let at = Instant::now();
         let commit = play.repository.commit(&[(FILE, &text)], &message)?;
         play.look();
-        for victim in &victims {
-            tokio::time::sleep_until(at + victim.after).await;
-            kill(play, victim).await?;
-            *end.killed.entry(victim.who.word()).or_default() += 1;
+        suffer(play, &deaths, at).await?;
+        for death in &deaths {
+            *end.killed.entry(death.who.word()).or_default() += 1;
         }
         play.proven(&commit).await?;
         let proven = at.elapsed();
@@ -152,6 +158,9 @@ async fn soaking(play: &mut Play, soak: &Soak) -> anyhow::Result<End> {
             let all = tally.since(&last[zone]);
             end.requests += all.requests;
             end.failed += all.failures();
+            for (why, times) in &all.failed {
+                *end.why.entry(format!("{zone}: {why}")).or_default() += times;
+            }
             let after = &counted[zone];
             judge(&mut end, &declared, after);
             zones.insert(
@@ -159,6 +168,7 @@ async fn soaking(play: &mut Play, soak: &Soak) -> anyhow::Result<End> {
                 Zone {
                     requests: all.requests,
                     failed: all.failures(),
+                    answered: all.counted,
                     counted: after.counted.clone(),
                 },
             );
@@ -168,7 +178,7 @@ async fn soaking(play: &mut Play, soak: &Soak) -> anyhow::Result<End> {
             transition,
             commit,
             declared,
-            killed: victims.iter().map(|victim| victim.who.word()).collect(),
+            killed: deaths.iter().map(Death::told).collect(),
             proven_after_ms: u64::try_from(proven.as_millis()).unwrap_or(u64::MAX),
             zones,
         };
@@ -187,7 +197,8 @@ fn tell(soak: &Soak, line: &Line) -> anyhow::Result<()> {
         let killed = if line.killed.is_empty() {
             "nothing".to_owned()
         } else {
-            line.killed.join(", ")
+            let all: Vec<&str> = line.killed.iter().map(|told| told.who.as_str()).collect();
+            all.join(", ")
         };
         writeln!(
             out,
@@ -209,48 +220,6 @@ fn next(dice: &mut Rng, last: u32) -> u32 {
         };
         if vm != last {
             return vm;
-        }
-    }
-}
-
-/// Half of the transitions lose somebody, some of them two.
-fn victims(dice: &mut Rng, play: &mut Play) -> Vec<Victim> {
-    let mut all = vec![Who::Coordinator];
-    all.extend(play.zones.iter().cloned().map(Who::Agent));
-    if play.cast.cluster().is_some() {
-        all.push(Who::ControlPlane(crate::repository::CLUSTER.to_owned()));
-    }
-    let many = [0, 0, 1, 1, 1, 2][dice.usize(0..6)];
-    dice.shuffle(&mut all);
-    let mut victims: Vec<Victim> = all
-        .into_iter()
-        .take(many)
-        .map(|who| Victim {
-            who,
-            after: Duration::from_millis(dice.u64(0..1_500)),
-            dead: Duration::from_millis(dice.u64(200..2_000)),
-        })
-        .collect();
-    victims.sort_by_key(|victim| victim.after);
-    victims
-}
-
-async fn kill(play: &mut Play, victim: &Victim) -> anyhow::Result<()> {
-    match &victim.who {
-        Who::Coordinator => {
-            play.kill_coordinator().await?;
-            tokio::time::sleep(victim.dead).await;
-            play.restart_coordinator().await
-        }
-        Who::Agent(zone) => {
-            play.kill_agent(zone).await?;
-            tokio::time::sleep(victim.dead).await;
-            play.start_agent(zone)
-        }
-        Who::ControlPlane(zone) => {
-            play.cast.kill_control_plane(zone).await?;
-            tokio::time::sleep(victim.dead).await;
-            play.cast.restart_control_plane(zone).await
         }
     }
 }

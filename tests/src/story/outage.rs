@@ -74,11 +74,8 @@ pub async fn tell_of_a_slow_one(scene: Scene, real: bool) -> anyhow::Result<()> 
 
 async fn start(scene: Scene, real: bool) -> anyhow::Result<Play> {
     let setup = Setup {
-        dir: None,
         real,
-        bare: false,
-        port_name: None,
-        gateways: false,
+        ..Setup::default()
     };
     Play::start_on(scene, setup, |_| {}).await
 }

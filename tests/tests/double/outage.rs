@@ -23,13 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[tokio::test(flavor = "multi_thread")]
 async fn a_control_plane_goes_and_an_application_overrides_and_both_are_told() {
     programs().unwrap();
-    let setup = Setup {
-        dir: None,
-        real: false,
-        bare: false,
-        port_name: None,
-        gateways: false,
-    };
+    let setup = Setup { ..Setup::default() };
     let mut play = Play::start_on(Scene::WithDoubleCluster, setup, |_| {})
         .await
         .unwrap();

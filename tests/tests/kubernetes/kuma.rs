@@ -41,11 +41,8 @@ async fn what_a_cluster_stands_on_fails_and_is_told_and_no_request_is_lost() {
     };
     let bin = programs().unwrap();
     let setup = Setup {
-        dir: None,
         real: true,
-        bare: false,
-        port_name: None,
-        gateways: false,
+        ..Setup::default()
     };
     let play = Play::start_on(Scene::WithCluster(binaries), setup, |_| {})
         .await

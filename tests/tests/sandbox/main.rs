@@ -1,7 +1,7 @@
 //! The sandbox end to end, as people run it: real processes, real requests, the double in Kuma's place.
 //!
-//! The tour as a process with its lines held against their schema; its exit code where it must be 1; bad input to a
-//! running federation, which is answered and changes nothing; and the whole story of `weir_tests::story`.
+//! The tour and a small soak as processes with their lines held against their schema; the tour's exit code where it must be
+//! 1; bad input to a running federation, which is answered and changes nothing; and the whole story of `weir_tests::story`.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,6 +10,7 @@
 )]
 
 mod bad_input;
+mod soak;
 mod tour;
 
 use std::path::Path;

@@ -1,5 +1,7 @@
 //! The double as the cast: one process for each control plane and for each dataplane, so that each can be killed.
 
+mod planes;
+
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -24,6 +26,8 @@ pub struct Double {
     program: PathBuf,
     drain: Duration,
     global: Option<(SocketAddr, Process)>,
+    /// Whether global and VM zones' control planes keep what they hold in files.
+    lasting: bool,
     zones: BTreeMap<String, Zone>,
     /// The zone that shall be a cluster.
     cluster_zone: Option<String>,
@@ -52,6 +56,7 @@ impl Double {
             program: find_program("weir-sandbox")?,
             drain: Duration::from_secs(30),
             global: None,
+            lasting: false,
             zones: BTreeMap::new(),
             cluster_zone: None,
             backends: Vec::new(),
@@ -73,33 +78,6 @@ impl Double {
             env: Vec::new(),
             log: self.stage.dir.join("logs").join(format!("{name}.log")),
         })
-    }
-
-    fn start_control_plane(
-        &self,
-        zone: &str,
-        api: SocketAddr,
-        cluster: Option<&ClusterZone>,
-    ) -> anyhow::Result<Process> {
-        let (global, _) = self
-            .global
-            .as_ref()
-            .context("the global control plane is not started")?;
-        let (api, global) = (api.to_string(), format!("http://{global}"));
-        let mut args = vec![
-            "double-zone",
-            "--listen",
-            &api,
-            "--zone",
-            zone,
-            "--global",
-            &global,
-        ];
-        let file = cluster.map(|c| path(&c.kuma())).transpose()?;
-        if let Some(file) = &file {
-            args.extend(["--kubeconfig", file]);
-        }
-        self.start(&format!("kuma-cp-{zone}"), &args)
     }
 
     fn zone(&self, zone: &str) -> anyhow::Result<&Zone> {
@@ -251,10 +229,7 @@ impl Cast for Double {
     fn start_global(&mut self) -> BoxFuture<'_, anyhow::Result<GlobalParts>> {
         Box::pin(async move {
             let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
-            let process = self.start(
-                "kuma-cp-global",
-                &["double-global", "--listen", &listen.to_string()],
-            )?;
+            let process = self.start_global_process(listen)?;
             self.global = Some((listen, process));
             let api = format!("http://{listen}");
             until("the global control plane", || answers(&api)).await?;
@@ -410,6 +385,27 @@ impl Cast for Double {
                 answers(&mesh).await
             })
             .await
+        })
+    }
+
+    fn stores_last(&self) -> bool {
+        self.lasting
+    }
+
+    fn kill_global(&mut self) -> BoxFuture<'_, anyhow::Result<()>> {
+        Box::pin(async move {
+            let (_, process) = self.global.as_mut().context("it is not started")?;
+            process.kill().await
+        })
+    }
+
+    fn restart_global(&mut self) -> BoxFuture<'_, anyhow::Result<()>> {
+        Box::pin(async move {
+            let (listen, _) = self.global.as_ref().context("it is not started")?;
+            let listen = *listen;
+            self.global = Some((listen, self.start_global_process(listen)?));
+            let api = format!("http://{listen}");
+            until("the global control plane", || answers(&api)).await
         })
     }
 

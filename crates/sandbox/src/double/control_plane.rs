@@ -30,6 +30,7 @@ use self::proxies::{GONE, Session};
 pub use self::proxies::{Hello, Told};
 use self::services::generate;
 use super::in_cluster::InCluster;
+use super::kept::Kept;
 use super::rest::{Answer, Request, answer};
 use super::store::{Kind, Mode, Object, Store};
 
@@ -44,10 +45,12 @@ pub struct Options {
     pub zone: Option<(String, String)>,
     /// Lets it into the cluster that the zone is; none for VMs.
     pub kubeconfig: Option<PathBuf>,
+    /// What it holds is in there, and outlives it; none for memory, or the cluster.
+    pub store: Option<PathBuf>,
 }
 
 struct ControlPlane {
-    store: Mutex<Store>,
+    store: Kept,
     /// What proxies are computed from: the store, up to a second old.
     view: watch::Sender<Arc<Store>>,
     sessions: Mutex<BTreeMap<(String, String), Session>>,
@@ -87,13 +90,17 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
             (Mode::Cluster(zone.clone()), Some(cluster))
         }
     };
-    let mut store = Store::new(mode);
-    if let Some((zone, _)) = &options.zone {
-        store.insert(Object::new(Kind::Zone, "", zone, Timestamp::now()));
+    let store = Kept::open(mode, options.store)?;
+    if let Some((zone, _)) = &options.zone
+        && store.lock().get(Kind::Zone, "", zone).is_none()
+    {
+        let here = Object::new(Kind::Zone, "", zone, Timestamp::now());
+        store.lock().insert(here);
     }
+    let first = Arc::new(store.lock().clone());
     let plane = Arc::new(ControlPlane {
-        view: watch::Sender::new(Arc::new(store.clone())),
-        store: Mutex::new(store),
+        view: watch::Sender::new(first),
+        store,
         sessions: Mutex::default(),
         leaked: Mutex::default(),
         cluster,
@@ -142,7 +149,7 @@ async fn refresh(plane: Arc<ControlPlane>) {
     let mut ticks = every(Duration::from_secs(1));
     loop {
         ticks.tick().await;
-        let now = Arc::new(locked(&plane.store).clone());
+        let now = Arc::new(plane.store.lock().clone());
         plane.view.send_replace(now);
     }
 }
@@ -155,7 +162,7 @@ async fn live_in_cluster(plane: Arc<ControlPlane>, url: String) {
     let mut ticks = every(Duration::from_secs(1));
     loop {
         ticks.tick().await;
-        let before = locked(&plane.store).clone();
+        let before = plane.store.lock().clone();
         let turn = async {
             let mut read = cluster.way.read(&before).await?;
             // First: what global is told of this zone's services says also where they are.
@@ -198,7 +205,7 @@ async fn live_in_cluster(plane: Arc<ControlPlane>, url: String) {
                 if heard || meshes.is_some() {
                     *meshes = Some(read.meshes);
                 }
-                locked(&plane.store).clone_from(&read.store);
+                plane.store.lock().clone_from(&read.store);
                 plane.view.send_replace(Arc::new(read.store));
             }
             Err(error) => tracing::warn!("the cluster: {error:#}"),
@@ -215,13 +222,13 @@ async fn talk(plane: Arc<ControlPlane>, url: String) {
     let mut ticks = every(Duration::from_secs(1));
     loop {
         ticks.tick().await;
-        let told = locked(&plane.store).upward();
+        let told = plane.store.lock().upward();
         let answer = async {
             let response = client.post(&url).json(&told).send().await?.error_for_status()?;
             response.json::<Vec<Object>>().await
         };
         match answer.await {
-            Ok(objects) => locked(&plane.store).take_downward(objects, Timestamp::now()),
+            Ok(objects) => plane.store.lock().take_downward(objects, Timestamp::now()),
             // Global is away: the zone keeps what it has.
             Err(error) => tracing::debug!(%error, "global does not answer"),
         }
@@ -315,7 +322,7 @@ impl ControlPlane {
                 .admin(mesh, name, what, head.uri.query().unwrap_or_default())
                 .await),
             _ => {
-                let answer = answer(&mut locked(&self.store), &asked, Timestamp::now());
+                let answer = answer(&mut self.store.lock(), &asked, Timestamp::now());
                 show(answer).ok_or_else(|| anyhow::anyhow!("the connection is dropped, as Kuma drops it"))
             }
         }
@@ -324,7 +331,7 @@ impl ControlPlane {
     fn sync(&self, zone: &str, body: &[u8]) -> anyhow::Result<Reply> {
         let told: Vec<Object> = serde_json::from_slice(body)?;
         let now = Timestamp::now();
-        let mut store = locked(&self.store);
+        let mut store = self.store.lock();
         if store.get(Kind::Zone, "", zone).is_none() {
             store.insert(Object::new(Kind::Zone, "", zone, now));
         }

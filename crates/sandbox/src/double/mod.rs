@@ -14,6 +14,7 @@ pub mod compute;
 pub mod control_plane;
 pub mod dataplane;
 mod in_cluster;
+mod kept;
 pub mod pattern;
 pub mod proxy;
 pub mod rest;

@@ -241,7 +241,7 @@ impl Object {
 type Key = (Kind, String, String);
 
 /// All objects of one control plane.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Store {
     /// Which control plane.
     pub mode: Mode,
@@ -284,6 +284,11 @@ impl Store {
     /// All of one kind, by mesh and name.
     pub fn all(&self, kind: Kind) -> impl Iterator<Item = &Object> {
         self.objects.values().filter(move |o| o.kind == kind)
+    }
+
+    /// All of them.
+    pub fn objects(&self) -> impl Iterator<Item = &Object> {
+        self.objects.values()
     }
 
     /// Whether the mesh is known here.

@@ -138,7 +138,7 @@ impl ClusterZone {
             }),
             virtual_addresses: None,
         };
-        let mut plane = ControlPlane::start(stage, parts, place, role)?;
+        let mut plane = ControlPlane::start(stage, parts, place, role, None).await?;
         plane.answers().await?;
         plane.ready().await?;
         // Not earlier: its own first writes would wait for it.

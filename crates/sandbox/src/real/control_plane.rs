@@ -6,10 +6,13 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use anyhow::Context as _;
 use serde_json::Value;
+use tokio::process::Command;
 
 use super::parts::Parts;
 use super::place::Place;
+use super::postgres::Database;
 use super::rest::{Api, Awaited};
 use crate::cast::Stage;
 use crate::process::{Process, Start, tail};
@@ -99,13 +102,22 @@ pub(crate) struct ControlPlane {
     work: PathBuf,
     log: PathBuf,
     api: Api,
+    /// Where its objects are; none for memory, or the cluster.
+    database: Option<Database>,
     /// None while it is killed on purpose.
     process: Option<Process>,
 }
 
 impl ControlPlane {
-    /// Starts it; nothing is waited for.
-    pub(crate) fn start(stage: &Stage, parts: &Parts, place: &mut Place, role: Role) -> anyhow::Result<Self> {
+    /// Starts it, with its objects in a database, in the cluster that it is in, or in memory. Nothing is waited for but
+    /// the tables of a database.
+    pub(crate) async fn start(
+        stage: &Stage,
+        parts: &Parts,
+        place: &mut Place,
+        role: Role,
+        database: Option<Database>,
+    ) -> anyhow::Result<Self> {
         let (name, work) = match &role {
             Role::Global => ("kuma-cp-global".to_owned(), stage.dir.join("global")),
             Role::Zone { name, .. } => {
@@ -128,8 +140,12 @@ impl ControlPlane {
             role,
             ports,
             work,
+            database,
             process: None,
         };
+        if plane.database.is_some() {
+            plane.migrate(parts).await?;
+        }
         plane.spawn(stage, parts)?;
         Ok(plane)
     }
@@ -138,6 +154,25 @@ impl ControlPlane {
     pub(crate) async fn ready(&mut self) -> anyhow::Result<()> {
         let api = Api::new(format!("http://127.0.0.1:{}", self.ports.diagnostics));
         self.succeeds_at(&api, "/ready", "it is ready").await
+    }
+
+    /// Makes the tables of its database.
+    async fn migrate(&self, parts: &Parts) -> anyhow::Result<()> {
+        let output = Command::new(&parts.kuma_cp)
+            .args(["migrate", "up"])
+            .envs(self.settings())
+            .kill_on_drop(true)
+            .output()
+            .await
+            .with_context(|| format!("cannot run {} migrate up", parts.kuma_cp.display()))?;
+        anyhow::ensure!(
+            output.status.success(),
+            "`kuma-cp migrate up` ({}): {}\n{}",
+            self.name,
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(())
     }
 
     fn spawn(&mut self, stage: &Stage, parts: &Parts) -> anyhow::Result<()> {
@@ -159,10 +194,12 @@ impl ControlPlane {
                 cluster: Some(cluster),
                 ..
             } => cluster.settings(),
-            _ => vec![
-                ("KUMA_ENVIRONMENT", "universal".into()),
-                ("KUMA_STORE_TYPE", "memory".into()),
-            ],
+            _ => {
+                let memory = || vec![("KUMA_STORE_TYPE", "memory".into())];
+                let mut settings = self.database.as_ref().map_or_else(memory, Database::settings);
+                settings.push(("KUMA_ENVIRONMENT", "universal".into()));
+                settings
+            }
         };
         settings.extend([
             ("KUMA_GENERAL_WORK_DIR", self.work.clone().into()),

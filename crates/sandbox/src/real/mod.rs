@@ -1,7 +1,7 @@
 //! The real parts of Kuma as the cast: `kuma-cp`, `kuma-dp` and `envoy` found on this machine.
 //!
-//! A global control plane and one for each zone, Universal, memory stores; a zone ingress for each zone; a dataplane
-//! for each backend and each caller. Everything that Kuma lets us bind to loopback is bound there, each proxy to a
+//! A global control plane and one for each zone, Universal, with memory stores or, where they shall be killed, with a
+//! PostgreSQL server (`postgres`); a zone ingress for each zone; a dataplane for each backend and each caller. Everything that Kuma lets us bind to loopback is bound there, each proxy to a
 //! loopback address of its own. Nothing here sleeps and hopes: each step waits for a fact that it reads.
 //!
 //! One zone may be a cluster (`cluster_zone`): a real API server that holds the objects of its control plane.
@@ -13,6 +13,7 @@ pub mod cluster_zone;
 mod control_plane;
 mod parts;
 pub(crate) mod place;
+pub mod postgres;
 mod proxy;
 pub mod rest;
 mod sidecars;
@@ -33,6 +34,7 @@ use control_plane::{ControlPlane, Role};
 pub(crate) use parts::executable;
 pub use parts::{Absent, Parts, required};
 use place::Place;
+use postgres::{GLOBAL, Postgres, Programs};
 pub(crate) use proxy::write_private;
 use proxy::{Proxy, ProxyType, What};
 use rest::{Api, Awaited};
@@ -50,6 +52,9 @@ pub struct Real {
     cluster_zone: Option<(String, Binaries)>,
     /// That zone, started.
     cluster: Option<ClusterZone>,
+    /// Where VMs' control planes keep their objects, if not in memory.
+    programs: Option<Programs>,
+    postgres: Option<Postgres>,
     proxies: Vec<Proxy>,
     /// Zones with a backend, in the order in which they were started.
     backends: Vec<String>,
@@ -83,6 +88,8 @@ impl Real {
             control_planes: BTreeMap::new(),
             cluster_zone: None,
             cluster: None,
+            programs: None,
+            postgres: None,
             proxies: Vec::new(),
             backends: Vec::new(),
             outbounds: BTreeMap::new(),
@@ -132,7 +139,10 @@ impl Real {
     }
 
     async fn start_global_parts(&mut self) -> anyhow::Result<GlobalParts> {
-        let mut global = ControlPlane::start(&self.stage, &self.parts, &mut self.place, Role::Global)?;
+        self.start_postgres().await?;
+        let database = self.database(GLOBAL);
+        let started = ControlPlane::start(&self.stage, &self.parts, &mut self.place, Role::Global, database);
+        let mut global = started.await?;
         global.answers().await?;
         let api = global.api();
         let mesh = &self.stage.mesh;
@@ -186,7 +196,9 @@ impl Real {
             cluster: None,
             virtual_addresses: self.stage.port_name.is_some().then(|| self.place.network()),
         };
-        let mut plane = ControlPlane::start(&self.stage, &self.parts, &mut self.place, role)?;
+        let database = self.database(zone);
+        let started = ControlPlane::start(&self.stage, &self.parts, &mut self.place, role, database);
+        let mut plane = started.await?;
         plane.answers().await?;
         plane.knows_mesh(&self.stage.mesh).await?;
         let api = plane.api().base().to_owned();
@@ -354,6 +366,27 @@ impl Cast for Real {
         .boxed()
     }
 
+    fn stores_last(&self) -> bool {
+        self.programs.is_some()
+    }
+
+    fn kill_global(&mut self) -> BoxFuture<'_, anyhow::Result<()>> {
+        async move {
+            let global = self.global.as_mut().context("it was not started")?;
+            global.kill().await
+        }
+        .boxed()
+    }
+
+    fn restart_global(&mut self) -> BoxFuture<'_, anyhow::Result<()>> {
+        async move {
+            let global = self.global.as_mut().context("it was not started")?;
+            global.restart(&self.stage, &self.parts).await?;
+            global.answers().await
+        }
+        .boxed()
+    }
+
     fn cluster_admin(&self) -> Option<ApiServer> {
         self.cluster.as_ref().map(|cluster| cluster.admin.clone())
     }
@@ -370,6 +403,7 @@ impl Cast for Real {
             told.extend(cluster.cluster.casualties());
             planes.push(&mut cluster.plane);
         }
+        told.extend(self.postgres.iter_mut().filter_map(Postgres::casualty));
         told.extend(planes.into_iter().filter_map(ControlPlane::casualty));
         told.extend(self.proxies.iter_mut().filter_map(Proxy::casualty));
         told
@@ -388,6 +422,11 @@ impl Cast for Real {
                     tracing::warn!("a control plane did not end: {error:#}");
                 }
                 cluster.cluster.stop().await;
+            }
+            if let Some(mut postgres) = self.postgres.take()
+                && let Err(error) = postgres.stop().await
+            {
+                tracing::warn!("PostgreSQL did not end: {error:#}");
             }
             for proxy in &mut self.proxies {
                 if let Err(error) = proxy.kill().await {

@@ -63,7 +63,7 @@ impl ControlPlane {
         let hello: Hello = serde_json::from_slice(body)?;
         let text = |key: &str| hello.dataplane[key].as_str().unwrap_or_default().to_owned();
         let (mesh, name) = (text("mesh"), text("name"));
-        let mut store = locked(&self.store);
+        let mut store = self.store.lock();
         if !store.has_mesh(&mesh) {
             return Ok(json_reply(404, &json!({"title": "no such mesh yet"})));
         }

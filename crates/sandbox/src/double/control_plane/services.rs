@@ -6,29 +6,40 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
-use super::{ControlPlane, every, locked, session_status};
+use super::proxies::GONE;
+use super::{ControlPlane, every, session_status};
 use crate::double::store::{DISPLAY_NAME, Endpoint, Kind, ORIGIN, Object, Store, ZONE, generated};
 
 /// MeshServices from dataplanes.
 pub(super) async fn generate(plane: Arc<ControlPlane>) {
+    let begin = Instant::now();
     let mut ticks = every(Duration::from_secs(2));
     loop {
         ticks.tick().await;
         let alive = plane.alive();
-        let mut store = locked(&plane.store);
-        generate_services(&mut store, &alive, Timestamp::now());
+        let just_started = begin.elapsed() < GONE;
+        let mut store = plane.store.lock();
+        generate_services(&mut store, &alive, just_started, Timestamp::now());
     }
 }
 
-fn generate_services(store: &mut Store, alive: &BTreeMap<(String, String), u64>, now: Timestamp) {
+/// Who has just started has not heard of all proxies that it knows: none of them is gone for that.
+fn generate_services(
+    store: &mut Store,
+    alive: &BTreeMap<(String, String), u64>,
+    just_started: bool,
+    now: Timestamp,
+) {
     let dataplanes: Vec<Object> = store.all(Kind::Dataplane).cloned().collect();
     let mut services: BTreeMap<(String, String), (Value, Vec<Endpoint>)> = BTreeMap::new();
     for mut dataplane in dataplanes {
-        let Some(sent) = alive.get(&(dataplane.mesh.clone(), dataplane.name.clone())) else {
+        let sent = alive.get(&(dataplane.mesh.clone(), dataplane.name.clone()));
+        if sent.is_none() && !just_started {
             store.remove(Kind::Dataplane, &dataplane.mesh, &dataplane.name);
             continue;
-        };
+        }
         let networking = dataplane.body.get("networking").cloned().unwrap_or_default();
         for inbound in networking["inbound"].as_array().into_iter().flatten() {
             let tags = &inbound["tags"];
@@ -49,7 +60,7 @@ fn generate_services(store: &mut Store, alive: &BTreeMap<(String, String), u64>,
                 .1
                 .extend(address.parse().ok().map(|address| Endpoint { address }));
         }
-        dataplane.status = Some(session_status(*sent, now));
+        dataplane.status = sent.map(|sent| session_status(*sent, now));
         store.insert(dataplane);
     }
     let own = |o: &&Object| o.label(ORIGIN) == Some("zone");
