@@ -133,7 +133,7 @@ pub(crate) struct Postgres {
     password: String,
     process: Process,
     /// Where its data is, if the sandbox's own directory is closed to its user.
-    _elsewhere: Option<tempfile::TempDir>,
+    elsewhere: Option<tempfile::TempDir>,
 }
 
 impl Postgres {
@@ -209,7 +209,7 @@ impl Postgres {
             port,
             password,
             process: stage.keeper.spawn_as(start, user)?,
-            _elsewhere: elsewhere,
+            elsewhere,
         };
         here.takes_connections(&data).await?;
         Ok(here)
@@ -239,9 +239,13 @@ impl Postgres {
         }
     }
 
-    /// Ends it when its clients have gone.
+    /// Ends it when its clients have gone; its data goes, but for what is in the sandbox's own directory.
     pub(crate) async fn stop(&mut self) -> anyhow::Result<()> {
-        self.process.stop(Duration::from_secs(5)).await
+        self.process.stop(Duration::from_secs(5)).await?;
+        if let Some(dir) = self.elsewhere.take() {
+            dir.close()?;
+        }
+        Ok(())
     }
 
     /// In words, if it ended though nobody stopped it.
@@ -386,5 +390,40 @@ mod tests {
         assert_eq!(found.initdb, debian.path().join("15/bin/initdb"));
         let own = debian.path().join("common").into_os_string();
         Programs::find_in(Some(own), None, Path::new("/")).expect_err("not in bin");
+    }
+
+    #[tokio::test]
+    async fn a_server_has_its_databases_and_leaves_nothing() {
+        use std::io::Write as _;
+        let programs = match Programs::find() {
+            Ok(programs) => programs,
+            Err(absent) => {
+                let _ = writeln!(std::io::stderr(), "skipped: {absent}");
+                return;
+            }
+        };
+        let dir = tempfile::tempdir().expect("a directory");
+        let stage = Stage {
+            dir: dir.path().to_path_buf(),
+            mesh: "default".into(),
+            service: "checkout".into(),
+            port: 8080,
+            port_name: None,
+            keeper: crate::process::Keeper::none(),
+        };
+        let mut place = Place::pick(8080).expect("loopback");
+        let names = ["kuma-global", "kuma-fra"].map(str::to_owned);
+        let started = Postgres::start(&stage, &programs, &mut place, &names);
+        let mut postgres = started.await.expect("a server");
+        let port = postgres.port;
+        std::net::TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+        let home = postgres.elsewhere.as_ref().map(|dir| dir.path().to_path_buf());
+        let data = home.clone().unwrap_or_else(|| dir.path().join("postgres"));
+        // `postgres`, two templates, and ours.
+        let bases = std::fs::read_dir(data.join("data/base")).expect("databases");
+        assert_eq!(bases.count(), 3 + names.len());
+        postgres.stop().await.expect("it ends");
+        std::net::TcpStream::connect(("127.0.0.1", port)).expect_err("it has ended");
+        assert!(home.is_none_or(|home| !home.exists()));
     }
 }
