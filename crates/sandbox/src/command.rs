@@ -155,6 +155,10 @@ pub struct Soak {
     /// Where the dice begin: the same weights, victims and times.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
+    /// Let VM zones' control planes keep their objects in memory, and kill them all the same, to see what that loses. The
+    /// global one is spared: without its mesh nothing would ever be proven again.
+    #[arg(long)]
+    pub memory: bool,
     /// One JSON line a transition instead of text; the last line is JSON either way.
     #[arg(long)]
     pub json: bool,

@@ -79,7 +79,7 @@ pub async fn run(place: Place, soak: Soak) -> anyhow::Result<ExitCode> {
     tokio::pin!(interrupted);
     let setup = Setup {
         third: true,
-        stores: stores(place.real),
+        stores: stores(place.real, soak.memory),
         ..Setup::default()
     };
     say(&format!("soaking with the dice of --seed {}", soak.seed));
@@ -113,8 +113,11 @@ fn say(text: &str) {
     let _ = writeln!(anstream::stderr(), "{text} ...");
 }
 
-/// Lasting ones, if that can be.
-fn stores(real: bool) -> Stores {
+/// Lasting ones, if that can be and nobody wants others.
+fn stores(real: bool, memory: bool) -> Stores {
+    if memory {
+        return Stores::Memory;
+    }
     Stores::lasting(real).unwrap_or_else(|absent| {
         say(&format!(
             "the global control plane and those of VM zones are spared: they would come back empty. {absent}"
@@ -131,7 +134,7 @@ async fn soaking(play: &mut Play, soak: &Soak) -> anyhow::Result<End> {
         seed: soak.seed,
         ..End::default()
     };
-    let (mortal, spared) = candidates(play);
+    let (mortal, spared) = candidates(play, soak.memory);
     end.spared = spared.iter().map(Who::word).collect();
     play.pace(GENTLE);
     let mut vm = 100;

@@ -48,8 +48,8 @@ impl Who {
     }
 }
 
-/// All who can be killed without a loss that is Kuma's own, and those who cannot.
-pub(super) fn candidates(play: &mut Play) -> (Vec<Who>, Vec<Who>) {
+/// All who can be killed without a loss that is Kuma's own, or all who come back whatever is lost; and who is spared.
+pub(super) fn candidates(play: &Play, whatever: bool) -> (Vec<Who>, Vec<Who>) {
     let agents = play.zones.iter().cloned().map(Who::Agent);
     let mut all: Vec<Who> = std::iter::once(Who::Coordinator).chain(agents).collect();
     let in_cluster = play.cast.cluster_admin().is_some();
@@ -60,13 +60,15 @@ pub(super) fn candidates(play: &mut Play) -> (Vec<Who>, Vec<Who>) {
         .partition(|zone| in_cluster && zone == CLUSTER);
     // Its store is the API server's.
     all.extend(clusters.into_iter().map(Who::ControlPlane));
-    let mut of_stores = vec![Who::Global];
-    of_stores.extend(machines.into_iter().map(Who::ControlPlane));
-    if play.cast.stores_last() {
-        all.extend(of_stores);
-        return (all, Vec::new());
+    let of_machines = machines.into_iter().map(Who::ControlPlane);
+    let mut spared = Vec::new();
+    let lasting = play.cast.stores_last();
+    for (who, dies) in
+        std::iter::once((Who::Global, lasting)).chain(of_machines.map(|who| (who, lasting || whatever)))
+    {
+        if dies { &mut all } else { &mut spared }.push(who);
     }
-    (all, of_stores)
+    (all, spared)
 }
 
 /// One death.
