@@ -398,7 +398,7 @@ mod tests {
         let programs = match Programs::find() {
             Ok(programs) => programs,
             Err(absent) => {
-                let _ = writeln!(std::io::stderr(), "skipped: {absent}");
+                let _ = writeln!(std::io::stderr(), "test {} is SKIPPED: {absent}", module_path!());
                 return;
             }
         };
