@@ -106,6 +106,11 @@ impl Story {
         self.objects_removed([60, 40]).await?;
         self.second_writers([60, 40]).await?;
         self.comes_and_goes().await?;
+        let (checks, failures) = self.play.viewer.selfchecks().await?;
+        ensure!(
+            checks > 0 && failures == 0,
+            "{failures} of {checks} self-checks failed"
+        );
         let sent: u64 = self.play.callers.values().map(|c| c.tally().requests).sum();
         ensure!(sent > 0, "nobody sent anything");
         self.unharmed("the story")

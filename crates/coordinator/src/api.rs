@@ -19,6 +19,7 @@ use weir_model::SourceName;
 use crate::config::Webhook;
 use crate::fleet::Fleet;
 use crate::ledger::Ledger;
+use crate::selfcheck::SelfChecks;
 use crate::sources::Sources;
 use crate::state::{InForce, Troubles};
 use crate::webhook;
@@ -47,6 +48,8 @@ pub struct Answering {
     pub fleet: watch::Receiver<Arc<Fleet>>,
     /// What is wrong.
     pub troubles: watch::Receiver<Troubles>,
+    /// What is checked while it runs.
+    pub checks: Arc<SelfChecks>,
     /// Silence after which an agent is stale.
     pub stale: Duration,
     /// Who may poke which source.

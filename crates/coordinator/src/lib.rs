@@ -18,6 +18,7 @@ pub mod observing;
 mod ordering;
 pub mod parts;
 pub mod planning;
+pub mod selfcheck;
 pub mod senses;
 pub mod serve;
 pub mod sessions;

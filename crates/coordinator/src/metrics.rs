@@ -5,10 +5,13 @@ use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use weir_wire::api::{SourceStatus, SplitStatus, Standing, ZoneStatus};
+
+use crate::selfcheck::{Checked, SelfChecks};
 
 /// The values of one scrape.
 #[derive(Debug)]
@@ -25,6 +28,8 @@ pub(crate) struct Scrape<'a> {
     pub proof_age: &'a BTreeMap<String, f64>,
     /// Sources whose newest commit is refused.
     pub refused: usize,
+    /// What was checked, and what did not hold.
+    pub checks: &'a SelfChecks,
     /// Whether the ledger takes writes.
     pub ledger: bool,
 }
@@ -37,6 +42,11 @@ struct ByStanding {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByZone {
     zone: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByInvariant {
+    invariant: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -134,6 +144,26 @@ pub(crate) fn text(scrape: &Scrape<'_>) -> Result<String, std::fmt::Error> {
         "ledger_writable",
         "1 if the ledger takes writes",
         i64::from(scrape.ledger),
+    );
+    let checks = Family::<ByInvariant, Counter>::default();
+    let failures = Family::<ByInvariant, Counter>::default();
+    for what in Checked::ALL {
+        let label = ByInvariant {
+            invariant: what.word(),
+        };
+        let (checked, failed) = scrape.checks.of(what);
+        checks.get_or_create(&label).inc_by(checked);
+        failures.get_or_create(&label).inc_by(failed);
+    }
+    registry.register(
+        "selfchecks",
+        "How often what must hold was looked at again while this ran",
+        checks,
+    );
+    registry.register(
+        "selfcheck_failures",
+        "How often it did not hold: each is a fault of Weir, told as an event",
+        failures,
     );
     let mut text = String::new();
     encode(&mut text, &registry)?;

@@ -13,6 +13,7 @@ use weir_wire::api::Standing;
 
 use crate::fleet::{Agent, Fleet, counting};
 use crate::ledger::{AgentRow, Forgotten, ItemRow, Ledger, LedgerError, NewEvent};
+use crate::selfcheck::{self, Checked, SelfChecks};
 use crate::sessions::{AgentView, Sessions};
 use crate::standing::{self, Sight};
 use crate::state::{InForce, Troubles, trouble};
@@ -31,6 +32,7 @@ pub struct Observing {
     in_force: watch::Receiver<Option<InForce>>,
     fleet: watch::Sender<Arc<Fleet>>,
     troubles: Arc<watch::Sender<Troubles>>,
+    checks: Arc<SelfChecks>,
     stale: Duration,
     recorded: Recorded,
     /// When the ledger last took something, or said that it would.
@@ -43,6 +45,8 @@ struct Recorded {
     agents: BTreeMap<(ZoneName, String), (AgentRow, bool)>,
     items: BTreeMap<(ZoneName, String, SplitName), ItemFact>,
     standings: BTreeMap<(ZoneName, SplitName), Standing>,
+    /// What self-checks found wrong there, and was told.
+    broken: BTreeMap<(ZoneName, SplitName), String>,
     silent: BTreeMap<ZoneName, bool>,
     proven: BTreeMap<ZoneName, Generation>,
 }
@@ -101,6 +105,7 @@ impl Observing {
         in_force: watch::Receiver<Option<InForce>>,
         fleet: watch::Sender<Arc<Fleet>>,
         troubles: Arc<watch::Sender<Troubles>>,
+        checks: Arc<SelfChecks>,
         stale: Duration,
         proven: BTreeMap<ZoneName, Generation>,
     ) -> Self {
@@ -125,6 +130,7 @@ impl Observing {
             in_force,
             fleet,
             troubles,
+            checks,
             stale,
             recorded,
             checked: Timestamp::UNIX_EPOCH,
@@ -202,7 +208,7 @@ impl Observing {
                 stale: self.stale,
                 now,
             };
-            news.standings(sight, &mut next);
+            news.standings(sight, &self.checks, &mut next);
         }
         if news.is_empty() {
             self.recorded = next;
@@ -316,12 +322,19 @@ impl News {
             .push(event.zone(zone).split(split).generation(now.generation));
     }
 
-    fn standings(&mut self, sight: Sight<'_>, recorded: &mut Recorded) {
-        let mut standings = BTreeMap::new();
+    fn standings(&mut self, sight: Sight<'_>, checks: &SelfChecks, recorded: &mut Recorded) {
+        let (mut standings, mut broken) = (BTreeMap::new(), BTreeMap::new());
         for (name, split) in &sight.plan.splits {
             for (zone, item) in &split.items {
                 let shown = standing::split_in_zone(sight, zone, item);
                 let key = (zone.clone(), name.clone());
+                if let Some(why) = checks.count(Checked::I9, selfcheck::shown(sight, item, &shown)) {
+                    if recorded.broken.get(&key) != Some(&why) {
+                        self.events
+                            .push(NewEvent::failed_check(&why).zone(zone).split(name));
+                    }
+                    broken.insert(key.clone(), why);
+                }
                 let before = recorded.standings.get(&key);
                 let kind = match shown.standing {
                     Standing::Held => Some("zone.held"),
@@ -345,7 +358,7 @@ impl News {
                 standings.insert(key, shown.standing);
             }
         }
-        recorded.standings = standings;
+        (recorded.standings, recorded.broken) = (standings, broken);
         for zone in sight.plan.zones.keys() {
             self.silence(sight, zone, recorded);
             if recorded.proven.get(zone) == Some(&sight.plan.generation) {

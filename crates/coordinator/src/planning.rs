@@ -17,6 +17,7 @@ use crate::decide::{self, Decision, Heads, Question, Transiting, Unsound};
 use crate::fleet::Fleet;
 use crate::judging;
 use crate::ledger::{Ledger, LedgerError, Verdict};
+use crate::selfcheck::{Checked, SelfChecks};
 use crate::senses::Proven;
 use crate::sources::SourceStates;
 use crate::state::{InForce, Troubles, trouble};
@@ -42,6 +43,7 @@ pub struct Planning {
     fleet: watch::Receiver<Arc<Fleet>>,
     in_force: watch::Sender<Option<InForce>>,
     troubles: Arc<watch::Sender<Troubles>>,
+    checks: Arc<SelfChecks>,
     heads: Heads,
     decided: Decided,
     /// Sources that were last told to be away.
@@ -126,6 +128,7 @@ impl Planning {
         fleet: watch::Receiver<Arc<Fleet>>,
         in_force: watch::Sender<Option<InForce>>,
         troubles: Arc<watch::Sender<Troubles>>,
+        checks: Arc<SelfChecks>,
         stale: Duration,
     ) -> Result<Self, LedgerError> {
         let names: Vec<SourceName> = sources.borrow().keys().cloned().collect();
@@ -142,6 +145,7 @@ impl Planning {
             fleet,
             in_force,
             troubles,
+            checks,
             heads: Heads::new(),
             decided,
             away: BTreeMap::new(),
@@ -295,6 +299,7 @@ impl Planning {
             return Ok(());
         }
         let parent = known.as_ref().map(|known| Arc::clone(&known.plan));
+        let fleet = Arc::clone(&seen.fleet);
         match self
             .decision(heads.clone(), parent.clone(), seen, moving.orders.clone())
             .await
@@ -302,7 +307,8 @@ impl Planning {
             Ok(decision) => {
                 trouble(&self.troubles, "plan", |t| &mut t.unsound, None);
                 let looked = decision.accepted.is_some();
-                self.enact(decision, &heads, known, &moving.waiting).await?;
+                self.enact(decision, &heads, known, (&fleet, &moving.waiting))
+                    .await?;
                 self.read_in_force().await;
                 self.show_orders(moving.orders);
                 self.considered = Some(newest);
@@ -316,6 +322,8 @@ impl Planning {
                 self.answer(&judging::answers(&moving.waiting, known)).await
             }
             Err(unsound) => {
+                // Nothing is published: told as a trouble, and counted.
+                let _told = self.checks.count(Checked::Plan, Some(unsound.to_string()));
                 trouble(
                     &self.troubles,
                     "plan",

@@ -27,6 +27,7 @@ use crate::ledger::{Ledger, LedgerError};
 use crate::observing::{self, Observing};
 use crate::parts::Parts;
 use crate::planning::{self, Planning, StartError};
+use crate::selfcheck::SelfChecks;
 use crate::sessions::{SessionLimits, Sessions};
 use crate::sources::Sources;
 use crate::state::{InForce, Troubles};
@@ -152,6 +153,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<(), ServeE
     let (fleet_tx, fleet) = watch::channel(Arc::new(fleet));
     let troubles_tx = Arc::new(watch::Sender::new(Troubles::default()));
     let troubles = troubles_tx.subscribe();
+    let checks = Arc::new(SelfChecks::default());
     let tokens = Tokens::new(ledger.pool().clone());
 
     let limits = SessionLimits::default();
@@ -184,6 +186,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<(), ServeE
         in_force.clone(),
         fleet_tx,
         Arc::clone(&troubles_tx),
+        Arc::clone(&checks),
         config.stale,
         proven,
     );
@@ -200,6 +203,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<(), ServeE
         fleet.clone(),
         in_force_tx,
         troubles_tx,
+        Arc::clone(&checks),
         config.stale,
     )
     .await?;
@@ -221,6 +225,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<(), ServeE
         in_force,
         fleet,
         troubles,
+        checks,
         stale: config.stale,
         webhooks: Arc::new(
             config

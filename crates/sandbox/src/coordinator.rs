@@ -70,6 +70,32 @@ impl Viewer {
         Ok(list.splits.into_iter().find(|split| split.name == SPLIT))
     }
 
+    /// How often what must hold was looked at again since the coordinator's start, and how often it did not hold.
+    ///
+    /// # Errors
+    /// If it does not answer, or does not say.
+    pub async fn selfchecks(&self) -> anyhow::Result<(u64, u64)> {
+        let url = format!("{}/metrics", self.address);
+        let answer = self.client.get(&url).bearer_auth(&self.token).send().await?;
+        let text = answer.error_for_status()?.text().await?;
+        let sum = |name: &str| -> anyhow::Result<u64> {
+            let lines = text
+                .lines()
+                .filter_map(|line| line.strip_prefix(name)?.strip_prefix('{'));
+            let mut values = lines
+                .filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok())
+                .peekable();
+            values
+                .peek()
+                .with_context(|| format!("/metrics says nothing of {name}"))?;
+            Ok(values.sum())
+        };
+        Ok((
+            sum("weir_selfchecks_total")?,
+            sum("weir_selfcheck_failures_total")?,
+        ))
+    }
+
     /// `/v1/zones`.
     ///
     /// # Errors

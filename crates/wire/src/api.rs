@@ -442,7 +442,7 @@ pub struct Event {
     /// `commit.taken`, `commit.refused`, `source.unreachable`, `source.reachable`, `plan.made`, `agent.joined`,
     /// `agent.connected`, `agent.gone`, `agent.forgotten`, `zone.proven`, `zone.held`, `zone.overridden`, `zone.fallback`, `zone.pinned`,
     /// `zone.unpinned`, `zone.failed`, `zone.different`, `transition.*` (`held`, `frozen`, `waits`, `bakes`, `verifies`,
-    /// `returns`, `quarantined`, `rests`), `order.*` (`abort`, `freeze`, `resume`, `refused`).
+    /// `returns`, `quarantined`, `rests`), `order.*` (`abort`, `freeze`, `resume`, `refused`), `selfcheck.failed`.
     pub kind: String,
     /// In one sentence.
     pub message: String,

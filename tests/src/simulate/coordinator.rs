@@ -16,6 +16,7 @@ use weir_coordinator::fleet::{Agent, Fleet};
 use weir_coordinator::git::Head;
 use weir_coordinator::judging::Judged;
 use weir_coordinator::observing;
+use weir_coordinator::selfcheck;
 use weir_coordinator::senses::{FleetSenses, Proven};
 use weir_coordinator::sessions::AgentView;
 use weir_coordinator::standing::{self, Sight};
@@ -205,8 +206,13 @@ impl Coordinator {
         plan.splits.keys().filter(converged).cloned().collect()
     }
 
-    /// What it shows now of every split in every zone that is converged.
-    pub(crate) fn sight(&self, plan: &Plan, now: Ms, mut shown: impl FnMut(&ZoneName, &weir_planner::Item)) {
+    /// What it shows now of every split in every zone that is converged, and what its own check finds wrong with that.
+    pub(crate) fn sight(
+        &self,
+        plan: &Plan,
+        now: Ms,
+        mut converged: impl FnMut(&ZoneName, &weir_planner::Item, Option<String>),
+    ) {
         let sight = Sight {
             plan,
             created: &self.ledger.created,
@@ -216,8 +222,9 @@ impl Coordinator {
         };
         for split in plan.splits.values() {
             for (zone, item) in &split.items {
-                if standing::split_in_zone(sight, zone, item).standing == Standing::Converged {
-                    shown(zone, item);
+                let shown = standing::split_in_zone(sight, zone, item);
+                if shown.standing == Standing::Converged {
+                    converged(zone, item, selfcheck::shown(sight, item, &shown));
                 }
             }
         }

@@ -11,6 +11,7 @@ use weir_wire::api::Problem;
 use super::Answering;
 use super::problem::Refusal;
 use crate::metrics::{self, Scrape};
+use crate::selfcheck::{self, Checked};
 use crate::standing::{self, Sight};
 
 /// The program runs and answers.
@@ -72,6 +73,10 @@ pub(super) async fn metrics(State(answering): State<Answering>) -> Result<Respon
         )
     });
     let (generation, splits, zones, proof_age) = seen.unwrap_or_default();
+    for split in &splits {
+        // Logged and counted: what each of its zones is shown as is told as an event where that is observed.
+        let _told = answering.checks.count(Checked::I9, selfcheck::whole(split));
+    }
     let text = metrics::text(&Scrape {
         generation,
         splits: &splits,
@@ -79,6 +84,7 @@ pub(super) async fn metrics(State(answering): State<Answering>) -> Result<Respon
         sources: &sources,
         proof_age: &proof_age,
         refused: troubles.refused.len(),
+        checks: &answering.checks,
         ledger: troubles.ledger.is_none() && troubles.observations.is_none(),
     })
     .map_err(|error| {

@@ -36,6 +36,14 @@ impl NewEvent {
         }
     }
 
+    /// What must hold does not: a fault of Weir.
+    pub fn failed_check(why: &str) -> Self {
+        Self::new(
+            "selfcheck.failed",
+            format!("a self-check failed, please report it: {why}"),
+        )
+    }
+
     /// About a zone.
     #[must_use]
     pub fn zone(mut self, zone: &ZoneName) -> Self {

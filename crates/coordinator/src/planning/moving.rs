@@ -13,6 +13,7 @@ use crate::decide::Unsound;
 use crate::fleet::Fleet;
 use crate::judging::{self, Ground, Judged};
 use crate::ledger::{Answer, LedgerError, NewEvent, Order, Taken};
+use crate::selfcheck::Checked;
 use crate::senses::{FleetSenses, Proven};
 use crate::standing::Sight;
 use crate::state::{InForce, trouble};
@@ -128,6 +129,7 @@ impl Planning {
             })
             .collect();
         let highest = seen.fleet.highest(known.plan.generation);
+        let fleet = Arc::clone(&seen.fleet);
         let (declared, orders, parent) = (Arc::clone(declaration), orders.clone(), Arc::clone(&known.plan));
         let thought = tokio::task::spawn_blocking(move || {
             let senses = seen.senses()?;
@@ -163,9 +165,10 @@ impl Planning {
         let unsound = (!findings.is_empty()).then(|| Unsound::of(&findings).to_string());
         trouble(&self.troubles, "plan", |t| &mut t.unsound, unsound.clone());
         if unsound.is_some() {
+            let _told = self.checks.count(Checked::Plan, unsound);
             return Ok(());
         }
-        self.take(known, look, &moving.waiting).await
+        self.take(known, look, (&fleet, &moving.waiting)).await
     }
 
     /// Records and publishes a step, or what it waits for.
@@ -173,7 +176,7 @@ impl Planning {
         &mut self,
         known: InForce,
         look: Look,
-        waiting: &[(Order, Option<String>)],
+        (fleet, waiting): (&Fleet, &[(Order, Option<String>)]),
     ) -> Result<(), LedgerError> {
         let now = Timestamp::now();
         let mut events = turns(&known.outlook, &look.outlook);
@@ -192,6 +195,7 @@ impl Planning {
         let answers = judging::answers(waiting, Some((in_force, &look.outlook)));
         if let Some(plan) = &plan {
             events.push(plan_event(Some(&known.plan), plan));
+            events.extend(self.checked(Some(&known.plan), plan, fleet));
             events.extend(steps(&known.plan, plan));
             let first_of = moved_by(&known.plan, plan);
             let taken = Taken {

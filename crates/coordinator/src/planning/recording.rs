@@ -9,9 +9,11 @@ use weir_planner::{Orders, Plan};
 
 use super::{Planning, moving};
 use crate::decide::{self, Decision, Heads};
+use crate::fleet::Fleet;
 use crate::git::Head;
 use crate::judging;
 use crate::ledger::{CommitRow, LedgerError, NewEvent, Order, Taken, Verdict};
+use crate::selfcheck::{self, Checked};
 use crate::sources::SourceStates;
 use crate::state::InForce;
 use crate::words;
@@ -22,7 +24,7 @@ impl Planning {
         decision: Decision,
         heads: &Heads,
         known: Option<InForce>,
-        waiting: &[(Order, Option<String>)],
+        (fleet, waiting): (&Fleet, &[(Order, Option<String>)]),
     ) -> Result<(), LedgerError> {
         let now = Timestamp::now();
         let mut rows = Vec::new();
@@ -64,6 +66,9 @@ impl Planning {
         let answers = judged.unwrap_or_default();
         let mut events: Vec<NewEvent> = rows.iter().map(commit_event).collect();
         events.extend(plan.map(|plan| plan_event(parent, plan)));
+        if let Some(plan) = plan {
+            events.extend(self.checked(parent, plan, fleet));
+        }
         if let Some(accepted) = accepted {
             let before = known
                 .as_ref()
@@ -107,6 +112,25 @@ impl Planning {
         }
         self.show_refused();
         Ok(())
+    }
+
+    /// Looks once more at a plan that the linter has passed, beside the one before it and what zones said when it was made. It is not
+    /// held up: this is no part of planning.
+    pub(super) fn checked(&self, before: Option<&Plan>, plan: &Plan, fleet: &Fleet) -> Vec<NewEvent> {
+        let mut broken = vec![self.checks.count(Checked::Plan, None)];
+        if let Some(before) = before {
+            broken.push(
+                self.checks
+                    .count(Checked::I7, selfcheck::generation(before, plan)),
+            );
+            broken.push(
+                self.checks
+                    .count(Checked::I5, selfcheck::in_step(before, plan, fleet)),
+            );
+        }
+        let told = broken.into_iter().flatten();
+        told.map(|why| NewEvent::failed_check(&why).generation(plan.generation))
+            .collect()
     }
 
     /// Only after it stands in the ledger.

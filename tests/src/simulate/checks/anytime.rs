@@ -359,10 +359,16 @@ impl World {
             return;
         };
         let mut shown: Vec<(Place, Arc<Item>)> = Vec::new();
-        self.coordinator.sight(&plan, now, |zone, item| {
+        let mut broken = None;
+        self.coordinator.sight(&plan, now, |zone, item, wrong| {
             if let Some(place) = ZONES.iter().position(|name| *name == zone.as_str()) {
                 shown.push((place, Arc::new(item.clone())));
             }
+            broken = broken.take().or(wrong);
+        });
+        let holds = broken.is_none();
+        self.checks.hold(Invariant::I9, now, holds, || {
+            format!("its own check: {}", broken.unwrap_or_default())
         });
         for (z, item) in shown {
             self.check_shown_pins(z, of_split(item.split.as_str()));

@@ -336,7 +336,7 @@ impl World {
             return Some(format!("{split} is still under way: {:?}", stands(split)));
         }
         let mut converged = BTreeSet::new();
-        c.sight(plan, self.now, |zone, item| {
+        c.sight(plan, self.now, |zone, item, _| {
             converged.insert((zone.clone(), item.split.clone()));
         });
         for zone in &self.zones {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use weir_coordinator::decide::Heads;
+use weir_coordinator::selfcheck;
 use weir_model::{CommitId, ZoneName};
 use weir_planner::course::Items;
 use weir_planner::{Item, Leg, Orders, Plan, SplitPlan};
@@ -36,6 +37,19 @@ impl World {
         }
         let Some(plan) = plan else { return };
         let parent = self.coordinator.plan.clone();
+        if let Some(parent) = &parent {
+            let fleet = &self.coordinator.fleet;
+            let own = [
+                (Invariant::I5, selfcheck::in_step(parent, plan, fleet)),
+                (Invariant::I7, selfcheck::generation(parent, plan)),
+            ];
+            for (invariant, broken) in own {
+                let holds = broken.is_none();
+                self.checks.hold(invariant, now, holds, || {
+                    format!("its own check: {}", broken.unwrap_or_default())
+                });
+            }
+        }
         let mut policies = BTreeSet::new();
         for (name, split) in &plan.splits {
             let drains = drains_of(orders, name);

@@ -2,6 +2,7 @@
 
 mod doors;
 mod items;
+mod selfcheck;
 mod senses;
 mod transition;
 mod zones;

@@ -42,7 +42,7 @@ fn good() -> Agent {
     agent
 }
 
-fn services(plan: &Plan) -> Vec<ServiceFact> {
+pub(super) fn services(plan: &Plan) -> Vec<ServiceFact> {
     let item = item(plan);
     let facts = item.destinations.values().map(|to| ServiceFact {
         service: to.service.clone(),

@@ -3,7 +3,7 @@
 use super::*;
 
 /// Every agent of both zones proves exactly what the plan tells it.
-fn all_proven(plan: &Plan) -> Fleet {
+pub(super) fn all_proven(plan: &Plan) -> Fleet {
     let name = SplitName::new("checkout").unwrap();
     let agents = plan.splits[&name].items.iter().map(|(zone, item)| {
         let routes = item.routes.iter();
@@ -27,7 +27,7 @@ fn all_proven(plan: &Plan) -> Fleet {
 }
 
 /// This plan, but that it tells ams other weights than fra.
-fn apart(mut plan: Plan, vm: u32) -> Plan {
+pub(super) fn apart(mut plan: Plan, vm: u32) -> Plan {
     let split = plan.splits.get_mut(&SplitName::new("checkout").unwrap()).unwrap();
     let item = Arc::make_mut(split).items.get_mut(&zone("ams")).unwrap();
     Arc::make_mut(item).routes[0].weights = weights(vm).remove(&RouteName::new("default").unwrap()).unwrap();
@@ -85,7 +85,7 @@ fn on_course(course: Course) -> Plan {
     plan
 }
 
-fn motion(leg: Leg) -> Course {
+pub(super) fn motion(leg: Leg) -> Course {
     Course {
         motion: Some(Motion {
             origin: BTreeMap::new(),

@@ -1,0 +1,270 @@
+//! Self-checks: what must hold is looked at once more while the coordinator runs, by rules that share nothing with the code that
+//! makes it so. What fails here is a fault of Weir: it is counted for machines, told once as an event, and changes nothing.
+//!
+//! Pure but for the counters. I1, I2 and I10 are the linter's, over each plan; I5 and I7 are of two plans; I9 is of what people are
+//! shown. The simulation lives with the same rules.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use weir_model::{BackendName, BasisPoints};
+use weir_planner::ready::backends_ready;
+use weir_planner::{Evidence, Finding, Item, ItemFact, Leg, Plan, Proof, SplitPlan, Verdict};
+use weir_wire::api::{SplitInZone, SplitStatus, Standing};
+
+use crate::fleet::{Agent, Fleet};
+use crate::standing::Sight;
+
+/// What is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Checked {
+    /// A plan is sound by the linter: I1, I2 and I10, sums and references.
+    Plan,
+    /// No bite before every zone has proven the one before it.
+    I5,
+    /// Generations only rise.
+    I7,
+    /// Converged is only what was read back, exactly, and lately.
+    I9,
+}
+
+impl Checked {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Plan, Self::I5, Self::I7, Self::I9];
+
+    /// As metrics and events name it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Plan => "plan",
+            Self::I5 => "I5",
+            Self::I7 => "I7",
+            Self::I9 => "I9",
+        }
+    }
+}
+
+/// How often each was checked since the start, and how often it did not hold.
+#[derive(Debug, Default)]
+pub struct SelfChecks([(AtomicU64, AtomicU64); Checked::ALL.len()]);
+
+impl SelfChecks {
+    /// Counts one; what does not hold is logged, and comes back.
+    pub fn count(&self, what: Checked, broken: Option<String>) -> Option<String> {
+        let (checks, failures) = &self.0[what as usize];
+        checks.fetch_add(1, Ordering::Relaxed);
+        let why = broken?;
+        failures.fetch_add(1, Ordering::Relaxed);
+        tracing::error!(
+            invariant = what.word(),
+            "self-check failed, please report it: {why}"
+        );
+        Some(why)
+    }
+
+    /// How often it was checked, and did not hold.
+    pub fn of(&self, what: Checked) -> (u64, u64) {
+        let (checks, failures) = &self.0[what as usize];
+        (checks.load(Ordering::Relaxed), failures.load(Ordering::Relaxed))
+    }
+}
+
+/// What is wrong with a plan by the linter.
+pub fn plan(findings: &[Finding]) -> Option<String> {
+    let all: Vec<String> = findings.iter().map(ToString::to_string).collect();
+    (!all.is_empty()).then(|| all.join("; "))
+}
+
+/// I7: what is wrong with the number of the plan that follows another.
+pub fn generation(before: &Plan, next: &Plan) -> Option<String> {
+    (next.generation <= before.generation).then(|| {
+        format!(
+            "plan {} follows plan {}, and is not newer",
+            next.generation, before.generation
+        )
+    })
+}
+
+/// I5: of which split a bite is taken though a zone has not proven the one before it, by the last that its agents said. Not waited
+/// for is a zone that takes no part any more, one that does not resolve what it was told, for it will not run that however long one
+/// waits, and one in which a backend is down and its share elsewhere: what leaves that is not held up by it.
+pub fn in_step(before: &Plan, next: &Plan, fleet: &Fleet) -> Option<String> {
+    for (name, now) in &next.splits {
+        let Some(was) = before.splits.get(name).filter(|was| !Arc::ptr_eq(was, now)) else {
+            continue;
+        };
+        let (Some((leg, bite)), Some((same, taken))) = (bite(now), bite(was)) else {
+            continue;
+        };
+        // Before the first bite nothing was told.
+        if leg != same || taken == 0 || bite <= taken {
+            continue;
+        }
+        for (zone, item) in was.items.iter().filter(|(zone, _)| now.items.contains_key(*zone)) {
+            let mut agents = fleet.of(zone);
+            let excused = |agent: &Agent| {
+                let fact = agent.items.get(name);
+                fact.is_some_and(|fact| fact.fallback.is_some())
+                    || backends_ready(item, &agent.services).is_err()
+            };
+            if agents.clone().any(|(_, agent)| excused(agent)) {
+                continue;
+            }
+            let late = agents.find_map(|(name, agent)| Some((name, not_proven(agent, item)?)));
+            if let Some((agent, why)) = late {
+                return Some(format!(
+                    "split {name} takes bite {bite} in plan {}, and agent {agent} of zone {zone} has not proven bite {taken}: {why}",
+                    next.generation
+                ));
+            }
+        }
+    }
+    None
+}
+
+/// Which way a split goes step by step, and the bite at which it is.
+fn bite(split: &SplitPlan) -> Option<((&weir_planner::Digest, u32), u32)> {
+    let motion = split.course.as_ref()?.motion.as_ref()?;
+    match motion.leg {
+        Leg::Shift { bites, bite, .. } => Some(((&motion.to, bites), bite)),
+        Leg::Return { .. } => None,
+    }
+}
+
+/// Why the last that an agent said of an item is not that it runs there, or that nobody calls it.
+fn not_proven(agent: &Agent, item: &Item) -> Option<String> {
+    // Who was never heard was never told anything.
+    agent.heard_at?;
+    let Some(fact) = agent.items.get(&item.split) else {
+        return Some("it said nothing of it".to_owned());
+    };
+    if !is_of(fact, item) {
+        return Some(other_item(fact, item));
+    }
+    match &fact.proof {
+        None => Some("it read nothing back".to_owned()),
+        Some(proof) if proof.verdict == Verdict::Exact || proof.nobody_calls() => None,
+        Some(proof) => Some(format!("its proof is {:?}", proof.verdict)),
+    }
+}
+
+fn other_item(fact: &ItemFact, item: &Item) -> String {
+    format!(
+        "it drives generation {}, and {} is planned",
+        fact.generation, item.generation
+    )
+}
+
+fn is_of(fact: &ItemFact, item: &Item) -> bool {
+    (fact.generation, fact.digest) == (item.generation, item.digest)
+}
+
+/// I9, of one zone: why it must not be shown as converged, if it is.
+pub fn shown(sight: Sight<'_>, item: &Item, shown: &SplitInZone) -> Option<String> {
+    if shown.standing != Standing::Converged {
+        return None;
+    }
+    let mut agents = sight.fleet.of(&item.zone).peekable();
+    let wrong = if agents.peek().is_none() {
+        Some("no agent of it is known".to_owned())
+    } else {
+        agents.find_map(|(name, agent)| Some(format!("agent {name}: {}", not_converged(sight, agent, item)?)))
+    };
+    let wrong = wrong.or_else(|| {
+        let door = item.doors.keys().find(|gateway| {
+            let mut said = sight.fleet.of(&item.zone);
+            !said.any(|(_, agent)| {
+                let fact = agent.items.get(&item.split).filter(|fact| is_of(fact, item));
+                fact.is_some_and(|fact| {
+                    fact.doors
+                        .get(*gateway)
+                        .is_some_and(weir_planner::DoorFact::is_exact)
+                })
+            })
+        });
+        door.map(|gateway| format!("nobody read its weights back from gateway {gateway}"))
+    })?;
+    Some(format!(
+        "split {} is shown as converged in zone {}, and {wrong}",
+        item.split, item.zone
+    ))
+}
+
+/// Why the word of an agent is not enough for `converged`.
+fn not_converged(sight: Sight<'_>, agent: &Agent, item: &Item) -> Option<String> {
+    let Some(heard) = agent.heard_at else {
+        return Some("it was never heard".to_owned());
+    };
+    // A breath more than what is allowed: what is shown was computed at the same moment.
+    let age = sight.now.duration_since(heard);
+    if age > crate::standing::bound(sight.stale) {
+        return Some(format!("it was last heard {} s ago", age.as_secs()));
+    }
+    let Some(fact) = agent.items.get(&item.split) else {
+        return Some("it said nothing of it".to_owned());
+    };
+    if !is_of(fact, item) {
+        return Some(other_item(fact, item));
+    }
+    if fact.pin.is_some() {
+        return Some("somebody pinned it there".to_owned());
+    }
+    if fact.fallback.is_some() {
+        return Some("a share is elsewhere there".to_owned());
+    }
+    let Some(proof) = &fact.proof else {
+        return Some("it read nothing back".to_owned());
+    };
+    if proof.verdict != Verdict::Exact || !matches!(proof.evidence, Evidence::Live | Evidence::Sampled) {
+        return Some(format!(
+            "its proof is {:?} by {:?}",
+            proof.verdict, proof.evidence
+        ));
+    }
+    runs_other_weights(item, proof)
+}
+
+/// Every route, as it is planned and as it was read back; who is missing has nothing.
+fn runs_other_weights(item: &Item, proof: &Proof) -> Option<String> {
+    let Some(weights) = &proof.weights else {
+        return Some("its proof names no weights".to_owned());
+    };
+    for route in &item.routes {
+        let live = weights.get(&route.name).map(some).unwrap_or_default();
+        let planned = some(&route.weights);
+        if live != planned {
+            return Some(format!(
+                "route {} runs {live:?}, and {planned:?} is planned",
+                route.name
+            ));
+        }
+    }
+    None
+}
+
+/// Who has any weight.
+fn some(weights: &BTreeMap<BackendName, BasisPoints>) -> BTreeMap<&BackendName, BasisPoints> {
+    let some = weights.iter().filter(|(_, weight)| weight.get() > 0);
+    some.map(|(backend, weight)| (backend, *weight)).collect()
+}
+
+/// I9, of a split: why it must not be shown as converged, if it is.
+pub fn whole(split: &SplitStatus) -> Option<String> {
+    if split.standing != Standing::Converged {
+        return None;
+    }
+    let wrong = split.zones.iter().find_map(|zone| {
+        if zone.standing != Standing::Converged {
+            Some(format!("zone {} is {:?}", zone.zone, zone.standing))
+        } else if zone.told != split.declared {
+            Some(format!(
+                "zone {} was told something else than Git declares",
+                zone.zone
+            ))
+        } else {
+            None
+        }
+    });
+    let wrong = wrong.or_else(|| split.zones.is_empty().then(|| "it is in no zone".to_owned()))?;
+    Some(format!("split {} is shown as converged, and {wrong}", split.name))
+}
