@@ -15,7 +15,7 @@ use crate::names::{
     SplitName, ZoneName,
 };
 use crate::reader::At;
-use crate::transition::{Insufficient, Slower};
+use crate::transition::Insufficient;
 use crate::weight::BasisPoints;
 
 /// All drafts of all files, in the order of sources, files and lines.
@@ -217,7 +217,7 @@ pub(crate) struct TransitionDraft {
     pub(crate) requests: Option<u64>,
     pub(crate) within: Option<SignedDuration>,
     pub(crate) insufficient: Option<Insufficient>,
-    pub(crate) latency: Option<Slower>,
+    pub(crate) latency: Option<SignedDuration>,
     /// Some of it could not be read.
     pub(crate) unreadable: bool,
 }

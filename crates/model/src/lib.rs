@@ -53,5 +53,5 @@ pub use report::{Style, render_diagnostics};
 pub use sabotage::sabotage;
 pub use sabotage::sabotaged;
 pub use schema::json_schema;
-pub use transition::{Fallback, Insufficient, Slower, Transition, Verify};
+pub use transition::{Fallback, Insufficient, LATENCIES, Transition, Verify};
 pub use weight::{BasisPoints, WeightError};

@@ -121,8 +121,16 @@ pub(crate) const PLATFORMS: &[&str] = &["eks", "eks-d", "kubernetes", "vm"];
 pub(crate) const PRUNE: &[&str] = &["refuse", "allow"];
 /// Whether a zone takes part.
 pub(crate) const STATES: &[&str] = &["attached", "detached"];
-/// What follows from answers that take longer.
-pub(crate) const SLOWER: &[&str] = &["judge", "ignore"];
+/// What is slow: the words of [`crate::LATENCIES`].
+pub(crate) const LATENCIES: &[&str] = &{
+    let mut words = [""; crate::LATENCIES.len()];
+    let mut at = 0;
+    while at < words.len() {
+        words[at] = crate::LATENCIES[at].0;
+        at += 1;
+    }
+    words
+};
 /// What follows from too few requests.
 pub(crate) const INSUFFICIENT: &[&str] = &["proceed", "hold"];
 /// The protocols that the mesh can split.

@@ -31,9 +31,29 @@ pub struct Verify {
     pub within: SignedDuration,
     /// `insufficient`: what to do when there were fewer; default [`Insufficient::Proceed`].
     pub insufficient: Insufficient,
-    /// `latency`: whether answers that got slower are a bad verdict; default [`Slower::Judge`].
-    pub latency: Slower,
+    /// `latency`: an answer that takes longer is slow, and many more slow ones than before are a bad verdict; one of
+    /// [`LATENCIES`]. Not judged by default: how slow is too slow nobody can know but whoever declares it.
+    pub latency: Option<SignedDuration>,
 }
+
+/// What `latency` may be: the bounds of Envoy's histograms, of which alone can be told how many answers took longer.
+pub const LATENCIES: [(&str, SignedDuration); 15] = [
+    ("5ms", SignedDuration::from_millis(5)),
+    ("10ms", SignedDuration::from_millis(10)),
+    ("25ms", SignedDuration::from_millis(25)),
+    ("50ms", SignedDuration::from_millis(50)),
+    ("100ms", SignedDuration::from_millis(100)),
+    ("250ms", SignedDuration::from_millis(250)),
+    ("500ms", SignedDuration::from_millis(500)),
+    ("1s", SignedDuration::from_secs(1)),
+    ("2500ms", SignedDuration::from_millis(2_500)),
+    ("5s", SignedDuration::from_secs(5)),
+    ("10s", SignedDuration::from_secs(10)),
+    ("30s", SignedDuration::from_secs(30)),
+    ("1m", SignedDuration::from_mins(1)),
+    ("5m", SignedDuration::from_mins(5)),
+    ("10m", SignedDuration::from_mins(10)),
+];
 
 impl Default for Verify {
     fn default() -> Self {
@@ -41,20 +61,9 @@ impl Default for Verify {
             requests: 100,
             within: SignedDuration::from_secs(30),
             insufficient: Insufficient::default(),
-            latency: Slower::default(),
+            latency: None,
         }
     }
-}
-
-/// What follows from answers that take longer than before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
-#[serde(rename_all = "lowercase")]
-pub enum Slower {
-    /// It is a bad verdict, as failures are.
-    #[default]
-    Judge,
-    /// Nothing: what gains weight is known to be slower, or further away.
-    Ignore,
 }
 
 /// What follows from too few requests. It is a verdict of its own, never a pass.

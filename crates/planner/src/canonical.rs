@@ -292,9 +292,6 @@ const DRAINED: &[u8; 7] = b"drained";
 /// What stands before what a transition is stopped on its way to, where it is.
 const STOPPED: &[u8; 7] = b"stopped";
 
-/// What stands before how long answers took before a step, where that is known.
-const LATENCY: &[u8; 7] = b"latency";
-
 /// Where a split is on its way, where it is: last, and nothing stands for none, for it came later. The same holds in it for
 /// what came later still.
 fn course(to: &mut Vec<u8>, course: &Course) {
@@ -349,20 +346,6 @@ fn course(to: &mut Vec<u8>, course: &Course) {
     if let Some(stopped) = stopped {
         to.extend(STOPPED);
         quarantine(to, stopped);
-    }
-    let counted = course.motion.iter().flat_map(|motion| &motion.counted);
-    let timed: Vec<_> = counted.filter(|(_, counts)| !counts.latency.is_empty()).collect();
-    if !timed.is_empty() {
-        to.extend(LATENCY);
-        count(to, timed.len());
-        for (counter, counts) in timed {
-            counter.as_str().put(to);
-            count(to, counts.latency.len());
-            for (backend, latency) in &counts.latency {
-                backend.put(to);
-                latency.0.iter().for_each(|n| to.extend(n.to_be_bytes()));
-            }
-        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! How long answers took, as Envoy counts it: how many took no longer than each of some bounds.
 //!
-//! A value and its sums. Read by drivers, carried by `weir-wire`, judged in `transition::slower`. Changed when Envoy's own bounds
+//! A value and its sums. Read by drivers, carried by `weir-wire`, judged in `transition::verdict::slower`. Changed when Envoy's own bounds
 //! change.
 
 use serde::{Deserialize, Serialize};
@@ -32,8 +32,30 @@ pub const BOUNDS: [u64; 19] = [
 /// How many answers took how long: for each of [`BOUNDS`], how many took no longer than it, and longer than the one before. What
 /// took longer than the last is in the last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
-#[serde(transparent)]
+#[serde(from = "Vec<u64>", into = "Vec<u64>")]
 pub struct Latency(pub [u64; BOUNDS.len()]);
+
+/// Missing ones are 0, and what is beyond the last is in it: a plan that another version wrote can still be read.
+impl From<Vec<u64>> for Latency {
+    fn from(all: Vec<u64>) -> Self {
+        let mut latency = Self::default();
+        let last = BOUNDS.len() - 1;
+        for (at, n) in all.into_iter().enumerate() {
+            if let Some(sum) = latency.0.get_mut(at.min(last)) {
+                *sum = sum.saturating_add(n);
+            }
+        }
+        latency
+    }
+}
+
+/// Without the zeros at its end; but one, so that it is not taken for nothing.
+impl From<Latency> for Vec<u64> {
+    fn from(latency: Latency) -> Self {
+        let used = latency.0.iter().rposition(|n| *n > 0).unwrap_or(0);
+        latency.0.iter().take(used + 1).copied().collect()
+    }
+}
 
 impl Latency {
     /// All of them.

@@ -197,8 +197,6 @@ kind: Federation
 metadata: {name: sandbox}
 spec:
   mesh: default              # the Kuma mesh whose services are split
-  transition:
-    verify: {latency: ignore}  # one machine plays all of it: how long an answer takes says what else it does
 ";
 
 /// What a commit says that takes the last split away.

@@ -330,24 +330,6 @@ impl From<&v1::SecondWriter> for SecondWriter {
     }
 }
 
-/// Without the zeros at its end; but one, so that it is not taken for unknown.
-fn latency_out(latency: &Latency) -> Vec<u64> {
-    let used = latency.0.iter().rposition(|n| *n > 0).unwrap_or(0);
-    latency.0.iter().take(used + 1).copied().collect()
-}
-
-/// Bounds of which nobody here knows are beyond the last.
-fn latency_in(from: &[u64]) -> Latency {
-    let mut latency = Latency::default();
-    let last = latency.0.len() - 1;
-    for (at, n) in from.iter().enumerate() {
-        if let Some(sum) = latency.0.get_mut(at.min(last)) {
-            *sum = sum.saturating_add(*n);
-        }
-    }
-    latency
-}
-
 /// A backend that stands in one of the maps only is sent with 0 for the other.
 impl From<&Counts> for v1::Counts {
     fn from(counts: &Counts) -> Self {
@@ -364,7 +346,12 @@ impl From<&Counts> for v1::Counts {
                 requests: of(&counts.requests),
                 failed: of(&counts.failed),
                 down: of(&counts.down),
-                latency: counts.latency.get(backend).map(latency_out).unwrap_or_default(),
+                latency: counts
+                    .latency
+                    .get(backend)
+                    .copied()
+                    .map(Vec::from)
+                    .unwrap_or_default(),
             }
         });
         Self {
@@ -403,7 +390,9 @@ impl TryFrom<&v1::Counts> for Counts {
             counts.failed.insert(backend.clone(), count.failed);
             counts.down.insert(backend.clone(), count.down);
             if !count.latency.is_empty() {
-                counts.latency.insert(backend, latency_in(&count.latency));
+                counts
+                    .latency
+                    .insert(backend, Latency::from(count.latency.clone()));
             }
         }
         Ok(counts)

@@ -65,7 +65,7 @@ pub async fn tell_of_a_slow_one(scene: Scene, real: bool) -> anyhow::Result<()> 
     ensure!(end.failed == 0, "{end:?}");
     for word in [
         "answers of what gained weight take longer than",
-        ", since the step; before it",
+        "since the step; by the same callers before it",
     ] {
         ensure!(end.told.contains(word), "{end:?}");
     }

@@ -233,7 +233,8 @@ fn reading(name: &str, page: &str, at: Timestamp) -> Option<Reading> {
         .into_iter()
         .filter_map(|(cluster, buckets)| Some((cluster, of_buckets(&apart(buckets))?)));
     let times = times.collect();
-    (!counters.is_empty()).then(|| Reading::from_counters(format!("{name} (metrics)"), counters, times, at))
+    (!counters.is_empty())
+        .then(|| Reading::from_counters(format!("{name} (metrics)"), counters, Some(times), at))
 }
 
 /// Prometheus' buckets hold all that is no longer than their bound; these, what is longer than the one before as well.
@@ -387,7 +388,10 @@ mod tests {
                 .map(|(name, value)| (name.to_owned(), value)),
             ),
             // Not of the one whose bounds are not Envoy's own.
-            BTreeMap::from([("default_checkout_shop_use1_msvc_8080".to_owned(), times)]),
+            Some(BTreeMap::from([(
+                "default_checkout_shop_use1_msvc_8080".to_owned(),
+                times,
+            )])),
             at,
         );
         assert_eq!(found, wanted);

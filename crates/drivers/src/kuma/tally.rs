@@ -12,7 +12,7 @@ use weir_model::{BackendName, SplitName};
 use weir_planner::{CountScope, Counts, Destination, Item, Latency};
 
 use reading::Pair;
-pub(crate) use reading::{Reading, STATS, of_buckets};
+pub(crate) use reading::{Reading, STATS, STATS_WITH_TIMES, of_buckets};
 
 /// How much an Envoy's start may seem to move between two readings of its uptime: that counts whole seconds, and stands still for
 /// the 5 s between two of its flushes of statistics (measured: read every 0.4 s, it jumps by 5).
@@ -21,8 +21,8 @@ const JITTER: SignedDuration = SignedDuration::from_secs(7);
 /// An Envoy that was not read for so long is forgotten: pods come and go under new names for ever.
 const FORGOTTEN: SignedDuration = SignedDuration::from_hours(1);
 
-/// Where one counter stood when it was last read.
-type Stood = BTreeMap<(String, Destination), (Pair, Latency)>;
+/// Where one counter stood when it was last read, and how long answers had taken when that was last asked; none if it never was.
+type Stood = BTreeMap<(String, Destination), (Pair, Option<Option<Box<Latency>>>)>;
 
 /// The counts of all items.
 #[derive(Debug, Default)]
@@ -130,28 +130,30 @@ impl Tally {
             split.at = at;
             for (backend, destination) in &item.destinations {
                 let now = reading.pair(item, destination);
-                let told = reading.latency(item, destination);
-                let timed = told.unwrap_or_default();
+                let timed = reading.latency(item, destination);
                 let key = (reading.envoy.clone(), destination.clone());
-                let (fresh, timed) = match split.stood.insert(key, (now, timed)) {
-                    Some(_) if *restarted => (now, timed),
-                    Some((before, then)) => (now.since(before), timed.since(&then)),
-                    // Seen for the first time: all of it is ours if the Envoy is younger than our counting, and than the last
-                    // word of any that is forgotten, which it may be.
-                    None if reading
-                        .started
-                        .is_some_and(|s| s > split.since && forgotten.is_none_or(|last| s > last)) =>
-                    {
-                        (now, timed)
-                    }
-                    None => Default::default(),
-                };
+                // Seen for the first time: all of it is ours if the Envoy is younger than our counting, and than the last word of any
+                // that is forgotten, which it may be.
+                let young = reading
+                    .started
+                    .is_some_and(|s| s > split.since && forgotten.is_none_or(|last| s > last));
+                let new = || (if young { Pair::default() } else { now }, young.then_some(None));
+                let (pair, then) = split.stood.entry(key).or_insert_with(new);
+                if *restarted {
+                    (*pair, *then) = (Pair::default(), Some(None));
+                }
+                let fresh = now.since(std::mem::replace(pair, now));
+                let told = timed.and_then(|timed| {
+                    // What was never asked before has no beginning but now.
+                    let before = then.replace(timed.clone()).unwrap_or_else(|| timed.clone());
+                    Some(timed?.since(&before.as_deref().copied().unwrap_or_default()))
+                });
                 if reading.stranger {
                     continue;
                 }
-                if told.is_some() {
+                if let Some(told) = told {
                     let sum = split.latency.entry(backend.clone()).or_default();
-                    *sum = sum.plus(&timed);
+                    *sum = sum.plus(&told);
                 }
                 let sum = split.sums.entry(backend.clone()).or_default();
                 sum.sent = sum.sent.saturating_add(fresh.sent);
@@ -250,16 +252,39 @@ mod tests {
         counter: [u64; 2],
         /// Of those, not read yet.
         unread: [u64; 2],
+        /// Of those, not told yet how long they took, which is not asked at every reading.
+        untold: [u64; 2],
+        /// Where these began is known.
+        known: bool,
         was_read: bool,
         reachable: bool,
     }
 
+    /// All answers took up to 250 ms, and longer than 100.
+    fn histogram(name: &str, answers: u64) -> serde_json::Value {
+        let bucket = |(at, bound): (usize, &u64)| {
+            let n = if at == 7 { answers } else { 0 };
+            json!({"upper_bound": *bound as f64 / 1_000.0, "interval": 0, "cumulative": n})
+        };
+        let buckets: Vec<_> = weir_planner::latency::BOUNDS
+            .iter()
+            .enumerate()
+            .map(bucket)
+            .collect();
+        json!({"name": name, "buckets": buckets})
+    }
+
     #[derive(Debug, Clone)]
     enum Event {
-        Requests { envoy: usize, port: usize, n: u64 },
+        Requests {
+            envoy: usize,
+            port: usize,
+            n: u64,
+        },
         Restart(usize),
         Reachable(usize, bool),
-        Read,
+        /// Whether it is asked how long answers took as well.
+        Read(bool),
     }
 
     fn event() -> impl Strategy<Value = Event> {
@@ -267,7 +292,7 @@ mod tests {
             4 => (0..3_usize, 0..2_usize, 1..50_u64).prop_map(|(envoy, port, n)| Event::Requests { envoy, port, n }),
             1 => (0..3_usize).prop_map(Event::Restart),
             1 => (0..3_usize, any::<bool>()).prop_map(|(envoy, yes)| Event::Reachable(envoy, yes)),
-            3 => Just(Event::Read),
+            3 => any::<bool>().prop_map(Event::Read),
         ]
     }
 
@@ -282,7 +307,7 @@ mod tests {
                 {"name": "cluster.default_checkout__fra_msvc_8080.upstream_rq_completed", "value": value},
                 {"name": "cluster.kri_msvc_default_fra__checkout_8080.upstream_rq_completed", "value": value},
             ]});
-            let reading = Reading::of("envoy".to_owned(), &stats, at(n * 100)).unwrap();
+            let reading = Reading::of("envoy".to_owned(), &stats, true, at(n * 100)).unwrap();
             last = tally
                 .take(&items, &[reading], CountScope::Host, at(n * 100))
                 .remove(0);
@@ -301,7 +326,7 @@ mod tests {
                 {"name": "server.uptime", "value": now - started},
                 {"name": "cluster.default_checkout__fra_msvc_8080.upstream_rq_completed", "value": n},
             ]});
-            Reading::of(name.to_owned(), &stats, at(now)).unwrap()
+            Reading::of(name.to_owned(), &stats, true, at(now)).unwrap()
         };
         let mut counted = |now: i64, readings: &[Reading]| {
             let counts = tally.take(&items, readings, CountScope::Zone, at(now)).remove(0);
@@ -340,9 +365,9 @@ mod tests {
                 {"name": "cluster.default_checkout__fra_msvc_8080.upstream_rq_completed", "value": n},
                 {"name": "cluster.default_checkout__fra_msvc_8080.upstream_rq_active", "value": 1},
             ]});
-            let mut late = Reading::of("late".to_owned(), &stats, at(now)).unwrap();
+            let mut late = Reading::of("late".to_owned(), &stats, true, at(now)).unwrap();
             late.stranger = stranger;
-            let caller = Reading::of("caller".to_owned(), &json!({"stats": []}), at(now)).unwrap();
+            let caller = Reading::of("caller".to_owned(), &json!({"stats": []}), true, at(now)).unwrap();
             let counts = tally.take(&items, &[caller, late], CountScope::Host, at(now));
             let counts = counts.into_iter().next().unwrap().unwrap();
             (counts.requests[&BackendName::new("vm").unwrap()], counts.open)
@@ -364,7 +389,7 @@ mod tests {
                 {"name": "server.uptime", "value": flushed},
                 {"name": "cluster.default_checkout__fra_msvc_8080.upstream_rq_completed", "value": 1_000 + now},
             ]});
-            let reading = Reading::of("envoy".to_owned(), &stats, at(now)).unwrap();
+            let reading = Reading::of("envoy".to_owned(), &stats, true, at(now)).unwrap();
             last = tally
                 .take(&items, &[reading], CountScope::Host, at(now))
                 .remove(0);
@@ -382,7 +407,7 @@ mod tests {
             let items = ports.map(item);
             let mut tally = Tally::default();
             let mut envoys = vec![Truth { reachable: true, ..Truth::default() }; 3];
-            let mut truth = [0; 2];
+            let (mut truth, mut told) = ([0; 2], [0; 2]);
             let mut since = None;
             let mut before = [0; 2];
             for (n, event) in events.into_iter().enumerate() {
@@ -392,13 +417,14 @@ mod tests {
                     Event::Requests { envoy, port, n } => {
                         envoys[envoy].counter[port] += n;
                         envoys[envoy].unread[port] += n;
+                        envoys[envoy].untold[port] += n;
                     }
                     Event::Restart(envoy) => {
                         let was = &mut envoys[envoy];
-                        *was = Truth { started: now, was_read: was.was_read, reachable: was.reachable, ..Truth::default() };
+                        *was = Truth { started: now, was_read: was.was_read, known: was.was_read, reachable: was.reachable, ..Truth::default() };
                     }
                     Event::Reachable(envoy, yes) => envoys[envoy].reachable = yes,
-                    Event::Read => {
+                    Event::Read(timed) => {
                         let readings: Vec<Reading> = envoys
                             .iter()
                             .enumerate()
@@ -411,9 +437,13 @@ mod tests {
                                             "name": format!("cluster.default_checkout__fra_msvc_{port}.{scope}upstream_rq_completed"),
                                             "value": count,
                                         }));
+                                        stats.push(json!({"histograms": [histogram(&format!(
+                                            "cluster.default_checkout__fra_msvc_{port}.{scope}upstream_rq_time"
+                                        ), count)]}));
                                     }
                                 }
-                                Reading::of(format!("envoy-{n}"), &json!({"stats": stats}), at(now)).unwrap()
+                                let stats = json!({"stats": stats});
+                                Reading::of(format!("envoy-{n}"), &stats, timed, at(now)).unwrap()
                             })
                             .collect();
                         let counts = tally.take(&items, &readings, CountScope::Host, at(now));
@@ -432,11 +462,24 @@ mod tests {
                                 }
                                 envoy.unread[port] = 0;
                             }
+                            envoy.known |= !envoy.was_read && envoy.started > since;
+                            if timed {
+                                for (sum, untold) in told.iter_mut().zip(std::mem::take(&mut envoy.untold)) {
+                                    *sum += if envoy.known { untold } else { 0 };
+                                }
+                                envoy.known = true;
+                            }
                             envoy.was_read = true;
                         }
                         let vm = BackendName::new("vm").unwrap();
                         let is: Vec<u64> = counts.iter().map(|c| c.as_ref().unwrap().requests[&vm]).collect();
                         prop_assert_eq!(&is, &truth.to_vec());
+                        let timed = |counts: &Option<Counts>| {
+                            let latency = counts.as_ref().unwrap().latency.get(&vm).copied().unwrap_or_default();
+                            (latency.answers(), latency.0[7])
+                        };
+                        let timed: Vec<_> = counts.iter().map(timed).collect();
+                        prop_assert_eq!(timed, told.map(|n| (n, n)).to_vec());
                         prop_assert!(counts.iter().all(|c| c.as_ref().unwrap().since == at(since)));
                         prop_assert!(is[0] >= before[0] && is[1] >= before[1]);
                         before = truth;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use jiff::Timestamp;
 use serde_json::Value;
+use tokio::time::Instant;
 use weir_model::SplitName;
 use weir_planner::{CountScope, Counts, Evidence, Item, Proof, ServiceFact};
 use weir_render::{Anchored, Held, Object};
@@ -50,6 +51,22 @@ struct Memory {
     strangers: BTreeSet<String>,
     /// What a person should know and no proof says: dead sockets, proxies that cannot be read.
     notes: Vec<String>,
+    /// When it was last asked how long answers took.
+    timed: Option<Instant>,
+}
+
+/// How long answers took is asked for no more often: Envoy itself knows no more before its next flush, every 5 s.
+const TIMES: Duration = Duration::from_secs(2);
+
+impl Memory {
+    /// Whether it is time to ask again how long answers took.
+    fn asks_times(&mut self, now: Instant) -> bool {
+        let asks = self.timed.is_none_or(|at| now.duration_since(at) >= TIMES);
+        if asks {
+            self.timed = Some(now);
+        }
+        asks
+    }
 }
 
 impl Witness {
@@ -246,7 +263,13 @@ impl Witness {
 
     /// One count for each item, in the order given, by the admin interfaces on this host.
     pub(crate) async fn count(&self, items: &[Arc<Item>]) -> Vec<Option<Counts>> {
-        let stats = self.ask_all(tally::STATS).await;
+        let timed = self.memory().asks_times(Instant::now());
+        let query = if timed {
+            tally::STATS_WITH_TIMES
+        } else {
+            tally::STATS
+        };
+        let stats = self.ask_all(query).await;
         let at = Timestamp::now();
         let strangers = self.memory().strangers.clone();
         let readings: Vec<Reading> = stats
@@ -254,7 +277,7 @@ impl Witness {
             .filter_map(|(admin, stats)| {
                 let name = admin.to_string();
                 let stranger = strangers.contains(&name);
-                let mut reading = Reading::of(name, &stats.ok()?, at)?;
+                let mut reading = Reading::of(name, &stats.ok()?, timed, at)?;
                 reading.stranger = stranger;
                 Some(reading)
             })

@@ -43,7 +43,7 @@ impl<'d> Check<'d> {
                     .unwrap_or(or.verify.requests),
                 within: own.within.or_else(|| shared?.within).unwrap_or(or.verify.within),
                 insufficient: insufficient.unwrap_or(or.verify.insufficient),
-                latency: latency.unwrap_or(or.verify.latency),
+                latency,
             },
         })
     }

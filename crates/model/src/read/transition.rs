@@ -14,7 +14,7 @@ use crate::limits;
 use crate::names::BackendName;
 use crate::reader::{At, Reader, shown};
 use crate::shape::{self, Form, Shape};
-use crate::transition::{Fallback, Insufficient, Slower};
+use crate::transition::{Fallback, Insufficient};
 use crate::weight::{BasisPoints, WeightError};
 use crate::yaml::{Entry, Node, Scalar, Value};
 
@@ -76,12 +76,11 @@ fn verify(reader: &mut Reader<'_>, entry: &Entry, draft: &mut TransitionDraft) {
             entry,
             "`latency`",
             codes::WRONG_TYPE,
-            shape::SLOWER,
+            shape::LATENCIES,
             |text| format!("`latency` cannot be `{text}`"),
-            |text| match text {
-                "judge" => Some(Slower::Judge),
-                "ignore" => Some(Slower::Ignore),
-                _ => None,
+            |text| {
+                let found = crate::LATENCIES.iter().find(|(word, _)| *word == text);
+                found.map(|(_, latency)| *latency)
             },
         );
         draft.latency = found.map(|at| at.value);

@@ -1,6 +1,6 @@
 //! The fields of how and when weights move. Part of the table in `shape.rs`; read in `read/transition.rs` and `read/freeze.rs`.
 
-use super::{Form, INSUFFICIENT, SLOWER, Shape, optional, required, shape};
+use super::{Form, INSUFFICIENT, LATENCIES, Shape, optional, required, shape};
 
 /// `transition`.
 pub(crate) static TRANSITION: Shape = shape(
@@ -47,8 +47,8 @@ pub(crate) static VERIFY: Shape = shape(
         ),
         optional(
             "latency",
-            Form::Word(SLOWER),
-            "Whether answers that got much slower return the split, as failures do: `judge` if not given.",
+            Form::Word(LATENCIES),
+            "An answer that takes longer is slow, and many more slow ones than before return the split, as failures do; not judged if not given.",
         ),
     ],
 );

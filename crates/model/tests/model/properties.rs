@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 use proptest::prelude::*;
 use weir_model::duration::written;
 use weir_model::{
-    BackendName, BasisPoints, Day, Fallback, Freeze, Insufficient, Parsed, Slower, SourceFile, Style,
+    BackendName, BasisPoints, Day, Fallback, Freeze, Insufficient, LATENCIES, Parsed, SourceFile, Style,
     TimeOfDay, Transition, Verify, Window, WindowZone, parse, render_diagnostics, report,
 };
 
@@ -56,7 +56,7 @@ spec:
       weights: {eks: 100}
     - name: default
       weights: {vm: 90.5, eks: 9.5}
-  transition: {maxStep: 12.5, bake: 1h30m, verify: {requests: 500, within: 5m, insufficient: hold, latency: ignore}}
+  transition: {maxStep: 12.5, bake: 1h30m, verify: {requests: 500, within: 5m, insufficient: hold, latency: 2500ms}}
   streaming: false
   freeze: {windows: [{days: [fri, sat], from: "22:00", to: 06:00, timeZone: Europe/Berlin}]}
   fallback: {eks: {to: [vm], after: 3s, recover: 5m}, vm: eks}
@@ -118,10 +118,12 @@ impl Moving {
             Insufficient::Proceed => "proceed",
             Insufficient::Hold => "hold",
         };
-        let latency = match verify.latency {
-            Slower::Judge => "judge",
-            Slower::Ignore => "ignore",
-        };
+        let latency = LATENCIES
+            .iter()
+            .find(|(_, latency)| Some(*latency) == verify.latency);
+        let latency = latency
+            .map(|(word, _)| format!(", latency: {word}"))
+            .unwrap_or_default();
         let freeze = match &self.freeze {
             Freeze::Never => "false".to_owned(),
             Freeze::Always => "true".to_owned(),
@@ -153,7 +155,7 @@ impl Moving {
             })
             .collect();
         format!(
-            "  transition: {{maxStep: {}, bake: {}, verify: {{requests: {}, within: {}, insufficient: {insufficient}, latency: {latency}}}}}\n  \
+            "  transition: {{maxStep: {}, bake: {}, verify: {{requests: {}, within: {}, insufficient: {insufficient}{latency}}}}}\n  \
              freeze: {freeze}\n  fallback: {{{}}}\n",
             max_step.unwrap_or(BasisPoints::WHOLE),
             written(*bake),
@@ -175,9 +177,9 @@ fn moving() -> impl Strategy<Value = Moving> {
     let verify = (
         1..=1_000_000_000_u64,
         duration(1000, 24 * HOUR),
-        any::<(bool, bool)>(),
+        (any::<bool>(), 0..=LATENCIES.len()),
     )
-        .prop_map(|(requests, within, (hold, ignore))| Verify {
+        .prop_map(|(requests, within, (hold, latency))| Verify {
             requests,
             within,
             insufficient: if hold {
@@ -185,7 +187,7 @@ fn moving() -> impl Strategy<Value = Moving> {
             } else {
                 Insufficient::Proceed
             },
-            latency: if ignore { Slower::Ignore } else { Slower::Judge },
+            latency: LATENCIES.get(latency).map(|(_, latency)| *latency),
         });
     let step = prop::option::of(1..10_000_u32).prop_map(|step| step.map(|bp| BasisPoints::new(bp).unwrap()));
     let transition =

@@ -214,7 +214,7 @@ spec: {{platform: vm, state: detached, freeze: on}}
     )
     .replace(
         "metadata: {name: shop}\n",
-        "metadata: {name: shop}\nspec:\n  transition: {maxStep: 25, bake: 8d, verify: {requests: 0, insufficient: wait, latency: judged}}\n",
+        "metadata: {name: shop}\nspec:\n  transition: {maxStep: 25, bake: 8d, verify: {requests: 0, insufficient: wait, latency: 200ms}}\n",
     );
     let split = "\
 apiVersion: weir.dev/v1alpha1

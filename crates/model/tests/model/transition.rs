@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::SignedDuration;
 use weir_model::{
-    BasisPoints, Day, Fallback, Freeze, Insufficient, Parsed, Slower, SourceFile, SourceName, Split, Style,
+    BasisPoints, Day, Fallback, Freeze, Insufficient, Parsed, SourceFile, SourceName, Split, Style,
     TimeOfDay, Transition, Verify, Window, WindowZone, parse, render_diagnostics,
 };
 
@@ -80,7 +80,7 @@ fn what_is_not_given_has_its_default() {
             requests: 100,
             within: seconds(30),
             insufficient: Insufficient::Proceed,
-            latency: Slower::Judge,
+            latency: None,
         },
     };
     assert_eq!(split.transition, expected);
@@ -97,7 +97,7 @@ fn what_is_not_given_has_its_default() {
 #[test]
 fn the_splits_fields_win_one_by_one() {
     let federation =
-        "  transition: {maxStep: 20, bake: 2m, verify: {requests: 500, within: 5m, latency: ignore}}";
+        "  transition: {maxStep: 20, bake: 2m, verify: {requests: 500, within: 5m, latency: 250ms}}";
     let parsed = read(federation, "", "", "");
     let shared = Transition {
         max_step: Some(BasisPoints::new(2000).unwrap()),
@@ -106,7 +106,7 @@ fn the_splits_fields_win_one_by_one() {
             requests: 500,
             within: seconds(300),
             insufficient: Insufficient::Proceed,
-            latency: Slower::Ignore,
+            latency: Some(SignedDuration::from_millis(250)),
         },
     };
     assert_eq!(only_split(&parsed).transition, shared);
@@ -136,7 +136,7 @@ fn the_splits_fields_win_one_by_one() {
             ..shared
         }
     );
-    assert_eq!(own("{verify: {latency: judge}}").verify.latency, Slower::Judge);
+    assert_eq!(own("{verify: {latency: 1s}}").verify.latency, Some(seconds(1)));
     assert_eq!(
         own("{verify: {requests: 1, within: 1h30m}}").verify,
         Verify {

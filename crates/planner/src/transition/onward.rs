@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::SignedDuration;
 use weir_model::{Insufficient, ZoneName};
 
 use super::gates::Gate;
@@ -11,6 +12,10 @@ use crate::course::{Course, Items, Leg, Motion};
 use crate::outlook::{Outlook, Phase, Wait};
 use crate::plan::{Item, SplitPlan};
 use crate::senses::Reach;
+
+/// How long a step waits to be told how long answers took, once it has seen enough of them: twice the 5 s between two flushes of an
+/// Envoy's histograms, and some for the way.
+const LATE: SignedDuration = SignedDuration::from_secs(15);
 
 /// A step that may be taken.
 pub(super) struct Step {
@@ -78,7 +83,8 @@ impl Turn<'_> {
                 Gate::Waits(waits) => return stay(self.phase_of(&waits), waits, what_next, None),
                 Gate::Open { since } => since.max(motion.since),
             };
-            if let Traffic::Little(why) = traffic {
+            if let Traffic::Little(why) = &traffic {
+                let why = why.clone();
                 let verify = &self.split.transition.verify;
                 let until = later(since, verify.within);
                 if self.now < until {
@@ -89,6 +95,13 @@ impl Turn<'_> {
                         "{why}, and `insufficient: hold` is declared; send more requests, or commit `proceed`"
                     );
                     return stay(Phase::Held, vec![wait(why)], what_next, None);
+                }
+            }
+            if let Traffic::Late(why) = traffic {
+                // Two flushes of an Envoy's statistics: who has told nothing by then tells nothing.
+                let until = later(since, LATE);
+                if self.now < until {
+                    return stay(Phase::Verify, vec![wait(why)], what_next, Some(until));
                 }
             }
             let Some(first) = waves.first().copied().filter(|_| !last) else {
@@ -132,7 +145,10 @@ impl Turn<'_> {
             return Traffic::Good;
         }
         let counts = self.transit.senses.counts(&self.split.name);
-        verdict::judge((&motion.counted, motion.since), &counts, &gaining, self.split)
+        // How long answers take is each route's own matter, and counted of all together. Who is drained goes, at whatever price.
+        let even = !self.drained && verdict::moves_evenly(&motion.from, &self.before.items);
+        let before = (&motion.counted, motion.since);
+        verdict::judge(before, &counts, &gaining, (self.split, even))
     }
 
     /// Whether zones that can be reached are waited for, or only others.

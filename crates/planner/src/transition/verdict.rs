@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use weir_model::{BackendName, BasisPoints, Slower, Split};
+use weir_model::{BackendName, BasisPoints, Protocol, Split};
 
 use crate::course::Items;
 use crate::facts::Counts;
@@ -15,11 +15,9 @@ use crate::plan::Destination;
 const MARGIN: f64 = 0.01;
 /// How sure that must be: three standard deviations, one false alarm in some seven hundred verdicts at the margin itself.
 const SIGMAS: f64 = 3.0;
-/// An answer is slow when it took longer than twice what 19 of 20 took at the most before the step, and longer than this, in
-/// microseconds: below it nobody waits.
-const SLOW: u64 = 50_000;
-/// A share of slow answers must be above the earlier one by more than this to be bad, in parts of one: 5 %.
-const SLOWER: f64 = 0.05;
+/// A share of slow answers must be above the earlier one by more than this to be bad: 10 %. The first ones of a backend that was
+/// just started are slow, and a hundred requests are few.
+const SLOWER: f64 = 0.10;
 
 /// What traffic says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +26,8 @@ pub(super) enum Traffic {
     Good,
     /// Too little to say anything; what is missing.
     Little(String),
+    /// Requests enough, but how long they took is not told yet; histograms lag behind. What is missing.
+    Late(String),
     /// More failures than before, or slower answers; the evidence.
     Bad(String),
 }
@@ -58,6 +58,17 @@ pub(super) fn gaining(from: &Items, now: &Items) -> BTreeSet<BackendName> {
     gaining
 }
 
+/// Whether all routes of an item move alike: else what gains in one of them is compared with what others get.
+pub(super) fn moves_evenly(from: &Items, now: &Items) -> bool {
+    now.iter().all(|(zone, item)| {
+        let alike = |item: &crate::plan::Item| {
+            let first = item.routes.first().map(|route| &route.weights);
+            item.routes.iter().all(|route| Some(&route.weights) == first)
+        };
+        alike(item) && from.get(zone).is_none_or(|from| alike(from))
+    })
+}
+
 /// What came of some backends since the step.
 #[derive(Debug, Clone, Copy, Default)]
 struct Grown {
@@ -67,25 +78,17 @@ struct Grown {
 }
 
 impl Grown {
-    fn of<'a>(
-        counts: &Counts,
-        base: Option<&Counts>,
-        backends: impl Iterator<Item = &'a BackendName>,
-    ) -> Self {
-        let grown = |what: fn(&Counts) -> &BTreeMap<BackendName, u64>, name: &BackendName| {
-            let of = |counts: &Counts| what(counts).get(name).copied().unwrap_or(0);
+    fn of(counts: &Counts, base: Option<&Counts>, backend: &BackendName) -> Self {
+        let grown = |what: fn(&Counts) -> &BTreeMap<BackendName, u64>| {
+            let of = |counts: &Counts| what(counts).get(backend).copied().unwrap_or(0);
             of(counts).saturating_sub(base.map_or(0, of))
         };
-        let mut sum = Self::default();
-        for name in backends {
-            let latency = |counts: &Counts| counts.latency.get(name).copied().unwrap_or_default();
-            sum = sum.plus(&Self {
-                requests: grown(|counts| &counts.requests, name),
-                failed: grown(|counts| &counts.failed, name),
-                latency: latency(counts).since(&base.map(latency).unwrap_or_default()),
-            });
+        let latency = |counts: &Counts| counts.latency.get(backend).copied().unwrap_or_default();
+        Self {
+            requests: grown(|counts| &counts.requests),
+            failed: grown(|counts| &counts.failed),
+            latency: latency(counts).since(&base.map(latency).unwrap_or_default()),
         }
-        sum
     }
 
     fn plus(self, other: &Self) -> Self {
@@ -95,101 +98,170 @@ impl Grown {
             latency: self.latency.plus(&other.latency),
         }
     }
+
+    /// Of all backends of a counter, since it began.
+    fn whole(counts: &Counts) -> Self {
+        let all = counts
+            .requests
+            .keys()
+            .map(|backend| Self::of(counts, None, backend));
+        all.fold(Self::default(), |sum, one| sum.plus(&one))
+    }
 }
 
 /// Judges the requests since the step was `taken`: all counters together, and each alone that has enough. A counter that is
-/// new here and began before the step says nothing of it.
+/// new here and began before the step says nothing of it. `even`: whether all routes move alike.
 pub(super) fn judge(
     (before, taken): (&BTreeMap<String, Counts>, Timestamp),
     now: &BTreeMap<String, Counts>,
     gaining: &BTreeSet<BackendName>,
-    split: &Split,
+    (split, even): (&Split, bool),
 ) -> Traffic {
     let enough = split.transition.verify.requests.max(1);
-    let earlier = before.values().fold(Grown::default(), |sum, counts| {
-        sum.plus(&Grown::of(counts, None, counts.requests.keys()))
-    });
-    // A stream takes as long as somebody looks at it.
-    let judged = split.transition.verify.latency == Slower::Judge && !split.streaming;
-    let comparable = judged && earlier.latency.answers() >= enough;
-    let (mut total, mut others, mut timed) = (Grown::default(), Latency::default(), Grown::default());
+    let earlier = before.values().map(Grown::whole);
+    let earlier = earlier.fold(Grown::default(), |sum, one| sum.plus(&one));
+    let limit = slow_from(split).filter(|_| even);
+    let (mut total, mut timed, mut paces) = (Grown::default(), Grown::default(), Pace::default());
     for (counter, counts) in now {
         let base = before.get(counter).filter(|base| base.since == counts.since);
         if base.is_none() && counts.since < taken {
             continue;
         }
-        let here = Grown::of(counts, base, gaining.iter());
-        let others_here = counts.requests.keys().filter(|name| !gaining.contains(*name));
-        let others_here = Grown::of(counts, base, others_here).latency;
+        let gained = gaining.iter().map(|backend| Grown::of(counts, base, backend));
+        let here = gained.fold(Grown::default(), |sum, one| sum.plus(&one));
         total = total.plus(&here);
-        others = others.plus(&others_here);
-        if !counts.latency.is_empty() {
-            timed = timed.plus(&here);
+        if here.requests >= enough
+            && let Some(why) = worse((here.requests, here.failed), (earlier.requests, earlier.failed))
+        {
+            return Traffic::Bad(format!("{counter}: {why}"));
         }
-        let why = (here.requests >= enough)
-            .then(|| worse((here.requests, here.failed), (earlier.requests, earlier.failed)))
-            .flatten();
-        let why = why.or_else(|| {
-            let all = (&here.latency, &earlier.latency, &others_here);
-            comparable.then(|| slower(all, enough)).flatten()
-        });
-        if let Some(why) = why {
+        // Only like is compared with like: the same callers, before and after.
+        let (Some(limit), Some(base)) = (limit, base) else {
+            continue;
+        };
+        let was = Grown::whole(base);
+        if was.latency.answers() < enough {
+            continue;
+        }
+        timed = timed.plus(&here);
+        let pace = Pace::of(limit, (&was.latency, &here.latency), (counts, base), gaining);
+        paces = paces.plus(&pace);
+        if let Some(why) = pace.slower(enough, limit).filter(|_| !mends(&was, &here)) {
             return Traffic::Bad(format!("{counter}: {why}"));
         }
     }
-    let little = |seen: u64, what: &str| {
-        Traffic::Little(format!(
-            "insufficient data: {seen} of {enough} {what} what gained weight so far"
-        ))
-    };
     if total.requests < enough {
-        return little(total.requests, "requests to");
+        let seen = total.requests;
+        return Traffic::Little(format!(
+            "insufficient data: {seen} of {enough} requests to what gained weight so far"
+        ));
     }
-    let why = worse((total.requests, total.failed), (earlier.requests, earlier.failed));
-    let why = why.or_else(|| {
-        let all = (&total.latency, &earlier.latency, &others);
-        comparable.then(|| slower(all, enough)).flatten()
-    });
-    if let Some(why) = why {
+    if let Some(why) = worse((total.requests, total.failed), (earlier.requests, earlier.failed)) {
         return Traffic::Bad(format!("all zones together: {why}"));
     }
-    // Histograms come some seconds after the requests in them; who failed may have none.
-    let known = timed.latency.answers().saturating_add(timed.failed);
-    if comparable && timed.requests >= enough && known < enough {
-        return little(known, "times of answers from");
+    let why = limit.and_then(|limit| paces.slower(enough, limit));
+    if let Some(why) = why.filter(|_| !mends(&earlier, &total)) {
+        return Traffic::Bad(format!("all zones together: {why}"));
+    }
+    let known = timed.latency.answers();
+    if timed.requests >= enough && known < enough {
+        return Traffic::Late(format!(
+            "how long answers took is known of {known} of {enough} from what gained weight so far"
+        ));
     }
     Traffic::Good
 }
 
-/// Whether answers since the step are surely slower than those before it, and than those of the other backends at the same time,
-/// where there are enough of these: what slows everybody down is not the step's doing.
-fn slower((is, was, others): (&Latency, &Latency, &Latency), enough: u64) -> Option<String> {
-    if is.answers() < enough {
-        return None;
+/// Whether fewer requests fail than before: to leave what fails, for something slower, is no loss.
+fn mends(was: &Grown, is: &Grown) -> bool {
+    share((was.failed, was.requests)) > share((is.failed, is.requests)) + MARGIN
+}
+
+/// The number of the bound beyond which an answer is slow; none where that is not judged. A stream takes as long as somebody looks
+/// at it.
+fn slow_from(split: &Split) -> Option<usize> {
+    let limit = split.transition.verify.latency?;
+    let limit = u64::try_from(limit.as_micros()).ok()?;
+    let judged = !split.streaming && split.protocol != Protocol::Tcp;
+    BOUNDS.iter().position(|bound| *bound >= limit).filter(|_| judged)
+}
+
+/// Slow answers of all: of what gained, with how many were to be expected by the same callers before, and of the others beside it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Pace {
+    is: (u64, u64),
+    others: (u64, u64),
+    /// How many slow ones there would be had nothing changed: the most, as sure as [`SIGMAS`]. Of others, how many they were.
+    was: f64,
+    others_were: f64,
+}
+
+impl Pace {
+    #[expect(clippy::cast_precision_loss, reason = "counts of requests are far below 2^52")]
+    fn of(
+        limit: usize,
+        (was, is): (&Latency, &Latency),
+        (now, base): (&Counts, &Counts),
+        gaining: &BTreeSet<BackendName>,
+    ) -> Self {
+        let slow = |of: &Latency| (of.longer_than(limit), of.answers());
+        let mut pace = Self {
+            is: slow(is),
+            was: at_most(slow(was)) * is.answers() as f64,
+            ..Self::default()
+        };
+        for backend in now.latency.keys().filter(|backend| !gaining.contains(*backend)) {
+            let before = Grown::of(base, None, backend).latency;
+            let after = Grown::of(now, Some(base), backend).latency;
+            if before.answers() > 0 {
+                pace.others = sum(pace.others, slow(&after));
+                pace.others_were += share(slow(&before)) * after.answers() as f64;
+            }
+        }
+        pace
     }
-    let usual = (0..BOUNDS.len()).find(|at| was.longer_than(*at) <= was.answers() / 20)?;
-    let least = BOUNDS.get(usual)?.saturating_mul(2).max(SLOW);
-    let slow = (0..BOUNDS.len()).find(|at| BOUNDS.get(*at).is_some_and(|bound| *bound >= least))?;
-    let part = |of: &Latency| (of.longer_than(slow), of.answers());
-    let least = at_least(part(is));
-    if least <= share(part(was)) + SLOWER {
-        return None;
+
+    fn plus(self, other: &Self) -> Self {
+        Self {
+            is: sum(self.is, other.is),
+            others: sum(self.others, other.others),
+            was: self.was + other.was,
+            others_were: self.others_were + other.others_were,
+        }
     }
-    if others.answers() >= enough && least <= share(part(others)) + SLOWER {
-        return None;
+
+    /// Whether answers are surely slower than they were, and have become it by more than those of the others at the same time: what
+    /// slows everybody down is hardly the step's doing.
+    #[expect(clippy::cast_precision_loss, reason = "counts of requests are far below 2^52")]
+    fn slower(&self, enough: u64, limit: usize) -> Option<String> {
+        if self.is.1 < enough {
+            return None;
+        }
+        let more = at_least(self.is) - self.was / self.is.1 as f64;
+        let beside = match self.others.1 {
+            0 => 0.0,
+            others => at_most(self.others) - self.others_were / others as f64,
+        };
+        if more <= SLOWER + beside.max(0.0) {
+            return None;
+        }
+        let told = |(slow, all): (u64, u64)| format!("{slow} of {all}, {:.2} %", share((slow, all)) * 100.0);
+        let others = match self.others.1 {
+            0 => String::new(),
+            _ => format!("; of the others beside it {}", told(self.others)),
+        };
+        Some(format!(
+            "answers of what gained weight take longer than {} ms: {}, since the step; by the same callers before it at most \
+             {:.2} %{others}",
+            BOUNDS.get(limit)? / 1_000,
+            told(self.is),
+            self.was / self.is.1 as f64 * 100.0,
+        ))
     }
-    let told = |(slow, all): (u64, u64)| format!("{slow} of {all}, {:.2} %", share((slow, all)) * 100.0);
-    let beside = if others.answers() > 0 {
-        format!(", beside it {} of the others", told(part(others)))
-    } else {
-        String::new()
-    };
-    Some(format!(
-        "answers of what gained weight take longer than {} ms: {}, since the step; before it {} of the whole split{beside}",
-        BOUNDS.get(slow)? / 1_000,
-        told(part(is)),
-        told(part(was)),
-    ))
+}
+
+fn sum(one: (u64, u64), other: (u64, u64)) -> (u64, u64) {
+    (one.0.saturating_add(other.0), one.1.saturating_add(other.1))
 }
 
 /// What part of all.
@@ -202,15 +274,28 @@ fn share((part, all): (u64, u64)) -> f64 {
     }
 }
 
-/// The least that the share behind this sample is, as sure as [`SIGMAS`]: the lower end of Wilson's interval, which holds for few
-/// requests and for shares near 0 as well.
-#[expect(clippy::cast_precision_loss, reason = "counts of requests are far below 2^52")]
+/// The least that the share behind this sample is, as sure as [`SIGMAS`].
 fn at_least(of: (u64, u64)) -> f64 {
+    interval(of).0
+}
+
+/// The most that it is.
+fn at_most(of: (u64, u64)) -> f64 {
+    interval(of).1
+}
+
+/// Wilson's interval, which holds for few requests and for shares near 0 as well. Of none nothing is known.
+#[expect(clippy::cast_precision_loss, reason = "counts of requests are far below 2^52")]
+fn interval(of: (u64, u64)) -> (f64, f64) {
+    if of.1 == 0 {
+        return (0.0, 1.0);
+    }
     let (share, n) = (share(of), of.1 as f64);
     let square = SIGMAS * SIGMAS;
     let centre = share + square / (2.0 * n);
     let spread = SIGMAS * (share * (1.0 - share) / n + square / (4.0 * n * n)).sqrt();
-    (centre - spread) / (1.0 + square / n)
+    let all = 1.0 + square / n;
+    ((centre - spread) / all, (centre + spread) / all)
 }
 
 /// Whether `is` (requests, failed) is surely worse than `was` by more than the margin.

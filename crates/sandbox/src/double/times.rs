@@ -1,7 +1,6 @@
 //! Envoy's histogram of how long answers took: counted at once, shown since the last flush of statistics.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -36,18 +35,28 @@ const BOUNDS: [f64; 19] = [
 pub type Buckets = [(f64, u64); BOUNDS.len()];
 
 /// One histogram.
-#[derive(Debug)]
-pub struct Times {
-    counted: [AtomicU64; BOUNDS.len()],
-    /// What was there at the last flush, and when that was.
-    shown: Mutex<([u64; BOUNDS.len()], Instant)>,
+#[derive(Debug, Default)]
+pub struct Times(Mutex<Counted>);
+
+#[derive(Debug, Default)]
+struct Counted {
+    now: [u64; BOUNDS.len()],
+    /// What was there at the last flush, and which one that was.
+    shown: [u64; BOUNDS.len()],
+    flush: u64,
 }
 
-impl Default for Times {
-    fn default() -> Self {
-        Self {
-            counted: Default::default(),
-            shown: Mutex::new(([0; BOUNDS.len()], Instant::now())),
+/// Flushes so far: all histograms of a process are flushed at the same times, whoever looks.
+fn flushes() -> u64 {
+    static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    BEGAN.elapsed().as_secs() / FLUSH.as_secs()
+}
+
+impl Counted {
+    /// What was counted until the last flush is shown from then on.
+    fn flush(&mut self, flush: u64) {
+        if flush > self.flush {
+            (self.shown, self.flush) = (self.now, flush);
         }
     }
 }
@@ -57,22 +66,17 @@ impl Times {
     pub fn took(&self, time: Duration) {
         let ms = time.as_millis() as f64;
         let bucket = BOUNDS.iter().position(|bound| ms <= *bound);
-        if let Some(counter) = self.counted.get(bucket.unwrap_or(BOUNDS.len() - 1)) {
-            counter.fetch_add(1, Ordering::Relaxed);
-        }
+        let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        counted.flush(flushes());
+        counted.now[bucket.unwrap_or(BOUNDS.len() - 1)] += 1;
     }
 
     /// How many took no longer than each bound and longer than the one before, as of the last flush; none before the first that
     /// found any.
     pub fn shown(&self) -> Option<Buckets> {
-        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        let passed = shown.1.elapsed();
-        if passed >= FLUSH {
-            shown.0 = std::array::from_fn(|at| self.counted[at].load(Ordering::Relaxed));
-            // Flushes come at their own times, whoever looks.
-            shown.1 += FLUSH * u32::try_from(passed.as_secs() / FLUSH.as_secs()).unwrap_or(1);
-        }
-        let any = shown.0.iter().any(|n| *n > 0);
-        any.then(|| std::array::from_fn(|at| (BOUNDS[at], shown.0[at])))
+        let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        counted.flush(flushes());
+        let any = counted.shown.iter().any(|n| *n > 0);
+        any.then(|| std::array::from_fn(|at| (BOUNDS[at], counted.shown[at])))
     }
 }

@@ -13,9 +13,13 @@ use crate::play::{GENTLE, Play};
 use crate::repository::SPLIT as FILE;
 
 /// How long each of its answers takes from then on.
-const SLOW: Duration = Duration::from_millis(400);
+const SLOW: Duration = Duration::from_millis(1_500);
 /// Its share before and after, in per cent.
 const SHARES: (u32, u32) = (20, 80);
+
+/// From this on an answer is slow; well above what a busy machine takes for one.
+const JUDGED: &str =
+    "  transition: {verify: {requests: 200, within: 60s, insufficient: hold, latency: 500ms}}\n";
 
 /// What came of it.
 #[derive(Debug, Clone, Serialize)]
@@ -37,13 +41,13 @@ pub struct Slowed {
 pub async fn slowing(play: &mut Play) -> anyhow::Result<Slowed> {
     play.pace(GENTLE);
     let (before, after) = SHARES;
-    let commit = commit(play, before, "A fifth of it to the cloud")?;
-    play.proven(&commit).await?;
+    let first = commit(play, before, "A fifth of it to the cloud", "")?;
+    play.proven(&first).await?;
     rests(play).await?;
     play.slow_application(DIES, SLOW)?;
     let counted = tallies(play);
     let began = Instant::now();
-    self::commit(play, after, "Most of it to the cloud")?;
+    commit(play, after, "Most of it to the cloud", JUDGED)?;
     let told = play
         .until("the split is back where it was", PATIENCE, |split| {
             Ok(split
@@ -65,10 +69,8 @@ pub async fn slowing(play: &mut Play) -> anyhow::Result<Slowed> {
     })
 }
 
-/// How long answers take is judged here, unlike in all else that is played.
-fn commit(play: &Play, share: u32, message: &str) -> anyhow::Result<String> {
-    let judged = "  transition: {verify: {requests: 200, within: 60s, insufficient: hold, latency: judge}}\n";
-    let text = play.repository.split_text(100 - share, share) + judged;
+fn commit(play: &Play, share: u32, message: &str, transition: &str) -> anyhow::Result<String> {
+    let text = play.repository.split_text(100 - share, share) + transition;
     let commit = play.repository.commit(&[(FILE, &text)], message)?;
     play.look();
     Ok(commit)

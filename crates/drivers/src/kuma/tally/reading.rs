@@ -8,9 +8,14 @@ use weir_model::Protocol;
 use weir_planner::latency::BOUNDS;
 use weir_planner::{Destination, Item, Latency};
 
-/// The query that gives all counters that [`Reading`] needs, how long answers took, and the uptime. Of a cluster itself: what Envoy
-/// counts of external and internal requests apart has one dot more.
-pub(crate) const STATS: &str = "/stats?format=json&usedonly&histogram_buckets=disjoint&filter=\
+/// The query that gives all counters that [`Reading`] needs, and the uptime. Of a cluster itself: what Envoy counts of external and
+/// internal requests apart has one dot more.
+pub(crate) const STATS: &str = "/stats?format=json&usedonly&filter=\
+    (%5Eserver%5C.uptime$%7C%5Ecluster%5C.%5B%5E.%5D%2B%5C.upstream_(rq_completed%7Crq_total%7Crq_5xx%7Crq_503\
+    %7Ccx_total%7Ccx_connect_fail%7Ccx_active%7Crq_active)$)";
+
+/// The same, and how long answers took: some twenty numbers more of each cluster, which change every 5 s.
+pub(crate) const STATS_WITH_TIMES: &str = "/stats?format=json&usedonly&histogram_buckets=disjoint&filter=\
     (%5Eserver%5C.uptime$%7C%5Ecluster%5C.%5B%5E.%5D%2B%5C.upstream_(rq_completed%7Crq_total%7Crq_5xx%7Crq_503%7Crq_time\
     %7Ccx_total%7Ccx_connect_fail%7Ccx_active%7Crq_active)$)";
 
@@ -23,13 +28,13 @@ pub(crate) struct Reading {
     /// Whether it calls none of what is driven: where its counters stand is remembered, and nothing of them counted.
     pub(crate) stranger: bool,
     counters: BTreeMap<String, u64>,
-    /// By cluster. None of those whose bounds are not Envoy's own.
-    latency: BTreeMap<String, Latency>,
+    /// By cluster, if it was asked. None of those whose bounds are not Envoy's own.
+    latency: Option<BTreeMap<String, Latency>>,
 }
 
 impl Reading {
-    /// From the answer to [`STATS`].
-    pub(crate) fn of(envoy: String, stats: &Value, at: Timestamp) -> Option<Self> {
+    /// From the answer to [`STATS`], or with how long answers took if that was `timed`: to [`STATS_WITH_TIMES`].
+    pub(crate) fn of(envoy: String, stats: &Value, timed: bool, at: Timestamp) -> Option<Self> {
         let list = stats.get("stats")?.as_array()?;
         let histograms = list.iter().filter_map(|stat| stat.get("histograms")?.as_array());
         let latency = histograms.flatten().filter_map(|histogram| {
@@ -44,7 +49,7 @@ impl Reading {
             let buckets: Option<Vec<_>> = buckets.collect();
             Some((cluster.to_owned(), of_buckets(&buckets?)?))
         });
-        let latency = latency.collect();
+        let latency = timed.then(|| latency.collect());
         let counters: BTreeMap<String, u64> = list
             .iter()
             .filter_map(|stat| {
@@ -61,7 +66,7 @@ impl Reading {
     pub(crate) fn from_counters(
         envoy: String,
         counters: BTreeMap<String, u64>,
-        latency: BTreeMap<String, Latency>,
+        latency: Option<BTreeMap<String, Latency>>,
         at: Timestamp,
     ) -> Self {
         let uptime = counters.get("server.uptime").and_then(|s| i64::try_from(*s).ok());
@@ -74,14 +79,15 @@ impl Reading {
         }
     }
 
-    /// How long answers of one destination took; none if this Envoy does not say, or had none, or it is tcp.
-    pub(super) fn latency(&self, item: &Item, destination: &Destination) -> Option<Latency> {
+    /// How long answers of one destination took; none if that was not asked. Nothing if there were none, or it is tcp.
+    pub(super) fn latency(&self, item: &Item, destination: &Destination) -> Option<Option<Box<Latency>>> {
+        let told = self.latency.as_ref()?;
         if item.protocol == Protocol::Tcp {
-            return None;
+            return Some(None);
         }
         let all = clusters(item, destination).into_iter();
-        let all = all.filter_map(|cluster| self.latency.get(&cluster));
-        all.copied().reduce(|sum, other| sum.plus(&other))
+        let all = all.filter_map(|cluster| told.get(&cluster));
+        Some(all.copied().reduce(|sum, other| sum.plus(&other)).map(Box::new))
     }
 
     /// Sent and failed, of one destination. Zero if this Envoy never sent anything there.
@@ -145,14 +151,17 @@ impl Reading {
 }
 
 /// From buckets by their upper bounds in milliseconds; none if these are not Envoy's own.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "the largest bound is an hour in microseconds"
+)]
 pub(crate) fn of_buckets(buckets: &[(f64, u64)]) -> Option<Latency> {
     let mut latency = Latency::default();
     if buckets.len() != BOUNDS.len() {
         return None;
     }
     for ((sum, bound), (is, n)) in latency.0.iter_mut().zip(BOUNDS).zip(buckets) {
-        // As whole microseconds: `le` of 0.5 is the only one that is no whole number of milliseconds.
-        if format!("{:.0}", is * 1_000.0) != bound.to_string() {
+        if (is * 1_000.0 - bound as f64).abs() > 0.5 {
             return None;
         }
         *sum = *n;

@@ -1,56 +1,68 @@
 //! Verdicts by how long answers take.
 
-use weir_model::Slower;
-
 use super::*;
+
+/// From 250 ms on an answer is slow.
+fn judged(weights: &[(&str, u32)]) -> Declaration {
+    declared(weights, |split| {
+        split.transition.verify.latency = Some(SignedDuration::from_millis(250));
+    })
+}
 
 #[test]
 fn a_step_that_slows_answers_down_goes_back() {
-    let mut world = World::new(plain(&[("vm", 100)]));
+    let mut world = World::new(judged(&[("vm", 100)]));
     let mut story = String::new();
     world.answers("fra/a", "vm", 96_000, 25);
     world.answers("fra/a", "vm", 4_000, 1_000);
-    world.commit(plain(&[("vm", 50), ("eks", 50)]));
+    world.commit(judged(&[("vm", 50), ("eks", 50)]));
     look(
         &mut world,
         &mut story,
-        "50 % to eks is committed; 96 % of vm's answers took up to 25 ms",
+        "50 % to eks is committed; 4 % of vm's answers took up to a second",
     );
+    world.all_follow();
+    look(&mut world, &mut story, "wave 1 proves it");
     world.all_follow();
     world.count("fra/a", "eks", 300, 0);
     look(
         &mut world,
         &mut story,
-        "wave 1 proves it; 300 requests to eks, and how long they took is not told yet",
+        "wave 2 proves it; 300 requests to eks, and how long they took is not told yet",
     );
     world.answers("fra/a", "vm", 400, 25);
     world.answers("fra/a", "eks", 180, 25);
-    world.answers("fra/a", "eks", 120, 250);
+    world.answers("fra/a", "eks", 120, 500);
     look(
         &mut world,
         &mut story,
-        "120 of 300 answers of eks took up to 250 ms, none of 400 of vm",
+        "120 of 300 answers of eks took up to 500 ms, none of 400 of vm",
     );
     world.all_follow();
     look(&mut world, &mut story, "all zones prove that they are back");
     insta::assert_snapshot!(story);
 }
 
-/// What becomes of the first step of a shift to eks: good, waiting for more, or back, after answers of each backend took so long.
-fn verdict(before: &[Answers], since: &[Answers], change: impl FnOnce(&mut Split)) -> &'static str {
-    let mut world = World::new(declared(&[("vm", 100)], |_| {}));
+/// By whom it was counted, of whom, how many, in how many milliseconds at the most.
+type Answers = (&'static str, &'static str, u64, u64);
+
+/// A step to eks that every zone has proven, after answers took so long before it and since.
+fn after(before: &[Answers], since: &[Answers], change: impl Fn(&mut Split)) -> World {
+    let declare = |weights: &[(&str, u32)]| {
+        declared(weights, |split| {
+            split.transition.max_step = None;
+            split.transition.verify.latency = Some(SignedDuration::from_millis(250));
+            change(split);
+        })
+    };
+    let mut world = World::new(declare(&[("vm", 90), ("lab", 10)]));
     let tell = |world: &mut World, all: &[Answers]| {
-        for (of, answers, ms) in all {
-            world.answers("fra/a", of, *answers, *ms);
+        for (by, of, answers, ms) in all {
+            world.answers(by, of, *answers, *ms);
         }
     };
     tell(&mut world, before);
-    world.commit(declared(&[("vm", 50), ("eks", 50)], |split| {
-        split.transition.bake = jiff::SignedDuration::ZERO;
-        split.transition.max_step = None;
-        split.transition.verify.requests = 100;
-        change(split);
-    }));
+    world.commit(declare(&[("vm", 40), ("lab", 10), ("eks", 50)]));
     world.look();
     for _ in 0..2 {
         world.all_follow();
@@ -58,6 +70,11 @@ fn verdict(before: &[Answers], since: &[Answers], change: impl FnOnce(&mut Split
     }
     world.all_follow();
     tell(&mut world, since);
+    world
+}
+
+/// What becomes of it: good, waiting for more, or back.
+fn verdict(world: &mut World) -> &'static str {
     let (_, stands) = world.look();
     match (world.leg(), stands.map(|stands| stands.phase)) {
         (Some(Leg::Return { .. }), _) => "back",
@@ -67,50 +84,110 @@ fn verdict(before: &[Answers], since: &[Answers], change: impl FnOnce(&mut Split
     }
 }
 
-/// Of whom, how many, in how many milliseconds at the most.
-type Answers = (&'static str, u64, u64);
-
 #[test]
-fn only_what_is_surely_slower_is_bad() {
-    let usual = [("vm", 10_000, 25)];
-    let slow = ("eks", 200, 500);
-    let of = |before: &[Answers], since: &[Answers]| verdict(before, since, |_| {});
-    assert_eq!(of(&usual, &[slow]), "back");
-    assert_eq!(of(&usual, &[("eks", 200, 50)]), "good", "twice as long is borne");
+fn only_what_is_surely_slower_than_the_same_callers_had_it_is_bad() {
+    let usual = [("fra/a", "vm", 10_000, 25), ("fra/a", "lab", 1_000, 25)];
+    let eks = |slow, quick| [("fra/a", "eks", slow, 500), ("fra/a", "eks", quick, 250)];
+    let of = |before: &[Answers], since: &[Answers]| verdict(&mut after(before, since, |_| {}));
+    assert_eq!(of(&usual, &eks(200, 0)), "back");
     assert_eq!(
-        of(&[("vm", 10_000, 1)], &[("eks", 200, 50)]),
+        of(&usual, &eks(0, 200)),
         "good",
-        "nobody waits for 50 ms"
+        "up to the limit nothing is slow"
     );
     assert_eq!(
-        of(&usual, &[("eks", 190, 25), ("eks", 10, 500)]),
+        of(&usual, &eks(12, 88)),
         "good",
-        "one of twenty may be chance"
+        "a few may be the first ones of a cold process"
+    );
+    assert_eq!(of(&usual, &eks(60, 140)), "back");
+    assert_eq!(of(&usual, &eks(99, 0)), "waits");
+    // What was slow already is no loss, nor is what cannot be compared.
+    assert_eq!(of(&[("fra/a", "vm", 10_000, 500)], &eks(200, 0)), "good");
+    assert_eq!(of(&[("fra/a", "vm", 99, 25)], &eks(200, 0)), "good");
+    // Another zone is further away, and always was: its callers are compared with themselves.
+    let far = [("fra/a", "vm", 10_000, 25), ("ams/a", "vm", 400, 500)];
+    assert_eq!(of(&far, &[("ams/a", "eks", 200, 500)]), "good");
+    assert_eq!(
+        of(&far, &[("ams/a", "eks", 200, 500), ("fra/a", "eks", 200, 25)]),
+        "good"
     );
     assert_eq!(
-        of(&usual, &[("eks", 150, 25), ("eks", 50, 500)]),
-        "back",
-        "one of four is none"
+        of(&far, &[("ams/a", "eks", 200, 500), ("fra/a", "eks", 200, 500)]),
+        "back"
     );
-    // What slows down all at the same time is not the step's doing.
-    assert_eq!(of(&usual, &[slow, ("vm", 200, 500)]), "good");
-    assert_eq!(of(&usual, &[slow, ("vm", 200, 25)]), "back");
-    assert_eq!(
-        of(&usual, &[slow, ("vm", 50, 500)]),
-        "back",
-        "too few to say so of all"
-    );
-    // With nothing to compare with nothing is said.
-    assert_eq!(of(&[("vm", 99, 25)], &[slow]), "good");
-    assert_eq!(of(&[("vm", 10_000, 500)], &[slow]), "good", "it was so before");
-    assert_eq!(of(&usual, &[("eks", 99, 500)]), "waits");
 }
 
 #[test]
-fn who_says_so_and_streams_are_not_judged() {
-    let (usual, slow) = ([("vm", 10_000, 25)], [("eks", 200, 500)]);
-    let ignore = |split: &mut Split| split.transition.verify.latency = Slower::Ignore;
-    assert_eq!(verdict(&usual, &slow, ignore), "good");
-    assert_eq!(verdict(&usual, &slow, |split| split.streaming = true), "good");
-    assert_eq!(verdict(&usual, &slow, |_| {}), "back");
+fn what_slows_everybody_down_is_not_the_steps_doing() {
+    let usual = [("fra/a", "vm", 9_000, 25), ("fra/a", "lab", 1_000, 500)];
+    let slow = ("fra/a", "eks", 200, 500);
+    let with = |others: &[Answers]| {
+        let since: Vec<Answers> = [slow].into_iter().chain(others.iter().copied()).collect();
+        verdict(&mut after(&usual, &since, |_| {}))
+    };
+    assert_eq!(with(&[("fra/a", "vm", 200, 500)]), "good");
+    assert_eq!(with(&[("fra/a", "vm", 200, 25)]), "back");
+    assert_eq!(
+        with(&[("fra/a", "vm", 11, 500)]),
+        "good",
+        "few say it, and nobody says otherwise"
+    );
+    assert_eq!(with(&[("fra/a", "vm", 40, 25)]), "back");
+    // Who was slow before tells nothing of what is slow now.
+    assert_eq!(
+        with(&[("fra/a", "lab", 200, 500), ("fra/a", "vm", 200, 25)]),
+        "back"
+    );
+}
+
+#[test]
+fn what_is_not_declared_or_has_no_comparable_time_is_not_judged() {
+    let (usual, slow) = ([("fra/a", "vm", 10_000, 25)], [("fra/a", "eks", 200, 500)]);
+    let with = |change: fn(&mut Split)| verdict(&mut after(&usual, &slow, change));
+    assert_eq!(with(|_| {}), "back");
+    assert_eq!(with(|split| split.transition.verify.latency = None), "good");
+    assert_eq!(with(|split| split.streaming = true), "good");
+    assert_eq!(with(|split| split.protocol = Protocol::Tcp), "good");
+    // One route moves, and another one stays: answers are counted of both together.
+    let apart = |split: &mut Split| {
+        let mut search = split.routes[0].clone();
+        search.name = weir_model::RouteName::new("search").unwrap();
+        search.matches.path = Some(weir_model::PathMatch::Prefix("/search".to_owned()));
+        search.weights = [(backend("vm"), BasisPoints::WHOLE)].into();
+        split.routes.insert(0, search);
+    };
+    assert_eq!(with(apart), "good");
+}
+
+#[test]
+fn times_that_never_come_are_waited_for_as_long_as_they_may_take() {
+    let usual = [("fra/a", "vm", 10_000, 25)];
+    let mut world = after(&usual, &[], |split| {
+        split.transition.verify.insufficient = weir_model::Insufficient::Hold;
+    });
+    world.count("fra/a", "eks", 200, 0);
+    assert_eq!(verdict(&mut world), "waits");
+    world.pass(10);
+    assert_eq!(verdict(&mut world), "waits");
+    world.pass(6);
+    assert_eq!(
+        verdict(&mut world),
+        "good",
+        "who has told nothing by now tells nothing"
+    );
+    // To leave what fails, for something slower, is no loss.
+    let mut world = after(&usual, &[("fra/a", "eks", 200, 500)], |_| {});
+    assert_eq!(verdict(&mut world), "back");
+    let mut world = World::new(judged(&[("vm", 100)]));
+    world.answers("fra/a", "vm", 7_000, 25);
+    world.count("fra/a", "vm", 3_000, 3_000);
+    world.commit(judged(&[("eks", 100)]));
+    for _ in 0..2 {
+        world.look();
+        world.all_follow();
+    }
+    world.answers("fra/a", "eks", 200, 500);
+    world.look();
+    assert!(!matches!(world.leg(), Some(Leg::Return { .. })));
 }
