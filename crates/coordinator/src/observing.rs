@@ -104,8 +104,7 @@ impl Observing {
         sessions: Sessions,
         in_force: watch::Receiver<Option<InForce>>,
         fleet: watch::Sender<Arc<Fleet>>,
-        troubles: Arc<watch::Sender<Troubles>>,
-        checks: Arc<SelfChecks>,
+        (troubles, checks): (Arc<watch::Sender<Troubles>>, Arc<SelfChecks>),
         stale: Duration,
         proven: BTreeMap<ZoneName, Generation>,
     ) -> Self {

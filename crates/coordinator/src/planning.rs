@@ -127,8 +127,7 @@ impl Planning {
         sources: watch::Receiver<SourceStates>,
         fleet: watch::Receiver<Arc<Fleet>>,
         in_force: watch::Sender<Option<InForce>>,
-        troubles: Arc<watch::Sender<Troubles>>,
-        checks: Arc<SelfChecks>,
+        (troubles, checks): (Arc<watch::Sender<Troubles>>, Arc<SelfChecks>),
         stale: Duration,
     ) -> Result<Self, LedgerError> {
         let names: Vec<SourceName> = sources.borrow().keys().cloned().collect();

@@ -185,8 +185,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<(), ServeE
         sessions,
         in_force.clone(),
         fleet_tx,
-        Arc::clone(&troubles_tx),
-        Arc::clone(&checks),
+        (Arc::clone(&troubles_tx), Arc::clone(&checks)),
         config.stale,
         proven,
     );
@@ -202,8 +201,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<(), ServeE
         sources.states(),
         fleet.clone(),
         in_force_tx,
-        troubles_tx,
-        Arc::clone(&checks),
+        (troubles_tx, Arc::clone(&checks)),
         config.stale,
     )
     .await?;

@@ -257,8 +257,7 @@ async fn a_drain_is_judged_by_the_commit_of_its_look() {
         heads,
         fleet,
         in_force,
-        troubles,
-        Arc::default(),
+        (troubles, Arc::default()),
         stale,
     );
     let stop = CancellationToken::new();
