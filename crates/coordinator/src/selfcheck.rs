@@ -1,16 +1,15 @@
-//! Self-checks: what must hold is looked at once more while the coordinator runs, by rules that share nothing with the code that
-//! makes it so. What fails here is a fault of Weir: it is counted for machines, told once as an event, and changes nothing.
+//! Self-checks: what must hold is looked at once more while the coordinator runs, by rules of their own. What fails here is a fault of Weir: it is counted for machines, told once as an event, and changes nothing.
 //!
 //! Pure but for the counters. I1, I2 and I10 are the linter's, over each plan; I5 and I7 are of two plans; I9 is of what people are
 //! shown. The simulation lives with the same rules.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use weir_model::{BackendName, BasisPoints};
+use weir_model::{BackendName, BasisPoints, ZoneName};
 use weir_planner::ready::backends_ready;
-use weir_planner::{Evidence, Finding, Item, ItemFact, Leg, Plan, Proof, SplitPlan, Verdict};
+use weir_planner::{Evidence, Item, ItemFact, Leg, Plan, Proof, SplitPlan, Verdict};
 use weir_wire::api::{SplitInZone, SplitStatus, Standing};
 
 use crate::fleet::{Agent, Fleet};
@@ -49,17 +48,14 @@ impl Checked {
 pub struct SelfChecks([(AtomicU64, AtomicU64); Checked::ALL.len()]);
 
 impl SelfChecks {
-    /// Counts one; what does not hold is logged, and comes back.
+    /// Counts one; what does not hold comes back, for whoever tells it once.
     pub fn count(&self, what: Checked, broken: Option<String>) -> Option<String> {
         let (checks, failures) = &self.0[what as usize];
         checks.fetch_add(1, Ordering::Relaxed);
-        let why = broken?;
-        failures.fetch_add(1, Ordering::Relaxed);
-        tracing::error!(
-            invariant = what.word(),
-            "self-check failed, please report it: {why}"
-        );
-        Some(why)
+        if broken.is_some() {
+            failures.fetch_add(1, Ordering::Relaxed);
+        }
+        broken
     }
 
     /// How often it was checked, and did not hold.
@@ -67,12 +63,6 @@ impl SelfChecks {
         let (checks, failures) = &self.0[what as usize];
         (checks.load(Ordering::Relaxed), failures.load(Ordering::Relaxed))
     }
-}
-
-/// What is wrong with a plan by the linter.
-pub fn plan(findings: &[Finding]) -> Option<String> {
-    let all: Vec<String> = findings.iter().map(ToString::to_string).collect();
-    (!all.is_empty()).then(|| all.join("; "))
 }
 
 /// I7: what is wrong with the number of the plan that follows another.
@@ -86,9 +76,9 @@ pub fn generation(before: &Plan, next: &Plan) -> Option<String> {
 }
 
 /// I5: of which split a bite is taken though a zone has not proven the one before it, by the last that its agents said. Not waited
-/// for is a zone that takes no part any more, one that does not resolve what it was told, for it will not run that however long one
+/// for is a zone that takes no part any more or is `detached`, one that does not resolve what it was told, for it will not run that however long one
 /// waits, and one in which a backend is down and its share elsewhere: what leaves that is not held up by it.
-pub fn in_step(before: &Plan, next: &Plan, fleet: &Fleet) -> Option<String> {
+pub fn in_step(before: &Plan, next: &Plan, fleet: &Fleet, detached: &BTreeSet<ZoneName>) -> Option<String> {
     for (name, now) in &next.splits {
         let Some(was) = before.splits.get(name).filter(|was| !Arc::ptr_eq(was, now)) else {
             continue;
@@ -100,7 +90,8 @@ pub fn in_step(before: &Plan, next: &Plan, fleet: &Fleet) -> Option<String> {
         if leg != same || taken == 0 || bite <= taken {
             continue;
         }
-        for (zone, item) in was.items.iter().filter(|(zone, _)| now.items.contains_key(*zone)) {
+        let takes_part = |zone: &ZoneName| now.items.contains_key(zone) && !detached.contains(zone);
+        for (zone, item) in was.items.iter().filter(|(zone, _)| takes_part(zone)) {
             let mut agents = fleet.of(zone);
             let excused = |agent: &Agent| {
                 let fact = agent.items.get(name);
@@ -195,10 +186,8 @@ fn not_converged(sight: Sight<'_>, agent: &Agent, item: &Item) -> Option<String>
     let Some(heard) = agent.heard_at else {
         return Some("it was never heard".to_owned());
     };
-    // A breath more than what is allowed: what is shown was computed at the same moment.
-    let age = sight.now.duration_since(heard);
-    if age > crate::standing::bound(sight.stale) {
-        return Some(format!("it was last heard {} s ago", age.as_secs()));
+    if sight.now.duration_since(heard) > crate::standing::bound(sight.stale) {
+        return Some("it is silent for longer than is allowed".to_owned());
     }
     let Some(fact) = agent.items.get(&item.split) else {
         return Some("it said nothing of it".to_owned());
@@ -230,22 +219,22 @@ fn runs_other_weights(item: &Item, proof: &Proof) -> Option<String> {
         return Some("its proof names no weights".to_owned());
     };
     for route in &item.routes {
-        let live = weights.get(&route.name).map(some).unwrap_or_default();
-        let planned = some(&route.weights);
-        if live != planned {
+        let nothing = BTreeMap::new();
+        let live = weights.get(&route.name).unwrap_or(&nothing);
+        if !covers(live, &route.weights) || !covers(&route.weights, live) {
             return Some(format!(
-                "route {} runs {live:?}, and {planned:?} is planned",
-                route.name
+                "route {} runs {live:?}, and {:?} is planned",
+                route.name, route.weights
             ));
         }
     }
     None
 }
 
-/// Who has any weight.
-fn some(weights: &BTreeMap<BackendName, BasisPoints>) -> BTreeMap<&BackendName, BasisPoints> {
-    let some = weights.iter().filter(|(_, weight)| weight.get() > 0);
-    some.map(|(backend, weight)| (backend, *weight)).collect()
+/// Whether whoever has weight in one has the same in the other.
+fn covers(one: &BTreeMap<BackendName, BasisPoints>, other: &BTreeMap<BackendName, BasisPoints>) -> bool {
+    one.iter()
+        .all(|(backend, weight)| weight.get() == 0 || other.get(backend) == Some(weight))
 }
 
 /// I9, of a split: why it must not be shown as converged, if it is.

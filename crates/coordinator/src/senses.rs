@@ -131,6 +131,21 @@ impl Senses for FleetSenses<'_> {
             .try_for_each(|(_, agent)| weir_planner::ready::backends_ready(item, &agent.services))
     }
 
+    fn counts_at_proof(&self, split: &SplitName) -> BTreeMap<String, Counts> {
+        let mut all = BTreeMap::new();
+        let items = self.sight.plan.splits.get(split).map(|split| &split.items);
+        for (zone, item) in items.into_iter().flatten() {
+            for (name, _) in standing::countable(self.sight, zone, split) {
+                let agent = self.sight.fleet.agent(zone, name);
+                let mark = agent.and_then(|agent| agent.marks.get(split));
+                if let Some(counts) = mark.and_then(|mark| mark.of(item.digest)) {
+                    all.insert(format!("{zone}/{name}"), counts.clone());
+                }
+            }
+        }
+        all
+    }
+
     fn counts(&self, split: &SplitName) -> BTreeMap<String, Counts> {
         let mut all = BTreeMap::new();
         for zone in self.sight.plan.zones.keys() {

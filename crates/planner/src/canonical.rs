@@ -324,6 +324,7 @@ fn course(to: &mut Vec<u8>, course: &Course) {
                 counts.since.put(to);
                 counts.at.put(to);
                 counts.requests.put(to);
+                // Not who was down nor how long answers took: another version may not know of them, and would find another root.
                 counts.failed.put(to);
                 to.push(match counts.scope {
                     CountScope::Host => 1,

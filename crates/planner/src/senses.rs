@@ -62,4 +62,8 @@ pub trait Senses {
 
     /// Counted traffic of a split, by whoever counted it: no request is in two of them.
     fn counts(&self, split: &SplitName) -> BTreeMap<String, Counts>;
+
+    /// The same as they stood when what the split's zones are told now was first proven there: of those by whom it was. How long
+    /// answers took is in it of all that were given before that.
+    fn counts_at_proof(&self, split: &SplitName) -> BTreeMap<String, Counts>;
 }

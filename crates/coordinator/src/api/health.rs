@@ -74,8 +74,10 @@ pub(super) async fn metrics(State(answering): State<Answering>) -> Result<Respon
     });
     let (generation, splits, zones, proof_age) = seen.unwrap_or_default();
     for split in &splits {
-        // Logged and counted: what each of its zones is shown as is told as an event where that is observed.
-        let _told = answering.checks.count(Checked::I9, selfcheck::whole(split));
+        // What each of its zones is shown as is told as an event where that is observed.
+        if let Some(why) = answering.checks.count(Checked::I9, selfcheck::whole(split)) {
+            tracing::error!("a self-check failed, please report it: {why}");
+        }
     }
     let text = metrics::text(&Scrape {
         generation,

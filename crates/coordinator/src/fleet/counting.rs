@@ -1,12 +1,16 @@
 //! Traffic since a zone first proved what it runs: what was counted before that tells of other weights. Pure; changed when
 //! people are to be shown other traffic than that.
 //!
-//! Verdicts do not go by this: they take the agents' own counts, before against after.
+//! Verdicts by failures do not go by this: they take the agents' own counts, before against after. Those by latency do.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::SignedDuration;
 use weir_model::{BackendName, SplitName};
 use weir_planner::{Counts, Digest, ItemFact, Verdict};
+
+/// The 5 s between two flushes of an Envoy's histograms, and the 2 s between two questions for them.
+const LATE: SignedDuration = SignedDuration::from_secs(8);
 
 /// Where an agent's counts stood when it first proved what it runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,15 +31,28 @@ impl Mark {
             .proof
             .as_ref()
             .is_some_and(|proof| proof.verdict == Verdict::Exact);
-        // How long answers took is shown nowhere.
-        let counts = Counts {
-            latency: BTreeMap::new(),
-            ..fact.counts.clone().filter(|_| exact)?
-        };
+        let counts = fact.counts.clone().filter(|_| exact)?;
         Some(Self {
             of: runs(fact),
             counts,
         })
+    }
+}
+
+impl Mark {
+    /// What an Envoy's histograms tell when the mark is made was flushed before it, and asked before that: for a while what they
+    /// tell next is of before the mark as well.
+    fn with_late(&self, now: &Counts) -> Self {
+        let mut mark = self.clone();
+        if now.at.duration_since(mark.counts.at) < LATE {
+            mark.counts.latency.clone_from(&now.latency);
+        }
+        mark
+    }
+
+    /// What had been counted when the agent first proved this item, and how long answers had taken that were given before that.
+    pub fn of(&self, item: Digest) -> Option<&Counts> {
+        (self.of.0 == item).then_some(&self.counts)
     }
 }
 
@@ -51,7 +68,7 @@ pub fn marks(
         // An agent that began to count anew has another `since`.
         let before = before.filter(|mark| mark.counts.since == counts.since);
         let mark = match before {
-            Some(mark) if mark.of == runs(fact) => Some(mark.clone()),
+            Some(mark) if mark.of == runs(fact) => Some(mark.with_late(counts)),
             before => Mark::now(fact).or_else(|| before.cloned()),
         };
         Some((split.clone(), mark?))

@@ -195,7 +195,8 @@ impl Planning {
         let answers = judging::answers(waiting, Some((in_force, &look.outlook)));
         if let Some(plan) = &plan {
             events.push(plan_event(Some(&known.plan), plan));
-            events.extend(self.checked(Some(&known.plan), plan, fleet));
+            let declared = self.declared.as_deref();
+            events.extend(self.checked(Some(&known.plan), plan, (fleet, declared)));
             events.extend(steps(&known.plan, plan));
             let first_of = moved_by(&known.plan, plan);
             let taken = Taken {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use weir_model::{CommitId, Diagnostic, Severity, SourceName};
+use weir_model::{CommitId, Declaration, Diagnostic, Severity, SourceName};
 use weir_planner::{Orders, Plan};
 
 use super::{Planning, moving};
@@ -67,7 +67,8 @@ impl Planning {
         let mut events: Vec<NewEvent> = rows.iter().map(commit_event).collect();
         events.extend(plan.map(|plan| plan_event(parent, plan)));
         if let Some(plan) = plan {
-            events.extend(self.checked(parent, plan, fleet));
+            let declared = accepted.map(|accepted| &accepted.declaration);
+            events.extend(self.checked(parent, plan, (fleet, declared)));
         }
         if let Some(accepted) = accepted {
             let before = known
@@ -116,17 +117,23 @@ impl Planning {
 
     /// Looks once more at a plan that the linter has passed, beside the one before it and what zones said when it was made. It is not
     /// held up: this is no part of planning.
-    pub(super) fn checked(&self, before: Option<&Plan>, plan: &Plan, fleet: &Fleet) -> Vec<NewEvent> {
+    pub(super) fn checked(
+        &self,
+        before: Option<&Plan>,
+        plan: &Plan,
+        (fleet, declared): (&Fleet, Option<&Declaration>),
+    ) -> Vec<NewEvent> {
         let mut broken = vec![self.checks.count(Checked::Plan, None)];
         if let Some(before) = before {
             broken.push(
                 self.checks
                     .count(Checked::I7, selfcheck::generation(before, plan)),
             );
-            broken.push(
-                self.checks
-                    .count(Checked::I5, selfcheck::in_step(before, plan, fleet)),
-            );
+            let zones = declared.into_iter().flat_map(|declared| &declared.zones);
+            let detached = zones.filter(|(_, zone)| zone.detached);
+            let detached = detached.map(|(name, _)| name.clone()).collect();
+            let step = selfcheck::in_step(before, plan, fleet, &detached);
+            broken.push(self.checks.count(Checked::I5, step));
         }
         let told = broken.into_iter().flatten();
         told.map(|why| NewEvent::failed_check(&why).generation(plan.generation))

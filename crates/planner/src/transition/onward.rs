@@ -13,9 +13,9 @@ use crate::outlook::{Outlook, Phase, Wait};
 use crate::plan::{Item, SplitPlan};
 use crate::senses::Reach;
 
-/// How long a step waits to be told how long answers took, once it has seen enough of them: twice the 5 s between two flushes of an
-/// Envoy's histograms, and some for the way.
-const LATE: SignedDuration = SignedDuration::from_secs(15);
+/// How long a proven step waits to be told how long answers took, beyond the time that it has for enough of them. What an Envoy's histograms tell in
+/// the first 8 s may be of before the step; they are flushed every 5 s, asked every 2 s and reported every 5 s.
+const LATE: SignedDuration = SignedDuration::from_secs(30);
 
 /// A step that may be taken.
 pub(super) struct Step {
@@ -98,8 +98,9 @@ impl Turn<'_> {
                 }
             }
             if let Traffic::Late(why) = traffic {
-                // Two flushes of an Envoy's statistics: who has told nothing by then tells nothing.
-                let until = later(since, LATE);
+                // Who has told nothing by then tells nothing.
+                let within = self.split.transition.verify.within;
+                let until = later(since, within.saturating_add(LATE));
                 if self.now < until {
                     return stay(Phase::Verify, vec![wait(why)], what_next, Some(until));
                 }
@@ -148,7 +149,11 @@ impl Turn<'_> {
         // How long answers take is each route's own matter, and counted of all together. Who is drained goes, at whatever price.
         let even = !self.drained && verdict::moves_evenly(&motion.from, &self.before.items);
         let before = (&motion.counted, motion.since);
-        verdict::judge(before, &counts, &gaining, (self.split, even))
+        let proven = match self.split.transition.verify.latency {
+            Some(_) => self.transit.senses.counts_at_proof(&self.split.name),
+            None => BTreeMap::new(),
+        };
+        verdict::judge(before, (&counts, &proven), &gaining, (self.split, even))
     }
 
     /// Whether zones that can be reached are waited for, or only others.

@@ -110,10 +110,11 @@ impl Grown {
 }
 
 /// Judges the requests since the step was `taken`: all counters together, and each alone that has enough. A counter that is
-/// new here and began before the step says nothing of it. `even`: whether all routes move alike.
+/// new here and began before the step says nothing of it. How long answers took is judged of those since the step was `proven`.
+/// `even`: whether all routes move alike.
 pub(super) fn judge(
     (before, taken): (&BTreeMap<String, Counts>, Timestamp),
-    now: &BTreeMap<String, Counts>,
+    (now, proven): (&BTreeMap<String, Counts>, &BTreeMap<String, Counts>),
     gaining: &BTreeSet<BackendName>,
     (split, even): (&Split, bool),
 ) -> Traffic {
@@ -122,6 +123,7 @@ pub(super) fn judge(
     let earlier = earlier.fold(Grown::default(), |sum, one| sum.plus(&one));
     let limit = slow_from(split).filter(|_| even);
     let (mut total, mut timed, mut paces) = (Grown::default(), Grown::default(), Pace::default());
+    let mut comparable = false;
     for (counter, counts) in now {
         let base = before.get(counter).filter(|base| base.since == counts.since);
         if base.is_none() && counts.since < taken {
@@ -143,8 +145,21 @@ pub(super) fn judge(
         if was.latency.answers() < enough {
             continue;
         }
+        comparable = true;
+        let Some(since) = proven.get(counter).filter(|then| then.since == counts.since) else {
+            continue;
+        };
+        let gained = gaining
+            .iter()
+            .map(|backend| Grown::of(counts, Some(since), backend));
+        let here = gained.fold(Grown::default(), |sum, one| sum.plus(&one));
         timed = timed.plus(&here);
-        let pace = Pace::of(limit, (&was.latency, &here.latency), (counts, base), gaining);
+        let pace = Pace::of(
+            limit,
+            (&was.latency, &here.latency),
+            [base, since, counts],
+            gaining,
+        );
         paces = paces.plus(&pace);
         if let Some(why) = pace.slower(enough, limit).filter(|_| !mends(&was, &here)) {
             return Traffic::Bad(format!("{counter}: {why}"));
@@ -163,8 +178,14 @@ pub(super) fn judge(
     if let Some(why) = why.filter(|_| !mends(&earlier, &total)) {
         return Traffic::Bad(format!("all zones together: {why}"));
     }
+    if comparable && timed.requests < enough {
+        let seen = timed.requests;
+        return Traffic::Little(format!(
+            "insufficient data: {seen} of {enough} requests to what gained weight since every zone proved the step"
+        ));
+    }
     let known = timed.latency.answers();
-    if timed.requests >= enough && known < enough {
+    if comparable && known < enough {
         return Traffic::Late(format!(
             "how long answers took is known of {known} of {enough} from what gained weight so far"
         ));
@@ -201,7 +222,7 @@ impl Pace {
     fn of(
         limit: usize,
         (was, is): (&Latency, &Latency),
-        (now, base): (&Counts, &Counts),
+        [base, since, now]: [&Counts; 3],
         gaining: &BTreeSet<BackendName>,
     ) -> Self {
         let slow = |of: &Latency| (of.longer_than(limit), of.answers());
@@ -212,7 +233,7 @@ impl Pace {
         };
         for backend in now.latency.keys().filter(|backend| !gaining.contains(*backend)) {
             let before = Grown::of(base, None, backend).latency;
-            let after = Grown::of(now, Some(base), backend).latency;
+            let after = Grown::of(now, Some(since), backend).latency;
             if before.answers() > 0 {
                 pace.others = sum(pace.others, slow(&after));
                 pace.others_were += share(slow(&before)) * after.answers() as f64;
@@ -240,7 +261,7 @@ impl Pace {
         let more = at_least(self.is) - self.was / self.is.1 as f64;
         let beside = match self.others.1 {
             0 => 0.0,
-            others => at_most(self.others) - self.others_were / others as f64,
+            others => share(self.others) - self.others_were / others as f64,
         };
         if more <= SLOWER + beside.max(0.0) {
             return None;

@@ -35,6 +35,8 @@ pub(crate) struct World {
     /// The highest generation that agents report.
     pub(crate) highest: u64,
     pub(crate) counts: BTreeMap<String, Counts>,
+    /// As they stood at the last proof.
+    pub(crate) at_proof: BTreeMap<String, Counts>,
     pub(crate) orders: Orders,
     /// The last commit takes back the one before it.
     pub(crate) reverts: bool,
@@ -96,6 +98,10 @@ impl Senses for World {
         }
     }
 
+    fn counts_at_proof(&self, _split: &SplitName) -> BTreeMap<String, Counts> {
+        self.at_proof.clone()
+    }
+
     fn counts(&self, _split: &SplitName) -> BTreeMap<String, Counts> {
         self.counts.clone()
     }
@@ -130,6 +136,7 @@ impl World {
             fallen: BTreeMap::new(),
             highest: 0,
             counts: BTreeMap::new(),
+            at_proof: BTreeMap::new(),
             orders: Orders::default(),
             reverts: false,
         };
@@ -201,6 +208,7 @@ impl World {
             return false;
         }
         self.runs.insert(zone.clone(), (item, self.now));
+        self.at_proof.clone_from(&self.counts);
         true
     }
 

@@ -19,7 +19,7 @@ const SHARES: (u32, u32) = (20, 80);
 
 /// From this on an answer is slow; well above what a busy machine takes for one.
 const JUDGED: &str =
-    "  transition: {verify: {requests: 200, within: 60s, insufficient: hold, latency: 500ms}}\n";
+    "  transition: {verify: {requests: 60, within: 60s, insufficient: hold, latency: 500ms}}\n";
 
 /// What came of it.
 #[derive(Debug, Clone, Serialize)]

@@ -40,7 +40,10 @@ impl World {
         if let Some(parent) = &parent {
             let fleet = &self.coordinator.fleet;
             let own = [
-                (Invariant::I5, selfcheck::in_step(parent, plan, fleet)),
+                (
+                    Invariant::I5,
+                    selfcheck::in_step(parent, plan, fleet, &BTreeSet::new()),
+                ),
                 (Invariant::I7, selfcheck::generation(parent, plan)),
             ];
             for (invariant, broken) in own {
