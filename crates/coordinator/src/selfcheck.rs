@@ -75,9 +75,11 @@ pub fn generation(before: &Plan, next: &Plan) -> Option<String> {
     })
 }
 
-/// I5: of which split a bite is taken though a zone has not proven the one before it, by the last that its agents said. Not waited
-/// for is a zone that takes no part any more or is `detached`, one that does not resolve what it was told, for it will not run that however long one
-/// waits, and one in which a backend is down and its share elsewhere: what leaves that is not held up by it.
+/// I5: of which split a bite is taken though a zone has not proven the one before it, by the last that its agents said.
+///
+/// Not waited for is a zone that takes no part any more or is `detached`, one that does not resolve what it was told, for it will
+/// not run that however long one waits, and one in which a backend is down and its share elsewhere: what leaves that is not held
+/// up by it.
 pub fn in_step(before: &Plan, next: &Plan, fleet: &Fleet, detached: &BTreeSet<ZoneName>) -> Option<String> {
     for (name, now) in &next.splits {
         let Some(was) = before.splits.get(name).filter(|was| !Arc::ptr_eq(was, now)) else {

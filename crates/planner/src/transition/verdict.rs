@@ -99,13 +99,20 @@ impl Grown {
         }
     }
 
+    fn of_all<'a>(
+        counts: &Counts,
+        base: Option<&Counts>,
+        backends: impl IntoIterator<Item = &'a BackendName>,
+    ) -> Self {
+        let each = backends
+            .into_iter()
+            .map(|backend| Self::of(counts, base, backend));
+        each.fold(Self::default(), |sum, one| sum.plus(&one))
+    }
+
     /// Of all backends of a counter, since it began.
     fn whole(counts: &Counts) -> Self {
-        let all = counts
-            .requests
-            .keys()
-            .map(|backend| Self::of(counts, None, backend));
-        all.fold(Self::default(), |sum, one| sum.plus(&one))
+        Self::of_all(counts, None, counts.requests.keys())
     }
 }
 
@@ -129,8 +136,7 @@ pub(super) fn judge(
         if base.is_none() && counts.since < taken {
             continue;
         }
-        let gained = gaining.iter().map(|backend| Grown::of(counts, base, backend));
-        let here = gained.fold(Grown::default(), |sum, one| sum.plus(&one));
+        let here = Grown::of_all(counts, base, gaining);
         total = total.plus(&here);
         if here.requests >= enough
             && let Some(why) = worse((here.requests, here.failed), (earlier.requests, earlier.failed))
@@ -149,10 +155,7 @@ pub(super) fn judge(
         let Some(since) = proven.get(counter).filter(|then| then.since == counts.since) else {
             continue;
         };
-        let gained = gaining
-            .iter()
-            .map(|backend| Grown::of(counts, Some(since), backend));
-        let here = gained.fold(Grown::default(), |sum, one| sum.plus(&one));
+        let here = Grown::of_all(counts, Some(since), gaining);
         timed = timed.plus(&here);
         let pace = Pace::of(
             limit,

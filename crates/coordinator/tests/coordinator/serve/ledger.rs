@@ -117,8 +117,10 @@ async fn a_kill_at_any_time_leaves_a_whole_history() {
             let vm = 100 - (round * 3 + n) % 100;
             let text = declaration("shop", &vm.to_string(), &(100 - vm).to_string());
             repo.commit(&format!("{round}.{n}"), &[("a.yaml", &text)]);
-            // Another moment of the work in each round.
-            tokio::time::sleep(Duration::from_millis(u64::from(17 * round % 120))).await;
+            // Another moment of the work in each round: after so many answers of it.
+            for _ in 0..round {
+                assert_eq!(coordinator.get("/healthz").await.0, 200, "round {round}");
+            }
         }
         shown = generation(&coordinator.get("/v1/splits").await.1).max(shown);
         coordinator.child.kill().unwrap();
