@@ -60,7 +60,7 @@ pub use facts::{
 };
 pub use freezes::freezes;
 pub use latency::Latency;
-pub use lint::{Finding, Rule, lint, lint_made};
+pub use lint::{Finding, Rule, lint, lint_made, lint_step};
 pub use outlook::{Outlook, Phase, Wait};
 pub use plan::{
     Destination, Digest, Fallback, GatewayPlan, GatewayRef, Generation, InKuma, Item, ItemRef, ItemRoute,

@@ -4,11 +4,13 @@
 //! with a test that breaks a plan in that way.
 
 mod finding;
+mod one_writer;
+mod step;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use weir_model::{BackendName, BasisPoints, DnsLabel, Protocol, ServiceName, SplitName, Via, ZoneName};
+use weir_model::{BackendName, BasisPoints, DnsLabel, Protocol, SplitName, Via, ZoneName};
 
 use crate::canonical;
 use crate::course::Leg;
@@ -17,67 +19,19 @@ use crate::plan::{Destination, Generation, InKuma, Item, Plan, SplitPlan};
 use crate::retire::Services;
 
 pub use finding::{Finding, Rule};
+pub(crate) use step::lint_new;
+pub use step::lint_step;
 
 /// Everything that is wrong with a plan, by itself and against its parent. Nothing, for every plan of
 /// [`plan`](crate::plan()).
 ///
 /// Without the parent, what only the parent can tell is not checked: a plan from disk may come without.
 pub fn lint(plan: &Plan, parent: Option<&Plan>) -> Vec<Finding> {
-    lint_where(plan, parent, |_| true)
-}
-
-/// [`lint`] of those splits that are not the parent's own values: these were looked at with the parent.
-pub(crate) fn lint_new(plan: &Plan, parent: &Plan) -> Vec<Finding> {
-    lint_where(plan, Some(parent), |name| {
-        let both = plan.splits.get(name).zip(parent.splits.get(name));
-        !both.is_some_and(|(is, was)| Arc::ptr_eq(is, was))
-    })
-}
-
-fn lint_where(plan: &Plan, parent: Option<&Plan>, looked_at: impl Fn(&SplitName) -> bool) -> Vec<Finding> {
-    let mut lint = Lint {
-        plan,
-        parent,
-        past: Services::new(parent),
-        findings: Vec::new(),
-    };
+    let mut lint = Lint::new(plan, parent);
     lint.whole();
-    lint.services();
-    for (name, split) in plan.splits.iter().filter(|(name, _)| looked_at(name)) {
-        if split.root != canonical::split_root(split) {
-            lint.at_split(Rule::Digest, name, "its root is not that of its items");
-        }
-        let known = |zone: &ZoneName| plan.zones.contains_key(zone);
-        if split.items.keys().any(|zone| !known(zone)) {
-            lint.at_split(
-                Rule::Complete,
-                name,
-                "it has an item for a zone that takes no part",
-            );
-        }
-        // A zone that came while the split was under way, or had to wait, has none until that is over.
-        let before = parent.and_then(|parent| parent.splits.get(name));
-        let waits = |zone: &ZoneName| {
-            split
-                .course
-                .as_ref()
-                .is_some_and(|course| course.motion.is_some())
-                || before
-                    .is_some_and(|before| before.digest == split.digest && !before.items.contains_key(zone))
-        };
-        let missing = |zone: &&ZoneName| !split.items.contains_key(*zone) && !waits(zone);
-        if let Some(zone) = plan.zones.keys().find(missing) {
-            let what = format!("it has no item for zone {zone}");
-            lint.at_split(Rule::Complete, name, what);
-        }
-        lint.course(name, split);
-        for (zone, item) in &split.items {
-            if item.split != *name || item.zone != *zone {
-                let what = format!("the item there says split {} in zone {}", item.split, item.zone);
-                lint.at(Rule::Complete, (name, zone), what);
-            }
-            lint.item((name, zone), item);
-        }
+    lint.one_writer(plan.splits.iter());
+    for (name, split) in &plan.splits {
+        lint.split(name, split);
     }
     lint.findings
 }
@@ -121,7 +75,16 @@ struct Lint<'a> {
     findings: Vec<Finding>,
 }
 
-impl Lint<'_> {
+impl<'a> Lint<'a> {
+    fn new(plan: &'a Plan, parent: Option<&'a Plan>) -> Self {
+        Self {
+            plan,
+            parent,
+            past: Services::new(parent),
+            findings: Vec::new(),
+        }
+    }
+
     fn find(
         &mut self,
         rule: Rule,
@@ -143,6 +106,44 @@ impl Lint<'_> {
 
     fn at(&mut self, rule: Rule, (split, zone): (&SplitName, &ZoneName), what: impl Into<String>) {
         self.find(rule, Some(split), Some(zone), what);
+    }
+
+    /// What must hold of one split and its items.
+    fn split(&mut self, name: &SplitName, split: &SplitPlan) {
+        if split.root != canonical::split_root(split) {
+            self.at_split(Rule::Digest, name, "its root is not that of its items");
+        }
+        let known = |zone: &ZoneName| self.plan.zones.contains_key(zone);
+        if split.items.keys().any(|zone| !known(zone)) {
+            self.at_split(
+                Rule::Complete,
+                name,
+                "it has an item for a zone that takes no part",
+            );
+        }
+        // A zone that came while the split was under way, or had to wait, has none until that is over.
+        let before = self.parent.and_then(|parent| parent.splits.get(name));
+        let waits = |zone: &ZoneName| {
+            split
+                .course
+                .as_ref()
+                .is_some_and(|course| course.motion.is_some())
+                || before
+                    .is_some_and(|before| before.digest == split.digest && !before.items.contains_key(zone))
+        };
+        let missing = |zone: &&ZoneName| !split.items.contains_key(*zone) && !waits(zone);
+        if let Some(zone) = self.plan.zones.keys().find(missing) {
+            let what = format!("it has no item for zone {zone}");
+            self.at_split(Rule::Complete, name, what);
+        }
+        self.course(name, split);
+        for (zone, item) in &split.items {
+            if item.split != *name || item.zone != *zone {
+                let what = format!("the item there says split {} in zone {}", item.split, item.zone);
+                self.at(Rule::Complete, (name, zone), what);
+            }
+            self.item((name, zone), item);
+        }
     }
 
     fn whole(&mut self) {
@@ -200,18 +201,6 @@ impl Lint<'_> {
         if plan.federation != parent.federation {
             let what = format!("federation {} after {}", plan.federation, parent.federation);
             self.find(Rule::Ours, None, None, what);
-        }
-    }
-
-    fn services(&mut self) {
-        let mut writers: BTreeMap<(&ZoneName, &ServiceName, u16), &SplitName> = BTreeMap::new();
-        for (name, split) in &self.plan.splits {
-            for (zone, item) in &split.items {
-                if let Some(other) = writers.insert((zone, &item.service, item.port), name) {
-                    let what = format!("{} port {} is split by {other} too", item.service, item.port);
-                    self.at(Rule::OneWriter, (name, zone), what);
-                }
-            }
         }
     }
 
@@ -459,11 +448,11 @@ impl Lint<'_> {
     }
 
     /// What the items before it, of this split or of its service, had weight for is still there.
-    fn drain<'a>(
+    fn drain<'b>(
         &mut self,
         at: (&SplitName, &ZoneName),
         item: &Item,
-        before: impl Iterator<Item = &'a Arc<Item>>,
+        before: impl Iterator<Item = &'b Arc<Item>>,
     ) {
         let there =
             |item: &Item, to: &Destination| item.destinations.values().any(|at| at.in_kuma() == to.in_kuma());

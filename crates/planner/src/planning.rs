@@ -375,7 +375,8 @@ fn make(
         for name in &gone {
             all.remove(*name);
         }
-        all.append(&mut splits);
+        // One by one: `append` would build all of it anew.
+        all.extend(splits);
         splits = all;
     }
     let mut plan = Plan {

@@ -38,6 +38,14 @@ impl<'a> Services<'a> {
         port: u16,
     ) -> Option<&'a SplitPlan> {
         let plan = self.plan?;
+        // A service has one split, and the items of a split are all for it (the linter holds both).
+        let own = plan
+            .splits
+            .get(name)
+            .and_then(|split| split.items.values().next());
+        if own.is_some_and(|item| item.service == *service && item.port == port) {
+            return None;
+        }
         let by_service = self.by_service.get_or_init(|| {
             let of = |(name, split): (&'a SplitName, &'a std::sync::Arc<SplitPlan>)| {
                 // The items of a split are all for its service.

@@ -60,7 +60,7 @@ pub trait Senses {
     /// The first that it does not: what was found, and what to do.
     fn resolves(&self, item: &Item) -> Result<(), String>;
 
-    /// Counted traffic of a split, by whoever counted it: no request is in two of them.
+    /// Counted traffic of a split, by whoever counted it, as `zone/agent`: no request is in two of them.
     fn counts(&self, split: &SplitName) -> BTreeMap<String, Counts>;
 
     /// The same as they stood when what the split's zones are told now was first proven there: of those by whom it was. How long

@@ -148,7 +148,7 @@ impl Planning {
             };
             let look = weir_planner::step(inputs, transit);
             let findings = match &look.planned {
-                Planned::New(plan) => weir_planner::lint(plan, Some(&parent)),
+                Planned::New(plan) => weir_planner::lint_step(plan, &parent),
                 _ => Vec::new(),
             };
             Some((look, findings))

@@ -149,10 +149,7 @@ impl Turn<'_> {
         // How long answers take is each route's own matter, and counted of all together. Who is drained goes, at whatever price.
         let even = !self.drained && verdict::moves_evenly(&motion.from, &self.before.items);
         let before = (&motion.counted, motion.since);
-        let proven = match self.split.transition.verify.latency {
-            Some(_) => self.transit.senses.counts_at_proof(&self.split.name),
-            None => BTreeMap::new(),
-        };
+        let proven = self.transit.senses.counts_at_proof(&self.split.name);
         verdict::judge(before, (&counts, &proven), &gaining, (self.split, even))
     }
 

@@ -19,6 +19,10 @@ const SIGMAS: f64 = 3.0;
 /// just started are slow, and a hundred requests are few.
 const SLOWER: f64 = 0.10;
 
+/// Of which requests something is said.
+const SINCE_STEP: &str = "since the step";
+const SINCE_PROOF: &str = "since the step was proven";
+
 /// What traffic says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Traffic {
@@ -99,6 +103,15 @@ impl Grown {
         }
     }
 
+    /// No more requests, nor failures, than these.
+    fn capped(self, other: &Self) -> Self {
+        Self {
+            requests: self.requests.min(other.requests),
+            failed: self.failed.min(other.failed),
+            ..self
+        }
+    }
+
     fn of_all<'a>(
         counts: &Counts,
         base: Option<&Counts>,
@@ -116,9 +129,9 @@ impl Grown {
     }
 }
 
-/// Judges the requests since the step was `taken`: all counters together, and each alone that has enough. A counter that is
-/// new here and began before the step says nothing of it. How long answers took is judged of those since the step was `proven`.
-/// `even`: whether all routes move alike.
+/// Judges the requests since the step was `taken`: all counters together, those of each zone, and each alone that has enough. A counter that is
+/// new here and began before the step says nothing of it. Failures show at once; but only what came since the step was `proven`
+/// was sent by its weights, and is enough or not, and timed. `even`: whether all routes move alike.
 pub(super) fn judge(
     (before, taken): (&BTreeMap<String, Counts>, Timestamp),
     (now, proven): (&BTreeMap<String, Counts>, &BTreeMap<String, Counts>),
@@ -129,8 +142,14 @@ pub(super) fn judge(
     let earlier = before.values().map(Grown::whole);
     let earlier = earlier.fold(Grown::default(), |sum, one| sum.plus(&one));
     let limit = slow_from(split).filter(|_| even);
-    let (mut total, mut timed, mut paces) = (Grown::default(), Grown::default(), Pace::default());
+    let (mut total, mut carried, mut timed, mut paces) = (
+        Grown::default(),
+        Grown::default(),
+        Grown::default(),
+        Pace::default(),
+    );
     let mut comparable = false;
+    let mut zones: BTreeMap<&str, [Grown; 2]> = BTreeMap::new();
     for (counter, counts) in now {
         let base = before.get(counter).filter(|base| base.since == counts.since);
         if base.is_none() && counts.since < taken {
@@ -138,11 +157,16 @@ pub(super) fn judge(
         }
         let here = Grown::of_all(counts, base, gaining);
         total = total.plus(&here);
-        if here.requests >= enough
-            && let Some(why) = worse((here.requests, here.failed), (earlier.requests, earlier.failed))
-        {
+        let since = proven.get(counter).filter(|then| then.since == counts.since);
+        // Where a zone proved its item before this step was taken, what it counted until then is of the step before.
+        let fresh = since.map(|since| Grown::of_all(counts, Some(since), gaining).capped(&here));
+        let fresh = fresh.unwrap_or_default();
+        carried = carried.plus(&fresh);
+        if let Some(why) = fails([&here, &fresh], &earlier, enough) {
             return Traffic::Bad(format!("{counter}: {why}"));
         }
+        let zone = zones.entry(zone_of(counter)).or_default();
+        *zone = [zone[0].plus(&here), zone[1].plus(&fresh)];
         // Only like is compared with like: the same callers, before and after.
         let (Some(limit), Some(base)) = (limit, base) else {
             continue;
@@ -152,7 +176,7 @@ pub(super) fn judge(
             continue;
         }
         comparable = true;
-        let Some(since) = proven.get(counter).filter(|then| then.since == counts.since) else {
+        let Some(since) = since else {
             continue;
         };
         let here = Grown::of_all(counts, Some(since), gaining);
@@ -168,24 +192,28 @@ pub(super) fn judge(
             return Traffic::Bad(format!("{counter}: {why}"));
         }
     }
-    if total.requests < enough {
-        let seen = total.requests;
-        return Traffic::Little(format!(
-            "insufficient data: {seen} of {enough} requests to what gained weight so far"
-        ));
+    for (zone, [here, fresh]) in &zones {
+        if let Some(why) = fails([here, fresh], &earlier, enough) {
+            return Traffic::Bad(format!("zone {zone}: {why}"));
+        }
     }
-    if let Some(why) = worse((total.requests, total.failed), (earlier.requests, earlier.failed)) {
+    if let Some(why) = fails([&total, &carried], &earlier, enough) {
         return Traffic::Bad(format!("all zones together: {why}"));
+    }
+    let too_few = |seen: u64| {
+        Traffic::Little(format!(
+            "insufficient data: {seen} of {enough} requests to what gained weight {SINCE_PROOF}"
+        ))
+    };
+    if carried.requests < enough {
+        return too_few(carried.requests);
     }
     let why = limit.and_then(|limit| paces.slower(enough, limit));
     if let Some(why) = why.filter(|_| !mends(&earlier, &total)) {
         return Traffic::Bad(format!("all zones together: {why}"));
     }
     if comparable && timed.requests < enough {
-        let seen = timed.requests;
-        return Traffic::Little(format!(
-            "insufficient data: {seen} of {enough} requests to what gained weight since every zone proved the step"
-        ));
+        return too_few(timed.requests);
     }
     let known = timed.latency.answers();
     if comparable && known < enough {
@@ -194,6 +222,18 @@ pub(super) fn judge(
         ));
     }
     Traffic::Good
+}
+
+/// The zone of a counter, which is named `zone/agent`.
+fn zone_of(counter: &str) -> &str {
+    counter.split_once('/').map_or(counter, |(zone, _)| zone)
+}
+
+/// Whether more requests fail than `before`, of those since the step or of those since its proof, if there are enough.
+fn fails([step, proof]: [&Grown; 2], before: &Grown, enough: u64) -> Option<String> {
+    let both = [(step, SINCE_STEP), (proof, SINCE_PROOF)];
+    let mut both = both.into_iter().filter(|(grown, _)| grown.requests >= enough);
+    both.find_map(|(grown, when)| worse(grown, before, when))
 }
 
 /// Whether fewer requests fail than before: to leave what fails, for something slower, is no loss.
@@ -322,15 +362,15 @@ fn interval(of: (u64, u64)) -> (f64, f64) {
     ((centre - spread) / all, (centre + spread) / all)
 }
 
-/// Whether `is` (requests, failed) is surely worse than `was` by more than the margin.
-fn worse(is: (u64, u64), was: (u64, u64)) -> Option<String> {
-    let (is, was) = ((is.1, is.0), (was.1, was.0));
+/// Whether more of what `is` surely failed than of what `was`, by more than the margin.
+fn worse(is: &Grown, was: &Grown, when: &str) -> Option<String> {
+    let (is, was) = ((is.failed, is.requests), (was.failed, was.requests));
     if is.0 == 0 || is.1 == 0 {
         return None;
     }
     (at_least(is) > share(was) + MARGIN).then(|| {
         format!(
-            "{} of {} requests to what gained weight failed since the step, {:.2} %; before it {} of {} of the whole split, \
+            "{} of {} requests to what gained weight failed {when}, {:.2} %; before it {} of {} of the whole split, \
              {:.2} %",
             is.0,
             is.1,

@@ -7,7 +7,7 @@ use weir_model::{
     BackendName, BasisPoints, CommitId, DnsLabel, FederationName, HeaderMatch, Match, MeshName, Protocol,
     RouteName, ServiceName, ValueMatch, ZoneName,
 };
-use weir_planner::{Generation, Item, Plan, PlanId, Rule, canonical, lint, lint_made};
+use weir_planner::{Generation, Item, Plan, PlanId, Rule, canonical, lint, lint_made, lint_step};
 
 use crate::declared::{History, commit, put, route, split, with};
 
@@ -393,6 +393,9 @@ fn a_plan_broken_in_each_way_is_found() {
         mutation(&mut broken);
         let findings = lint(&broken, Some(parent));
         let found: BTreeSet<Rule> = findings.iter().map(|finding| finding.rule).collect();
+        // What looks at a step alone finds the same.
+        let of_step: BTreeSet<Rule> = lint_step(&broken, parent).iter().map(|of| of.rule).collect();
+        assert_eq!(of_step, found, "{name}");
         if found != rules.iter().copied().collect() {
             let texts: Vec<String> = findings.iter().map(ToString::to_string).collect();
             wrong.push(format!(

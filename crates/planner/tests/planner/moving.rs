@@ -3,6 +3,7 @@
 mod draining;
 mod every_drain;
 mod every_order;
+mod failing;
 mod odd;
 mod slower;
 mod stories;

@@ -1,0 +1,41 @@
+//! The linter for one step of a plan that was looked at before: its cost follows the change.
+
+use std::sync::Arc;
+
+use super::{Finding, Lint};
+use crate::plan::Plan;
+
+/// [`lint`](super::lint) of a step: of those splits that are not the parent's own values, for the others were looked at with the
+/// parent, and of what stands in no split.
+pub fn lint_step(plan: &Plan, parent: &Plan) -> Vec<Finding> {
+    let mut lint = Lint::new(plan, Some(parent));
+    lint.whole();
+    lint.new_splits(parent);
+    lint.findings
+}
+
+/// [`lint_step`] of what stands in splits.
+pub(crate) fn lint_new(plan: &Plan, parent: &Plan) -> Vec<Finding> {
+    let mut lint = Lint::new(plan, Some(parent));
+    lint.new_splits(parent);
+    lint.findings
+}
+
+impl Lint<'_> {
+    fn new_splits(&mut self, parent: &Plan) {
+        let mut before = parent.splits.iter().peekable();
+        let mut new = Vec::new();
+        // Both are in one order: beside each other they are gone through once.
+        for (name, split) in &self.plan.splits {
+            while before.next_if(|(was, _)| *was != name && *was < name).is_some() {}
+            let was = before.next_if(|(was, _)| *was == name);
+            if !was.is_some_and(|(_, was)| Arc::ptr_eq(was, split)) {
+                new.push((name, split));
+            }
+        }
+        self.one_new_writer(parent, &new);
+        for (name, split) in new {
+            self.split(name, split);
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Verdicts by failures: what they count, and from when on.
+
+use super::*;
+
+/// A step of eks from 20 to 60 %, planned and followed by nobody yet.
+fn stepping() -> World {
+    let declare = |weights: &[(&str, u32)]| declared(weights, |split| split.transition.max_step = None);
+    let mut world = World::new(declare(&[("vm", 80), ("eks", 20)]));
+    for host in ["fra/a", "ams/a"]
+        .into_iter()
+        .map(ToOwned::to_owned)
+        .chain(hosts())
+    {
+        world.count(&host, "vm", 10_000, 0);
+    }
+    world.commit(declare(&[("vm", 40), ("eks", 60)]));
+    world.look();
+    world
+}
+
+/// More agents of `fra`, each with callers of its own.
+fn hosts() -> impl Iterator<Item = String> {
+    (0..10).map(|host| format!("fra/{host}"))
+}
+
+/// Every zone proves it, wave by wave; what becomes of it after that.
+fn proven(world: &mut World) -> Option<Phase> {
+    for _ in 0..2 {
+        world.all_follow();
+        world.look();
+    }
+    phase(world)
+}
+
+fn phase(world: &mut World) -> Option<Phase> {
+    let (_, stands) = world.look();
+    stands.map(|stands| stands.phase)
+}
+
+#[test]
+fn what_came_before_the_proof_is_no_reason_to_pass() {
+    let mut world = stepping();
+    // By the weights of before, while the zones are being told.
+    world.count("fra/a", "eks", 100_000, 0);
+    assert_eq!(proven(&mut world), Some(Phase::Verify));
+    world.count("fra/a", "eks", 99, 0);
+    assert_eq!(phase(&mut world), Some(Phase::Verify));
+    world.count("fra/a", "eks", 1, 0);
+    assert_eq!(phase(&mut world), None, "a hundred since the proof are enough");
+}
+
+#[test]
+fn what_came_before_the_proof_hides_nothing() {
+    let mut world = stepping();
+    world.count("fra/a", "eks", 100_000, 0);
+    assert_eq!(proven(&mut world), Some(Phase::Verify));
+    // 0.2 % of all since the step; 30 % of those that the new weights sent.
+    world.count("fra/a", "eks", 600, 180);
+    world.look();
+    assert!(
+        matches!(world.leg(), Some(Leg::Return { .. })),
+        "{:?}",
+        world.leg()
+    );
+}
+
+#[test]
+fn what_fails_before_the_proof_is_not_waited_for() {
+    let mut world = stepping();
+    world.count("fra/a", "eks", 600, 180);
+    world.look();
+    assert!(
+        matches!(world.leg(), Some(Leg::Return { .. })),
+        "{:?}",
+        world.leg()
+    );
+}
+
+#[test]
+fn of_a_zone_that_proved_an_earlier_wave_only_what_came_since_the_last_step_counts() {
+    let mut world = stepping();
+    world.all_follow();
+    world.count("fra/a", "eks", 100_000, 0);
+    world.look();
+    world.follow(&zone("ams"));
+    // The mark of the first wave is as old as its proof.
+    world.at_proof.clear();
+    world
+        .at_proof
+        .insert("fra/a".to_owned(), world.counts["fra/a"].clone());
+    let old = world.at_proof.get_mut("fra/a").unwrap();
+    old.requests.remove(&backend("eks"));
+    assert_eq!(phase(&mut world), Some(Phase::Verify));
+    world.count("fra/a", "eks", 100, 0);
+    assert_eq!(phase(&mut world), None);
+}
+
+#[test]
+fn few_requests_on_each_of_many_hosts_are_judged_as_their_zone() {
+    let mut world = stepping();
+    assert_eq!(proven(&mut world), Some(Phase::Verify));
+    // Another zone has so many that these are lost in the sum.
+    world.count("ams/a", "eks", 100_000, 0);
+    for host in hosts() {
+        world.count(&host, "eks", 60, 18);
+    }
+    world.look();
+    let Some(Leg::Return { why }) = world.leg() else {
+        panic!("{:?}", world.leg());
+    };
+    assert!(why.contains("zone fra: 180 of 600 requests"), "{why}");
+}
