@@ -18,6 +18,7 @@ fn lived(report: &Report) {
         ("I2", 10),
         ("I3", 5),
         ("I4", 5),
+        ("I5", 2),
         ("I6", 5),
         ("I7", 10),
         ("I9", 100),
@@ -77,7 +78,8 @@ fn two_thousand_lives_hold_every_invariant() {
 
 #[test]
 fn a_seed_is_one_story() {
-    for seed in [3, 14, 159] {
+    // The second has gateways.
+    for seed in [3, 9, 14] {
         let (one, other) = (simulate::live(seed, true), simulate::live(seed, true));
         assert!(one.story.len() > 50, "{} sentences", one.story.len());
         assert_eq!(one.story, other.story);

@@ -13,6 +13,7 @@ mod eventually;
 mod in_step;
 mod pinned;
 mod record;
+mod stepping;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -217,6 +218,12 @@ pub(crate) struct Checks {
     by: BTreeMap<(String, String), drained::Drains>,
     /// The drains in force, by split and backend.
     drains: BTreeMap<(usize, Place), DrainNote>,
+    /// Backends that answered slowly, until when.
+    pub(crate) slow: BTreeMap<(usize, Place), Option<Ms>>,
+    /// When each split took its last step.
+    stepped: BTreeMap<String, Ms>,
+    /// Steps that were taken back for slow answers.
+    pub(crate) blamed: u64,
     /// Pins that people made, shares that went elsewhere, and drains that were done.
     pub(crate) pinned: u64,
     pub(crate) fallen: u64,

@@ -21,7 +21,7 @@ use weir_coordinator::senses::{FleetSenses, Proven};
 use weir_coordinator::sessions::AgentView;
 use weir_coordinator::standing::{self, Sight};
 use weir_model::{CommitId, Declaration, SourceCommit, SourceName, SplitName, ZoneName};
-use weir_planner::{Generation, Inputs, Outlook, Plan, PlanId, Planned, Runs, Senses as _, Transit};
+use weir_planner::{Generation, Inputs, Outlook, Plan, PlanId, Planned, Reach, Runs, Senses as _, Transit};
 use weir_wire::api::Standing;
 use weir_wire::{Greeting, Holds, agent_report, plan_update, v1};
 
@@ -173,6 +173,11 @@ impl Coordinator {
         });
         let moving = moving.map(|(name, _)| name);
         moving.chain(self.outlook.keys()).cloned().collect()
+    }
+
+    /// Whether it can reach a zone's agents, as far as it knows.
+    pub(crate) fn reach(&self, plan: &Plan, zone: &ZoneName, now: Ms) -> Reach {
+        self.senses(plan, now).reach(zone)
     }
 
     fn senses<'a>(&'a self, plan: &'a Plan, now: Ms) -> FleetSenses<'a> {

@@ -28,6 +28,8 @@ pub(crate) enum Fault {
     Service(Place, usize, Place),
     /// An application is gone: of a split, in a place.
     Application(usize, Place),
+    /// One answers slowly.
+    Sluggish(usize, Place),
     Rival(Place),
     Stranger(Place, Key),
 }
@@ -93,6 +95,12 @@ impl World {
                 self.at(long, Event::Ends(Fault::Git));
             }
             87..89 => {
+                if self.dice.chance(50) {
+                    self.agents[a].ahead = [0, 60_000, 3_600_000, -3_600_000, -7_000][self.dice.index(5)];
+                    let name = self.agents[a].name.clone();
+                    self.tell(|| format!("the clock of the host of {name} is set"));
+                    return;
+                }
                 let hour = 3_600_000;
                 self.coordinator.skew = i64::try_from(self.dice.below(2 * hour)).unwrap_or_default()
                     - i64::try_from(hour).unwrap_or_default();
@@ -253,6 +261,22 @@ impl World {
             self.watch_closely(viewer);
         }
         self.at(long, Event::Ends(Fault::Application(split, of)));
+    }
+
+    /// An application answers, and slowly.
+    pub(crate) fn slow_an_application(&mut self) {
+        let split = self.dice.index(SPLITS.len());
+        let of = self.dice.index(self.zones.len());
+        let long = match self.dice.below(3) {
+            0 => self.dice.between(1_000, 10_000),
+            _ => self.dice.between(10_000, 90_000),
+        };
+        self.tell(|| format!("the application of {} in {} gets slow", SPLITS[split], ZONES[of]));
+        for zone in &mut self.zones {
+            zone.answers_slowly(split, of, true);
+        }
+        self.checks.slow.insert((split, of), None);
+        self.at(long, Event::Ends(Fault::Sluggish(split, of)));
     }
 
     fn harm_service(&mut self, long: u64) {
@@ -417,6 +441,15 @@ impl World {
                     self.note_trouble(viewer, *split);
                 }
             }
+            Fault::Sluggish(split, of) => {
+                let now = self.now;
+                for zone in &mut self.zones {
+                    zone.answers_slowly(*split, *of, false);
+                }
+                if let Some(until @ None) = self.checks.slow.get_mut(&(*split, *of)) {
+                    *until = Some(now);
+                }
+            }
             Fault::Service(viewer, split, of) => self.service_as_it_should_be(*viewer, *split, *of),
             Fault::Rival(z) => {
                 if let Some(rival) = self.zones[*z].rival.take() {
@@ -457,6 +490,11 @@ impl World {
         for (z, key) in strangers {
             if !keep {
                 self.ends(&Fault::Stranger(z, key));
+            }
+        }
+        for split in 0..SPLITS.len() {
+            for of in 0..self.zones.len() {
+                self.ends(&Fault::Sluggish(split, of));
             }
         }
         for z in 0..self.zones.len() {

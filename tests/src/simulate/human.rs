@@ -37,6 +37,8 @@ pub(crate) struct Declared {
     pub(crate) capacity: BTreeMap<Place, u32>,
     /// Its door at the zones' gateways: none, or by which path.
     pub(crate) door: u8,
+    /// Slow answers are a bad verdict.
+    pub(crate) latency: bool,
 }
 
 impl Declared {
@@ -56,6 +58,40 @@ pub(crate) struct Tree {
     pub(crate) broken: bool,
     /// Each zone is a wave of its own.
     pub(crate) waves: bool,
+    /// A zone that nobody waits for.
+    pub(crate) detached: Option<Place>,
+}
+
+impl Tree {
+    /// The wave in which a zone moves.
+    pub(crate) fn wave(&self, place: Place) -> usize {
+        // The first zone moves first; the others together, or one after the other.
+        if self.waves {
+            place + 1
+        } else {
+            1 + usize::from(place > 0)
+        }
+    }
+
+    /// Nothing is given to what is in the zone that nobody waits for; where nobody else can take it, it is waited for again.
+    fn leave_detached(&mut self) {
+        let Some(gone) = self.detached else { return };
+        for declared in self.splits.values_mut() {
+            for route in &mut declared.routes {
+                let share = route.get(&gone).copied().unwrap_or_default();
+                if share == 0 {
+                    continue;
+                }
+                let Some((_, other)) = route.iter_mut().find(|(place, _)| **place != gone) else {
+                    self.detached = None;
+                    return;
+                };
+                *other += share;
+                route.insert(gone, 0);
+            }
+            declared.make_room();
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -80,21 +116,26 @@ fn text(tree: &Tree, zones: usize, gates: &BTreeMap<Place, Kind>) -> String {
         "apiVersion: weir.dev/v1alpha1\nkind: Federation\nmetadata: {name: shop}\nspec:\n  transition: {verify: {requests: 5, within: 3s}}\n",
     );
     for (place, zone) in ZONES.iter().enumerate().take(zones) {
-        // The first zone moves first; the others together, or one after the other.
-        let wave = if tree.waves {
-            place + 1
+        let wave = tree.wave(place);
+        let detached = if tree.detached == Some(place) {
+            ", state: detached"
         } else {
-            1 + usize::from(place > 0)
+            ""
         };
         let gate = gates.get(&place).map(|kind| kind.text()).unwrap_or_default();
         let _ = write!(
             text,
-            "---\napiVersion: weir.dev/v1alpha1\nkind: Zone\nmetadata: {{name: {zone}}}\nspec: {{platform: vm, wave: {wave}{gate}}}\n"
+            "---\napiVersion: weir.dev/v1alpha1\nkind: Zone\nmetadata: {{name: {zone}}}\nspec: {{platform: vm, wave: {wave}{detached}{gate}}}\n"
         );
     }
     for (split, declared) in &tree.splits {
         let name = SPLITS[*split];
         let (most, bake) = declared.steps;
+        let verify = if declared.latency {
+            ", verify: {latency: 250ms}"
+        } else {
+            ""
+        };
         let backends: Vec<String> = declared
             .backends
             .iter()
@@ -109,7 +150,7 @@ fn text(tree: &Tree, zones: usize, gates: &BTreeMap<Place, Kind>) -> String {
         let _ = write!(
             text,
             "---\napiVersion: weir.dev/v1alpha1\nkind: Split\nmetadata: {{name: {name}}}\nspec:\n  service: {name}\n  port: \
-             8080\n  protocol: {}\n  backends: {{{}}}\n  transition: {{maxStep: {most}, bake: {bake}s}}\n{}{}  routes:\n",
+             8080\n  protocol: {}\n  backends: {{{}}}\n  transition: {{maxStep: {most}, bake: {bake}s{verify}}}\n{}{}  routes:\n",
             declared.protocol,
             backends.join(", "),
             outlet::text(declared),
@@ -249,6 +290,7 @@ fn split(dice: &mut Dice, zones: usize, protocol: Protocol) -> Declared {
         fallback,
         capacity,
         door: 0,
+        latency: protocol != Protocol::Tcp && dice.chance(40),
     };
     declared.make_room();
     declared
@@ -324,9 +366,14 @@ impl World {
                 }
                 ("changes backends", Some(at))
             }
-            66..72 => {
+            66..69 => {
                 self.order();
                 return;
+            }
+            69..72 => {
+                let zone = self.dice.index(zones);
+                tree.detached = tree.detached.xor(Some(zone));
+                ("detaches a zone, or attaches it again", Some(at))
             }
             72..84 => {
                 // A revert of the last commit.
@@ -365,6 +412,9 @@ impl World {
                     declared.redoor(&mut self.gate_dice);
                 }
             }
+        }
+        if subject != "reverts" {
+            tree.leave_detached();
         }
         if subject != "reverts" && tree == self.repository.commits[at].tree {
             return;

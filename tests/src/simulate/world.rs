@@ -356,6 +356,9 @@ impl World {
             }
             Event::EnvoyLooks(z, envoy) => self.envoy_looks(z, envoy),
             Event::Second => {
+                for zone in &mut self.zones {
+                    zone.flow();
+                }
                 self.gates_go_on();
                 self.check_gates();
                 self.eventually();
@@ -399,7 +402,10 @@ impl World {
             }
             Event::Outage => {
                 if !self.quiet {
-                    self.end_an_application();
+                    match self.dice.chance(35) {
+                        true => self.slow_an_application(),
+                        false => self.end_an_application(),
+                    }
                     let next = self.dice.between(5_000, 70_000);
                     self.at(next, Event::Outage);
                 }

@@ -51,6 +51,11 @@ impl Turn<'_> {
 
     /// Whether every zone of these that can be reached runs what it was told, as far as it can be reached.
     pub(super) fn reached_run(&self, items: &Items, among: impl Fn(&ZoneName) -> bool) -> Gate {
+        if sabotaged("wave-early") {
+            return Gate::Open {
+                since: Timestamp::MIN,
+            };
+        }
         self.gate(items, |item| {
             if !among(&item.zone) || self.leaves_what_is_down(item) {
                 return None;
@@ -161,7 +166,9 @@ impl Turn<'_> {
             return Some(frozen.clone());
         }
         let name = &self.split.name;
-        if let Some(why) = self.transit.orders.frozen_told(name) {
+        if let Some(why) = self.transit.orders.frozen_told(name)
+            && !sabotaged("thaw")
+        {
             return Some((why, None));
         }
         if let Some(found) = frozen(&format!("split {name}"), self.split.freeze.at(self.now)) {

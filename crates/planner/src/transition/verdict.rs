@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use weir_model::{BackendName, BasisPoints, Protocol, Split};
+use weir_model::{BackendName, BasisPoints, Protocol, Split, sabotaged};
 
 use crate::course::Items;
 use crate::facts::Counts;
@@ -300,6 +300,9 @@ impl Pace {
     fn slower(&self, enough: u64, limit: usize) -> Option<String> {
         if self.is.1 < enough {
             return None;
+        }
+        if sabotaged("one-slow-answer") && self.is.0 > 0 {
+            return Some("one answer of what gained weight take longer than others".to_owned());
         }
         let more = at_least(self.is) - self.was / self.is.1 as f64;
         let beside = match self.others.1 {

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
-use weir_model::{Address, BackendName, Host, RouteName, Via};
+use weir_model::{Address, BackendName, Host, RouteName, Via, sabotaged};
 
 use crate::kong::document::AtDoor;
 
@@ -76,7 +76,9 @@ fn given(
     for (backend, weight) in &found.weights {
         let listed = backends.get(backend).into_iter().flatten();
         let addresses = addresses(backend, listed, resolved)?;
-        let weight = u64::from(weight.get());
+        // Whoever has most of a route loses a bit of it, which all others gain.
+        let shaved = u64::from(sabotaged("shave-targets") && (5_001..10_000).contains(&weight.get()));
+        let weight = u64::from(weight.get()) - shaved;
         if weight > 0 && addresses.is_empty() {
             return Err(nowhere(backend, backends.get(backend)));
         }

@@ -24,7 +24,7 @@ impl World {
         let (since, base) = agent.base.get_or_insert_with(|| (now, sums.clone()));
         for (to, sum) in &mut sums {
             let before = base.get(to).copied().unwrap_or_default();
-            *sum = (sum.0 - before.0, sum.1 - before.1);
+            *sum = sum.since(before);
         }
         let all = items.iter().map(|item| Some(zone.counts(item, &sums, *since)));
         all.collect()

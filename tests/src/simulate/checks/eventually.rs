@@ -95,6 +95,7 @@ impl World {
             fallback: BTreeMap::new(),
             capacity: BTreeMap::new(),
             door: self.door_of(n),
+            latency: false,
         };
         self.checks.revert = Some(Revert {
             commit: None,

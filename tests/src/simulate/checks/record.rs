@@ -42,7 +42,7 @@ impl World {
             let own = [
                 (
                     Invariant::I5,
-                    selfcheck::in_step(parent, plan, fleet, &BTreeSet::new()),
+                    selfcheck::in_step(parent, plan, fleet, &self.detached()),
                 ),
                 (Invariant::I7, selfcheck::generation(parent, plan)),
             ];
@@ -65,6 +65,7 @@ impl World {
             self.check_rests(heads, was, split, &drains);
             self.check_told(was, split, reverts);
             self.check_stopped(was, split);
+            self.check_step((parent.as_deref(), was), split, (orders, reverts));
             let moves = split
                 .course
                 .as_ref()
@@ -98,6 +99,15 @@ impl World {
             .entry(plan.generation.0)
             .or_default()
             .push(policies);
+    }
+
+    /// The zones that nobody waits for, by the commits in force.
+    fn detached(&self) -> BTreeSet<ZoneName> {
+        let trees = self.coordinator.ledger.commits.values();
+        let trees = trees.filter_map(|commit| self.repository.tree_of(commit));
+        trees
+            .filter_map(|tree| ZoneName::new(ZONES[tree.detached?]).ok())
+            .collect()
     }
 
     fn declares(&self, commit: &CommitId, split: &str) -> Option<&Shares> {
@@ -218,7 +228,6 @@ impl World {
             .values()
             .next()
             .and_then(|item| self.repository.tree_of(&item.commit));
-        let waves = tree.is_some_and(|tree| tree.waves);
         let is = of(&split.items);
         let moved = is.iter().filter(|(place, item)| {
             let mut before = leg.1.iter().rev();
@@ -227,7 +236,7 @@ impl World {
                 .is_some_and(|(_, _, was)| was != *item)
         });
         let moved: BTreeSet<Place> = moved
-            .map(|(place, _)| if waves { *place } else { usize::from(*place > 0) })
+            .map(|(place, _)| tree.map_or(0, |tree| tree.wave(*place)))
             .collect();
         if moved.len() > 1 {
             leg.1.clear();
@@ -239,8 +248,10 @@ impl World {
         leg.1.extend(items.map(|(place, item)| (*bite, place, item)));
         // What a zone may run meanwhile: this bite, or the one before it.
         let mut beside: BTreeMap<Place, BTreeSet<String>> = BTreeMap::new();
+        let detached = tree.and_then(|tree| tree.detached);
         for (of, place, item) in &leg.1 {
-            if of + 1 >= *bite {
+            // Nobody waits for a zone that is detached.
+            if of + 1 >= *bite && detached != Some(*place) {
                 beside.entry(*place).or_default().insert(item.clone());
             }
         }

@@ -1,13 +1,21 @@
-//! Callers' requests: how many each Envoy sends to each backend, and how many find nobody there.
+//! Callers' requests: how many each Envoy sends to each backend, how many find nobody there, and how many are answered slowly.
 
 use super::*;
 use weir_planner::CountScope;
+use weir_planner::latency::{BOUNDS, Latency};
+
+/// What an Envoy counts at once; its histograms tell of an answer only after this (`kuma.md`, Envoy's statistics).
+const FLUSH: Ms = 5_000;
+/// The bounds of Envoy's under which an answer is counted when its backend is well, and when it is slow.
+const QUICK: u64 = 25_000;
+const SLUGGISH: u64 = 1_000_000;
 
 /// Of one Envoy to one backend of one split, in millionths of a request.
 #[derive(Debug, Clone, Copy, Default)]
 struct Flow {
     sent: u64,
     down: u64,
+    slow: u64,
 }
 
 /// What goes through a zone.
@@ -17,16 +25,42 @@ pub(crate) struct Traffic {
     at: Ms,
     /// Requests of each Envoy a second, by split.
     pub(crate) rates: [u64; SPLITS.len()],
-    /// One of sixteen requests fails, whatever its backend does.
+    /// One of sixteen requests fails, and another one is answered slowly, whatever its backend does.
     pub(crate) noise: bool,
     /// Each agent counts the Envoys of its own host; otherwise all count all.
     pub(crate) by_host: bool,
+    /// Backends that answer slowly.
+    slow: BTreeSet<(usize, Place)>,
     /// By Envoy.
     flows: Vec<BTreeMap<(usize, Place), Flow>>,
+    /// The same as the histograms tell it, and of when that is.
+    flushed: (Ms, Vec<BTreeMap<(usize, Place), Flow>>),
 }
 
-/// What was sent and what failed of it, by split and backend.
-pub(crate) type Sums = BTreeMap<(usize, Place), (u64, u64)>;
+/// What was counted of a backend.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Sum {
+    sent: u64,
+    failed: u64,
+    /// Answers, as histograms tell them.
+    quick: u64,
+    slow: u64,
+}
+
+impl Sum {
+    /// What came since.
+    pub(crate) fn since(self, before: Self) -> Self {
+        Self {
+            sent: self.sent - before.sent,
+            failed: self.failed - before.failed,
+            quick: self.quick - before.quick,
+            slow: self.slow - before.slow,
+        }
+    }
+}
+
+/// What was counted, by split and backend.
+pub(crate) type Sums = BTreeMap<(usize, Place), Sum>;
 
 /// When a backend went down last, and when it came back.
 #[derive(Debug, Clone, Copy)]
@@ -78,6 +112,15 @@ impl Zone {
         });
     }
 
+    /// An application answers slowly, or no more.
+    pub(crate) fn answers_slowly(&mut self, split: usize, of: Place, slow: bool) {
+        self.flow();
+        match slow {
+            true => self.traffic.slow.insert((split, of)),
+            false => self.traffic.slow.remove(&(split, of)),
+        };
+    }
+
     /// Whether a backend was down within this time.
     pub(crate) fn was_down(&self, split: usize, of: Place, lately: Ms) -> bool {
         self.outages
@@ -92,7 +135,7 @@ impl Zone {
     }
 
     /// Requests until now.
-    pub(super) fn flow(&mut self) {
+    pub(crate) fn flow(&mut self) {
         let long = self.now.saturating_sub(self.traffic.at);
         self.traffic.at = self.now;
         if long == 0 {
@@ -121,33 +164,40 @@ impl Zone {
                     for (place, share) in shares {
                         let sent = rate * long * part * u64::from(*share) * 10 / whole.max(1);
                         let down = self.is_down(split, *place);
+                        let slow = !down && self.traffic.slow.contains(&(split, *place));
                         let flow = self.traffic.flows[n].entry((split, *place)).or_default();
                         flow.sent += sent;
                         flow.down += if down { sent } else { 0 };
+                        flow.slow += if slow { sent } else { 0 };
                     }
                 }
             }
+        }
+        if self.now / FLUSH > self.traffic.flushed.0 / FLUSH {
+            self.traffic.flushed = (self.now, self.traffic.flows.clone());
         }
     }
 
     /// What the agent with this number in the zone counts.
     pub(crate) fn counted(&mut self, agent: usize) -> Sums {
         self.flow();
+        let whole = |part: u64| part / 1_000_000;
+        let noise = |part: u64| if self.traffic.noise { part / 16 } else { 0 };
+        let mine = |(envoy, _): &(usize, _)| !self.traffic.by_host || envoy % self.agents == agent;
         let mut sums = Sums::new();
-        for (envoy, flows) in self.traffic.flows.iter().enumerate() {
-            if self.traffic.by_host && envoy % self.agents != agent {
-                continue;
-            }
+        for (_, flows) in self.traffic.flows.iter().enumerate().filter(mine) {
             for (to, flow) in flows {
-                let whole = |part: u64| part / 1_000_000;
-                let noise = if self.traffic.noise {
-                    (flow.sent - flow.down) / 16
-                } else {
-                    0
-                };
                 let sum = sums.entry(*to).or_default();
-                sum.0 += whole(flow.sent);
-                sum.1 += whole(flow.down) + whole(noise);
+                sum.sent += whole(flow.sent);
+                sum.failed += whole(flow.down) + whole(noise(flow.sent - flow.down));
+            }
+        }
+        for (_, flows) in self.traffic.flushed.1.iter().enumerate().filter(mine) {
+            for (to, flow) in flows {
+                let sum = sums.entry(*to).or_default();
+                let well = flow.sent - flow.down - flow.slow;
+                sum.quick += whole(well - noise(well));
+                sum.slow += whole(flow.slow + noise(well));
             }
         }
         sums
@@ -156,20 +206,34 @@ impl Zone {
     /// The same, as a driver tells it.
     pub(crate) fn counts(&self, item: &Item, sums: &Sums, since: Ms) -> Counts {
         let split = SPLITS.iter().position(|name| *name == item.split.as_str());
-        let of = |part: fn(&(u64, u64)) -> u64| {
-            let all = item.destinations.iter().filter_map(|(backend, to)| {
-                let place = ZONES.iter().position(|name| *name == to.kuma_zone.as_str())?;
-                Some((backend.clone(), sums.get(&(split?, place)).map_or(0, part)))
-            });
-            all.collect::<BTreeMap<_, _>>()
+        let all = item.destinations.iter().filter_map(|(backend, to)| {
+            let place = ZONES.iter().position(|name| *name == to.kuma_zone.as_str())?;
+            let sum = sums.get(&(split?, place)).copied().unwrap_or_default();
+            Some((backend.clone(), sum))
+        });
+        let all: Vec<_> = all.collect();
+        let of = |part: fn(&Sum) -> u64| -> BTreeMap<_, _> {
+            let all = all.iter();
+            all.map(|(backend, sum)| (backend.clone(), part(sum))).collect()
+        };
+        let latency = |sum: &Sum| {
+            let mut latency = Latency::default();
+            for (n, bound) in latency.0.iter_mut().zip(BOUNDS) {
+                *n += if bound == QUICK { sum.quick } else { 0 };
+                *n += if bound == SLUGGISH { sum.slow } else { 0 };
+            }
+            latency
         };
         Counts {
             since: stamp(since),
             at: stamp(self.now),
-            requests: of(|sum| sum.0),
-            failed: of(|sum| sum.1),
-            down: of(|sum| sum.1),
-            latency: BTreeMap::new(),
+            requests: of(|sum| sum.sent),
+            failed: of(|sum| sum.failed),
+            down: of(|sum| sum.failed),
+            latency: all
+                .iter()
+                .map(|(backend, sum)| (backend.clone(), latency(sum)))
+                .collect(),
             open: None,
             scope: if self.traffic.by_host {
                 CountScope::Host
