@@ -21,6 +21,7 @@ use crate::kong::entities::{OURS, TAG, said};
 use crate::kong::expected::Upstream;
 pub use crate::kong::held::{Held, Row};
 use crate::kong::ids;
+use crate::kong::together::split_by;
 
 /// Tags that say when an entity was last written, and not what it is: they follow with the next write.
 const MARKS: [&str; 3] = ["weir.commit.", "weir.generation.", "weir.gateway."];
@@ -204,6 +205,7 @@ impl Split<'_> {
     fn writes(&self, of: &OfSplit) -> Result<Vec<Write>, String> {
         let mut writes = Vec::new();
         for chain in &of.chains {
+            self.only_the_mesh_splits(chain)?;
             self.chain(chain, &mut writes)?;
         }
         writes.extend(self.removals(&of.chains)?);
@@ -230,6 +232,21 @@ impl Split<'_> {
         {
             None => Ok(Some(row)),
             Some(other) => ours(other, self.wanted).map(|()| Some(row)),
+        }
+    }
+
+    /// Where the mesh carries the weights no upstream splits before it.
+    fn only_the_mesh_splits(&self, chain: &Chain) -> Result<(), String> {
+        let Some(host) = chain.into_the_mesh() else {
+            return Ok(());
+        };
+        match self.held.of(Kind::Upstream).find(|row| row.name == host) {
+            None => Ok(()),
+            Some(row) => Err(format!(
+                "{} (id {}): give it another name, or this door another address in `mesh`",
+                split_by(host),
+                row.id
+            )),
         }
     }
 

@@ -96,7 +96,7 @@ pub(super) fn print(held: &Held, split: &SplitName) -> String {
     texts.concat()
 }
 
-/// What is ours by its tags, and what has a name that ours must have.
+/// What is ours by its tags, what has a name that ours must have, and what would come between a door of ours and the mesh.
 pub(super) async fn held(admin: &Admin, wanted: &Entities) -> Result<Held, DriverError> {
     let mut held = Held::default();
     let unknown = |path: &str, why: &str| refusal::unknown(why).at(&format!("GET {}/{path}", admin.url()));
@@ -109,7 +109,8 @@ pub(super) async fn held(admin: &Admin, wanted: &Entities) -> Result<Held, Drive
                 .push(Row::read(kind, one).map_err(|why| unknown(&path, &why))?);
         }
     }
-    for (kind, name) in wanted.names() {
+    let into_the_mesh = wanted.into_the_mesh().map(|host| (Kind::Upstream, host));
+    for (kind, name) in wanted.names().chain(into_the_mesh) {
         let there = |row: &Row| row.kind == kind && row.name == name;
         if held.rows.iter().any(there) {
             continue;
