@@ -96,6 +96,12 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// How long it asks to be left alone; none if it says a date, for clocks differ.
+    pub(crate) fn again(&self) -> Option<Duration> {
+        let seconds = self.hint.as_deref()?.trim().parse().ok()?;
+        (!self.status.is_redirection()).then(|| Duration::from_secs(seconds))
+    }
+
     /// The body, if it is what an Admin API answers.
     pub(crate) fn json(&self) -> Result<Value, Failure> {
         if !self.kind.starts_with("application/json") {
@@ -301,6 +307,7 @@ fn checked(text: &str, of: &str) -> Result<String, DriverError> {
         fault: crate::Fault::Setup,
         help: "write its address, such as http://127.0.0.1:8001 on this host or https://kong.internal:8444"
             .to_owned(),
+        again: None,
     };
     let url = Url::parse(text).map_err(|_| setup(text, "its address is not a URL"))?;
     let host = url.host_str().unwrap_or_default();
