@@ -4,6 +4,7 @@
 //! plan, by every agent of the zone, each heard from lately. Silence is stale, not agreement.
 
 mod doors;
+mod places;
 mod transition;
 mod word;
 mod zones;
@@ -18,6 +19,7 @@ use weir_wire::api::{SplitInZone, SplitStatus, Standing};
 
 use crate::fleet::{Agent, Fleet, counting};
 pub(crate) use transition::told;
+pub use places::with_places;
 pub use word::SETTLE;
 pub(crate) use word::bound;
 pub use zones::{notes, proven_at, zone, zones};
