@@ -18,8 +18,8 @@ use weir_planner::{CountScope, Counts, Evidence, Generation, Item, ItemFact, Out
 use weir_wire::api::{SplitInZone, SplitStatus, Standing};
 
 use crate::fleet::{Agent, Fleet, counting};
-pub(crate) use transition::told;
 pub use places::with_places;
+pub(crate) use transition::told;
 pub use word::SETTLE;
 pub(crate) use word::bound;
 pub use zones::{notes, proven_at, zone, zones};

@@ -13,7 +13,11 @@ pub fn with_places(mut status: SplitStatus, declared: &Declaration) -> SplitStat
         let Ok(of_zone) = zone.zone.parse::<ZoneName>() else {
             continue;
         };
-        for door in zone.doors.iter_mut().filter(|door| door.standing == Standing::Held) {
+        for door in zone
+            .doors
+            .iter_mut()
+            .filter(|door| door.standing == Standing::Held)
+        {
             let Ok(gateway) = door.gateway.parse::<GatewayName>() else {
                 continue;
             };
@@ -41,8 +45,14 @@ fn place(
     let door = doors.find(|door| door.gateway == *gateway)?;
     let place = &door.place;
     let mut said = format!("this door: {} {}:{}", place.source, place.file, place.span.line);
-    let of = declared.zones.get(zone).and_then(|zone| zone.gateways.get(gateway));
-    if let Some(base) = of.and_then(|of| of.base.as_ref()).filter(|_| why.contains("base")) {
+    let of = declared
+        .zones
+        .get(zone)
+        .and_then(|zone| zone.gateways.get(gateway));
+    if let Some(base) = of
+        .and_then(|of| of.base.as_ref())
+        .filter(|_| why.contains("base"))
+    {
         said.push_str(&format!("; the base: {} {}", base.source, base.file));
     }
     Some(said)

@@ -228,10 +228,15 @@ impl Admin {
             .await
             .map_err(|failure| failure.at(&what))?;
         match answer.status {
-            StatusCode::OK | StatusCode::CREATED if !answer.kind.starts_with("application/json") => {
+            // It gives back what it has now: whatever else says yes to everything is none.
+            StatusCode::OK => match answer.json().map_err(|failure| failure.at(&what))? {
+                entity if entity["id"].is_string() => Ok(()),
+                _ => Err(refusal::no_kong("the answer is not the entity that was written").at(&what)),
+            },
+            StatusCode::CREATED if !answer.kind.starts_with("application/json") => {
                 Err(refusal::no_kong("the answer is no JSON").at(&what))
             }
-            StatusCode::OK | StatusCode::CREATED | StatusCode::NO_CONTENT => Ok(()),
+            StatusCode::CREATED | StatusCode::NO_CONTENT => Ok(()),
             _ => Err(refusal::of_entity(&answer).at(&what)),
         }
     }

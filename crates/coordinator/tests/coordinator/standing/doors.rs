@@ -288,7 +288,10 @@ fn what_kong_refuses_names_the_line() {
         let shown = standing::with_places(shown, &parsed.declaration);
         let zone = shown.zones.into_iter().find(|shown| shown.zone == "fra").unwrap();
         let door = zone.doors[0].reason.clone();
-        assert_eq!(zone.reason, door.as_ref().map(|why| format!("gateway edge: {why}")));
+        assert_eq!(
+            zone.reason,
+            door.as_ref().map(|why| format!("gateway edge: {why}"))
+        );
         door
     };
     assert_eq!(told(None), None);
