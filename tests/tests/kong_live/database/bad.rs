@@ -79,6 +79,10 @@ async fn what_is_no_answer_of_a_kong_with_a_database_is_told_and_nothing_more_is
             ("health", |line| !line.contains("/health"), 0),
         ];
         for (place, goes_on, writes) in places {
+            // Asked of each worker several times at once, which would be a gigabyte of it.
+            if (what, place) == ("50 MB", "health") {
+                continue;
+            }
             let one = before(Some((kong.admin(), goes_on)), says).await;
             let driver = by_way_of(&one, patience);
             match place {
@@ -88,12 +92,15 @@ async fn what_is_no_answer_of_a_kong_with_a_database_is_told_and_nothing_more_is
                 }
                 _ => {
                     let (whose, said) = told(bring(&driver, &thirty).await);
-                    // A 404 of JSON at one entity would be that entity's; HTML is nobody's.
-                    let same = whose.is_none_or(|whose| whose == fault);
-                    // What is written may be answered with anything, and is read again at the next turn.
-                    let known =
-                        said.contains(why) || (what == "other JSON" || what == "garbage" || what == "50 MB");
-                    assert!(same && known, "{what} at {place}: {whose:?} {said}");
+                    let (fault, why) = match (what, place) {
+                        ("other JSON", "list") => (Fault::Unknown, "the answer has no list of entities"),
+                        ("other JSON", _) => (fault, "is not the entity that was written"),
+                        _ => (fault, why),
+                    };
+                    assert!(
+                        whose == Some(fault) && said.contains(why),
+                        "{what} at {place}: {whose:?} {said}"
+                    );
                 }
             }
             assert_eq!(one.writes.load(Ordering::Relaxed), writes, "{what} at {place}");
