@@ -9,6 +9,7 @@ mod ahead;
 mod concluded;
 mod decide;
 mod memory;
+mod pace;
 mod refusals;
 mod told;
 mod wanted;
@@ -27,28 +28,21 @@ use tokio_util::task::AbortOnDropHandle;
 use weir_drivers::Clock;
 use weir_drivers::dns::Names;
 use weir_drivers::kong::{Became, Bringing, GatewayDriver as _, Kong, bring};
+use weir_link::backoff;
 use weir_model::{GatewayName, SplitName};
 use weir_planner::{Generation, Proof};
 use weir_render::kong::Document;
 
 use crate::counting::Counters;
 use crate::store::Store;
-use concluded::{conclude, concluded, concluded_by_split, note, read_back};
+use concluded::{conclude, concluded, concluded_by_split, failed, note, read_back};
 pub use decide::{Decided, decide, names};
 pub use memory::{Memory, Posted};
+pub use pace::Pace;
 pub use refusals::{FIRST, Refusal, Refusals};
 use told::Part;
 pub use told::{Door, Told};
 pub use wanted::{Link, Wanted};
-
-/// Right after something changed: whoever committed waits.
-const QUICK: Duration = Duration::from_millis(150);
-/// After so long without proof, haste helps nobody.
-const HASTE: Duration = Duration::from_secs(10);
-/// While something is not as it should be.
-const SOON: Duration = Duration::from_secs(1);
-/// When all is proven.
-const CALM: Duration = Duration::from_secs(5);
 
 /// Where what is remembered of gateways outlives a restart: the agent's [`Store`] in every program.
 pub trait Keep: Send + Sync {
@@ -121,6 +115,9 @@ pub struct Turned {
     pub settled: bool,
     /// What is wanted there, as a text: another text, another configuration.
     pub wants: Option<String>,
+    /// A node could not be brought there for a reason that is not in what is wanted, and asks to be left alone for so long: for no
+    /// time, if it does not say. None if none failed.
+    pub failed: Option<Duration>,
 }
 
 /// What the gateways of one agent share.
@@ -195,36 +192,32 @@ impl Gateways {
     async fn gateway(&self, name: &GatewayName, shared: &Shared, stop: &CancellationToken) {
         let mut want = self.want.clone();
         let mut refusals = Refusals::new(self.again);
-        let mut changed = Instant::now();
-        let mut was = None;
+        let mut pace = Pace::new(Instant::now());
         loop {
             let wanted = want.borrow_and_update().clone();
-            let mut settled = true;
+            let mut turned = Turned {
+                settled: true,
+                wants: None,
+                failed: None,
+            };
             if let Some(wanted) = wanted {
-                let turned = self
+                let became = self
                     .turn(name, (&wanted, want.clone()), shared, &mut refusals)
                     .await;
-                let Some(turned) = turned else {
+                let Some(became) = became else {
+                    pace.wanted(Instant::now());
                     continue;
                 };
-                settled = turned.settled;
-                if turned.wants != was {
-                    changed = Instant::now();
-                    was = turned.wants;
-                }
+                turned = became;
                 self.tell.send_replace(Arc::new(shared.told()));
             }
-            let wait = match settled {
-                true => CALM,
-                false if changed.elapsed() < HASTE => QUICK,
-                false => SOON,
-            };
+            let wait = pace.after(turned, Instant::now(), backoff::random());
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
                 more = want.changed() => {
                     if more.is_err() { return }
-                    changed = Instant::now();
+                    pace.wanted(Instant::now());
                 }
                 () = tokio::time::sleep(wait) => {}
             }
@@ -241,12 +234,16 @@ impl Gateways {
         refusals: &mut Refusals,
     ) -> Option<Turned> {
         let driver = self.drivers.get(name)?;
-        let (part, wants) = self
+        let (part, wants, failed) = self
             .looked((name, driver), (wanted, newer), shared, refusals)
             .await?;
         let settled = part.is_exact();
         lock(shared).parts.insert(name.clone(), part);
-        Some(Turned { settled, wants })
+        Some(Turned {
+            settled,
+            wants,
+            failed,
+        })
     }
 
     async fn looked(
@@ -255,10 +252,10 @@ impl Gateways {
         (wanted, mut newer): (&Wanted, watch::Receiver<Option<Arc<Wanted>>>),
         shared: &Shared,
         refusals: &mut Refusals,
-    ) -> Option<(Part, Option<String>)> {
+    ) -> Option<(Part, Option<String>, Option<Duration>)> {
         let plan = &wanted.plan;
         let Some(planned) = plan.gateways.get(name) else {
-            return Some((Part::undeclared(name), None));
+            return Some((Part::undeclared(name), None, None));
         };
         let mut part = Part {
             gateway: Some(planned.digest),
@@ -337,7 +334,7 @@ impl Gateways {
             format!("{:?}", digests.collect::<Vec<_>>())
         });
         let wants = decided.document.map(|document| document.hash).or(by_split);
-        Some((part, wants))
+        Some((part, wants, failed(&became)))
     }
 
     /// Brings a gateway to what is decided, and reads it back.

@@ -4,6 +4,7 @@
 //! plan, by every agent of the zone, each heard from lately. Silence is stale, not agreement.
 
 mod doors;
+mod places;
 mod transition;
 mod word;
 mod zones;
@@ -17,6 +18,7 @@ use weir_planner::{CountScope, Counts, Evidence, Generation, Item, ItemFact, Out
 use weir_wire::api::{SplitInZone, SplitStatus, Standing};
 
 use crate::fleet::{Agent, Fleet, counting};
+pub use places::with_places;
 pub(crate) use transition::told;
 pub use word::SETTLE;
 pub(crate) use word::bound;

@@ -71,6 +71,7 @@ impl Host {
             fault: Fault::Setup,
             help: "names of gateways' targets are looked up with what /etc/resolv.conf says: mend it, or declare addresses"
                 .to_owned(),
+            again: None,
         })
     }
 

@@ -41,6 +41,8 @@ pub struct DriverError {
     pub fault: Fault,
     /// What a person can do.
     pub help: String,
+    /// How long it asks to be left alone, if it does.
+    pub again: Option<Duration>,
 }
 
 /// Whose fault a failure is.

@@ -1,12 +1,14 @@
 //! A zone's doors in Kong's own terms, and back: the one document of a database-less Kong, and what a Kong says it runs.
 //!
 //! `targets` makes shares of weights; `fits` says what Kong's router can do; `entities` writes what is ours; `base` reads
-//! what the site keeps itself; `declared` puts all of that together before a merge; `identity` tells what it keeps; `document` puts both together; `counting` says how
+//! what the site keeps itself; `declared` puts all of that together before a merge; `identity` tells what it keeps; `document` puts both together, and `together` sees that
+//! the mesh does not split the same again; `counting` says how
 //! requests are counted; `expected` is what is to be read back, `health` reads it; `live` decides whether a Kong may
-//! be given a document. With a database: `database` has our entities each by itself, `held` what is there, `changes` orders the writes that lead
+//! be given a document. With a database: `database` has our entities each by itself, `held` what is there, `beside` who takes the same requests there, `changes` orders the writes that lead
 //! from what is there to them, `plugins` those by which requests are counted. Facts that are named by a number are those of the measured Kong 3.9.3.
 
 pub(crate) mod base;
+pub mod beside;
 pub mod changes;
 mod claims;
 pub mod counting;
@@ -24,6 +26,7 @@ pub mod ids;
 pub mod live;
 pub mod plugins;
 pub mod targets;
+pub mod together;
 
 pub use changes::{Held, Row, Write, changes};
 pub use counting::{Counted, Counting};

@@ -180,7 +180,7 @@ fn references<'a>(item: &Item, weighted: impl Iterator<Item = (&'a BackendName, 
 }
 
 /// The labels that choose exactly one MeshService.
-fn destination_labels(to: &Destination) -> BTreeMap<&'static str, String> {
+pub(crate) fn destination_labels(to: &Destination) -> BTreeMap<&'static str, String> {
     let mut labels = BTreeMap::from([
         ("kuma.io/display-name", to.service.to_string()),
         ("kuma.io/zone", to.kuma_zone.to_string()),

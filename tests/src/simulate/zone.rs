@@ -202,6 +202,7 @@ pub(crate) fn away(what: &str, why: &str, fault: Fault) -> DriverError {
         why: why.to_owned(),
         fault,
         help: String::new(),
+        again: None,
     }
 }
 

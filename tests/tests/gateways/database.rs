@@ -239,6 +239,120 @@ async fn a_name_of_somebody_else_holds_its_split_alone() {
     agent.stopped().await;
 }
 
+/// The site has a route for the very requests of a door: the door is not made beside it, and says whose it is. One that comes later
+/// is told of.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_of_somebody_else_for_the_same_requests_holds_the_door() {
+    let (dir, _database, kongs, names) = scene().await;
+    let both = [&kongs[0], &kongs[1]];
+    let theirs = async || {
+        let host = json!({"host": "a.test"});
+        assert_eq!(ask(both[0], "PUT", "/services/theirs", host).await, 200);
+        let route = json!({"paths": ["/checkout", "/x"]});
+        assert_eq!(
+            ask(both[0], "PUT", "/services/theirs/routes/till", route).await,
+            200
+        );
+        // More than ours asks for, and less: nobody's affair.
+        for (name, route) in [
+            ("gets", json!({"paths": ["/checkout"], "methods": ["GET"]})),
+            ("all", json!({"paths": ["/"]})),
+        ] {
+            assert_eq!(
+                ask(both[0], "PUT", &format!("/services/theirs/routes/{name}"), route).await,
+                200
+            );
+        }
+    };
+    theirs().await;
+    let mut agent = Agent::start_at(&both, &names, dir.path());
+    let splits = [
+        own_door("checkout", 90, BY_ADDRESS),
+        own_door("basket", 70, BASKET),
+    ];
+    let first = with_database(&splits, None);
+    let part = agent.want(&first);
+    let told = agent
+        .until("held beside exact", |told| {
+            door(told, &first, "checkout").is_some_and(|door| door.held.is_some())
+                && door(told, &first, "basket").is_some_and(exact)
+        })
+        .await;
+    let why = door(&told, &first, "checkout").unwrap().held.clone().unwrap();
+    assert!(why.contains("are those of route till (id "), "{why}");
+    assert_eq!(ours(both[0]).await, of(&["weir.basket.default"]));
+    assert_eq!(ask(both[0], "DELETE", "/routes/till", json!({})).await, 204);
+    let told = agent.exact(&part).await;
+    assert_eq!(told.notes, Vec::<String>::new());
+    agent.stopped().await;
+    // It comes back while ours is there: the door goes on, and whoever looks is told.
+    theirs().await;
+    let mut agent = Agent::start_at(&both, &names, dir.path());
+    agent.want(&first);
+    agent.exact(&part).await;
+    agent
+        .until("told of", |told| {
+            let mut notes = told.notes.iter();
+            notes.any(|note| note.contains("weir.checkout.default are those of route till"))
+        })
+        .await;
+    let second = with_database(
+        &[
+            own_door("checkout", 50, BY_ADDRESS),
+            own_door("basket", 70, BASKET),
+        ],
+        Some(&first),
+    );
+    let part = agent.want(&second);
+    agent.exact(&part).await;
+    agent.stopped().await;
+}
+
+/// The mesh carries a door's weights, and somebody names an upstream like the mesh does: no request goes by both.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_named_like_the_mesh_holds_the_door() {
+    let (dir, _database, kongs, names) = scene().await;
+    let both = [&kongs[0], &kongs[1]];
+    let named = json!({"tags": ["team-a"]});
+    assert_eq!(
+        ask(both[0], "PUT", "/upstreams/shop.mesh.local", named).await,
+        200
+    );
+    let mut agent = Agent::start_at(&both, &names, dir.path());
+    let by_address = format!("backends: {{{BY_ADDRESS}}}");
+    let meshed = own_door("checkout", 90, BY_ADDRESS).replace(&by_address, "mesh: \"shop.mesh.local:80\"");
+    let gateway = "{name: edge, channel: admin-db, inMesh: true}";
+    let first = plan_of(gateway, BASE, &[meshed], None);
+    let part = agent.want(&first);
+    let told = agent
+        .until("held", |told| {
+            door(told, &first, "checkout").is_some_and(|door| door.held.is_some())
+        })
+        .await;
+    let why = door(&told, &first, "checkout").unwrap().held.clone().unwrap();
+    assert!(
+        why.contains("this Kong has an upstream of that very name"),
+        "{why}"
+    );
+    assert_eq!(ours(both[0]).await, of(&[]));
+    assert_eq!(
+        ask(both[0], "DELETE", "/upstreams/shop.mesh.local", json!({})).await,
+        204
+    );
+    agent.exact(&part).await;
+    // It comes while the door is there: what is split twice is not what is declared.
+    assert_eq!(
+        ask(both[0], "PUT", "/upstreams/shop.mesh.local", json!({})).await,
+        200
+    );
+    agent
+        .until("no proof any more", |told| {
+            door(told, &first, "checkout").is_some_and(|door| !exact(door) && door.held.is_some())
+        })
+        .await;
+    agent.stopped().await;
+}
+
 /// An agent that remembers nothing while its zone's control plane is away takes nobody's routes away; one that knows an older
 /// plan writes nothing of it.
 #[tokio::test(flavor = "multi_thread")]

@@ -9,8 +9,10 @@
 
 mod ahead;
 mod asking;
+mod busy;
 mod counting;
 mod database;
+mod effective;
 mod in_the_way;
 mod kic;
 mod stage;

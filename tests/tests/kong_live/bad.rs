@@ -1,79 +1,15 @@
 //! Whatever else answers at the address of an Admin API: a clear error, and nothing is posted. No Kong is needed here.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
 use weir_drivers::{Admin, AdminConfig, Brought, DriverError, Fault, GatewayDriver as _, Secret};
 use weir_planner::{Evidence, Verdict};
 use weir_render::kong::Document;
 
+use super::something::{Says, Something, json, something, table, with};
 use super::stage::{by_routes, config, driver, first, made, plain, routing};
-
-/// Something at the address of an Admin API.
-struct Something {
-    address: SocketAddr,
-    posts: Arc<AtomicUsize>,
-}
-
-/// What it answers to a request line. None: nothing, ever.
-type Says = fn(&str) -> Option<Vec<u8>>;
-
-async fn something(says: Says) -> Something {
-    let socket = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-    let (address, posts) = (socket.local_addr().unwrap(), Arc::<AtomicUsize>::default());
-    let counted = Arc::clone(&posts);
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = socket.accept().await {
-            tokio::spawn(answer(stream, says, Arc::clone(&counted)));
-        }
-    });
-    Something { address, posts }
-}
-
-async fn answer(mut stream: TcpStream, says: Says, posts: Arc<AtomicUsize>) -> Option<()> {
-    let mut request = Vec::new();
-    let end = loop {
-        if let Some(at) = request.windows(4).position(|window| window == b"\r\n\r\n") {
-            break at + 4;
-        }
-        (stream.read_buf(&mut request).await.ok()? > 0).then_some(())?;
-    };
-    let head = String::from_utf8_lossy(&request[..end]).to_lowercase();
-    let length = head
-        .lines()
-        .find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
-    while request.len() < end + length.unwrap_or(0) {
-        (stream.read_buf(&mut request).await.ok()? > 0).then_some(())?;
-    }
-    let line = String::from_utf8_lossy(&request).lines().next()?.to_owned();
-    posts.fetch_add(usize::from(line.starts_with("POST")), Ordering::Relaxed);
-    match says(&line) {
-        Some(bytes) => stream.write_all(&bytes).await.ok(),
-        // It keeps the connection, and says nothing.
-        None => stream.read_buf(&mut request).await.ok().map(drop),
-    }
-}
-
-fn with(status: &str, headers: &str, body: &[u8]) -> Option<Vec<u8>> {
-    let head = format!(
-        "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n",
-        body.len()
-    );
-    Some([head.as_bytes(), body].concat())
-}
-
-fn json(status: &str, body: &str) -> Option<Vec<u8>> {
-    with(
-        status,
-        "Content-Type: application/json; charset=utf-8\r\n",
-        body.as_bytes(),
-    )
-}
 
 fn document() -> Document {
     let vm = "127.0.0.1:9".parse().unwrap();
@@ -102,80 +38,7 @@ async fn failed(something: &Something) -> DriverError {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_admin_api_is_never_written_to() {
     super::stage::ready();
-    let table: [(&str, Says, Fault, &str); 11] = [
-        (
-            "HTML",
-            |_| with("200 OK", "Content-Type: text/html\r\n", b"<html>Welcome</html>"),
-            Fault::Setup,
-            "the answer is text/html and no JSON",
-        ),
-        (
-            "no type",
-            |_| with("200 OK", "", b"{}"),
-            Fault::Setup,
-            "the answer is of no type",
-        ),
-        (
-            "other JSON",
-            |_| json("200 OK", r#"{"hello":"world"}"#),
-            Fault::Setup,
-            "neither its version nor",
-        ),
-        (
-            "401",
-            |_| json("401 Unauthorized", r#"{"message":"No API key found in request"}"#),
-            Fault::Setup,
-            "No API key found",
-        ),
-        (
-            "403",
-            |_| with("403 Forbidden", "Content-Type: text/html\r\n", b"no"),
-            Fault::Setup,
-            "403 Forbidden, text/html",
-        ),
-        (
-            "404",
-            |_| with("404 Not Found", "Content-Type: text/html\r\n", b"no"),
-            Fault::Setup,
-            "text/html",
-        ),
-        (
-            "redirect",
-            |_| with("302 Found", "Location: https://login.test/\r\n", b""),
-            Fault::Setup,
-            "sends us to https://login.test/",
-        ),
-        (
-            "garbage",
-            |_| json("200 OK", r#"{"version": "3.9"#),
-            Fault::Unknown,
-            "the answer is no JSON",
-        ),
-        (
-            "50 MB",
-            |_| json("200 OK", &format!("\"{}\"", "x".repeat(50 << 20))),
-            Fault::Unknown,
-            "an answer of more than 16777216 bytes",
-        ),
-        (
-            "no HTTP",
-            |_| Some(b"SSH-2.0-OpenSSH_9.6\r\n".to_vec()),
-            Fault::Away,
-            "",
-        ),
-        (
-            "500",
-            |_| {
-                json(
-                    "500 Internal Server Error",
-                    r#"{"message":"An unexpected error occurred"}"#,
-                )
-            },
-            Fault::Away,
-            "An unexpected error",
-        ),
-    ];
-    for (what, says, fault, why) in table {
+    for (what, says, fault, why) in table() {
         let something = something(says).await;
         let error = failed(&something).await;
         assert_eq!(error.fault, fault, "{what}: {error}");
@@ -184,7 +47,7 @@ async fn what_is_no_admin_api_is_never_written_to() {
             !error.help.is_empty() && error.what.contains(&something.address.to_string()),
             "{what}: {error}"
         );
-        assert_eq!(something.posts.load(Ordering::Relaxed), 0, "{what}");
+        assert_eq!(something.writes.load(Ordering::Relaxed), 0, "{what}");
     }
 }
 
@@ -202,7 +65,7 @@ async fn what_hangs_is_given_up() {
         begun.elapsed() < Duration::from_secs(8),
         "once for looking and once for the proof"
     );
-    assert_eq!(something.posts.load(Ordering::Relaxed), 0);
+    assert_eq!(something.writes.load(Ordering::Relaxed), 0);
 }
 
 const ROOT: &str = r#"{"version":"3.9.3","configuration":{"database":"off","role":"traditional","router_flavor":"traditional_compatible"},"pids":{"workers":[1,2]}}"#;
@@ -349,7 +212,7 @@ async fn each_refusal_of_a_document_has_its_meaning() {
             error.help
         );
         assert_eq!(
-            something.posts.load(Ordering::Relaxed),
+            something.writes.load(Ordering::Relaxed),
             1,
             "{what}: asked once, and nothing is repeated inside"
         );
@@ -403,10 +266,10 @@ async fn what_changes_while_it_is_read_is_not_judged() {
         line if line.starts_with("GET /tags") => json("200 OK", r#"{"data":{},"next":null}"#),
         _ => json("200 OK", ROOT),
     };
-    let something = self::something(endless).await;
+    let something = something(endless).await;
     let error = failed(&something).await;
     assert!(error.why.contains("the next page is this page"), "{error}");
-    assert_eq!(something.posts.load(Ordering::Relaxed), 0);
+    assert_eq!(something.writes.load(Ordering::Relaxed), 0);
 }
 
 #[test]

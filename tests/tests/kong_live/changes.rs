@@ -210,7 +210,8 @@ async fn listed(stage: &Stage, kind: &str) -> BTreeMap<String, Value> {
         let page = stage.read(&path).await;
         for one in page["data"].as_array().into_iter().flatten() {
             let mut one = one.clone();
-            let name = one["name"].as_str().or(one["username"].as_str());
+            let name = ["name", "username", "target"].map(|field| one[field].as_str());
+            let name = name.into_iter().flatten().next();
             let name = name.unwrap_or_default().to_owned();
             for field in ["created_at", "updated_at"] {
                 one[field] = Value::Null;
@@ -229,6 +230,26 @@ async fn listed(stage: &Stage, kind: &str) -> BTreeMap<String, Value> {
     }
 }
 
+/// What the base has, by the list that it is in.
+const KEPT: [&str; 6] = [
+    "services",
+    "routes",
+    "consumers",
+    "upstreams",
+    "upstreams/site-pool-7/targets",
+    "plugins",
+];
+
+async fn kept(stage: &Stage) -> BTreeMap<&'static str, BTreeMap<String, Value>> {
+    let mut all = BTreeMap::new();
+    for kind in KEPT {
+        let mut of = listed(stage, kind).await;
+        of.retain(|name, _| !name.starts_with("weir."));
+        all.insert(kind, of);
+    }
+    all
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_base_of_five_hundred_services_stays_as_it_is() {
     let stage = Stage::set().await;
@@ -240,16 +261,28 @@ async fn a_base_of_five_hundred_services_stays_as_it_is() {
         json!({"name": format!("site-{at}"), "host": vm.ip().to_string(), "port": vm.port(), "retries": at % 7, "tags": ["site"],
             "read_timeout": 1000 + at, "routes": [{"name": format!("site-{at}"), "paths": [format!("/site-{at}/")], "tags": ["site"]}]})
     };
+    let pool = |at: usize| {
+        json!({"name": format!("site-pool-{at}"), "algorithm": "least-connections", "tags": ["site"],
+            "healthchecks": {"passive": {"unhealthy": {"http_failures": at % 5}}},
+            "targets": [{"target": "10.1.0.1:80", "weight": at, "tags": ["site"]}, {"target": "10.1.0.2:80", "weight": 100 - at}]})
+    };
+    let plugin = |at: usize| {
+        json!({"name": "correlation-id", "id": format!("00000000-0000-4000-8000-{at:012}"), "service": format!("site-{at}"),
+            "tags": ["site"], "config": {"header_name": format!("x-site-{at}"), "generator": "uuid"}})
+    };
     let base = json!({"_format_version": "3.0", "services": (0..500).map(service).collect::<Vec<_>>(),
+        "upstreams": (0..50).map(pool).collect::<Vec<_>>(), "plugins": [plugin(17)],
         "consumers": [{"username": "ann", "tags": ["site"]}]});
     // The site has loaded it itself, before there was any split.
     stage.load(&base.to_string()).await;
-    let before = [
-        listed(&stage, "services").await,
-        listed(&stage, "routes").await,
-        listed(&stage, "consumers").await,
-    ];
-    assert_eq!(before.each_ref().map(BTreeMap::len), [500, 500, 1]);
+    let mut before = kept(&stage).await;
+    let numbers = KEPT.map(|kind| before[kind].len());
+    assert_eq!(numbers, [500, 500, 1, 50, 2, 1]);
+    // The host of the one that is taken over, and what is ours; all else is to be what it was, ids included.
+    before
+        .get_mut("services")
+        .and_then(|services| services.get_mut("site-17"))
+        .unwrap()["host"] = "weir.taken.default".into();
     let doors = [
         by_routes(routing("/checkout"), &[("vm", &[vm]), ("eks", &[eks])]),
         by_service("site-17", &[("vm", &[vm]), ("eks", &[eks])]),
@@ -280,6 +313,9 @@ async fn a_base_of_five_hundred_services_stays_as_it_is() {
         posted.push(document.hash);
         let known = posted.len().saturating_sub(2);
         posted.drain(..known);
+        if at % 50 == 49 {
+            assert_eq!(kept(&stage).await, before, "after change {at}");
+        }
     }
     let (requests, failed) = load.stop().await;
     let [middle, most, longest] = figures(times);
@@ -288,18 +324,7 @@ async fn a_base_of_five_hundred_services_stays_as_it_is() {
          {longest:.1}; {requests} requests meanwhile, {failed} failed"
     );
     assert_eq!(failed, 0, "of {requests}");
-    // The host of the one that was taken over, and what is ours; all else is what it was, ids included.
-    let [mut services, routes, consumers] = before;
-    services.get_mut("site-17").unwrap()["host"] = "weir.taken.default".into();
-    for (kind, before) in [
-        ("services", services),
-        ("routes", routes),
-        ("consumers", consumers),
-    ] {
-        let mut now = listed(&stage, kind).await;
-        now.retain(|name, _| !name.starts_with("weir."));
-        assert_eq!(now, before, "{kind}");
-    }
+    assert_eq!(kept(&stage).await, before);
     assert_eq!(
         counted(stage.proxy, "/site-17/x", 20).await,
         [("eks".to_owned(), 20)].into()

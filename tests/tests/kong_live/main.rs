@@ -20,4 +20,5 @@ mod nodes;
 mod ownership;
 mod refusals;
 mod routes;
+mod something;
 mod stage;

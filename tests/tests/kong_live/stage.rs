@@ -9,10 +9,10 @@ use tokio::sync::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 use weir_drivers::{AdminConfig, Bringing, Brought, GatewayDriver, KongConfig, KongDbless, bring};
 use weir_model::{
-    Address, Base, BasisPoints, Channel, CommitId, Door, Entry, FederationName, Match, Protocol, Routing,
-    SourceName, SplitName, Via,
+    Address, BackendName, Base, BasisPoints, Channel, CommitId, Door, Entry, FederationName, Match, Protocol,
+    Routing, SourceName, SplitName, Via,
 };
-use weir_planner::{Digest, GatewayPlan, Generation, Item, ItemRoute, Verdict};
+use weir_planner::{Destination, Digest, GatewayPlan, Generation, Item, ItemRoute, Verdict};
 use weir_render::kong::{AtDoor, Document, Resolved, document};
 use weir_sandbox::kong::{Kong, Options};
 
@@ -205,7 +205,7 @@ pub(crate) fn item(split: &str, generation: u64, routes: Vec<ItemRoute>) -> Item
         port: 8080,
         port_names: BTreeSet::new(),
         protocol: Protocol::Http,
-        destinations: BTreeMap::new(),
+        destinations: destinations(&routes),
         retiring: BTreeSet::new(),
         routes,
         anchor: String::new(),
@@ -215,6 +215,19 @@ pub(crate) fn item(split: &str, generation: u64, routes: Vec<ItemRoute>) -> Item
         commit: CommitId("0123456789abcdef0123456789abcdef01234567".to_owned()),
         digest: Digest([0; 32]),
     }
+}
+
+/// One for each backend: a zone of its name.
+fn destinations(routes: &[ItemRoute]) -> BTreeMap<BackendName, Destination> {
+    let backends = routes.iter().flat_map(|route| route.weights.keys());
+    let one = |backend: &BackendName| Destination {
+        zone: backend.as_str().parse().unwrap(),
+        kuma_zone: backend.as_str().parse().unwrap(),
+        namespace: None,
+        service: "service".parse().unwrap(),
+        port: 8080,
+    };
+    backends.map(|backend| (backend.clone(), one(backend))).collect()
 }
 
 /// A split with one route.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 use weir_drivers::kong::{Became, Brought};
@@ -22,6 +23,15 @@ pub(super) fn note(brought: &BTreeMap<String, Brought>, hash: &str, refusals: &m
             Brought::Held(_) | Brought::Failed(_) => {}
         }
     }
+}
+
+/// Whether a node failed, and how long the one asks to be left alone that asks for the longest time.
+pub(super) fn failed(became: &Became) -> Option<Duration> {
+    let nodes = became.nodes.values().filter_map(|became| match became {
+        Brought::Failed(error) => Some(error.again.unwrap_or_default()),
+        _ => None,
+    });
+    nodes.max()
 }
 
 /// What is remembered of what became of one gateway.

@@ -140,6 +140,7 @@ impl ZoneDriver for Zone {
                 why: why.to_owned(),
                 fault,
                 help: String::new(),
+                again: None,
             })
         };
         let done = Ok(Outcome::Done { at: Timestamp::now() });

@@ -96,6 +96,17 @@ fn notice(
     (!parts.is_empty()).then(|| parts.join("; "))
 }
 
+/// Of what is held at a gateway people are told which line declares it.
+fn placed(in_force: &InForce, splits: Vec<SplitStatus>) -> Vec<SplitStatus> {
+    match &in_force.declared {
+        None => splits,
+        Some(declared) => splits
+            .into_iter()
+            .map(|split| standing::with_places(split, declared))
+            .collect(),
+    }
+}
+
 /// All splits, and where each stands in each zone.
 #[utoipa::path(get, path = "/v1/splits", responses((status = OK, body = SplitList)), tag = "status")]
 pub(super) async fn splits(State(answering): State<Answering>) -> Json<SplitList> {
@@ -111,7 +122,7 @@ pub(super) async fn splits(State(answering): State<Answering>) -> Json<SplitList
             in_force.plan.generation.0,
             commits,
             standing::notes(sight),
-            standing::splits(sight, in_force.outlook()),
+            placed(in_force, standing::splits(sight, in_force.outlook())),
         );
         let waiting = standing::waiting(sight, in_force.outlook());
         (list, waiting, in_force.freezes(sight.now))
@@ -143,7 +154,10 @@ pub(super) async fn split(
 ) -> Result<Json<SplitStatus>, Refusal> {
     let found = SplitName::new(name.as_str()).ok().and_then(|name| {
         answering
-            .see(|in_force, sight| standing::split(sight, in_force.outlook(), &name))
+            .see(|in_force, sight| {
+                let found = standing::split(sight, in_force.outlook(), &name);
+                placed(in_force, found.into_iter().collect()).pop()
+            })
             .flatten()
     });
     found.map(Json).ok_or_else(|| {

@@ -96,6 +96,12 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// How long it asks to be left alone; none if it says a date, for clocks differ.
+    pub(crate) fn again(&self) -> Option<Duration> {
+        let seconds = self.hint.as_deref()?.trim().parse().ok()?;
+        (!self.status.is_redirection()).then(|| Duration::from_secs(seconds))
+    }
+
     /// The body, if it is what an Admin API answers.
     pub(crate) fn json(&self) -> Result<Value, Failure> {
         if !self.kind.starts_with("application/json") {
@@ -222,10 +228,15 @@ impl Admin {
             .await
             .map_err(|failure| failure.at(&what))?;
         match answer.status {
-            StatusCode::OK | StatusCode::CREATED if !answer.kind.starts_with("application/json") => {
+            // It gives back what it has now: whatever else says yes to everything is none.
+            StatusCode::OK => match answer.json().map_err(|failure| failure.at(&what))? {
+                entity if entity["id"].is_string() => Ok(()),
+                _ => Err(refusal::no_kong("the answer is not the entity that was written").at(&what)),
+            },
+            StatusCode::CREATED if !answer.kind.starts_with("application/json") => {
                 Err(refusal::no_kong("the answer is no JSON").at(&what))
             }
-            StatusCode::OK | StatusCode::CREATED | StatusCode::NO_CONTENT => Ok(()),
+            StatusCode::CREATED | StatusCode::NO_CONTENT => Ok(()),
             _ => Err(refusal::of_entity(&answer).at(&what)),
         }
     }
@@ -301,6 +312,7 @@ fn checked(text: &str, of: &str) -> Result<String, DriverError> {
         fault: crate::Fault::Setup,
         help: "write its address, such as http://127.0.0.1:8001 on this host or https://kong.internal:8444"
             .to_owned(),
+        again: None,
     };
     let url = Url::parse(text).map_err(|_| setup(text, "its address is not a URL"))?;
     let host = url.host_str().unwrap_or_default();

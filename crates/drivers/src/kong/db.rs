@@ -30,6 +30,9 @@ const MARGIN: Duration = Duration::from_secs(1);
 /// What a node takes that did not say so yet: Kong's defaults.
 const UNKNOWN_PACE: Duration = Duration::from_secs(10);
 
+/// How long it is believed who else takes our requests: while a route of ours is not made, and when all are.
+const BESIDE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
+
 /// What became of a gateway that was brought to its entities.
 #[derive(Debug, Clone, Default)]
 pub struct Became {
@@ -63,6 +66,8 @@ struct Seen {
     gone: BTreeMap<String, Instant>,
     /// Services and routes of a split as they were read, and since when they are so.
     routed: BTreeMap<SplitName, (String, Instant)>,
+    /// Others' routes that take the requests of ours: for which of ours, and when that was read.
+    beside: Option<(String, Instant, BTreeMap<String, String>)>,
 }
 
 impl Seen {
@@ -182,6 +187,7 @@ impl KongDb {
         became: &mut Became,
     ) -> Result<bool, DriverError> {
         let mut held = held(admin, wanted).await?;
+        held.beside = self.beside(admin, &held, wanted).await?;
         let todo = changes(&held, wanted, by.plan, by.absent);
         became.notes = todo.notes;
         let mut any = false;
@@ -219,6 +225,31 @@ impl KongDb {
         let (put, counted) = counting::brought(admin, wanted, &mut held, (by, logs)).await;
         became.counted = counted;
         Ok(any || put)
+    }
+
+    /// Others' routes that take the requests of ours. A database may have very many: all are read before one of ours is made, and
+    /// else now and then.
+    async fn beside(
+        &self,
+        admin: &Admin,
+        held: &Held,
+        wanted: &Entities,
+    ) -> Result<BTreeMap<String, String>, DriverError> {
+        let now = (self.clock)();
+        let (of, absent) = rows::requests(held, wanted);
+        if of.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let lasts = if absent { BESIDE.0 } else { BESIDE.1 };
+        let known = self.seen().beside.clone();
+        if let Some((_, _, known)) =
+            known.filter(|known| known.0 == of && now.duration_since(known.1) < lasts)
+        {
+            return Ok(known);
+        }
+        let found = rows::beside(admin, wanted).await?;
+        self.seen().beside = Some((of, now, found.clone()));
+        Ok(found)
     }
 
     async fn split(
@@ -281,7 +312,9 @@ impl KongDb {
             *any = true;
             match done {
                 Ok(()) => {}
-                Err(error) if matches!(error.fault, Fault::Refused | Fault::NotYet) => {
+                Err(error)
+                    if matches!(error.fault, Fault::Refused | Fault::NotYet) && error.again.is_none() =>
+                {
                     return Err(End::Held(format!("{error}; {}", error.help)));
                 }
                 Err(error) => return Err(End::Failed(error)),

@@ -86,6 +86,7 @@ fn each_once(nodes: Arc<[Admin]>) -> Result<Arc<[Admin]>, DriverError> {
             why: format!("its nodes are [{}]", urls.join(", ")),
             fault: Fault::Setup,
             help: "name the Admin API of each of its nodes, once".to_owned(),
+            again: None,
         });
     }
     Ok(nodes)

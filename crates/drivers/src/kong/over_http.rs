@@ -49,6 +49,7 @@ impl Http {
             why,
             fault: Fault::Setup,
             help: help.to_owned(),
+            again: None,
         };
         if rustls::crypto::CryptoProvider::get_default().is_none() {
             let why = "no TLS provider is installed in this program".to_owned();

@@ -1,5 +1,7 @@
 //! What Kong means by what it refuses: whose fault, and which line of which declaration.
 
+use std::time::Duration;
+
 use http::StatusCode;
 use serde_json::Value;
 
@@ -18,6 +20,7 @@ pub struct Failure {
     why: String,
     fault: Fault,
     help: String,
+    again: Option<Duration>,
 }
 
 impl Failure {
@@ -27,6 +30,15 @@ impl Failure {
             why: why.into(),
             fault,
             help: help.into(),
+            again: None,
+        }
+    }
+
+    /// With the time for which an answer asks to be left alone, if it says one.
+    fn again(self, answer: &Answer) -> Self {
+        Self {
+            again: answer.again(),
+            ..self
         }
     }
 
@@ -37,6 +49,7 @@ impl Failure {
             why: self.why,
             fault: self.fault,
             help: self.help,
+            again: self.again,
         }
     }
 }
@@ -99,13 +112,15 @@ pub(crate) fn of(answer: &Answer) -> Failure {
                 Some(seconds) => format!("{said}; it asks for {seconds} s"),
                 None => said,
             },
-            "it loads what it was given before; the next activation tries again",
-        ),
+            "it loads what it was given before, and is left alone for so long; the next activation tries again",
+        )
+        .again(answer),
         status if status.is_server_error() => Failure::new(
             Fault::Away,
             said,
             "Kong answers and cannot work; its log says why. Traffic stays as it is",
-        ),
+        )
+        .again(answer),
         status if status.is_client_error() => Failure::new(
             Fault::Refused,
             said,
@@ -181,7 +196,8 @@ pub(crate) fn of_config(answer: &Answer) -> (Failure, Option<Refused>) {
                 Fault::Away,
                 words(answer),
                 "Kong did not say in time whether it loaded the document; the next activation looks at what it runs",
-            ),
+            )
+            .again(answer),
             None,
         ),
         _ => (of(answer), None),

@@ -98,6 +98,7 @@ fn setup(place: &str, why: String, help: &str) -> DriverError {
         why,
         fault: Fault::Setup,
         help: help.to_owned(),
+        again: None,
     }
 }
 

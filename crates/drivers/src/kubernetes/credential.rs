@@ -56,6 +56,7 @@ impl Credential {
                         fault: Fault::Setup,
                         help: "is the ServiceAccount's token mounted, and readable for the agent's user?"
                             .to_owned(),
+                        again: None,
                     })?;
                 Ok(Some(text.trim().to_owned()))
             }
@@ -173,6 +174,7 @@ impl Plugin {
             why,
             fault,
             help: help.to_owned(),
+            again: None,
         }
     }
 

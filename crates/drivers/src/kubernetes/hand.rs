@@ -98,6 +98,7 @@ impl Hand {
                             "once it is gone, the next activation writes it again; what keeps it is in its \
                                metadata.finalizers"
                                 .to_owned(),
+                        again: None,
                     });
                 }
                 let (uid, version) = guarded(live, path, server)?;
@@ -150,6 +151,7 @@ impl Hand {
                 why: "somebody is removing the object, and something keeps it".to_owned(),
                 fault: Fault::NotYet,
                 help: "what keeps it is in its metadata.finalizers".to_owned(),
+                again: None,
             });
         }
         let (uid, version) = guarded(live, path, server)?;
@@ -216,6 +218,7 @@ impl Hand {
                         .to_owned(),
                 fault: Fault::NotYet,
                 help: "what keeps it is in its metadata.finalizers".to_owned(),
+                again: None,
             });
         }
         let (uid, version) = guarded(live, path, server)?;
@@ -314,6 +317,7 @@ pub(crate) fn stored_otherwise(
         help: "a webhook of this cluster changes what is written, or this version of what serves the type drops what Weir \
                writes; if it stays, please report it with the versions of Kubernetes and of that"
             .to_owned(),
+        again: None,
     })
 }
 

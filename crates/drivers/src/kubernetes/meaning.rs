@@ -160,6 +160,7 @@ impl Refusal {
             why,
             fault,
             help,
+            again: None,
         }
     }
 }
@@ -431,6 +432,7 @@ pub(crate) fn no_answer(what: &str, server: &str, error: &(dyn Error + 'static))
         why,
         fault,
         help,
+        again: None,
     }
 }
 
@@ -443,6 +445,7 @@ pub(crate) fn too_late(what: &str, server: &str, after: Duration) -> DriverError
         help:
             "can the API server be reached from here, and is it up? It is tried again; traffic stays as it is"
                 .to_owned(),
+        again: None,
     }
 }
 
@@ -453,6 +456,7 @@ pub(crate) fn strange(what: &str, server: &str, why: &str) -> DriverError {
         why: why.to_owned(),
         fault: Fault::Unknown,
         help: format!("is {server} really a Kubernetes API server? If so, its version may be new to Weir"),
+        again: None,
     }
 }
 

@@ -77,6 +77,7 @@ impl Scraper {
                 why: crate::kuma::chain(&error),
                 fault: Fault::Setup,
                 help: "is a TLS provider installed in this program?".to_owned(),
+                again: None,
             })?;
         Ok(Self {
             client,

@@ -169,6 +169,7 @@ impl<T: Kept> Watched<T> {
                 why: "nobody follows it any more".to_owned(),
                 fault: Fault::Unknown,
                 help: "this is a bug, please report it; nothing is changed without it".to_owned(),
+                again: None,
             }),
             Err(_) => Err(meaning::too_late(&what, self.shared.server.name(), LIST)),
         }
@@ -485,6 +486,7 @@ async fn drain<T: Kept>(
                     fault: Fault::Away,
                     help: "an API server that is about to stop falls silent; everything is listed anew"
                         .to_owned(),
+                    again: None,
                 });
                 return Drained::Next(Next::List(None));
             }

@@ -158,6 +158,7 @@ pub(crate) async fn put(
         help: "somebody removed it at the same moment, or the control plane lost its store; the next activation \
                writes it again"
             .to_owned(),
+        again: None,
     })?;
     if let Some(left) = write.reason_to_leave(&owner(&stored)) {
         return Ok(left);
@@ -172,6 +173,7 @@ pub(crate) async fn put(
                 "another writer came between, or this version of Kuma drops what Weir writes; if it stays, \
                    please report it with the version of Kuma"
                     .to_owned(),
+            again: None,
         }),
     }
 }

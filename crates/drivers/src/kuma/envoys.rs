@@ -63,6 +63,7 @@ impl Place {
             help: "give a path of unix sockets, `*` and `?` allowed (/tmp/kuma-*/kuma-envoy-admin.sock), \
                    or an address such as http://127.0.0.1:9901"
                 .to_owned(),
+            again: None,
         };
         if !text.contains("://") {
             return if text.is_empty() {

@@ -33,6 +33,7 @@ pub(crate) async fn root(rest: &Rest) -> Result<Root, DriverError> {
         help:
             "set kuma.api to the REST address of the zone's own control plane (Kuma's default port is 5681)"
                 .to_owned(),
+        again: None,
     };
     let answer = rest.get("").await?.ok_or_else(alien)?;
     let text = |key: &str| answer.get(key).and_then(Value::as_str).map(str::to_owned);
@@ -122,6 +123,7 @@ pub(crate) fn own_zone(
             "set {setting} to the control plane of zone {wanted} (not another zone's, and not the global one); nothing was \
              written here"
         ),
+        again: None,
     })
 }
 
@@ -204,6 +206,7 @@ fn no_such_list(path: &str) -> DriverError {
         why: "this control plane does not know such a list".to_owned(),
         fault: Fault::Setup,
         help: "Weir needs Kuma 2.14 or newer".to_owned(),
+        again: None,
     }
 }
 

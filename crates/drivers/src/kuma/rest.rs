@@ -58,6 +58,7 @@ impl Rest {
             fault: Fault::Setup,
             help: "set kuma.api to the REST address of the zone's own control plane, such as http://127.0.0.1:5681"
                 .to_owned(),
+            again: None,
         }
         };
         let url = reqwest::Url::parse(base).map_err(|e| setup(format!("its address is not a URL: {e}")))?;
@@ -74,6 +75,7 @@ impl Rest {
                     .to_owned(),
                 fault: Fault::Setup,
                 help: "put a user token into a file and name that file in kuma.tokenFile".to_owned(),
+                again: None,
             });
         }
         if rustls::crypto::CryptoProvider::get_default().is_none() {
@@ -241,6 +243,7 @@ fn wrap(method: &str, path: &str, failure: Failure) -> DriverError {
         why: failure.why,
         fault: failure.fault,
         help: failure.help,
+        again: None,
     }
 }
 

@@ -270,6 +270,14 @@ pub(crate) fn take_over(service: &RawValue, host: &str, port: Option<u16>) -> Re
     })
 }
 
+/// The host of a service as it is written.
+pub(crate) fn host_of(service: &RawValue) -> Option<String> {
+    let fields = serde_json::from_str::<Map<String, Value>>(service.get()).ok()?;
+    let text = |field: &str| fields.get(field).and_then(Value::as_str);
+    let of_url = || parts_of_url(text("url")?).map(|(_, host, _)| host.to_owned());
+    text("host").map(str::to_owned).or_else(of_url)
+}
+
 fn written(fields: &BTreeMap<String, Box<RawValue>>) -> Result<Box<RawValue>, String> {
     serde_json::value::to_raw_value(fields).map_err(|error| error.to_string())
 }

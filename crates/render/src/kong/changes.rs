@@ -8,6 +8,8 @@
 //!
 //! Only what carries Weir's tags *and* the id that Weir makes of its name is ours; all else is named and left alone (I10).
 
+mod differing;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
@@ -15,15 +17,14 @@ use serde_json::{Map, Value, json};
 use weir_model::{SplitName, sabotaged};
 use weir_planner::Generation;
 
+use self::differing::differing;
 use crate::kong::base::strings;
 use crate::kong::database::{Chain, Entities, Entity, Kind, OfSplit, WithTargets};
 use crate::kong::entities::{OURS, TAG, said};
 use crate::kong::expected::Upstream;
 pub use crate::kong::held::{Held, Row};
 use crate::kong::ids;
-
-/// Tags that say when an entity was last written, and not what it is: they follow with the next write.
-const MARKS: [&str; 3] = ["weir.commit.", "weir.generation.", "weir.gateway."];
+use crate::kong::together::split_by;
 
 /// One write, or a pause between two.
 #[derive(Debug, Clone, PartialEq)]
@@ -93,6 +94,9 @@ pub fn changes(held: &Held, wanted: &Entities, plan: Generation, absent: &BTreeS
         let at = Split { held, wanted, mine };
         let newest = of.expected.generation;
         let writes = at.older(split, newest).and_then(|()| at.writes(of));
+        if writes.is_ok() {
+            changes.notes.extend(at.beside(split, of));
+        }
         changes.splits.insert(split.clone(), writes);
     }
     for split in gone {
@@ -204,7 +208,11 @@ impl Split<'_> {
     fn writes(&self, of: &OfSplit) -> Result<Vec<Write>, String> {
         let mut writes = Vec::new();
         for chain in &of.chains {
-            self.chain(chain, &mut writes)?;
+            self.only_the_mesh_splits(chain)?;
+            match self.held.beside.get(&chain.route.name) {
+                Some(_) if self.is_kept_out(chain)? => {}
+                _ => self.chain(chain, &mut writes)?,
+            }
         }
         writes.extend(self.removals(&of.chains)?);
         let says = |write: &Write| matches!(write, Write::Make { .. } | Write::Change { .. });
@@ -231,6 +239,56 @@ impl Split<'_> {
             None => Ok(Some(row)),
             Some(other) => ours(other, self.wanted).map(|()| Some(row)),
         }
+    }
+
+    /// Where the mesh carries the weights no upstream splits before it.
+    fn only_the_mesh_splits(&self, chain: &Chain) -> Result<(), String> {
+        let Some(host) = chain.into_the_mesh() else {
+            return Ok(());
+        };
+        match self.held.of(Kind::Upstream).find(|row| row.name == host) {
+            None => Ok(()),
+            Some(row) => Err(format!(
+                "{} (id {}): give it another name, or this door another address in `mesh`",
+                split_by(host),
+                row.id
+            )),
+        }
+    }
+
+    /// Whether somebody else takes the requests of a route that is not made for that reason.
+    ///
+    /// # Errors
+    /// Who does, if nothing of the split takes requests yet. Else its other routes go on: a revert waits for nobody's route.
+    fn is_kept_out(&self, chain: &Chain) -> Result<bool, String> {
+        let Some(other) = self.held.beside.get(&chain.route.name) else {
+            return Ok(false);
+        };
+        if self.there(&chain.route)?.is_some() {
+            return Ok(false);
+        }
+        if self.mine.iter().any(|row| row.kind == Kind::Route) {
+            return Ok(true);
+        }
+        Err(format!(
+            "its requests are those of {other} in this database as well, which is not Weir's: Kong would choose by chance, so that no              route is made; remove that one, or let this door take other requests"
+        ))
+    }
+
+    /// What a person should know of routes beside ours.
+    fn beside(&self, split: &SplitName, of: &OfSplit) -> Vec<String> {
+        let chains = of.chains.iter().filter_map(|chain| {
+            let other = self.held.beside.get(&chain.route.name)?;
+            let name = &chain.route.name;
+            Some(match self.is_kept_out(chain) {
+                Ok(true) => format!("split {split}: route {name} is not made: its requests are those of {other} as well"),
+                _ => format!(
+                    "split {split}: requests for route {name} are those of {other} as well, and Kong chooses by chance: let one of \
+                     both take them"
+                ),
+            })
+        });
+        chains.collect()
     }
 
     /// From the bottom up.
@@ -400,64 +458,5 @@ fn change(row: &Row, entity: &Entity, mut fields: Map<String, Value>, under: Opt
         of: (row.kind, row.id.clone(), entity.name.clone()),
         under,
         fields,
-    }
-}
-
-/// The fields in which an entity is not as it should be. Its marks alone are no difference.
-fn differing(row: &Row, entity: &Entity) -> Map<String, Value> {
-    let nothing = Value::Null;
-    let mut fields = Map::new();
-    for (field, should) in &entity.fields {
-        let same = match field.as_str() {
-            "tags" => {
-                let lasting = |tag: &&str| !MARKS.iter().any(|mark| tag.starts_with(mark));
-                strings(Some(should))
-                    .filter(lasting)
-                    .all(|tag| row.tags.contains(tag))
-            }
-            // What a plugin is not told has what Kong says of it.
-            "config" => within(row.fields.get(field).unwrap_or(&nothing), should),
-            _ => alike(row.fields.get(field).unwrap_or(&nothing), should),
-        };
-        if !same {
-            fields.insert(field.clone(), should.clone());
-        }
-    }
-    fields
-}
-
-/// Whether all that should be is so, in a record that may say more.
-fn within(is: &Value, should: &Value) -> bool {
-    match (is, should) {
-        (Value::Object(is), Value::Object(should)) => should
-            .iter()
-            .all(|(key, should)| within(is.get(key).unwrap_or(&Value::Null), should)),
-        (is, should) => alike(is, should),
-    }
-}
-
-/// Whether two values mean the same to Kong: its lists are sets, and nothing, an empty list and an empty object are nothing.
-fn alike(is: &Value, should: &Value) -> bool {
-    let nothing = |value: &Value| match value {
-        Value::Null => true,
-        Value::Array(all) => all.is_empty(),
-        Value::Object(all) => all.is_empty(),
-        _ => false,
-    };
-    match (is, should) {
-        (is, should) if nothing(is) || nothing(should) => nothing(is) && nothing(should),
-        (Value::Array(_), Value::Array(_)) => {
-            let set = |value| strings(Some(value)).collect::<BTreeSet<&str>>();
-            set(is) == set(should)
-        }
-        (Value::Object(is), Value::Object(should)) => {
-            is.len() == should.len()
-                && should
-                    .iter()
-                    .all(|(key, should)| is.get(key).is_some_and(|is| alike(is, should)))
-        }
-        // A database may give whole numbers back as such or with a fraction of nothing.
-        (Value::Number(is), Value::Number(should)) => is.as_f64() == should.as_f64(),
-        (is, should) => is == should,
     }
 }

@@ -72,7 +72,7 @@ impl Claim {
 }
 
 /// A host, a path and a method; an empty text is any.
-type Key = (String, String, String);
+pub(crate) type Key = (String, String, String);
 
 /// Routes of ours that ask for neither more nor less than a route of the base, or of another split.
 pub(crate) fn at_odds(services: &[Value], found: &[Found<'_>]) -> Vec<Conflict> {

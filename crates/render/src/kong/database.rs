@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 
 use serde_json::{Map, Value, json};
 use weir_model::{FederationName, GatewayName, SplitName, ZoneName};
@@ -89,6 +90,16 @@ pub struct Chain {
     pub plugin: Option<Entity>,
 }
 
+impl Chain {
+    /// Where its service leads to, if the mesh carries the weights there.
+    pub(crate) fn into_the_mesh(&self) -> Option<&str> {
+        match self.upstream {
+            None => self.service.fields.get("host")?.as_str(),
+            Some(_) => None,
+        }
+    }
+}
+
 /// An upstream with its targets.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WithTargets {
@@ -140,6 +151,14 @@ impl Entities {
             let all = upstream.chain([&chain.service, &chain.route]);
             all.map(|entity| (entity.kind, entity.name.as_str()))
         })
+    }
+
+    /// The names by which services of ours lead into the mesh: where there is an upstream of such a name, Kong goes by that.
+    pub fn into_the_mesh(&self) -> impl Iterator<Item = &str> {
+        let chains = self.doors.values().flat_map(|of| &of.chains);
+        let hosts = chains.filter_map(Chain::into_the_mesh);
+        // No upstream can have an address for its name.
+        hosts.filter(|host| host.parse::<IpAddr>().is_err())
     }
 }
 

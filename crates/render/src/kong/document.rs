@@ -20,6 +20,7 @@ use crate::kong::expected::{Expected, Upstream};
 use crate::kong::fits::fits;
 use crate::kong::identity::Kept;
 use crate::kong::targets::{Resolved, Targets, targets};
+use crate::kong::together::{Ways, policies, together, twice};
 
 /// The format that is written where there is no base.
 const FORMAT: &str = "3.0";
@@ -213,6 +214,8 @@ impl Prepared<'_> {
             };
             expected.insert(at.item.split.clone(), one);
         }
+        let names = upstreams.iter().filter_map(|upstream| upstream["name"].as_str());
+        conflicts.extend(twice(doors, &self.ways(names)));
         if conflicts.is_empty() {
             Ok((upstreams, expected))
         } else {
@@ -255,6 +258,8 @@ pub(crate) struct Prepared<'a> {
     pub(crate) plugins: Vec<Value>,
     /// Services of the base that are taken over, by name.
     taken: BTreeMap<String, Box<RawValue>>,
+    /// Which split takes over which.
+    takers: BTreeMap<String, SplitName>,
     /// What backends of a split are called in `Host`.
     hosts: BTreeMap<SplitName, String>,
     kept: Kept,
@@ -285,6 +290,7 @@ pub(crate) fn prepare<'a>(
         services: Vec::new(),
         plugins: Vec::new(),
         taken: BTreeMap::new(),
+        takers: BTreeMap::new(),
         hosts: BTreeMap::new(),
         reading: None,
     };
@@ -354,6 +360,18 @@ pub(crate) fn prepare<'a>(
         }
     }
     conflicts.extend(claims::at_odds(&prepared.services, &found));
+    let theirs = found.iter().filter(|one| one.kind == "upstreams");
+    let theirs = theirs.filter_map(|one| one.entity.get("name")?.as_str());
+    let carried = doors.iter().filter(|at| matches!(at.door.via, Via::Addresses(_)));
+    let of_ours = carried.flat_map(|at| {
+        at.item
+            .routes
+            .iter()
+            .map(|route| name(&at.item.split, &route.name))
+    });
+    let of_ours: Vec<String> = of_ours.collect();
+    let ways = prepared.ways(theirs.chain(of_ours.iter().map(String::as_str)));
+    conflicts.extend(together(&policies(federation, doors), doors, &ways));
     if !conflicts.is_empty() {
         return Err(conflicts);
     }
@@ -365,6 +383,26 @@ pub(crate) fn prepare<'a>(
 }
 
 impl Prepared<'_> {
+    /// Where requests go on to, with these upstreams.
+    fn ways<'a>(&self, upstreams: impl Iterator<Item = &'a str>) -> Ways {
+        let mut ways = Ways {
+            upstreams: upstreams.map(str::to_owned).collect(),
+            ..Ways::default()
+        };
+        let own = self.services.iter().filter_map(|service| {
+            let split = base::strings(service.get("tags")).find_map(entities::split_of_tag)?;
+            Some((split, service["host"].as_str()?.to_owned()))
+        });
+        let taken = self.taken.iter().filter_map(|(service, text)| {
+            let split = self.takers.get(service)?.clone();
+            Some((split, base::host_of(text)?))
+        });
+        for (split, host) in own.chain(taken) {
+            ways.leads.entry(split).or_default().insert(host);
+        }
+        ways
+    }
+
     /// Canonical JSON: what the base has as it is there, ours after it.
     fn write(&self, mut upstreams: Vec<Value>) -> Result<String, String> {
         upstreams.sort_by_key(|upstream| upstream["name"].to_string());

@@ -40,6 +40,11 @@ pub(crate) fn said<'a>(tags: &'a BTreeSet<String>, what: &str) -> Option<&'a str
     tags.find_map(|tag| tag.strip_prefix(OURS)?.strip_prefix(what)?.strip_prefix('.'))
 }
 
+/// The split that a tag of ours names.
+pub(crate) fn split_of_tag(tag: &str) -> Option<SplitName> {
+    tag.strip_prefix(OURS)?.strip_prefix("split.")?.parse().ok()
+}
+
 /// Whose entities, and made from what.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Mark<'a> {

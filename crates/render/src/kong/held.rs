@@ -79,6 +79,8 @@ pub struct Held {
     pub targets: BTreeMap<String, Vec<Row>>,
     /// Plugins of the kind by which requests are counted: all of them where that is chosen, else those that are ours.
     pub plugins: Vec<Row>,
+    /// Somebody else's routes that take the very requests of one of ours, by the name of ours: as [`crate::kong::beside`] finds them.
+    pub beside: BTreeMap<String, String>,
 }
 
 impl Held {

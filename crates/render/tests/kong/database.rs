@@ -184,6 +184,40 @@ fn the_mesh_has_a_service_and_a_route_and_both_ways_can_be_changed_into_each_oth
     }
 }
 
+/// What a site names like the mesh does stands between a door and the mesh: nothing is written that would go by it.
+#[test]
+fn an_upstream_of_a_name_of_the_mesh_holds_the_door() {
+    let mesh = |at: &str| {
+        let item = plain("checkout", &[("vm", 9_000), ("eks", 1_000)]);
+        let via = Via::Mesh(super::address(at));
+        made(&[(item, door(routing(&[], &["/checkout"]), via))]).unwrap()
+    };
+    let wanted = mesh("shop.mesh.local:80");
+    assert_eq!(wanted.into_the_mesh().collect::<Vec<_>>(), ["shop.mesh.local"]);
+    let fields = json!({"name": "shop.mesh.local", "tags": ["team-a"]});
+    let theirs = Store::row(Kind::Upstream, "u-1", fields.as_object().unwrap());
+    let mut store = Store::default();
+    store.0.rows.push(theirs);
+    for there in [false, true] {
+        let changes = to(&store, &wanted);
+        let why = changes.splits.values().next().unwrap().clone().unwrap_err();
+        assert!(
+            why.starts_with("it leads to shop.mesh.local") && why.contains("(id u-1)"),
+            "{there}: {why}"
+        );
+        // By an address it goes, and by another name.
+        for other in ["127.0.0.1:33001", "other.mesh.local:80"] {
+            let step = to(&store, &mesh(other));
+            store.all(&step, ALL, |_| ());
+        }
+    }
+    store.0.rows.retain(|row| row.id != "u-1");
+    let step = to(&store, &wanted);
+    store.all(&step, ALL, |_| ());
+    assert!(is_done(&to(&store, &wanted)));
+    assert_eq!(mesh("127.0.0.1:33001").into_the_mesh().count(), 0);
+}
+
 #[test]
 fn what_is_not_weirs_is_named_and_never_written() {
     let wanted = made(&[of_weights(

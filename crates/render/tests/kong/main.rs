@@ -9,6 +9,7 @@ mod kic;
 mod ownership;
 mod router;
 mod shares;
+mod together;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +17,7 @@ use weir_model::{
     Address, BackendName, Base, BasisPoints, Channel, CommitId, Door, Entry, FederationName, Match, Protocol,
     RouteName, Routing, SourceName, Via,
 };
-use weir_planner::{Digest, GatewayPlan, Generation, Item, ItemRoute};
+use weir_planner::{Destination, Digest, GatewayPlan, Generation, Item, ItemRoute};
 
 pub(crate) fn federation() -> FederationName {
     "shop".parse().expect("a name")
@@ -54,7 +55,7 @@ pub(crate) fn item(split: &str, routes: Vec<ItemRoute>) -> Item {
         port: 8080,
         port_names: BTreeSet::new(),
         protocol: Protocol::Http,
-        destinations: BTreeMap::new(),
+        destinations: destinations(&routes),
         retiring: BTreeSet::new(),
         routes,
         anchor: String::new(),
@@ -64,6 +65,19 @@ pub(crate) fn item(split: &str, routes: Vec<ItemRoute>) -> Item {
         commit: CommitId("0123456789abcdef0123456789abcdef01234567".to_owned()),
         digest: Digest([0; 32]),
     }
+}
+
+/// One for each backend: a zone of its name.
+fn destinations(routes: &[ItemRoute]) -> BTreeMap<BackendName, Destination> {
+    let backends = routes.iter().flat_map(|route| route.weights.keys());
+    let one = |backend: &BackendName| Destination {
+        zone: backend.as_str().parse().expect("a name"),
+        kuma_zone: backend.as_str().parse().expect("a name"),
+        namespace: None,
+        service: "service".parse().expect("a name"),
+        port: 8080,
+    };
+    backends.map(|backend| (backend.clone(), one(backend))).collect()
 }
 
 pub(crate) fn plain(split: &str, of: Weights<'_>) -> Item {

@@ -153,6 +153,16 @@ impl Kong {
             .unwrap_or_default()
     }
 
+    /// What each worker gives of an upstream, by target; nothing of one that does not have it.
+    pub fn gives(&self, upstream: &str) -> Vec<BTreeMap<String, u64>> {
+        let of = |worker: &super::worker::Worker| {
+            let running = worker.running();
+            let balancer = running.balancers.get(upstream);
+            balancer.map(|balancer| balancer.gives()).unwrap_or_default()
+        };
+        self.node.workers.iter().map(of).collect()
+    }
+
     /// Connections that were not taken, by target.
     pub fn refused(&self, upstream: &str) -> BTreeMap<String, u64> {
         self.node

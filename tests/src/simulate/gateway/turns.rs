@@ -11,7 +11,7 @@ use futures::FutureExt as _;
 use futures::channel::oneshot;
 use futures::future::BoxFuture;
 use http::Method;
-use weir_agent::gateways::{FIRST, Gateways, Link, Refusals, Shared, Told, Turned, Wanted};
+use weir_agent::gateways::{FIRST, Gateways, Link, Pace, Refusals, Shared, Told, Turned, Wanted};
 use weir_drivers::Kong;
 use weir_drivers::dns::{Names, Remembered};
 use weir_drivers::kong::{Admin, Answer, Failure, Question};
@@ -23,10 +23,9 @@ use super::{EDGE, Reach};
 use crate::simulate::Ms;
 use crate::simulate::world::{Event, World, stamp};
 
-// As in the agent's own loop.
-const QUICK: Ms = 150;
-const HASTE: Ms = 10_000;
+/// While something is not as it should be, as in the agent's own loop.
 const SOON: Ms = 1_000;
+/// When all is proven.
 const CALM: Ms = 5_000;
 /// How long a question may take.
 const PATIENCE: Ms = 5_000;
@@ -79,8 +78,7 @@ struct Life {
     refusals: Option<Refusals>,
     turn: Option<Turn>,
     ways: BTreeMap<u64, OnItsWay>,
-    changed: Ms,
-    was: Option<String>,
+    pace: Pace,
     settled: bool,
     /// Something newer is wanted than the last turn was for.
     again: bool,
@@ -144,7 +142,6 @@ impl World {
             return;
         };
         let nodes = self.gates[gate].nodes.len();
-        let now = self.now;
         let desk = Desk::default();
         let admins = (0..nodes).map(|node| {
             let carrier = Box::new(Carrier {
@@ -169,8 +166,7 @@ impl World {
             refusals: Some(Refusals::new(FIRST)),
             turn: None,
             ways: BTreeMap::new(),
-            changed: now,
-            was: None,
+            pace: Pace::new(clock()),
             settled: true,
             again: false,
             told: Told::default(),
@@ -196,7 +192,6 @@ impl World {
 
     /// The agent's loop tells its gateways what is in force; or, before it looked at the mesh, what goes ahead of that.
     pub(crate) fn want(&mut self, a: usize, ahead: bool) {
-        let now = self.now;
         let Some(plan) = self.agents[a].plan.clone() else {
             return;
         };
@@ -215,7 +210,7 @@ impl World {
         if !news {
             return;
         }
-        life.changed = now;
+        life.pace.wanted(clock());
         (life.calm, life.still) = (None, None);
         if life.turn.is_some() {
             life.again = true;
@@ -414,22 +409,19 @@ impl World {
             self.turn_later(a, 1);
             return;
         };
-        if turned.wants != life.was {
-            life.changed = now;
-            life.was = turned.wants;
-        }
-        life.settled = turned.settled;
+        let settled = turned.settled;
+        life.settled = settled;
+        // By the middle of all chances: dice would make another world of every seed.
+        let wait = life.pace.after(turned, clock(), u64::MAX / 2);
         let before = std::mem::replace(&mut life.told, seen_at(life.shared.told(), now));
         let news = news(&before, &life.told);
         let same = turn.instant && !turn.failed && !turn.wrote && !again;
-        life.calm = (turned.settled && same).then_some(seen);
+        life.calm = (settled && same).then_some(seen);
         life.still = same.then_some((seen.0, seen.1, now));
         let told = life.told.clone();
-        let wait = match turned.settled {
-            _ if again => 1,
-            true => CALM,
-            false if now.saturating_sub(life.changed) < HASTE => QUICK,
-            false => SOON,
+        let wait = match again {
+            true => 1,
+            false => Ms::try_from(wait.as_millis()).unwrap_or(CALM),
         };
         let name = self.agents[a].name.clone();
         for what in news {

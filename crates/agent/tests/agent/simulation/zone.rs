@@ -169,6 +169,7 @@ fn away(what: &str) -> DriverError {
         why: "connection refused".to_owned(),
         fault: Fault::Away,
         help: String::new(),
+        again: None,
     }
 }
 

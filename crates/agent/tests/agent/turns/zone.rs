@@ -143,6 +143,7 @@ pub(crate) fn away() -> DriverError {
         why: "connection refused".to_owned(),
         fault: Fault::Away,
         help: String::new(),
+        again: None,
     }
 }
 
@@ -225,6 +226,7 @@ impl ZoneDriver for Driver {
                     why: "403".to_owned(),
                     fault: Fault::Setup,
                     help: String::new(),
+                    again: None,
                 };
                 return async { Err(refused) }.boxed();
             }

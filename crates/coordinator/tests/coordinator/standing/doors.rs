@@ -245,3 +245,66 @@ fn what_left_a_gateway_is_shown_beside_what_it_gives() {
     assert_eq!(names(&counted.failed), ["eks 0", "vm 1"]);
     assert_eq!((counted.unplaced, counted.since), (2, Some(at(60).to_string())));
 }
+
+/// What Kong refuses it names by entity, and the agent tells it so: the coordinator has the files.
+#[test]
+fn what_kong_refuses_names_the_line() {
+    let file = |path: &str, text: &str| weir_model::SourceFile {
+        source: weir_model::SourceName("main".to_owned()),
+        path: path.to_owned(),
+        bytes: text.as_bytes().into(),
+    };
+    let split = "apiVersion: weir.dev/v1alpha1\nkind: Split\nmetadata: {name: checkout}\nspec:\n  service: checkout\n  port: 8080\n  \
+                 protocol: http\n  backends: {vm: {zone: fra}}\n  routes: [{name: default, weights: {vm: 100}}]\n  gateways:\n    - \
+                 {gateway: edge, hosts: [shop.example.com], backends: {vm: \"10.0.0.1:80\"}}\n";
+    let zone = "apiVersion: weir.dev/v1alpha1\nkind: Federation\nmetadata: {name: shop}\n---\napiVersion: \
+                weir.dev/v1alpha1\nkind: Zone\nmetadata: {name: fra}\nspec: {platform: vm, gateways: [{name: edge, channel: \
+                admin-dbless, base: edge.yaml}]}\n";
+    let files = [
+        file("shop/checkout.yaml", split),
+        file("fra.yaml", zone),
+        file("edge.yaml", "_format_version: \"3.0\"\n"),
+    ];
+    let parsed = weir_model::parse(&files);
+    assert_eq!(parsed.diagnostics, []);
+    let plan = with_door(Via::Addresses(BTreeMap::new()));
+    let told = |held: Option<&str>| {
+        let mut fact = fact(&plan);
+        let door = DoorFact {
+            held: held.map(str::to_owned),
+            ..exact()
+        };
+        fact.doors = [(edge(), door)].into();
+        let fleet = fleet([("one", agent(fact))]);
+        let sight = Sight {
+            plan: &plan,
+            created: &BTreeMap::new(),
+            fleet: &fleet,
+            stale: STALE,
+            now: now(),
+        };
+        let name = SplitName::new("checkout").unwrap();
+        let shown = standing::split(sight, Some(&BTreeMap::new()), &name).unwrap();
+        let shown = standing::with_places(shown, &parsed.declaration);
+        let zone = shown.zones.into_iter().find(|shown| shown.zone == "fra").unwrap();
+        let door = zone.doors[0].reason.clone();
+        assert_eq!(
+            zone.reason,
+            door.as_ref().map(|why| format!("gateway edge: {why}"))
+        );
+        door
+    };
+    assert_eq!(told(None), None);
+    let of_split = "Kong does not accept it (http://10.0.0.9:8001: split checkout, route default: route: hosts.1: invalid value)";
+    assert_eq!(
+        told(Some(of_split)),
+        Some(format!("{of_split} (this door: main shop/checkout.yaml:11)"))
+    );
+    let of_base = "the base of this gateway is not the declared one: Kong does not accept it (base: service `bad`: retries)";
+    assert_eq!(
+        told(Some(of_base)),
+        Some(format!(
+            "{of_base} (this door: main shop/checkout.yaml:11; the base: main edge.yaml)"
+        ))
+    );
+}

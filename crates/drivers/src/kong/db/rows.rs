@@ -1,5 +1,7 @@
 //! Entities of a database, one by one: read, written, and what hangs on one that is to go.
 
+use std::collections::BTreeMap;
+
 use futures::future::join_all;
 use http::Method;
 use serde_json::{Value, json};
@@ -96,7 +98,7 @@ pub(super) fn print(held: &Held, split: &SplitName) -> String {
     texts.concat()
 }
 
-/// What is ours by its tags, and what has a name that ours must have.
+/// What is ours by its tags, what has a name that ours must have, and what would come between a door of ours and the mesh.
 pub(super) async fn held(admin: &Admin, wanted: &Entities) -> Result<Held, DriverError> {
     let mut held = Held::default();
     let unknown = |path: &str, why: &str| refusal::unknown(why).at(&format!("GET {}/{path}", admin.url()));
@@ -109,7 +111,8 @@ pub(super) async fn held(admin: &Admin, wanted: &Entities) -> Result<Held, Drive
                 .push(Row::read(kind, one).map_err(|why| unknown(&path, &why))?);
         }
     }
-    for (kind, name) in wanted.names() {
+    let into_the_mesh = wanted.into_the_mesh().map(|host| (Kind::Upstream, host));
+    for (kind, name) in wanted.names().chain(into_the_mesh) {
         let there = |row: &Row| row.kind == kind && row.name == name;
         if held.rows.iter().any(there) {
             continue;
@@ -130,6 +133,33 @@ pub(super) async fn held(admin: &Admin, wanted: &Entities) -> Result<Held, Drive
         held.targets.insert(id, rows.map_err(|why| unknown(&path, &why))?);
     }
     Ok(held)
+}
+
+/// What requests ours take, as a text; and whether one of our routes is not there.
+pub(super) fn requests(held: &Held, wanted: &Entities) -> (String, bool) {
+    let mut text = String::new();
+    let mut absent = false;
+    for chain in wanted.doors.values().flat_map(|of| &of.chains) {
+        let route = &chain.route;
+        absent |= !held
+            .rows
+            .iter()
+            .any(|row| row.kind == Kind::Route && row.name == route.name);
+        let of = ["hosts", "paths", "methods", "headers"].map(|field| route.fields.get(field));
+        text.push_str(&format!("{} {of:?} ", route.name));
+    }
+    (text, absent)
+}
+
+/// Who else takes them.
+pub(super) async fn beside(
+    admin: &Admin,
+    wanted: &Entities,
+) -> Result<BTreeMap<String, String>, DriverError> {
+    let unknown = |why: &str| refusal::unknown(why).at(&format!("GET {}/routes", admin.url()));
+    let all = admin.list("routes").await?;
+    let all = all.ok_or_else(|| unknown("it has no list of routes"))?;
+    weir_render::kong::beside::beside(wanted, all).map_err(|why| unknown(&why))
 }
 
 /// What is somebody else's and would go with one of ours, or lose its upstream (I10).

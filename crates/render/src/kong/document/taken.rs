@@ -93,6 +93,7 @@ impl Prepared<'_> {
             self.host_as_before(split, service, &taken, found);
         }
         self.taken.insert(service.to_owned(), taken.text);
+        self.takers.insert(service.to_owned(), split.clone());
         Ok(())
     }
 

@@ -1,0 +1,59 @@
+//! Which line of which file a held door is declared by. What an agent says of it, it says without having the file: Kong names an
+//! entity, and whoever is woken by that wants to know where it comes from.
+
+use weir_model::{Declaration, GatewayName, SplitName, ZoneName};
+use weir_wire::api::{SplitStatus, Standing};
+
+/// Adds to what is told of held doors where they are declared, and to what is told of a base in which file that is.
+pub fn with_places(mut status: SplitStatus, declared: &Declaration) -> SplitStatus {
+    let Ok(split) = status.name.parse::<SplitName>() else {
+        return status;
+    };
+    for zone in &mut status.zones {
+        let Ok(of_zone) = zone.zone.parse::<ZoneName>() else {
+            continue;
+        };
+        for door in zone
+            .doors
+            .iter_mut()
+            .filter(|door| door.standing == Standing::Held)
+        {
+            let Ok(gateway) = door.gateway.parse::<GatewayName>() else {
+                continue;
+            };
+            let Some(why) = door.reason.clone() else { continue };
+            let Some(place) = place(declared, (&split, &of_zone, &gateway), &why) else {
+                continue;
+            };
+            let more = format!("{why} ({place})");
+            let of_door = |why: &str| format!("gateway {gateway}: {why}");
+            if zone.reason.as_ref() == Some(&of_door(&why)) {
+                zone.reason = Some(of_door(&more));
+            }
+            door.reason = Some(more);
+        }
+    }
+    status
+}
+
+fn place(
+    declared: &Declaration,
+    (split, zone, gateway): (&SplitName, &ZoneName, &GatewayName),
+    why: &str,
+) -> Option<String> {
+    let mut doors = declared.splits.get(split)?.gateways.iter();
+    let door = doors.find(|door| door.gateway == *gateway)?;
+    let place = &door.place;
+    let mut said = format!("this door: {} {}:{}", place.source, place.file, place.span.line);
+    let of = declared
+        .zones
+        .get(zone)
+        .and_then(|zone| zone.gateways.get(gateway));
+    if let Some(base) = of
+        .and_then(|of| of.base.as_ref())
+        .filter(|_| why.contains("base"))
+    {
+        said.push_str(&format!("; the base: {} {}", base.source, base.file));
+    }
+    Some(said)
+}
