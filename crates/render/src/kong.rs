@@ -2,10 +2,11 @@
 //!
 //! `targets` makes shares of weights; `fits` says what Kong's router can do; `entities` writes what is ours; `base` reads
 //! what the site keeps itself; `declared` puts all of that together before a merge; `identity` tells what it keeps; `document` puts both together; `counting` says how
-//! requests are counted; `expected` is what is to be read back, `health` reads it; `live` decides whether a Kong may
+//! requests are counted; `expected` is what is to be read back, `health` reads it, `balancing` whether an upstream goes by weights at all; `live` decides whether a Kong may
 //! be given a document. With a database: `database` has our entities each by itself, `held` what is there, `changes` orders the writes that lead
 //! from what is there to them, `plugins` those by which requests are counted. Facts that are named by a number are those of the measured Kong 3.9.3.
 
+pub mod balancing;
 pub(crate) mod base;
 pub mod changes;
 mod claims;
@@ -25,6 +26,7 @@ pub mod live;
 pub mod plugins;
 pub mod targets;
 
+pub use balancing::goes_round;
 pub use changes::{Held, Row, Write, changes};
 pub use counting::{Counted, Counting};
 pub use database::{Entities, counting_entities, entities};

@@ -1,5 +1,5 @@
-//! The double of Kong Ingress Controller 3.5.13: HTTPRoutes, Services and EndpointSlices of an API server in, Kong's configuration
-//! and the routes' status out.
+//! The double of Kong Ingress Controller 3.5.13: HTTPRoutes, Services, EndpointSlices and KongUpstreamPolicies of an API
+//! server in, Kong's configuration and the routes' status out.
 //!
 //! It is held against what a real one was recorded to post and to say (`tests/recorded/kic-3.5.13`). Its oddities are the
 //! controller's:
@@ -7,6 +7,8 @@
 //! - A backend that is not there, or has no endpoint, is left out, and the others take its share; the first is told as
 //!   `ResolvedRefs: False`, the second is not told at all.
 //! - Services of one rule with different `konghq.com/...` annotations take the whole rule with them.
+//! - What the KongUpstreamPolicy that they all name says of algorithm, hash, slots and health checks is the upstream's, to the word: also a
+//!   header with `-` in it, which Kong does not find.
 //! - One configuration, posted as a whole and as JSON: what Kong refuses of one route keeps back all of them, `Programmed` is
 //!   `Unknown` then, and it is tried again and again.
 //! - Without a route it posts one empty upstream, `kong`.
@@ -14,8 +16,8 @@
 //! - Of what a Kong has it notices only that it lost all of it.
 //! - Its word is of the spec's generation: a changed annotation leaves it as it was.
 //!
-//! What it does NOT imitate: other kinds than HTTPRoute, listeners (there is one, for http) and their hosts, ReferenceGrants, filters, plugins, policies,
-//! Events, several gateways' discovery, leader election, the router of expressions. It lists, and watches nothing.
+//! What it does NOT imitate: other kinds than HTTPRoute, listeners (there is one, for http) and their hosts, ReferenceGrants, filters, plugins, a policy's
+//! own status, Events, several gateways' discovery, leader election, the router of expressions. It lists, and watches nothing.
 
 mod translate;
 
@@ -26,7 +28,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::ApiServer;
-use translate::{Said, translate};
+use translate::{Cluster, Said, translate};
 
 /// The controller's name in the status of routes.
 const CONTROLLER: &str = "konghq.com/kic-gateway-controller";
@@ -104,16 +106,20 @@ impl Work {
     }
 
     async fn turn(&mut self) -> anyhow::Result<()> {
-        let routes = self
+        let list = |path| self.server.list(path);
+        // Where nobody installed Kong's own types there is none of these.
+        let policies = self
             .server
-            .list("/apis/gateway.networking.k8s.io/v1/httproutes")
+            .find("/apis/configuration.konghq.com/v1beta1/kongupstreampolicies")
             .await?;
-        let services = self.server.list("/api/v1/services").await?;
-        let slices = self
-            .server
-            .list("/apis/discovery.k8s.io/v1/endpointslices")
-            .await?;
-        let (configuration, said) = translate(&self.options.gateway, &routes, &services, &slices);
+        let policies = policies.as_ref().and_then(|all| all["items"].as_array());
+        let cluster = Cluster {
+            routes: list("/apis/gateway.networking.k8s.io/v1/httproutes").await?,
+            services: list("/api/v1/services").await?,
+            slices: list("/apis/discovery.k8s.io/v1/endpointslices").await?,
+            policies: policies.cloned().unwrap_or_default(),
+        };
+        let (configuration, said) = translate(&self.options.gateway, &cluster);
         // First it says what it found; that Kong has it, when Kong has it.
         let mut accepted = true;
         let mut empty = false;
@@ -156,31 +162,7 @@ impl Work {
     }
 
     async fn tell(&self, said: &Said, accepted: bool) -> anyhow::Result<()> {
-        let (resolved, reason) = match said.resolved {
-            true => ("True", "ResolvedRefs"),
-            false => ("False", "BackendNotFound"),
-        };
-        let (programmed, why) = match (said.translated, accepted) {
-            (false, _) => ("False", "TranslationError"),
-            (true, true) => ("True", "ConfiguredInGateway"),
-            (true, false) => ("Unknown", "Unknown"),
-        };
-        let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        let condition = |kind: &str, status: &str, reason: &str| {
-            json!({
-                "type": kind, "status": status, "reason": reason, "message": "",
-                "observedGeneration": said.generation, "lastTransitionTime": now,
-            })
-        };
-        let parents = json!([{
-            "controllerName": CONTROLLER,
-            "parentRef": said.parent,
-            "conditions": [
-                condition("Accepted", "True", "Accepted"),
-                condition("ResolvedRefs", resolved, reason),
-                condition("Programmed", programmed, why),
-            ],
-        }]);
+        let parents = parents(said, accepted);
         let same = |a: &Value, b: &Value| {
             let plain = |of: &Value| {
                 let mut of = of.clone();
@@ -206,4 +188,33 @@ impl Work {
         let status = json!({"status": {"parents": parents}});
         self.server.merge(&path, &status).await.map(drop)
     }
+}
+
+/// `status.parents` of a route; `accepted`: Kong took the configuration that it is in.
+fn parents(said: &Said, accepted: bool) -> Value {
+    let (resolved, reason) = match said.resolved {
+        true => ("True", "ResolvedRefs"),
+        false => ("False", "BackendNotFound"),
+    };
+    let (programmed, why) = match (said.translated, accepted) {
+        (false, _) => ("False", "TranslationError"),
+        (true, true) => ("True", "ConfiguredInGateway"),
+        (true, false) => ("Unknown", "Unknown"),
+    };
+    let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let condition = |kind: &str, status: &str, reason: &str| {
+        json!({
+            "type": kind, "status": status, "reason": reason, "message": "",
+            "observedGeneration": said.generation, "lastTransitionTime": now,
+        })
+    };
+    json!([{
+        "controllerName": CONTROLLER,
+        "parentRef": said.parent,
+        "conditions": [
+            condition("Accepted", "True", "Accepted"),
+            condition("ResolvedRefs", resolved, reason),
+            condition("Programmed", programmed, why),
+        ],
+    }])
 }
