@@ -1,7 +1,7 @@
 //! A zone's doors in Kong's own terms, and back: the one document of a database-less Kong, and what a Kong says it runs.
 //!
 //! `targets` makes shares of weights; `fits` says what Kong's router can do; `entities` writes what is ours; `base` reads
-//! what the site keeps itself; `declared` puts all of that together before a merge; `identity` tells what it keeps; `document` puts both together; `counting` says how
+//! what the site keeps itself, `dashed` what of that Kong does not find; `declared` puts all of that together before a merge; `identity` tells what it keeps; `document` puts both together; `counting` says how
 //! requests are counted; `expected` is what is to be read back, `health` reads it, `balancing` whether an upstream goes by weights at all; `live` decides whether a Kong may
 //! be given a document. With a database: `database` has our entities each by itself, `held` what is there, `changes` orders the writes that lead
 //! from what is there to them, `plugins` those by which requests are counted. Facts that are named by a number are those of the measured Kong 3.9.3.
@@ -11,6 +11,7 @@ pub(crate) mod base;
 pub mod changes;
 mod claims;
 pub mod counting;
+mod dashed;
 pub mod database;
 pub mod dead;
 mod declared;
