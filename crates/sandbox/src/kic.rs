@@ -218,3 +218,54 @@ fn parents(said: &Said, accepted: bool) -> Value {
         ],
     }])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Against what the real controller was recorded to say: conditions but for their messages and times.
+    #[test]
+    fn it_says_of_a_route_what_the_real_one_said() {
+        let service = |name: &str| json!({"metadata": {"name": name, "namespace": "edge"}, "spec": {"ports": [{"port": 8080}]}});
+        for (name, accepted) in [
+            ("programmed", true),
+            ("backend-not-found", true),
+            ("wrong-port", true),
+            ("kong-refused", false),
+        ] {
+            let file = format!(
+                "{}/../../tests/recorded/kic-3.5.13/httproute-{name}.json",
+                env!("CARGO_MANIFEST_DIR")
+            );
+            let text = std::fs::read_to_string(file).expect("recorded");
+            let exchange: Value = serde_json::from_str(&text).expect("JSON");
+            let recorded = &exchange["response"]["body"];
+            let mut route = recorded.clone();
+            route.as_object_mut().expect("a route").remove("status");
+            let cluster = Cluster {
+                routes: vec![route],
+                services: vec![service("checkout-vm"), service("checkout")],
+                ..Cluster::default()
+            };
+            let (_, said) = translate(&("edge".to_owned(), "edge".to_owned()), &cluster);
+            let shape = |parents: &Value| {
+                let mut parents = parents.clone();
+                for parent in parents.as_array_mut().expect("parents") {
+                    for condition in parent["conditions"].as_array_mut().expect("conditions") {
+                        let condition = condition.as_object_mut().expect("a condition");
+                        let known = condition
+                            .remove("message")
+                            .zip(condition.remove("lastTransitionTime"));
+                        assert!(known.is_some_and(|(message, time)| message.is_string() && time.is_string()));
+                    }
+                }
+                parents
+            };
+            assert_eq!(
+                shape(&parents(&said[0], accepted)),
+                shape(&recorded["status"]["parents"]),
+                "{name}"
+            );
+        }
+    }
+}

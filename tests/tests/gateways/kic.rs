@@ -1,6 +1,7 @@
 //! An agent's gateway under Kong Ingress Controller: a real API server with the real definitions of Gateway API, the doubles of the
 //! controller and of Kong.
 
+mod ahead;
 mod declared;
 mod kongs;
 mod load;
