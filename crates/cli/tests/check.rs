@@ -86,7 +86,7 @@ fn errors_are_shown_without_colour_on_a_pipe_and_end_in_1() {
     assert!(coloured.contains("\u{1b}["));
 }
 
-/// What the base of a gateway and the splits' doors want of one Kong, before anybody merges it: the example of the page.
+/// What the base of a gateway and the splits' doors want of one Kong, before anybody merges it: the examples of the pages.
 #[test]
 fn a_base_in_a_splits_way_is_found_before_the_merge() {
     let dir = repository();
@@ -98,14 +98,25 @@ fn a_base_in_a_splits_way_is_found_before_the_merge() {
     let gateways = "{platform: vm, gateways: [{name: edge, channel: admin-dbless, base: ../kong/edge.yaml}]}";
     write("zones/fra.yml", &ZONE.replace("{platform: vm}", gateways));
     write("zones/use1.yml", &ZONE.replace("fra", "use1"));
-    let page = include_str!("../../../docs/errors/WEIR0713.md");
-    for (heading, code, said) in [
+    let [at_odds, dashed] = [
+        include_str!("../../../docs/errors/WEIR0713.md"),
+        include_str!("../../../docs/errors/WEIR0716.md"),
+    ];
+    for (page, heading, code, said) in [
         (
+            at_odds,
             "Wrong",
             1,
             "error[WEIR0713]: gateway edge of zone fra could not run split shop",
         ),
-        ("Right", 0, "nothing wrong"),
+        (at_odds, "Right", 0, "nothing wrong"),
+        (
+            dashed,
+            "Wrong",
+            1,
+            "error[WEIR0716]: gateway edge of zone fra: split shop takes over",
+        ),
+        (dashed, "Right", 0, "nothing wrong"),
     ] {
         let (_, rest) = page.split_once(&format!("## {heading}\n\n```text\n")).unwrap();
         let (base, doors) = rest.split_once("```").unwrap().0.split_once("\n\n").unwrap();

@@ -208,6 +208,8 @@ codes! {
     PARENT = "0714";
     /// A door at a gateway under Kong Ingress Controller that no HTTPRoute could say.
     NO_ROUTE = "0715";
+    /// A base hashes by a header that Kong does not find.
+    DASHED_HEADER = "0716";
 
     /// The commit has no directory at the source's path.
     NO_SUCH_PATH = "0901";

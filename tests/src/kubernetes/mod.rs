@@ -159,6 +159,21 @@ impl Stand {
         .map(drop)
     }
 
+    /// Installs Kong's own types as well, for the test of this name.
+    ///
+    /// # Errors
+    /// If a definition is refused.
+    pub async fn with_kongs_types(&mut self, test: &str) -> anyhow::Result<()> {
+        let definitions = Definitions::of_kong(&checkout().join("../shared/reference/crds"))?;
+        if definitions.source == Source::Own {
+            say(&format!(
+                "{test}: Kong's published definitions are neither in WEIR_CRDS nor beside the checkout; small ones of our own serve"
+            ));
+        }
+        self.types = self.admin.define(&definitions.documents).await?;
+        Ok(())
+    }
+
     /// Applies an object as the person who set the cluster up; the object as it is then.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use crate::database;
 use crate::stage::*;
 
 /// What a gateway is told while the mesh has `held` and is to have `plan`; `ahead` if that goes there first.
-fn behind(held: &ZonePlan, plan: &Arc<ZonePlan>, ahead: bool) -> Arc<Wanted> {
+pub(crate) fn behind(held: &ZonePlan, plan: &Arc<ZonePlan>, ahead: bool) -> Arc<Wanted> {
     let (items, next) = match ahead {
         true => (plan.items.clone(), BTreeMap::new()),
         false => (held.items.clone(), plan.items.clone()),
@@ -27,7 +27,7 @@ fn behind(held: &ZonePlan, plan: &Arc<ZonePlan>, ahead: bool) -> Arc<Wanted> {
     })
 }
 
-fn zone_plan(plan: &Plan) -> Arc<ZonePlan> {
+pub(crate) fn zone_plan(plan: &Plan) -> Arc<ZonePlan> {
     Arc::new(
         plan.zone_plan(&weir_model::ZoneName::new("fra").unwrap())
             .unwrap(),

@@ -1,7 +1,9 @@
 //! An agent's gateway under Kong Ingress Controller: a real API server with the real definitions of Gateway API, the doubles of the
 //! controller and of Kong.
 
+mod ahead;
 mod declared;
+mod kongs;
 mod load;
 mod moving;
 mod others;
@@ -186,6 +188,17 @@ impl Scene {
             .find(&format!("{ROUTES}/weir.edge.{split}"))
             .await
             .unwrap()
+    }
+
+    /// What the API server would make of a new object at this path; nothing is stored.
+    async fn tried(&self, path: &str, document: &Value) -> (u16, String) {
+        let path = format!("{path}?dryRun=All&fieldValidation=Strict");
+        let admin = &self.stand.admin;
+        let answer = admin
+            .exchange(http::Method::POST, &path, "application/json", Some(document))
+            .await
+            .unwrap();
+        (answer.status.as_u16(), answer.text())
     }
 
     /// The weights in Kong, by address.

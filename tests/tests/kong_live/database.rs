@@ -407,6 +407,8 @@ async fn what_is_newer_stays_and_what_somebody_changed_is_put_back() {
             "upstreams/weir.checkout.default",
             json!({"algorithm": "least-connections"}),
         ),
+        // By itself it makes an upstream hash, whatever its algorithm said (fact 15).
+        ("upstreams/weir.checkout.default", json!({"hash_on": "ip"})),
     ] {
         assert_eq!(stage.ask("PATCH", path, Some(change)).await.0, 200, "{path}");
         let proof = stage.driver.prove(&to).await.into_values().next().unwrap();

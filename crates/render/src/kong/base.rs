@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use weir_model::Base;
 
+use crate::kong::dashed::{Dashed, dashed};
 use crate::kong::entities::{OURS, TAG};
 use crate::kong::identity::{Identities, Kept};
 use crate::kong::ids;
@@ -173,20 +174,8 @@ pub(crate) fn wrong(
 
 /// What a person should know of a base, and that is theirs to change.
 pub(crate) fn notes(found: &[Found<'_>]) -> Vec<String> {
-    let mut notes = Vec::new();
-    for one in found.iter().filter(|one| one.kind == "upstreams") {
-        for field in ["hash_on_header", "hash_fallback_header"] {
-            if let Some(header) = one.text(field).filter(|header| header.contains('-')) {
-                notes.push(format!(
-                    "base: {} hashes by header {header}: Kong 3.9 does not find a name with `-` and sends all requests to \
-                     one target; write {} in {field}, which finds the same header",
-                    one.called(),
-                    header.replace('-', "_")
-                ));
-            }
-        }
-    }
-    notes
+    let told = |one: Dashed<'_>| format!("base: {}; {}", one.why(), one.help());
+    dashed(found).into_iter().map(told).collect()
 }
 
 /// What of a base is told from what is not there, for [`crate::kong::may_post`].

@@ -12,9 +12,12 @@ use weir_model::{
 use weir_planner::{GatewayPlan, Generation, Inputs, Planned};
 
 use crate::kic::http_route;
+use crate::kong::base::Reading;
+use crate::kong::dashed::{Dashed, dashed};
 use crate::kong::document::{AtDoor, Conflict, check};
 
-/// The conflicts of all gateways, as errors. Of a declaration that [`weir_model::parse`] refuses nothing is said, nor of one that
+/// The conflicts of all gateways, as errors; and upstreams of bases that hash by what Kong does not find, which are errors where a
+/// split takes over a service that has one. Of a declaration that [`weir_model::parse`] refuses nothing is said, nor of one that
 /// cannot be planned for other reasons. What it costs follows the splits that have doors.
 pub fn declared(declaration: &Declaration) -> Vec<Diagnostic> {
     let mut at_doors = Declaration {
@@ -65,6 +68,7 @@ pub fn declared(declaration: &Declaration) -> Vec<Diagnostic> {
                     .into_iter()
                     .map(|conflict| told(declaration, zone, gateway, conflict)),
             );
+            found.extend(unfound(declaration, zone, (gateway, planned), &doors));
         }
     }
     found
@@ -105,7 +109,58 @@ pub fn declared_after(
     found
 }
 
-fn told(declaration: &Declaration, zone: &ZoneName, gateway: &GatewayName, conflict: Conflict) -> Diagnostic {
+/// Hashes of a base by what Kong does not find.
+fn unfound(
+    declaration: &Declaration,
+    zone: &ZoneName,
+    (gateway, planned): (&GatewayName, &GatewayPlan),
+    doors: &[AtDoor<'_>],
+) -> Vec<Diagnostic> {
+    let Some(base) = &planned.base else {
+        return Vec::new();
+    };
+    // One that is no document is told as a conflict.
+    let Ok(reading) = Reading::of(base) else {
+        return Vec::new();
+    };
+    let entities = reading.entities();
+    let one = |one: Dashed<'_>| {
+        let (severity, split, who) = match one.taken(&entities, doors) {
+            None => (Severity::Warning, None, String::new()),
+            Some((split, service)) => (
+                Severity::Error,
+                Some(split),
+                format!("split {split} takes over service `{service}` of the base, whose "),
+            ),
+        };
+        Diagnostic {
+            code: codes::DASHED_HEADER,
+            severity,
+            message: format!(
+                "gateway {gateway} of zone {zone}: {who}{} ({})",
+                one.why(),
+                base.file
+            ),
+            labels: labels(declaration, zone, gateway, split),
+            help: Some(match split {
+                None => one.help(),
+                Some(_) => format!(
+                    "{}; or take its `hash_on` out: what a split has goes by its weights, and is hashed by nothing",
+                    one.help()
+                ),
+            }),
+        }
+    };
+    dashed(&entities).into_iter().map(one).collect()
+}
+
+/// The place of a split's door; of the gateway, if it is about no split.
+fn labels(
+    declaration: &Declaration,
+    zone: &ZoneName,
+    gateway: &GatewayName,
+    split: Option<&SplitName>,
+) -> Vec<Label> {
     let of_gateway = || {
         let of = declaration.zones.get(zone)?.gateways.get(gateway)?;
         Some((&of.place, "what this gateway is to run"))
@@ -116,13 +171,17 @@ fn told(declaration: &Declaration, zone: &ZoneName, gateway: &GatewayName, confl
         let door = doors.find(|door| door.gateway == *gateway)?;
         Some((&door.place, "this door"))
     };
-    let place = conflict.split.as_ref().and_then(of_door).or_else(of_gateway);
+    let place = split.and_then(of_door).or_else(of_gateway);
     let label = |(place, text): (&Place, &str)| Label {
         source: place.source.clone(),
         file: place.file.clone(),
         span: place.span.clone(),
         text: text.to_owned(),
     };
+    place.map(label).into_iter().collect()
+}
+
+fn told(declaration: &Declaration, zone: &ZoneName, gateway: &GatewayName, conflict: Conflict) -> Diagnostic {
     let about = match &conflict.split {
         Some(split) => format!("split {split}"),
         None => "the base".to_owned(),
@@ -134,7 +193,7 @@ fn told(declaration: &Declaration, zone: &ZoneName, gateway: &GatewayName, confl
             "gateway {gateway} of zone {zone} could not run {about}: {}",
             conflict.what
         ),
-        labels: place.map(label).into_iter().collect(),
+        labels: labels(declaration, zone, gateway, conflict.split.as_ref()),
         help: Some(conflict.help),
     }
 }

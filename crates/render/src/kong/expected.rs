@@ -1,6 +1,6 @@
 //! What is to be read back of a split from a Kong, whichever its channel.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use weir_model::RouteName;
 use weir_planner::Generation;
@@ -28,4 +28,14 @@ pub struct Upstream {
     pub names: BTreeMap<(String, u16), Target>,
     /// Whether targets may be there that nobody expects, if they get nothing: a controller lets endpoints drain so.
     pub drains: bool,
+}
+
+impl Upstream {
+    /// Whether it divides requests among backends. Of one alone, such as the one Service by which the mesh is reached, every way to
+    /// choose a target gives that backend all of them.
+    pub fn divides(&self) -> bool {
+        let targets = self.targets.values().chain(self.names.values());
+        let backends: BTreeSet<_> = targets.map(|target| &target.backend).collect();
+        backends.len() > 1
+    }
 }

@@ -290,3 +290,41 @@ fn what_may_stand_beside_ours_does() {
         }
     }
 }
+
+/// A header with a dash that an upstream of the base hashes by is noted, whether or not a split has it; one that nothing hashes by is
+/// only a name.
+#[test]
+fn a_dash_is_noted_where_something_is_hashed_by_it() {
+    let item = plain("checkout", &[("vm", 9_000), ("eks", 1_000)]);
+    let own = door(routing(&["shop.example.com"], &["/checkout"]), pair());
+    let noted = |upstream: Value| {
+        let mut whole = json!({"name": "up"});
+        let fields = upstream.as_object().expect("an object").clone();
+        whole.as_object_mut().expect("an object").extend(fields);
+        let gateway = gateway(base(json!({"upstreams": [whole]})));
+        let at = AtDoor {
+            item: &item,
+            door: &own,
+        };
+        check(&federation(), &gateway, &[at]).expect("no conflict")
+    };
+    let header = |on: &str, name: &str| json!({on: "header", format!("{on}_header"): name});
+    for quiet in [
+        json!({"hash_on_header": "X-User"}),
+        json!({"hash_on": "ip", "hash_on_header": "X-User"}),
+        json!({"algorithm": "least-connections", "hash_on": "header", "hash_on_header": "X-User"}),
+        header("hash_on", "X_User"),
+    ] {
+        assert_eq!(noted(quiet.clone()), Vec::<String>::new(), "{quiet}");
+    }
+    for (upstream, field) in [
+        (header("hash_on", "X-User"), "hash_on_header"),
+        (header("hash_fallback", "X-User"), "hash_fallback_header"),
+    ] {
+        let notes = noted(upstream);
+        assert!(
+            notes.len() == 1 && notes[0].contains(&format!("write X_User in {field}")),
+            "{notes:?}"
+        );
+    }
+}

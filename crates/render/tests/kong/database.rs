@@ -346,6 +346,13 @@ fn what_somebody_changed_is_put_back_and_nothing_else_is_said() {
             "algorithm=\"round-robin\"",
         ),
         (
+            // By itself it is all that makes an upstream hash (fact 15).
+            Kind::Upstream,
+            "hash_on",
+            json!("ip"),
+            "hash_on=\"none\"",
+        ),
+        (
             Kind::Upstream,
             "name",
             json!("theirs"),

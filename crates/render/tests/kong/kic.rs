@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
 
+mod balancing;
 mod router;
 mod taken;
 
@@ -234,6 +235,11 @@ fn shares_are_those_of_the_table() {
         ((90, 10), (3, 0), Some(1_000_000)),
         ((100, 0), (3, 7), Some(1_000_000)),
         ((0, 0), (3, 7), None),
+        // The other one then has 4.81 % instead of 1, 1.00 with larger weights, 9.68 instead of 10, and 9.1 instead of a half.
+        ((99, 1), (3, 5), Some(951_923)),
+        ((9_900, 100), (3, 5), Some(990_000)),
+        ((90, 10), (7, 3), Some(903_226)),
+        ((1, 1), (10, 1), Some(909_091)),
     ] {
         assert_eq!(
             share(weights, endpoints),

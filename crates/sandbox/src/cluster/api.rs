@@ -40,7 +40,16 @@ pub struct Type {
     pub listable: bool,
 }
 
+/// `kuma.io`; none of the types that have no group.
+fn group_of(version: &str) -> Option<&str> {
+    version.split_once('/').map(|(group, _)| group)
+}
+
 impl Type {
+    fn group(&self) -> Option<&str> {
+        group_of(&self.version)
+    }
+
     /// Where its objects are, of one namespace or of all.
     pub fn path(&self, namespace: Option<&str>) -> String {
         let group = if self.version.contains('/') { "apis" } else { "api" };
@@ -241,7 +250,7 @@ impl ApiServer {
         Ok(token.context("an answer without a token")?.to_owned())
     }
 
-    /// What types there are, in each group's preferred version.
+    /// What types there are, each in its group's preferred version; those that it does not have, in another one.
     ///
     /// # Errors
     /// If nobody answers, or with anything but success.
@@ -249,11 +258,18 @@ impl ApiServer {
         let mut paths = vec![("v1".to_owned(), "/api/v1".to_owned())];
         let groups = self.get("/apis").await?;
         for group in groups["groups"].as_array().into_iter().flatten() {
-            let version = group["preferredVersion"]["groupVersion"].as_str();
-            let version = version.context("a group without a version")?;
-            paths.push((version.to_owned(), format!("/apis/{version}")));
+            let version = |of: &Value| of["groupVersion"].as_str().map(str::to_owned);
+            let preferred = version(&group["preferredVersion"]).context("a group without a version")?;
+            let others = group["versions"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(version);
+            let others: Vec<String> = others.filter(|other| *other != preferred).collect();
+            let all = [preferred].into_iter().chain(others);
+            paths.extend(all.map(|version| (version.clone(), format!("/apis/{version}"))));
         }
-        let mut types = Vec::new();
+        let mut types: Vec<Type> = Vec::new();
         for (version, path) in paths {
             // A group can go between the two calls, with its last definition.
             let Some(list) = self.find(&path).await? else {
@@ -262,7 +278,10 @@ impl ApiServer {
             for one in list["resources"].as_array().into_iter().flatten() {
                 let text = |key: &str| one[key].as_str().unwrap_or_default().to_owned();
                 let plural = text("name");
-                if plural.contains('/') {
+                let known = types
+                    .iter()
+                    .any(|known| known.plural == plural && known.group() == group_of(&version));
+                if plural.contains('/') || known {
                     continue;
                 }
                 types.push(Type {

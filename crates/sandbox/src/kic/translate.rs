@@ -1,5 +1,7 @@
 //! What the controller makes of routes. Pure.
 
+mod policy;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
@@ -25,15 +27,20 @@ fn list<'a>(of: &'a Value, at: &str) -> impl Iterator<Item = &'a Value> {
     of.pointer(at).and_then(Value::as_array).into_iter().flatten()
 }
 
+/// What there is in the cluster, as far as the controller looks at it.
+#[derive(Debug, Default)]
+pub(super) struct Cluster {
+    pub(super) routes: Vec<Value>,
+    pub(super) services: Vec<Value>,
+    pub(super) slices: Vec<Value>,
+    /// KongUpstreamPolicies.
+    pub(super) policies: Vec<Value>,
+}
+
 /// The whole configuration, and what is said of each route of this Gateway.
-pub(super) fn translate(
-    gateway: &(String, String),
-    routes: &[Value],
-    services: &[Value],
-    slices: &[Value],
-) -> (Value, Vec<Said>) {
+pub(super) fn translate(gateway: &(String, String), cluster: &Cluster) -> (Value, Vec<Said>) {
     let (mut made, mut upstreams, mut said) = (Vec::new(), Vec::new(), Vec::new());
-    for route in routes {
+    for route in &cluster.routes {
         let namespace = text(route, "/metadata/namespace");
         let attached = list(route, "/spec/parentRefs").find(|to| {
             let of = to.get("namespace").and_then(Value::as_str).unwrap_or(namespace);
@@ -51,7 +58,7 @@ pub(super) fn translate(
             resolved: true,
             translated: true,
         };
-        let (mut of_route, mut balanced) = one(route, services, slices, &mut of);
+        let (mut of_route, mut balanced) = one(route, cluster, &mut of);
         made.append(&mut of_route);
         upstreams.append(&mut balanced);
         said.push(of);
@@ -66,7 +73,7 @@ pub(super) fn translate(
 }
 
 /// Services with their routes, and upstreams, of one route.
-fn one(route: &Value, services: &[Value], slices: &[Value], said: &mut Said) -> (Vec<Value>, Vec<Value>) {
+fn one(route: &Value, cluster: &Cluster, said: &mut Said) -> (Vec<Value>, Vec<Value>) {
     let tags = json!([
         format!("k8s-name:{}", said.name),
         format!("k8s-namespace:{}", said.namespace),
@@ -148,10 +155,11 @@ fn one(route: &Value, services: &[Value], slices: &[Value], said: &mut Said) -> 
             }
             continue;
         }
-        let Some(targets) = targets(rule, services, slices, said) else {
+        let Some(behind) = behind(rule, cluster, said) else {
             continue; // the whole rule is left out
         };
-        let targets: Vec<Value> = targets
+        let targets: Vec<Value> = behind
+            .targets
             .iter()
             .map(|(target, weight)| json!({"target": target, "weight": weight}))
             .collect();
@@ -160,7 +168,20 @@ fn one(route: &Value, services: &[Value], slices: &[Value], said: &mut Said) -> 
             "protocol": "http", "connect_timeout": 60_000, "read_timeout": 60_000, "write_timeout": 60_000, "retries": 5,
             "tags": tags, "routes": routes,
         }));
-        upstreams.push(json!({"name": name, "algorithm": "round-robin", "tags": tags, "targets": targets}));
+        let mut upstream =
+            json!({"name": name, "algorithm": "round-robin", "tags": tags, "targets": targets});
+        // Nobody recorded what the real one does of one that is named and not there: here it changes nothing.
+        let policy = behind.policy.and_then(|policy| {
+            let is = |of: &&Value| {
+                (text(of, "/metadata/namespace"), text(of, "/metadata/name"))
+                    == (said.namespace.as_str(), policy.as_str())
+            };
+            cluster.policies.iter().find(is)
+        });
+        if let Some(policy) = policy {
+            policy::put(&policy["spec"], &mut upstream);
+        }
+        upstreams.push(upstream);
     }
     (made, upstreams)
 }
@@ -177,13 +198,16 @@ fn paths(one: &Value) -> Value {
     }
 }
 
-/// Targets with their weights; none if the rule is left out.
-fn targets(
-    rule: &Value,
-    services: &[Value],
-    slices: &[Value],
-    said: &mut Said,
-) -> Option<BTreeMap<String, u64>> {
+/// What is behind a rule's backends.
+struct Behind {
+    /// With their weights.
+    targets: BTreeMap<String, u64>,
+    /// The KongUpstreamPolicy that its Services name.
+    policy: Option<String>,
+}
+
+/// What is behind a rule's backends; none if the rule is left out.
+fn behind(rule: &Value, cluster: &Cluster, said: &mut Said) -> Option<Behind> {
     let mut targets: BTreeMap<String, u64> = BTreeMap::new();
     let mut kong: Option<BTreeMap<String, Value>> = None;
     for backend in list(rule, "/backendRefs") {
@@ -191,7 +215,7 @@ fn targets(
         let is = |of: &&Value| {
             (text(of, "/metadata/namespace"), text(of, "/metadata/name")) == (said.namespace.as_str(), name)
         };
-        let Some(service) = services.iter().find(is) else {
+        let Some(service) = cluster.services.iter().find(is) else {
             said.resolved = false;
             continue;
         };
@@ -215,7 +239,7 @@ fn targets(
         let annotation = |key: &str| annotations.and_then(|all| all.get(key)).and_then(Value::as_str);
         let reached: BTreeSet<String> = match annotation("ingress.kubernetes.io/service-upstream") {
             Some("true") => BTreeSet::from([format!("{name}.{}.svc:{}", said.namespace, backend["port"])]),
-            _ => endpoints(&said.namespace, name, text(port, "/name"), slices),
+            _ => endpoints(&said.namespace, name, text(port, "/name"), &cluster.slices),
         };
         let weight = backend["weight"].as_u64().unwrap_or(1);
         let each = match weight {
@@ -226,7 +250,11 @@ fn targets(
             *targets.entry(target).or_default() += each;
         }
     }
-    Some(targets)
+    let policy = kong
+        .as_ref()
+        .and_then(|kong| kong.get("konghq.com/upstream-policy"));
+    let policy = policy.and_then(Value::as_str).map(str::to_owned);
+    Some(Behind { targets, policy })
 }
 
 fn endpoints(namespace: &str, service: &str, port: &str, slices: &[Value]) -> BTreeSet<String> {
@@ -297,15 +325,16 @@ mod tests {
                     "ports": [{"port": port}], "endpoints": endpoints.collect::<Vec<_>>(),
                 })
             };
-            let (made, said) = translate(
-                &("edge".to_owned(), "edge".to_owned()),
-                &[route],
-                &[service("checkout-vm"), service("checkout")],
-                &[
+            let cluster = Cluster {
+                routes: vec![route],
+                services: vec![service("checkout-vm"), service("checkout")],
+                slices: vec![
                     slice("checkout-vm", 8080, "10.1.0", 3),
                     slice("checkout", 18080, "10.2.0", eks),
                 ],
-            );
+                policies: Vec::new(),
+            };
+            let (made, said) = translate(&("edge".to_owned(), "edge".to_owned()), &cluster);
             assert!(said[0].resolved && said[0].translated);
             let sorted = |of: &Value| {
                 let mut of = of.clone();

@@ -1,5 +1,7 @@
 //! What others do: with the routes of ours and beside them, in Kong, and as pods that come.
 
+use weir_sandbox::cluster::documents;
+
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -122,6 +124,29 @@ async fn what_kong_refuses_of_another_route_is_no_proof_of_ours() {
     let part = agent.want(&third);
     until(&mut agent, &third, "checkout", "is of the route as it was before").await;
     scene.controller = Some(scene.controller_of(&scene.kong));
+    agent.exact(&part).await;
+
+    // Somebody posts to the Kong that the controller runs (fact 12). The controller does not notice; here it is seen, and nothing is
+    // posted against it: one of the targets weighs one less, and all else is as it was.
+    let all = asked(&scene.kong, "/config").await;
+    let mut document = documents(all["config"].as_str().unwrap()).unwrap().remove(0);
+    let mut targets = document["targets"].as_array_mut().unwrap().iter_mut();
+    let target = targets.find(|target| target["weight"] == 4_285).unwrap();
+    target["weight"] = json!(4_284);
+    post(&scene.kong, &document).await;
+    let theirs = hash(&scene.kong).await;
+    let said = until(
+        &mut agent,
+        &third,
+        "checkout",
+        "weighs 4284 and should weigh 4285",
+    )
+    .await;
+    assert!(said.starts_with("different"), "{said}");
+    assert_eq!(hash(&scene.kong).await, theirs);
+    // The next change of anything is the controller's whole configuration again.
+    let fourth = of(&[own_door("checkout", 60, SERVICES)], Some(&third));
+    let part = agent.want(&fourth);
     agent.exact(&part).await;
     agent.stopped().await;
 }

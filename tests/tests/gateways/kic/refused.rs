@@ -1,7 +1,6 @@
 //! What the definitions of Gateway API refuse, by their schema and their CEL rules, beside what a declaration may say: the largest
 //! door that is declared is taken, and a step beyond it nothing is.
 
-use http::Method;
 use weir_model::ZoneName;
 use weir_render::kic::http_route;
 use weir_render::kong::AtDoor;
@@ -28,17 +27,6 @@ fn list(count: usize, one: impl Fn(usize) -> String) -> String {
     (0..count).map(one).collect::<Vec<_>>().join(", ")
 }
 
-/// What the API server would make of it; nothing is stored.
-async fn tried(scene: &Scene, document: &Value) -> (u16, String) {
-    let path = format!("{ROUTES}?dryRun=All&fieldValidation=Strict");
-    let admin = &scene.stand.admin;
-    let answer = admin
-        .exchange(Method::POST, &path, "application/json", Some(document))
-        .await
-        .unwrap();
-    (answer.status.as_u16(), answer.text())
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_largest_door_that_may_be_declared_is_taken_and_a_step_beyond_is_not() {
     let Some(scene) = scene_of("refused::the_largest_door_that_may_be_declared").await else {
@@ -51,7 +39,7 @@ async fn the_largest_door_that_may_be_declared_is_taken_and_a_step_beyond_is_not
         list(8, |n| format!("v{n}")),
     );
     let largest = route_of(&routing);
-    let (status, text) = tried(&scene, &largest).await;
+    let (status, text) = scene.tried(ROUTES, &largest).await;
     assert_eq!(status, 201, "{text}");
 
     let more = |at: &str, document: &mut Value| {
@@ -104,7 +92,7 @@ async fn the_largest_door_that_may_be_declared_is_taken_and_a_step_beyond_is_not
     for (change, words) in beyond {
         let mut document = largest.clone();
         change(&mut document);
-        let (status, text) = tried(&scene, &document).await;
+        let (status, text) = scene.tried(ROUTES, &document).await;
         assert!(status == 422 && text.contains(words), "{words}: {status} {text}");
     }
 }

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures::future::try_join_all;
+use futures::{StreamExt as _, stream};
 use serde_json::Value;
 use tokio::time::Instant;
 use weir_model::SplitName;
 use weir_planner::Verdict;
 use weir_render::kic::{Router, Routes, is_of, is_plain, made_of};
-use weir_render::kong::{Live, known};
+use weir_render::kong::{Live, goes_round, known};
 
 use crate::DriverError;
 use crate::kong::admin::Admin;
@@ -18,6 +19,16 @@ use crate::kong::{observe, proof};
 
 /// So often a node is asked who it is: an address behind which there are several gives itself away.
 const WHO: usize = 4;
+
+/// So many upstreams are read at the same time.
+const ABREAST: usize = 4;
+
+/// What a person does about an upstream that does not go by its weights. Not to take the annotation off: Services of one rule that
+/// differ in it, if only between two commands, cost the whole rule.
+const GO_ROUND: &str = "it is the KongUpstreamPolicy that the Services' annotation konghq.com/upstream-policy names which says so: let \
+                        it say `algorithm: round-robin` without hashOn, and leave the annotation on all Services of the split as it is \
+                        (while it differs between two the controller leaves out the whole rule); if there is no such policy, somebody \
+                        else writes to this Kong";
 
 /// Which requests a node takes.
 pub(super) async fn router(admin: &Admin) -> Result<Router, DriverError> {
@@ -57,6 +68,14 @@ pub(super) async fn at_node(
         Err(error) => return nothing(Verdict::Unknown(error.to_string()), false),
     }
     let mut found = proof::given(admin, doors, proof::to_ask(Some(root.workers)), end).await;
+    // The balancer shows the same weights whatever it goes by.
+    let others = match by_others(admin, doors).await {
+        Ok(others) => others,
+        Err(error) => return nothing(Verdict::Unknown(error.to_string()), false),
+    };
+    for (split, why) in others {
+        found.gives_otherwise(&split, Verdict::Different(why));
+    }
     let mut leaving = BTreeMap::new();
     // Requests come in by Kong's routes, and shares are of what comes in.
     let router = match router(admin).await {
@@ -99,6 +118,33 @@ pub(super) async fn at_node(
         }
     }
     (found, leaving)
+}
+
+/// The splits of which a node has an upstream that chooses by something else than weights, with what it goes by.
+async fn by_others(admin: &Admin, doors: &Doors) -> Result<BTreeMap<SplitName, String>, DriverError> {
+    let upstreams = doors
+        .iter()
+        .flat_map(|(split, door)| door.upstreams.values().map(move |upstream| (split, upstream)));
+    let mut asking = Vec::new();
+    for (split, upstream) in upstreams.filter(|(_, upstream)| upstream.divides()) {
+        let name = &upstream.name;
+        asking.push(async move { (split, name, admin.get(&format!("upstreams/{name}")).await) });
+    }
+    let mut asked = stream::iter(asking).buffer_unordered(ABREAST);
+    let mut others = BTreeMap::new();
+    while let Some((split, name, answer)) = asked.next().await {
+        let why = match answer? {
+            None => Err("it is not there".to_owned()),
+            Some(upstream) => goes_round(&upstream).map_err(|why| format!("{why}; {GO_ROUND}")),
+        };
+        if let Err(why) = why {
+            others.insert(
+                split.clone(),
+                format!("the upstream {name} of the Kong at {}: {why}", admin.url()),
+            );
+        }
+    }
+    Ok(others)
 }
 
 /// What a node says of itself; none if not the same one answers each time.
