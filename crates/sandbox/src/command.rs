@@ -137,8 +137,9 @@ pub struct Tour {
     /// -p weir-agent --features bare-policies`.
     #[arg(long)]
     pub bare: bool,
-    /// After the story, time N changes of weights until every caller's Envoy has them: from a commit, from a PUT on the
-    /// zones' own control planes, from a PUT on the global one. Adds a last line.
+    /// After the story, time N changes of weights until every caller's Envoy has them: from a commit, with all zones in one
+    /// wave and with one zone in a second, from a PUT on the zones' own control planes, from a PUT on the global one. Adds a
+    /// last line.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub pace: usize,
 }

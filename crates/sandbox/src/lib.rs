@@ -16,6 +16,7 @@ pub mod live;
 pub mod outage;
 pub mod pace;
 pub mod play;
+mod policies;
 mod ports;
 pub mod process;
 pub mod real;

@@ -34,6 +34,8 @@ const FOLLOWED: Duration = Duration::from_secs(3);
 /// # Errors
 /// If the federation cannot be started or a step never comes to its end.
 pub async fn run(place: Place, tour: Tour) -> anyhow::Result<ExitCode> {
+    let most = crate::pace::MOST;
+    anyhow::ensure!(tour.pace <= most, "--pace takes {most} changes at the most");
     let interrupted = crate::live::interrupted();
     tokio::pin!(interrupted);
     let begin = Instant::now();
@@ -134,8 +136,9 @@ impl Story {
 
     async fn paced(&mut self) -> anyhow::Result<()> {
         let pace = crate::pace::measure(&mut self.play, self.tour.pace).await?;
-        self.sent += pace.requests;
-        self.failed += pace.failed;
+        let (sent, failed) = pace.requests();
+        self.sent += sent;
+        self.failed += failed;
         let mut out = anstream::stdout().lock();
         if self.tour.json {
             writeln!(out, "{}", serde_json::to_string(&pace)?)?;

@@ -1,0 +1,82 @@
+//! Where zones keep Weir's policy of the split, for a hand in Kuma that reads, writes and removes it.
+
+use std::collections::BTreeMap;
+
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::cluster::ApiServer;
+use crate::play::Play;
+use crate::real::cluster_zone::SYSTEM;
+use crate::real::rest::Api;
+use crate::repository::CLUSTER;
+
+/// The policy that Weir writes for the split of the play.
+const OURS: &str = "weir-checkout";
+
+/// Where a zone keeps its policies.
+#[derive(Debug, Clone)]
+pub(crate) enum Store {
+    /// Its control plane's REST API.
+    Universal(Api),
+    /// The API server of its cluster.
+    Cluster(ApiServer),
+}
+
+impl Store {
+    /// That of each zone.
+    pub(crate) fn all(play: &Play) -> BTreeMap<String, Self> {
+        let cluster = play.cast.cluster_admin();
+        let stores = play.parts.iter().map(|(zone, parts)| {
+            let store = match &cluster {
+                Some(admin) if zone == CLUSTER => Self::Cluster(admin.clone()),
+                _ => Self::Universal(Api::new(&parts.api)),
+            };
+            (zone.clone(), store)
+        });
+        stores.collect()
+    }
+
+    fn path(&self) -> String {
+        match self {
+            Self::Universal(_) => format!("/meshes/default/meshhttproutes/{OURS}"),
+            Self::Cluster(_) => format!("/apis/kuma.io/v1alpha1/namespaces/{SYSTEM}/meshhttproutes/{OURS}"),
+        }
+    }
+
+    /// Weir's policy as it is there.
+    pub(crate) async fn policy(&self) -> anyhow::Result<Value> {
+        match self {
+            Self::Universal(api) => api.get(&self.path()).await,
+            Self::Cluster(api) => api.get(&self.path()).await,
+        }
+    }
+
+    pub(crate) async fn put(&self, document: &Value) -> anyhow::Result<()> {
+        match self {
+            Self::Universal(api) => api.put(&self.path(), document).await,
+            Self::Cluster(api) => {
+                let spec = json!({"spec": document["spec"]});
+                api.merge(&self.path(), &spec).await.map(drop)
+            }
+        }
+    }
+
+    pub(crate) async fn delete(&self) -> anyhow::Result<()> {
+        let path = self.path();
+        match self {
+            Self::Universal(api) => {
+                let answer = api.exchange(Method::DELETE, &path, None).await?;
+                anyhow::ensure!(
+                    answer.status.is_success(),
+                    "DELETE {}{path}: {}",
+                    api.base(),
+                    answer.text()
+                );
+                Ok(())
+            }
+            Self::Cluster(api) => api.delete(&path).await,
+        }
+    }
+}
+
