@@ -7,7 +7,8 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use serde::de::DeserializeOwned;
 use weir_wire::api::{
-    CommitList, CommitRecord, Event, Percent, SplitHistory, SplitInZone, SplitList, SplitStatus, Standing, ZoneList,
+    CommitList, CommitRecord, Event, Percent, SplitHistory, SplitInZone, SplitList, SplitStatus, Standing,
+    ZoneList,
 };
 
 /// The name of the split of the play.

@@ -11,6 +11,8 @@ use crate::real::cluster_zone::SYSTEM;
 use crate::real::rest::Api;
 use crate::repository::CLUSTER;
 
+/// What marks labels and annotations as Weir's.
+const MARK: &str = "weir.dev/";
 /// The policy that Weir writes for the split of the play.
 const OURS: &str = "weir-checkout";
 
@@ -78,5 +80,49 @@ impl Store {
             Self::Cluster(api) => api.delete(&path).await,
         }
     }
+
+    /// Whether it is there.
+    pub(crate) async fn is_there(&self) -> anyhow::Result<bool> {
+        match self {
+            Self::Universal(api) => Ok(api.status(&self.path()).await?.is_success()),
+            Self::Cluster(api) => Ok(api.find(&self.path()).await?.is_some()),
+        }
+    }
+
+    /// Puts it as somebody would who has no Weir: without its labels. What was put.
+    pub(crate) async fn put_by_hand(&self) -> anyhow::Result<Value> {
+        let mut document = self.policy().await?;
+        match self {
+            Self::Universal(_) => {
+                if let Some(labels) = document["labels"].as_object_mut() {
+                    labels.retain(|label, _| !label.starts_with(MARK));
+                }
+                self.put(&document).await?;
+            }
+            Self::Cluster(api) => {
+                let none = |of: &Value| -> serde_json::Map<String, Value> {
+                    let all = of.as_object().into_iter().flatten();
+                    let ours = all.filter(|(name, _)| name.starts_with(MARK));
+                    ours.map(|(name, _)| (name.clone(), Value::Null)).collect()
+                };
+                let metadata = &document["metadata"];
+                let (labels, annotations) = (none(&metadata["labels"]), none(&metadata["annotations"]));
+                let patch = json!({"metadata": {"labels": labels, "annotations": annotations}});
+                document = api.merge(&self.path(), &patch).await?;
+            }
+        }
+        Ok(document)
+    }
 }
 
+/// Ends coordinator and agents, and puts their policies once more by hand: nobody looks after them any more. What was put, by
+/// zone.
+pub(crate) async fn left_alone(play: &mut Play) -> anyhow::Result<BTreeMap<String, (Store, Value)>> {
+    play.end_weir().await?;
+    let mut put = BTreeMap::new();
+    for (zone, store) in Store::all(play) {
+        let document = store.put_by_hand().await?;
+        put.insert(zone, (store, document));
+    }
+    Ok(put)
+}

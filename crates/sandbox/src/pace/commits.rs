@@ -104,7 +104,10 @@ mod tests {
         assert!(all.len() >= 2 * MOST, "{}", all.len());
         let different: std::collections::BTreeSet<_> = all.iter().collect();
         assert_eq!(different.len(), all.len());
-        assert!(all.iter().all(|[vm, cloud]| vm + cloud == 100 && !RESTED.contains(vm)));
+        assert!(
+            all.iter()
+                .all(|[vm, cloud]| vm + cloud == 100 && !RESTED.contains(vm))
+        );
         let near = all.windows(2).filter(|pair| pair[0][0].abs_diff(pair[1][0]) < 10);
         assert_eq!(near.count(), 0);
     }

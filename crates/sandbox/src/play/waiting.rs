@@ -67,12 +67,13 @@ impl Play {
             // Who was overtaken by the next wave's step before it was written down proved that one at once.
             let time = |zone: &String| -> Option<Timestamp> {
                 let told = steps.iter().filter(|step| tells(step, zone).is_some());
-                told.filter_map(|step| step.proven.get(zone)?.parse().ok())
-                    .next()
+                told.filter_map(|step| step.proven.get(zone)?.parse().ok()).next()
             };
             let times: Option<Vec<Timestamp>> = self.zones.iter().map(time).collect();
             let last = times.and_then(|all| all.into_iter().max());
-            Ok(last.ok_or_else(|| format!("the ledger does not say when every zone proved commit {commit}: {steps:?}")))
+            Ok(last.ok_or_else(|| {
+                format!("the ledger does not say when every zone proved commit {commit}: {steps:?}")
+            }))
         };
         let last = poll(Duration::from_secs(30), last).await?;
         Duration::try_from(last.duration_since(at))
