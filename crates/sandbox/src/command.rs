@@ -149,8 +149,17 @@ pub struct Tour {
     /// After the story, time N changes of weights until every caller's Envoy has them: from a commit, with all zones in one
     /// wave and with one zone in a second, from a PUT on the zones' own control planes, from a PUT on the global one. Adds a
     /// last line.
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = changes)]
     pub pace: usize,
+}
+
+/// How many changes `--pace` may time.
+fn changes(text: &str) -> Result<usize, String> {
+    let changes: usize = text.parse().map_err(|error| format!("{error}"))?;
+    if changes > crate::pace::MOST {
+        return Err(format!("{} at the most", crate::pace::MOST));
+    }
+    Ok(changes)
 }
 
 /// Options of `soak`.

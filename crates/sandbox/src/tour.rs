@@ -34,8 +34,6 @@ const FOLLOWED: Duration = Duration::from_secs(3);
 /// # Errors
 /// If the federation cannot be started or a step never comes to its end.
 pub async fn run(place: Place, tour: Tour) -> anyhow::Result<ExitCode> {
-    let most = crate::pace::MOST;
-    anyhow::ensure!(tour.pace <= most, "--pace takes {most} changes at the most");
     let interrupted = crate::live::interrupted();
     tokio::pin!(interrupted);
     let begin = Instant::now();

@@ -179,7 +179,7 @@ async fn mesh_gone(api: &Api) -> anyhow::Result<()> {
 async fn global_away(play: &mut Play, fallback: bool) -> anyhow::Result<Option<Duration>> {
     play.cast.kill_global().await?;
     let begin = Instant::now();
-    for vm in [65, 45, 85, SHARES[0]] {
+    for vm in [75, 30, 95, SHARES[0]] {
         let text = declared(play, vm, fallback);
         let message = format!("Send {vm} % to the VMs");
         let commit = play.repository.commit(&[(FILE, &text)], &message)?;
