@@ -21,10 +21,18 @@ pub enum Need {
     Kubernetes,
     /// The definitions of Gateway API.
     GatewayApi,
+    /// `postgres` and `initdb`, for a server of the sandbox's own.
+    Postgres,
 }
 
 impl Need {
-    const ALL: [Self; 4] = [Self::Kuma, Self::Envoy, Self::Kubernetes, Self::GatewayApi];
+    const ALL: [Self; 5] = [
+        Self::Kuma,
+        Self::Envoy,
+        Self::Kubernetes,
+        Self::GatewayApi,
+        Self::Postgres,
+    ];
 
     /// Whose executable that is.
     fn of(executable: &str) -> Self {
@@ -43,6 +51,7 @@ impl fmt::Display for Need {
             Self::Envoy => "envoy",
             Self::Kubernetes => "kubernetes",
             Self::GatewayApi => "gateway-api",
+            Self::Postgres => "postgres",
         })
     }
 }

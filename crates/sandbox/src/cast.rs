@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use anyhow::anyhow;
+use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use serde_json::{Value, json};
 
 use crate::cluster::ApiServer;
 use crate::process::Keeper;
@@ -27,6 +30,53 @@ pub struct Stage {
     pub port_name: Option<String>,
     /// Starts processes so that none outlives the sandbox.
     pub keeper: Keeper,
+}
+
+impl Stage {
+    /// What spans the zones, each with its path: the mesh with mTLS, a permission for all, and the MeshMultiZoneService.
+    pub(crate) fn mesh_objects(&self) -> [(String, Value); 3] {
+        let Self {
+            mesh, service, port, ..
+        } = self;
+        [
+            (
+                format!("/meshes/{mesh}"),
+                json!({
+                    "type": "Mesh", "name": mesh, "meshServices": {"mode": "Exclusive"},
+                    "mtls": {"enabledBackend": "ca-1", "backends": [{"name": "ca-1", "type": "builtin"}]},
+                }),
+            ),
+            (
+                format!("/meshes/{mesh}/meshtrafficpermissions/allow-all"),
+                json!({
+                    "type": "MeshTrafficPermission", "name": "allow-all", "mesh": mesh,
+                    "spec": {
+                        "targetRef": {"kind": "Mesh"},
+                        "from": [{"targetRef": {"kind": "Mesh"}, "default": {"action": "Allow"}}],
+                    },
+                }),
+            ),
+            (
+                format!("/meshes/{mesh}/meshmultizoneservices/{service}"),
+                json!({
+                    "type": "MeshMultiZoneService", "name": service, "mesh": mesh,
+                    "spec": {
+                        "selector": {"meshService": {"matchLabels": {"kuma.io/display-name": service}}},
+                        "ports": [{"port": port, "appProtocol": "http"}],
+                    },
+                }),
+            ),
+        ]
+    }
+}
+
+/// A proxy through which a zone's share comes to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carrier {
+    /// The one beside the backend: its dataplane.
+    Dataplane,
+    /// The zone's ingress, through which all other zones come.
+    Ingress,
 }
 
 /// What the zone-spanning part of Kuma gives.
@@ -102,6 +152,33 @@ pub trait Cast: Send {
     /// Starts it again, at the same address; returns when it answers. With a memory store it comes back empty, and every
     /// zone loses the mesh.
     fn restart_global(&mut self) -> BoxFuture<'_, anyhow::Result<()>>;
+
+    /// Puts mesh, mTLS, permission and the MeshMultiZoneService on the global control plane, which has lost them.
+    fn put_mesh(&mut self) -> BoxFuture<'_, anyhow::Result<()>>;
+
+    /// Whether zones have ingresses.
+    fn has_ingresses(&self) -> bool;
+
+    /// `kill -9` of a proxy in a zone with a backend.
+    fn kill_proxy<'a>(&'a mut self, zone: &'a str, which: Carrier) -> BoxFuture<'a, anyhow::Result<()>>;
+
+    /// Starts it again as it was; nothing is waited for.
+    fn restart_proxy<'a>(&'a mut self, zone: &'a str, which: Carrier) -> BoxFuture<'a, anyhow::Result<()>>;
+
+    /// Whether objects that outlive control planes are in a server, which can be stopped.
+    fn has_store_server(&self) -> bool {
+        false
+    }
+
+    /// Stops that server.
+    fn stop_store(&mut self) -> BoxFuture<'_, anyhow::Result<()>> {
+        std::future::ready(Err(anyhow!("no server keeps the objects"))).boxed()
+    }
+
+    /// Starts it again; returns when it takes connections.
+    fn start_store(&mut self) -> BoxFuture<'_, anyhow::Result<()>> {
+        std::future::ready(Err(anyhow!("no server keeps the objects"))).boxed()
+    }
 
     /// The API server of the zone that is a cluster, as somebody who may do everything; none if there is none, or it is not
     /// started.

@@ -8,7 +8,9 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::double::{api_server, control_plane, dataplane};
+use crate::outage::{Beside, Dies};
 use crate::process;
+use crate::restarts::Event;
 
 /// A whole Weir federation on this machine: Git repository, coordinator, three zones (two with --real, except to soak) with agents, one of them
 /// a cluster, and real requests.
@@ -57,10 +59,17 @@ pub enum Command {
     ///
     /// Ends with 0 if no request failed, none was answered by a backend with weight 0, and each share is inside its bound.
     Soak(Soak),
-    /// Lets a backend die under load, and counts what fails until its share is elsewhere by the declared fallback.
+    /// Lets a backend die under load, by kill -9 of its application, its dataplane or its zone's ingress, and counts what
+    /// fails until its share is elsewhere by the declared fallback.
     ///
     /// The one line that it prints is JSON. Ends with 0 if no request failed when the backend came back.
     Outage(Outage),
+    /// Lets Kuma's control planes and their store go and come back under load, with stores that outlive them and without, and
+    /// counts what fails until all is right again. The same without Weir with --without.
+    ///
+    /// Ends with 0 if all was right again after each event, and no request failed where no store was lost; with --without
+    /// whatever fails.
+    Restarts(Restarts),
     /// Keeps book of process groups and ends them when the sandbox is gone.
     #[command(hide = true)]
     Keeper,
@@ -137,10 +146,20 @@ pub struct Tour {
     /// -p weir-agent --features bare-policies`.
     #[arg(long)]
     pub bare: bool,
-    /// After the story, time N changes of weights until every caller's Envoy has them: from a commit, from a PUT on the
-    /// zones' own control planes, from a PUT on the global one. Adds a last line.
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    /// After the story, time N changes of weights until every caller's Envoy has them: from a commit, with all zones in one
+    /// wave and with one zone in a second, from a PUT on the zones' own control planes, from a PUT on the global one. Adds a
+    /// last line.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = changes)]
     pub pace: usize,
+}
+
+/// How many changes `--pace` may time.
+fn changes(text: &str) -> Result<usize, String> {
+    let changes: usize = text.parse().map_err(|error| format!("{error}"))?;
+    if changes > crate::pace::MOST {
+        return Err(format!("{} at the most", crate::pace::MOST));
+    }
+    Ok(changes)
 }
 
 /// Options of `soak`.
@@ -167,15 +186,49 @@ pub struct Soak {
 /// Options of `outage`.
 #[derive(Debug, Clone, Args)]
 pub struct Outage {
-    /// Declare no fallback: what happens without.
+    /// What of the backend dies.
+    #[arg(long, value_enum, default_value_t = Dies::Application)]
+    pub dies: Dies,
+    /// Declare no fallback: Weir looks on.
     #[arg(long)]
     pub without: bool,
+    /// Nobody looks on: coordinator and agents are gone, and the same policies were put once by hand.
+    #[arg(long, conflicts_with_all = ["without", "drain", "slow"])]
+    pub bare: bool,
     /// It is stopped on purpose: drained first, with proof.
-    #[arg(long, conflicts_with = "without")]
+    #[arg(long, conflicts_with_all = ["without", "dies"])]
     pub drain: bool,
     /// It does not die: its answers take longer, and a step that gives it more is taken back.
-    #[arg(long, conflicts_with_all = ["without", "drain"])]
+    #[arg(long, conflicts_with_all = ["without", "drain", "dies"])]
     pub slow: bool,
+}
+
+impl Outage {
+    /// Who is there when it dies.
+    pub fn beside(&self) -> Beside {
+        match (self.bare, self.without) {
+            (true, _) => Beside::Nobody,
+            (false, true) => Beside::Weir,
+            (false, false) => Beside::Fallback,
+        }
+    }
+}
+
+/// Options of `restarts`.
+#[derive(Debug, Clone, Args)]
+pub struct Restarts {
+    /// This event alone; may be given more than once.
+    #[arg(long, value_enum)]
+    pub event: Vec<Event>,
+    /// Nobody is beside Kuma: coordinator and agents are gone, and the same policies were put once by hand.
+    #[arg(long)]
+    pub without: bool,
+    /// Declare that each backend takes the other's share while that is down.
+    #[arg(long, conflicts_with = "without")]
+    pub fallback: bool,
+    /// One JSON line an event instead of text.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Does what the line says.
@@ -194,6 +247,7 @@ pub fn run(line: Line) -> anyhow::Result<ExitCode> {
             Some(Command::Tour(tour)) => crate::tour::run(line.place, tour).await,
             Some(Command::Soak(soak)) => crate::soak::run(line.place, soak).await,
             Some(Command::Outage(outage)) => crate::outage::run(line.place, outage).await,
+            Some(Command::Restarts(restarts)) => crate::restarts::run(line.place, restarts).await,
             Some(part) => {
                 tracing_subscriber::fmt()
                     .with_writer(std::io::stderr)
@@ -251,7 +305,11 @@ pub fn run(line: Line) -> anyhow::Result<ExitCode> {
                         })
                         .await?;
                     }
-                    Command::Keeper | Command::Tour(_) | Command::Soak(_) | Command::Outage(_) => {}
+                    Command::Keeper
+                    | Command::Tour(_)
+                    | Command::Soak(_)
+                    | Command::Outage(_)
+                    | Command::Restarts(_) => {}
                 }
                 Ok(ExitCode::SUCCESS)
             }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use serde::de::DeserializeOwned;
 use weir_wire::api::{
-    CommitList, CommitRecord, Event, Percent, SplitInZone, SplitList, SplitStatus, Standing, ZoneList,
+    CommitList, CommitRecord, Event, Percent, SplitHistory, SplitInZone, SplitList, SplitStatus, Standing,
+    ZoneList,
 };
 
 /// The name of the split of the play.
@@ -68,6 +69,14 @@ impl Viewer {
     pub async fn split(&self) -> anyhow::Result<Option<SplitStatus>> {
         let list = self.splits().await?;
         Ok(list.splits.into_iter().find(|split| split.name == SPLIT))
+    }
+
+    /// What the split of the play went through, newest step first.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub async fn history(&self) -> anyhow::Result<SplitHistory> {
+        self.get(&format!("/v1/splits/{SPLIT}/history")).await
     }
 
     /// How often what must hold was looked at again since the coordinator's start, and how often it did not hold.

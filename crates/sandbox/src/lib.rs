@@ -1,7 +1,7 @@
 //! A whole federation on one machine, on loopback: for newcomers and for the tests.
 //!
 //! `cast` is who plays Kuma: `double` (our own) or `real` (the real parts). `traffic` is applications and callers, `play`
-//! starts everything, `tour`, `soak`, `pace` and `live` are what people see of it, `bound` judges shares, `process` starts and ends
+//! starts everything, `tour`, `soak`, `outage`, `restarts`, `pace` and `live` are what people see of it, `bound` judges shares, `process` starts and ends
 //! processes. `cluster` is a Kubernetes API server, for zones that are clusters. `kong` is the double of a Kong gateway.
 
 pub mod bound;
@@ -16,10 +16,13 @@ pub mod live;
 pub mod outage;
 pub mod pace;
 pub mod play;
+mod policies;
 mod ports;
 pub mod process;
 pub mod real;
 pub mod repository;
+mod restartable;
+pub mod restarts;
 pub mod soak;
 pub mod tour;
 pub mod traffic;

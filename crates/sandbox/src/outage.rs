@@ -1,6 +1,8 @@
-//! `weir-sandbox outage`: a backend dies under load. With a fallback declared its share goes elsewhere within seconds and
-//! comes back when it is well; without one it fails until somebody does something. Every request counts.
+//! `weir-sandbox outage`: a backend dies under load: its application, its dataplane, or the ingress through which other zones
+//! come to it. With a fallback declared its share goes elsewhere within seconds and comes back when it is well; without one
+//! it fails until somebody does something. Every request counts.
 
+mod dies;
 mod on_purpose;
 mod slower;
 
@@ -9,15 +11,17 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{bail, ensure};
 use serde::Serialize;
 use tokio::time::Instant;
-use weir_wire::api::Standing;
+use weir_wire::api::{SplitInZone, Standing};
 
 use crate::command::{Outage, Place};
 use crate::play::{GENTLE, Play};
+use crate::policies::left_alone;
 use crate::repository::SPLIT as FILE;
 use crate::traffic::Tally;
+pub use dies::{Beside, Dies};
 pub use on_purpose::{Stopped, stopping};
 pub use slower::{Slowed, slowing};
 
@@ -25,8 +29,6 @@ pub use slower::{Slowed, slowing};
 const DIES: &str = "cloud";
 /// Its share, in per cent.
 const SHARE: u32 = 80;
-/// How long it must be well again before its share comes back.
-const RECOVER: Duration = Duration::from_secs(10);
 /// So long without a failure, and its share is elsewhere everywhere.
 const QUIET: Duration = Duration::from_secs(4);
 /// How long is watched where nothing is declared.
@@ -35,15 +37,18 @@ const WATCHED: Duration = Duration::from_secs(20);
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// What came of it.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct End {
-    /// Whether a fallback was declared.
-    pub fallback: bool,
+    /// What died.
+    pub dies: Dies,
+    /// Who was there to do something about it.
+    pub beside: Beside,
     /// Each zone with callers.
     pub zones: BTreeMap<String, Zone>,
     /// What the coordinator told of a zone while it was so.
     pub told: Option<String>,
-    /// From the backend's return until every zone had its share as declared, by proof.
+    /// From the backend's return until every zone had its share as declared, by proof; where nobody proves anything, until
+    /// no request failed any more.
     pub back_after_ms: Option<u64>,
     /// Requests that failed after the backend was back.
     pub failed_at_return: u64,
@@ -67,6 +72,10 @@ pub struct Zone {
 pub async fn run(place: Place, outage: Outage) -> anyhow::Result<ExitCode> {
     let interrupted = crate::live::interrupted();
     tokio::pin!(interrupted);
+    ensure!(
+        place.real || outage.dies != Dies::Ingress,
+        "the double has no ingresses: its callers reach other zones' dataplanes themselves. Real Kuma has (--real)"
+    );
     let mut play = tokio::select! {
         started = Play::at(place, false, false) => started?,
         () = &mut interrupted => bail!("interrupted while starting"),
@@ -80,7 +89,7 @@ pub async fn run(place: Place, outage: Outage) -> anyhow::Result<ExitCode> {
             let slowed = slowing(&mut play).await?;
             return Ok((serde_json::to_string(&slowed)?, slowed.failed));
         }
-        let end = playing(&mut play, !outage.without).await?;
+        let end = playing(&mut play, outage.dies, outage.beside()).await?;
         Ok((serde_json::to_string(&end)?, end.failed_at_return))
     };
     let played = tokio::select! {
@@ -107,45 +116,79 @@ pub async fn run(place: Place, outage: Outage) -> anyhow::Result<ExitCode> {
 ///
 /// # Errors
 /// If something never comes.
-pub async fn playing(play: &mut Play, fallback: bool) -> anyhow::Result<End> {
+pub async fn playing(play: &mut Play, dies: Dies, beside: Beside) -> anyhow::Result<End> {
+    let (mut end, commit, dead) = dying(play, dies, beside).await?;
+    let back = Instant::now();
+    dies.live(play).await?;
+    // Until its proxies have found it again, what is sent to it may still fail where nothing was moved away.
+    let settled = match beside {
+        Beside::Fallback => dead,
+        Beside::Weir | Beside::Nobody => well(play).await?,
+    };
+    if beside != Beside::Nobody {
+        play.proven(&commit).await?;
+    }
+    end.back_after_ms = Some(ms(back.elapsed()));
+    let now = tallies(play);
+    let failed = now
+        .iter()
+        .map(|(zone, tally)| tally.since(&settled[zone]).failures());
+    end.failed_at_return = failed.sum();
+    if beside != Beside::Nobody {
+        play.holds().await?;
+    }
+    Ok(end)
+}
+
+/// Its first half, at whose end the backend is dead: what came of it so far.
+///
+/// # Errors
+/// If something never comes.
+pub async fn dead(play: &mut Play, dies: Dies) -> anyhow::Result<End> {
+    let (end, ..) = dying(play, dies, Beside::Fallback).await?;
+    play.holds().await?;
+    Ok(end)
+}
+
+/// What came of it, the commit that is in force, and what was seen until then.
+async fn dying(
+    play: &mut Play,
+    dies: Dies,
+    beside: Beside,
+) -> anyhow::Result<(End, String, BTreeMap<String, Tally>)> {
     play.pace(GENTLE);
-    let declared = fallback.then(|| {
+    let recover = dies.recover().as_secs();
+    let declared = (beside == Beside::Fallback).then(|| {
         format!(
-            "  fallback:                  # while it is down\n    {DIES}: {{to: vm, recover: {}s}}\n",
-            RECOVER.as_secs()
+            "  fallback:                  # while it is down\n    {DIES}: {{to: vm, recover: {recover}s}}\n"
         )
     });
     let commit = most_of_it(play, declared).await?;
+    if beside == Beside::Nobody {
+        left_alone(play).await?;
+    }
     let before = tallies(play);
     let died = Instant::now();
-    play.end_application(DIES)?;
-    let mut zones = watch(play, &before, died, fallback).await;
-    let told = match fallback {
-        true => Some(told(play).await?),
-        false => None,
+    dies.die(play).await?;
+    let mut zones = watch(play, &before, died, beside).await;
+    let told = match beside {
+        Beside::Fallback => Some(told(play, &zones).await?),
+        Beside::Weir | Beside::Nobody => None,
     };
     let after = tallies(play);
     for (zone, seen) in &mut zones {
         let all = after[zone].since(&before[zone]);
         (seen.requests, seen.failed) = (all.requests, all.failures());
     }
-    let back = Instant::now();
-    play.begin_application(DIES).await?;
-    // Until its proxies have found it again, what is sent to it may still fail where nothing was moved away.
-    let settled = if fallback { after } else { well(play).await? };
-    play.proven(&commit).await?;
-    let back_after_ms = Some(ms(back.elapsed()));
-    let failed_at_return = tallies(play)
-        .iter()
-        .map(|(zone, tally)| tally.since(&settled[zone]).failures())
-        .sum();
-    Ok(End {
-        fallback,
+    let end = End {
+        dies,
+        beside,
         zones,
         told,
-        back_after_ms,
-        failed_at_return,
-    })
+        back_after_ms: None,
+        failed_at_return: 0,
+    };
+    Ok((end, commit, after))
 }
 
 /// Sends most of the requests to the backend that dies, with what else is declared, and waits until the split is at rest: while
@@ -157,18 +200,8 @@ async fn most_of_it(play: &Play, declared: Option<String>) -> anyhow::Result<Str
         .commit(&[(FILE, &text)], "Most of it to the cloud")?;
     play.look();
     play.proven(&commit).await?;
-    rests(play).await?;
+    play.rests().await?;
     Ok(commit)
-}
-
-/// Waits until the split is at rest.
-async fn rests(play: &Play) -> anyhow::Result<()> {
-    play.until("the split rests", PATIENCE, |split| {
-        Ok(split
-            .is_some_and(|split| split.transition.is_none())
-            .then_some(()))
-    })
-    .await
 }
 
 /// Watches failures until there are none any more, or long enough.
@@ -176,7 +209,7 @@ async fn watch(
     play: &Play,
     before: &BTreeMap<String, Tally>,
     died: Instant,
-    fallback: bool,
+    beside: Beside,
 ) -> BTreeMap<String, Zone> {
     let mut zones: BTreeMap<String, Zone> = BTreeMap::new();
     let mut failed: BTreeMap<String, u64> = BTreeMap::new();
@@ -190,10 +223,9 @@ async fn watch(
                 seen.last_failed_after_ms = ms(died.elapsed());
             }
         }
-        let over = if fallback {
-            last.elapsed() > QUIET && last > died
-        } else {
-            died.elapsed() > WATCHED
+        let over = match beside {
+            Beside::Fallback => last.elapsed() > QUIET && last > died,
+            Beside::Weir | Beside::Nobody => died.elapsed() > WATCHED,
         };
         if over || died.elapsed() > PATIENCE {
             return zones;
@@ -202,18 +234,18 @@ async fn watch(
     }
 }
 
-/// What is shown of a zone whose share is elsewhere; every zone must be shown so.
-async fn told(play: &Play) -> anyhow::Result<String> {
+/// What is shown of a zone whose share is elsewhere; every zone whose requests failed must be shown so.
+async fn told(play: &Play, seen: &BTreeMap<String, Zone>) -> anyhow::Result<String> {
+    let struck = |zone: &SplitInZone| {
+        seen.get(&zone.zone)
+            .is_some_and(|zone| zone.last_failed_after_ms > 0)
+    };
     play.until("every zone is shown as fallen back", PATIENCE, |split| {
         let zones = split.map(|split| split.zones.as_slice()).unwrap_or_default();
-        let fallen = |zone: &&weir_wire::api::SplitInZone| zone.standing == Standing::Fallback;
-        let all = !zones.is_empty() && zones.iter().filter(fallen).count() == zones.len();
-        Ok(all.then(|| {
-            zones
-                .iter()
-                .find_map(|zone| zone.reason.clone())
-                .unwrap_or_default()
-        }))
+        let zones: Vec<&SplitInZone> = zones.iter().filter(|zone| struck(zone)).collect();
+        let all = zones.iter().all(|zone| zone.standing == Standing::Fallback);
+        let reason = zones.iter().find_map(|zone| zone.reason.clone());
+        Ok((!zones.is_empty() && all).then(|| reason.unwrap_or_default()))
     })
     .await
 }

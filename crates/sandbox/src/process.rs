@@ -183,8 +183,20 @@ impl Process {
     /// # Errors
     /// If the process cannot be waited for.
     pub async fn stop(&mut self, patience: Duration) -> anyhow::Result<()> {
+        self.end("TERM", patience).await
+    }
+
+    /// SIGINT to the process itself, and `kill -9` of the group after `patience`.
+    ///
+    /// # Errors
+    /// If the process cannot be waited for.
+    pub async fn interrupt(&mut self, patience: Duration) -> anyhow::Result<()> {
+        self.end("INT", patience).await
+    }
+
+    async fn end(&mut self, by: &str, patience: Duration) -> anyhow::Result<()> {
         if self.ended().is_none() {
-            signal("TERM", &self.group.to_string());
+            signal(by, &self.group.to_string());
             if let Ok(status) = tokio::time::timeout(patience, self.child.wait()).await {
                 self.ended = Some(status?);
             }

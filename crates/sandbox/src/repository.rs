@@ -15,6 +15,8 @@ pub use edges::{BASE, Channel, Edge};
 pub const BRANCH: &str = "main";
 /// The file that people edit, relative to the repository.
 pub const SPLIT: &str = "traffic/checkout.yaml";
+/// The file with the zones.
+const ZONES: &str = "traffic/zones.yaml";
 
 /// Where which backend is, on VMs alone.
 pub const BACKENDS: [(&str, &str); 2] = [("vm", "fra"), ("cloud", "ams")];
@@ -62,6 +64,7 @@ pub const NAMESPACE: &str = "shop";
 #[derive(Debug, Clone)]
 pub struct Repository {
     dir: PathBuf,
+    zones: Vec<String>,
     ground: Ground,
     edges: Vec<Edge>,
 }
@@ -87,11 +90,12 @@ impl Repository {
         config.set_str("user.email", "sandbox@example.com")?;
         let here = Self {
             dir: dir.to_path_buf(),
+            zones: zones.to_vec(),
             ground,
             edges,
         };
         here.write("traffic/federation.yaml", FEDERATION)?;
-        here.write("traffic/zones.yaml", &zones_text(zones, ground, &here.edges))?;
+        here.write(ZONES, &here.zones_text(None))?;
         for edge in &here.edges {
             if let Some(base) = edge.base() {
                 here.write(BASE, &base)?;
@@ -158,6 +162,38 @@ impl Repository {
         )
     }
 
+    /// Commits that one zone is in a wave of its own, after all others; the commit's id.
+    ///
+    /// # Errors
+    /// If Git or the disk refuses.
+    pub fn follows(&self, zone: &str) -> anyhow::Result<String> {
+        let text = self.zones_text(Some(zone));
+        self.commit(&[(ZONES, &text)], &format!("Move {zone} after the others"))
+    }
+
+    /// The zones, as they are written here; one of them in the second wave, if any shall be.
+    fn zones_text(&self, follows: Option<&str>) -> String {
+        let zone = |name: &String| {
+            let platform = self.ground.platform(name);
+            let gateways = edges::declared(&self.edges, name);
+            let wave = match follows == Some(name) {
+                true => "  wave: 2\n",
+                false => "",
+            };
+            let spec = if gateways.is_empty() && wave.is_empty() {
+                format!("spec: {{platform: {platform}}}\n")
+            } else {
+                format!("spec:\n  platform: {platform}\n{wave}{gateways}")
+            };
+            format!("apiVersion: weir.dev/v1alpha1\nkind: Zone\nmetadata: {{name: {name}}}\n{spec}")
+        };
+        let all: Vec<String> = self.zones.iter().map(zone).collect();
+        format!(
+            "# The zones. Each has its own Kuma control plane and its own agent.\n{}",
+            all.join("---\n")
+        )
+    }
+
     /// `git revert` of the newest commit; the new commit's id.
     ///
     /// # Errors
@@ -202,24 +238,6 @@ spec:
 /// What a commit says that takes the last split away.
 const MEANT: &str = "  prune: allow               # one commit may take away all splits
 ";
-
-fn zones_text(zones: &[String], ground: Ground, edges: &[Edge]) -> String {
-    let zone = |name: &String| {
-        let platform = ground.platform(name);
-        let gateways = edges::declared(edges, name);
-        let spec = if gateways.is_empty() {
-            format!("spec: {{platform: {platform}}}\n")
-        } else {
-            format!("spec:\n  platform: {platform}\n{gateways}")
-        };
-        format!("apiVersion: weir.dev/v1alpha1\nkind: Zone\nmetadata: {{name: {name}}}\n{spec}")
-    };
-    let all: Vec<String> = zones.iter().map(zone).collect();
-    format!(
-        "# The zones. Each has its own Kuma control plane and its own agent.\n{}",
-        all.join("---\n")
-    )
-}
 
 /// The split as a newcomer finds it, on VMs.
 pub fn split_text(vm: u32, cloud: u32) -> String {

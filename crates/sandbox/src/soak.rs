@@ -187,6 +187,7 @@ async fn soaking(play: &mut Play, soak: &Soak) -> anyhow::Result<End> {
         };
         tell(soak, &line)?;
     }
+    play.holds().await?;
     end.seconds = begin.elapsed().as_secs();
     Ok(end)
 }

@@ -134,8 +134,9 @@ impl Story {
 
     async fn paced(&mut self) -> anyhow::Result<()> {
         let pace = crate::pace::measure(&mut self.play, self.tour.pace).await?;
-        self.sent += pace.requests;
-        self.failed += pace.failed;
+        let (sent, failed) = pace.requests();
+        self.sent += sent;
+        self.failed += failed;
         let mut out = anstream::stdout().lock();
         if self.tour.json {
             writeln!(out, "{}", serde_json::to_string(&pace)?)?;

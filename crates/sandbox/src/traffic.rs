@@ -224,7 +224,23 @@ impl Callers {
 
     /// What they have seen so far.
     pub fn tally(&self) -> Tally {
-        self.tally.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.eye().tally()
+    }
+
+    /// For whoever looks at it while somebody else has them.
+    pub fn eye(&self) -> Eye {
+        Eye(Arc::clone(&self.tally))
+    }
+}
+
+/// Sees what the callers of one zone have seen.
+#[derive(Debug, Clone)]
+pub struct Eye(Arc<Mutex<Tally>>);
+
+impl Eye {
+    /// So far.
+    pub fn tally(&self) -> Tally {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

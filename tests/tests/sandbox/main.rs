@@ -66,6 +66,14 @@ async fn a_share_leaves_a_dead_backend_within_seconds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_share_leaves_a_backend_whose_proxy_is_dead_within_seconds() {
+    programs().unwrap();
+    if let Err(error) = story::tell_of_a_dead_proxy(Scene::Vms, false).await {
+        panic!("{error:#}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_step_towards_a_backend_that_got_slow_is_taken_back() {
     programs().unwrap();
     if let Err(error) = story::tell_of_a_slow_one(Scene::WithDoubleCluster, false).await {

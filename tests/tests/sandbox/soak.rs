@@ -55,10 +55,13 @@ struct End {
 #[test]
 fn a_soak_that_kills_every_kind_of_control_plane_loses_nothing() {
     const REQUESTS: u64 = 500;
-    // With this one everybody dies whom it has to be shown for, two and three at a time, on the way to and from 0.
-    const SEED: u64 = 39;
+    // Three transitions are too few for any dice: with these everybody dies whom it has to be shown for, several at a time, and
+    // a backend is on the way to and from 0. Another one each time: what one order of deaths hides the next one shows.
+    const SEEDS: [u64; 4] = [39, 4_580, 9_646, 18_734];
     let bin = programs().unwrap();
-    let (requests, seed) = (REQUESTS.to_string(), SEED.to_string());
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let drawn = SEEDS[now.unwrap().subsec_nanos() as usize / 1_000 % SEEDS.len()];
+    let (requests, seed) = (REQUESTS.to_string(), drawn.to_string());
     let output = run(
         bin,
         "weir-sandbox",
@@ -77,7 +80,7 @@ fn a_soak_that_kills_every_kind_of_control_plane_loses_nothing() {
     let told = text(&output.stderr);
     let out = text(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{told}\n{out}");
-    assert!(told.contains("--seed 39"), "{told}");
+    assert!(told.contains(&format!("--seed {drawn}")), "{told}");
 
     let (lines, end) = out.trim_end().rsplit_once('\n').expect("lines");
     let end: End = serde_json::from_str(end).unwrap_or_else(|e| panic!("{e}: {end}"));
@@ -113,7 +116,7 @@ fn a_soak_that_kills_every_kind_of_control_plane_loses_nothing() {
     }
     assert_eq!(
         (end.transitions, commits.len(), end.seed),
-        (3, 3, SEED),
+        (3, 3, drawn),
         "{end:?}"
     );
     assert_eq!((end.requests, end.failed), (requests, 0), "{end:?}");
@@ -121,13 +124,14 @@ fn a_soak_that_kills_every_kind_of_control_plane_loses_nothing() {
     assert!(end.why.is_empty() && end.seconds > 0, "{end:?}");
     assert_eq!(end.killed, deaths, "{end:?}");
     assert_eq!(end.spared, Vec::<String>::new(), "{end:?}");
-    let dead: Vec<&str> = end.killed.keys().map(String::as_str).collect();
-    let all = [
-        "agent of par",
+    for who in [
         "control plane of fra",
         "control plane of use1",
         "coordinator",
         "global control plane",
-    ];
-    assert_eq!(dead, all, "{end:?}");
+    ] {
+        assert!(end.killed.contains_key(who), "{who}: {end:?}");
+    }
+    let agent = end.killed.keys().any(|who| who.starts_with("agent of "));
+    assert!(agent, "{end:?}");
 }

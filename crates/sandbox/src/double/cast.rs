@@ -13,10 +13,11 @@ use serde_json::{Value, json};
 
 use super::cluster_zone::ClusterZone;
 use super::dataplane::ADMIN_SOCKET;
-use crate::cast::{Cast, GlobalParts, Outbound, Stage, ZoneParts};
+use crate::cast::{Carrier, Cast, GlobalParts, Outbound, Stage, ZoneParts};
 use crate::cluster::ApiServer;
 use crate::ports::{free_address, free_port};
 use crate::process::{Process, Start, find_program};
+use crate::restartable::Restartable;
 use crate::waiting::until;
 
 /// The double.
@@ -39,7 +40,7 @@ pub struct Double {
 struct Zone {
     api: SocketAddr,
     control_plane: Process,
-    dataplanes: BTreeMap<String, Process>,
+    dataplanes: BTreeMap<String, Restartable>,
     outbounds: Vec<Outbound>,
     /// Where the zone is one.
     cluster: Option<ClusterZone>,
@@ -71,13 +72,17 @@ impl Double {
     }
 
     fn start(&self, name: &str, args: &[&str]) -> anyhow::Result<Process> {
-        self.stage.keeper.spawn(Start {
+        self.stage.keeper.spawn(self.starting(name, args))
+    }
+
+    fn starting(&self, name: &str, args: &[&str]) -> Start {
+        Start {
             name: name.to_owned(),
             program: self.program.clone(),
             args: args.iter().map(Into::into).collect(),
             env: Vec::new(),
             log: self.stage.dir.join("logs").join(format!("{name}.log")),
-        })
+        }
     }
 
     fn zone(&self, zone: &str) -> anyhow::Result<&Zone> {
@@ -90,6 +95,19 @@ impl Double {
         self.zones
             .get_mut(zone)
             .with_context(|| format!("zone {zone} is not started"))
+    }
+
+    fn carrier(&mut self, zone: &str, which: Carrier) -> anyhow::Result<&mut Restartable> {
+        match which {
+            Carrier::Ingress => {
+                bail!("the double has no ingresses: its callers reach other zones' dataplanes")
+            }
+            Carrier::Dataplane => {
+                let name = format!("{}-{zone}", self.stage.service);
+                let found = self.zone_mut(zone)?.dataplanes.get_mut(&name);
+                found.with_context(|| format!("there is no backend in {zone}"))
+            }
+        }
     }
 
     async fn start_dataplane(&mut self, zone: &str, name: &str, networking: Value) -> anyhow::Result<()> {
@@ -108,7 +126,7 @@ impl Double {
         let api = format!("http://{}", self.zone(zone)?.api);
         let drain = self.drain.as_millis().to_string();
         let work = socket_dir(&dir, &self.stage.dir, zone, name)?;
-        let process = self.start(
+        let start = self.starting(
             &format!("kuma-dp-{zone}-{name}"),
             &[
                 "double-dataplane",
@@ -121,8 +139,9 @@ impl Double {
                 "--drain",
                 &drain,
             ],
-        )?;
-        self.zone_mut(zone)?.dataplanes.insert(name.to_owned(), process);
+        );
+        let started = Restartable::start(&self.stage.keeper, start, None)?;
+        self.zone_mut(zone)?.dataplanes.insert(name.to_owned(), started);
         let url = format!("{api}/meshes/{}/dataplanes/{called}", self.stage.mesh);
         until(&format!("dataplane {name} of {zone}"), || async {
             answers(&url).await
@@ -233,40 +252,7 @@ impl Cast for Double {
             self.global = Some((listen, process));
             let api = format!("http://{listen}");
             until("the global control plane", || answers(&api)).await?;
-            let Stage {
-                mesh, service, port, ..
-            } = &self.stage;
-            let objects = [
-                (
-                    format!("meshes/{mesh}"),
-                    json!({
-                        "type": "Mesh", "name": mesh, "meshServices": {"mode": "Exclusive"},
-                        "mtls": {"enabledBackend": "ca-1", "backends": [{"name": "ca-1", "type": "builtin"}]},
-                    }),
-                ),
-                (
-                    format!("meshes/{mesh}/meshtrafficpermissions/allow-all"),
-                    json!({
-                        "type": "MeshTrafficPermission", "name": "allow-all", "mesh": mesh, "spec": {
-                            "targetRef": {"kind": "Mesh"},
-                            "from": [{"targetRef": {"kind": "Mesh"}, "default": {"action": "Allow"}}],
-                        },
-                    }),
-                ),
-                (
-                    format!("meshes/{mesh}/meshmultizoneservices/{service}"),
-                    json!({
-                        "type": "MeshMultiZoneService", "name": service, "mesh": mesh, "spec": {
-                            "selector": {"meshService": {"matchLabels": {"kuma.io/display-name": service}}},
-                            "ports": [{"port": port, "appProtocol": "http"}],
-                        },
-                    }),
-                ),
-            ];
-            for (at, object) in objects {
-                let request = crate::http_client().put(format!("{api}/{at}")).json(&object);
-                request.send().await?.error_for_status()?;
-            }
+            self.put_mesh().await?;
             Ok(GlobalParts { api: Some(api) })
         })
     }
@@ -409,19 +395,44 @@ impl Cast for Double {
         })
     }
 
+    fn put_mesh(&mut self) -> BoxFuture<'_, anyhow::Result<()>> {
+        Box::pin(async move {
+            let (listen, _) = self.global.as_ref().context("it is not started")?;
+            for (at, object) in self.stage.mesh_objects() {
+                let request = crate::http_client()
+                    .put(format!("http://{listen}{at}"))
+                    .json(&object);
+                request.send().await?.error_for_status()?;
+            }
+            Ok(())
+        })
+    }
+
+    fn has_ingresses(&self) -> bool {
+        false
+    }
+
+    fn kill_proxy<'a>(&'a mut self, zone: &'a str, which: Carrier) -> BoxFuture<'a, anyhow::Result<()>> {
+        Box::pin(async move { self.carrier(zone, which)?.kill().await })
+    }
+
+    fn restart_proxy<'a>(&'a mut self, zone: &'a str, which: Carrier) -> BoxFuture<'a, anyhow::Result<()>> {
+        Box::pin(async move { self.carrier(zone, which)?.again() })
+    }
+
     fn cluster_admin(&self) -> Option<ApiServer> {
         let cluster = self.zones.values().find_map(|z| z.cluster.as_ref());
         cluster.map(|c| c.admin.clone())
     }
 
     fn casualties(&mut self) -> Vec<String> {
+        let proxies = self.zones.values_mut().flat_map(|z| z.dataplanes.values_mut());
+        let mut told: Vec<String> = proxies.filter_map(Restartable::casualty).collect();
         let global = self.global.iter_mut().map(|(_, process)| process);
         let zones = self.zones.values_mut();
         let zones = zones.flat_map(|z| {
             let cluster = z.cluster.iter_mut().map(ClusterZone::process);
-            std::iter::once(&mut z.control_plane)
-                .chain(z.dataplanes.values_mut())
-                .chain(cluster)
+            std::iter::once(&mut z.control_plane).chain(cluster)
         });
         let ended = |process: &mut Process| {
             let status = process.ended()?;
@@ -431,7 +442,8 @@ impl Cast for Double {
                 process.tail(10)
             ))
         };
-        global.chain(zones).filter_map(ended).collect()
+        told.extend(global.chain(zones).filter_map(ended));
+        told
     }
 
     fn stop(&mut self) -> BoxFuture<'_, ()> {
@@ -443,8 +455,8 @@ impl Cast for Double {
                     let _ = cluster.process().kill().await;
                 }
             }
-            for process in self.zones.values_mut().flat_map(|z| z.dataplanes.values_mut()) {
-                let _ = process.kill().await;
+            for proxy in self.zones.values_mut().flat_map(|z| z.dataplanes.values_mut()) {
+                let _ = proxy.kill().await;
             }
             if let Some((_, process)) = &mut self.global {
                 let _ = process.kill().await;

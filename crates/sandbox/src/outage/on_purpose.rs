@@ -8,7 +8,7 @@ use serde::Serialize;
 use weir_planner::Phase;
 use weir_wire::api::{RouteWeights, SplitStatus, Standing};
 
-use super::{DIES, PATIENCE, most_of_it, ms, rests, tallies};
+use super::{DIES, PATIENCE, most_of_it, ms, tallies};
 use crate::play::{GENTLE, Play};
 
 /// How long the backend stays away.
@@ -56,13 +56,14 @@ pub async fn stopping(play: &mut Play) -> anyhow::Result<Stopped> {
     play.order(&["undrain", "checkout", DIES, "--reason", "it is back"])
         .await?;
     play.proven(&commit).await?;
-    rests(play).await?;
+    play.rests().await?;
     let back_after_ms = ms(ended.elapsed());
     let all: Vec<_> = tallies(play)
         .iter()
         .map(|(zone, tally)| tally.since(&before[zone]))
         .collect();
     ensure!(all.iter().all(|zone| zone.requests > 0), "no request was sent");
+    play.holds().await?;
     Ok(Stopped {
         drained_after_ms,
         back_after_ms,

@@ -8,7 +8,7 @@ use serde::Serialize;
 use weir_planner::Phase;
 use weir_wire::api::{SplitStatus, Standing};
 
-use super::{DIES, PATIENCE, ms, rests, tallies};
+use super::{DIES, PATIENCE, ms, tallies};
 use crate::play::{GENTLE, Play};
 use crate::repository::SPLIT as FILE;
 
@@ -43,7 +43,7 @@ pub async fn slowing(play: &mut Play) -> anyhow::Result<Slowed> {
     let (before, after) = SHARES;
     let first = commit(play, before, "A fifth of it to the cloud", "")?;
     play.proven(&first).await?;
-    rests(play).await?;
+    play.rests().await?;
     play.slow_application(DIES, SLOW)?;
     let counted = tallies(play);
     let began = Instant::now();
@@ -61,6 +61,7 @@ pub async fn slowing(play: &mut Play) -> anyhow::Result<Slowed> {
         .map(|(zone, tally)| tally.since(&counted[zone]))
         .collect();
     ensure!(all.iter().all(|zone| zone.requests > 0), "no request was sent");
+    play.holds().await?;
     Ok(Slowed {
         returned_after_ms,
         told: told.unwrap_or_default(),

@@ -105,6 +105,17 @@ impl Play {
         self.coordinator.kill().await
     }
 
+    /// `kill -9` of the coordinator and all agents: nobody of Weir is left.
+    ///
+    /// # Errors
+    /// If they cannot be waited for.
+    pub async fn end_weir(&mut self) -> anyhow::Result<()> {
+        for zone in self.zones.clone() {
+            self.kill_agent(&zone).await?;
+        }
+        self.kill_coordinator().await
+    }
+
     /// Starts the coordinator again, at its old address; returns when it answers.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use jiff::Timestamp;
 use tokio::time::Instant;
-use weir_wire::api::{SplitStatus, Standing};
+use weir_wire::api::{SplitStatus, SplitStep, Standing};
 
 use super::{PATIENCE, Play};
 use crate::coordinator::{SPLIT, proven};
@@ -42,6 +42,68 @@ impl Play {
         let last = poll(Duration::from_secs(30), last).await?;
         Duration::try_from(last.duration_since(at))
             .with_context(|| format!("commit {commit} was proven before it was made"))
+    }
+
+    /// From `at`, when it was made, to the last zone's proof of a commit that may move in waves: each zone's proof of the step
+    /// that told it so many per cent for the first backend. Commits name their first step, in which later waves move nothing.
+    ///
+    /// # Errors
+    /// If the coordinator does not answer, or never writes down when the zones proved it.
+    pub async fn commit_to_last_wave(
+        &self,
+        commit: &str,
+        at: Timestamp,
+        percent: u32,
+    ) -> anyhow::Result<Duration> {
+        let (first, _) = self.repository.ground().backends()[0];
+        let last = || async {
+            let mut steps = self.viewer.history().await?.steps;
+            steps.retain(|step| step.commit == commit);
+            steps.reverse();
+            let tells = |step: &SplitStep, zone: &String| {
+                let weight = step.told.get(zone)?.get("default")?.get(first)?;
+                (weight.0.get() == percent * 100).then_some(())
+            };
+            // Who was overtaken by the next wave's step before it was written down proved that one at once.
+            let time = |zone: &String| -> Option<Timestamp> {
+                let told = steps.iter().filter(|step| tells(step, zone).is_some());
+                told.filter_map(|step| step.proven.get(zone)?.parse().ok()).next()
+            };
+            let times: Option<Vec<Timestamp>> = self.zones.iter().map(time).collect();
+            let last = times.and_then(|all| all.into_iter().max());
+            Ok(last.ok_or_else(|| {
+                format!("the ledger does not say when every zone proved commit {commit}: {steps:?}")
+            }))
+        };
+        let last = poll(Duration::from_secs(30), last).await?;
+        Duration::try_from(last.duration_since(at))
+            .with_context(|| format!("commit {commit} was proven before it was made"))
+    }
+
+    /// Waits until the split is at rest.
+    ///
+    /// # Errors
+    /// If it takes too long: with what is shown.
+    pub async fn rests(&self) -> anyhow::Result<()> {
+        self.until("the split rests", PATIENCE, |split| {
+            Ok(split
+                .is_some_and(|split| split.transition.is_none())
+                .then_some(()))
+        })
+        .await
+    }
+
+    /// Nothing that must hold was found not to hold since the coordinator's start.
+    ///
+    /// # Errors
+    /// If something was, or nothing was looked at, or the coordinator does not answer.
+    pub async fn holds(&self) -> anyhow::Result<()> {
+        let (checks, failures) = self.viewer.selfchecks().await?;
+        anyhow::ensure!(
+            checks > 0 && failures == 0,
+            "{failures} of {checks} self-checks of the coordinator failed: its log says which"
+        );
+        Ok(())
     }
 
     /// Waits until the split is gone by this commit, and every zone is converged without it; how long that took.

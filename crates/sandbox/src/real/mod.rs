@@ -27,7 +27,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
-use crate::cast::{Cast, GlobalParts, Outbound, Stage, ZoneParts};
+use crate::cast::{Carrier, Cast, GlobalParts, Outbound, Stage, ZoneParts};
 use crate::cluster::{ApiServer, Binaries};
 use cluster_zone::{ClusterZone, SYSTEM};
 use control_plane::{ControlPlane, Role};
@@ -38,6 +38,7 @@ use postgres::{GLOBAL, Postgres, Programs};
 pub(crate) use proxy::write_private;
 use proxy::{Proxy, ProxyType, What};
 use rest::{Api, Awaited};
+use sidecars::INGRESS;
 
 /// Real Kuma and real Envoys.
 #[derive(Debug)]
@@ -55,7 +56,8 @@ pub struct Real {
     /// Where VMs' control planes keep their objects, if not in memory.
     programs: Option<Programs>,
     postgres: Option<Postgres>,
-    proxies: Vec<Proxy>,
+    /// By zone and name.
+    proxies: BTreeMap<(String, String), Proxy>,
     /// Zones with a backend, in the order in which they were started.
     backends: Vec<String>,
     /// Outbounds of callers, by zone.
@@ -90,7 +92,7 @@ impl Real {
             cluster: None,
             programs: None,
             postgres: None,
-            proxies: Vec::new(),
+            proxies: BTreeMap::new(),
             backends: Vec::new(),
             outbounds: BTreeMap::new(),
             short,
@@ -145,38 +147,7 @@ impl Real {
         let mut global = started.await?;
         global.answers().await?;
         let api = global.api();
-        let mesh = &self.stage.mesh;
-        api.put(
-            &format!("/meshes/{mesh}"),
-            &json!({
-                "type": "Mesh", "name": mesh, "meshServices": {"mode": "Exclusive"},
-                "mtls": {"enabledBackend": "ca-1", "backends": [{"name": "ca-1", "type": "builtin"}]},
-            }),
-        )
-        .await?;
-        api.put(
-            &format!("/meshes/{mesh}/meshtrafficpermissions/allow-all"),
-            &json!({
-                "type": "MeshTrafficPermission", "name": "allow-all", "mesh": mesh,
-                "spec": {
-                    "targetRef": {"kind": "Mesh"},
-                    "from": [{"targetRef": {"kind": "Mesh"}, "default": {"action": "Allow"}}],
-                },
-            }),
-        )
-        .await?;
-        let service = &self.stage.service;
-        api.put(
-            &format!("/meshes/{mesh}/meshmultizoneservices/{service}"),
-            &json!({
-                "type": "MeshMultiZoneService", "name": service, "mesh": mesh,
-                "spec": {
-                    "selector": {"meshService": {"matchLabels": {"kuma.io/display-name": service}}},
-                    "ports": [{"port": self.stage.port, "appProtocol": "http"}],
-                },
-            }),
-        )
-        .await?;
+        put_mesh(&self.stage, api).await?;
         let parts = GlobalParts {
             api: Some(api.base().to_owned()),
         };
@@ -211,7 +182,7 @@ impl Real {
                 "advertisedAddress": address.to_string(), "advertisedPort": 10_000,
             },
         });
-        self.start_proxy(zone, "ingress", ProxyType::Ingress, &document)
+        self.start_proxy(zone, INGRESS, ProxyType::Ingress, &document)
             .await?;
         Ok(ZoneParts {
             api,
@@ -241,7 +212,7 @@ impl Real {
             name: &format!("kuma-ingress-0.{SYSTEM}"),
             mesh: None,
         };
-        self.start_proxy_as(zone, "ingress", ProxyType::Ingress, stored, &token)?;
+        self.start_proxy_as(zone, INGRESS, ProxyType::Ingress, stored, &token)?;
         Ok(ZoneParts {
             envoy_admin: vec![self.sockets_of(zone)],
             ..parts
@@ -304,6 +275,13 @@ impl Real {
         anyhow::ensure!(ended.is_empty(), "{}", ended.join("\n"));
         Ok(())
     }
+}
+
+async fn put_mesh(stage: &Stage, global: &Api) -> anyhow::Result<()> {
+    for (path, object) in stage.mesh_objects() {
+        global.put(&path, &object).await?;
+    }
+    Ok(())
 }
 
 /// Whether a list of MeshServices has exactly one of that zone, and Kuma calls it available.
@@ -387,6 +365,34 @@ impl Cast for Real {
         .boxed()
     }
 
+    fn put_mesh(&mut self) -> BoxFuture<'_, anyhow::Result<()>> {
+        async move { put_mesh(&self.stage, self.global()?.api()).await }.boxed()
+    }
+
+    fn has_ingresses(&self) -> bool {
+        true
+    }
+
+    fn kill_proxy<'a>(&'a mut self, zone: &'a str, which: Carrier) -> BoxFuture<'a, anyhow::Result<()>> {
+        async move { self.carrier(zone, which)?.kill().await }.boxed()
+    }
+
+    fn restart_proxy<'a>(&'a mut self, zone: &'a str, which: Carrier) -> BoxFuture<'a, anyhow::Result<()>> {
+        async move { self.carrier(zone, which)?.again() }.boxed()
+    }
+
+    fn has_store_server(&self) -> bool {
+        self.postgres.is_some()
+    }
+
+    fn stop_store(&mut self) -> BoxFuture<'_, anyhow::Result<()>> {
+        async move { self.store_server()?.pause().await }.boxed()
+    }
+
+    fn start_store(&mut self) -> BoxFuture<'_, anyhow::Result<()>> {
+        async move { self.store_server()?.resume().await }.boxed()
+    }
+
     fn cluster_admin(&self) -> Option<ApiServer> {
         self.cluster.as_ref().map(|cluster| cluster.admin.clone())
     }
@@ -405,7 +411,7 @@ impl Cast for Real {
         }
         told.extend(self.postgres.iter_mut().filter_map(Postgres::casualty));
         told.extend(planes.into_iter().filter_map(ControlPlane::casualty));
-        told.extend(self.proxies.iter_mut().filter_map(Proxy::casualty));
+        told.extend(self.proxies.values_mut().filter_map(Proxy::casualty));
         told
     }
 
@@ -428,7 +434,7 @@ impl Cast for Real {
             {
                 tracing::warn!("PostgreSQL did not end: {error:#}");
             }
-            for proxy in &mut self.proxies {
+            for proxy in self.proxies.values_mut() {
                 if let Err(error) = proxy.kill().await {
                     tracing::warn!("a proxy did not end: {error:#}");
                 }

@@ -129,12 +129,9 @@ pub(crate) fn executable(file: &Path) -> bool {
         .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
-/// Whether `WEIR_REQUIRE` (`kuma,envoy`) says that absence is a failure and not a reason to skip.
-pub fn required() -> bool {
-    std::env::var("WEIR_REQUIRE").is_ok_and(|list| {
-        list.split(',')
-            .any(|what| matches!(what.trim(), "kuma" | "envoy"))
-    })
+/// Whether `WEIR_REQUIRE`, a list, says that the absence of this is a failure and not a reason to skip.
+pub fn required(what: &str) -> bool {
+    std::env::var("WEIR_REQUIRE").is_ok_and(|list| list.split(',').any(|word| word.trim() == what))
 }
 
 #[cfg(test)]

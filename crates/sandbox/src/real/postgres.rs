@@ -20,7 +20,8 @@ use super::place::Place;
 use super::proxy::write_private;
 use super::rest::Awaited;
 use crate::cast::Stage;
-use crate::process::{Process, Start, User, tail};
+use crate::process::{Start, User};
+use crate::restartable::Restartable;
 
 /// Stands where zones have their names: the global control plane.
 pub(super) const GLOBAL: &str = "global";
@@ -28,6 +29,9 @@ pub(super) const GLOBAL: &str = "global";
 const USER: &str = "kuma";
 /// Where Debian has the programs, in a directory for each version.
 const DEBIAN: &str = "/usr/lib/postgresql";
+
+/// How long its end may take: what it holds is written by then.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The two programs that it takes.
 #[derive(Debug, Clone)]
@@ -131,7 +135,8 @@ impl Database {
 pub(crate) struct Postgres {
     port: u16,
     password: String,
-    process: Process,
+    data: PathBuf,
+    process: Restartable,
     /// Where its data is, if the sandbox's own directory is closed to its user.
     elsewhere: Option<tempfile::TempDir>,
 }
@@ -208,21 +213,22 @@ impl Postgres {
         let mut here = Self {
             port,
             password,
-            process: stage.keeper.spawn_as(start, user)?,
+            data,
+            process: Restartable::start(&stage.keeper, start, user)?,
             elsewhere,
         };
-        here.takes_connections(&data).await?;
+        here.takes_connections().await?;
         Ok(here)
     }
 
     /// It says so itself, in the last line of its own file.
-    async fn takes_connections(&mut self, data: &Path) -> anyhow::Result<()> {
+    async fn takes_connections(&mut self) -> anyhow::Result<()> {
         let mut wait = Awaited::new("PostgreSQL takes connections");
         loop {
             if let Some(casualty) = self.casualty() {
                 bail!(casualty);
             }
-            let said = std::fs::read_to_string(data.join("postmaster.pid")).unwrap_or_default();
+            let said = std::fs::read_to_string(self.data.join("postmaster.pid")).unwrap_or_default();
             if said.lines().nth(7).is_some_and(|line| line.trim() == "ready") {
                 return Ok(());
             }
@@ -239,9 +245,20 @@ impl Postgres {
         }
     }
 
-    /// Ends it when its clients have gone; its data goes, but for what is in the sandbox's own directory.
+    /// Ends it, whoever is connected; its data stays. SIGTERM would wait for its clients, which stay for as long as they live.
+    pub(crate) async fn pause(&mut self) -> anyhow::Result<()> {
+        self.process.interrupt(PATIENCE).await
+    }
+
+    /// Starts it again; returns when it takes connections.
+    pub(crate) async fn resume(&mut self) -> anyhow::Result<()> {
+        self.process.again()?;
+        self.takes_connections().await
+    }
+
+    /// Ends it; its data goes, but for what is in the sandbox's own directory.
     pub(crate) async fn stop(&mut self) -> anyhow::Result<()> {
-        self.process.stop(Duration::from_secs(5)).await?;
+        self.pause().await?;
         if let Some(dir) = self.elsewhere.take() {
             dir.close()?;
         }
@@ -250,13 +267,7 @@ impl Postgres {
 
     /// In words, if it ended though nobody stopped it.
     pub(crate) fn casualty(&mut self) -> Option<String> {
-        let status = self.process.ended()?;
-        let log = self.process.log();
-        Some(format!(
-            "PostgreSQL ended ({status}); its log {} ends with:\n{}",
-            log.display(),
-            tail(log, 5)
-        ))
+        self.process.casualty()
     }
 }
 
@@ -280,6 +291,11 @@ impl Real {
         let started = Postgres::start(&self.stage, programs, &mut self.place, &names);
         self.postgres = Some(started.await?);
         Ok(())
+    }
+
+    /// The server.
+    pub(super) fn store_server(&mut self) -> anyhow::Result<&mut Postgres> {
+        self.postgres.as_mut().context("no PostgreSQL server was started")
     }
 
     /// Of the global control plane or a zone's; none if there is no server.
@@ -350,6 +366,7 @@ async fn run(command: &mut Command, user: Option<User>, input: &str) -> anyhow::
 
 #[cfg(test)]
 mod tests {
+    use super::super::required;
     use super::*;
 
     #[test]
@@ -398,7 +415,12 @@ mod tests {
         let programs = match Programs::find() {
             Ok(programs) => programs,
             Err(absent) => {
-                let _ = writeln!(std::io::stderr(), "test {} is SKIPPED: {absent}", module_path!());
+                assert!(
+                    !required("postgres"),
+                    "WEIR_REQUIRE demands postgres, but {absent}"
+                );
+                let test = "real::postgres::tests::a_server_has_its_databases_and_leaves_nothing";
+                let _ = writeln!(std::io::stderr(), "\ntest {test} is SKIPPED: {absent}");
                 return;
             }
         };
@@ -416,12 +438,19 @@ mod tests {
         let started = Postgres::start(&stage, &programs, &mut place, &names);
         let mut postgres = started.await.expect("a server");
         let port = postgres.port;
-        std::net::TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+        let client = std::net::TcpStream::connect(("127.0.0.1", port)).expect("it listens");
         let home = postgres.elsewhere.as_ref().map(|dir| dir.path().to_path_buf());
         let data = home.clone().unwrap_or_else(|| dir.path().join("postgres"));
         // `postgres`, two templates, and ours.
         let bases = std::fs::read_dir(data.join("data/base")).expect("databases");
         assert_eq!(bases.count(), 3 + names.len());
+        let begin = std::time::Instant::now();
+        postgres.pause().await.expect("it ends, whoever is connected");
+        assert!(begin.elapsed() < PATIENCE, "it was killed");
+        drop(client);
+        assert_eq!(postgres.casualty(), None);
+        postgres.resume().await.expect("it is back");
+        std::net::TcpStream::connect(("127.0.0.1", port)).expect("it listens again");
         postgres.stop().await.expect("it ends");
         std::net::TcpStream::connect(("127.0.0.1", port)).expect_err("it has ended");
         assert!(home.is_none_or(|home| !home.exists()));

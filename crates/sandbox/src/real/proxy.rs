@@ -9,7 +9,8 @@ use serde_json::Value;
 use super::control_plane::ControlPlane;
 use super::parts::Parts;
 use crate::cast::Stage;
-use crate::process::{Process, Start, tail};
+use crate::process::Start;
+use crate::restartable::Restartable;
 
 /// What kind of proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,11 +48,7 @@ pub(crate) enum What<'a> {
 
 /// A started proxy.
 #[derive(Debug)]
-pub(crate) struct Proxy {
-    name: String,
-    log: PathBuf,
-    process: Process,
-}
+pub(crate) struct Proxy(Restartable);
 
 impl Proxy {
     /// Starts it; nothing is waited for.
@@ -108,31 +105,29 @@ impl Proxy {
             ("KUMA_DATAPLANE_RUNTIME_REUSE_PORT_ENABLED", "false".to_owned()),
         ];
         let name = format!("kuma-dp-{}-{}", wanted.zone, wanted.name);
-        let log = stage.dir.join("logs").join(format!("{name}.log"));
-        let process = stage.keeper.spawn(Start {
-            name: name.clone(),
+        let start = Start {
             program: parts.kuma_dp.clone(),
             args,
             env: env.map(|(k, v)| (k.to_owned(), v.into())).to_vec(),
-            log: log.clone(),
-        })?;
-        Ok(Self { name, log, process })
+            log: stage.dir.join("logs").join(format!("{name}.log")),
+            name,
+        };
+        Restartable::start(&stage.keeper, start, None).map(Self)
     }
 
     /// `kill -9`; its Envoy ends with it.
     pub(crate) async fn kill(&mut self) -> anyhow::Result<()> {
-        self.process.kill().await
+        self.0.kill().await
+    }
+
+    /// Starts it again, with its old document and token.
+    pub(crate) fn again(&mut self) -> anyhow::Result<()> {
+        self.0.again()
     }
 
     /// In words, if it ended though nobody killed it.
     pub(crate) fn casualty(&mut self) -> Option<String> {
-        let status = self.process.ended()?;
-        Some(format!(
-            "{} ended ({status}); its log {} ends with:\n{}",
-            self.name,
-            self.log.display(),
-            tail(&self.log, 5)
-        ))
+        self.0.casualty()
     }
 }
 

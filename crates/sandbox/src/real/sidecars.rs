@@ -9,14 +9,28 @@ use super::Real;
 use super::cluster_zone::SHOP;
 use super::proxy::{Proxy, ProxyType, Wanted, What};
 use super::rest::Awaited;
-use crate::cast::Outbound;
+use crate::cast::{Carrier, Outbound};
 
 /// The first port of a caller's outbounds, at the caller's own loopback address.
 const FIRST_OUTBOUND: u16 = 10_001;
 /// The proxy of callers that address one zone's service.
 const DIRECT: &str = "caller-direct";
+/// The proxy of a backend.
+const BACKEND: &str = "backend";
+/// A zone's ingress.
+pub(super) const INGRESS: &str = "ingress";
 
 impl Real {
+    /// One through which a zone's share comes to it.
+    pub(super) fn carrier(&mut self, zone: &str, which: Carrier) -> anyhow::Result<&mut Proxy> {
+        let name = match which {
+            Carrier::Dataplane => BACKEND,
+            Carrier::Ingress => INGRESS,
+        };
+        let found = self.proxies.get_mut(&(zone.to_owned(), name.to_owned()));
+        found.with_context(|| format!("there is no {name} in {zone}"))
+    }
+
     pub(super) async fn start_proxy(
         &mut self,
         zone: &str,
@@ -65,7 +79,7 @@ impl Real {
                 readiness,
             },
         )?;
-        self.proxies.push(proxy);
+        self.proxies.insert((zone.to_owned(), name.to_owned()), proxy);
         Ok(())
     }
 
@@ -74,7 +88,7 @@ impl Real {
             let (name, address) = (format!("{}-0", self.stage.service), self.place.address()?);
             let cluster = self.cluster_of(zone).context("a cluster")?;
             let token = cluster.backend(&self.stage, &name, address, app).await?;
-            self.start_pod_proxy(zone, "backend", &name, &token)?;
+            self.start_pod_proxy(zone, BACKEND, &name, &token)?;
             self.backends.push(zone.to_owned());
             return Ok(());
         }
@@ -91,7 +105,7 @@ impl Real {
         if let Some(name) = &self.stage.port_name {
             document["networking"]["inbound"][0]["name"] = json!(name);
         }
-        self.start_proxy(zone, "backend", ProxyType::Dataplane, &document)
+        self.start_proxy(zone, BACKEND, ProxyType::Dataplane, &document)
             .await?;
         self.backends.push(zone.to_owned());
         Ok(())

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anyhow::ensure;
 use fastrand::Rng;
 use serde::Serialize;
 use tokio::time::Instant;
@@ -31,7 +32,16 @@ impl Who {
 
     async fn kill(&self, play: &mut Play) -> anyhow::Result<()> {
         match self {
-            Self::Coordinator => play.kill_coordinator().await,
+            Self::Coordinator => {
+                // What it counted goes with it. One that is just back may have looked at nothing yet.
+                if let Ok((checks, failures)) = play.viewer.selfchecks().await {
+                    ensure!(
+                        failures == 0,
+                        "{failures} of {checks} self-checks of the coordinator failed"
+                    );
+                }
+                play.kill_coordinator().await
+            }
             Self::Agent(zone) => play.kill_agent(zone).await,
             Self::Global => play.cast.kill_global().await,
             Self::ControlPlane(zone) => play.cast.kill_control_plane(zone).await,
