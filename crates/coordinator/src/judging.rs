@@ -106,8 +106,10 @@ impl Ground<'_> {
         let (Some(name), OrderKind::Drain { backend, .. }) = (&order.split, &order.kind) else {
             return Ok(());
         };
-        let split = self.declared.and_then(|declared| declared.splits.get(name));
-        let split = split.ok_or_else(|| format!("no split is named {name}"))?;
+        let split = self
+            .declared
+            .and_then(|declared| Some((declared.splits.get(name)?, &declared.zones)));
+        let (split, zones) = split.ok_or_else(|| format!("no split is named {name}"))?;
         self.unquarantined(name)?;
         if !split.backends.contains_key(backend) {
             return Err(format!("split {name} has no backend {backend}"));
@@ -122,9 +124,9 @@ impl Ground<'_> {
         });
         let all: BTreeMap<_, _> = all.collect();
         if let Some(drain) = all.get(backend) {
-            weir_planner::drain::can_take(split, (backend, drain), &all)?;
+            weir_planner::drain::can_take(split, (backend, drain), (&all, zones))?;
         }
-        weir_planner::drain::without(split, &all).map(|_| ())
+        weir_planner::drain::without(split, (&all, zones)).map(|_| ())
     }
 
     /// Whether there is a drain to end, and nothing comes of its end that nobody wants.

@@ -14,6 +14,9 @@ use crate::plan::{Destination, InKuma, Item, ItemRoute, SplitPlan};
 use crate::senses::{Reach, Runs};
 use crate::transition::Transit;
 
+/// The zones as they are declared.
+type Zones = BTreeMap<ZoneName, Zone>;
+
 /// A backend that is to take nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Drain {
@@ -39,7 +42,7 @@ pub(crate) struct Drained<'a> {
 /// one goes its own way after it, in waves and judged.
 pub(crate) fn over<'a>(
     split: &'a Split,
-    drains: Option<&BTreeMap<BackendName, Drain>>,
+    (drains, zones): (Option<&BTreeMap<BackendName, Drain>>, &Zones),
     reverts_from: Option<&SplitPlan>,
 ) -> Drained<'a> {
     let mut drained = Drained {
@@ -50,9 +53,9 @@ pub(crate) fn over<'a>(
     };
     let Some(drains) = drains else { return drained };
     let gives = |name: &BackendName| reverts_from.is_none_or(|before| gets_nothing(before, name));
-    let other = laid_over(split, drains, gives);
+    let other = laid_over(split, (drains, zones), gives);
     // Nothing else would look at it again where it rests with what the revert says.
-    drained.follows = reverts_from.is_some() && other != laid_over(split, drains, |_| true);
+    drained.follows = reverts_from.is_some() && other != laid_over(split, (drains, zones), |_| true);
     match other {
         Ok(other) if other == *split && !drained.follows => {}
         Ok(other) => {
@@ -72,19 +75,35 @@ pub(crate) fn over<'a>(
 ///
 /// # Errors
 /// In words, for whoever ordered it: nobody is left to take the share, or not for so much.
-pub fn without(split: &Split, drains: &BTreeMap<BackendName, Drain>) -> Result<Split, String> {
-    laid_over(split, drains, |_| true)
+pub fn without(
+    split: &Split,
+    (drains, zones): (&BTreeMap<BackendName, Drain>, &Zones),
+) -> Result<Split, String> {
+    laid_over(split, (drains, zones), |_| true)
 }
 
 /// Whether who is to take a share can, if anybody was named.
 ///
 /// # Errors
-/// In words: it is no other backend of the split, or drained itself.
+/// In words: it is no other backend of the split, or drained itself, or in a zone that is detached.
 pub fn can_take(
     split: &Split,
     (name, drain): (&BackendName, &Drain),
-    drains: &BTreeMap<BackendName, Drain>,
+    (drains, zones): (&BTreeMap<BackendName, Drain>, &Zones),
 ) -> Result<(), String> {
+    let detached = |to: &BackendName| {
+        let zone = split
+            .backends
+            .get(to)
+            .and_then(|backend| zones.get(&backend.zone));
+        zone.filter(|zone| zone.detached)
+    };
+    if let Some((to, zone)) = drain.to.as_ref().and_then(|to| Some((to, detached(to)?))) {
+        return Err(format!(
+            "backend {name} of split {} cannot be drained to {to}: its zone {} is detached, and what is there takes no weight",
+            split.name, zone.name
+        ));
+    }
     match &drain.to {
         Some(to) if !split.backends.contains_key(to) || drains.contains_key(to) => {
             let names: Vec<String> = split.backends.keys().map(ToString::to_string).collect();
@@ -103,7 +122,7 @@ pub fn can_take(
 pub(crate) fn without_in(
     item: &Item,
     split: &Split,
-    drains: &BTreeMap<BackendName, Drain>,
+    (drains, zones): (&BTreeMap<BackendName, Drain>, &Zones),
 ) -> Result<Item, String> {
     let mut as_declared = split.clone();
     let there = |name: &BackendName| item.destinations.contains_key(name) && !item.retiring.contains(name);
@@ -116,7 +135,11 @@ pub(crate) fn without_in(
     };
     as_declared.routes = item.routes.iter().map(route).collect();
     let mut item = item.clone();
-    for (route, drained) in item.routes.iter_mut().zip(without(&as_declared, drains)?.routes) {
+    for (route, drained) in item
+        .routes
+        .iter_mut()
+        .zip(without(&as_declared, (drains, zones))?.routes)
+    {
         route.weights = drained.weights;
     }
     Ok(item)
@@ -136,7 +159,7 @@ fn may_be_refuge(name: &BackendName, drains: &BTreeMap<BackendName, Drain>) -> b
 /// [`without`], where only these give their shares.
 fn laid_over(
     split: &Split,
-    drains: &BTreeMap<BackendName, Drain>,
+    (drains, zones): (&BTreeMap<BackendName, Drain>, &Zones),
     gives: impl Fn(&BackendName) -> bool,
 ) -> Result<Split, String> {
     let mut other = split.clone();
@@ -146,7 +169,7 @@ fn laid_over(
             if share == BasisPoints::ZERO {
                 continue;
             }
-            can_take(split, (name, drain), drains)?;
+            can_take(split, (name, drain), (drains, zones))?;
             let takes = takers(split, &route.weights, (name, drain), drains).ok_or_else(|| {
                 format!(
                     "backend {name} of split {} cannot be drained: in route {} nobody else has a share to take it; say who with \

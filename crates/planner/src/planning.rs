@@ -181,10 +181,15 @@ fn make(
         let before = whole.parent.and_then(|parent| parent.splits.get(name));
         let reverts = transit.is_some_and(|transit| reverts(transit, inputs.declaration, name));
         let drains = transit.and_then(|transit| transit.orders.drains.get(name));
-        let drained = drain::over(git, drains, before.filter(|_| reverts).map(AsRef::as_ref));
+        let zones = &inputs.declaration.zones;
+        let drained = drain::over(
+            git,
+            (drains, zones),
+            before.filter(|_| reverts).map(AsRef::as_ref),
+        );
         let in_use = match (transit, drains, before) {
             (Some(transit), Some(drains), Some(before)) => {
-                drain::in_use(before, git, &inputs.declaration.zones, (transit, drains))
+                drain::in_use(before, git, zones, (transit, drains))
             }
             _ => Vec::new(),
         };

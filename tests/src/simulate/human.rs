@@ -39,6 +39,8 @@ pub(crate) struct Declared {
     pub(crate) door: u8,
     /// Slow answers are a bad verdict.
     pub(crate) latency: bool,
+    /// Whose zone is detached: nothing is given to it.
+    pub(crate) away: Option<Place>,
 }
 
 impl Declared {
@@ -75,6 +77,9 @@ impl Tree {
 
     /// Nothing is given to what is in the zone that nobody waits for; where nobody else can take it, it is waited for again.
     fn leave_detached(&mut self) {
+        for declared in self.splits.values_mut() {
+            declared.away = self.detached;
+        }
         let Some(gone) = self.detached else { return };
         for declared in self.splits.values_mut() {
             for route in &mut declared.routes {
@@ -84,7 +89,7 @@ impl Tree {
                 }
                 let Some((_, other)) = route.iter_mut().find(|(place, _)| **place != gone) else {
                     self.detached = None;
-                    return;
+                    return self.leave_detached();
                 };
                 *other += share;
                 route.insert(gone, 0);
@@ -291,6 +296,7 @@ fn split(dice: &mut Dice, zones: usize, protocol: Protocol) -> Declared {
         capacity,
         door: 0,
         latency: protocol != Protocol::Tcp && dice.chance(40),
+        away: None,
     };
     declared.make_room();
     declared

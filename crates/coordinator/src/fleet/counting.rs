@@ -1,7 +1,8 @@
 //! Traffic since a zone first proved what it runs: what was counted before that tells of other weights. Pure; changed when
 //! people are to be shown other traffic than that.
 //!
-//! Verdicts by failures do not go by this: they take the agents' own counts, before against after. Those by latency do.
+//! Verdicts go by it: only what came since the proof was sent by the weights that are judged. After a restart of the coordinator
+//! or of an agent the counting begins anew, and so does the waiting for enough.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -6,8 +6,11 @@ use super::{Finding, Lint};
 use crate::plan::Plan;
 
 /// [`lint`](super::lint) of a step: of those splits that are not the parent's own values, for the others were looked at with the
-/// parent, and of what stands in no split.
+/// parent, and of what stands in no split. Where zones or the mesh changed, that is more than these.
 pub fn lint_step(plan: &Plan, parent: &Plan) -> Vec<Finding> {
+    if plan.mesh != parent.mesh || plan.zones != parent.zones || plan.gateways != parent.gateways {
+        return super::lint(plan, Some(parent));
+    }
     let mut lint = Lint::new(plan, Some(parent));
     lint.whole();
     lint.new_splits(parent);

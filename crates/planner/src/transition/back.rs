@@ -158,7 +158,7 @@ impl Turn<'_> {
         };
         let mut back = Items::new();
         for (zone, was) in there() {
-            let mut item = drain::without_in(was, self.split, drains)?;
+            let mut item = drain::without_in(was, self.split, (drains, self.zones))?;
             if let Some(wanted) = self.wanted.get(zone) {
                 item.commit.clone_from(&wanted.commit); // the earlier one says nothing of the kind
             }

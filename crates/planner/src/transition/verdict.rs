@@ -149,7 +149,7 @@ pub(super) fn judge(
         Pace::default(),
     );
     let mut comparable = false;
-    let mut zones: BTreeMap<&str, [Grown; 2]> = BTreeMap::new();
+    let mut zones: BTreeMap<&str, [Grown; 3]> = BTreeMap::new();
     for (counter, counts) in now {
         let base = before.get(counter).filter(|base| base.since == counts.since);
         if base.is_none() && counts.since < taken {
@@ -162,11 +162,12 @@ pub(super) fn judge(
         let fresh = since.map(|since| Grown::of_all(counts, Some(since), gaining).capped(&here));
         let fresh = fresh.unwrap_or_default();
         carried = carried.plus(&fresh);
-        if let Some(why) = fails([&here, &fresh], &earlier, enough) {
+        let own = base.map(Grown::whole).unwrap_or_default();
+        if let Some(why) = fails([&here, &fresh], &[Usual::of(&earlier, &own, enough); 2], enough) {
             return Traffic::Bad(format!("{counter}: {why}"));
         }
         let zone = zones.entry(zone_of(counter)).or_default();
-        *zone = [zone[0].plus(&here), zone[1].plus(&fresh)];
+        *zone = [zone[0].plus(&here), zone[1].plus(&fresh), zone[2].plus(&own)];
         // Only like is compared with like: the same callers, before and after.
         let (Some(limit), Some(base)) = (limit, base) else {
             continue;
@@ -192,12 +193,16 @@ pub(super) fn judge(
             return Traffic::Bad(format!("{counter}: {why}"));
         }
     }
-    for (zone, [here, fresh]) in &zones {
-        if let Some(why) = fails([here, fresh], &earlier, enough) {
+    let mut mixed = [0.0; 2];
+    for (zone, [here, fresh, own]) in &zones {
+        let usual = Usual::of(&earlier, own, enough);
+        if let Some(why) = fails([here, fresh], &[usual; 2], enough) {
             return Traffic::Bad(format!("zone {zone}: {why}"));
         }
+        mixed = [mixed[0] + usual.expects(here), mixed[1] + usual.expects(fresh)];
     }
-    if let Some(why) = fails([&total, &carried], &earlier, enough) {
+    let usual = [Usual::mixed(mixed[0], &total), Usual::mixed(mixed[1], &carried)];
+    if let Some(why) = fails([&total, &carried], &usual, enough) {
         return Traffic::Bad(format!("all zones together: {why}"));
     }
     let too_few = |seen: u64| {
@@ -229,11 +234,61 @@ fn zone_of(counter: &str) -> &str {
     counter.split_once('/').map_or(counter, |(zone, _)| zone)
 }
 
-/// Whether more requests fail than `before`, of those since the step or of those since its proof, if there are enough.
-fn fails([step, proof]: [&Grown; 2], before: &Grown, enough: u64) -> Option<String> {
-    let both = [(step, SINCE_STEP), (proof, SINCE_PROOF)];
-    let mut both = both.into_iter().filter(|(grown, _)| grown.requests >= enough);
-    both.find_map(|(grown, when)| worse(grown, before, when))
+/// What part of the requests failed before the step. Where more failed before than elsewhere, that is no news: callers are
+/// compared with themselves then.
+#[derive(Debug, Clone, Copy)]
+struct Usual {
+    share: f64,
+    /// Failed, of all, and whose they were; none for a mixture.
+    of: Option<((u64, u64), &'static str)>,
+}
+
+impl Usual {
+    fn of(all: &Grown, own: &Grown, enough: u64) -> Self {
+        let (all, own) = ((all.failed, all.requests), (own.failed, own.requests));
+        if own.1 >= enough && share(own) > share(all) {
+            return Self {
+                share: share(own),
+                of: Some((own, "the same callers")),
+            };
+        }
+        Self {
+            share: share(all),
+            of: Some((all, "the whole split")),
+        }
+    }
+
+    /// How many of these would have failed.
+    #[expect(clippy::cast_precision_loss, reason = "counts of requests are far below 2^52")]
+    fn expects(&self, of: &Grown) -> f64 {
+        self.share * of.requests as f64
+    }
+
+    /// Of all zones, each as it was.
+    #[expect(clippy::cast_precision_loss, reason = "counts of requests are far below 2^52")]
+    fn mixed(failed: f64, of: &Grown) -> Self {
+        Self {
+            share: failed / of.requests.max(1) as f64,
+            of: None,
+        }
+    }
+
+    fn told(&self) -> String {
+        let percent = self.share * 100.0;
+        match self.of {
+            Some(((failed, requests), whose)) => {
+                format!("before it {failed} of {requests} of {whose}, {percent:.2} %")
+            }
+            None => format!("before it {percent:.2} % where they come from"),
+        }
+    }
+}
+
+/// Whether more requests fail than before, of those since the step or of those since its proof, if there are enough.
+fn fails([step, proof]: [&Grown; 2], usual: &[Usual; 2], enough: u64) -> Option<String> {
+    let both = [(step, &usual[0], SINCE_STEP), (proof, &usual[1], SINCE_PROOF)];
+    let mut both = both.into_iter().filter(|(grown, ..)| grown.requests >= enough);
+    both.find_map(|(grown, usual, when)| worse(grown, usual, when))
 }
 
 /// Whether fewer requests fail than before: to leave what fails, for something slower, is no loss.
@@ -365,22 +420,19 @@ fn interval(of: (u64, u64)) -> (f64, f64) {
     ((centre - spread) / all, (centre + spread) / all)
 }
 
-/// Whether more of what `is` surely failed than of what `was`, by more than the margin.
-fn worse(is: &Grown, was: &Grown, when: &str) -> Option<String> {
-    let (is, was) = ((is.failed, is.requests), (was.failed, was.requests));
-    if is.0 == 0 || is.1 == 0 {
+/// Whether surely more of these failed than usual, by more than the margin.
+fn worse(is: &Grown, usual: &Usual, when: &str) -> Option<String> {
+    let is = (is.failed, is.requests);
+    if is.0 == 0 {
         return None;
     }
-    (at_least(is) > share(was) + MARGIN).then(|| {
+    (at_least(is) > usual.share + MARGIN).then(|| {
         format!(
-            "{} of {} requests to what gained weight failed {when}, {:.2} %; before it {} of {} of the whole split, \
-             {:.2} %",
+            "{} of {} requests to what gained weight failed {when}, {:.2} %; {}",
             is.0,
             is.1,
             share(is) * 100.0,
-            was.0,
-            was.1,
-            share(was) * 100.0
+            usual.told()
         )
     })
 }

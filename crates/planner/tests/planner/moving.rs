@@ -6,6 +6,7 @@ mod every_order;
 mod failing;
 mod odd;
 mod slower;
+mod standing_aside;
 mod stories;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

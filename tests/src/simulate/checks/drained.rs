@@ -70,7 +70,9 @@ pub(super) fn drains_of(orders: &Orders, split: &SplitName) -> Drains {
 /// The shares that remain of what is declared; none where nobody can take them, and nothing may move.
 pub(super) fn remaining(declared: &Declared, drains: &Drains) -> Option<Shares> {
     let mut routes = declared.routes.clone();
-    let stays = |place: &Place| declared.backends.contains(place) && !drains.contains_key(place);
+    let stays = |place: &Place| {
+        declared.backends.contains(place) && declared.away != Some(*place) && !drains.contains_key(place)
+    };
     let mut drained: Vec<Place> = drains.keys().copied().collect();
     drained.sort_by_key(|place| BACKENDS[*place]);
     for route in &mut routes {
@@ -354,7 +356,9 @@ impl World {
                     let declared = declared?;
                     let mut shares = declared.routes.iter().filter_map(|route| route.get(&place));
                     let mut refuges = declared.fallback.values().flat_map(|outlet| &outlet.to);
-                    (shares.any(|share| *share > 0) || refuges.any(|to| *to == place)).then_some(place)
+                    // What is in a detached zone is nobody's refuge.
+                    let refuge = declared.away != Some(place) && refuges.any(|to| *to == place);
+                    (shares.any(|share| *share > 0) || refuge).then_some(place)
                 });
             self.checks.hold(Invariant::I9, now, takes.is_none(), || {
                 format!(

@@ -96,6 +96,7 @@ impl World {
             capacity: BTreeMap::new(),
             door: self.door_of(n),
             latency: false,
+            away: None,
         };
         self.checks.revert = Some(Revert {
             commit: None,

@@ -94,7 +94,7 @@ fn a_share_goes_to_who_is_named_or_declared_or_to_all_by_their_own() {
         split.fallback = BTreeMap::from([(backend("vm"), fallback)]);
     };
     let to = |split: &Split, all: &[(&str, Option<&str>)]| -> Result<Vec<(String, u32)>, String> {
-        let drained = drain::without(split, &drains(all))?;
+        let drained = drain::without(split, (&drains(all), &BTreeMap::new()))?;
         let weights = &drained.routes.last().unwrap().weights;
         let sum: u32 = weights.values().map(|weight| weight.get()).sum();
         assert_eq!(sum, BasisPoints::WHOLE.get());
@@ -127,7 +127,7 @@ fn a_share_goes_to_who_is_named_or_declared_or_to_all_by_their_own() {
         shares(&[("eks", 10_000)])
     );
     let refuges = |all: &[(&str, Option<&str>)]| {
-        let drained = drain::without(&declared, &drains(all)).unwrap();
+        let drained = drain::without(&declared, (&drains(all), &BTreeMap::new())).unwrap();
         let fallback = drained.fallback.get(&backend("vm"));
         fallback.map(|fallback| fallback.to.iter().map(ToString::to_string).collect::<Vec<_>>())
     };

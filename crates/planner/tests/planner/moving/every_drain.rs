@@ -59,7 +59,7 @@ fn check_end(mut world: World, target: &Weights, trail: &[String]) {
         }
         let phase = stands.as_ref().map(|stands| stands.phase);
         let split = &world.declaration.splits[&checkout()];
-        let there = match drain::without(split, &drained(&world)) {
+        let there = match drain::without(split, (&drained(&world), &world.declaration.zones)) {
             Ok(there) => there.routes.last().unwrap().weights.clone(),
             Err(_) => {
                 assert_eq!(phase, Some(Phase::Held), "{trail:?}");
@@ -178,7 +178,7 @@ fn every_order_of_drains_in_a_small_world() {
             }
             // As the coordinator judges orders.
             let split = &world.declaration.splits[&checkout()];
-            if !world.quarantined() && drain::without(split, &drains).is_ok() {
+            if !world.quarantined() && drain::without(split, (&drains, &world.declaration.zones)).is_ok() {
                 push(target, format!("drain or undrain {name}"), &|world| {
                     world.orders.drains = BTreeMap::from([(checkout(), drains.clone())]);
                 });

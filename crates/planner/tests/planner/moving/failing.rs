@@ -95,6 +95,32 @@ fn of_a_zone_that_proved_an_earlier_wave_only_what_came_since_the_last_step_coun
     assert_eq!(phase(&mut world), None);
 }
 
+/// Callers in `fra` always had more failures than others: that is no news.
+#[test]
+fn a_zone_in_which_more_failed_before_is_compared_with_itself() {
+    let declare = |weights: &[(&str, u32)]| declared(weights, |split| split.transition.max_step = None);
+    let mut world = World::new(declare(&[("vm", 80), ("eks", 20)]));
+    world.count("ams/a", "vm", 100_000, 100);
+    for host in hosts() {
+        world.count(&host, "vm", 1_000, 50);
+    }
+    world.commit(declare(&[("vm", 40), ("eks", 60)]));
+    world.look();
+    assert_eq!(proven(&mut world), Some(Phase::Verify));
+    for host in hosts() {
+        world.count(&host, "eks", 300, 15);
+    }
+    assert_eq!(phase(&mut world), None, "5 % as before");
+
+    let mut world = stepping();
+    assert_eq!(proven(&mut world), Some(Phase::Verify));
+    for host in hosts() {
+        world.count(&host, "eks", 300, 15);
+    }
+    world.look();
+    assert!(matches!(world.leg(), Some(Leg::Return { .. })), "5 % after none");
+}
+
 #[test]
 fn few_requests_on_each_of_many_hosts_are_judged_as_their_zone() {
     let mut world = stepping();
