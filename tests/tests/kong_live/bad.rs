@@ -266,7 +266,7 @@ async fn what_changes_while_it_is_read_is_not_judged() {
         line if line.starts_with("GET /tags") => json("200 OK", r#"{"data":{},"next":null}"#),
         _ => json("200 OK", ROOT),
     };
-    let something = something(endless).await;
+    let something = super::something::something(endless).await;
     let error = failed(&something).await;
     assert!(error.why.contains("the next page is this page"), "{error}");
     assert_eq!(something.writes.load(Ordering::Relaxed), 0);
