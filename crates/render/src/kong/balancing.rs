@@ -66,7 +66,7 @@ fn hashed<'a>(text: &impl Fn(&str) -> Option<&'a str>, algorithm: &str) -> Strin
         None => String::new(),
         Some(header) => format!(
             "; and Kong 3.9 does not find {header}, for the `-` in it: all requests that it should tell apart by that go to \
-             ONE target ({} finds the same header)",
+             ONE target, or by its fallback ({} finds the same header)",
             header.replace('-', "_")
         ),
     };

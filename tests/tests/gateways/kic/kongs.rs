@@ -165,8 +165,8 @@ async fn kongs_own_objects_are_the_sites_and_a_policy_that_hashes_is_no_share() 
     let told = until(&mut agent, &second, "checkout", "different: the annotation").await;
     for words in [
         ANNOTATION,
-        "`sticky` on the Service shop/old",
-        "absent on shop/new",
+        "absent on the Service shop/new",
+        "`sticky` on shop/old",
         "leaves out the whole rule",
     ] {
         assert!(told.contains(words), "{told}");
@@ -184,7 +184,7 @@ async fn kongs_own_objects_are_the_sites_and_a_policy_that_hashes_is_no_share() 
         UPSTREAM,
         "hashes by header X-User, and where that is absent by ip",
         "ONE target",
-        "x_user",
+        "X_User",
         "algorithm: round-robin",
     ] {
         assert!(told.contains(words), "{told}");
