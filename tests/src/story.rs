@@ -3,6 +3,7 @@
 //! writer. Callers of every zone send all the time, and each of their requests is counted.
 
 mod hand;
+mod mesh;
 mod named_port;
 mod outage;
 

@@ -1,4 +1,4 @@
-//! One activation: observe, look at lone anchors, decide, apply, prove, count, conclude. It carries no input but the plan that is held; nothing
+//! One activation: observe, look at lone anchors, decide, leave what is fought over, apply, prove, count, conclude. It carries no input but the plan that is held; nothing
 //! is retried in here, the next activation is the retry.
 
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use weir_render::{Object, Options, Step};
 
 use crate::anchors::{self, Anchors};
 use crate::conclude::{Conclusion, Happened, conclude, only_introduced};
+use crate::contest::Contests;
 use crate::decide::{Decision, SPLIT, decide, items};
 use crate::fallback::{self, Watch};
 use crate::take::Memory;
@@ -30,6 +31,8 @@ pub struct Noticed {
     pub anchors: Anchors,
     /// Backends, and since when they are down or well.
     pub watch: Watch,
+    /// Policies that were put back, and how often.
+    pub contests: Contests,
 }
 
 /// Runs one activation, by a clock that says what time it is whenever it is asked.
@@ -45,7 +48,11 @@ pub async fn activate(
     let (now, _) = clock();
     let plan = &*memory.pins.over(plan);
     let items = items(plan);
-    let Noticed { anchors, watch } = noticed;
+    let Noticed {
+        anchors,
+        watch,
+        contests,
+    } = noticed;
     let mut memory = memory.clone();
     let mut look = async |memory: &mut Memory| {
         let observed = driver.observe(&plan.mesh, &items).await;
@@ -58,15 +65,18 @@ pub async fn activate(
                 };
                 anchors.note(&alone.into_iter().zip(sightings).collect::<Vec<_>>(), now);
                 let stand = fallback::stands(plan, memory, &observed.services);
-                watch.see(&stand, &observed.services, now);
                 let at = (now, clock().1);
+                watch.see(&stand, &observed.services, memory, at);
                 let seen = (observed.ours.as_slice(), observed.services.as_slice());
                 memory.fallen = fallback::look(plan, memory, seen, watch, at);
-                decide(plan, memory, observed, options, anchors, now)
+                let mut decision = decide(plan, memory, observed, options, anchors, now);
+                contests.hold(plan, &mut decision, observed, at);
+                decision
             }
             // What cannot be seen is not touched; and while the control plane is away, no Envoy hears of an anchor.
             Err(_) => {
                 anchors.interrupted();
+                contests.interrupted();
                 Decision::default()
             }
         };
@@ -80,7 +90,10 @@ pub async fn activate(
     }
     let mut outcomes = Vec::with_capacity(decision.steps.len());
     // Items whose policy was to be written, and is not.
-    let mut missing: Vec<&Item> = Vec::new();
+    let fought_over = decision.fought_over.iter();
+    let mut missing: Vec<&Item> = fought_over
+        .filter_map(|split| plan.items.get(split).map(Arc::as_ref))
+        .collect();
     for step in &decision.steps {
         let ours = observed.as_ref().map_or(&[][..], |observed| &observed.ours);
         let outcome = match stands_in(step, ours, &missing) {
@@ -91,6 +104,7 @@ pub async fn activate(
             None => driver.apply(step).await,
         };
         log(step, &outcome);
+        contests.note(step, &outcome, clock());
         if let Step::Put { split, .. } = step
             && !matches!(outcome, Ok(Outcome::Done { .. }))
         {
@@ -123,7 +137,12 @@ pub async fn activate(
         proofs,
         counts,
     };
-    conclude(plan, &memory, &happened, before, clock().1)
+    let mut done = conclude(plan, &memory, &happened, before, clock().1);
+    for item in &mut done.facts.items {
+        item.contested = contests.of(&item.split);
+        item.vanished = watch.vanished(&item.split);
+    }
+    done
 }
 
 /// Which of these items an object that is to be removed still serves: it is of the same split, in the other kind, or for

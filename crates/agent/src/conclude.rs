@@ -1,11 +1,11 @@
 //! What one activation came to, concluded from values alone: outcomes, proofs and counts in; facts and memory out. Pure; the
 //! same in every agent of a zone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use weir_drivers::{DriverError, Observed, Outcome};
+use weir_drivers::{DriverError, Fault, Observed, Outcome};
 use weir_model::{SplitName, ZoneName, sabotaged};
 use weir_planner::{
     Counts, Coverage, Digest, Evidence, Item, ItemFact, ItemState, Proof, SecondWriter, Verdict, ZoneFacts,
@@ -60,7 +60,7 @@ pub fn conclude(
     let writes = writes(happened);
     let (kuma, unreadable, services) = match &happened.observed {
         Ok(observed) => (observed.kuma.clone(), None, observed.services.clone()),
-        Err(error) => (None, Some(error.to_string()), Vec::new()),
+        Err(error) => (None, Some(error.told()), Vec::new()),
     };
     if let Ok(observed) = &happened.observed {
         // What the zone once had, this agent never goes back behind, even if it forgot its own past (I7). Anybody may
@@ -117,6 +117,7 @@ pub fn conclude(
         .map(Some)
         .chain(happened.proofs.iter().map(Some).skip(proofs.len()));
     let proofs = proofs.chain(std::iter::repeat(None));
+    let was_gone = before.is_some_and(|facts| facts.fault == Some(Fault::MeshGone));
     let mut items: Vec<ItemFact> = plan
         .items
         .values()
@@ -139,13 +140,22 @@ pub fn conclude(
                 split: item.split.clone(),
                 generation: item.generation,
                 digest: item.digest,
-                state: state(item, &memory, happened, &writes, proof, &second_writers),
+                state: match &happened.observed {
+                    // Twice in a row is no start with an empty store any more. Whatever its proxies run on with, nothing can be
+                    // written, and what goes to other zones will fail.
+                    Err(error) if error.fault == Fault::MeshGone && was_gone => {
+                        ItemState::Failed(error.told())
+                    }
+                    _ => state(item, &memory, happened, &writes, proof, &second_writers),
+                },
                 proof: proof.cloned(),
                 second_writers,
                 counts: counts.clone(),
                 pin: memory.pins.of(&item.split).map(|pinned| pinned.pin.clone()),
                 fallback: fallback::told(item, &memory),
                 doors: BTreeMap::new(),
+                contested: None,
+                vanished: BTreeSet::new(),
             }
         })
         .collect();
@@ -165,10 +175,31 @@ pub fn conclude(
             highest: memory.highest,
             kuma,
             unreadable,
+            fault: fault(happened),
+            store: happened
+                .observed
+                .as_ref()
+                .ok()
+                .and_then(|observed| observed.store.clone()),
             services,
             items,
         },
         memory,
+    }
+}
+
+/// Whose fault it is that the zone cannot be read; or that its mesh is gone, which where an API server has its objects only
+/// who writes is told.
+fn fault(happened: &Happened) -> Option<Fault> {
+    let mut writes = happened
+        .outcomes
+        .iter()
+        .filter_map(|outcome| outcome.as_ref().err());
+    match &happened.observed {
+        Err(error) => Some(error.fault),
+        Ok(_) => writes
+            .any(|error| error.fault == Fault::MeshGone)
+            .then_some(Fault::MeshGone),
     }
 }
 
@@ -208,7 +239,7 @@ fn writes(happened: &Happened) -> BTreeMap<SplitName, Option<ItemState>> {
         let became = match happened.outcomes.get(at) {
             Some(Ok(Outcome::Done { .. })) => None,
             Some(Ok(Outcome::Yielded(why))) => Some(ItemState::Held(why.clone())),
-            Some(Err(error)) => Some(ItemState::Failed(error.to_string())),
+            Some(Err(error)) => Some(ItemState::Failed(error.told())),
             None => Some(ItemState::Failed(
                 "not tried: the control plane went away before".to_owned(),
             )),
@@ -243,7 +274,7 @@ fn left_behind(plan: &ZonePlan, pins: &Pins, happened: &Happened) -> Vec<ItemFac
         let state = match found.map(|at| (&steps[at], happened.outcomes.get(at))) {
             Some((Step::Delete { .. }, Some(Ok(Outcome::Done { .. })))) => continue,
             Some((_, Some(Ok(Outcome::Yielded(why))))) => ItemState::Held(why.clone()),
-            Some((_, Some(Err(error)))) => ItemState::Failed(error.to_string()),
+            Some((_, Some(Err(error)))) => ItemState::Failed(error.told()),
             Some((_, None)) => ItemState::Failed("not tried: the control plane went away before".to_owned()),
             // Withdrawn now, or before and its anchor alone waits.
             Some((_, Some(Ok(Outcome::Done { .. })))) => ItemState::Applied,
@@ -270,6 +301,8 @@ fn left_behind(plan: &ZonePlan, pins: &Pins, happened: &Happened) -> Vec<ItemFac
             pin: None,
             fallback: None,
             doors: BTreeMap::new(),
+            contested: None,
+            vanished: BTreeSet::new(),
         });
     }
     left.into_values().collect()
@@ -298,7 +331,7 @@ fn state(
                 .get(&item.split)
                 .is_none_or(|was| was.digest != item.digest))
     {
-        return ItemState::Failed(error.to_string());
+        return ItemState::Failed(error.told());
     }
     if happened.decision.introduced.contains(&item.split) {
         return ItemState::Applied;
@@ -362,6 +395,8 @@ pub fn not_seen(
         pin: memory.pins.of(&item.split).map(|pinned| pinned.pin.clone()),
         fallback: fallback::told(item, memory),
         doors: BTreeMap::new(),
+        contested: None,
+        vanished: BTreeSet::new(),
     };
     ZoneFacts {
         zone: zone.clone(),
@@ -369,6 +404,8 @@ pub fn not_seen(
         highest: memory.highest,
         kuma: None,
         unreadable,
+        fault: None,
+        store: None,
         services: Vec::new(),
         // Whose plan was damaged still says what its zone last took: a plan that has something else under the same numbers
         // is not taken (I7), and who makes plans has to know of it.

@@ -35,6 +35,8 @@ pub struct Decision {
     pub introduced: BTreeSet<SplitName>,
     /// Objects of ours that are on their way out and not gone yet, by name.
     pub withdrawing: BTreeSet<String>,
+    /// Of what is held, the items whose policies somebody else keeps writing over.
+    pub fought_over: BTreeSet<SplitName>,
 }
 
 /// Decides.
@@ -173,6 +175,7 @@ pub fn decide(
         held,
         introduced,
         withdrawing,
+        fought_over: BTreeSet::new(),
     }
 }
 

@@ -13,6 +13,7 @@ pub mod break_glass;
 pub mod command;
 pub mod conclude;
 pub mod config;
+pub mod contest;
 pub mod counting;
 pub mod current;
 pub mod decide;

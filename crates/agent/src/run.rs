@@ -4,29 +4,29 @@
 //! change in the zone that the driver is told of, and the control plane coming back or being another process than before,
 //! which may mean that it lost its store.
 
+mod looking;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::BoxFuture;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use weir_drivers::ZoneDriver;
+use weir_drivers::{Fault, ZoneDriver};
 use weir_model::{FederationName, ZoneName};
-use weir_planner::{Counts, Item, ZoneFacts, ZonePlan};
+use weir_planner::{ZoneFacts, ZonePlan};
 use weir_render::Options;
 
 use crate::activation::{Noticed, activate, now};
 use crate::conclude;
 use crate::current::Current;
-use crate::decide;
-use crate::fallback;
 use crate::gateways::{Link, Wanted};
 use crate::pin;
 use crate::status;
-use crate::store::{Kept, Store};
+use crate::store::{Kept, RECOVERED, Store};
 use crate::take::{Memory, Offer, judge};
+use looking::{Counting, counted};
 
 /// Right after something was written: a change is in Envoy after 0.04 to 2 s (`kuma.md` R4), and whoever committed it waits.
 const QUICK: Duration = Duration::from_millis(150);
@@ -61,17 +61,6 @@ pub struct Loop {
     pub tell: watch::Sender<Arc<Current>>,
     /// The zone's gateways, if this agent drives any.
     pub gateways: Option<Link>,
-}
-
-/// Counters on their way, with the items that they are for.
-type Counting = BoxFuture<'static, (Vec<Arc<Item>>, Vec<Option<Counts>>)>;
-
-/// Ends when they are there; never, if none are on their way.
-async fn counted(counting: &mut Option<Counting>) -> (Vec<Arc<Item>>, Vec<Option<Counts>>) {
-    match counting {
-        Some(counting) => counting.await,
-        None => std::future::pending().await,
-    }
 }
 
 /// Ends when the gateways tell something; never, if there are none.
@@ -113,6 +102,24 @@ struct State {
     facts: Option<ZoneFacts>,
     /// What the last activation saw that could read the control plane.
     seen: Option<ZoneFacts>,
+}
+
+impl State {
+    /// That it has no plan and keeps in force what was.
+    fn recovered(&self) -> Option<String> {
+        let plan = self.plan.as_ref().filter(|plan| plan.generation == RECOVERED)?;
+        Some(format!(
+            "this agent's plan file is damaged or gone: what was in force of its {} splits is kept in force, and nothing else \
+             until the coordinator sends the plan; the damaged file lies beside it in the data directory, and its disk may be \
+             worth a look",
+            plan.items.len()
+        ))
+    }
+
+    fn mesh_gone(&self) -> bool {
+        let facts = self.facts.as_ref();
+        facts.is_some_and(|facts| facts.fault == Some(Fault::MeshGone))
+    }
 }
 
 impl Loop {
@@ -158,7 +165,8 @@ impl Loop {
             // Beside everything else: proxies that do not answer hold up no plan. Dropped, it has counted nothing.
             let mut counting: Option<Counting> = None;
             let next_look = |state: &State| match state.away {
-                Some(since) if since.elapsed() < LONG => AWAY,
+                // A mesh that is made anew must not be there for long without our objects, however long that took.
+                Some(since) if since.elapsed() < LONG || state.mesh_gone() => AWAY,
                 _ => SOON,
             };
             let mut look_at = began + next_look(&state);
@@ -201,66 +209,6 @@ impl Loop {
                 }
             }
         }
-    }
-
-    /// Asks the control plane who it is; true if that is a reason to activate.
-    async fn look(&self, state: &mut State, began: Instant) -> bool {
-        match self.driver.pulse().await {
-            Ok(instance) => {
-                let changed = state.instance.as_ref().is_some_and(|before| *before != instance);
-                if changed {
-                    tracing::warn!(
-                        instance,
-                        "the control plane was restarted: looking at once what it holds"
-                    );
-                }
-                state.instance = Some(instance);
-                changed || state.away.is_some()
-            }
-            Err(error) => {
-                if state.away.is_none() {
-                    tracing::warn!(%error, help = error.help, "the control plane went away; traffic stays as it is");
-                    state.away = Some(Instant::now());
-                    return true;
-                }
-                // Its proxies run on: what they do is still worth saying.
-                began.elapsed() >= CALM
-            }
-        }
-    }
-
-    /// Whether any split has a fallback: then its callers' counters are read more often than all is looked at.
-    fn watches(&self, state: &State) -> bool {
-        let plan = state.plan.as_ref();
-        plan.is_some_and(|plan| plan.items.values().any(|item| !item.fallback.is_empty()))
-    }
-
-    /// Begins to read counters.
-    fn counting(&self, state: &State) -> Option<Counting> {
-        let plan = state.plan.as_ref()?;
-        let items = decide::items(&state.memory.pins.over(plan));
-        let driver = Arc::clone(&self.driver);
-        Some(Box::pin(async move {
-            let counts = driver.count(&items).await;
-            (items, counts)
-        }))
-    }
-
-    /// Takes counters that were read; true if a backend went down and its share has to go elsewhere.
-    fn watch(&self, state: &mut State, items: &[Arc<Item>], counts: &[Option<Counts>]) -> bool {
-        let Some(plan) = state.plan.clone() else {
-            return false;
-        };
-        let now = Instant::now();
-        let watch = &mut state.noticed.watch;
-        watch.count(items, counts, now);
-        // Where nobody can take the share, each activation finds so anew.
-        let lately = state.fell.is_some_and(|fell| now.duration_since(fell) < SOON);
-        if lately || state.away.is_some() || !fallback::is_due(&plan, &state.memory, watch, now) {
-            return false;
-        }
-        state.fell = Some(now);
-        true
     }
 
     async fn activate(&self, state: &mut State) -> bool {
@@ -331,6 +279,8 @@ impl Loop {
                 .clone()
                 .into_iter()
                 .chain(state.pin_trouble.clone())
+                .chain(state.recovered())
+                .chain(state.noticed.contests.alarms())
                 .chain(alarms)
                 .chain(state.memory.pins.waiting(state.plan.as_deref()))
                 .chain(told)
@@ -344,6 +294,10 @@ impl Loop {
     /// What the gateways are to run; none without any.
     fn wanted(&self, state: &State) -> Option<(&Link, Arc<Wanted>)> {
         let (link, plan) = (self.gateways.as_ref()?, state.plan.as_ref()?);
+        // What is kept in force without a plan says nothing of gateways: they stay as they are.
+        if plan.generation == RECOVERED {
+            return None;
+        }
         let wanted = Wanted::new(plan, &state.memory, state.seen.as_ref());
         Some((link, Arc::new(wanted)))
     }

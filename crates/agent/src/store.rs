@@ -1,24 +1,34 @@
-//! What an agent keeps on disk: the last good plan, its memory, and the pins that people on the host write. Each file is whole or it is not taken. Blocks: small
-//! files, written only when something changed.
+//! What an agent keeps on disk: the last good plan and the one before it, its memory, and the pins that people on the host
+//! write. Each file is whole or it is not taken. Blocks: small files, written only when something changed.
+//!
+//! Where the plan's file is damaged, the copy of the one before and the memory together still say what is in force: that is
+//! kept in place, and nothing else. What is in the older plan alone may be out of date, so of its items none is driven (I7); and
+//! what of ours stands there beside may be of the plan that was lost, so nothing is removed.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use weir_model::{FederationName, ZoneName};
-use weir_planner::ZonePlan;
+use weir_planner::{Generation, ZonePlan};
 
 use crate::gateways;
 use crate::pin::{self, Pins};
 use crate::sealed::{self, Damage};
 use crate::take::Memory;
 
+/// The generation of what is kept in force without a plan.
+pub const RECOVERED: Generation = Generation(0);
+
 /// The files in the data directory.
 #[derive(Debug, Clone)]
 pub struct Store {
     plan: PathBuf,
+    before: PathBuf,
     memory: PathBuf,
     pins: PathBuf,
     gateways: PathBuf,
@@ -38,14 +48,15 @@ impl Store {
     pub fn new(data: &Path) -> Self {
         Self {
             plan: data.join("plan.json"),
+            before: data.join("plan.json.before"),
             memory: data.join("memory.json"),
             pins: data.join("pins.json"),
             gateways: data.join("gateways.json"),
         }
     }
 
-    /// Reads both. A damaged file is set aside and said so in the log: the agent then goes on without it, traffic stays
-    /// as it is, and the coordinator sends the plan again.
+    /// Reads both. A damaged file is set aside and said so in the log: the agent then goes on with what its memory says is in
+    /// force, or without it; traffic stays as it is, and the coordinator sends the plan again.
     ///
     /// # Errors
     /// If a file is there and cannot be read at all: starting without it could forget what was taken.
@@ -67,7 +78,44 @@ impl Store {
             memory = Memory::default();
         }
         let memory = memory.at_start(plan.as_ref(), federation, zone);
+        if plan.is_none() {
+            plan = self.in_force(&memory, federation, zone)?;
+        }
         Ok(Kept { plan, memory })
+    }
+
+    /// What is in force, where there is no plan but a copy of the one before: the items that this zone last took, in that
+    /// plan's frame. Of a generation that every plan is newer than: it takes nothing away, and any plan takes its place.
+    fn in_force(
+        &self,
+        memory: &Memory,
+        federation: &FederationName,
+        zone: &ZoneName,
+    ) -> io::Result<Option<ZonePlan>> {
+        let before: Option<ZonePlan> = read(&self.before, "plan")?;
+        let Some(before) = before.filter(|p| p.federation == *federation && p.zone == *zone) else {
+            return Ok(None);
+        };
+        let own = memory.applied.iter();
+        let own = own.filter(|(split, item)| !memory.pinned.contains_key(*split) && item.mesh == before.mesh);
+        let items: BTreeMap<_, _> = own
+            .map(|(split, item)| (split.clone(), Arc::clone(item)))
+            .collect();
+        if items.is_empty() {
+            return Ok(None);
+        }
+        tracing::error!(
+            file = %self.before.display(),
+            "there is no usable plan: by the copy of the one before and the memory, {} splits that were in force are kept in \
+             force until the coordinator sends the plan",
+            items.len()
+        );
+        Ok(Some(ZonePlan {
+            generation: RECOVERED,
+            gateways: BTreeMap::new(),
+            items,
+            ..before
+        }))
     }
 
     /// Reads the plan beside an agent that may run: a damaged file is left where it is, for the agent to find.
@@ -121,7 +169,28 @@ impl Store {
     /// # Errors
     /// What the file system says.
     pub fn keep_plan(&self, plan: &ZonePlan) -> io::Result<()> {
+        // Without the copy there is one safety net less, which is no reason to refuse a plan.
+        if let Err(error) = self.keep_before() {
+            tracing::warn!(%error, file = %self.before.display(), "no copy of the plan before was kept");
+        }
         sealed::write(&self.plan, "plan", plan)
+    }
+
+    /// The plan's file gets a second name, which it keeps when a new one takes its place. A damaged one takes no place of a
+    /// good one.
+    fn keep_before(&self) -> io::Result<()> {
+        let Some(bytes) = bytes(&self.plan)? else {
+            return Ok(());
+        };
+        if sealed::open::<ZonePlan>("plan", &bytes).is_err() {
+            return Ok(());
+        }
+        let link = self.before.with_extension("new");
+        remove(&link)?;
+        fs::hard_link(&self.plan, &link)?;
+        fs::rename(&link, &self.before)?;
+        // Where both were one file already, the rename did nothing.
+        remove(&link)
     }
 
     /// What is remembered of gateways; nothing, if there is no file or it is damaged.
@@ -146,6 +215,13 @@ impl Store {
     /// What the file system says.
     pub fn keep_memory(&self, memory: &Memory) -> io::Result<()> {
         sealed::write(&self.memory, "memory", memory)
+    }
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 

@@ -119,8 +119,10 @@ fn text(event: &Event) -> String {
     let mut page = Page::new();
     let paint = match event.kind.as_str() {
         "commit.refused" | "source.unreachable" | "zone.held" | "zone.overridden" | "zone.pinned"
-        | "zone.failed" | "zone.different" => Paint::Red,
-        "zone.proven" => Paint::Green,
+        | "zone.failed" | "zone.different" | "zone.contested" | "mesh.gone" | "service.vanished" => {
+            Paint::Red
+        }
+        "zone.proven" | "mesh.back" | "service.back" => Paint::Green,
         "agent.gone" => Paint::Yellow,
         _ => Paint::Bold,
     };

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use weir_model::{SplitName, ZoneName, sabotaged};
-use weir_planner::{Generation, ItemFact, ServiceFact};
+use weir_planner::{Fault, Generation, ItemFact, ServiceFact};
 
 /// How far above the newest plan a generation may be and still be believed. A plan every millisecond for a month is less.
 const LEAP: u64 = 1 << 32;
@@ -39,6 +39,10 @@ pub struct Agent {
     pub kuma: Option<String>,
     /// Why its zone's control plane cannot be read, if so.
     pub unreadable: Option<String>,
+    /// Whose fault it is that this cannot be read or written, if so.
+    pub fault: Option<Fault>,
+    /// What its zone's control plane keeps its objects in; none if it did not say.
+    pub store: Option<String>,
     /// Why it does not take the newest plan that it was sent, if so.
     pub refused: Option<String>,
     /// What a person should know of its zone and no proof says, as it last said.
@@ -112,6 +116,8 @@ mod tests {
             certificate_expires: None,
             kuma: None,
             unreadable: None,
+            fault: None,
+            store: None,
             refused: None,
             notes: Vec::new(),
             items: BTreeMap::new(),

@@ -110,6 +110,22 @@ pub(crate) fn text(scrape: &Scrape<'_>) -> Result<String, std::fmt::Error> {
         "1 if the zone was not heard from lately, or never",
         stale,
     );
+    let memory_store = Family::<ByZone, Gauge>::default();
+    for zone in scrape.zones {
+        if let Some(store) = &zone.store {
+            memory_store
+                .get_or_create(&ByZone {
+                    zone: zone.name.clone(),
+                })
+                .set(i64::from(store == "memory"));
+        }
+    }
+    registry.register(
+        "zone_memory_store",
+        "1 if the zone's Kuma keeps its objects in memory, and loses them when it restarts; zones whose Kuma does not say are \
+         missing",
+        memory_store,
+    );
 
     let age = Family::<ByZone, Gauge<f64, AtomicU64>>::default();
     for (zone, seconds) in scrape.proof_age {
@@ -178,4 +194,54 @@ fn gauge(registry: &mut Registry, name: &str, help: &str, value: i64) {
 
 fn count(n: usize) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on stops")]
+
+    use super::*;
+
+    #[test]
+    fn a_memory_store_is_told_of_each_zone_whose_kuma_says_what_it_has() {
+        let zone = |name: &str, store: Option<&str>| ZoneStatus {
+            name: name.to_owned(),
+            platform: "vm".to_owned(),
+            kuma_zone: name.to_owned(),
+            standing: Standing::Converged,
+            reason: None,
+            generation: 1,
+            kuma: Some("2.14.3".to_owned()),
+            store: store.map(str::to_owned),
+            agents: Vec::new(),
+        };
+        let zones = [
+            zone("ams", Some("postgres")),
+            zone("eks", None),
+            zone("fra", Some("memory")),
+        ];
+        let text = text(&Scrape {
+            generation: 1,
+            splits: &[],
+            zones: &zones,
+            sources: &[],
+            proof_age: &BTreeMap::new(),
+            refused: 0,
+            checks: &SelfChecks::default(),
+            ledger: true,
+        })
+        .unwrap();
+        let mut told: Vec<&str> = text
+            .lines()
+            .filter(|line| line.starts_with("weir_zone_memory_store{"))
+            .collect();
+        told.sort_unstable();
+        assert_eq!(
+            told,
+            [
+                "weir_zone_memory_store{zone=\"ams\"} 0",
+                "weir_zone_memory_store{zone=\"fra\"} 1"
+            ]
+        );
+    }
 }

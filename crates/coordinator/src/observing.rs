@@ -1,5 +1,7 @@
 //! From what agents say to the fleet: merges sessions with what is remembered, records what changed, tells what happened.
 
+mod alarms;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +19,7 @@ use crate::selfcheck::{self, Checked, SelfChecks};
 use crate::sessions::{AgentView, Sessions};
 use crate::standing::{self, Sight};
 use crate::state::{InForce, Troubles, trouble};
+use alarms::Alarms;
 
 /// Silence is noticed within this time.
 const TICK: Duration = Duration::from_secs(1);
@@ -49,6 +52,7 @@ struct Recorded {
     broken: BTreeMap<(ZoneName, SplitName), String>,
     silent: BTreeMap<ZoneName, bool>,
     proven: BTreeMap<ZoneName, Generation>,
+    alarms: Alarms,
 }
 
 impl Recorded {
@@ -76,6 +80,8 @@ pub async fn recall(ledger: &Ledger) -> Result<Fleet, LedgerError> {
             certificate_expires: row.certificate_expires,
             kuma: row.kuma,
             unreadable: None,
+            fault: None,
+            store: None,
             refused: None,
             notes: Vec::new(),
             items: BTreeMap::new(),
@@ -110,6 +116,7 @@ impl Observing {
     ) -> Self {
         let mut recorded = Recorded {
             proven,
+            alarms: Alarms::known(&fleet.borrow(), Timestamp::now()),
             ..Recorded::default()
         };
         for (zone, name, agent) in fleet.borrow().agents() {
@@ -199,6 +206,8 @@ impl Observing {
         let mut next = self.recorded.clone();
         let mut news = News::default();
         news.agents(&fleet, &mut next, now);
+        let plan = in_force.as_ref().map(|in_force| &*in_force.plan);
+        news.events.extend(next.alarms.look(&fleet, plan, now));
         if let Some(in_force) = &in_force {
             let sight = Sight {
                 plan: &in_force.plan,
@@ -427,6 +436,12 @@ pub fn agent(view: &AgentView, before: Option<&Agent>) -> Agent {
             None => before.and_then(|before| before.kuma.clone()),
         },
         unreadable: facts.and_then(|facts| facts.unreadable.clone()),
+        fault: facts.and_then(|facts| facts.fault),
+        store: match facts {
+            // A control plane that does not answer says nothing of its store.
+            Some(facts) if facts.unreadable.is_none() => facts.store.clone(),
+            _ => before.and_then(|before| before.store.clone()),
+        },
         refused: view.refused.clone(),
         notes: match facts {
             Some(_) => view.notes.clone(),

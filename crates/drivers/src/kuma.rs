@@ -25,7 +25,7 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use weir_model::{FederationName, MeshName};
-use weir_planner::{Counts, Generation, Item, Proof};
+use weir_planner::{Counts, Generation, Item, Proof, ServiceFact};
 use weir_render::{Kind, Object, Step};
 
 use crate::{DriverError, Observed, Outcome, Sighting, ZoneDriver};
@@ -73,6 +73,8 @@ pub struct KumaUniversal {
     federation: FederationName,
     seen: Seen,
     witness: Witness,
+    /// What each process of the control plane said that it keeps its objects in: asked once of each.
+    store: Mutex<Option<(String, Option<String>)>>,
 }
 
 /// Generations of our objects as last observed, so that nothing newer is removed.
@@ -113,7 +115,31 @@ impl KumaUniversal {
             rest,
             federation: config.federation,
             seen: Seen::default(),
+            store: Mutex::default(),
         })
+    }
+}
+
+impl KumaUniversal {
+    /// What this process of the control plane keeps its objects in; none if it did not say.
+    async fn kept_in(&self, instance: Option<&str>) -> Option<String> {
+        let instance = instance?;
+        let known = self.store.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((_, store)) = known.filter(|(of, _)| of == instance) {
+            return store;
+        }
+        match observe::store(&self.rest).await {
+            Ok(store) => {
+                *self.store.lock().unwrap_or_else(PoisonError::into_inner) =
+                    Some((instance.to_owned(), store.clone()));
+                store
+            }
+            // It went away meanwhile: asked again when it is back.
+            Err(error) => {
+                tracing::debug!(%error, "what the control plane keeps its objects in is not known");
+                None
+            }
+        }
     }
 }
 
@@ -128,12 +154,21 @@ impl ZoneDriver for KumaUniversal {
         items: &'a [Arc<Item>],
     ) -> BoxFuture<'a, Result<Observed, DriverError>> {
         async move {
-            let (observed, written) = observe::observe(&self.rest, &self.federation, mesh, items).await?;
+            let (mut observed, written) = observe::observe(&self.rest, &self.federation, mesh, items).await?;
+            observed.store = self.kept_in(observed.instance.as_deref()).await;
             self.witness.observed(items, &written, &observed.services).await;
             self.seen.remember(&observed.ours);
             Ok(observed)
         }
         .boxed()
+    }
+
+    fn services<'a>(
+        &'a self,
+        mesh: &'a MeshName,
+        items: &'a [Arc<Item>],
+    ) -> BoxFuture<'a, Option<Result<Vec<ServiceFact>, DriverError>>> {
+        async move { Some(observe::services_of(&self.rest, mesh, items).await) }.boxed()
     }
 
     fn apply<'a>(&'a self, step: &'a Step) -> BoxFuture<'a, Result<Outcome, DriverError>> {
@@ -162,6 +197,17 @@ impl ZoneDriver for KumaUniversal {
     }
 
     fn notes(&self) -> Vec<String> {
-        self.witness.notes()
+        let known = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        let forgetful = known
+            .as_ref()
+            .is_some_and(|(_, store)| store.as_deref() == Some("memory"));
+        drop(known);
+        let note = forgetful.then(|| {
+            format!(
+                "Kuma's control plane at {} keeps all that it holds in memory: each time that it restarts this zone's policies                  and services are gone for seconds, in every zone that sends to them, and requests fail. Give it a PostgreSQL                  store (KUMA_STORE_TYPE=postgres), and Kuma's global control plane too, which with a memory store deletes the                  mesh everywhere when it restarts",
+                self.rest.base()
+            )
+        });
+        note.into_iter().chain(self.witness.notes()).collect()
     }
 }

@@ -25,6 +25,7 @@ pub use kong::{
 };
 pub use kubernetes::{Cluster, KubernetesConfig, KumaKubernetes, KumaRest, Metrics};
 pub use kuma::{KumaConfig, KumaUniversal, Sampled};
+pub use weir_planner::Fault;
 
 /// What time it is, by a clock that only rises. The machine's ([`Instant::now`]) in every program.
 pub type Clock = fn() -> Instant;
@@ -45,27 +46,13 @@ pub struct DriverError {
     pub again: Option<Duration>,
 }
 
-/// Whose fault a failure is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// Cannot be reached, or answers 5xx: waiting helps.
-    Away,
-    /// Starting up or racing (404 for the mesh, 409): the next activation will do.
-    NotYet,
-    /// Refuses what we wrote: waiting does not help.
-    Refused,
-    /// Our configuration (address, token, CA, mesh that does not exist).
-    Setup,
-    /// An answer that we do not understand: a bug or a version that we do not know.
-    Unknown,
-}
-
-impl Fault {
-    /// Whether the same call may succeed later with nobody doing anything.
-    pub fn passes(self) -> bool {
-        match self {
-            Self::Away | Self::NotYet => true,
-            Self::Refused | Self::Setup | Self::Unknown => false,
+impl DriverError {
+    /// All of it for people, what to do included.
+    pub fn told(&self) -> String {
+        if self.help.is_empty() {
+            self.to_string()
+        } else {
+            format!("{self}; {}", self.help)
         }
     }
 }
@@ -79,6 +66,10 @@ pub struct Observed {
     pub age: Duration,
     /// Version that the control plane says it is.
     pub kuma: Option<String>,
+    /// Which process of it holds this; none where what it holds outlives every process, as in a cluster.
+    pub instance: Option<String>,
+    /// What it keeps its objects in, as it says itself: `memory`, `postgres`, `kubernetes`; none if it did not say.
+    pub store: Option<String>,
     /// MeshServices whose display name some item's service has.
     pub services: Vec<ServiceFact>,
     /// Objects that carry our mark, whatever split they are for, with the generation of their label (0 if unreadable).
@@ -119,6 +110,15 @@ pub trait ZoneDriver: Send + Sync {
         mesh: &'a MeshName,
         items: &'a [Arc<Item>],
     ) -> BoxFuture<'a, Result<Observed, DriverError>>;
+    /// Lists the MeshServices that matter to these items, as [`ZoneDriver::observe`] would: cheap, so that one that vanishes is
+    /// noticed at once. None where the driver is told of changes ([`ZoneDriver::changed`]).
+    fn services<'a>(
+        &'a self,
+        _mesh: &'a MeshName,
+        _items: &'a [Arc<Item>],
+    ) -> BoxFuture<'a, Option<Result<Vec<ServiceFact>, DriverError>>> {
+        Box::pin(std::future::ready(None))
+    }
     /// What is remembered of the zone will not do for the next observation: it leads to a write. A driver that remembers
     /// nothing has nothing to forget.
     fn look_again(&self) {}

@@ -172,6 +172,23 @@ pub struct ItemFact {
     /// The item's doors, of those gateways that this agent drives.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub doors: BTreeMap<GatewayName, DoorFact>,
+    /// Somebody else writes the item's policy again and again; none while nobody does, or the agent puts it back still.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contested: Option<Contested>,
+    /// Backends whose MeshService this zone's control plane had, and has not any more.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub vanished: BTreeSet<BackendName>,
+}
+
+/// A policy of ours that somebody else writes over, or removes, each time that it is put back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contested {
+    /// The policy: `MeshHTTPRoute weir-checkout`.
+    pub object: String,
+    /// How often the agent put it back since `since`.
+    pub rewrites: u32,
+    /// When it first put it back.
+    pub since: Timestamp,
 }
 
 /// How one gateway of the zone stands to an item.
@@ -244,6 +261,35 @@ pub struct Pin {
     pub reason: String,
     /// The weights, by route: of pinned routes alone.
     pub weights: ProvenWeights,
+}
+
+/// Whose fault it is that a call to a control plane, or to a gateway, failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fault {
+    /// Cannot be reached, or answers 5xx: waiting helps.
+    Away,
+    /// Starting up or racing (409): the next activation will do.
+    NotYet,
+    /// The control plane does not have the mesh, and no zone may make one. For a moment so while it starts with an empty store;
+    /// for as long as nobody makes it on the global control plane where that lost its own (`kuma.md` R11).
+    MeshGone,
+    /// Refuses what we wrote: waiting does not help.
+    Refused,
+    /// Our configuration (address, token, CA).
+    Setup,
+    /// An answer that we do not understand: a bug or a version that we do not know.
+    Unknown,
+}
+
+impl Fault {
+    /// Whether the same call may succeed later with nobody doing anything.
+    pub fn passes(self) -> bool {
+        match self {
+            Self::Away | Self::NotYet | Self::MeshGone => true,
+            Self::Refused | Self::Setup | Self::Unknown => false,
+        }
+    }
 }
 
 /// `spec.state` of a MeshService.
@@ -367,8 +413,15 @@ pub struct ZoneFacts {
     pub highest: Generation,
     /// Version of the zone's Kuma, as it says itself; none if it does not answer.
     pub kuma: Option<String>,
-    /// Why the control plane could not be read, if so: then `services` says nothing.
+    /// Why the control plane could not be read, if so, and what to do about it: then `services` says nothing.
     pub unreadable: Option<String>,
+    /// Whose fault it is that the control plane cannot be read, or that nothing can be written there; none while both can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<Fault>,
+    /// What the control plane keeps its objects in, as it says itself: `memory`, `postgres`, `kubernetes`. None if it did
+    /// not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<String>,
     /// MeshServices that the zone's items name.
     pub services: Vec<ServiceFact>,
     /// Items.

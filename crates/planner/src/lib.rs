@@ -55,8 +55,8 @@ pub use diff::{PlanDiff, diff};
 pub use drain::Drain;
 pub use explain::{Explanation, explain};
 pub use facts::{
-    CountScope, Counts, Coverage, DoorCounting, DoorFact, Evidence, Fallen, ItemFact, ItemState, Pin, Proof,
-    ProvenWeights, SecondWriter, ServiceFact, ServiceState, Verdict, ZoneFacts,
+    Contested, CountScope, Counts, Coverage, DoorCounting, DoorFact, Evidence, Fallen, Fault, ItemFact,
+    ItemState, Pin, Proof, ProvenWeights, SecondWriter, ServiceFact, ServiceState, Verdict, ZoneFacts,
 };
 pub use freezes::freezes;
 pub use latency::Latency;

@@ -347,6 +347,10 @@ pub struct ZoneStatus {
     pub generation: u64,
     /// Version of its Kuma; none if it does not answer.
     pub kuma: Option<String>,
+    /// What its Kuma keeps its objects in: `memory`, `postgres`, `kubernetes`; none if it did not say. With `memory` a restart
+    /// loses them.
+    #[serde(default)]
+    pub store: Option<String>,
     /// Its agents, by name.
     pub agents: Vec<AgentStatus>,
 }
@@ -440,9 +444,10 @@ pub struct Event {
     /// When.
     pub at: String,
     /// `commit.taken`, `commit.refused`, `source.unreachable`, `source.reachable`, `plan.made`, `agent.joined`,
-    /// `agent.connected`, `agent.gone`, `agent.forgotten`, `zone.proven`, `zone.held`, `zone.overridden`, `zone.fallback`, `zone.pinned`,
-    /// `zone.unpinned`, `zone.failed`, `zone.different`, `transition.*` (`held`, `frozen`, `waits`, `bakes`, `verifies`,
-    /// `returns`, `quarantined`, `rests`), `order.*` (`abort`, `freeze`, `resume`, `refused`), `selfcheck.failed`.
+    /// `agent.connected`, `agent.gone`, `agent.forgotten`, `zone.*` (`proven`, `held`, `overridden`, `fallback`, `failed`,
+    /// `different`, `stale`, `pinned`, `unpinned`, `contested`, `uncontested`), `mesh.gone`, `mesh.back`, `service.vanished`,
+    /// `service.back`, `transition.*` (`held`, `frozen`, `waits`, `bakes`, `verifies`, `returns`, `quarantined`, `drained`,
+    /// `rests`), `order.*` (`abort`, `freeze`, `resume`, `drain`, `undrain`, `refused`), `selfcheck.failed`.
     pub kind: String,
     /// In one sentence.
     pub message: String,

@@ -6,16 +6,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use weir_model::{BackendName, ZoneName};
 use weir_planner::{
-    CountScope, Counts, Coverage, Digest, Fallen, Generation, ItemFact, ItemState, Latency, Pin, PlanId,
-    Proof, ProvenWeights, SecondWriter, ServiceFact, Verdict, ZoneFacts,
+    Contested, CountScope, Counts, Coverage, Digest, Fallen, Generation, ItemFact, ItemState, Latency, Pin,
+    PlanId, Proof, ProvenWeights, SecondWriter, ServiceFact, Verdict, ZoneFacts,
 };
 
 use crate::gateway::{door_fact_in, door_fact_out};
 use crate::greeting::{plan, plan_out};
 use crate::item::{twice, weights, weights_out};
 use crate::scalar::{
-    evidence, evidence_out, hash, label, port, protocol_out, read, service_state, service_state_out, time,
-    time_out, unknown,
+    evidence, evidence_out, fault, fault_out, hash, label, port, protocol_out, read, service_state,
+    service_state_out, time, time_out, unknown,
 };
 use crate::{WireError, v1};
 
@@ -42,6 +42,8 @@ impl From<&AgentReport> for v1::Report {
             highest_generation: facts.highest.0,
             kuma: facts.kuma.clone().unwrap_or_default(),
             unreadable: facts.unreadable.clone().unwrap_or_default(),
+            fault: facts.fault.map(fault_out).unwrap_or_default().to_owned(),
+            store: facts.store.clone().unwrap_or_default(),
             services: facts.services.iter().map(v1::ServiceFact::from).collect(),
             items: facts.items.iter().map(v1::ItemFact::from).collect(),
             plan_id: plan_out(report.plan),
@@ -76,6 +78,8 @@ pub fn agent_report(zone: &ZoneName, message: &v1::Report) -> Result<AgentReport
             highest: Generation(message.highest_generation),
             kuma: text(&message.kuma),
             unreadable: text(&message.unreadable),
+            fault: fault(&message.fault),
+            store: text(&message.store),
             services: services?,
             items: items?,
         },
@@ -164,6 +168,8 @@ impl From<&ItemFact> for v1::ItemFact {
                 down: fallen.down.iter().map(ToString::to_string).collect(),
             }),
             doors: fact.doors.iter().map(door_fact_out).collect(),
+            contested: fact.contested.as_ref().map(v1::Contested::from),
+            vanished: fact.vanished.iter().map(ToString::to_string).collect(),
         }
     }
 }
@@ -194,6 +200,9 @@ impl TryFrom<&v1::ItemFact> for ItemFact {
             })
         });
         let fallback: Result<_, WireError> = fallback.transpose();
+        let contested = from.contested.as_ref().map(Contested::try_from).transpose();
+        let vanished: Result<_, WireError> =
+            from.vanished.iter().map(|name| read("vanished", name)).collect();
         let mut doors = BTreeMap::new();
         for from in &from.doors {
             let (name, door) =
@@ -213,6 +222,30 @@ impl TryFrom<&v1::ItemFact> for ItemFact {
             pin: pin.map_err(|e| e.within("pin"))?,
             fallback: fallback.map_err(|e| e.within("fallback"))?,
             doors,
+            contested: contested.map_err(|e| e.within("contested"))?,
+            vanished: vanished?,
+        })
+    }
+}
+
+impl From<&Contested> for v1::Contested {
+    fn from(contested: &Contested) -> Self {
+        Self {
+            object: contested.object.clone(),
+            rewrites: contested.rewrites,
+            since: Some(time_out(contested.since)),
+        }
+    }
+}
+
+impl TryFrom<&v1::Contested> for Contested {
+    type Error = WireError;
+
+    fn try_from(from: &v1::Contested) -> Result<Self, WireError> {
+        Ok(Self {
+            object: from.object.clone(),
+            rewrites: from.rewrites,
+            since: time("since", from.since)?,
         })
     }
 }

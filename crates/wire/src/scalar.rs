@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use jiff::Timestamp;
 use weir_model::{DnsLabel, Protocol, SourceCommit};
-use weir_planner::{Evidence, ServiceState};
+use weir_planner::{Evidence, Fault, ServiceState};
 
 use crate::WireError;
 use crate::v1;
@@ -85,6 +85,30 @@ pub(crate) fn evidence(text: &str) -> Evidence {
         "acknowledged" => Evidence::Acknowledged,
         _ => Evidence::Unknown,
     }
+}
+
+pub(crate) fn fault_out(fault: Fault) -> &'static str {
+    match fault {
+        Fault::Away => "away",
+        Fault::NotYet => "not-yet",
+        Fault::MeshGone => "mesh-gone",
+        Fault::Refused => "refused",
+        Fault::Setup => "setup",
+        Fault::Unknown => "unknown",
+    }
+}
+
+/// None where nothing is wrong. What a newer agent finds wrong is wrong, whatever it is.
+pub(crate) fn fault(text: &str) -> Option<Fault> {
+    Some(match text {
+        "" => return None,
+        "away" => Fault::Away,
+        "not-yet" => Fault::NotYet,
+        "mesh-gone" => Fault::MeshGone,
+        "refused" => Fault::Refused,
+        "setup" => Fault::Setup,
+        _ => Fault::Unknown,
+    })
 }
 
 pub(crate) fn service_state_out(state: ServiceState) -> &'static str {

@@ -245,6 +245,7 @@ fn recalled(fleet: &Fleet) -> Fleet {
                 connected: false,
                 looked_at: agent.heard_at,
                 unreadable: None,
+                fault: None,
                 refused: None,
                 services: Vec::new(),
                 marks: BTreeMap::new(),

@@ -233,6 +233,7 @@ impl World {
                 }
             }
             self.envoys_look(viewer);
+            self.watch_closely(viewer);
         }
     }
 
@@ -304,7 +305,7 @@ impl World {
                 if self.zones[viewer].sees(SPLITS[split], of, state) {
                     self.envoys_look(viewer);
                     self.note_trouble(viewer, split);
-                    if matches!(state, Some((ServiceState::Unavailable, _))) {
+                    if matches!(state, None | Some((ServiceState::Unavailable, _))) {
                         self.watch_closely(viewer);
                     }
                 }

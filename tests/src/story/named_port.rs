@@ -9,13 +9,19 @@ use weir_wire::api::{SplitInZone, Standing};
 use super::{GENTLE, Story};
 
 /// The service's port has a name, as ports of Kubernetes Services mostly have. Kuma asks for such a port by its name alone:
-/// until the split declares it, callers of the MeshServices are not split, and the status says so; then all are.
+/// until the split declares it, callers of the MeshServices are not split, and the status says so; then all are. On VMs the
+/// mesh is lost in the end, and comes back.
 ///
 /// # Errors
 /// Whatever was not as it should be, with the ends of all logs.
 pub async fn tell_of_a_named_port(scene: Scene, real: bool, requests: u64) -> anyhow::Result<()> {
-    let story = Story::start_with(scene, real, requests, Some("http")).await?;
-    match story.named_port().await {
+    let vms = matches!(scene, Scene::Vms);
+    let mut story = Story::start_with(scene, real, requests, Some("http")).await?;
+    let told = match story.named_port().await {
+        Ok(()) if vms => story.mesh_lost().await,
+        told => told,
+    };
+    match told {
         Ok(()) => {
             story.play.stop().await;
             Ok(())

@@ -7,9 +7,10 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 use weir_model::{BackendName, SplitName, sabotaged};
-use weir_planner::{Counts, Item, ServiceFact, ServiceState, ZonePlan};
+use weir_planner::{Counts, Destination, Item, ServiceFact, ServiceState, ZonePlan};
 
 use super::resolves;
+use crate::activation::Moment;
 use crate::take::Memory;
 
 /// One bad request is nothing: so many have to fail, and at least half of all.
@@ -35,6 +36,10 @@ struct Seen {
     failing: Option<Failing>,
     /// Since when Kuma calls it unavailable.
     unavailable: Option<Instant>,
+    /// Where its MeshService was when it was last there.
+    place: Option<Destination>,
+    /// Since when that is not there any more, which it was, or must have been.
+    vanished: Option<Moment>,
     /// Since when all that is asked of a backend before it gets weight is so.
     well: Option<Instant>,
 }
@@ -85,20 +90,39 @@ impl Watch {
         }
     }
 
-    /// Takes what the zone's control plane says.
-    pub fn see(&mut self, items: &[Arc<Item>], services: &[ServiceFact], now: Instant) {
+    /// Takes what the zone's control plane says. What is not there and never was has not vanished: a backend that is declared
+    /// before it runs. What has weight in force was there, whoever saw it.
+    pub fn see(&mut self, items: &[Arc<Item>], services: &[ServiceFact], memory: &Memory, at: Moment) {
+        let (now, _) = at;
         // Few are, of thousands that there may be.
         let unavailable: BTreeSet<_> = services
             .iter()
             .filter(|fact| fact.state == ServiceState::Unavailable)
             .map(|fact| (&fact.service, &fact.kuma_zone, &fact.namespace))
             .collect();
+        let there: BTreeSet<_> = services
+            .iter()
+            .map(|fact| (&fact.service, &fact.kuma_zone, &fact.namespace))
+            .collect();
         for item in items {
+            let in_force = memory.applied.get(&item.split);
+            let weighted = |backend: &BackendName, to: &Destination| {
+                in_force.is_some_and(|item| {
+                    item.destinations.get(backend) == Some(to) && item.weighted().contains(&backend)
+                })
+            };
             let seen = self.splits.entry(item.split.clone()).or_default();
             for (backend, to) in &item.destinations {
                 let seen = seen.entry(backend.clone()).or_default();
                 let unavailable = unavailable.contains(&(&to.service, &to.kuma_zone, &to.namespace));
                 seen.unavailable = unavailable.then(|| seen.unavailable.unwrap_or(now));
+                if there.contains(&(&to.service, &to.kuma_zone, &to.namespace)) {
+                    (seen.place, seen.vanished) = (Some(to.clone()), None);
+                } else if seen.place.as_ref() == Some(to) || weighted(backend, to) {
+                    seen.vanished.get_or_insert(at);
+                } else {
+                    (seen.place, seen.vanished) = (None, None);
+                }
                 // Nobody asks that of a backend that never leaves.
                 let well = item.fallback.contains_key(backend) && resolves(item, backend, services);
                 seen.well = well.then(|| seen.well.unwrap_or(now));
@@ -140,11 +164,30 @@ impl Watch {
                 now.duration_since(failing.since).as_secs_f64()
             ));
         }
+        if let Some((_, stamp)) = seen.vanished.filter(|(since, _)| long(*since)) {
+            return Some(format!(
+                "its MeshService vanished from this zone's control plane at {stamp:.0}"
+            ));
+        }
         let since = seen.unavailable.filter(|since| long(*since))?;
         Some(format!(
             "its MeshService is Unavailable for {:.0} s",
             now.duration_since(since).as_secs_f64()
         ))
+    }
+
+    /// Since when the MeshService of a backend is gone that was there; none if it is there, or never was.
+    fn gone(&self, split: &SplitName, backend: &BackendName) -> Option<Timestamp> {
+        let seen = self.splits.get(split)?.get(backend)?;
+        seen.vanished.map(|(_, stamp)| stamp)
+    }
+
+    /// The backends of an item whose MeshService vanished.
+    pub fn vanished(&self, split: &SplitName) -> BTreeSet<BackendName> {
+        let all = self.splits.get(split).into_iter().flatten();
+        all.filter(|(_, seen)| seen.vanished.is_some())
+            .map(|(backend, _)| backend.clone())
+            .collect()
     }
 
     pub(super) fn well(
@@ -178,8 +221,13 @@ impl Watch {
                     now.duration_since(*heard).as_secs()
                 ));
             }
+            for (backend, to) in &item.destinations {
+                let gone = self.gone(&item.split, backend);
+                alarms.extend(gone.map(|since| without(item, memory, (backend, to), since)));
+            }
             let driven = super::driven(item, memory);
-            for backend in driven.weighted() {
+            let there = |backend: &&BackendName| self.gone(&item.split, backend).is_none();
+            for backend in driven.weighted().into_iter().filter(there) {
                 let is_away = memory
                     .fallen
                     .get(&item.split)
@@ -207,6 +255,32 @@ impl Watch {
         }
         alarms
     }
+}
+
+/// What it means that a MeshService is gone, and what to do.
+fn without(
+    item: &Item,
+    memory: &Memory,
+    (backend, to): (&BackendName, &Destination),
+    since: Timestamp,
+) -> String {
+    let fallen = memory.fallen.get(&item.split);
+    let away = fallen.and_then(|fallen| fallen.down.get(backend));
+    let is_pinned = memory.pins.of(&item.split).is_some();
+    let share = match away {
+        _ if !item.weighted().contains(&backend) => {
+            "it has no share here; if it went for good, take it out of the split".to_owned()
+        }
+        Some(away) if !is_pinned => format!("by the declared fallback its share goes to {}", away.to),
+        _ => "Kuma drops its share without a word and gives it to the other backends, whatever is declared"
+            .to_owned(),
+    };
+    format!(
+        "the MeshService of backend {backend} of split {} ({} of Kuma zone {}) vanished from this zone's control plane at \
+         {since:.0}: {share}. A control plane that came back with an empty store has its services again within seconds; if this \
+         stays, look there whether the service still runs, and whether Kuma's global control plane knows that zone",
+        item.split, to.service, to.kuma_zone
+    )
 }
 
 impl Seen {

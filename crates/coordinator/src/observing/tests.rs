@@ -1,7 +1,7 @@
 //! Tests of what is worth recording and telling.
 
-use weir_model::GatewayName;
-use weir_planner::{Coverage, Digest, DoorFact, Evidence, ItemState, Pin, Proof, Verdict};
+use weir_model::{BackendName, GatewayName};
+use weir_planner::{Contested, Coverage, Digest, DoorFact, Evidence, Fault, ItemState, Pin, Proof, Verdict};
 
 use super::*;
 
@@ -17,6 +17,8 @@ fn fleet(fact: ItemFact, heard: Timestamp) -> Fleet {
         certificate_expires: None,
         kuma: None,
         unreadable: None,
+        fault: None,
+        store: None,
         refused: None,
         notes: Vec::new(),
         items: BTreeMap::from([(fact.split.clone(), fact)]),
@@ -52,6 +54,8 @@ fn a_pin_and_its_end_are_each_told_once() {
             pin,
             fallback: None,
             doors: BTreeMap::new(),
+            contested: None,
+            vanished: [].into(),
         };
         let fleet = self::fleet(fact, at(0));
         let mut news = News::default();
@@ -100,6 +104,8 @@ fn a_gateway_that_says_the_same_again_is_not_recorded_again() {
             pin: None,
             fallback: None,
             doors: BTreeMap::from([(GatewayName::new("edge").unwrap(), door)]),
+            contested: None,
+            vanished: [].into(),
         };
         let fleet = self::fleet(fact, at(second));
         let mut news = News::default();
@@ -109,4 +115,203 @@ fn a_gateway_that_says_the_same_again_is_not_recorded_again() {
     assert_eq!(rows(0, Verdict::Exact), 1);
     assert_eq!(rows(5, Verdict::Exact), 0);
     assert_eq!(rows(10, Verdict::Different("old".to_owned())), 1);
+}
+
+fn zone(name: &str) -> ZoneName {
+    ZoneName::new(name).unwrap()
+}
+
+fn plain() -> ItemFact {
+    ItemFact {
+        split: SplitName::new("checkout").unwrap(),
+        generation: Generation(3),
+        digest: Digest([0; 32]),
+        state: ItemState::Proven,
+        proof: None,
+        second_writers: Vec::new(),
+        counts: None,
+        pin: None,
+        fallback: None,
+        doors: BTreeMap::new(),
+        contested: None,
+        vanished: [].into(),
+    }
+}
+
+/// Each zone with an agent that says the same, changed for one.
+fn federation(zones: &[&str], change: impl Fn(&str, &mut Agent)) -> Fleet {
+    let mut all = Fleet::default();
+    for name in zones {
+        let mut one = fleet(plain(), Timestamp::UNIX_EPOCH);
+        let mut agents = one.zones.remove(&zone("fra")).unwrap();
+        for agent in agents.values_mut() {
+            change(name, agent);
+        }
+        all.zones.insert(zone(name), agents);
+    }
+    all
+}
+
+/// What is told at each of these looks: the second, and who says what by then.
+type Looks<'a> = &'a [(i64, &'a dyn Fn(&str, &mut Agent))];
+
+fn told(looks: Looks<'_>) -> Vec<(i64, &'static str, Option<String>, String)> {
+    let mut alarms = Alarms::default();
+    let mut all = Vec::new();
+    for (second, change) in looks {
+        let fleet = federation(&["ams", "fra", "oslo"], change);
+        let now = Timestamp::from_second(1_800_000_000 + second).unwrap();
+        for event in alarms.look(&fleet, None, now) {
+            let zone = event.zone.as_ref().map(ToString::to_string);
+            all.push((*second, event.kind, zone, event.message.clone()));
+        }
+    }
+    all
+}
+
+fn short<'a>(all: &'a [(i64, &'static str, Option<String>, String)]) -> Vec<(i64, &'static str, &'a str)> {
+    all.iter()
+        .map(|(at, kind, zone, _)| (*at, *kind, zone.as_deref().unwrap_or("")))
+        .collect()
+}
+
+#[test]
+fn a_fight_is_told_once_and_so_is_its_end() {
+    let fights = |rewrites: u32| {
+        move |zone: &str, agent: &mut Agent| {
+            if zone == "fra" {
+                for fact in agent.items.values_mut() {
+                    fact.contested = Some(Contested {
+                        object: "MeshHTTPRoute weir-checkout".to_owned(),
+                        rewrites,
+                        since: Timestamp::UNIX_EPOCH,
+                    });
+                }
+            }
+        }
+    };
+    let nobody = |_: &str, _: &mut Agent| {};
+    let all = told(&[
+        (0, &nobody),
+        (1, &fights(5)),
+        (2, &fights(5)),
+        (700, &fights(6)),
+        (9_000, &nobody),
+        (9_001, &nobody),
+    ]);
+    assert_eq!(
+        short(&all),
+        [(1, "zone.contested", "fra"), (9_000, "zone.uncontested", "fra")]
+    );
+    assert!(
+        all[0].3.contains("MeshHTTPRoute weir-checkout") && all[0].3.contains("put it back 5 times"),
+        "{}",
+        all[0].3
+    );
+}
+
+#[test]
+fn a_mesh_that_is_gone_is_told_once_for_each_zone_and_not_at_a_start() {
+    let lacks = |zones: &'static [&'static str]| {
+        move |zone: &str, agent: &mut Agent| {
+            if zones.contains(&zone) {
+                agent.fault = Some(Fault::MeshGone);
+                agent.unreadable = Some("GET meshes/default: gone; make it on the global one".to_owned());
+            }
+        }
+    };
+    let away = |zone: &str, agent: &mut Agent| {
+        if zone != "oslo" {
+            agent.fault = Some(Fault::Away);
+            agent.unreadable = Some("refused".to_owned());
+        }
+    };
+    let silent = |_: &str, agent: &mut Agent| agent.connected = false;
+    let all = told(&[
+        (0, &lacks(&["oslo"])),
+        (1, &lacks(&[])),
+        (10, &lacks(&["ams", "fra"])),
+        (12, &lacks(&["ams", "fra"])),
+        (13, &lacks(&["ams", "fra"])),
+        (14, &lacks(&["ams", "fra"])),
+        // Its control plane goes away, or its agent: that tells nothing of the mesh.
+        (20, &away),
+        (21, &silent),
+        (30, &lacks(&["ams"])),
+        (40, &lacks(&[])),
+        (41, &lacks(&[])),
+    ]);
+    assert_eq!(
+        short(&all),
+        [
+            (13, "mesh.gone", "ams"),
+            (13, "mesh.gone", "fra"),
+            (30, "mesh.back", "fra"),
+            (40, "mesh.back", "ams"),
+        ]
+    );
+    assert!(all[0].3.contains("make it on the global one"), "{}", all[0].3);
+}
+
+#[test]
+fn a_service_that_vanishes_from_several_zones_is_one_event() {
+    let misses = |zones: &'static [&'static str]| {
+        move |zone: &str, agent: &mut Agent| {
+            if zones.contains(&zone) {
+                for fact in agent.items.values_mut() {
+                    fact.vanished = [BackendName::new("cloud").unwrap()].into();
+                }
+            }
+        }
+    };
+    let all = told(&[
+        (0, &misses(&["fra"])),
+        (2, &misses(&["ams", "fra"])),
+        // Back in one of them before it was told: it was in both.
+        (3, &misses(&["ams"])),
+        (4, &misses(&["ams"])),
+        (60, &misses(&["ams", "oslo"])),
+        (90, &misses(&[])),
+        (91, &misses(&[])),
+        // So short that nobody misses it when it is told: told all the same, and that it is over.
+        (100, &misses(&["fra"])),
+        (101, &misses(&[])),
+        (104, &misses(&[])),
+        (105, &misses(&[])),
+    ]);
+    assert_eq!(
+        short(&all),
+        [
+            (4, "service.vanished", ""),
+            (90, "service.back", ""),
+            (104, "service.vanished", ""),
+            (104, "service.back", ""),
+        ]
+    );
+    assert!(
+        all[0].3.contains("backend cloud of split checkout")
+            && all[0].3.contains("control planes of ams, fra:"),
+        "{}",
+        all[0].3
+    );
+}
+
+/// What was going on when the coordinator last ran was told then.
+#[test]
+fn what_is_recalled_is_not_told_again() {
+    let fleet = federation(&["fra"], |_, agent| {
+        for fact in agent.items.values_mut() {
+            fact.vanished = [BackendName::new("cloud").unwrap()].into();
+            fact.contested = Some(Contested {
+                object: "MeshHTTPRoute weir-checkout".to_owned(),
+                rewrites: 5,
+                since: Timestamp::UNIX_EPOCH,
+            });
+        }
+    });
+    let at = |second: i64| Timestamp::from_second(1_800_000_000 + second).unwrap();
+    let mut alarms = Alarms::known(&fleet, at(0));
+    for second in [1, 10, 100] {
+        assert_eq!(alarms.look(&fleet, None, at(second)).len(), 0);
+    }
 }

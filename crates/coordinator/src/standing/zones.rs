@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use weir_model::{SplitName, ZoneName};
-use weir_planner::ItemState;
+use weir_planner::{Fault, ItemState};
 use weir_wire::api::{AgentNote, AgentStatus, Standing, ZoneStatus};
 
 use super::word::{because, pinned};
@@ -47,6 +47,7 @@ pub fn zone(sight: Sight<'_>, name: &ZoneName, platforms: &BTreeMap<ZoneName, St
         // What the zone as a whole holds: its slowest agent's.
         generation: agents.iter().map(|(_, a)| a.generation.0).min().unwrap_or(0),
         kuma: agents.iter().find_map(|(_, agent)| agent.kuma.clone()),
+        store: agents.iter().find_map(|(_, agent)| agent.store.clone()),
         agents: agents
             .iter()
             .map(|(name, agent)| agent_status(name, agent))
@@ -77,8 +78,12 @@ fn zone_standing(
         return (standing, Some(why));
     }
     let unreadable = agents.iter().find_map(|(agent, a)| {
+        let what = match a.fault {
+            Some(Fault::MeshGone) => "the mesh is gone: agent",
+            _ => "agent",
+        };
         Some(format!(
-            "agent {agent} cannot read the control plane: {}",
+            "{what} {agent} cannot read the control plane: {}",
             a.unreadable.as_ref()?
         ))
     });

@@ -123,6 +123,8 @@ async fn what_was_written_is_there_after_it_was_opened_again() {
         pin: None,
         fallback: None,
         doors: BTreeMap::new(),
+        contested: None,
+        vanished: [].into(),
     };
     for state in [ItemState::Pending, ItemState::Held("why".to_owned())] {
         let item = ItemRow {
@@ -315,6 +317,8 @@ async fn old_history_goes_and_what_is_needed_stays() {
             pin: None,
             fallback: None,
             doors: BTreeMap::new(),
+            contested: None,
+            vanished: [].into(),
             second_writers: Vec::new(),
         },
     };

@@ -20,6 +20,8 @@ fn report(zone_name: &str, highest: u64, plan: Option<PlanId>) -> v1::Report {
             highest: Generation(highest),
             kuma: Some("2.14.3".to_owned()),
             unreadable: None,
+            fault: None,
+            store: None,
             services: Vec::new(),
             items: Vec::new(),
         },

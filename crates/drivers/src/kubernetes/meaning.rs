@@ -296,9 +296,11 @@ fn webhook_away(message: &str) -> Meaning {
 fn webhook_refuses(said: String, message: &str) -> Meaning {
     if message.contains("Mesh.kuma.io \"") && message.contains("not found") {
         return says(
-            Fault::NotYet,
+            Fault::MeshGone,
             said,
-            "the mesh is not in this zone: a zone gets its meshes from the global control plane; if this stays, look there",
+            "the mesh is not in this zone, which gets it from Kuma's global control plane, and no zone may make one. If this \
+             stays, make the Mesh there again, with its MeshTrafficPermission and MeshMultiZoneServices; Weir puts its \
+             policies back by itself",
         );
     }
     let by_kuma = message

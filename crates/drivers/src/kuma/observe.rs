@@ -45,6 +45,20 @@ pub(crate) async fn root(rest: &Rest) -> Result<Root, DriverError> {
     })
 }
 
+/// What a control plane keeps its objects in, as its configuration says; none if it does not show that.
+///
+/// # Errors
+/// If it does not answer now.
+pub(crate) async fn store(rest: &Rest) -> Result<Option<String>, DriverError> {
+    let configuration = match rest.get("config").await {
+        // Not everybody may read it everywhere.
+        Err(error) if !error.fault.passes() => None,
+        answer => answer?,
+    };
+    let kind = configuration.as_ref().and_then(|all| all.pointer("/store/type"));
+    Ok(kind.and_then(Value::as_str).map(str::to_owned))
+}
+
 /// Reads everything that matters to these items; and when objects of ours were last written, by split.
 pub(crate) async fn observe(
     rest: &Rest,
@@ -66,6 +80,7 @@ pub(crate) async fn observe(
     }
     let mut observed = Observed {
         kuma: root.version,
+        instance: Some(root.instance),
         services,
         ..Observed::default()
     };
@@ -208,6 +223,16 @@ fn no_such_list(path: &str) -> DriverError {
         help: "Weir needs Kuma 2.14 or newer".to_owned(),
         again: None,
     }
+}
+
+/// The MeshServices that matter to these items, as this control plane sees them.
+pub(crate) async fn services_of(
+    rest: &Rest,
+    mesh: &MeshName,
+    items: &[Arc<Item>],
+) -> Result<Vec<ServiceFact>, DriverError> {
+    let (services, _) = services(rest, mesh, &service_names(items)).await?;
+    Ok(services)
 }
 
 /// The MeshServices of these names, of every zone, as this control plane sees them; and whose zone's own they are, where

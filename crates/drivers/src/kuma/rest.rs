@@ -27,6 +27,15 @@ pub(crate) struct Rest {
     token_file: Option<PathBuf>,
 }
 
+/// What only a person can do where the mesh is gone.
+const MAKE_IT: &str = "a zone that starts with an empty store gets its meshes from Kuma's global control plane within seconds. \
+                       If this stays, the global control plane lost its store, and with that deletes the mesh in every zone: \
+                       no zone may make it. Make the Mesh on the global control plane again, with its \
+                       MeshTrafficPermission and MeshMultiZoneServices (restore its store, or apply them), and give it a \
+                       PostgreSQL store. Until then the Envoys keep what they run and nothing can be changed, and half a \
+                       minute after the mesh went requests to other zones fail; Weir puts its policies back within a second \
+                       of the mesh's return";
+
 /// Why a call failed: [`DriverError`] without the object.
 struct Failure {
     why: String,
@@ -294,10 +303,9 @@ fn refusal(status: StatusCode, body: &[u8]) -> Failure {
     let said = words(status, body);
     match status {
         StatusCode::NOT_FOUND if is_missing_mesh(body) => Failure::new(
-            Fault::NotYet,
+            Fault::MeshGone,
             "the control plane does not have this mesh",
-            "a zone that starts with an empty store gets its meshes from the global control plane within a second; \
-             if this stays, look at the mesh there: a global control plane that lost its store deletes it everywhere",
+            MAKE_IT,
         ),
         StatusCode::NOT_FOUND => Failure::new(Fault::NotYet, said, "the next activation looks again"),
         StatusCode::CONFLICT => Failure::new(

@@ -127,7 +127,7 @@ async fn a_refused_write_repeats_what_the_control_plane_said() {
         ("refused", Fault::Refused, "does not need a trailing slash"),
         ("read-only", Fault::Refused, "405"),
         ("conflict", Fault::NotYet, "resource conflict"),
-        ("missing-mesh", Fault::NotYet, "does not have this mesh"),
+        ("missing-mesh", Fault::MeshGone, "does not have this mesh"),
         ("store-down", Fault::Away, "500"),
     ] {
         let stage = Stage::new().await;

@@ -116,7 +116,11 @@ async fn observe_error(stage: &Stage) -> DriverError {
 #[tokio::test]
 async fn every_failure_is_told_apart_by_whose_fault_it_is() {
     let cases = [
-        (recorded("missing-mesh"), Fault::NotYet, "does not have this mesh"),
+        (
+            recorded("missing-mesh"),
+            Fault::MeshGone,
+            "does not have this mesh",
+        ),
         (recorded("store-down"), Fault::Away, "500"),
         (recorded("conflict"), Fault::NotYet, "409"),
         (Answer::Body(401, "no".to_owned()), Fault::Setup, "401"),
@@ -149,6 +153,76 @@ async fn every_failure_is_told_apart_by_whose_fault_it_is() {
     assert_eq!(error.fault, Fault::Setup, "{error}");
     let nobody = Stage::nobody();
     assert_eq!(nobody.pulse().await.unwrap_err().fault, Fault::Away);
+}
+
+/// A control plane that keeps everything in memory is warned of until another one answers there; each process is asked once.
+#[tokio::test]
+async fn a_memory_store_is_warned_of_until_it_is_gone() {
+    let stage = Stage::new().await;
+    let driver = stage.driver();
+    let items = [Arc::new(item([9000, 1000], 7))];
+    let kept_in = |kind: &str| {
+        body(
+            200,
+            &json!({"mode": "zone", "store": {"type": kind, "cache": {"enabled": true}}}),
+        )
+    };
+    let root = |instance: &str| {
+        body(
+            200,
+            &json!({"instanceId": instance, "product": "Kuma", "version": "2.14.3"}),
+        )
+    };
+    let warned = || {
+        driver
+            .notes()
+            .iter()
+            .filter(|note| note.contains("in memory"))
+            .count()
+    };
+    stage.on("GET", "/config", kept_in("memory"));
+    for _ in 0..3 {
+        let observed = driver.observe(&mesh(), &items).await.unwrap();
+        assert_eq!(observed.store.as_deref(), Some("memory"));
+        assert_eq!(warned(), 1);
+    }
+    assert_eq!(stage.asked("/config").len(), 1);
+    // Another process: asked anew. One that cannot say now is asked again.
+    stage.on("GET", "/", root("vm-2"));
+    stage.on("GET", "/config", recorded("store-down"));
+    assert_eq!(driver.observe(&mesh(), &items).await.unwrap().store, None);
+    stage.on("GET", "/config", kept_in("postgres"));
+    let observed = driver.observe(&mesh(), &items).await.unwrap();
+    assert_eq!((observed.store.as_deref(), warned()), (Some("postgres"), 0));
+    assert_eq!(stage.asked("/config").len(), 3);
+    // Not everybody may read it: then nothing is known, and it is not asked for ever.
+    stage.on("GET", "/", root("vm-3"));
+    stage.on("GET", "/config", Answer::Body(403, "no".to_owned()));
+    for _ in 0..3 {
+        assert_eq!(driver.observe(&mesh(), &items).await.unwrap().store, None);
+    }
+    assert_eq!((stage.asked("/config").len(), warned()), (4, 0));
+}
+
+/// What is asked each second is what is observed.
+#[tokio::test]
+async fn services_alone_are_the_services_that_are_observed() {
+    let stage = Stage::new().await;
+    stage.on("GET", "/meshes/default/meshservices", recorded("meshservices"));
+    let (driver, items) = (stage.driver(), [Arc::new(item([9000, 1000], 7))]);
+    let alone = driver.services(&mesh(), &items).await.unwrap().unwrap();
+    assert_eq!(alone, driver.observe(&mesh(), &items).await.unwrap().services);
+    assert_eq!(alone.len(), 3);
+    stage.on("GET", "/meshes/default/meshservices", recorded("missing-mesh"));
+    let error = driver.services(&mesh(), &items).await.unwrap().unwrap_err();
+    assert_eq!(error.fault, Fault::MeshGone);
+    assert!(
+        error
+            .told()
+            .contains("Make the Mesh on the global control plane again"),
+        "{}",
+        error.told()
+    );
 }
 
 /// An agent that is pointed at another zone's control plane would write there, prove there, and report it as its own.

@@ -78,6 +78,7 @@ impl InCluster {
             services,
             documents: BTreeMap::new(),
         };
+        read.store.process = before.process;
         read.store
             .insert(Object::new(Kind::Zone, "", &self.zone, Timestamp::UNIX_EPOCH));
         for (kind, document) in KINDS

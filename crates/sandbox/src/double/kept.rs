@@ -19,6 +19,8 @@ impl Kept {
     /// What the file holds, if there is one already; otherwise an empty store.
     pub(super) fn open(mode: Mode, file: Option<PathBuf>) -> anyhow::Result<Self> {
         let mut store = Store::new(mode);
+        store.process = std::process::id();
+        store.lasting = file.is_some();
         if let Some(file) = file.as_deref().filter(|file| file.exists()) {
             let told = || format!("the store {}", file.display());
             let bytes = std::fs::read(file).with_context(told)?;

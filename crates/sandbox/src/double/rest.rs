@@ -120,16 +120,21 @@ fn root(store: &Store) -> Value {
     };
     json!({
         "clusterId": "00000000-0000-4000-8000-000000000000", "gui": "", "hostname": "double",
-        "instanceId": format!("double-{zone}"), "product": "Kuma", "version": super::KUMA_VERSION,
+        "instanceId": format!("double-{zone}-{:04x}", store.process), "product": "Kuma", "version": super::KUMA_VERSION,
     })
 }
 
 fn configuration(store: &Store) -> Value {
     let is_cluster = matches!(store.mode, Mode::Cluster(_));
+    let kept = match (is_cluster, store.lasting) {
+        (true, _) => "kubernetes",
+        (false, true) => "postgres",
+        (false, false) => "memory",
+    };
     json!({
         "mode": if store.mode == Mode::Global { "global" } else { "zone" },
         "environment": if is_cluster { "kubernetes" } else { "universal" },
-        "store": {"type": if is_cluster { "kubernetes" } else { "memory" }},
+        "store": {"type": kept},
         "multizone": {"zone": {"name": store.zone(), "globalAddress": "grpcs://127.0.0.1:5685"}},
         "meshService": {"generationInterval": "2s", "deletionGracePeriod": "1h0m0s"},
         "apiServer": {"readOnly": is_cluster},

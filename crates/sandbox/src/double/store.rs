@@ -245,6 +245,10 @@ type Key = (Kind, String, String);
 pub struct Store {
     /// Which control plane.
     pub mode: Mode,
+    /// Which process of it: another after each start.
+    pub process: u32,
+    /// Whether what it holds outlives the process: then it stands for PostgreSQL.
+    pub lasting: bool,
     objects: BTreeMap<Key, Object>,
 }
 
@@ -253,6 +257,8 @@ impl Store {
     pub fn new(mode: Mode) -> Self {
         Self {
             mode,
+            process: 0,
+            lasting: false,
             objects: BTreeMap::new(),
         }
     }

@@ -16,10 +16,10 @@ use weir_model::{
 };
 use weir_planner::latency::BOUNDS;
 use weir_planner::{
-    CountScope, Counts, Coverage, Destination, Digest, DoorCounting, DoorFact, Evidence, Fallback, Fallen,
-    GatewayPlan, GatewayRef, Generation, Item, ItemFact, ItemRef, ItemRoute, ItemState, Latency, Pin, PlanId,
-    Proof, Refuge, SecondWriter, ServiceFact, ServiceState, Verdict, ZoneFacts, ZonePlan, gateway_digest,
-    item_digest,
+    Contested, CountScope, Counts, Coverage, Destination, Digest, DoorCounting, DoorFact, Evidence, Fallback,
+    Fallen, Fault, GatewayPlan, GatewayRef, Generation, Item, ItemFact, ItemRef, ItemRoute, ItemState,
+    Latency, Pin, PlanId, Proof, Refuge, SecondWriter, ServiceFact, ServiceState, Verdict, ZoneFacts,
+    ZonePlan, gateway_digest, item_digest,
 };
 use weir_wire::AgentReport;
 
@@ -398,6 +398,14 @@ pub(crate) fn report() -> impl Strategy<Value = AgentReport> {
             state,
         },
     );
+    let fault = select(vec![
+        Fault::Away,
+        Fault::NotYet,
+        Fault::MeshGone,
+        Fault::Refused,
+        Fault::Setup,
+        Fault::Unknown,
+    ]);
     let writer =
         (".{0,8}", ".{0,8}", ".{0,8}", any::<bool>()).prop_map(|(kind, object, origin, overrides)| {
             SecondWriter {
@@ -416,9 +424,13 @@ pub(crate) fn report() -> impl Strategy<Value = AgentReport> {
         option::of(pin()),
         option::of((time(), ".{0,8}", btree_set(named::<BackendName>(), 0..3))),
         btree_map(named::<GatewayName>(), door_fact(), 0..3),
+        (
+            option::of((".{0,8}", any::<u32>(), time())),
+            btree_set(named::<BackendName>(), 0..3),
+        ),
     )
         .prop_map(
-            |(item, state, proof, second_writers, counts, pin, fallen, doors)| ItemFact {
+            |(item, state, proof, second_writers, counts, pin, fallen, doors, (fought, vanished))| ItemFact {
                 split: item.split,
                 generation: item.generation,
                 digest: item.digest,
@@ -429,6 +441,12 @@ pub(crate) fn report() -> impl Strategy<Value = AgentReport> {
                 pin,
                 fallback: fallen.map(|(since, why, down)| Fallen { since, down, why }),
                 doors,
+                contested: fought.map(|(object, rewrites, since)| Contested {
+                    object,
+                    rewrites,
+                    since,
+                }),
+                vanished,
             },
         );
     (
@@ -440,10 +458,25 @@ pub(crate) fn report() -> impl Strategy<Value = AgentReport> {
         vec(fact, 0..3),
         option::of(any::<[u8; 32]>()),
         any::<u64>(),
-        (option::of(".{1,8}"), vec(".{0,8}", 0..3)),
+        (
+            option::of(".{1,8}"),
+            vec(".{0,8}", 0..3),
+            option::of(fault),
+            option::of(".{1,8}"),
+        ),
     )
         .prop_map(
-            |(at, highest, kuma, unreadable, services, items, plan, generation, (refused, notes))| {
+            |(
+                at,
+                highest,
+                kuma,
+                unreadable,
+                services,
+                items,
+                plan,
+                generation,
+                (refused, notes, fault, store),
+            )| {
                 AgentReport {
                     facts: ZoneFacts {
                         zone: ZoneName::new("fra").unwrap(),
@@ -451,6 +484,8 @@ pub(crate) fn report() -> impl Strategy<Value = AgentReport> {
                         highest: Generation(highest),
                         kuma,
                         unreadable,
+                        fault,
+                        store,
                         services,
                         items,
                     },

@@ -11,7 +11,7 @@ impl Zone {
             Door::NoMesh => Some(away(
                 what,
                 "404: mesh of name default is not found",
-                Fault::NotYet,
+                Fault::MeshGone,
             )),
         }
     }
@@ -58,6 +58,7 @@ impl Zone {
         };
         Observed {
             kuma: Some("2.14.3".to_owned()),
+            instance: Some(self.instance.to_string()),
             services: self.services.values().cloned().collect(),
             ours: self
                 .store

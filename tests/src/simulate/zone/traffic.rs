@@ -76,9 +76,10 @@ impl Zone {
         self.dead.contains(&(split, of)) || fact.is_some_and(|fact| fact.state == ServiceState::Unavailable)
     }
 
-    /// Notes what is down now.
+    /// Notes what is down now: whose service is gone loses its share without a request that fails, and that is an outage too.
     fn note_outage(&mut self, split: usize, of: Place) {
-        let (now, down) = (self.now, self.is_down(split, of));
+        let vanished = !self.services.contains_key(&(SPLITS[split].to_owned(), of));
+        let (now, down) = (self.now, vanished || self.is_down(split, of));
         let before = self.outages.get(&(split, of)).copied();
         let outage = match (before, down) {
             (Some(Outage { since, until: None }), false) => Outage {

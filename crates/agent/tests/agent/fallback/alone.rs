@@ -154,6 +154,60 @@ fn what_kuma_says_is_believed_as_well() {
     assert_eq!(agent.weights(), ALL_TO_VM, "nobody sends, and it is Unavailable");
 }
 
+/// Nobody fails where Kuma drops the reference, so nothing is counted: that it is gone is enough.
+#[test]
+fn a_service_that_vanishes_is_a_reason_to_fall_back() {
+    let mut agent = Agent::new(plan(&[("lab", None), ("vm", None)], 60));
+    // Declared and not started yet: nothing vanished, and nothing is in force that could go anywhere.
+    agent.vanished.insert("lab");
+    agent.look();
+    agent.now += Duration::from_secs(5);
+    agent.look();
+    assert_eq!(agent.alarms(), [] as [&str; 0]);
+    agent.activate();
+    agent.vanished.insert("eks");
+    agent.activate();
+    assert_eq!(agent.weights(), AS_PLANNED, "not for long enough yet");
+    let alarms = agent.alarms();
+    assert!(
+        alarms.len() == 1 && alarms[0].contains("backend eks") && alarms[0].contains("Kuma drops its share"),
+        "said at once, once: {alarms:?}"
+    );
+    agent.now += Duration::from_secs(1);
+    agent.activate();
+    assert_eq!(
+        agent.weights(),
+        ALL_TO_VM,
+        "not to `lab`, which this zone does not resolve (I3)"
+    );
+    let fallen = told(agent.item(), &agent.memory).unwrap();
+    assert!(fallen.why.contains("its MeshService vanished"), "{}", fallen.why);
+    // Who has its share vanishes too: nobody is left, and nothing moves any more.
+    agent.vanished.insert("vm");
+    agent.now += Duration::from_secs(90);
+    agent.activate();
+    assert_eq!(agent.weights(), ALL_TO_VM);
+    agent.vanished.clear();
+    agent.activate();
+    agent.now += Duration::from_secs(61);
+    agent.activate();
+    assert_eq!(agent.weights(), AS_PLANNED);
+    assert_eq!(agent.alarms(), [] as [&str; 0]);
+}
+
+/// An agent that starts while a service is gone never saw it; that it had weight in force is enough to know.
+#[test]
+fn a_service_that_vanished_before_an_agent_started_is_missed_all_the_same() {
+    let mut agent = Agent::new(plan(&[("vm", None)], 60));
+    agent.activate();
+    agent.watch = weir_agent::fallback::Watch::default();
+    agent.vanished.insert("eks");
+    agent.activate();
+    agent.now += Duration::from_secs(1);
+    agent.activate();
+    assert_eq!(agent.weights(), ALL_TO_VM);
+}
+
 /// Each time that it comes back it is dead: then less and less often.
 #[test]
 fn it_does_not_flap() {

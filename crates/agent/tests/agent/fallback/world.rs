@@ -104,6 +104,8 @@ pub(crate) struct Agent {
     /// How far its clock is ahead.
     pub(crate) ahead: SignedDuration,
     pub(crate) unavailable: BTreeSet<&'static str>,
+    /// Whose MeshService the zone's control plane does not have.
+    pub(crate) vanished: BTreeSet<&'static str>,
     /// What the zone's control plane holds.
     pub(crate) live: Vec<(Object, Generation)>,
 }
@@ -120,6 +122,7 @@ impl Agent {
             now: Duration::ZERO,
             ahead: SignedDuration::ZERO,
             unavailable: BTreeSet::new(),
+            vanished: BTreeSet::new(),
             live: Vec::new(),
         }
     }
@@ -148,7 +151,8 @@ impl Agent {
                 false => ServiceState::Available,
             },
         };
-        BACKENDS.map(fact).to_vec()
+        let there = BACKENDS.into_iter().filter(|name| !self.vanished.contains(name));
+        there.map(fact).collect()
     }
 
     /// A quarter of a second of traffic to what is driven; requests to the dead find nobody. True if a look is due.
@@ -186,7 +190,7 @@ impl Agent {
     pub(crate) fn look(&mut self) {
         let (at, services) = (self.at(), self.services());
         let items: Vec<_> = self.plan.items.values().cloned().collect();
-        self.watch.see(&items, &services, at.0);
+        self.watch.see(&items, &services, &self.memory, at);
         self.memory.fallen = look(
             &self.plan,
             &self.memory,

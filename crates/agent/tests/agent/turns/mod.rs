@@ -1,8 +1,11 @@
 //! The loop in its own time: what starts an activation, what is kept on disk first, what is never taken. The zone is a
 //! fake that answers at once; the clock is tokio's, paused.
 
+mod contest;
 mod doors;
+mod gone;
 mod pins;
+mod torn;
 mod zone;
 
 use std::collections::BTreeMap;

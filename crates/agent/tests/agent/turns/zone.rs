@@ -118,6 +118,8 @@ pub(crate) struct Fake {
     pub(crate) resolves: BTreeSet<&'static str>,
     pub(crate) instance: u32,
     pub(crate) away: bool,
+    /// The control plane answers, and does not have the mesh.
+    pub(crate) mesh_gone: bool,
     /// Whole policies, by generation.
     pub(crate) puts: Vec<(u64, Instant)>,
     /// Every step: what, and when.
@@ -129,6 +131,31 @@ pub(crate) struct Fake {
     pub(crate) keeps: bool,
     /// Whether its callers tell nothing of what they counted, and do not say so either; until that ends.
     pub(crate) mute: watch::Sender<bool>,
+}
+
+impl Fake {
+    fn services(&self) -> Result<Vec<ServiceFact>, DriverError> {
+        if self.away {
+            return Err(away());
+        }
+        if self.mesh_gone {
+            return Err(DriverError {
+                what: "GET meshes/default/meshservices".to_owned(),
+                why: "the control plane does not have this mesh".to_owned(),
+                fault: Fault::MeshGone,
+                help: "make it on the global one".to_owned(),
+            });
+        }
+        let service = |zone: &&str| ServiceFact {
+            service: ServiceName::new("checkout").unwrap(),
+            kuma_zone: DnsLabel::new(*zone).unwrap(),
+            namespace: None,
+            ports: BTreeMap::from([(8080, Some(Protocol::Http))]),
+            port_names: [].into(),
+            state: ServiceState::Available,
+        };
+        Ok(self.resolves.iter().map(service).collect())
+    }
 }
 
 fn generation_of(object: &Object) -> Generation {
@@ -165,30 +192,28 @@ impl ZoneDriver for Driver {
     ) -> BoxFuture<'a, Result<Observed, DriverError>> {
         let mut fake = self.0.lock().unwrap();
         fake.observed.push(Instant::now());
-        let service = |zone: &&str| ServiceFact {
-            service: ServiceName::new("checkout").unwrap(),
-            kuma_zone: DnsLabel::new(*zone).unwrap(),
-            namespace: None,
-            ports: BTreeMap::from([(8080, Some(Protocol::Http))]),
-            port_names: [].into(),
-            state: ServiceState::Available,
-        };
-        let answer = if fake.away {
-            Err(away())
-        } else {
-            Ok(Observed {
-                kuma: Some("2.14.3".to_owned()),
-                services: fake.resolves.iter().map(service).collect(),
-                ours: fake
-                    .store
-                    .iter()
-                    .map(|object| (object.clone(), generation_of(object)))
-                    .collect(),
-                second_writers: BTreeMap::new(),
-                ..Observed::default()
-            })
-        };
+        let answer = fake.services().map(|services| Observed {
+            kuma: Some("2.14.3".to_owned()),
+            instance: Some(fake.instance.to_string()),
+            services,
+            ours: fake
+                .store
+                .iter()
+                .map(|object| (object.clone(), generation_of(object)))
+                .collect(),
+            second_writers: BTreeMap::new(),
+            ..Observed::default()
+        });
         async { answer }.boxed()
+    }
+
+    fn services<'a>(
+        &'a self,
+        _: &'a MeshName,
+        _: &'a [Arc<Item>],
+    ) -> BoxFuture<'a, Option<Result<Vec<ServiceFact>, DriverError>>> {
+        let answer = self.0.lock().unwrap().services();
+        async { Some(answer) }.boxed()
     }
 
     fn apply<'a>(&'a self, step: &'a Step) -> BoxFuture<'a, Result<Outcome, DriverError>> {

@@ -120,6 +120,8 @@ fn fact(plan: &Plan) -> ItemFact {
         pin: None,
         fallback: None,
         doors: BTreeMap::new(),
+        contested: None,
+        vanished: [].into(),
     }
 }
 
@@ -134,6 +136,8 @@ fn agent(fact: ItemFact) -> Agent {
         certificate_expires: Some(at(3_600)),
         kuma: Some("2.14.3".to_owned()),
         unreadable: None,
+        fault: None,
+        store: None,
         refused: None,
         notes: Vec::new(),
         marks: BTreeMap::new(),

@@ -40,6 +40,7 @@ fn zones_show_their_worst_and_agents_nobody_declared() {
                 reason: Some("no agent of this zone was ever heard".to_owned()),
                 generation: 0,
                 kuma: None,
+                store: None,
                 agents: Vec::new(),
             },
             ZoneStatus {
@@ -50,6 +51,7 @@ fn zones_show_their_worst_and_agents_nobody_declared() {
                 reason: None,
                 generation: 5,
                 kuma: Some("2.14.3".to_owned()),
+                store: None,
                 agents: agents("fra-1"),
             },
             ZoneStatus {
@@ -60,6 +62,7 @@ fn zones_show_their_worst_and_agents_nobody_declared() {
                 reason: Some("has agents, but the declaration in force does not name this zone".to_owned()),
                 generation: 5,
                 kuma: Some("2.14.3".to_owned()),
+                store: None,
                 agents: agents("oslo-1"),
             },
         ]

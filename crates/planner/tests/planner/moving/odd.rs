@@ -193,6 +193,47 @@ fn a_blink_of_one_zone_moves_nobody() {
     );
 }
 
+/// A MeshService that vanishes from one zone in mid-way is an event of all: no zone gives its backend more, whoever sees it.
+#[test]
+fn what_vanishes_from_one_zone_gets_no_more_weight_anywhere() {
+    let step = |split: &mut Split| split.transition.max_step = BasisPoints::new(2_500).ok();
+    let given = |world: &World| {
+        let of = |name: &&str| {
+            let item = world.item(&zone(name)).unwrap();
+            weights(&item).get(&backend("eks")).copied().unwrap_or_default()
+        };
+        ZONES.iter().map(of).collect::<Vec<_>>()
+    };
+    let mut world = World::new(declared(&[("vm", 100)], step));
+    world.commit(declared(&[("eks", 100)], step));
+    while given(&world).iter().any(|share| *share < 2_500) {
+        world.look();
+        world.all_follow();
+        world.pass(61);
+    }
+    let before = given(&world);
+    assert!(before.iter().any(|share| *share < 10_000), "{before:?}");
+    world.blind.insert(zone("ams"), backend("eks"));
+    let mut stands = None;
+    for _ in 0..10 {
+        stands = world.look().1;
+        assert_eq!(given(&world), before);
+        world.all_follow();
+        world.pass(61);
+    }
+    let stands = stands.expect("it is on its way");
+    assert!(
+        stands
+            .waits
+            .iter()
+            .any(|wait| wait.why.contains("eks is not ready for zone ams")),
+        "{stands:?}"
+    );
+    world.blind.clear();
+    settle(&mut world);
+    assert_eq!(given(&world), [10_000; 3]);
+}
+
 /// A name and its weight at once: there is nothing in between, and nothing stops for it.
 #[test]
 fn a_backend_with_a_new_name_and_another_weight_goes_in_one_bite() {
