@@ -180,7 +180,12 @@ pub fn in_zone<'a>(split: &'a SplitStatus, zone: &str) -> anyhow::Result<&'a Spl
 
 /// Whether a zone's proof says that it runs what is declared, now: not only what it was told so far.
 pub fn proven(split: &SplitStatus, zone: &SplitInZone) -> bool {
-    zone.standing == Standing::Converged && zone.generation == split.generation && runs_declared(split, zone)
+    zone.generation == split.generation && follows(split, zone)
+}
+
+/// Whether it runs what is declared, whichever wave brought that: earlier waves stand at earlier generations.
+pub fn follows(split: &SplitStatus, zone: &SplitInZone) -> bool {
+    zone.standing == Standing::Converged && runs_declared(split, zone)
 }
 
 fn runs_declared(split: &SplitStatus, zone: &SplitInZone) -> bool {

@@ -61,7 +61,7 @@ pub(super) async fn carried(
         let id = play.repository.commit(&[(FILE, &text)], "Measure a change")?;
         play.look();
         envoy.push(envoys.arrived(division, begin).await?);
-        play.proven(&id).await?;
+        play.proven_in_waves(&id).await?;
         told.push(begin.elapsed());
         proof.push(play.commit_to_last_wave(&id, at, division[0]).await?);
         play.rests().await?;

@@ -6,11 +6,14 @@ use std::time::Duration;
 use anyhow::Context as _;
 use jiff::Timestamp;
 use tokio::time::Instant;
-use weir_wire::api::{SplitStatus, SplitStep, Standing};
+use weir_wire::api::{SplitInZone, SplitStatus, SplitStep, Standing};
 
 use super::{PATIENCE, Play};
-use crate::coordinator::{SPLIT, proven};
+use crate::coordinator::{SPLIT, follows, proven};
 use crate::waiting::poll;
+
+/// What must be so of a zone.
+type So = fn(&SplitStatus, &SplitInZone) -> bool;
 
 impl Play {
     /// Waits until every zone has proven this commit; how long that took.
@@ -18,8 +21,20 @@ impl Play {
     /// # Errors
     /// If it takes too long: with what is still missing.
     pub async fn proven(&self, commit: &str) -> anyhow::Result<Duration> {
+        self.so_everywhere(commit, proven).await
+    }
+
+    /// The same for a commit that moves in waves and whose weights are new.
+    ///
+    /// # Errors
+    /// If it takes too long: with what is still missing.
+    pub async fn proven_in_waves(&self, commit: &str) -> anyhow::Result<Duration> {
+        self.so_everywhere(commit, follows).await
+    }
+
+    async fn so_everywhere(&self, commit: &str, so: So) -> anyhow::Result<Duration> {
         let begin = Instant::now();
-        let proven = || async { Ok(self.missing(commit).await.map_or(Ok(()), Err)) };
+        let proven = || async { Ok(self.missing(commit, so).await.map_or(Ok(()), Err)) };
         let waited = poll(PATIENCE, proven).await;
         waited.with_context(|| format!("commit {commit} is not proven"))?;
         Ok(begin.elapsed())
@@ -164,7 +179,7 @@ impl Play {
     }
 
     /// What is missing until this commit is proven everywhere; none if nothing is.
-    async fn missing(&self, commit: &str) -> Option<String> {
+    async fn missing(&self, commit: &str, so: So) -> Option<String> {
         let list = match self.viewer.splits().await {
             Ok(list) => list,
             Err(error) => return Some(format!("{error:#}")),
@@ -179,7 +194,7 @@ impl Play {
             return Some(format!("there is no split `{SPLIT}`"));
         };
         let of = |zone: &String| split.zones.iter().find(|z| z.zone == *zone);
-        let not = |zone: &&String| !of(zone).is_some_and(|z| proven(split, z));
+        let not = |zone: &&String| !of(zone).is_some_and(|z| so(split, z));
         let why = |zone: &String| {
             let state = of(zone).map(|z| {
                 format!(
