@@ -21,6 +21,7 @@ mod forgets;
 mod history;
 mod orders;
 mod plans;
+mod terms;
 
 pub use agents::{AgentRow, ItemRow};
 pub use commits::{CommitRow, Taken, Verdict};
@@ -37,6 +38,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (4, "trees", include_str!("../migrations/0004_trees.sql")),
     (5, "orders", include_str!("../migrations/0005_orders.sql")),
     (6, "drains", include_str!("../migrations/0006_drains.sql")),
+    (7, "terms", include_str!("../migrations/0007_terms.sql")),
 ];
 
 /// The open ledger. Cheap to clone.

@@ -12,6 +12,7 @@ pub mod fleet;
 pub mod git;
 pub mod judging;
 mod keeping;
+mod leading;
 pub mod ledger;
 mod metrics;
 pub mod observing;

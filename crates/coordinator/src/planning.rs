@@ -159,6 +159,13 @@ impl Planning {
     /// Runs until stopped.
     pub async fn run(mut self, stop: CancellationToken) {
         loop {
+            if let Some(why) = self.superseded() {
+                self.decline(&why).await;
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(ORDERS) => continue,
+                }
+            }
             let again = match self.turn().await {
                 Ok(()) => {
                     trouble(&self.troubles, "ledger", |t| &mut t.ledger, None);
@@ -179,6 +186,11 @@ impl Planning {
                 return;
             }
         }
+    }
+
+    /// Why nothing is planned any more: another coordinator has begun after this one.
+    fn superseded(&self) -> Option<String> {
+        self.troubles.borrow().superseded.clone()
     }
 
     /// Waits for a reason to look again; false for the stop.
@@ -223,6 +235,7 @@ impl Planning {
             // Where no agent was ever heard nothing is told either.
             () = after(moving.then_some(RETRY)) => true,
             () = after(again) => true,
+            () = stopped(self.troubles.subscribe()) => true,
         }
     }
 
@@ -454,6 +467,13 @@ async fn outgrown(fleet: &mut watch::Receiver<Arc<Fleet>>, known: Generation) {
             .await
             .is_err()
     {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Done once another coordinator has begun after this one.
+async fn stopped(mut troubles: watch::Receiver<Troubles>) {
+    if troubles.wait_for(|troubles| troubles.superseded.is_some()).await.is_err() {
         std::future::pending::<()>().await;
     }
 }

@@ -67,6 +67,8 @@ fn notice(
     waiting: Vec<String>,
 ) -> Option<String> {
     let mut parts = waiting;
+    // First: whatever else is said here is not to be relied on.
+    parts.splice(0..0, troubles.superseded.clone());
     if let Some(text) = &troubles.ledger {
         parts.push(format!("nothing new is published: {text}"));
     }

@@ -79,6 +79,22 @@ impl Planning {
         Ok(())
     }
 
+    /// Refuses all orders: whoever gave them is to give them elsewhere. What cannot be written now is tried again.
+    pub(super) async fn decline(&self, why: &str) {
+        let waiting = self.ledger.orders_waiting().await.unwrap_or_default();
+        let refused = |order| {
+            let answer = Answer {
+                done: false,
+                message: format!("refused, this coordinator is {why}"),
+            };
+            (order, answer)
+        };
+        let answers: Vec<(Order, Answer)> = waiting.into_iter().map(refused).collect();
+        if let Err(error) = self.answer(&answers).await {
+            tracing::debug!(%error, "orders cannot be answered");
+        }
+    }
+
     /// Remembers since when what is under way is proven.
     pub(super) fn note_proven(&mut self, known: &InForce, seen: &Seen) {
         let Some(senses) = seen.senses() else { return };

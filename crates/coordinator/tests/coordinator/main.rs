@@ -20,3 +20,4 @@ mod serve;
 mod sessions;
 mod sources_away;
 mod standing;
+mod two_coordinators;

@@ -3,6 +3,7 @@
 
 mod doors;
 mod pins;
+mod terms;
 mod zone;
 
 use std::collections::BTreeMap;
