@@ -22,13 +22,15 @@ mod history;
 mod orders;
 mod plans;
 mod terms;
+mod words;
 
 pub use agents::{AgentRow, ItemRow};
-pub use commits::{CommitRow, Taken, Verdict};
+pub use commits::{Authored, CommitRow, Taken, Verdict};
 pub use events::NewEvent;
 pub use forgets::{Forgotten, Question};
 pub use orders::{Answer, Order, OrderKind};
 pub use plans::PlanRow;
+pub use words::Word;
 
 /// The migrations, in order. Each stays as it was released.
 const MIGRATIONS: &[(i64, &str, &str)] = &[
@@ -39,6 +41,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (5, "orders", include_str!("../migrations/0005_orders.sql")),
     (6, "drains", include_str!("../migrations/0006_drains.sql")),
     (7, "terms", include_str!("../migrations/0007_terms.sql")),
+    (8, "history", include_str!("../migrations/0008_history.sql")),
 ];
 
 /// The open ledger. Cheap to clone.

@@ -19,6 +19,7 @@ pub mod observing;
 mod ordering;
 pub mod parts;
 pub mod planning;
+mod progress;
 pub mod selfcheck;
 pub mod senses;
 pub mod serve;

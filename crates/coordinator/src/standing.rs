@@ -19,7 +19,7 @@ use weir_wire::api::{SplitInZone, SplitStatus, Standing};
 use crate::fleet::{Agent, Fleet, counting};
 pub(crate) use transition::told;
 pub use word::SETTLE;
-pub(crate) use word::bound;
+pub(crate) use word::{agrees, bound};
 pub use zones::{notes, proven_at, zone, zones};
 
 /// What everything here is computed from.

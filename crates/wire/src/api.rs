@@ -200,6 +200,9 @@ pub struct SplitHistory {
     pub name: String,
     /// Its steps, newest first: each a plan that changed it.
     pub steps: Vec<SplitStep>,
+    /// Events `zone.fallback` of it since the oldest of these steps, newest first.
+    #[serde(default)]
+    pub events: Vec<Event>,
 }
 
 /// One plan that changed a split.
@@ -219,9 +222,22 @@ pub struct SplitStep {
     pub commit: String,
     /// Who wrote that commit, `Name <mail>`; none if it is not in the ledger any more.
     pub author: Option<String>,
+    /// Who committed it, in the same way; none also where that was not recorded.
+    #[serde(default)]
+    pub committer: Option<String>,
+    /// `none`, or `present`: there is a signature, which nobody verified. None where that was not recorded.
+    #[serde(default)]
+    pub signature: Option<String>,
     /// Its first line.
     pub subject: Option<String>,
-    /// When each zone proved all of that plan; a zone that was overtaken by the next plan is missing.
+    /// When all agents of each zone that this step changed had it. A zone that was overtaken by the next step before is missing;
+    /// times are those at which the coordinator heard of it.
+    #[serde(default)]
+    pub received: BTreeMap<String, String>,
+    /// When all of them had written it, likewise.
+    #[serde(default)]
+    pub applied: BTreeMap<String, String>,
+    /// When all of them had read it back from live proxies, exactly, whatever other splits of the zone do.
     pub proven: BTreeMap<String, String>,
 }
 
@@ -414,6 +430,12 @@ pub struct CommitRecord {
     pub commit: String,
     /// Author, `Name <mail>`.
     pub author: String,
+    /// Who committed it, in the same way; none where that was not recorded.
+    #[serde(default)]
+    pub committer: Option<String>,
+    /// `none`, or `present`: there is a signature, which nobody verified. None where that was not recorded.
+    #[serde(default)]
+    pub signature: Option<String>,
     /// When it was authored.
     pub authored_at: String,
     /// First line.

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use weir_model::{CommitId, SourceFile, SourceName};
 
 use super::transport::{self, Access, Failure};
-use super::{Content, GitError, Head, Remote, Unusable, limits};
+use super::{Content, GitError, Head, Remote, Signature, Unusable, limits};
 use crate::config::Source;
 
 /// One source's copy.
@@ -241,12 +241,15 @@ impl BareCopy {
 
     fn read(&self, copy: &Repository, id: Oid) -> Result<Head, Trouble> {
         let commit = copy.find_commit(id)?;
+        let person = |of: git2::Signature<'_>| format!("{} <{}>", plain(of.name_bytes()), plain(of.email_bytes()));
         let author = commit.author();
         let message = String::from_utf8_lossy(commit.message_bytes());
         let authored_at = Timestamp::from_second(author.when().seconds()).unwrap_or(Timestamp::UNIX_EPOCH);
         Ok(Head {
             commit: CommitId(id.to_string()),
-            author: format!("{} <{}>", plain(author.name_bytes()), plain(author.email_bytes())),
+            author: person(author),
+            committer: person(commit.committer()),
+            signature: signature(&commit),
             authored_at,
             subject: plain(message.trim_start().lines().next().unwrap_or_default().as_bytes()),
             content: self.content(copy, &commit.tree()?)?,
@@ -367,6 +370,16 @@ impl Reading<'_> {
             bytes: Arc::from(blob.content()),
         });
         Ok(None)
+    }
+}
+
+/// By its header alone, in whichever format and over whichever hash it was made.
+fn signature(commit: &git2::Commit<'_>) -> Signature {
+    let mut lines = commit.raw_header_bytes().split(|byte| *byte == b'\n');
+    let signed = lines.any(|line| line.starts_with(b"gpgsig ") || line.starts_with(b"gpgsig-sha256 "));
+    match signed {
+        true => Signature::Present,
+        false => Signature::Absent,
     }
 }
 

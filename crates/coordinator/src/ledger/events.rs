@@ -1,6 +1,7 @@
 //! Events: one sentence each, numbered without gaps, in the order in which they were written.
 
 use jiff::Timestamp;
+use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 use tokio::sync::watch;
 use weir_model::{SplitName, ZoneName};
@@ -95,19 +96,7 @@ impl Ledger {
         .bind(i64::from(limit))
         .fetch_all(&self.pool)
         .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(Event {
-                    id: number(row.try_get(0)?),
-                    at: row.try_get(1)?,
-                    kind: row.try_get(2)?,
-                    message: row.try_get(3)?,
-                    zone: row.try_get(4)?,
-                    split: row.try_get(5)?,
-                    generation: row.try_get::<Option<i64>, _>(6)?.map(number),
-                })
-            })
-            .collect()
+        rows.iter().map(read).collect()
     }
 
     /// The number of the newest event, as it rises.
@@ -122,6 +111,19 @@ impl Ledger {
             rises
         });
     }
+}
+
+/// A row of id, at, kind, message, zone, split and generation.
+pub(super) fn read(row: &SqliteRow) -> Result<Event, LedgerError> {
+    Ok(Event {
+        id: number(row.try_get(0)?),
+        at: row.try_get(1)?,
+        kind: row.try_get(2)?,
+        message: row.try_get(3)?,
+        zone: row.try_get(4)?,
+        split: row.try_get(5)?,
+        generation: row.try_get::<Option<i64>, _>(6)?.map(number),
+    })
 }
 
 /// Writes events inside a transaction; returns the newest number, 0 if there was none to write.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use tempfile::TempDir;
 use weir_coordinator::decide::{self, Heads, Question};
-use weir_coordinator::git::{Content, Head};
+use weir_coordinator::git::{Content, Head, Signature};
 use weir_coordinator::ledger::{
     AgentRow, Answer, CommitRow, ItemRow, Ledger, LedgerError, NewEvent, Order, OrderKind, Taken, Verdict,
 };
@@ -27,6 +27,8 @@ fn head(commit: &str, vm: &str, cloud: &str) -> Head {
     Head {
         commit: CommitId(commit.repeat(20)),
         author: "Ada <ada@example.com>".to_owned(),
+        committer: "Ada <ada@example.com>".to_owned(),
+        signature: Signature::Absent,
         authored_at: Timestamp::UNIX_EPOCH,
         subject: format!("vm {vm}"),
         content: Content::Files(vec![file].into()),

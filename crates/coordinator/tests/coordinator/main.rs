@@ -9,6 +9,7 @@ mod drains_beside;
 mod federation;
 mod forgetting;
 mod git;
+mod history;
 mod joining;
 mod judging;
 mod ledger;
