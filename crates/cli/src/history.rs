@@ -70,7 +70,12 @@ fn told(history: &SplitHistory, clock: Clock) -> String {
     for step in &history.steps {
         while let Some(event) = events.next_if(|event| at(&event.at) >= at(&step.created)) {
             page.gap();
-            let text = format!("{}, {}: {}", moment(&event.at), clock.ago(&event.at), event.message);
+            let text = format!(
+                "{}, {}: {}",
+                moment(&event.at),
+                clock.ago(&event.at),
+                event.message
+            );
             page.words(0, 2, Paint::Yellow, &text);
         }
         page.gap();
@@ -96,7 +101,11 @@ fn step(page: &mut Page, step: &SplitStep, clock: Clock) {
     }
     if let Some(author) = &step.author {
         of.push_str(&format!(" by {author}"));
-        of.push_str(&beside(author, step.committer.as_deref(), step.signature.as_deref()));
+        of.push_str(&beside(
+            author,
+            step.committer.as_deref(),
+            step.signature.as_deref(),
+        ));
     }
     if !step.commit.is_empty() {
         page.words(2, 2, Paint::Dim, &of);
@@ -203,6 +212,9 @@ fn source(page: &mut Page, source: &SourceStatus, clock: Clock) {
         text.push_str(&format!(", looked at {}", clock.ago(at)));
     }
     page.words(2, 2, Paint::Plain, &text);
+    if let Some(why) = &source.rewound {
+        page.words(2, 2, Paint::Yellow, why);
+    }
     if let Some(error) = &source.error {
         page.words(2, 2, Paint::Red, &format!("cannot be read: {error}"));
     }
@@ -238,7 +250,11 @@ fn commit(page: &mut Page, commit: &CommitRecord, clock: Clock) {
             commit.author,
             moment(&commit.authored_at),
             commit.source,
-            beside(&commit.author, commit.committer.as_deref(), commit.signature.as_deref())
+            beside(
+                &commit.author,
+                commit.committer.as_deref(),
+                commit.signature.as_deref()
+            )
         ),
     );
     for diagnostic in &commit.diagnostics {

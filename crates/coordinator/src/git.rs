@@ -13,9 +13,11 @@ use jiff::Timestamp;
 use weir_model::{CommitId, SourceFile};
 
 pub mod copy;
+mod lineage;
 mod transport;
 
 pub use copy::{BareCopy, Look};
+pub use lineage::Lineage;
 
 /// Where a repository is.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -26,7 +26,7 @@ mod words;
 
 pub use agents::{AgentRow, ItemRow};
 pub use commits::{Authored, CommitRow, Taken, Verdict};
-pub use events::NewEvent;
+pub use events::{NewEvent, Turn};
 pub use forgets::{Forgotten, Question};
 pub use orders::{Answer, Order, OrderKind};
 pub use plans::PlanRow;

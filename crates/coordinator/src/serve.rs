@@ -120,7 +120,6 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<(), ServeE
     if let Some(known) = &in_force {
         tracing::info!(generation = %known.plan.generation, "the plan in force is taken up from the ledger");
     }
-    let commits = ledger.in_force().await?;
 
     let names: Vec<String> = config.names.iter().map(HostName::to_string).collect();
     let authority_dir = data.join("ca");
@@ -205,7 +204,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<(), ServeE
         "the keeping of history",
         keeping::keep(ledger.clone(), in_force.clone(), config.history, stop.clone()),
     );
-    let sources = Sources::start(&config.sources, &data.join("git"), &commits, &parts, &stop);
+    let sources = Sources::start(&config.sources, &data.join("git"), &in_force, &parts, &stop);
     let planning = Planning::new(
         config.federation.clone(),
         ledger.clone(),

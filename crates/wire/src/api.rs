@@ -418,6 +418,9 @@ pub struct SourceStatus {
     pub in_force: Option<String>,
     /// When last looked at.
     pub checked_at: Option<String>,
+    /// Set while the newest commit is not taken because that in force was made from it: what happened, and what to do.
+    #[serde(default)]
+    pub rewound: Option<String>,
 }
 
 /// One commit that the coordinator saw.
@@ -461,7 +464,8 @@ pub struct Event {
     pub id: u64,
     /// When.
     pub at: String,
-    /// `commit.taken`, `commit.refused`, `source.unreachable`, `source.reachable`, `plan.made`, `agent.joined`,
+    /// `commit.taken`, `commit.refused`, `coordinator.superseded`, `source.unreachable`, `source.reachable`, `source.rewound`,
+    /// `source.rewritten`, `plan.made`, `agent.joined`,
     /// `agent.connected`, `agent.gone`, `agent.forgotten`, `zone.proven`, `zone.held`, `zone.overridden`, `zone.fallback`, `zone.pinned`,
     /// `zone.unpinned`, `zone.failed`, `zone.different`, `transition.*` (`held`, `frozen`, `waits`, `bakes`, `verifies`,
     /// `returns`, `quarantined`, `rests`), `order.*` (`abort`, `freeze`, `resume`, `refused`), `selfcheck.failed`.

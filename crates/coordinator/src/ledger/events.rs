@@ -1,5 +1,7 @@
 //! Events: one sentence each, numbered without gaps, in the order in which they were written.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
@@ -23,6 +25,17 @@ pub struct NewEvent {
     pub split: Option<SplitName>,
     /// Generation, if about one.
     pub generation: Option<Generation>,
+}
+
+/// The last that was told of a split's transitions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Turn {
+    /// As in [`Event::kind`].
+    pub kind: String,
+    /// In one sentence.
+    pub message: String,
+    /// When.
+    pub at: Timestamp,
 }
 
 impl NewEvent {
@@ -97,6 +110,34 @@ impl Ledger {
         .fetch_all(&self.pool)
         .await?;
         rows.iter().map(read).collect()
+    }
+
+    /// The last event `transition.*` of each split.
+    ///
+    /// # Errors
+    /// The ledger cannot be read.
+    pub async fn last_turns(&self) -> Result<BTreeMap<SplitName, Turn>, LedgerError> {
+        let rows = sqlx::query(
+            "SELECT split, kind, message, at FROM events WHERE id IN (SELECT MAX(id) FROM events \
+             WHERE kind LIKE 'transition.%' AND split IS NOT NULL GROUP BY split)",
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                let split = SplitName::new(row.try_get::<String, _>(0)?)
+                    .map_err(|error| LedgerError::damaged("the split of an event", error))?;
+                let at: String = row.try_get(3)?;
+                let turn = Turn {
+                    kind: row.try_get(1)?,
+                    message: row.try_get(2)?,
+                    at: at
+                        .parse()
+                        .map_err(|error| LedgerError::damaged("the time of an event", error))?,
+                };
+                Ok((split, turn))
+            })
+            .collect()
     }
 
     /// The number of the newest event, as it rises.

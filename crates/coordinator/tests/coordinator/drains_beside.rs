@@ -241,6 +241,7 @@ async fn a_drain_is_judged_by_the_commit_of_its_look() {
             branch: "main".to_owned(),
             last: Some(Ok(())),
             head: Some(head),
+            lineage: BTreeMap::new(),
             remembered: None,
             checked_at: None,
             recloned: None,

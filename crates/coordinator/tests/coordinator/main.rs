@@ -17,6 +17,7 @@ mod openapi;
 mod orders;
 mod program;
 mod repository;
+mod rewound;
 mod serve;
 mod sessions;
 mod sources_away;
