@@ -481,7 +481,11 @@ async fn outgrown(fleet: &mut watch::Receiver<Arc<Fleet>>, known: Generation) {
 
 /// Done once another coordinator has begun after this one.
 async fn stopped(mut troubles: watch::Receiver<Troubles>) {
-    if troubles.wait_for(|troubles| troubles.superseded.is_some()).await.is_err() {
+    if troubles
+        .wait_for(|troubles| troubles.superseded.is_some())
+        .await
+        .is_err()
+    {
         std::future::pending::<()>().await;
     }
 }

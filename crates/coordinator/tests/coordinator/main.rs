@@ -9,6 +9,7 @@ mod drains_beside;
 mod federation;
 mod forgetting;
 mod git;
+mod held_since;
 mod history;
 mod joining;
 mod judging;
