@@ -283,6 +283,7 @@ async fn run(at: &At) -> anyhow::Result<()> {
         facts: conclude::not_seen(&zone, kept.plan.as_ref(), &kept.memory, None, Timestamp::now()),
         notes: Vec::new(),
         refused: None,
+        term: kept.memory.term,
     };
     match &kept.plan {
         Some(plan) => tracing::info!(

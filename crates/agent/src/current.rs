@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use weir_planner::{DoorCounting, ZoneFacts, ZonePlan};
-use weir_wire::AgentReport;
+use weir_wire::{AgentReport, Term};
 
 /// More notes than this are for `weir-agent status` alone: a host with a thousand dead sockets is told once.
 const NOTES: usize = 20;
@@ -21,6 +21,8 @@ pub struct Current {
     pub notes: Vec<String>,
     /// Why the last plan that was offered was not taken, if so.
     pub refused: Option<String>,
+    /// The highest term of a coordinator that was followed.
+    pub term: Term,
 }
 
 /// How the link to the coordinator stands.

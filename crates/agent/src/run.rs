@@ -17,6 +17,7 @@ use weir_drivers::{Fault, ZoneDriver};
 use weir_model::{FederationName, ZoneName};
 use weir_planner::{ZoneFacts, ZonePlan};
 use weir_render::Options;
+use weir_wire::Offered;
 
 use crate::activation::{Noticed, activate, now};
 use crate::conclude;
@@ -54,7 +55,7 @@ pub struct Loop {
     /// How policies are rendered.
     pub options: Options,
     /// Plans from the session.
-    pub offers: mpsc::Receiver<ZonePlan>,
+    pub offers: mpsc::Receiver<Offered>,
     /// SIGHUP.
     pub now: mpsc::Receiver<()>,
     /// Who wants to know.
@@ -81,7 +82,7 @@ struct State {
     on_disk: Memory,
     refused: Option<String>,
     /// A plan that is to be taken and could not be kept on disk.
-    waiting: Option<ZonePlan>,
+    waiting: Option<Offered>,
     /// The file of pins as it was last read; none before.
     pins: Option<Result<Option<Vec<u8>>, String>>,
     /// Why the file of pins is not what is in force, if so.
@@ -150,8 +151,8 @@ impl Loop {
         let mut hangups_open = true;
         loop {
             self.pins(&mut state);
-            if let Some(plan) = state.waiting.take() {
-                self.take(&mut state, plan);
+            if let Some(offered) = state.waiting.take() {
+                self.take(&mut state, offered);
             }
             // A way back does not wait for the mesh. What came during an activation waits for its end, which is some calls of
             // five seconds where a control plane takes them and says nothing.
@@ -182,7 +183,7 @@ impl Loop {
                     biased;
                     () = stop.cancelled() => return Ok(()),
                     offer = self.offers.recv(), if offers_open => match offer {
-                        Some(plan) => if self.take(&mut state, plan) { break },
+                        Some(offered) => if self.take(&mut state, offered) { break },
                         None => offers_open = false,
                     },
                     hangup = self.now.recv(), if hangups_open => match hangup {
@@ -287,6 +288,7 @@ impl Loop {
                 .chain(self.driver.notes())
                 .collect(),
             refused: state.refused.clone(),
+            term: state.memory.term,
         }));
         unsettled
     }
@@ -386,17 +388,23 @@ impl Loop {
         }
     }
 
+    /// From now on nobody older than who offered this is followed. Keeps the memory.
+    fn follow(&self, state: &mut State, offered: &Offered) {
+        if offered.term > state.memory.term {
+            state.memory.term = offered.term;
+            // The next greeting says it, whether an activation comes in between or not.
+            self.tell
+                .send_modify(|current| Arc::make_mut(current).term = offered.term);
+        }
+        self.remember(state);
+    }
+
     /// Takes an offered plan or says why not; true if it is new.
-    fn take(&self, state: &mut State, plan: ZonePlan) -> bool {
-        let verdict = judge(
-            &self.federation,
-            &self.zone,
-            state.plan.as_deref(),
-            &state.memory,
-            &plan,
-        );
-        match verdict {
+    fn take(&self, state: &mut State, offered: Offered) -> bool {
+        let held = state.plan.as_deref();
+        match judge(&self.federation, &self.zone, held, &state.memory, &offered) {
             Ok(Offer::Held) => {
+                self.follow(state, &offered);
                 // That the one that is held comes again says nothing of a newer one that waits for room.
                 if state.waiting.is_none() {
                     state.refused = None;
@@ -404,11 +412,12 @@ impl Loop {
                 false
             }
             Ok(Offer::Newer) => {
+                let plan = &offered.plan;
                 // On disk before it is acted upon: after a crash at any instant the agent knows what it did. The memory
                 // first: should the plan's file be damaged one day, it still tells how far this agent was (I7).
                 state.memory.highest = state.memory.highest.max(plan.generation);
-                self.remember(state);
-                if let Err(error) = self.store.keep_plan(&plan) {
+                self.follow(state, &offered);
+                if let Err(error) = self.store.keep_plan(plan) {
                     let why = format!(
                         "plan {} cannot be kept on disk: {error}; make room, or mend the data directory; it is tried again, \
                          and what is held stays in force",
@@ -418,7 +427,7 @@ impl Loop {
                         tracing::error!("{why}");
                     }
                     state.refused = Some(why);
-                    state.waiting = Some(plan);
+                    state.waiting = Some(offered);
                     return false;
                 }
                 tracing::info!(
@@ -426,7 +435,7 @@ impl Loop {
                     plan = plan.plan.short(),
                     "plan taken"
                 );
-                state.plan = Some(Arc::new(plan));
+                state.plan = Some(Arc::new(offered.plan));
                 state.refused = None;
                 state.waiting = None;
                 state.changed = Instant::now();

@@ -15,11 +15,11 @@ use weir_link::{
     Ask, Backoff, Connector, Identity, Issued, MAX_FROM_AGENT, MAX_FROM_COORDINATOR, backoff, explain,
 };
 use weir_model::{DnsLabel, FederationName, ZoneName};
-use weir_planner::{Generation, ZonePlan};
+use weir_planner::Generation;
 use weir_wire::v1::agents_client::AgentsClient;
 use weir_wire::v1::enrollment_client::EnrollmentClient;
 use weir_wire::v1::{self, FromAgent, FromCoordinator, from_agent, from_coordinator};
-use weir_wire::{Greeting, Held, Holds, Welcome, assemble};
+use weir_wire::{Greeting, Held, Holds, Offered, Welcome};
 
 use crate::current::{Current, LinkState};
 
@@ -37,7 +37,7 @@ pub struct Session {
     /// What to report.
     pub current: watch::Receiver<Arc<Current>>,
     /// Where plans go.
-    pub offers: mpsc::Sender<ZonePlan>,
+    pub offers: mpsc::Sender<Offered>,
     /// How the link stands, for `weir-agent status`.
     pub state: watch::Sender<LinkState>,
 }
@@ -98,6 +98,7 @@ impl Session {
             plan: current.plan.as_ref().map(|plan| plan.plan),
             generation: generation(&current),
             holds: plan.map(Holds::from).unwrap_or_default(),
+            term: current.term,
         };
         let (say, heard) = mpsc::channel(4);
         say.send(hello(&greeting)).await?;
@@ -138,9 +139,10 @@ impl Session {
                     match message {
                         Some(from_coordinator::Message::Plan(update)) => {
                             // What is missing or damaged is asked for by greeting anew: the greeting says what is held.
-                            let plan = assemble(&update, &held).context("the coordinator sent a plan that cannot be used")?;
-                            held = Held::from(&plan);
-                            if self.offers.send(plan).await.is_err() {
+                            let offered = Offered::assemble(&update, &held)
+                                .context("the coordinator sent a plan that cannot be used")?;
+                            held = Held::from(&offered.plan);
+                            if self.offers.send(offered).await.is_err() {
                                 return Ok("the agent is stopping".to_owned());
                             }
                         }

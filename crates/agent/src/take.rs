@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use weir_model::{FederationName, SplitName, ZoneName, sabotaged};
 use weir_planner::{Generation, Item, ZonePlan};
+use weir_wire::{Offered, Term};
 
 use crate::fallback::Fallbacks;
 use crate::past::Past;
@@ -17,6 +18,9 @@ use crate::pin::Pins;
 pub struct Memory {
     /// The highest plan generation ever taken.
     pub highest: Generation,
+    /// The highest term of a coordinator whose plan was ever taken, or held when it was offered.
+    #[serde(default, skip_serializing_if = "Term::is_none")]
+    pub term: Term,
     /// The item of each split that this zone's control plane last took from this agent: whole, so that it can be put back
     /// while a newer one is held.
     pub applied: BTreeMap<SplitName, Arc<Item>>,
@@ -88,6 +92,20 @@ pub enum NotTaken {
         /// Ever taken.
         highest: Generation,
     },
+    /// Newer than what was taken, but of a coordinator that another one has come after.
+    #[error(
+        "plan {generation} is offered in term {offered}, and this agent has followed a coordinator of term {highest}: two \
+         coordinators serve this federation, and the older one is not followed; stop the one that is not wanted, then \
+         restart the other"
+    )]
+    OlderTerm {
+        /// Of the plan.
+        generation: Generation,
+        /// Its term.
+        offered: Term,
+        /// Ever followed.
+        highest: Term,
+    },
     /// As new as what was taken, but another plan.
     #[error("the plan has the same generation as the one that is held, {0}, and is another plan")]
     Forked(Generation),
@@ -103,7 +121,7 @@ pub enum NotTaken {
     },
 }
 
-/// Judges a plan.
+/// Judges a plan. That a plan which is held comes again, whoever offers it, changes nothing and is no news.
 ///
 /// # Errors
 /// Why it is not taken.
@@ -112,7 +130,7 @@ pub fn judge(
     zone: &ZoneName,
     held: Option<&ZonePlan>,
     memory: &Memory,
-    offered: &ZonePlan,
+    Offered { term, plan: offered }: &Offered,
 ) -> Result<Offer, NotTaken> {
     if offered.federation != *federation || offered.zone != *zone {
         return Err(NotTaken::NotOurs {
@@ -135,6 +153,14 @@ pub fn judge(
         return Err(NotTaken::Older {
             offered: offered.generation,
             highest: memory.highest.max(held.map_or(Generation(0), |h| h.generation)),
+        });
+    }
+    // A coordinator of a version without terms is judged by generations alone: who goes back to such a version is followed.
+    if !term.is_none() && *term < memory.term {
+        return Err(NotTaken::OlderTerm {
+            generation: offered.generation,
+            offered: *term,
+            highest: memory.term,
         });
     }
     for item in offered.items.values() {

@@ -64,7 +64,20 @@ fn steps(args: &Args, split: &str, output: &Output) -> Exit {
 fn told(history: &SplitHistory, clock: Clock) -> String {
     let mut page = Page::new();
     page.words(0, 2, Paint::Bold, &history.name);
+    // Both newest first: what happened after a step stands above it.
+    let mut events = history.events.iter().peekable();
+    let at = |text: &str| text.parse::<Timestamp>().ok();
     for step in &history.steps {
+        while let Some(event) = events.next_if(|event| at(&event.at) >= at(&step.created)) {
+            page.gap();
+            let text = format!(
+                "{}, {}: {}",
+                moment(&event.at),
+                clock.ago(&event.at),
+                event.message
+            );
+            page.words(0, 2, Paint::Yellow, &text);
+        }
         page.gap();
         self::step(&mut page, step, clock);
     }
@@ -88,20 +101,51 @@ fn step(page: &mut Page, step: &SplitStep, clock: Clock) {
     }
     if let Some(author) = &step.author {
         of.push_str(&format!(" by {author}"));
+        of.push_str(&beside(
+            author,
+            step.committer.as_deref(),
+            step.signature.as_deref(),
+        ));
     }
     if !step.commit.is_empty() {
         page.words(2, 2, Paint::Dim, &of);
     }
-    let mut made = format!("{}, {}", moment(&step.created), clock.ago(&step.created));
-    let proven: Vec<String> = step
-        .proven
-        .iter()
-        .map(|(zone, at)| format!("{zone} {}", after(&step.created, at)))
-        .collect();
-    if !proven.is_empty() {
-        made.push_str(&format!("; proven in {}", proven.join(", ")));
-    }
+    let made = format!("{}, {}", moment(&step.created), clock.ago(&step.created));
     page.words(2, 2, Paint::Plain, &made);
+    // A coordinator of a version before this one says only when zones had proven all of the plan.
+    let mut zones: Vec<&String> = step.received.keys().chain(step.proven.keys()).collect();
+    zones.sort();
+    zones.dedup();
+    for zone in zones {
+        let stages = [
+            ("received", &step.received),
+            ("applied", &step.applied),
+            ("proven", &step.proven),
+        ];
+        let reached = stages.iter().filter_map(|(what, at)| {
+            let at = at.get(zone)?;
+            Some(format!("{what} {}", after(&step.created, at)))
+        });
+        let mut words: Vec<String> = reached.collect();
+        if !step.proven.contains_key(zone) {
+            words.push("not proven".to_owned());
+        }
+        page.words(4, 2, Paint::Plain, &format!("{zone} {}", words.join(", ")));
+    }
+}
+
+/// What there is to say of a commit beside its author: who committed it, if that was somebody else, and its signature.
+fn beside(author: &str, committer: Option<&str>, signature: Option<&str>) -> String {
+    let mut text = String::new();
+    if let Some(committer) = committer.filter(|committer| *committer != author) {
+        text.push_str(&format!(", committed by {committer}"));
+    }
+    match signature {
+        Some("present") => text.push_str(", signed (not verified)"),
+        Some("none") => text.push_str(", not signed"),
+        _ => {}
+    }
+    text
 }
 
 /// `eks 50 %, vm 50 %`; by zone where zones are told different things.
@@ -168,6 +212,9 @@ fn source(page: &mut Page, source: &SourceStatus, clock: Clock) {
         text.push_str(&format!(", looked at {}", clock.ago(at)));
     }
     page.words(2, 2, Paint::Plain, &text);
+    if let Some(why) = &source.rewound {
+        page.words(2, 2, Paint::Yellow, why);
+    }
     if let Some(error) = &source.error {
         page.words(2, 2, Paint::Red, &format!("cannot be read: {error}"));
     }
@@ -199,10 +246,15 @@ fn commit(page: &mut Page, commit: &CommitRecord, clock: Clock) {
         2,
         Paint::Dim,
         &format!(
-            "{}, {}, source {}",
+            "{}, {}, source {}{}",
             commit.author,
             moment(&commit.authored_at),
-            commit.source
+            commit.source,
+            beside(
+                &commit.author,
+                commit.committer.as_deref(),
+                commit.signature.as_deref()
+            )
         ),
     );
     for diagnostic in &commit.diagnostics {

@@ -13,9 +13,11 @@ use jiff::Timestamp;
 use weir_model::{CommitId, SourceFile};
 
 pub mod copy;
+mod lineage;
 mod transport;
 
 pub use copy::{BareCopy, Look};
+pub use lineage::Lineage;
 
 /// Where a repository is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -171,6 +173,15 @@ impl fmt::Display for Remote {
     }
 }
 
+/// Whether a commit is signed. Nobody looks whether the signature is right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signature {
+    /// It has none.
+    Absent,
+    /// It has one, which was not verified.
+    Present,
+}
+
 /// One commit and the files that count.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
@@ -178,6 +189,10 @@ pub struct Head {
     pub commit: CommitId,
     /// `Name <mail>`.
     pub author: String,
+    /// Who made it a commit of this branch, in the same way.
+    pub committer: String,
+    /// Whether it is signed.
+    pub signature: Signature,
     /// When it was authored.
     pub authored_at: Timestamp,
     /// First line of its message.

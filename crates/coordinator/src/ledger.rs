@@ -21,13 +21,16 @@ mod forgets;
 mod history;
 mod orders;
 mod plans;
+mod terms;
+mod words;
 
 pub use agents::{AgentRow, ItemRow};
-pub use commits::{CommitRow, Taken, Verdict};
-pub use events::NewEvent;
+pub use commits::{Authored, CommitRow, Taken, Verdict};
+pub use events::{NewEvent, Turn};
 pub use forgets::{Forgotten, Question};
 pub use orders::{Answer, Order, OrderKind};
 pub use plans::PlanRow;
+pub use words::Word;
 
 /// The migrations, in order. Each stays as it was released.
 const MIGRATIONS: &[(i64, &str, &str)] = &[
@@ -37,6 +40,8 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (4, "trees", include_str!("../migrations/0004_trees.sql")),
     (5, "orders", include_str!("../migrations/0005_orders.sql")),
     (6, "drains", include_str!("../migrations/0006_drains.sql")),
+    (7, "terms", include_str!("../migrations/0007_terms.sql")),
+    (8, "history", include_str!("../migrations/0008_history.sql")),
 ];
 
 /// The open ledger. Cheap to clone.

@@ -32,6 +32,8 @@ pub(crate) struct Scrape<'a> {
     pub checks: &'a SelfChecks,
     /// Whether the ledger takes writes.
     pub ledger: bool,
+    /// Whether another coordinator has begun after this one.
+    pub superseded: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -160,6 +162,12 @@ pub(crate) fn text(scrape: &Scrape<'_>) -> Result<String, std::fmt::Error> {
         "ledger_writable",
         "1 if the ledger takes writes",
         i64::from(scrape.ledger),
+    );
+    gauge(
+        &mut registry,
+        "superseded",
+        "1 if another coordinator of this federation has begun after this one, which has stopped planning for good",
+        i64::from(scrape.superseded),
     );
     let checks = Family::<ByInvariant, Counter>::default();
     let failures = Family::<ByInvariant, Counter>::default();

@@ -48,6 +48,8 @@ pub struct Planning {
     decided: Decided,
     /// Sources that were last told to be away.
     away: BTreeMap<SourceName, String>,
+    /// Newest commits of which was told that they go back, or have another history.
+    strange: BTreeMap<SourceName, CommitId>,
     /// Silence after which an agent is stale.
     stale: Duration,
     /// When this began.
@@ -148,6 +150,7 @@ impl Planning {
             heads: Heads::new(),
             decided,
             away: BTreeMap::new(),
+            strange: BTreeMap::new(),
             stale,
             began: Timestamp::now(),
             proven: Arc::default(),
@@ -159,6 +162,13 @@ impl Planning {
     /// Runs until stopped.
     pub async fn run(mut self, stop: CancellationToken) {
         loop {
+            if let Some(why) = self.superseded() {
+                self.decline(&why).await;
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(ORDERS) => continue,
+                }
+            }
             let again = match self.turn().await {
                 Ok(()) => {
                     trouble(&self.troubles, "ledger", |t| &mut t.ledger, None);
@@ -179,6 +189,11 @@ impl Planning {
                 return;
             }
         }
+    }
+
+    /// Why nothing is planned any more: another coordinator has begun after this one.
+    fn superseded(&self) -> Option<String> {
+        self.troubles.borrow().superseded.clone()
     }
 
     /// Waits for a reason to look again; false for the stop.
@@ -223,6 +238,7 @@ impl Planning {
             // Where no agent was ever heard nothing is told either.
             () = after(moving.then_some(RETRY)) => true,
             () = after(again) => true,
+            () = stopped(self.troubles.subscribe()) => true,
         }
     }
 
@@ -236,11 +252,12 @@ impl Planning {
     /// One pass over everything that is known now.
     async fn turn(&mut self) -> Result<(), LedgerError> {
         let states = self.sources.borrow_and_update().clone();
-        self.tell_reach(&states).await?;
         let known = self.in_force.borrow().clone();
+        let in_force = |source: &SourceName| known.as_ref().and_then(|known| known.commits.get(source));
+        self.tell_reach(&states, in_force).await?;
         // What was in force before this start: its files are in the copy.
         for (source, state) in &states {
-            let at = known.as_ref().and_then(|known| known.commits.get(source));
+            let at = in_force(source);
             if let Some(head) = [&state.remembered, &state.head]
                 .into_iter()
                 .flatten()
@@ -253,8 +270,12 @@ impl Planning {
         let heads: Heads = states
             .iter()
             .filter_map(|(source, state)| {
-                let head = state.head.as_ref().or_else(|| self.heads.get(source))?;
-                Some((source.clone(), Arc::clone(head)))
+                let stands = || self.heads.get(source);
+                let head = match state.rewound(in_force(source)) {
+                    Some(_) => stands(),
+                    None => state.head.as_ref().or_else(stands),
+                };
+                Some((source.clone(), Arc::clone(head?)))
             })
             .collect();
         let blind = self.blind(&states, &heads, known.as_ref());
@@ -453,6 +474,17 @@ async fn outgrown(fleet: &mut watch::Receiver<Arc<Fleet>>, known: Generation) {
             .wait_for(|fleet| fleet.highest(known) > known)
             .await
             .is_err()
+    {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Done once another coordinator has begun after this one.
+async fn stopped(mut troubles: watch::Receiver<Troubles>) {
+    if troubles
+        .wait_for(|troubles| troubles.superseded.is_some())
+        .await
+        .is_err()
     {
         std::future::pending::<()>().await;
     }

@@ -23,6 +23,7 @@ use crate::ca::{Authority, AuthorityError};
 use crate::config::{Config, HostName};
 use crate::enrolment::Enrolment;
 use crate::keeping;
+use crate::leading;
 use crate::ledger::{Ledger, LedgerError};
 use crate::observing::{self, Observing};
 use crate::parts::Parts;
@@ -119,7 +120,6 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<(), ServeE
     if let Some(known) = &in_force {
         tracing::info!(generation = %known.plan.generation, "the plan in force is taken up from the ledger");
     }
-    let commits = ledger.in_force().await?;
 
     let names: Vec<String> = config.names.iter().map(HostName::to_string).collect();
     let authority_dir = data.join("ca");
@@ -162,7 +162,17 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<(), ServeE
         report_interval: limits.report_interval.min(config.stale / 3),
         ..limits
     };
-    let sessions = Sessions::new(config.federation.clone(), limits, stop.clone());
+    let term = ledger.term().await?.next();
+    let sessions = Sessions::new(config.federation.clone(), term, limits, stop.clone());
+    parts.spawn(
+        "the keeping of the term",
+        leading::keep(
+            sessions.clone(),
+            ledger.clone(),
+            Arc::clone(&troubles_tx),
+            stop.clone(),
+        ),
+    );
     if let Some(known) = in_force.borrow().as_ref() {
         sessions.publish(Arc::clone(&known.plan));
     }
@@ -194,7 +204,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<(), ServeE
         "the keeping of history",
         keeping::keep(ledger.clone(), in_force.clone(), config.history, stop.clone()),
     );
-    let sources = Sources::start(&config.sources, &data.join("git"), &commits, &parts, &stop);
+    let sources = Sources::start(&config.sources, &data.join("git"), &in_force, &parts, &stop);
     let planning = Planning::new(
         config.federation.clone(),
         ledger.clone(),
@@ -246,7 +256,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<(), ServeE
             cause,
         },
     )?;
-    tracing::info!(federation = %config.federation, %address, data = %data.display(), "serving");
+    tracing::info!(federation = %config.federation, %term, %address, data = %data.display(), "serving");
     weir_link::serve(
         listener,
         tls,

@@ -21,9 +21,12 @@ use weir_model::{FederationName, SplitName, ZoneName, sabotaged};
 use weir_planner::{Digest, Generation, Plan, PlanId, ZoneFacts};
 use weir_wire::v1::agents_server::{Agents, AgentsServer};
 use weir_wire::v1::{FromAgent, FromCoordinator};
-use weir_wire::{AgentReport, Greeting};
+use weir_wire::{AgentReport, Greeting, Term};
 
 mod conversation;
+mod terms;
+
+pub use terms::{Lead, Superseded, Weighed, weigh};
 
 /// Bounds of sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +78,8 @@ pub struct AgentView {
     pub refused: Option<String>,
     /// What a person should know of its zone and no proof says, as it last reported.
     pub notes: Vec<String>,
+    /// The term in which it was last offered a plan here; none if it never was.
+    pub told: Term,
 }
 
 impl AgentView {
@@ -109,6 +114,7 @@ impl AgentView {
             looked: before.and_then(|view| view.looked),
             refused: None,
             notes: Vec::new(),
+            told: before.map(|view| view.told).unwrap_or_default(),
         }
     }
 
@@ -150,6 +156,7 @@ struct Shared {
     federation: FederationName,
     limits: SessionLimits,
     plan: watch::Sender<Option<Arc<Plan>>>,
+    lead: watch::Sender<Lead>,
     agents: Mutex<Known>,
     changes: watch::Sender<u64>,
     stop: CancellationToken,
@@ -168,12 +175,22 @@ struct Open {
 }
 
 impl Sessions {
-    /// No session yet, and no plan. Sessions end politely when `stop` is cancelled.
-    pub fn new(federation: FederationName, limits: SessionLimits, stop: CancellationToken) -> Self {
+    /// No session yet, and no plan: what is offered is of this term, which rises above what agents followed before. Sessions end
+    /// politely when `stop` is cancelled.
+    pub fn new(
+        federation: FederationName,
+        term: Term,
+        limits: SessionLimits,
+        stop: CancellationToken,
+    ) -> Self {
         Self(Arc::new(Shared {
             federation,
             limits,
             plan: watch::Sender::new(None),
+            lead: watch::Sender::new(Lead {
+                term,
+                superseded: None,
+            }),
             agents: Mutex::default(),
             changes: watch::Sender::new(0),
             stop,
@@ -188,6 +205,11 @@ impl Sessions {
     /// Every agent that had a session since the start.
     pub fn snapshot(&self) -> Seen {
         self.0.known().seen.clone()
+    }
+
+    /// The term, and whether another coordinator has begun after this one.
+    pub fn lead(&self) -> watch::Receiver<Lead> {
+        self.0.lead.subscribe()
     }
 
     /// Rises whenever [`Sessions::snapshot`] changed. Several changes may be told as one.

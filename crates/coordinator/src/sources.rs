@@ -13,11 +13,15 @@ use tokio_util::sync::CancellationToken;
 use weir_model::{CommitId, SourceName};
 
 use crate::config::Source;
-use crate::git::{BareCopy, GitError, Head, Look, Remote};
+use crate::git::{BareCopy, GitError, Head, Lineage, Look, Remote};
 use crate::parts::Parts;
+use crate::state::InForce;
 
 /// Reading a local branch costs less than a millisecond, so a local source is followed at once.
 const GLANCE: Duration = Duration::from_millis(100);
+
+/// With so many commits of before the newest one is compared, beside that in force: planning lags a look or two behind.
+const BEFORE: usize = 8;
 
 /// What is known of one source.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,12 +34,40 @@ pub struct SourceState {
     pub last: Option<Result<(), GitError>>,
     /// The commit that was last seen.
     pub head: Option<Arc<Head>>,
+    /// What that is to the commit in force, and to those that were seen before it.
+    pub lineage: BTreeMap<CommitId, Lineage>,
     /// The commit in force at the start, read from the copy: a base to stand on while the remote is away.
     pub remembered: Option<Arc<Head>>,
     /// When last looked at.
     pub checked_at: Option<Timestamp>,
     /// What was wrong with the copy when it last had to be made anew.
     pub recloned: Option<String>,
+}
+
+impl SourceState {
+    /// The newest commit, if that in force was made from it: then somebody forced the branch back, or a mirror lags. It is not taken
+    /// by itself, for it would move everything back at once, with nobody having said so.
+    pub fn rewound(&self, in_force: Option<&CommitId>) -> Option<&Head> {
+        let head = self.head.as_deref()?;
+        (self.lineage.get(in_force?) == Some(&Lineage::Precedes)).then_some(head)
+    }
+
+    /// The newest commit, if it and that in force have nothing to do with each other.
+    pub fn rewritten(&self, in_force: Option<&CommitId>) -> Option<&Head> {
+        let head = self.head.as_deref()?;
+        (self.lineage.get(in_force?) == Some(&Lineage::Apart)).then_some(head)
+    }
+}
+
+/// What people are to know of a commit that is not taken because that in force was made from it.
+pub(crate) fn told_of_rewound(source: &SourceName, head: &Head, in_force: &CommitId) -> String {
+    format!(
+        "source {source} offers commit {}, from which commit {} in force was made: it is not taken, because the branch was forced \
+         back, or a mirror lags; to take back what came after it, push a revert (`git revert`); if the branch is meant to go on \
+         from there, push one more commit on it (an empty one will do)",
+        head.commit.short(),
+        in_force.short()
+    )
 }
 
 /// All sources, by name.
@@ -53,7 +85,7 @@ impl Sources {
     pub fn start(
         sources: &[Source],
         git_dir: &Path,
-        in_force: &BTreeMap<SourceName, CommitId>,
+        in_force: &watch::Receiver<Option<InForce>>,
         parts: &Parts,
         stop: &CancellationToken,
     ) -> Self {
@@ -65,6 +97,7 @@ impl Sources {
                     branch: source.branch.clone(),
                     last: None,
                     head: None,
+                    lineage: BTreeMap::new(),
                     remembered: None,
                     checked_at: None,
                     recloned: None,
@@ -82,7 +115,7 @@ impl Sources {
                 source: source.clone(),
                 states: Arc::clone(&states),
                 poke,
-                in_force: in_force.get(&source.name).cloned(),
+                in_force: in_force.clone(),
             };
             let stop = stop.clone();
             parts.spawn("a source", async move {
@@ -121,12 +154,12 @@ struct Follower {
     copy: BareCopy,
     states: Arc<watch::Sender<SourceStates>>,
     poke: Arc<Notify>,
-    in_force: Option<CommitId>,
+    in_force: watch::Receiver<Option<InForce>>,
 }
 
 impl Follower {
     async fn follow(&self) {
-        if let Some(commit) = self.in_force.clone() {
+        if let Some(commit) = self.in_force() {
             let copy = self.copy.clone();
             let remembered = blocking(move || copy.remembered(&commit)).await.flatten();
             self.change(|state| state.remembered = remembered.map(Arc::new));
@@ -135,6 +168,32 @@ impl Follower {
             self.look().await;
             self.wait().await;
         }
+    }
+
+    fn in_force(&self) -> Option<CommitId> {
+        let known = self.in_force.borrow();
+        known.as_ref()?.commits.get(&self.source.name).cloned()
+    }
+
+    /// What a commit that was just seen is to that in force and to those that were seen before.
+    async fn lineage(&self, head: &Head) -> BTreeMap<CommitId, Lineage> {
+        let others: Vec<CommitId> = {
+            let states = self.states.borrow();
+            let state = states.get(&self.source.name);
+            let newest = state
+                .and_then(|state| state.head.as_ref())
+                .map(|head| head.commit.clone());
+            if newest.as_ref() == Some(&head.commit) {
+                return state.map(|state| state.lineage.clone()).unwrap_or_default();
+            }
+            let before = state.into_iter().flat_map(|state| state.lineage.keys().cloned());
+            let all = self.in_force().into_iter().chain(newest).chain(before);
+            all.filter(|other| *other != head.commit).take(BEFORE).collect()
+        };
+        let (copy, commit) = (self.copy.clone(), head.commit.clone());
+        blocking(move || copy.lineage(&commit, &others))
+            .await
+            .unwrap_or_default()
     }
 
     async fn wait(&self) {
@@ -182,7 +241,9 @@ impl Follower {
                 if let Some(damage) = &recloned {
                     tracing::warn!(source = %name, damage, "the bare copy was damaged and has been made anew");
                 }
+                let lineage = self.lineage(&head).await;
                 self.change(|state| {
+                    state.lineage = lineage;
                     if state.head.as_ref().is_none_or(|seen| seen.commit != head.commit) {
                         tracing::info!(source = %name, commit = %head.commit, subject = head.subject, "new commit");
                         state.head = Some(Arc::new(head));

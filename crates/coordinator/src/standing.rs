@@ -21,7 +21,7 @@ use crate::fleet::{Agent, Fleet, counting};
 pub use places::with_places;
 pub(crate) use transition::told;
 pub use word::SETTLE;
-pub(crate) use word::bound;
+pub(crate) use word::{agrees, bound};
 pub use zones::{notes, proven_at, zone, zones};
 
 /// What everything here is computed from.

@@ -55,6 +55,8 @@ pub struct Troubles {
     pub blind: Option<String>,
     /// A plan was made that its own linter refuses.
     pub unsound: Option<String>,
+    /// Another coordinator has begun after this one, which has stopped planning for good.
+    pub superseded: Option<String>,
     /// Heads that are refused: the commit, and its first error.
     pub refused: BTreeMap<SourceName, (CommitId, String)>,
 }

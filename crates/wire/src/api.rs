@@ -200,6 +200,9 @@ pub struct SplitHistory {
     pub name: String,
     /// Its steps, newest first: each a plan that changed it.
     pub steps: Vec<SplitStep>,
+    /// Events `zone.fallback` of it since the oldest of these steps, newest first.
+    #[serde(default)]
+    pub events: Vec<Event>,
 }
 
 /// One plan that changed a split.
@@ -219,9 +222,22 @@ pub struct SplitStep {
     pub commit: String,
     /// Who wrote that commit, `Name <mail>`; none if it is not in the ledger any more.
     pub author: Option<String>,
+    /// Who committed it, in the same way; none also where that was not recorded.
+    #[serde(default)]
+    pub committer: Option<String>,
+    /// `none`, or `present`: there is a signature, which nobody verified. None where that was not recorded.
+    #[serde(default)]
+    pub signature: Option<String>,
     /// Its first line.
     pub subject: Option<String>,
-    /// When each zone proved all of that plan; a zone that was overtaken by the next plan is missing.
+    /// When all agents of each zone that this step changed had it. A zone that was overtaken by the next step before is missing;
+    /// times are those at which the coordinator heard of it.
+    #[serde(default)]
+    pub received: BTreeMap<String, String>,
+    /// When all of them had written it, likewise.
+    #[serde(default)]
+    pub applied: BTreeMap<String, String>,
+    /// When all of them had read it back from live proxies, exactly, whatever other splits of the zone do.
     pub proven: BTreeMap<String, String>,
 }
 
@@ -406,6 +422,9 @@ pub struct SourceStatus {
     pub in_force: Option<String>,
     /// When last looked at.
     pub checked_at: Option<String>,
+    /// Set while the newest commit is not taken because that in force was made from it: what happened, and what to do.
+    #[serde(default)]
+    pub rewound: Option<String>,
 }
 
 /// One commit that the coordinator saw.
@@ -418,6 +437,12 @@ pub struct CommitRecord {
     pub commit: String,
     /// Author, `Name <mail>`.
     pub author: String,
+    /// Who committed it, in the same way; none where that was not recorded.
+    #[serde(default)]
+    pub committer: Option<String>,
+    /// `none`, or `present`: there is a signature, which nobody verified. None where that was not recorded.
+    #[serde(default)]
+    pub signature: Option<String>,
     /// When it was authored.
     pub authored_at: String,
     /// First line.
@@ -443,8 +468,8 @@ pub struct Event {
     pub id: u64,
     /// When.
     pub at: String,
-    /// `commit.taken`, `commit.refused`, `source.unreachable`, `source.reachable`, `plan.made`, `agent.joined`,
-    /// `agent.connected`, `agent.gone`, `agent.forgotten`, `zone.*` (`proven`, `held`, `overridden`, `fallback`, `failed`,
+    /// `commit.taken`, `commit.refused`, `coordinator.superseded`, `source.*` (`unreachable`, `reachable`, `rewound`,
+    /// `rewritten`), `plan.made`, `agent.joined`, `agent.connected`, `agent.gone`, `agent.forgotten`, `zone.*` (`proven`, `held`, `overridden`, `fallback`, `failed`,
     /// `different`, `stale`, `pinned`, `unpinned`, `contested`, `uncontested`), `mesh.gone`, `mesh.back`, `service.vanished`,
     /// `service.back`, `transition.*` (`held`, `frozen`, `waits`, `bakes`, `verifies`, `returns`, `quarantined`, `drained`,
     /// `rests`), `order.*` (`abort`, `freeze`, `resume`, `drain`, `undrain`, `refused`), `selfcheck.failed`.

@@ -6,6 +6,7 @@ use weir_model::{DnsLabel, FederationName, ZoneName};
 use weir_planner::{GatewayRef, Generation, ItemRef, PlanId};
 
 use crate::scalar::read;
+use crate::term::Term;
 use crate::update::Holds;
 use crate::{WireError, v1};
 
@@ -28,6 +29,8 @@ pub struct Greeting {
     pub generation: Generation,
     /// What is held, whole and intact.
     pub holds: Holds,
+    /// Highest term of a coordinator under which a plan was ever taken.
+    pub term: Term,
 }
 
 impl From<&Greeting> for v1::Hello {
@@ -42,6 +45,7 @@ impl From<&Greeting> for v1::Hello {
             generation: greeting.generation.0,
             holds: greeting.holds.items.iter().map(v1::ItemRef::from).collect(),
             holds_gateways: greeting.holds.gateways.iter().map(v1::GatewayRef::from).collect(),
+            highest_term: greeting.term.0,
         }
     }
 }
@@ -77,6 +81,7 @@ impl TryFrom<&v1::Hello> for Greeting {
                 items: items?,
                 gateways: gateways?,
             },
+            term: Term(hello.highest_term),
         })
     }
 }

@@ -9,11 +9,13 @@ mod greeting;
 mod item;
 mod report;
 mod scalar;
+mod term;
 mod update;
 
 pub use error::WireError;
 pub use greeting::{Greeting, Welcome};
 pub use report::{AgentReport, agent_report};
+pub use term::{Offered, Term};
 pub use update::{Held, Holds, assemble, plan_update};
 
 /// Generated from `proto/weir/agent/v1/agent.proto`.

@@ -56,7 +56,8 @@ impl From<&ZonePlan> for Held {
     }
 }
 
-/// What to send to an agent that holds this much. An agent that holds all of it gets the manifests alone.
+/// What to send to an agent that holds this much. An agent that holds all of it gets the manifests alone. The term is for
+/// whoever offers it to say.
 pub fn plan_update(plan: &ZonePlan, holds: &Holds) -> v1::PlanUpdate {
     let references: Vec<ItemRef> = plan.items.values().map(|item| item.reference()).collect();
     let lacking = plan
@@ -80,6 +81,7 @@ pub fn plan_update(plan: &ZonePlan, holds: &Holds) -> v1::PlanUpdate {
             .map(|(name, gateway)| v1::GatewayRef::from(&gateway.reference(name)))
             .collect(),
         gateways: gateways().filter(|of| !held(of)).map(gateway_out).collect(),
+        term: 0,
     }
 }
 

@@ -21,6 +21,7 @@ use weir_drivers::{DriverError, Outcome};
 use weir_model::Protocol;
 use weir_planner::{Generation, ItemState, ZoneFacts, ZonePlan};
 use weir_render::{Extent, Options, Step};
+use weir_wire::Offered;
 
 use super::Ms;
 use super::human::protocol_of;
@@ -103,9 +104,9 @@ pub(crate) struct Agent {
     watching: bool,
     /// When something that went down was last a reason to look.
     fell: Option<Ms>,
-    waiting: Option<ZonePlan>,
+    waiting: Option<Offered>,
     /// Plans that came while an activation runs.
-    offers: std::collections::VecDeque<ZonePlan>,
+    offers: std::collections::VecDeque<Offered>,
     away: bool,
     changed: Ms,
     pub(crate) unsettled: bool,

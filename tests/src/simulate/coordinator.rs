@@ -18,12 +18,12 @@ use weir_coordinator::judging::Judged;
 use weir_coordinator::observing;
 use weir_coordinator::selfcheck;
 use weir_coordinator::senses::{FleetSenses, Proven};
-use weir_coordinator::sessions::AgentView;
+use weir_coordinator::sessions::{AgentView, Weighed, weigh};
 use weir_coordinator::standing::{self, Sight};
 use weir_model::{CommitId, Declaration, SourceCommit, SourceName, SplitName, ZoneName};
 use weir_planner::{Generation, Inputs, Outlook, Plan, PlanId, Planned, Reach, Runs, Senses as _, Transit};
 use weir_wire::api::Standing;
-use weir_wire::{Greeting, Holds, agent_report, plan_update, v1};
+use weir_wire::{Greeting, Holds, Term, agent_report, plan_update, v1};
 
 use super::Ms;
 use super::link::{Message, holds};
@@ -43,6 +43,8 @@ pub(crate) struct Ledger {
     trees: (Option<String>, Option<String>),
     fleet: Fleet,
     refused: BTreeSet<CommitId>,
+    /// The highest term that was begun.
+    term: Term,
     /// What people ordered and nobody answered yet, and what stands until somebody ends it.
     pub(crate) orders: Rows,
 }
@@ -70,6 +72,8 @@ pub(crate) struct Coordinator {
     heads: Heads,
     head: Option<Arc<Head>>,
     pub(crate) plan: Option<Arc<Plan>>,
+    /// In which term it offers that.
+    term: Term,
     pub(crate) fleet: Fleet,
     seen: BTreeMap<usize, AgentView>,
     /// Sessions that it believes to have.
@@ -116,6 +120,7 @@ impl Coordinator {
             heads: Heads::new(),
             head: None,
             plan: None,
+            term: Term::NONE.next(),
             fleet: Fleet::default(),
             seen: BTreeMap::new(),
             open: BTreeMap::new(),
@@ -135,6 +140,14 @@ impl Coordinator {
     pub(crate) fn clock(&self, now: Ms) -> Timestamp {
         let skew = SignedDuration::from_millis(self.skew);
         stamp(now).checked_add(skew).unwrap_or(stamp(now))
+    }
+
+    /// Goes on in this term.
+    fn begin(&mut self, term: Term) {
+        self.term = term;
+        if !self.full {
+            self.ledger.term = self.ledger.term.max(term);
+        }
     }
 
     pub(crate) fn generation(&self) -> Generation {
@@ -297,6 +310,7 @@ impl World {
         let c = &mut self.coordinator;
         c.up = true;
         c.plan = c.ledger.plan.clone();
+        c.begin(c.ledger.term.next());
         c.fleet = recalled(&c.ledger.fleet);
         c.seen.clear();
         c.head = None;

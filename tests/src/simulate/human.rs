@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use weir_coordinator::git::{Content, Head};
+use weir_coordinator::git::{Content, Head, Signature};
 use weir_coordinator::ledger::OrderKind;
 use weir_model::{CommitId, Protocol, SourceFile, SourceName, SplitName};
 
@@ -211,6 +211,8 @@ impl Repository {
         let head = Head {
             commit: CommitId(id[..40].to_owned()),
             author: "Ada <ada@example.com>".to_owned(),
+            committer: "Ada <ada@example.com>".to_owned(),
+            signature: Signature::Absent,
             authored_at: stamp(now),
             subject: subject.to_owned(),
             content: Content::Files(self.files(bytes)),

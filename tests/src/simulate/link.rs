@@ -6,7 +6,7 @@
 
 use weir_model::{DnsLabel, SplitName};
 use weir_planner::{Generation, PlanId};
-use weir_wire::{AgentReport, Greeting, Held, Holds, v1};
+use weir_wire::{AgentReport, Greeting, Held, Holds, Offered, v1};
 
 use super::Ms;
 use super::world::{Event, World, federation};
@@ -87,6 +87,7 @@ impl World {
             plan: agent.plan.as_ref().map(|plan| plan.plan),
             generation: agent.generation(),
             holds: agent.plan.as_deref().map(Holds::from).unwrap_or_default(),
+            term: agent.memory.term,
         };
         let link = &mut self.links[a];
         link.number += 1;
@@ -277,15 +278,15 @@ impl World {
                 self.report(a, true);
             }
             Message::Plan(update) => {
-                match weir_wire::assemble(&update, &self.links[a].held) {
-                    Ok(plan) => {
-                        self.links[a].held = Held::from(&plan);
+                match Offered::assemble(&update, &self.links[a].held) {
+                    Ok(offered) => {
+                        self.links[a].held = Held::from(&offered.plan);
                         // It may come once more, whenever.
                         if !self.quiet && self.dice.chance(6) {
                             let late = self.dice.between(100, 60_000);
-                            self.at(late, Event::Offered(a, Box::new(plan.clone())));
+                            self.at(late, Event::Offered(a, Box::new(offered.clone())));
                         }
-                        self.offer(a, plan);
+                        self.offer(a, offered);
                     }
                     // What cannot be used is asked for by greeting anew.
                     Err(_) => self.hang_up(a),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 use weir_model::FederationName;
-use weir_planner::ZonePlan;
+use weir_wire::Offered;
 
 use super::agent::Agent;
 use super::checks::Checks;
@@ -60,7 +60,7 @@ pub(crate) enum Event {
     CoordinatorGone(usize, u64),
     Up(usize, u64, Message),
     Down(usize, u64, Message),
-    Offered(usize, Box<ZonePlan>),
+    Offered(usize, Box<Offered>),
     CoordinatorStarts,
     Turn,
     Poll,
@@ -347,7 +347,7 @@ impl World {
             Event::CoordinatorGone(a, number) => self.coordinator_gone(a, number),
             Event::Up(a, number, message) => self.up(a, number, message),
             Event::Down(a, number, message) => self.down(a, number, message),
-            Event::Offered(a, plan) => self.offer(a, *plan),
+            Event::Offered(a, offered) => self.offer(a, *offered),
             Event::CoordinatorStarts => self.start_coordinator(),
             Event::Turn => self.turn(),
             Event::Poll => {

@@ -12,17 +12,29 @@ fn history_of_a_split() {
         json!({
             "generation": generation, "created": "2026-11-24T11:56:00Z", "step": step,
             "told": {"ams": told(ams), "fra": told(fra)}, "commit": COMMIT, "author": "Ada <ada@example.com>",
-            "subject": "Half to the cloud", "proven": {"ams": "2026-11-24T11:56:01.250Z"}
+            "subject": "Half to the cloud", "committer": "Merge bot <bot@example.com>", "signature": "present",
+            "received": {"ams": "2026-11-24T11:56:00.150Z", "fra": "2026-11-24T11:56:00.200Z"},
+            "applied": {"ams": "2026-11-24T11:56:00.400Z", "fra": "2026-11-24T11:56:00.900Z"},
+            "proven": {"ams": "2026-11-24T11:56:01.250Z"}
         })
     };
+    // As a coordinator of the version before has it.
+    let older = changed(
+        step(5, "bite 1 of 2, wave 1", 30, 10),
+        json!({"committer": null, "signature": null, "received": {}, "applied": {}}),
+    );
     let first = changed(
         step(3, "first plan of it", 0, 0),
-        json!({"author": null, "subject": null, "proven": {}}),
+        json!({"author": null, "subject": null, "committer": null, "signature": null,
+               "created": "2026-11-24T11:50:00Z", "received": {}, "applied": {}, "proven": {}}),
     );
+    let fell = |at: &str| {
+        let message = "split checkout in zone fra: cloud is down: its share goes to vm";
+        changed(event(44, "zone.fallback", message), json!({"at": at}))
+    };
     let history = json!({"name": "checkout", "steps": [
-        step(6, "return: it was aborted: \"eks burns\", says ada", 0, 0),
-        step(5, "bite 1 of 2, wave 1", 30, 10), first
-    ]});
+        step(6, "return: it was aborted: \"eks burns\", says ada", 0, 0), older, first
+    ], "events": [fell("2026-11-24T11:57:00Z"), fell("2026-11-24T11:52:00Z")]});
     let coordinator = Coordinator::new().at("/v1/splits/checkout/history", &[Answer::json(&history)]);
     insta::assert_snapshot!(coordinator.weir(&["history", "checkout", "-n", "3"]).transcript());
     assert_eq!(coordinator.asked()[0].path, "/v1/splits/checkout/history?limit=3");
@@ -46,12 +58,14 @@ fn history_of_commits() {
     );
     let same = changed(
         commit_record(),
-        json!({"commit": "1".repeat(40), "generation": null, "proven": {}, "subject": "Words"}),
+        json!({"commit": "1".repeat(40), "generation": null, "proven": {}, "subject": "Words", "committer": "Ada <ada@example.com>",
+               "signature": "none"}),
     );
     let value = json!({
         "sources": [{"name": "main", "url": "https://git.example.com/shop/traffic.git", "branch": "main",
                      "reachable": false, "error": "the host does not answer", "head": "9a8b7c6d5e4f".repeat(3) + "0000",
-                     "inForce": COMMIT, "checkedAt": "2026-11-24T11:59:48Z"}],
+                     "inForce": COMMIT, "checkedAt": "2026-11-24T11:59:48Z",
+                     "rewound": "source main offers an older commit: it is not taken"}],
         "commits": [refused, commit_record(), same]
     });
     let coordinator = Coordinator::new().at("/v1/commits", &[Answer::json(&value)]);

@@ -20,7 +20,7 @@ pub(super) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// The ledger takes writes, and there is a plan or every source has been looked at.
+/// The ledger takes writes, no other coordinator has begun after this one, and there is a plan or every source has been looked at.
 #[utoipa::path(
     get,
     path = "/readyz",
@@ -29,6 +29,13 @@ pub(super) async fn healthz() -> &'static str {
 )]
 pub(super) async fn readyz(State(answering): State<Answering>) -> Result<&'static str, Refusal> {
     let troubles = answering.troubles.borrow().clone();
+    if let Some(why) = troubles.superseded {
+        return Err(Refusal::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            why,
+            "send agents and people to the other; it does not come back by itself",
+        ));
+    }
     if let Some(why) = troubles.ledger.or(troubles.observations).or(troubles.unsound) {
         return Err(Refusal::new(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -88,6 +95,7 @@ pub(super) async fn metrics(State(answering): State<Answering>) -> Result<Respon
         refused: troubles.refused.len(),
         checks: &answering.checks,
         ledger: troubles.ledger.is_none() && troubles.observations.is_none(),
+        superseded: troubles.superseded.is_some(),
     })
     .map_err(|error| {
         Refusal::new(

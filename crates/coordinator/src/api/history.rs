@@ -1,8 +1,11 @@
 //! What was, from the ledger.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use jiff::Timestamp;
 use serde::Deserialize;
 use weir_model::SplitName;
 use weir_planner::Generation;
@@ -11,12 +14,14 @@ use weir_wire::api::{CommitList, PlanDocument, Problem, SplitHistory, SplitStep}
 use super::Answering;
 use super::problem::Refusal;
 use crate::ledger::LedgerError;
-use crate::{standing, steps};
+use crate::{progress, standing, steps};
 
 /// Plans are read so many at a time.
 const AT_A_TIME: u32 = 32;
 /// So many plans back a split's steps are looked for.
 const BACK: u32 = 2_048;
+/// So many events are shown with them.
+const EVENTS: u32 = 200;
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Amount {
@@ -93,8 +98,8 @@ pub(super) async fn plan(
     }))
 }
 
-/// What a split went through, newest first: each plan that changed it, with the step that it was, its commit and when each
-/// zone proved it.
+/// What a split went through, newest first: each plan that changed it, with the step that it was, its commit, and when each
+/// zone that it changed received, applied and proved it; and when shares went elsewhere because backends were down.
 #[utoipa::path(
     get,
     path = "/v1/splits/{name}/history",
@@ -123,7 +128,12 @@ pub(super) async fn split(
     if steps.is_empty() {
         return Err(missing());
     }
-    Ok(Json(SplitHistory { name, steps }))
+    let oldest = steps.last().and_then(|step| step.created.parse().ok());
+    let events = match oldest {
+        Some(oldest) => answering.ledger.fallbacks(&split, oldest, EVENTS).await?,
+        None => Vec::new(),
+    };
+    Ok(Json(SplitHistory { name, steps, events }))
 }
 
 async fn recall(
@@ -132,6 +142,7 @@ async fn recall(
     limit: usize,
 ) -> Result<Vec<SplitStep>, LedgerError> {
     let ledger = &answering.ledger;
+    let first = ledger.first_words(name).await?;
     let mut steps = Vec::new();
     let mut newer: Option<(Generation, steps::Of)> = None;
     let mut before = None;
@@ -162,7 +173,7 @@ async fn recall(
             if let Some((at, now)) = &newer
                 && steps.len() < limit
             {
-                steps.extend(told(answering, *at, steps::step(Some(&of), now), now).await?);
+                steps.extend(told(answering, *at, steps::step(Some(&of), now), (name, now, &first)).await?);
             }
             newer = Some((generation, of));
         }
@@ -171,7 +182,7 @@ async fn recall(
                 && steps.len() < limit
                 && now.split.is_some()
             {
-                steps.extend(told(answering, *at, steps::step(None, now), now).await?);
+                steps.extend(told(answering, *at, steps::step(None, now), (name, now, &first)).await?);
             }
             break;
         }
@@ -184,7 +195,7 @@ async fn told(
     answering: &Answering,
     generation: Generation,
     step: Option<String>,
-    of: &steps::Of,
+    (name, of, first): (&SplitName, &steps::Of, &BTreeMap<(String, String), Timestamp>),
 ) -> Result<Option<SplitStep>, LedgerError> {
     let Some(step) = step else { return Ok(None) };
     let items = of.split.iter().flat_map(|split| &split.items);
@@ -196,7 +207,18 @@ async fn told(
         Some(item) => answering.ledger.authored(&item.commit).await?,
         None => None,
     };
-    let (author, subject) = authored.unzip();
+    let words = answering.ledger.words(name, generation).await?;
+    let (mut received, mut applied, mut proven) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    for (zone, item) in items.clone().filter(|(_, item)| item.generation == generation) {
+        let came = progress::of(item, of.created, first, &words);
+        for (at, into) in [
+            (came.received, &mut received),
+            (came.applied, &mut applied),
+            (came.proven, &mut proven),
+        ] {
+            into.extend(at.map(|at| (zone.to_string(), at.to_string())));
+        }
+    }
     Ok(Some(SplitStep {
         generation: generation.0,
         created: of.created.to_string(),
@@ -205,8 +227,12 @@ async fn told(
             .map(|(zone, item)| (zone.to_string(), standing::told(item)))
             .collect(),
         commit: newest.map(|item| item.commit.to_string()).unwrap_or_default(),
-        author,
-        subject,
-        proven: answering.ledger.zone_proofs(generation).await?,
+        author: authored.as_ref().map(|of| of.author.clone()),
+        committer: authored.as_ref().and_then(|of| of.committer.clone()),
+        signature: authored.as_ref().and_then(|of| of.signature.clone()),
+        subject: authored.map(|of| of.subject),
+        received,
+        applied,
+        proven,
     }))
 }

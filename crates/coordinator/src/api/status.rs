@@ -6,12 +6,12 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use jiff::Timestamp;
-use weir_model::SplitName;
+use weir_model::{SourceName, SplitName};
 use weir_wire::api::{Problem, SourceStatus, SplitList, SplitStatus, ZoneList};
 
 use super::Answering;
 use super::problem::Refusal;
-use crate::sources::SourceStates;
+use crate::sources::{self, SourceState, SourceStates};
 use crate::standing::{self, Sight};
 use crate::state::{InForce, Troubles};
 
@@ -55,8 +55,15 @@ fn source_statuses(states: &SourceStates, in_force: Option<&InForce>) -> Vec<Sou
                 .and_then(|known| known.commits.get(name))
                 .map(ToString::to_string),
             checked_at: state.checked_at.map(|at| at.to_string()),
+            rewound: rewound(name, state, in_force),
         })
         .collect()
+}
+
+fn rewound(name: &SourceName, state: &SourceState, in_force: Option<&InForce>) -> Option<String> {
+    let stands = in_force.and_then(|known| known.commits.get(name))?;
+    let head = state.rewound(Some(stands))?;
+    Some(sources::told_of_rewound(name, head, stands))
 }
 
 /// Why what is shown may not be the newest; one sentence.
@@ -67,6 +74,8 @@ fn notice(
     waiting: Vec<String>,
 ) -> Option<String> {
     let mut parts = waiting;
+    // First: whatever else is said here is not to be relied on.
+    parts.splice(0..0, troubles.superseded.clone());
     if let Some(text) = &troubles.ledger {
         parts.push(format!("nothing new is published: {text}"));
     }
@@ -79,6 +88,7 @@ fn notice(
         ));
     }
     for source in sources {
+        parts.extend(source.rewound.clone());
         if let Some(error) = &source.error {
             let stands = match &source.in_force {
                 Some(commit) => format!(

@@ -2,6 +2,7 @@
 //!
 //! A copy is a cache: it may be deleted at any time, and one that is damaged is made anew (and that is said).
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -11,9 +12,13 @@ use git2::{ErrorCode, FetchOptions, ObjectType, Oid, Repository};
 use jiff::Timestamp;
 use weir_model::{CommitId, SourceFile, SourceName};
 
+use super::lineage::{Lineage, lineage};
 use super::transport::{self, Access, Failure};
-use super::{Content, GitError, Head, Remote, Unusable, limits};
+use super::{Content, GitError, Head, Remote, Signature, Unusable, limits};
 use crate::config::Source;
+
+/// So many commits are fetched of a history, where the newest alone does not tell what it was made from.
+const DEPTH: i32 = 64;
 
 /// One source's copy.
 #[derive(Debug, Clone)]
@@ -96,6 +101,33 @@ impl BareCopy {
         let copy = Repository::open_bare(&self.dir).ok()?;
         let id = Oid::from_str(&commit.0).ok()?;
         self.read(&copy, id).ok()
+    }
+
+    /// What the branch's commit is to others. Where the copy does not tell that of the first of them, more of the branch's history
+    /// is fetched, once.
+    pub fn lineage(&self, commit: &CommitId, others: &[CommitId]) -> BTreeMap<CommitId, Lineage> {
+        let is = |other: &CommitId| {
+            let copy = Repository::open_bare(&self.dir).ok()?;
+            let (commit, other) = (Oid::from_str(&commit.0).ok()?, Oid::from_str(&other.0).ok()?);
+            Some(lineage(&copy, commit, other))
+        };
+        if let Some(first) = others.first()
+            && is(first) == Some(Lineage::Unknown)
+        {
+            // Where that is not to be had either, it stays unknown.
+            let _deeper = self.deepen();
+        }
+        let all = others
+            .iter()
+            .map(|other| (other.clone(), is(other).unwrap_or(Lineage::Unknown)));
+        all.collect()
+    }
+
+    /// Fetches more of the branch's history; none if that is not to be had, or all of it is here.
+    fn deepen(&self) -> Option<()> {
+        let access = Access::new(&self.source.remote, &self.source.auth).ok()??;
+        let copy = Repository::open_bare(&self.dir).ok()?;
+        self.fetch(&copy, &access, DEPTH).ok()
     }
 
     /// The commit of a local repository's branch; cheap enough to ask many times a second. None if it is not local or
@@ -191,14 +223,18 @@ impl BareCopy {
             None => return Err(GitError::NoBranch(self.source.branch.clone()).into()),
         };
         if !self.holds(copy, id) {
-            access.during(|| {
-                let mut options = FetchOptions::new();
-                options.depth(1).download_tags(git2::AutotagOption::None);
-                copy.remote_anonymous(transport::URL)?
-                    .fetch(&[self.refspec()], Some(&mut options), None)
-            })?;
+            self.fetch(copy, access, 1)?;
         }
         self.branch_in(copy)
+    }
+
+    fn fetch(&self, copy: &Repository, access: &Access, depth: i32) -> Result<(), Failure> {
+        access.during(|| {
+            let mut options = FetchOptions::new();
+            options.depth(depth).download_tags(git2::AutotagOption::None);
+            copy.remote_anonymous(transport::URL)?
+                .fetch(&[self.refspec()], Some(&mut options), None)
+        })
     }
 
     fn bring_local(&self, copy: &Repository) -> Result<Oid, Trouble> {
@@ -241,12 +277,16 @@ impl BareCopy {
 
     fn read(&self, copy: &Repository, id: Oid) -> Result<Head, Trouble> {
         let commit = copy.find_commit(id)?;
+        let person =
+            |of: git2::Signature<'_>| format!("{} <{}>", plain(of.name_bytes()), plain(of.email_bytes()));
         let author = commit.author();
         let message = String::from_utf8_lossy(commit.message_bytes());
         let authored_at = Timestamp::from_second(author.when().seconds()).unwrap_or(Timestamp::UNIX_EPOCH);
         Ok(Head {
             commit: CommitId(id.to_string()),
-            author: format!("{} <{}>", plain(author.name_bytes()), plain(author.email_bytes())),
+            author: person(author),
+            committer: person(commit.committer()),
+            signature: signature(&commit),
             authored_at,
             subject: plain(message.trim_start().lines().next().unwrap_or_default().as_bytes()),
             content: self.content(copy, &commit.tree()?)?,
@@ -367,6 +407,16 @@ impl Reading<'_> {
             bytes: Arc::from(blob.content()),
         });
         Ok(None)
+    }
+}
+
+/// By its header alone, in whichever format and over whichever hash it was made.
+fn signature(commit: &git2::Commit<'_>) -> Signature {
+    let mut lines = commit.raw_header_bytes().split(|byte| *byte == b'\n');
+    let signed = lines.any(|line| line.starts_with(b"gpgsig ") || line.starts_with(b"gpgsig-sha256 "));
+    match signed {
+        true => Signature::Present,
+        false => Signature::Absent,
     }
 }
 

@@ -9,7 +9,7 @@ use weir_planner::{Generation, Plan};
 use weir_wire::api::CommitRecord;
 
 use super::{Answer, Ledger, LedgerError, NewEvent, Order, events, number, orders, plans, stored, time};
-use crate::git::Head;
+use crate::git::{Head, Signature};
 use crate::words;
 
 /// What became of a commit.
@@ -41,6 +41,29 @@ pub struct CommitRow {
     pub verdict: Verdict,
     /// Errors and warnings.
     pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Whose a commit is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Authored {
+    /// `Name <mail>`.
+    pub author: String,
+    /// Who committed it; none if it was recorded by a version that did not ask.
+    pub committer: Option<String>,
+    /// `none` or `present`, which nobody verified; none likewise.
+    pub signature: Option<String>,
+    /// First line of its message.
+    pub subject: String,
+}
+
+impl Signature {
+    /// As the ledger and the API have it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Absent => "none",
+            Self::Present => "present",
+        }
+    }
 }
 
 /// Everything that one decision changes: recorded as a whole or not at all.
@@ -90,8 +113,9 @@ impl Ledger {
                 Verdict::Refused => None,
             };
             sqlx::query(
-                "INSERT INTO commits (id, source, commit_id, author, authored_at, subject, seen_at, verdict, generation, diagnostics) \
-                 VALUES ((SELECT COALESCE(MAX(id), 0) + 1 FROM commits), $1, $2, $3, $4, $5, $6, $7, $8, $9)",
+                "INSERT INTO commits (id, source, commit_id, author, authored_at, subject, seen_at, verdict, generation, \
+                 diagnostics, committer, signature) \
+                 VALUES ((SELECT COALESCE(MAX(id), 0) + 1 FROM commits), $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
             )
             .bind(&row.source.0)
             .bind(&row.head.commit.0)
@@ -102,6 +126,8 @@ impl Ledger {
             .bind(row.verdict.word())
             .bind(generation)
             .bind(diagnostics)
+            .bind(&row.head.committer)
+            .bind(row.head.signature.word())
             .execute(&mut *tx)
             .await?;
             if let (Verdict::Taken, Some(tree)) = (row.verdict, &row.head.tree) {
@@ -215,17 +241,26 @@ impl Ledger {
         Ok(row.map(|row| row.try_get(0)).transpose()?.flatten())
     }
 
-    /// Author and subject of a commit; none if it is not known any more.
+    /// Whose a commit is; none if it is not known any more.
     ///
     /// # Errors
     /// The ledger cannot be read.
-    pub async fn authored(&self, commit: &CommitId) -> Result<Option<(String, String)>, LedgerError> {
-        let row =
-            sqlx::query("SELECT author, subject FROM commits WHERE commit_id = $1 ORDER BY id DESC LIMIT 1")
-                .bind(&commit.0)
-                .fetch_optional(&self.pool)
-                .await?;
-        row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
+    pub async fn authored(&self, commit: &CommitId) -> Result<Option<Authored>, LedgerError> {
+        let row = sqlx::query(
+            "SELECT author, committer, signature, subject FROM commits WHERE commit_id = $1 ORDER BY id DESC LIMIT 1",
+        )
+        .bind(&commit.0)
+        .fetch_optional(&self.pool)
+        .await?;
+        row.map(|row| {
+            Ok(Authored {
+                author: row.try_get(0)?,
+                committer: row.try_get(1)?,
+                signature: row.try_get(2)?,
+                subject: row.try_get(3)?,
+            })
+        })
+        .transpose()
     }
 
     /// Commits, newest first, at most `limit`, older than row `before` if given. With each row's number.
@@ -234,8 +269,8 @@ impl Ledger {
     /// The ledger cannot be read.
     pub async fn commits(&self, limit: u32) -> Result<Vec<CommitRecord>, LedgerError> {
         let rows = sqlx::query(
-            "SELECT source, commit_id, author, authored_at, subject, seen_at, verdict, generation, diagnostics \
-             FROM commits ORDER BY id DESC LIMIT $1",
+            "SELECT source, commit_id, author, authored_at, subject, seen_at, verdict, generation, diagnostics, \
+             committer, signature FROM commits ORDER BY id DESC LIMIT $1",
         )
         .bind(i64::from(limit))
         .fetch_all(&self.pool)
@@ -257,6 +292,8 @@ impl Ledger {
                 verdict: row.try_get(6)?,
                 generation,
                 diagnostics: diagnostics(&row.try_get::<String, _>(8)?)?,
+                committer: row.try_get(9)?,
+                signature: row.try_get(10)?,
                 proven,
             });
         }

@@ -1,6 +1,9 @@
 //! Events: one sentence each, numbered without gaps, in the order in which they were written.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
+use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 use tokio::sync::watch;
 use weir_model::{SplitName, ZoneName};
@@ -22,6 +25,17 @@ pub struct NewEvent {
     pub split: Option<SplitName>,
     /// Generation, if about one.
     pub generation: Option<Generation>,
+}
+
+/// The last that was told of a split's transitions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Turn {
+    /// As in [`Event::kind`].
+    pub kind: String,
+    /// In one sentence.
+    pub message: String,
+    /// When.
+    pub at: Timestamp,
 }
 
 impl NewEvent {
@@ -95,17 +109,33 @@ impl Ledger {
         .bind(i64::from(limit))
         .fetch_all(&self.pool)
         .await?;
+        rows.iter().map(read).collect()
+    }
+
+    /// The last event `transition.*` of each split.
+    ///
+    /// # Errors
+    /// The ledger cannot be read.
+    pub async fn last_turns(&self) -> Result<BTreeMap<SplitName, Turn>, LedgerError> {
+        let rows = sqlx::query(
+            "SELECT split, kind, message, at FROM events WHERE id IN (SELECT MAX(id) FROM events \
+             WHERE kind LIKE 'transition.%' AND split IS NOT NULL GROUP BY split)",
+        )
+        .fetch_all(&self.pool)
+        .await?;
         rows.iter()
             .map(|row| {
-                Ok(Event {
-                    id: number(row.try_get(0)?),
-                    at: row.try_get(1)?,
-                    kind: row.try_get(2)?,
-                    message: row.try_get(3)?,
-                    zone: row.try_get(4)?,
-                    split: row.try_get(5)?,
-                    generation: row.try_get::<Option<i64>, _>(6)?.map(number),
-                })
+                let split = SplitName::new(row.try_get::<String, _>(0)?)
+                    .map_err(|error| LedgerError::damaged("the split of an event", error))?;
+                let at: String = row.try_get(3)?;
+                let turn = Turn {
+                    kind: row.try_get(1)?,
+                    message: row.try_get(2)?,
+                    at: at
+                        .parse()
+                        .map_err(|error| LedgerError::damaged("the time of an event", error))?,
+                };
+                Ok((split, turn))
             })
             .collect()
     }
@@ -122,6 +152,19 @@ impl Ledger {
             rises
         });
     }
+}
+
+/// A row of id, at, kind, message, zone, split and generation.
+pub(super) fn read(row: &SqliteRow) -> Result<Event, LedgerError> {
+    Ok(Event {
+        id: number(row.try_get(0)?),
+        at: row.try_get(1)?,
+        kind: row.try_get(2)?,
+        message: row.try_get(3)?,
+        zone: row.try_get(4)?,
+        split: row.try_get(5)?,
+        generation: row.try_get::<Option<i64>, _>(6)?.map(number),
+    })
 }
 
 /// Writes events inside a transaction; returns the newest number, 0 if there was none to write.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use weir_model::{CommitId, Declaration, SourceCommit, SplitName};
+use weir_model::{CommitId, Declaration, SourceCommit, SplitName, ZoneName};
 use weir_planner::{Inputs, Look, Outlook, Phase, Plan, Planned, Runs, Senses as _, Transit};
 
 use super::Planning;
@@ -12,11 +12,14 @@ use super::recording::plan_event;
 use crate::decide::Unsound;
 use crate::fleet::Fleet;
 use crate::judging::{self, Ground, Judged};
-use crate::ledger::{Answer, LedgerError, NewEvent, Order, Taken};
+use crate::ledger::{Answer, LedgerError, NewEvent, Order, Taken, Turn};
 use crate::selfcheck::Checked;
 use crate::senses::{FleetSenses, Proven};
 use crate::standing::Sight;
 use crate::state::{InForce, trouble};
+
+/// The last that was told of each split's transitions.
+pub(super) type Turns = BTreeMap<SplitName, Turn>;
 
 /// All that [`FleetSenses`] needs, owned: planning runs on another thread.
 #[derive(Clone)]
@@ -77,6 +80,22 @@ impl Planning {
             self.ledger.answer_order(Timestamp::now(), order, answer).await?;
         }
         Ok(())
+    }
+
+    /// Refuses all orders: whoever gave them is to give them elsewhere. What cannot be written now is tried again.
+    pub(super) async fn decline(&self, why: &str) {
+        let waiting = self.ledger.orders_waiting().await.unwrap_or_default();
+        let refused = |order| {
+            let answer = Answer {
+                done: false,
+                message: format!("refused, this coordinator is {why}"),
+            };
+            (order, answer)
+        };
+        let answers: Vec<(Order, Answer)> = waiting.into_iter().map(refused).collect();
+        if let Err(error) = self.answer(&answers).await {
+            tracing::debug!(%error, "orders cannot be answered");
+        }
     }
 
     /// Remembers since when what is under way is proven.
@@ -179,7 +198,10 @@ impl Planning {
         (fleet, waiting): (&Fleet, &[(Order, Option<String>)]),
     ) -> Result<(), LedgerError> {
         let now = Timestamp::now();
-        let mut events = turns(&known.outlook, &look.outlook);
+        let recalled = self.recalled(known.looked).await?;
+        let mut look = look;
+        keep_since(&known.outlook, &recalled, &mut look.outlook, now);
+        let mut events = turns(&known.outlook, &recalled, &look.outlook);
         let plan = match look.planned {
             Planned::New(plan) => Some(plan),
             Planned::Nothing => None,
@@ -232,6 +254,14 @@ impl Planning {
         Ok(())
     }
 
+    /// What was last told of each split's transitions, for the first look after a start: who is held still was told so already.
+    pub(super) async fn recalled(&self, looked: bool) -> Result<Turns, LedgerError> {
+        match looked {
+            true => Ok(Turns::new()),
+            false => self.ledger.last_turns().await,
+        }
+    }
+
     /// When time alone may let something go on.
     pub(super) fn wakes(&self) -> Option<Timestamp> {
         let known = self.in_force.borrow();
@@ -249,16 +279,53 @@ impl Planning {
     }
 }
 
+/// What is waited for, as far as it has a time of its own: the reason's words may change while it lasts.
+fn position(of: &Outlook) -> (Phase, Option<&ZoneName>) {
+    (of.phase, of.waits.first().and_then(|wait| wait.zone.as_ref()))
+}
+
+/// What is told of it, in a sentence.
+fn message(name: &SplitName, of: &Outlook) -> String {
+    let why = of.waits.first().map_or_else(
+        || of.next.clone(),
+        |wait| match &wait.zone {
+            Some(zone) => format!("zone {zone}: {}", wait.why),
+            None => wait.why.clone(),
+        },
+    );
+    format!("split {name}: {why}")
+}
+
+/// Since when a split is held or frozen: since it was first seen so. A look knows of the last step at most.
+pub(super) fn keep_since(
+    before: &BTreeMap<SplitName, Outlook>,
+    recalled: &Turns,
+    now: &mut BTreeMap<SplitName, Outlook>,
+    at: Timestamp,
+) {
+    for (name, stands) in now {
+        if !matches!(stands.phase, Phase::Held | Phase::Frozen) {
+            continue;
+        }
+        let was = before.get(name).filter(|was| position(was) == position(stands));
+        let was = was.and_then(|was| was.since);
+        let recalled = recalled
+            .get(name)
+            .filter(|turn| turn.message == message(name, stands));
+        stands.since = Some(was.or(recalled.map(|turn| turn.at)).unwrap_or(at));
+    }
+}
+
 /// What turned since the last look, to be told once.
 pub(super) fn turns(
     before: &BTreeMap<SplitName, Outlook>,
+    recalled: &Turns,
     now: &BTreeMap<SplitName, Outlook>,
 ) -> Vec<NewEvent> {
     let mut events = Vec::new();
     for (name, stands) in now {
         let was = before.get(name);
-        let told = |of: &Outlook| (of.phase, of.waits.first().and_then(|wait| wait.zone.clone()));
-        if was.map(told) == Some(told(stands)) {
+        if was.map(position) == Some(position(stands)) {
             continue;
         }
         let kind = match stands.phase {
@@ -277,14 +344,11 @@ pub(super) fn turns(
         if matches!(stands.phase, Phase::Shift) && was.is_none_or(|was| was.phase == Phase::Shift) {
             continue;
         }
-        let why = stands.waits.first().map_or_else(
-            || stands.next.clone(),
-            |wait| match &wait.zone {
-                Some(zone) => format!("zone {zone}: {}", wait.why),
-                None => wait.why.clone(),
-            },
-        );
-        events.push(NewEvent::new(kind, format!("split {name}: {why}")).split(name));
+        let event = NewEvent::new(kind, message(name, stands)).split(name);
+        let before = recalled.get(name);
+        if before.is_none_or(|turn| (turn.kind.as_str(), &turn.message) != (event.kind, &event.message)) {
+            events.push(event);
+        }
     }
     events
 }
@@ -325,4 +389,76 @@ fn steps(before: &Plan, plan: &Plan) -> Vec<NewEvent> {
             .generation(plan.generation)
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on stops")]
+
+    use weir_planner::Wait;
+
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + second).unwrap()
+    }
+
+    /// In this phase for a reason of that zone; the planner knows of the last step alone.
+    fn outlook(phase: Phase, zone: &str, why: &str) -> BTreeMap<SplitName, Outlook> {
+        let stands = Outlook {
+            declared: BTreeMap::new(),
+            phase,
+            bite: 1,
+            bites: 2,
+            wave: None,
+            waves: Vec::new(),
+            waits: vec![Wait {
+                zone: Some(ZoneName::new(zone).unwrap()),
+                why: why.to_owned(),
+            }],
+            next: String::new(),
+            since: Some(at(-3_600)),
+            until: None,
+            drained: false,
+        };
+        BTreeMap::from([(SplitName::new("checkout").unwrap(), stands)])
+    }
+
+    #[test]
+    fn who_is_held_says_since_when_it_is_held_for_that() {
+        let none = Turns::new();
+        let look = |before: &BTreeMap<SplitName, Outlook>, recalled: &Turns, mut now, second| {
+            keep_since(before, recalled, &mut now, at(second));
+            let since = now.values().next().unwrap().since.unwrap();
+            (now, since.duration_since(at(0)).as_secs())
+        };
+        let empty = BTreeMap::new();
+        let (held, since) = look(&empty, &none, outlook(Phase::Held, "fra", "no vm"), 5);
+        assert_eq!(since, 5, "and not that of the last step");
+        let (held, since) = look(&held, &none, outlook(Phase::Held, "fra", "no vm, for 3 s"), 8);
+        assert_eq!(since, 5, "its words change while it lasts");
+        let (other, since) = look(&held, &none, outlook(Phase::Held, "ams", "no vm"), 9);
+        assert_eq!(since, 9, "another zone's reason");
+        let (frozen, since) = look(&other, &none, outlook(Phase::Frozen, "ams", "no vm"), 11);
+        assert_eq!(since, 11);
+        let (_, since) = look(&frozen, &none, outlook(Phase::Shift, "ams", "proof"), 12);
+        assert_eq!(since, -3_600, "what moves is there since its last step");
+
+        // After a start nothing is known but what was told.
+        let told = |message: &str| {
+            let turn = Turn {
+                kind: "transition.held".to_owned(),
+                message: message.to_owned(),
+                at: at(-60),
+            };
+            Turns::from([(SplitName::new("checkout").unwrap(), turn)])
+        };
+        let held = || outlook(Phase::Held, "fra", "no vm");
+        let same = told("split checkout: zone fra: no vm");
+        assert_eq!(look(&empty, &same, held(), 5).1, -60);
+        assert!(turns(&empty, &same, &held()).is_empty(), "it was told then");
+        let another = told("split checkout: zone ams: no vm");
+        assert_eq!(look(&empty, &another, held(), 5).1, 5);
+        assert_eq!(turns(&empty, &another, &held()).len(), 1);
+    }
 }

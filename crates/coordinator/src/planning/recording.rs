@@ -14,7 +14,7 @@ use crate::git::Head;
 use crate::judging;
 use crate::ledger::{CommitRow, LedgerError, NewEvent, Order, Taken, Verdict};
 use crate::selfcheck::{self, Checked};
-use crate::sources::SourceStates;
+use crate::sources::{self, SourceState, SourceStates};
 use crate::state::InForce;
 use crate::words;
 
@@ -27,6 +27,17 @@ impl Planning {
         (fleet, waiting): (&Fleet, &[(Order, Option<String>)]),
     ) -> Result<(), LedgerError> {
         let now = Timestamp::now();
+        let mut decision = decision;
+        let before = known
+            .as_ref()
+            .map(|known| Arc::clone(&known.outlook))
+            .unwrap_or_default();
+        let recalled = self
+            .recalled(known.as_ref().is_none_or(|known| known.looked))
+            .await?;
+        if let Some(accepted) = &mut decision.accepted {
+            moving::keep_since(&before, &recalled, &mut accepted.outlook, now);
+        }
         let mut rows = Vec::new();
         for (source, head) in heads {
             let (verdict, diagnostics) = match decision.refused.get(source) {
@@ -71,11 +82,7 @@ impl Planning {
             events.extend(self.checked(parent, plan, (fleet, declared)));
         }
         if let Some(accepted) = accepted {
-            let before = known
-                .as_ref()
-                .map(|known| Arc::clone(&known.outlook))
-                .unwrap_or_default();
-            events.extend(moving::turns(&before, &accepted.outlook));
+            events.extend(moving::turns(&before, &recalled, &accepted.outlook));
         }
         let same = commits.is_none()
             || known
@@ -206,10 +213,23 @@ impl Planning {
         });
     }
 
-    pub(super) async fn tell_reach(&mut self, states: &SourceStates) -> Result<(), LedgerError> {
+    pub(super) async fn tell_reach<'a>(
+        &mut self,
+        states: &SourceStates,
+        in_force: impl Fn(&SourceName) -> Option<&'a CommitId>,
+    ) -> Result<(), LedgerError> {
         let mut events = Vec::new();
-        let mut away = self.away.clone();
+        let (mut away, mut strange) = (self.away.clone(), self.strange.clone());
         for (source, state) in states {
+            match strangeness(source, state, in_force(source)) {
+                Some((commit, event)) => {
+                    if strange.insert(source.clone(), commit.clone()) != Some(commit) {
+                        tracing::warn!(kind = event.kind, "{}", event.message);
+                        events.push(event);
+                    }
+                }
+                None => drop(strange.remove(source)),
+            }
             match &state.last {
                 Some(Err(error)) => {
                     let why = error.to_string();
@@ -233,9 +253,30 @@ impl Planning {
             }
         }
         self.ledger.record(Timestamp::now(), &events).await?;
-        self.away = away;
+        (self.away, self.strange) = (away, strange);
         Ok(())
     }
+}
+
+/// What is to be told of a newest commit that was not made from that in force.
+fn strangeness(
+    source: &SourceName,
+    state: &SourceState,
+    in_force: Option<&CommitId>,
+) -> Option<(CommitId, NewEvent)> {
+    let stands = in_force?;
+    if let Some(head) = state.rewound(in_force) {
+        let told = sources::told_of_rewound(source, head, stands);
+        return Some((head.commit.clone(), NewEvent::new("source.rewound", told)));
+    }
+    let head = state.rewritten(in_force)?;
+    let told = format!(
+        "the history of source {source} was rewritten: commit {} was not made from commit {} in force; it is looked at as any \
+         other new commit",
+        head.commit.short(),
+        stands.short()
+    );
+    Some((head.commit.clone(), NewEvent::new("source.rewritten", told)))
 }
 
 /// The first error, as people are told it.

@@ -5,16 +5,16 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, Streaming};
 use weir_link::{Identity, MAX_FROM_AGENT, PeerCertificate};
 use weir_model::ZoneName;
 use weir_planner::{Plan, PlanId};
 use weir_wire::v1::{self, FromAgent, FromCoordinator, from_agent, from_coordinator};
-use weir_wire::{Greeting, Holds, Welcome, agent_report, plan_update};
+use weir_wire::{Greeting, Holds, Term, Welcome, agent_report, plan_update};
 
-use super::{AgentView, Open, Shared};
+use super::{AgentView, Lead, Open, Shared, Superseded, Weighed, weigh};
 
 fn say(message: from_coordinator::Message) -> Result<FromCoordinator, Status> {
     Ok(FromCoordinator {
@@ -50,6 +50,7 @@ pub(super) async fn run(
         answers,
         holds: greeting.holds,
         plan: greeting.plan,
+        term: greeting.term,
     };
     let why = session.serve(number, inbound, replaced).await;
     shared.change(|known| {
@@ -108,6 +109,10 @@ fn open(
                 key.0
             )));
         }
+        let told = known.seen.get(key).map(|view| view.told).unwrap_or_default();
+        if let Some(why) = heard_of(shared, key, told, greeting.term).stopped() {
+            return Err(Status::failed_precondition(why));
+        }
         let number = known.next;
         known.next += 1;
         let replaced = CancellationToken::new();
@@ -130,6 +135,44 @@ fn open(
         known.seen.insert(key.clone(), view);
         Ok((number, replaced))
     })
+}
+
+/// What becomes of this coordinator's term by what an agent followed.
+fn heard_of(shared: &Shared, (zone, agent): &(ZoneName, String), told: Term, says: Term) -> Lead {
+    let own = shared.lead.borrow().clone();
+    if own.superseded.is_some() {
+        return own;
+    }
+    let next = match weigh(own.term, told, says) {
+        Weighed::Stands => return own,
+        Weighed::Rises(term) => {
+            tracing::info!(%zone, agent, followed = %says, was = %own.term, %term,
+                "an agent has followed as high a term before: this coordinator goes on above it");
+            Lead { term, ..own }
+        }
+        Weighed::Superseded => Lead {
+            superseded: Some(Superseded {
+                zone: zone.clone(),
+                agent: agent.clone(),
+                by: says,
+            }),
+            ..own
+        },
+    };
+    shared.lead.send_replace(next.clone());
+    // Whoever has a session is offered the plan once more, in the new term.
+    shared.plan.send_modify(|_| {});
+    next
+}
+
+/// Why this coordinator has stopped, once it has.
+async fn stopped(lead: &mut watch::Receiver<Lead>) -> String {
+    let why = lead.wait_for(|lead| lead.superseded.is_some()).await;
+    let why = why.ok().and_then(|lead| lead.stopped());
+    match why {
+        Some(why) => why,
+        None => std::future::pending().await,
+    }
 }
 
 /// How a session ended.
@@ -162,6 +205,8 @@ struct Session<'a> {
     holds: Holds,
     /// The plan that it holds, likewise.
     plan: Option<PlanId>,
+    /// The highest term that it followed, likewise.
+    term: Term,
 }
 
 impl Session<'_> {
@@ -181,6 +226,7 @@ impl Session<'_> {
         }
         let mut plans = self.shared.plan.subscribe();
         plans.mark_changed();
+        let mut lead = self.shared.lead.subscribe();
         let mut newest = None;
         loop {
             let room = async {
@@ -197,6 +243,8 @@ impl Session<'_> {
                 () = self.shared.stop.cancelled() => {
                     return End::Sent("the coordinator stops; traffic stays as it is".to_owned());
                 }
+                // Before any plan: what it makes is not to be followed.
+                why = stopped(&mut lead) => return End::Sent(why),
                 () = self.over() => {
                     return End::Sent("the agent's certificate has ended without being renewed".to_owned());
                 }
@@ -225,7 +273,8 @@ impl Session<'_> {
         }
     }
 
-    /// What to send of this plan; nothing if the agent has it, has had a newer one, or its zone takes no part.
+    /// What to send of this plan; nothing if the agent has it and was offered it in this term, has had a newer one, or its zone
+    /// takes no part.
     fn update(&mut self, plan: &Plan) -> Option<v1::PlanUpdate> {
         let (zone, agent) = self.key;
         let highest = self
@@ -245,10 +294,18 @@ impl Session<'_> {
             return None;
         };
         let wanted = Holds::from(&part);
-        if self.plan == Some(part.plan) && wanted.are_in(&self.holds) {
+        let term = self.shared.lead.borrow().term;
+        if self.plan == Some(part.plan) && wanted.are_in(&self.holds) && self.term == term {
             return None;
         }
-        let update = plan_update(&part, &self.holds);
+        let update = v1::PlanUpdate {
+            term: term.0,
+            ..plan_update(&part, &self.holds)
+        };
+        self.term = term;
+        if let Some(view) = self.shared.known().seen.get_mut(self.key) {
+            view.told = term;
+        }
         self.holds = wanted;
         self.plan = Some(part.plan);
         Some(update)

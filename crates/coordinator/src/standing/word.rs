@@ -277,6 +277,11 @@ pub(super) fn disagreement(
     None
 }
 
+/// Whether a proof is of every route's weights, and of a proxy that was looked at.
+pub(crate) fn agrees(item: &Item, proof: &Proof) -> bool {
+    disagreement(item, proof, |_| 0).is_none()
+}
+
 /// `42 s`, `3 min`, `5 h`, `2 d`: one figure is enough.
 fn span(length: SignedDuration) -> String {
     let seconds = length.as_secs();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::repository::{declaration, split};
 use jiff::Timestamp;
 use weir_coordinator::decide::{Decision, Heads, Question, decide};
-use weir_coordinator::git::{Content, Head, Unusable};
+use weir_coordinator::git::{Content, Head, Signature, Unusable};
 use weir_model::{CommitId, FederationName, SourceFile, SourceName, codes};
 use weir_planner::{Generation, Plan};
 
@@ -27,6 +27,8 @@ fn head(source: &str, commit: u8, text: &str) -> (SourceName, Arc<Head>) {
         Arc::new(Head {
             commit: CommitId(format!("{commit:02x}").repeat(20)),
             author: "Ada <ada@example.com>".to_owned(),
+            committer: "Ada <ada@example.com>".to_owned(),
+            signature: Signature::Absent,
             authored_at: Timestamp::UNIX_EPOCH,
             subject: "a commit".to_owned(),
             content: Content::Files(Arc::from(vec![file])),

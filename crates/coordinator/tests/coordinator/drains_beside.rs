@@ -12,7 +12,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use weir_coordinator::git::{Content, Head};
+use weir_coordinator::git::{Content, Head, Signature};
 use weir_coordinator::ledger::{Answer, Ledger, Order, OrderKind};
 use weir_coordinator::planning::Planning;
 use weir_coordinator::sources::{SourceState, SourceStates};
@@ -220,6 +220,8 @@ fn head(commit: u8, text: &str) -> Arc<Head> {
     Arc::new(Head {
         commit: CommitId(format!("{commit:02x}").repeat(20)),
         author: "Ada <ada@example.com>".to_owned(),
+        committer: "Ada <ada@example.com>".to_owned(),
+        signature: Signature::Absent,
         authored_at: Timestamp::UNIX_EPOCH,
         subject: "a commit".to_owned(),
         content: Content::Files(Arc::from(vec![file])),
@@ -239,6 +241,7 @@ async fn a_drain_is_judged_by_the_commit_of_its_look() {
             branch: "main".to_owned(),
             last: Some(Ok(())),
             head: Some(head),
+            lineage: BTreeMap::new(),
             remembered: None,
             checked_at: None,
             recloned: None,

@@ -6,12 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use tempfile::TempDir;
 use weir_coordinator::decide::{self, Heads, Question};
-use weir_coordinator::git::{Content, Head};
+use weir_coordinator::git::{Content, Head, Signature};
 use weir_coordinator::ledger::{
     AgentRow, Answer, CommitRow, ItemRow, Ledger, LedgerError, NewEvent, Order, OrderKind, Taken, Verdict,
 };
 use weir_model::{BackendName, CommitId, FederationName, SourceFile, SourceName, SplitName, ZoneName};
 use weir_planner::{Digest, Generation, ItemFact, ItemState, Plan};
+use weir_wire::Term;
 
 fn source() -> SourceName {
     SourceName("main".to_owned())
@@ -27,6 +28,8 @@ fn head(commit: &str, vm: &str, cloud: &str) -> Head {
     Head {
         commit: CommitId(commit.repeat(20)),
         author: "Ada <ada@example.com>".to_owned(),
+        committer: "Ada <ada@example.com>".to_owned(),
+        signature: Signature::Absent,
         authored_at: Timestamp::UNIX_EPOCH,
         subject: format!("vm {vm}"),
         content: Content::Files(vec![file].into()),
@@ -400,4 +403,19 @@ async fn nothing_comes_of_an_order_that_was_taken_back() {
         assert_eq!(ledger.standing_orders().await.unwrap(), [drain("1")]);
         assert_eq!(ledger.events(0, 100).await.unwrap().len(), told);
     }
+}
+
+#[tokio::test]
+async fn a_term_that_is_kept_never_falls() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("ledger.sqlite");
+    let ledger = Ledger::open(&file).await.unwrap();
+    assert_eq!(ledger.term().await.unwrap(), Term::NONE);
+    for (keeps, kept) in [(3, 3), (2, 3), (7, 7)] {
+        ledger.keep_term(Term(keeps)).await.unwrap();
+        assert_eq!(ledger.term().await.unwrap(), Term(kept));
+    }
+    ledger.close().await;
+    let ledger = Ledger::open(&file).await.unwrap();
+    assert_eq!(ledger.term().await.unwrap(), Term(7));
 }

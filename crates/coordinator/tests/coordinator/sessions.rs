@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use weir_coordinator::sessions::{Held, SessionLimits, spoken_for};
 use weir_model::SplitName;
 use weir_planner::{Digest, Generation, PlanId, ZoneFacts};
-use weir_wire::{AgentReport, Held as OnDisk, Holds, assemble, v1};
+use weir_wire::{AgentReport, Held as OnDisk, Holds, Term, assemble, v1};
 
 use crate::federation::{Agent, Coordinator, greeting, plan, until, zone};
 
@@ -128,6 +128,7 @@ async fn each_agent_gets_its_zones_part_and_only_what_it_lacks() {
     hello.generation = now.generation;
     hello.highest = now.generation;
     hello.holds = Holds::from(&now);
+    hello.term = Term(update.term);
     let mut fra_1 = Agent::connects(&fra, &hello).await;
     let third = plan(10, Some(&second));
     coordinator.sessions.publish(Arc::clone(&third));

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use prost::Message as _;
 use weir_model::ZoneName;
 use weir_planner::{Evidence, Generation, ItemFact, PlanId, Verdict, item_digest};
-use weir_wire::{Greeting, Held, Holds, agent_report, assemble, plan_update, v1};
+use weir_wire::{Greeting, Held, Holds, Term, agent_report, assemble, plan_update, v1};
 
 use made::*;
 
@@ -74,12 +74,13 @@ proptest! {
     #[test]
     fn a_greeting_arrives_as_it_was_said(
         federation in named(), zone in named(), agent in label(), version in "[0-9.]{1,9}",
-        (highest, generation) in any::<(u64, u64)>(), plan in option::of(any::<[u8; 32]>()),
+        (highest, generation, term) in any::<(u64, u64, u64)>(), plan in option::of(any::<[u8; 32]>()),
         items in btree_set(item_ref(), 0..4), gateways in btree_set(gateway_ref(), 0..3),
     ) {
         let greeting = Greeting {
             federation, zone, agent, version, highest: Generation(highest), plan: plan.map(PlanId),
             generation: Generation(generation), holds: Holds { items, gateways },
+            term: Term(term),
         };
         prop_assert_eq!(Greeting::try_from(&sent(&v1::Hello::from(&greeting))).unwrap(), greeting);
     }

@@ -12,24 +12,31 @@ impl World {
     }
 
     /// A plan is offered, as the session hands it on.
-    pub(crate) fn offer(&mut self, a: usize, plan: ZonePlan) {
+    pub(crate) fn offer(&mut self, a: usize, offered: Offered) {
         if !self.agents[a].up {
             return;
         }
         if self.agents[a].running.is_some() {
-            self.agents[a].offers.push_back(plan);
-        } else if self.take(a, plan) {
+            self.agents[a].offers.push_back(offered);
+        } else if self.take(a, offered) {
             self.activate(a);
         }
     }
 
-    pub(super) fn take(&mut self, a: usize, plan: ZonePlan) -> bool {
+    pub(super) fn take(&mut self, a: usize, offered: Offered) -> bool {
         let now = self.now;
         let z = self.agents[a].zone;
         let zone = self.zones[z].name.clone();
         let agent = &mut self.agents[a];
-        match judge(&federation(), &zone, agent.plan.as_deref(), &agent.memory, &plan) {
+        match judge(
+            &federation(),
+            &zone,
+            agent.plan.as_deref(),
+            &agent.memory,
+            &offered,
+        ) {
             Ok(Offer::Held) => {
+                agent.memory.term = agent.memory.term.max(offered.term);
                 if agent.waiting.is_none() {
                     agent.refused = None;
                 }
@@ -37,15 +44,16 @@ impl World {
             }
             Ok(Offer::Newer) => {
                 let before = agent.took;
-                agent.memory.highest = agent.memory.highest.max(plan.generation);
+                agent.memory.highest = agent.memory.highest.max(offered.plan.generation);
+                agent.memory.term = agent.memory.term.max(offered.term);
                 self.remember(a);
                 let agent = &mut self.agents[a];
                 if agent.disk.full {
                     agent.refused = Some("the plan cannot be kept on disk".to_owned());
-                    agent.waiting = Some(plan);
+                    agent.waiting = Some(offered);
                     return false;
                 }
-                let plan = Arc::new(plan);
+                let plan = Arc::new(offered.plan);
                 agent.disk.plan = Some(Arc::clone(&plan));
                 agent.plan = Some(Arc::clone(&plan));
                 agent.refused = None;

@@ -26,9 +26,14 @@ impl World {
         if *held == Some(part.plan) && wanted.are_in(holds) {
             return;
         }
-        let update = plan_update(&part, holds);
+        let term = self.coordinator.term;
+        let mut update = plan_update(&part, holds);
+        update.term = term.0;
         *holds = wanted;
         *held = Some(part.plan);
+        if let Some(view) = self.coordinator.seen.get_mut(&a) {
+            view.told = term;
+        }
         self.say_down(a, Message::Plan(Box::new(update)));
     }
 
@@ -55,6 +60,13 @@ impl World {
         let c = &mut self.coordinator;
         let now = c.clock(self.now);
         let from = (SocketAddr::from((Ipv4Addr::LOCALHOST, 1)), Timestamp::MAX);
+        let told = c.seen.get(&a).map(|view| view.told).unwrap_or_default();
+        match weigh(c.term, told, greeting.term) {
+            Weighed::Stands => {}
+            Weighed::Rises(to) => c.begin(to),
+            // There is one: whoever takes it for the older of two is wrong, and nothing converges any more.
+            Weighed::Superseded => return,
+        }
         let view = AgentView::greeted(greeting, c.plan.as_deref(), from, c.seen.get(&a), now);
         c.seen.insert(a, view);
         c.open.insert(a, number);

@@ -21,6 +21,7 @@ use weir_drivers::Observed;
 use weir_model::SplitName;
 use weir_planner::{Generation, ZoneFacts, ZonePlan, anchor, item_digest};
 use weir_render::{Form, Options, Step, render};
+use weir_wire::{Offered, Term};
 use zone::Fake;
 
 const OPTIONS: Options = Options { anchored: true };
@@ -63,7 +64,10 @@ impl Agent {
             &plans::zone(),
             self.plan.as_ref(),
             &self.memory,
-            plan,
+            &Offered {
+                term: Term::NONE,
+                plan: plan.clone(),
+            },
         ) {
             Ok(Offer::Newer) => {
                 assert!(plan.generation >= self.taken, "I7: an older plan was taken");

@@ -5,6 +5,7 @@ mod contest;
 mod doors;
 mod gone;
 mod pins;
+mod terms;
 mod torn;
 mod zone;
 

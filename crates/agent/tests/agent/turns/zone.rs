@@ -27,6 +27,7 @@ use weir_planner::{
     Refuge, ServiceFact, ServiceState, Verdict, ZonePlan, anchor, item_digest,
 };
 use weir_render::{Held, Object, Options, Step};
+use weir_wire::{Offered, Term};
 
 pub(crate) fn federation() -> FederationName {
     FederationName::new("shop").unwrap()
@@ -291,11 +292,27 @@ impl ZoneDriver for Driver {
 
 pub(crate) struct Running {
     pub(crate) fake: Arc<Mutex<Fake>>,
+    /// Plans of a coordinator without terms.
     pub(crate) offers: mpsc::Sender<ZonePlan>,
+    pub(crate) in_terms: mpsc::Sender<Offered>,
     pub(crate) now: mpsc::Sender<()>,
     pub(crate) current: watch::Receiver<Arc<Current>>,
     pub(crate) stop: CancellationToken,
     pub(crate) task: JoinHandle<anyhow::Result<()>>,
+}
+
+/// Takes plans and offers them in no term.
+fn termless(to: mpsc::Sender<Offered>) -> mpsc::Sender<ZonePlan> {
+    let (offers, mut plans) = mpsc::channel(4);
+    tokio::spawn(async move {
+        while let Some(plan) = plans.recv().await {
+            let term = Term::NONE;
+            if to.send(Offered { term, plan }).await.is_err() {
+                return;
+            }
+        }
+    });
+    offers
 }
 
 impl Running {
@@ -307,13 +324,15 @@ impl Running {
     pub(crate) fn with_gateways(dir: &TempDir, fake: &Arc<Mutex<Fake>>, gateways: Option<Link>) -> Self {
         let store = Store::new(dir.path());
         let kept = store.load(&federation(), &zone()).unwrap();
-        let (offers, receive) = mpsc::channel(4);
+        let (in_terms, receive) = mpsc::channel(4);
+        let offers = termless(in_terms.clone());
         let (now, hangups) = mpsc::channel(1);
         let first = Current {
             plan: kept.plan.clone().map(Arc::new),
             facts: not_seen(&zone(), kept.plan.as_ref(), &kept.memory, None, Timestamp::now()),
             notes: Vec::new(),
             refused: None,
+            term: kept.memory.term,
         };
         let (tell, current) = watch::channel(Arc::new(first));
         let work = Loop {
@@ -331,6 +350,7 @@ impl Running {
         Self {
             fake: Arc::clone(fake),
             offers,
+            in_terms,
             now,
             current,
             task: tokio::spawn(work.run(kept, stop.clone())),

@@ -26,7 +26,7 @@ use weir_wire::v1::{
     FromAgent, FromCoordinator, Goodbye, Hello, JoinRequest, PlanUpdate, RenewRequest, from_agent,
     from_coordinator,
 };
-use weir_wire::{Greeting, v1};
+use weir_wire::{Greeting, Term, v1};
 
 pub(crate) struct Coordinator {
     pub(crate) dir: TempDir,
@@ -82,7 +82,7 @@ impl Coordinator {
         let ledger = Ledger::open(&dir.path().join("ledger.sqlite")).await.unwrap();
         let authority = Arc::new(Authority::open(&dir.path().join("ca"), &federation).unwrap());
         let stop = CancellationToken::new();
-        let sessions = Sessions::new(federation, limits, stop.clone());
+        let sessions = Sessions::new(federation, Term(1), limits, stop.clone());
         let enrolment = Enrolment::new(Arc::clone(&authority), ledger.clone(), sessions.clone(), life);
         let grpc = tonic::service::Routes::new(enrolment.grpc())
             .add_service(sessions.grpc())
@@ -158,6 +158,7 @@ pub(crate) fn greeting(zone: &str, agent: &str) -> Greeting {
         plan: None,
         generation: Generation(0),
         holds: weir_wire::Holds::default(),
+        term: Term::NONE,
     }
 }
 

@@ -16,10 +16,10 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use weir_coordinator::ca::Authority;
 use weir_coordinator::config::Auth;
-use weir_coordinator::git::{BareCopy, GitError, Look};
+use weir_coordinator::git::{BareCopy, GitError, Lineage, Look};
 use weir_model::FederationName;
 
-use super::{git_program, pairs, remote, source, texts};
+use super::{git_program, lineage, pairs, remote, source, texts};
 use crate::repository::{self, Repository};
 
 #[derive(Clone)]
@@ -130,13 +130,20 @@ async fn http_brings_what_git_serves() {
     };
     let copy = at("team/traffic.git", Auth::default());
     assert_eq!(texts(&look(&copy).await.unwrap().head), pairs(&[("a.yaml", "1")]));
+    let mut before = repo.git.refname_to_id(repository::BRANCH).unwrap();
     for n in 2..5 {
         repo.commit("next", &[("a.yaml", &n.to_string())]);
-        repo.commit("and one more", &[("a.yaml", &format!("{n}.1"))]);
+        let newest = repo.commit("and one more", &[("a.yaml", &format!("{n}.1"))]);
         assert_eq!(
             texts(&look(&copy).await.unwrap().head),
             pairs(&[("a.yaml", &format!("{n}.1"))])
         );
+        // Two commits came in one push: the newest alone does not tell what it was made from.
+        let (copy, old) = (copy.clone(), before);
+        let both =
+            tokio::task::spawn_blocking(move || (lineage(&copy, newest, old), lineage(&copy, old, newest)));
+        assert_eq!(both.await.unwrap(), (Lineage::Descends, Lineage::Precedes), "{n}");
+        before = newest;
     }
     repo.replace("force-pushed", &[("b.yaml", "b")]);
     assert_eq!(texts(&look(&copy).await.unwrap().head), pairs(&[("b.yaml", "b")]));

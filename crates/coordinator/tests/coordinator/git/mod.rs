@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::repository::Repository;
 use tempfile::TempDir;
 use weir_coordinator::config::{Auth, Source};
-use weir_coordinator::git::{BareCopy, Content, GitError, Head, Remote};
+use weir_coordinator::git::{BareCopy, Content, GitError, Head, Lineage, Remote, Signature};
 use weir_model::{CommitId, SourceName};
 
 fn source(remote: Remote, auth: Auth) -> Source {
@@ -116,6 +116,76 @@ fn a_local_repository_is_followed_through_all_that_may_befall_it() {
     // What was fetched before is still there.
     assert_eq!(copy.remembered(&head.commit), Some(head));
     assert_eq!(copy.remembered(&CommitId("12".repeat(20))), None);
+}
+
+/// What a commit is to another one, for whom one is named first.
+fn lineage(copy: &BareCopy, commit: git2::Oid, other: git2::Oid) -> Lineage {
+    let id = |of: git2::Oid| CommitId(of.to_string());
+    copy.lineage(&id(commit), &[id(other)])[&id(other)]
+}
+
+#[test]
+fn which_of_two_commits_was_made_from_the_other_is_told() {
+    let dir = TempDir::new().unwrap();
+    let repo = Repository::with(&dir.path().join("repo"), &[("a.yaml", "1")]);
+    let copy = BareCopy::new(&dir.path().join("git"), local(&dir.path().join("repo")));
+    let commits: Vec<git2::Oid> = (2..5)
+        .map(|n| repo.commit("next", &[("a.yaml", &n.to_string())]))
+        .collect();
+    copy.look().unwrap();
+    assert_eq!(lineage(&copy, commits[2], commits[0]), Lineage::Descends);
+    assert_eq!(lineage(&copy, commits[0], commits[2]), Lineage::Precedes);
+    let apart = repo.replace("anew", &[("a.yaml", "1")]);
+    copy.look().unwrap();
+    assert_eq!(lineage(&copy, apart, commits[2]), Lineage::Apart);
+    assert_eq!(lineage(&copy, commits[2], apart), Lineage::Apart);
+    let never = git2::Oid::from_str(&"12".repeat(20)).unwrap();
+    assert_eq!(lineage(&copy, apart, never), Lineage::Unknown);
+}
+
+#[test]
+fn who_committed_and_whether_it_is_signed_is_read() {
+    let dir = TempDir::new().unwrap();
+    let repo = Repository::with(&dir.path().join("repo"), &[("a.yaml", "1")]);
+    let copy = BareCopy::new(&dir.path().join("git"), local(&dir.path().join("repo")));
+    let head = copy.look().unwrap().head;
+    assert_eq!(
+        (head.committer.as_str(), head.signature),
+        ("Ada <ada@example.com>", Signature::Absent)
+    );
+
+    let first = repo
+        .git
+        .find_commit(repo.git.refname_to_id(crate::repository::BRANCH).unwrap())
+        .unwrap();
+    let at = git2::Time::new(1_700_000_000, 0);
+    let ada = git2::Signature::new("Ada", "ada@example.com", &at).unwrap();
+    let bot = git2::Signature::new("Merge bot", "bot@example.com", &at).unwrap();
+    let tree = first.tree().unwrap();
+    // What a message says is no signature.
+    let text = repo
+        .git
+        .commit_create_buffer(&ada, &bot, "gpgsig none\n\ngpgsig none", &tree, &[&first])
+        .unwrap();
+    let text = text.as_str().unwrap();
+    for (signed, is) in [
+        (None, Signature::Absent),
+        (Some("not looked at"), Signature::Present),
+    ] {
+        let id = match signed {
+            Some(signature) => repo.git.commit_signed(text, signature, None).unwrap(),
+            None => repo
+                .git
+                .commit(None, &ada, &bot, "gpgsig none\n\ngpgsig none", &tree, &[&first])
+                .unwrap(),
+        };
+        repo.move_to(id);
+        let head = copy.look().unwrap().head;
+        assert_eq!(
+            (head.author.as_str(), head.committer.as_str(), head.signature),
+            ("Ada <ada@example.com>", "Merge bot <bot@example.com>", is)
+        );
+    }
 }
 
 #[test]
