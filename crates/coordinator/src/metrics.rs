@@ -237,6 +237,7 @@ mod tests {
             refused: 0,
             checks: &SelfChecks::default(),
             ledger: true,
+            superseded: false,
         })
         .unwrap();
         let mut told: Vec<&str> = text

@@ -162,6 +162,8 @@ mod tests {
                 pin: None,
                 fallback: None,
                 doors: BTreeMap::new(),
+                contested: None,
+                vanished: BTreeSet::new(),
             },
         }
     }

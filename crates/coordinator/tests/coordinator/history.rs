@@ -1,6 +1,6 @@
 //! The program: what the history of a split tells of each zone, whatever becomes of other splits there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -39,6 +39,8 @@ fn fact(item: &Item, state: ItemState) -> ItemFact {
         pin: None,
         fallback: None,
         doors: BTreeMap::new(),
+        contested: None,
+        vanished: BTreeSet::new(),
     }
 }
 
@@ -53,6 +55,8 @@ async fn says(agent: &Agent, plan: &ZonePlan, checkout: ItemState) {
             highest: plan.generation,
             kuma: Some("2.14.3".to_owned()),
             unreadable: None,
+            fault: None,
+            store: None,
             services: Vec::new(),
             items: vec![fact(of("checkout"), checkout), fact(of("search"), held)],
         },
