@@ -70,7 +70,8 @@ impl FleetSenses<'_> {
         let known = self.proven.get(&(item.split.clone(), item.zone.clone()));
         let since = known.filter(|(generation, _)| *generation == item.generation);
         Runs::Proven {
-            since: since.map_or(self.sight.now, |(_, since)| *since),
+            // Not later than now: where the clock was set back, what follows a proof would wait for the old time to come again.
+            since: since.map_or(self.sight.now, |(_, since)| (*since).min(self.sight.now)),
         }
     }
 

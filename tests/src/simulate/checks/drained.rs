@@ -399,7 +399,12 @@ impl World {
                 let since = stands
                     .since
                     .map(|at| self.coordinator.clock(now).duration_since(at));
+                // It goes on by a clock that was set.
+                let until = stands
+                    .until
+                    .map(|at| at.duration_since(self.coordinator.clock(now)));
                 since.is_some_and(|for_so_long| for_so_long.as_secs() < 40)
+                    || until.is_some_and(|left| left.as_secs() > 30)
             };
             // That he may be a refuge in use is no reason where all shares are where they belong.
             let used = |wait: &weir_planner::Wait| wait.why.contains("its refuge there");

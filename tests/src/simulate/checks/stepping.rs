@@ -42,7 +42,8 @@ impl World {
         let news = taken.filter(|taken| was.and_then(shift) != Some(*taken));
         let frozen = orders.all_frozen.is_some() || orders.frozen.contains_key(&name);
         if frozen && !reverts {
-            let moves = news.is_some() || was.is_none();
+            // Where there is no plan yet, nothing is moved by the first.
+            let moves = news.is_some() || (was.is_none() && parent.is_some());
             self.checks.hold(Invariant::I8, now, !moves, || {
                 format!("{name} is frozen by order, and takes {taken:?}")
             });
