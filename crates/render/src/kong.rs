@@ -31,7 +31,7 @@ pub mod plugins;
 pub mod targets;
 pub mod together;
 
-pub use balancing::goes_round;
+pub use balancing::{goes_round, keeps_shares};
 pub use changes::{Held, Row, Write, changes};
 pub use counting::{Counted, Counting};
 pub use database::{Entities, counting_entities, entities};

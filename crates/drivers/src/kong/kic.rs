@@ -34,6 +34,7 @@ use crate::kubernetes::call::ApiServer;
 use crate::kubernetes::hand::{Hand, stored_otherwise};
 use crate::{DriverError, Outcome};
 use compare::{difference, nearest, rises};
+use kong::Beside;
 use looked::{Found, Looked, Owned, Watches, owned};
 use nodes::Nodes;
 
@@ -391,18 +392,24 @@ impl KongKic {
         let asked = nodes
             .iter()
             .map(|admin| kong::at_node(admin, &whole, &doors, self.settle));
-        let (nodes, leaving): (Vec<AtNode>, Vec<BTreeMap<SplitName, String>>) =
-            join_all(asked).await.into_iter().unzip();
+        let (nodes, beside): (Vec<AtNode>, Vec<Beside>) = join_all(asked).await.into_iter().unzip();
         let mut read = proof::together(&doors, &nodes);
         self.keep(wanted, &read);
         for (split, proof) in &mut read {
+            // The route is there and served, and a left-over one that goes makes nothing worse: only shares are not what is declared.
+            if let Some(why) = beside.iter().find_map(|of| of.choosing.get(split)) {
+                proof.weights = None;
+                if !matches!(proof.verdict, Verdict::Different(_)) {
+                    proof.verdict = Verdict::Different(why.clone());
+                }
+            }
             if proof.verdict != Verdict::Exact {
                 continue;
             }
             let by_weight = wanted.routes.get(split).is_some_and(HttpRoute::has_weights);
             // The controller's rounding is no whole basis point: what is within the tolerance is told as the nearest.
             proof.weights = doors.get(split).filter(|_| by_weight).map(nearest);
-            if let Some(other) = leaving.iter().find_map(|of| of.get(split)) {
+            if let Some(other) = beside.iter().find_map(|of| of.leaving.get(split)) {
                 proof.verdict = Verdict::Different(format!(
                     "Kong's route {other}, of Weir's own and on its way out, still takes the same requests"
                 ));
@@ -412,7 +419,7 @@ impl KongKic {
         proofs
     }
 
-    /// Keeps in mind which routes are proven at every node, whatever is on its way out beside them.
+    /// Keeps in mind which routes are proven at every node, whatever is on its way out beside them, and whatever their upstreams choose by.
     fn keep(&self, wanted: &Routes, read: &BTreeMap<SplitName, Proof>) {
         let there = read.iter().filter(|(_, proof)| {
             proof.verdict == Verdict::Exact

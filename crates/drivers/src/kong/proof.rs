@@ -66,12 +66,6 @@ impl AtNode {
         self.wrong.entry(split.clone()).or_insert(verdict);
     }
 
-    /// A split's upstream does not go by its weights: what was read of them says nothing of its shares.
-    pub(crate) fn gives_otherwise(&mut self, split: &SplitName, verdict: Verdict) {
-        self.given.remove(split);
-        self.is_not(split, verdict);
-    }
-
     /// Whether every worker runs the document.
     pub(crate) fn is_exact(&self) -> bool {
         self.seen && self.wrong.is_empty()

@@ -3,6 +3,8 @@
 
 use serde_json::Value;
 
+use crate::kong::expected::Upstream;
+
 /// What each way to hash is named by, and the field that says which header, cookie, argument or capture.
 const HASHES: [(&str, &str); 4] = [
     ("header", "header"),
@@ -36,6 +38,27 @@ pub fn goes_round(upstream: &Value) -> Result<(), String> {
             "it chooses targets by algorithm {other}, and not in turn by weight: no share of it is known"
         )),
     }
+}
+
+/// Whether a live upstream gives each backend of the wanted one its share, by what it chooses a target. A split that was shifted
+/// wholly is at rest whatever hashes it: a target without weight is in no ring, and the last in the heap of connections.
+///
+/// # Errors
+/// As of [`goes_round`].
+pub fn keeps_shares(live: &Value, wanted: &Upstream) -> Result<(), String> {
+    if !wanted.has_several() || (!wanted.divides() && spares(live)) {
+        return Ok(());
+    }
+    goes_round(live)
+}
+
+/// Whether a target without weight gets nothing. By latency it may: whoever took no time yet is as good as the best.
+fn spares(live: &Value) -> bool {
+    let algorithm = live.get("algorithm").and_then(Value::as_str);
+    matches!(
+        algorithm,
+        None | Some("round-robin" | "consistent-hashing" | "least-connections")
+    )
 }
 
 /// What follows of a hash: keys are spread over points in a ring, and who has none is one key.

@@ -31,11 +31,22 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// Whether it divides requests among backends. Of one alone, such as the one Service by which the mesh is reached, every way to
-    /// choose a target gives that backend all of them.
+    /// Whether it divides requests among backends: more than one has a weight above 0.
     pub fn divides(&self) -> bool {
+        self.backends_with(1) > 1
+    }
+
+    /// Whether it has targets of several backends, with weight or without. Of one alone, such as the one Service by which the mesh is
+    /// reached, every way to choose a target gives that backend all requests.
+    pub fn has_several(&self) -> bool {
+        self.backends_with(0) > 1
+    }
+
+    /// How many backends have a target of this weight or more.
+    fn backends_with(&self, weight: u16) -> usize {
         let targets = self.targets.values().chain(self.names.values());
-        let backends: BTreeSet<_> = targets.map(|target| &target.backend).collect();
-        backends.len() > 1
+        let with = targets.filter(|target| target.weight >= weight);
+        let backends: BTreeSet<_> = with.map(|target| &target.backend).collect();
+        backends.len()
     }
 }

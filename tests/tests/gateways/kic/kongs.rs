@@ -124,6 +124,32 @@ impl Scene {
     }
 }
 
+/// What a policy that hashes is in nobody's way of: a route that is left over goes, and a split that is shifted wholly is at rest. The
+/// zone's part that is wanted at last, which divides.
+async fn renamed_and_shifted(scene: &Scene, agent: &mut Agent, before: &Plan) -> Arc<ZonePlan> {
+    let till = |vm: u32| {
+        own_door("till", vm, SERVICES)
+            .replace("paths: [/till]", "paths: [/checkout]")
+            .replace("service: till", "service: checkout")
+    };
+    let renamed = of(&[till(80)], Some(before));
+    agent.want(&renamed);
+    until_so("the old route is gone", async || {
+        scene.route("checkout").await.is_none()
+    })
+    .await;
+    until(agent, &renamed, "till", "different: the upstream").await;
+    assert_eq!(scene.weights("till").await, of_networks((3, 16_000), (7, 1_714)));
+    let whole = of(&[till(100)], Some(&renamed));
+    let part = agent.want(&whole);
+    agent.exact(&part).await;
+    let back = of(&[till(90)], Some(&whole));
+    let part = agent.want(&back);
+    let told = until(agent, &back, "till", "different: the upstream").await;
+    assert!(told.contains("httproute.shop.weir.edge.till.0"), "{told}");
+    part
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn kongs_own_objects_are_the_sites_and_a_policy_that_hashes_is_no_share() {
     let test = "kongs::kongs_own_objects_are_the_sites";
@@ -197,6 +223,8 @@ async fn kongs_own_objects_are_the_sites_and_a_policy_that_hashes_is_no_share() 
     let told = agent.link.told.borrow().clone();
     let proof = door(&told, &second, "checkout").unwrap().proof.clone().unwrap();
     assert_eq!(proof.weights, None, "a share that nobody knows is not shown");
+
+    let part = renamed_and_shifted(&scene, &mut agent, &second).await;
 
     // What the text says helps, and the share is what is declared again.
     scene

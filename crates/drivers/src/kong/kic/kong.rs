@@ -4,13 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures::future::try_join_all;
-use futures::{StreamExt as _, stream};
 use serde_json::Value;
 use tokio::time::Instant;
 use weir_model::SplitName;
 use weir_planner::Verdict;
 use weir_render::kic::{Router, Routes, is_of, is_plain, made_of};
-use weir_render::kong::{Live, goes_round, known};
+use weir_render::kong::{Live, Upstream, keeps_shares, known};
 
 use crate::DriverError;
 use crate::kong::admin::Admin;
@@ -19,9 +18,6 @@ use crate::kong::{observe, proof};
 
 /// So often a node is asked who it is: an address behind which there are several gives itself away.
 const WHO: usize = 4;
-
-/// So many upstreams are read at the same time.
-const ABREAST: usize = 4;
 
 /// What a person does about an upstream that does not go by its weights. Not to take the annotation off: Services of one rule that
 /// differ in it, if only between two commands, cost the whole rule.
@@ -35,15 +31,24 @@ pub(super) async fn router(admin: &Admin) -> Result<Router, DriverError> {
     Ok(Router::of(&admin.list("routes").await?.unwrap_or_default()))
 }
 
-/// What is wrong at one node, and which splits have a route of ours beside theirs that is on its way out.
+/// What one node says against splits whose routes are there and served: nothing that is left over waits for it to pass.
+#[derive(Debug, Default)]
+pub(super) struct Beside {
+    /// By split: the route of ours that is on its way out and takes the same requests.
+    pub(super) leaving: BTreeMap<SplitName, String>,
+    /// By split: what its upstream chooses by instead of weights, in words.
+    pub(super) choosing: BTreeMap<SplitName, String>,
+}
+
+/// What is wrong at one node, and what is said beside that.
 pub(super) async fn at_node(
     admin: &Admin,
     wanted: &Routes,
     doors: &Doors,
     settle: Duration,
-) -> (AtNode, BTreeMap<SplitName, String>) {
+) -> (AtNode, Beside) {
     let end = Instant::now() + settle;
-    let nothing = |verdict: Verdict, seen: bool| (AtNode::all(doors, &verdict, seen), BTreeMap::new());
+    let nothing = |verdict: Verdict, seen: bool| (AtNode::all(doors, &verdict, seen), Beside::default());
     let root = match who(admin).await {
         Ok(Some(root)) => root,
         Ok(None) => {
@@ -69,12 +74,12 @@ pub(super) async fn at_node(
     }
     let mut found = proof::given(admin, doors, proof::to_ask(Some(root.workers)), end).await;
     // The balancer shows the same weights whatever it goes by.
-    let others = match by_others(admin, doors).await {
-        Ok(others) => others,
+    let chosen = match chosen(admin, doors).await {
+        Ok(chosen) => chosen,
         Err(error) => return nothing(Verdict::Unknown(error.to_string()), false),
     };
-    for (split, why) in others {
-        found.gives_otherwise(&split, Verdict::Different(why));
+    for (split, why) in chosen.absent {
+        found.is_not(&split, Verdict::Different(why));
     }
     let mut leaving = BTreeMap::new();
     // Requests come in by Kong's routes, and shares are of what comes in.
@@ -117,34 +122,48 @@ pub(super) async fn at_node(
             found.is_not(split, Verdict::Different(why));
         }
     }
-    (found, leaving)
+    let choosing = chosen.by_others;
+    (found, Beside { leaving, choosing })
 }
 
-/// The splits of which a node has an upstream that chooses by something else than weights, with what it goes by.
-async fn by_others(admin: &Admin, doors: &Doors) -> Result<BTreeMap<SplitName, String>, DriverError> {
-    let upstreams = doors
-        .iter()
-        .flat_map(|(split, door)| door.upstreams.values().map(move |upstream| (split, upstream)));
-    let mut asking = Vec::new();
-    for (split, upstream) in upstreams.filter(|(_, upstream)| upstream.divides()) {
-        let name = &upstream.name;
-        asking.push(async move { (split, name, admin.get(&format!("upstreams/{name}")).await) });
+/// What upstreams choose their targets by. Of each split what is wrong with the first one, so that the same is told each time.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Chosen {
+    /// Splits with one that is not there.
+    absent: BTreeMap<SplitName, String>,
+    /// Splits with one that chooses by something else than weights.
+    by_others: BTreeMap<SplitName, String>,
+}
+
+/// The same at one node, by one listing.
+async fn chosen(admin: &Admin, doors: &Doors) -> Result<Chosen, DriverError> {
+    let mut upstreams = doors.values().flat_map(|door| door.upstreams.values());
+    if !upstreams.any(Upstream::has_several) {
+        return Ok(Chosen::default());
     }
-    let mut asked = stream::iter(asking).buffer_unordered(ABREAST);
-    let mut others = BTreeMap::new();
-    while let Some((split, name, answer)) = asked.next().await {
-        let why = match answer? {
-            None => Err("it is not there".to_owned()),
-            Some(upstream) => goes_round(&upstream).map_err(|why| format!("{why}; {GO_ROUND}")),
-        };
-        if let Err(why) = why {
-            others.insert(
-                split.clone(),
-                format!("the upstream {name} of the Kong at {}: {why}", admin.url()),
-            );
+    let listed = admin.list("upstreams").await?.unwrap_or_default();
+    Ok(among(&listed, doors, admin.url()))
+}
+
+/// The same of the upstreams that the Kong at `url` has.
+fn among(listed: &[Value], doors: &Doors, url: &str) -> Chosen {
+    let named = |of| Some((Value::get(of, "name")?.as_str()?, of));
+    let live: BTreeMap<&str, &Value> = listed.iter().filter_map(named).collect();
+    let mut chosen = Chosen::default();
+    for (split, door) in doors {
+        for wanted in door.upstreams.values().filter(|wanted| wanted.has_several()) {
+            let told = |why: &str| format!("the upstream {} of the Kong at {url}: {why}", wanted.name);
+            let (of, why) = match live.get(wanted.name.as_str()) {
+                None => (&mut chosen.absent, "it is not there".to_owned()),
+                Some(live) => match keeps_shares(live, wanted) {
+                    Ok(()) => continue,
+                    Err(why) => (&mut chosen.by_others, format!("{why}; {GO_ROUND}")),
+                },
+            };
+            of.entry(split.clone()).or_insert_with(|| told(&why));
         }
     }
-    Ok(others)
+    chosen
 }
 
 /// What a node says of itself; none if not the same one answers each time.
@@ -155,4 +174,58 @@ async fn who(admin: &Admin) -> Result<Option<Live>, DriverError> {
     let said = answers.into_iter().next().filter(|_| ids.len() == 1);
     let live = said.map(|said| observe::of_itself(admin, &said)).transpose()?;
     Ok(live.map(|(live, _)| live))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use weir_planner::Generation;
+    use weir_render::kong::{Expected, Target};
+
+    use super::*;
+
+    /// An upstream over two backends.
+    fn upstream(name: &str) -> Upstream {
+        let target = |(backend, n): (&str, u8)| {
+            let target = Target {
+                backend: backend.parse().expect("a name"),
+                weight: 1,
+            };
+            (std::net::SocketAddr::from(([10, 0, 0, n], 80)), target)
+        };
+        Upstream {
+            name: name.to_owned(),
+            targets: [("vm", 1), ("eks", 2)].map(target).into(),
+            names: BTreeMap::new(),
+            drains: true,
+        }
+    }
+
+    #[test]
+    fn of_several_wrong_upstreams_the_same_one_is_told_each_time() {
+        let routes = ["a", "b", "c", "d"].map(|name| (name.parse().expect("a name"), upstream(name)));
+        let expected = Expected {
+            generation: Generation(1),
+            upstreams: routes.into(),
+        };
+        let doors = Doors::from([("checkout".parse().expect("a name"), expected)]);
+        let round = |name: &str| json!({"name": name, "algorithm": "round-robin"});
+        let hashed = |name: &str| json!({"name": name, "algorithm": "consistent-hashing", "hash_on": "ip"});
+        let told = |listed: &[Value]| {
+            let Chosen { absent, by_others } = among(listed, &doors, "http://kong");
+            let only = |of: BTreeMap<SplitName, String>| of.into_values().next().unwrap_or_default();
+            (only(absent), only(by_others))
+        };
+        let (absent, by_others) = told(&[hashed("d"), hashed("b"), round("a")]);
+        assert_eq!(
+            absent,
+            "the upstream c of the Kong at http://kong: it is not there"
+        );
+        assert!(
+            by_others.starts_with("the upstream b of the Kong at http://kong: it hashes by ip"),
+            "{by_others}"
+        );
+        let all = ["a", "b", "c", "d"].map(round);
+        assert_eq!(told(&all), Default::default());
+    }
 }

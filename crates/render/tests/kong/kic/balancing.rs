@@ -1,7 +1,7 @@
 //! By what an upstream chooses: weights are shares only where Kong goes round, and the balancer shows the same weights anyhow.
 
 use weir_model::Via;
-use weir_render::kong::goes_round;
+use weir_render::kong::{goes_round, keeps_shares};
 
 use super::*;
 
@@ -91,17 +91,34 @@ fn a_dash_in_a_header_is_told_whichever_of_the_two_has_it() {
     assert!(!told.contains("X-User"), "{told}");
 }
 
-/// Where the mesh carries the weights Kong has one backend, which gets everything however a target is chosen.
+/// A split that is shifted wholly comes to rest, and where the mesh carries the weights Kong has one backend, which gets everything
+/// however a target is chosen. By latency a target without weight may be taken.
 #[test]
-fn of_one_backend_alone_every_way_gives_it_all() {
-    let divides = |route: &HttpRoute, services: &Services| {
+fn what_one_backend_has_whole_it_has_however_a_target_is_chosen() {
+    let kept = |route: &HttpRoute, services: &Services| {
         let found = backends(route, services).unwrap();
         let Expected { upstreams, .. } = expected(route, &found);
-        upstreams.into_values().any(|upstream| upstream.divides())
+        let ways = [
+            json!({}),
+            json!({"algorithm": "consistent-hashing", "hash_on": "ip"}),
+            json!({"algorithm": "least-connections"}),
+            json!({"algorithm": "latency"}),
+            json!({"algorithm": "sticky-sessions"}),
+        ];
+        ways.map(|live| {
+            upstreams
+                .values()
+                .all(|wanted| keeps_shares(&live, wanted).is_ok())
+        })
     };
-    assert!(divides(&services_of(9_000, 1_000), &with(3, 7)));
-    // One without a share is not told apart from one with a little by whoever hashes.
-    assert!(divides(&services_of(10_000, 0), &with(3, 7)));
+    assert_eq!(
+        kept(&services_of(9_999, 1), &with(3, 7)),
+        [true, false, false, false, false]
+    );
+    assert_eq!(
+        kept(&services_of(10_000, 0), &with(3, 7)),
+        [true, true, true, false, false]
+    );
     let via = Via::Mesh(super::super::address("checkout-mesh.edge.svc:80"));
     let door = door(routing(&["shop.example.com"], &[]), via);
     let mesh = made(&plain("checkout", &[("vm", 9_000), ("eks", 1_000)]), &door).unwrap();
@@ -112,5 +129,5 @@ fn of_one_backend_alone_every_way_gives_it_all() {
         [service("checkout-mesh", 80, &by_name)],
         [],
     );
-    assert!(!divides(&mesh, &services));
+    assert_eq!(kept(&mesh, &services), [true; 5]);
 }
