@@ -144,6 +144,7 @@ impl Fake {
                 why: "the control plane does not have this mesh".to_owned(),
                 fault: Fault::MeshGone,
                 help: "make it on the global one".to_owned(),
+                again: None,
             });
         }
         let service = |zone: &&str| ServiceFact {
