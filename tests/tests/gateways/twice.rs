@@ -7,7 +7,6 @@ use weir_agent::gateways::{Decided, FIRST, Posted, Refusals, Wanted, decide};
 use weir_model::ZoneName;
 use weir_planner::{Plan, ZonePlan};
 use weir_render::kong::Resolved;
-use weir_sandbox::kong::Kong;
 
 use super::asking::*;
 use super::stage::*;
@@ -109,21 +108,30 @@ fn a_door_that_is_there_already_holds_no_revert() {
     assert_eq!(now.items, part(&bad).items);
 }
 
+/// Each with a route of its own, on a base with nothing but that upstream.
+fn own(vm: u32, before: Option<&Plan>) -> Plan {
+    let own = |split: &str, vm| {
+        let taken_over = format!("service: {split}, mesh");
+        meshed(split, vm).replace(&taken_over, &format!("paths: [/{split}], mesh"))
+    };
+    let base = "_format_version: \"3.0\"\nupstreams: [{name: checkout.mesh}]\n";
+    plan_of(IN_MESH, base, &[own("checkout", 50), own("basket", vm)], before)
+}
+
 /// The agent forgot what it gave: what it would not make any more is there, and the other one goes on beside it.
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_remembers_nothing_leaves_it_where_it_is() {
     let (dir, kong, names) = scene().await;
-    let first = plan_of(IN_MESH, &base(""), &both(50, 50), None);
+    let first = own(50, None);
     let document = decided(&first, Some(&posted(&first, &["checkout", "basket"])))
         .document
         .unwrap();
-    post_bytes(&kong, document.bytes).await;
-    assert_eq!(host(&kong, "basket").await, "basket.mesh");
+    post(&kong, &serde_json::from_slice(&document.bytes).unwrap()).await;
     let mut agent = Agent::start(&kong, &names, dir.path());
-    let second = plan_of(IN_MESH, &base(""), &both(50, 90), Some(&first));
+    let second = own(90, Some(&first));
     let part = agent.want(&second);
     agent.exact(&part).await;
-    assert_eq!(host(&kong, "checkout").await, "checkout.mesh");
+    assert_eq!(host(&kong, "weir.checkout").await, "checkout.mesh");
     agent.stopped().await;
     // On a Kong that has nothing of it, it is not made.
     let (dir, kong, names) = scene().await;
@@ -135,10 +143,6 @@ async fn whoever_remembers_nothing_leaves_it_where_it_is() {
                 && door(told, &second, "basket").is_some_and(exact)
         })
         .await;
-    assert_eq!(host(&kong, "checkout").await, "127.0.0.1");
+    assert!(asked(&kong, "/services/weir.checkout").await["host"].is_null());
     agent.stopped().await;
-}
-
-async fn post_bytes(kong: &Kong, document: Vec<u8>) {
-    post(kong, &serde_json::from_slice(&document).unwrap()).await;
 }

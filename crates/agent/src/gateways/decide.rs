@@ -214,9 +214,9 @@ fn attempt(
         }
     }
     keep_until_renamed(wanted, gateway, posted, &mut items);
-    let known = in_force_twice(&wanted.plan.federation, (gateway, planned), posted);
-    let with = (counting, &known);
+    let (nothing_known, mut known) = (BTreeSet::new(), None);
     let made = loop {
+        let with = (counting, known.as_ref().unwrap_or(&nothing_known));
         let doors: Vec<AtDoor<'_>> = items
             .values()
             .filter_map(|item| {
@@ -260,6 +260,12 @@ fn attempt(
         match made {
             Ok(made) => break made,
             Err(conflicts) => {
+                if known.is_none() {
+                    let there = in_force_twice(federation, (gateway, planned), posted);
+                    if !known.insert(there).is_empty() {
+                        continue;
+                    }
+                }
                 let before = items.clone();
                 for conflict in &conflicts {
                     step_back(conflict, posted, &mut items, &mut decided);

@@ -203,7 +203,10 @@ impl KongDb {
             });
         let forgets: BTreeSet<&str> = forgets.collect();
         self.seen().gone.retain(|name, _| forgets.contains(name.as_str()));
-        for (split, writes) in &todo.splits {
+        // Who may have to wait for a list of all routes comes last: what others do may be a revert.
+        let mut splits: Vec<_> = todo.splits.iter().collect();
+        splits.sort_by_key(|(_, writes)| writes.as_ref().is_ok_and(|writes| makes_a_route(writes)));
+        for (split, writes) in splits {
             let writes = match writes {
                 Ok(writes) => writes,
                 Err(why) => {
@@ -442,6 +445,11 @@ impl KongDb {
         }
         found
     }
+}
+
+fn makes_a_route(writes: &[Write]) -> bool {
+    let is_route = |write: &Write| matches!(write, Write::Make { entity, .. } if entity.kind == Kind::Route);
+    writes.iter().any(is_route)
 }
 
 /// Why a route of ours is not made, by what is known of others' for the same requests.
