@@ -8,9 +8,11 @@
 mod ahead;
 mod concluded;
 mod decide;
+mod found;
 mod memory;
 mod pace;
 mod refusals;
+mod resting;
 mod told;
 mod wanted;
 
@@ -25,9 +27,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
-use weir_drivers::Clock;
 use weir_drivers::dns::Names;
 use weir_drivers::kong::{Became, Bringing, GatewayDriver as _, Kong, bring};
+use weir_drivers::{Clock, DriverError};
 use weir_link::backoff;
 use weir_model::{GatewayName, SplitName};
 use weir_planner::{Generation, Proof};
@@ -37,9 +39,11 @@ use crate::counting::Counters;
 use crate::store::Store;
 use concluded::{conclude, concluded, concluded_by_split, failed, note, read_back};
 pub use decide::{Decided, decide, names};
+use found::Found;
 pub use memory::{Memory, Posted};
 pub use pace::Pace;
 pub use refusals::{FIRST, Refusal, Refusals};
+use resting::Resting;
 use told::Part;
 pub use told::{Door, Told};
 pub use wanted::{Link, Wanted};
@@ -86,6 +90,8 @@ struct At<'a> {
     ahead: &'a BTreeSet<SplitName>,
     /// The generation of the whole plan.
     plan: Generation,
+    /// Nodes that are left alone, and what became of them last.
+    left: &'a BTreeMap<String, DriverError>,
     /// Something newer is wanted.
     overtaken: &'a CancellationToken,
 }
@@ -103,6 +109,7 @@ impl<'a> At<'a> {
             absent: &decided.absent,
             refused,
             skip,
+            left: self.left,
             overtaken: self.overtaken,
         }
     }
@@ -115,9 +122,10 @@ pub struct Turned {
     pub settled: bool,
     /// What is wanted there, as a text: another text, another configuration.
     pub wants: Option<String>,
-    /// A node could not be brought there for a reason that is not in what is wanted, and asks to be left alone for so long: for no
-    /// time, if it does not say. None if none failed.
+    /// The API server of a controller's gateway failed, and asks to be left alone for so long: for no time, if it does not say.
     pub failed: Option<Duration>,
+    /// So long until the first may be asked again of those nodes that are left alone because they failed.
+    pub due: Option<Duration>,
 }
 
 /// What the gateways of one agent share.
@@ -131,6 +139,7 @@ impl Shared {
             memory,
             on_disk: None,
             parts: BTreeMap::new(),
+            resting: BTreeMap::new(),
         }))
     }
 
@@ -146,6 +155,8 @@ struct All {
     /// The memory as it is on disk.
     on_disk: Option<Memory>,
     parts: BTreeMap<GatewayName, Part>,
+    /// Nodes that are left alone.
+    resting: BTreeMap<GatewayName, Resting>,
 }
 
 impl Gateways {
@@ -199,6 +210,7 @@ impl Gateways {
                 settled: true,
                 wants: None,
                 failed: None,
+                due: None,
             };
             if let Some(wanted) = wanted {
                 let became = self
@@ -234,16 +246,12 @@ impl Gateways {
         refusals: &mut Refusals,
     ) -> Option<Turned> {
         let driver = self.drivers.get(name)?;
-        let (part, wants, failed) = self
+        let (part, mut turned) = self
             .looked((name, driver), (wanted, newer), shared, refusals)
             .await?;
-        let settled = part.is_exact();
+        turned.settled = part.is_exact();
         lock(shared).parts.insert(name.clone(), part);
-        Some(Turned {
-            settled,
-            wants,
-            failed,
-        })
+        Some(turned)
     }
 
     async fn looked(
@@ -252,10 +260,16 @@ impl Gateways {
         (wanted, mut newer): (&Wanted, watch::Receiver<Option<Arc<Wanted>>>),
         shared: &Shared,
         refusals: &mut Refusals,
-    ) -> Option<(Part, Option<String>, Option<Duration>)> {
+    ) -> Option<(Part, Turned)> {
         let plan = &wanted.plan;
         let Some(planned) = plan.gateways.get(name) else {
-            return Some((Part::undeclared(name), None, None));
+            let nothing = Turned {
+                settled: false,
+                wants: None,
+                failed: None,
+                due: None,
+            };
+            return Some((Part::undeclared(name), nothing));
         };
         let mut part = Part {
             gateway: Some(planned.digest),
@@ -282,12 +296,17 @@ impl Gateways {
             memory.resolved.extend(answers.addresses.clone());
         }
         let counter = self.counters.get(name);
-        let what = |refusals: &Refusals| {
+        let what = |refusals: &Refusals, found: Option<Found>| {
             let counting = counter.map(|counter| counter.counting());
+            let with = found.map(|found| {
+                let mut posted = posted.clone().unwrap_or_default();
+                posted.items.extend(found);
+                posted
+            });
             decide(
                 wanted,
                 name,
-                posted.as_ref(),
+                with.as_ref().or(posted.as_ref()),
                 &answers.addresses,
                 refusals,
                 counting,
@@ -302,11 +321,18 @@ impl Gateways {
             }
             std::future::pending::<Infallible>().await
         };
+        let left = {
+            let resting = &mut lock(shared).resting;
+            let resting = resting.entry(name.clone()).or_default();
+            resting.wanted(wanted.of(name));
+            resting.now((self.clock)())
+        };
         let at = At {
             name,
             driver,
             ahead: &wanted.ahead,
             plan: plan.generation,
+            left: &left,
             overtaken: &overtaken,
         };
         // What is newer is heard of first, or which of both is would be a matter of chance.
@@ -316,6 +342,9 @@ impl Gateways {
             all = self.work(at, &what, shared, refusals) => all,
         };
         let mut shared = lock(shared);
+        let resting = shared.resting.entry(name.clone()).or_default();
+        resting.note(&became.nodes, &left, (self.clock)());
+        let due = resting.next((self.clock)());
         let memory = &mut shared.memory;
         concluded(name, &decided, &became.nodes, memory, (refusals, (self.clock)()));
         concluded_by_split(name, &decided, &became, memory);
@@ -333,23 +362,33 @@ impl Gateways {
             let digests = decided.items.values().map(|item| item.digest);
             format!("{:?}", digests.collect::<Vec<_>>())
         });
-        let wants = decided.document.map(|document| document.hash).or(by_split);
-        Some((part, wants, failed(&became)))
+        let turned = Turned {
+            settled: false,
+            failed: decided.routes.as_ref().and_then(|_| failed(&became)),
+            wants: decided.document.map(|document| document.hash).or(by_split),
+            due,
+        };
+        Some((part, turned))
     }
 
     /// Brings a gateway to what is decided, and reads it back.
     async fn work(
         &self,
         at: At<'_>,
-        decide: &(dyn Fn(&Refusals) -> Decided + Sync),
+        decide: &(dyn Fn(&Refusals, Option<Found>) -> Decided + Sync),
         shared: &Shared,
         refusals: &mut Refusals,
     ) -> (Decided, Became, BTreeMap<SplitName, Proof>) {
         let standing = refusals.without_due((self.clock)());
         if let Some(standing) = standing {
-            self.try_again(at, &decide(&standing), shared, refusals).await;
+            self.try_again(at, &decide(&standing, None), shared, refusals)
+                .await;
         }
-        let decided = decide(refusals);
+        let mut decided = decide(refusals, None);
+        // Whoever remembers nothing does not know what is in force there and speaks against itself.
+        if let Some(found) = found::left_out(at, &decided).await {
+            decided = decide(refusals, Some(found));
+        }
         self.is_coming(at, &decided, shared);
         if let Some(entities) = &decided.entities {
             let nobody = BTreeMap::new();
@@ -358,7 +397,9 @@ impl Gateways {
                 .db
                 .bring(entities, at.by(&decided, &BTreeSet::new(), &nobody))
                 .await;
-            let proofs = at.overtaken.run_until_cancelled(at.driver.db.prove(entities));
+            let proofs = at
+                .overtaken
+                .run_until_cancelled(at.driver.db.prove_but(entities, at.left));
             let proofs = proofs.await.unwrap_or_default();
             return (decided, became, proofs);
         }
@@ -391,7 +432,9 @@ impl Gateways {
             nodes: bring(&at.driver.dbless, document, at.by(&decided, &hashes, &skip)).await,
             ..Became::default()
         };
-        let proofs = at.overtaken.run_until_cancelled(at.driver.dbless.prove(document));
+        let proofs = at
+            .overtaken
+            .run_until_cancelled(at.driver.dbless.prove_but(document, at.left));
         let proofs = proofs.await.unwrap_or_default();
         (decided, became, proofs)
     }

@@ -118,6 +118,8 @@ pub struct Bringing<'a> {
     pub refused: &'a BTreeSet<String>,
     /// Nodes that are not given the document, and why.
     pub skip: &'a BTreeMap<String, String>,
+    /// Nodes of which nothing is asked for now, and what became of them last: for them it is as if they failed again.
+    pub left: &'a BTreeMap<String, DriverError>,
     /// Something newer is wanted: nodes that did not answer yet are not waited for, and nothing more is posted.
     pub overtaken: &'a CancellationToken,
 }
@@ -139,6 +141,10 @@ pub async fn bring(
     known.insert(document.hash.clone());
     let known = &known;
     let one = |node: String| async move {
+        if let Some(error) = by.left.get(&node) {
+            let failed = Brought::Failed(error.clone());
+            return (node, failed);
+        }
         if let Some(why) = by.skip.get(&node) {
             let why = why.clone();
             return (node, Brought::Held(why));

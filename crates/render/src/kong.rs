@@ -36,7 +36,7 @@ pub use changes::{Held, Row, Write, changes};
 pub use counting::{Counted, Counting};
 pub use database::{Entities, counting_entities, entities};
 pub use declared::{declared, declared_after};
-pub use document::{AtDoor, Conflict, Document, check, counting_document, document, nothing};
+pub use document::{AtDoor, Conflict, Document, check, counting_document, document, nothing, split_twice};
 pub use expected::{Expected, Upstream};
 pub use fits::fits;
 pub use health::{shares, weights};

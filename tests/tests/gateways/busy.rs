@@ -112,16 +112,27 @@ impl Keep for NoDisk {
 }
 
 /// An agent's gateways on a clock that nobody waits for.
-struct Running {
-    link: Link,
+pub(crate) struct Running {
+    pub(crate) link: Link,
     stop: CancellationToken,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Running {
     fn start(kong: &Arc<Before>) -> Self {
-        let node = Admin::carried("http://kong", true, Box::new(By(Arc::clone(kong))));
-        let driver = Driver::carried(vec![node], Instant::now).unwrap();
+        Self::start_at(&[kong])
+    }
+
+    /// One gateway of these nodes.
+    fn start_at(kongs: &[&Arc<Before>]) -> Self {
+        let node = |(at, kong): (usize, &&Arc<Before>)| {
+            Admin::carried(&format!("http://kong-{at}"), true, Box::new(By(Arc::clone(kong))))
+        };
+        Self::of(kongs.iter().enumerate().map(node).collect())
+    }
+
+    pub(crate) fn of(nodes: Vec<Admin>) -> Self {
+        let driver = Driver::carried(nodes, Instant::now).unwrap();
         let names: Arc<dyn Names> = Arc::new(Known::default());
         let (task, link) = Gateways::new([(edge(), Arc::new(driver))].into(), names, NoDisk);
         let stop = CancellationToken::new();
@@ -129,7 +140,7 @@ impl Running {
         Self { link, stop, task }
     }
 
-    fn want(&self, plan: &Plan) {
+    pub(crate) fn want(&self, plan: &Plan) {
         let part = Arc::new(plan.zone_plan(&ZoneName::new("fra").unwrap()).unwrap());
         let wanted = Wanted {
             items: part.items.clone(),
@@ -141,7 +152,7 @@ impl Running {
         assert!(self.link.want(Arc::new(wanted)));
     }
 
-    async fn stopped(self) {
+    pub(crate) async fn stopped(self) {
         self.stop.cancel();
         self.task.await.unwrap();
     }
@@ -169,6 +180,37 @@ async fn one_that_asks_for_time_is_left_alone_for_so_long() {
         assert_eq!(meanwhile.count(), 0, "{status}: {looks:?}");
         agent.stopped().await;
     }
+}
+
+/// A node that asks for time gets it, and the other one of its gateway is looked at as always: it may have been started again.
+#[tokio::test(start_paused = true)]
+async fn one_of_two_that_asks_for_time_is_left_alone_by_itself() {
+    let (busy, well) = (Before::new(&[Does::Says(429, "86400")]), Before::new(&[]));
+    let agent = Running::start_at(&[&busy, &well]);
+    agent.want(&of(80, None));
+    tokio::time::sleep(15 * SECOND).await;
+    let looks = well.looks.lock().unwrap().clone();
+    assert!(
+        looks.windows(2).all(|two| two[1] - two[0] <= 2 * SECOND),
+        "{looks:?}"
+    );
+    assert!(Instant::now() - *looks.last().unwrap() <= 2 * SECOND, "{looks:?}");
+    assert_eq!((well.posts().len(), busy.posts().len()), (1, 1));
+    assert_eq!(busy.looks.lock().unwrap().len(), 1);
+    let told = agent.link.told.borrow().clone();
+    assert!(
+        told.notes.iter().any(|note| note.contains("it asks for 86400 s")),
+        "{told:?}"
+    );
+    let proof = told.doors[&name("basket")][&edge()].fact.proof.clone().unwrap();
+    assert_eq!((proof.coverage.seen, proof.coverage.of), (1, 2), "{proof:?}");
+    assert!(!exact_proof(&proof), "{proof:?}");
+    // A day is too long, and so is the time after which what was read is not known any more.
+    tokio::time::sleep(15 * SECOND).await;
+    assert_eq!(busy.posts().len(), 2);
+    let told = agent.link.told.borrow().clone();
+    assert!(exact(&told.doors[&name("basket")][&edge()].fact), "{told:?}");
+    agent.stopped().await;
 }
 
 /// I8: somebody reverts while it is to be left alone for a minute.

@@ -279,23 +279,35 @@ async fn a_route_of_somebody_else_for_the_same_requests_holds_the_door() {
         })
         .await;
     let why = door(&told, &first, "checkout").unwrap().held.clone().unwrap();
-    assert!(why.contains("are those of route till (id "), "{why}");
-    assert_eq!(ours(both[0]).await, of(&["weir.basket.default"]));
-    assert_eq!(ask(both[0], "DELETE", "/routes/till", json!({})).await, 204);
+    assert!(
+        why.contains("are those of route till (id ") && !why.contains("  "),
+        "{why}"
+    );
+    // All but the route is there, so that nothing is waited for when theirs gives way.
+    let but_the_route = async || {
+        let mut ours = ours(both[0]).await;
+        let routes = ours.remove("routes").unwrap();
+        routes == ["weir.basket.default"] && ours.values().all(|names| names.len() == 2)
+    };
+    until_so("all but the route", but_the_route).await;
+    // As the reason says: theirs takes more, and goes on serving below ours, until ours is proven.
+    let wider = json!({"paths": ["/check", "/x"]});
+    assert_eq!(ask(both[0], "PATCH", "/routes/till", wider).await, 200);
     let told = agent.exact(&part).await;
     assert_eq!(told.notes, Vec::<String>::new());
+    assert_eq!(ask(both[0], "DELETE", "/routes/till", json!({})).await, 204);
     agent.stopped().await;
-    // It comes back while ours is there: the door goes on, and whoever looks is told.
+    // It comes back while ours is there: that is no proof, and weights go on.
     theirs().await;
     let mut agent = Agent::start_at(&both, &names, dir.path());
     agent.want(&first);
-    agent.exact(&part).await;
-    agent
-        .until("told of", |told| {
-            let mut notes = told.notes.iter();
-            notes.any(|note| note.contains("weir.checkout.default are those of route till"))
-        })
-        .await;
+    let rivalled = |told: &weir_agent::gateways::Told, plan: &Plan| {
+        let found = door(told, plan, "checkout").is_some_and(|door| {
+            format!("{:?}", door.proof).contains("weir.checkout.default are those of route till")
+        });
+        found && door(told, plan, "basket").is_some_and(exact)
+    };
+    agent.until("no proof", |told| rivalled(told, &first)).await;
     let second = with_database(
         &[
             own_door("checkout", 50, BY_ADDRESS),
@@ -304,6 +316,12 @@ async fn a_route_of_somebody_else_for_the_same_requests_holds_the_door() {
         Some(&first),
     );
     let part = agent.want(&second);
+    agent
+        .until("no proof of others either", |told| rivalled(told, &second))
+        .await;
+    let weights = targets(both[0], "weir.checkout.default").await;
+    assert_eq!(weights.get("10.0.0.1:80"), Some(&30_000));
+    assert_eq!(ask(both[0], "DELETE", "/routes/till", json!({})).await, 204);
     agent.exact(&part).await;
     agent.stopped().await;
 }

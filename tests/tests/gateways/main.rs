@@ -15,7 +15,9 @@ mod database;
 mod effective;
 mod in_the_way;
 mod kic;
+mod listing;
 mod stage;
+mod twice;
 mod unheard;
 
 use std::collections::BTreeMap;

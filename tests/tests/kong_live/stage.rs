@@ -7,7 +7,9 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
-use weir_drivers::{AdminConfig, Bringing, Brought, GatewayDriver, KongConfig, KongDbless, bring};
+use weir_drivers::{
+    AdminConfig, Bringing, Brought, DriverError, GatewayDriver, KongConfig, KongDbless, bring,
+};
 use weir_model::{
     Address, BackendName, Base, BasisPoints, Channel, CommitId, Door, Entry, FederationName, Match, Protocol,
     Routing, SourceName, SplitName, Via,
@@ -150,12 +152,14 @@ pub(crate) fn by<'a>(
     static NONE: BTreeSet<String> = BTreeSet::new();
     static NO_SPLITS: BTreeSet<SplitName> = BTreeSet::new();
     static NOBODY: BTreeMap<String, String> = BTreeMap::new();
+    static NONE_LEFT: BTreeMap<String, DriverError> = BTreeMap::new();
     Bringing {
         plan,
         posted,
         absent: &NO_SPLITS,
         refused: &NONE,
         skip: &NOBODY,
+        left: &NONE_LEFT,
         overtaken,
     }
 }

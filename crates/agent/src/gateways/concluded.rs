@@ -25,7 +25,7 @@ pub(super) fn note(brought: &BTreeMap<String, Brought>, hash: &str, refusals: &m
     }
 }
 
-/// Whether a node failed, and how long the one asks to be left alone that asks for the longest time.
+/// Whether an API server failed, and how long it asks to be left alone.
 pub(super) fn failed(became: &Became) -> Option<Duration> {
     let nodes = became.nodes.values().filter_map(|became| match became {
         Brought::Failed(error) => Some(error.again.unwrap_or_default()),

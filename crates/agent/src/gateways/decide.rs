@@ -10,7 +10,8 @@ use weir_model::{Channel, FederationName, GatewayName, Host, SplitName, Via};
 use weir_planner::{GatewayPlan, Item};
 use weir_render::kic::{HttpRoute, Routes, http_route};
 use weir_render::kong::{
-    AtDoor, Counted, Counting, Document, Entities, Resolved, counting_document, counting_entities, nothing,
+    AtDoor, Conflict, Counted, Counting, Document, Entities, Resolved, counting_document, counting_entities,
+    nothing, split_twice,
 };
 
 use super::refusals::{Refusal, Refusals};
@@ -213,7 +214,9 @@ fn attempt(
         }
     }
     keep_until_renamed(wanted, gateway, posted, &mut items);
+    let (nothing_known, mut known) = (BTreeSet::new(), None);
     let made = loop {
+        let with = (counting, known.as_ref().unwrap_or(&nothing_known));
         let doors: Vec<AtDoor<'_>> = items
             .values()
             .filter_map(|item| {
@@ -227,11 +230,11 @@ fn attempt(
         let made = match planned.channel {
             Channel::AdminDb => {
                 let at = (&wanted.plan.zone, gateway);
-                counting_entities(federation, at, planned, &doors, resolved, counting)
+                counting_entities(federation, at, planned, &doors, resolved, with)
                     .map(|made| (None, Some(made), None))
             }
             Channel::AdminDbless => {
-                counting_document(federation, planned, &doors, resolved, counting).map(|made| {
+                counting_document(federation, planned, &doors, resolved, with).map(|made| {
                     // Of what was posted there the last door went. What the site had there as its base is never taken away.
                     let ours = posted.filter(|posted| {
                         let known = posted.base.as_ref().or(posted.first.as_ref());
@@ -257,6 +260,12 @@ fn attempt(
         match made {
             Ok(made) => break made,
             Err(conflicts) => {
+                if known.is_none() {
+                    let there = in_force_twice(federation, (gateway, planned), posted);
+                    if !known.insert(there).is_empty() {
+                        continue;
+                    }
+                }
                 let before = items.clone();
                 for conflict in &conflicts {
                     step_back(conflict, posted, &mut items, &mut decided);
@@ -292,6 +301,24 @@ fn attempt(
     decided.absent = absent.cloned().collect();
     decided.items = items;
     decided
+}
+
+/// What is split twice there already, by what was posted last. Whoever mends that has his reverts meanwhile, and the others theirs.
+fn in_force_twice(
+    federation: &FederationName,
+    (gateway, planned): (&GatewayName, &Arc<GatewayPlan>),
+    posted: Option<&Posted>,
+) -> BTreeSet<Conflict> {
+    let Some(posted) = posted else {
+        return BTreeSet::new();
+    };
+    let base = posted.base.as_ref().unwrap_or(planned);
+    let items = posted.items.values();
+    let doors = items.filter_map(|item| {
+        let door = item.doors.get(gateway)?;
+        Some(AtDoor { item, door })
+    });
+    split_twice(federation, base, &doors.collect::<Vec<_>>())
 }
 
 /// What this gateway was given when it went ahead of the mesh, which has not come after yet: it keeps that, for nothing older is

@@ -1,7 +1,8 @@
 //! How long a gateway is left alone after a turn. Pure: the time and chance come in as values.
 //!
-//! What fails is tried less and less often, and never sooner than it asks for itself. What is wanted newly is tried at once all the
-//! same: it may be a revert.
+//! A node that fails is left alone by itself ([`Resting`](super::resting::Resting)), and the others of its gateway are looked at as
+//! always. Where there is nobody but an API server to ask, the turns themselves are fewer and fewer. What is wanted newly is tried
+//! at once all the same: it may be a revert.
 
 use std::time::Duration;
 
@@ -18,10 +19,11 @@ const HASTE: Duration = Duration::from_secs(10);
 const SOON: Duration = Duration::from_secs(1);
 /// When all is proven; and one that fails is looked at as seldom as that at most, so that it is noticed as soon when it comes back.
 const CALM: Duration = Duration::from_secs(5);
-/// The longest that a node is believed that asks to be left alone: what stands before it may ask for a day.
-const ASKED: Duration = Duration::from_secs(60);
+/// The longest that a node is believed that asks to be left alone, for what stands before it may ask for a day: well below the
+/// time after which what was read is not known any more.
+pub(super) const ASKED: Duration = Duration::from_secs(20);
 
-const FAILING: Backoff = Backoff {
+pub(super) const FAILING: Backoff = Backoff {
     first: QUICK,
     most: CALM,
 };
@@ -63,6 +65,7 @@ impl Pace {
             false if now.duration_since(self.changed) < HASTE => QUICK,
             false => SOON,
         };
+        let wait = turned.due.map_or(wait, |due| wait.min(due));
         let Some(asked) = turned.failed else {
             self.failures = 0;
             return wait;
@@ -83,6 +86,7 @@ mod tests {
             settled: false,
             wants: None,
             failed: Some(Duration::from_secs(asked)),
+            due: None,
         }
     }
 
@@ -118,7 +122,7 @@ mod tests {
     fn one_that_asks_is_left_alone_for_so_long_and_not_for_a_day() {
         let now = Instant::now();
         let mut pace = Pace::new(now);
-        for (asked, waits) in [(2, 2), (60, 60), (86_400, 60)] {
+        for (asked, waits) in [(2, 2), (20, 20), (86_400, 20)] {
             let wait = pace.after(failed(asked), now, u64::MAX);
             assert_eq!(wait, Duration::from_secs(waits));
         }

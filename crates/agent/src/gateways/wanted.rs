@@ -64,6 +64,17 @@ impl Wanted {
             ahead,
         }
     }
+
+    /// What is wanted of one gateway, as a text.
+    pub(super) fn of(&self, gateway: &GatewayName) -> String {
+        let planned = self.plan.gateways.get(gateway).map(|planned| planned.digest);
+        let here = self
+            .items
+            .iter()
+            .filter(|(_, item)| item.doors.contains_key(gateway));
+        let here = here.map(|(split, item)| (split, item.generation, item.digest));
+        format!("{planned:?} {:?}", here.collect::<Vec<_>>())
+    }
 }
 
 /// The loop's end of it.

@@ -51,9 +51,15 @@ fn place(
         .and_then(|zone| zone.gateways.get(gateway));
     if let Some(base) = of
         .and_then(|of| of.base.as_ref())
-        .filter(|_| why.contains("base"))
+        .filter(|_| is_about_a_base(why))
     {
         said.push_str(&format!("; the base: {} {}", base.source, base.file));
     }
     Some(said)
+}
+
+/// Whether a base is named, and not merely a word that has these letters: a database has no base.
+fn is_about_a_base(why: &str) -> bool {
+    let mut words = why.split(|one: char| !one.is_alphanumeric());
+    words.any(|word| word == "base")
 }

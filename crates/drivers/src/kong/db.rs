@@ -5,6 +5,7 @@
 //! the last, requests are served. A node takes up what is written within the time that it says of itself; nobody can ask it
 //! for its routes, so that those are taken for known when they were in the database for longer than that.
 
+mod beside;
 mod rows;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,7 +16,8 @@ use futures::future::join_all;
 use tokio::time::Instant;
 use weir_model::SplitName;
 use weir_planner::{Generation, Proof, Verdict};
-use weir_render::kong::changes::{Held, Write, changes};
+use weir_render::kong::beside::{is_kept_out, is_rivalled};
+use weir_render::kong::changes::{Held, Write, changes, is_ours};
 use weir_render::kong::database::{Entities, Kind};
 use weir_render::kong::{Counted, may_write};
 
@@ -29,9 +31,6 @@ use rows::{about, goes_with_it, held, nobody_there, print};
 const MARGIN: Duration = Duration::from_secs(1);
 /// What a node takes that did not say so yet: Kong's defaults.
 const UNKNOWN_PACE: Duration = Duration::from_secs(10);
-
-/// How long it is believed who else takes our requests: while a route of ours is not made, and when all are.
-const BESIDE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
 
 /// What became of a gateway that was brought to its entities.
 #[derive(Debug, Clone, Default)]
@@ -66,8 +65,8 @@ struct Seen {
     gone: BTreeMap<String, Instant>,
     /// Services and routes of a split as they were read, and since when they are so.
     routed: BTreeMap<SplitName, (String, Instant)>,
-    /// Others' routes that take the requests of ours: for which of ours, and when that was read.
-    beside: Option<(String, Instant, BTreeMap<String, String>)>,
+    /// Others' routes that take the requests of ours.
+    beside: Option<beside::Read>,
 }
 
 impl Seen {
@@ -127,6 +126,9 @@ impl KongDb {
                 let of_itself = observe::of_itself(admin, &said)?;
                 Ok((of_itself, counting::unable(admin, &said)))
             };
+            if let Some(error) = by.left.get(admin.url()) {
+                return (admin, Some(Err(error.clone())));
+            }
             (admin, by.overtaken.run_until_cancelled(root).await)
         });
         let (mut asked, mut unable) = (0, None);
@@ -187,7 +189,6 @@ impl KongDb {
         became: &mut Became,
     ) -> Result<bool, DriverError> {
         let mut held = held(admin, wanted).await?;
-        held.beside = self.beside(admin, &held, wanted).await?;
         let todo = changes(&held, wanted, by.plan, by.absent);
         became.notes = todo.notes;
         let mut any = false;
@@ -202,7 +203,10 @@ impl KongDb {
             });
         let forgets: BTreeSet<&str> = forgets.collect();
         self.seen().gone.retain(|name, _| forgets.contains(name.as_str()));
-        for (split, writes) in &todo.splits {
+        // Who may have to wait for a list of all routes comes last: what others do may be a revert.
+        let mut splits: Vec<_> = todo.splits.iter().collect();
+        splits.sort_by_key(|(_, writes)| writes.as_ref().is_ok_and(|writes| makes_a_route(writes)));
+        for (split, writes) in splits {
             let writes = match writes {
                 Ok(writes) => writes,
                 Err(why) => {
@@ -214,7 +218,8 @@ impl KongDb {
                 .split(admin, able, (split, wanted, writes), &held, (by, &mut any))
                 .await
             {
-                Ok(()) | Err(End::Waits) => {}
+                Ok(notes) => became.notes.extend(notes),
+                Err(End::Waits) => {}
                 Err(End::Held(why)) => drop(became.splits.insert(split.clone(), why)),
                 Err(End::Failed(error)) => return Err(error),
             }
@@ -227,31 +232,7 @@ impl KongDb {
         Ok(any || put)
     }
 
-    /// Others' routes that take the requests of ours. A database may have very many: all are read before one of ours is made, and
-    /// else now and then.
-    async fn beside(
-        &self,
-        admin: &Admin,
-        held: &Held,
-        wanted: &Entities,
-    ) -> Result<BTreeMap<String, String>, DriverError> {
-        let now = (self.clock)();
-        let (of, absent) = rows::requests(held, wanted);
-        if of.is_empty() {
-            return Ok(BTreeMap::new());
-        }
-        let lasts = if absent { BESIDE.0 } else { BESIDE.1 };
-        let known = self.seen().beside.clone();
-        if let Some((_, _, known)) =
-            known.filter(|known| known.0 == of && now.duration_since(known.1) < lasts)
-        {
-            return Ok(known);
-        }
-        let found = rows::beside(admin, wanted).await?;
-        self.seen().beside = Some((of, now, found.clone()));
-        Ok(found)
-    }
-
+    /// Does the writes of one split; what a person should know.
     async fn split(
         &self,
         admin: &Admin,
@@ -259,7 +240,8 @@ impl KongDb {
         (split, wanted, writes): (&SplitName, &Entities, &[Write]),
         held: &Held,
         (by, any): (Bringing<'_>, &mut bool),
-    ) -> Result<(), End> {
+    ) -> Result<Vec<String>, End> {
+        let mut not_made = Vec::new();
         let nobody = nobody_there(able, held, wanted.doors.get(split), writes);
         match by.overtaken.run_until_cancelled(nobody).await {
             None => return Err(End::Waits),
@@ -269,6 +251,22 @@ impl KongDb {
         for write in writes {
             if by.overtaken.is_cancelled() {
                 return Err(End::Waits);
+            }
+            if let Write::Make { entity, .. } = write
+                && entity.kind == Kind::Route
+            {
+                let asked = self.in_its_way(admin, wanted, &entity.name);
+                let Some(asked) = by.overtaken.run_until_cancelled(asked).await else {
+                    return Err(End::Waits);
+                };
+                if let Some(why) = not_to_be_made(&entity.name, asked) {
+                    not_made.push(why);
+                    continue;
+                }
+            }
+            // What a route that is not made would come in the place of takes its requests on.
+            if !not_made.is_empty() && matches!(write, Write::Remove { .. } | Write::Forget(_)) {
+                break;
             }
             let done = match write {
                 Write::Await(upstream) => {
@@ -321,7 +319,17 @@ impl KongDb {
             }
             tracing::debug!(%split, node = admin.url(), ?write, "written");
         }
-        Ok(())
+        let has_another = held.rows.iter().any(|row| {
+            row.kind == Kind::Route && row.split().as_ref() == Some(split) && is_ours(row, wanted)
+        });
+        if has_another || not_made.is_empty() {
+            // Its other routes go on: a revert waits for nobody's route.
+            return Ok(not_made
+                .iter()
+                .map(|why| format!("split {split}: {why}"))
+                .collect());
+        }
+        Err(End::Held(not_made.join("; ")))
     }
 
     fn workers(&self, url: &str) -> usize {
@@ -332,13 +340,42 @@ impl KongDb {
     /// `Exact` only if each node reads these very entities in its database, every worker that answered gives each target
     /// its weight, and the routes were there for longer than a node takes to take them up.
     pub async fn prove(&self, wanted: &Entities) -> BTreeMap<SplitName, Proof> {
+        self.prove_but(wanted, &BTreeMap::new()).await
+    }
+
+    /// The same, where nothing is asked of these nodes: of them it is not known.
+    pub async fn prove_but(
+        &self,
+        wanted: &Entities,
+        left: &BTreeMap<String, DriverError>,
+    ) -> BTreeMap<SplitName, Proof> {
         let doors = wanted
             .doors
             .iter()
             .map(|(split, of)| (split.clone(), of.expected.clone()));
         let doors: proof::Doors = doors.collect();
-        let nodes = join_all(self.nodes.iter().map(|node| self.at_node(node, wanted, &doors))).await;
-        proof::together(&doors, &nodes)
+        let doors = &doors;
+        let nodes = self.nodes.iter().map(|node| async move {
+            match left.get(node.url()) {
+                Some(error) => proof::AtNode::left(doors, error),
+                None => self.at_node(node, wanted, doors).await,
+            }
+        });
+        let mut nodes = join_all(nodes).await;
+        if nodes.iter().any(proof::AtNode::is_seen) {
+            let asked = self.nodes.iter().filter(|node| !left.contains_key(node.url()));
+            let rivals = self.rivals(asked, wanted).await;
+            for (split, of) in &wanted.doors {
+                let mut names = of.chains.iter().map(|chain| chain.route.name.as_str());
+                let Some(verdict) = names.find_map(|name| rivalled(name, &rivals)) else {
+                    continue;
+                };
+                for node in &mut nodes {
+                    node.is_not(split, verdict.clone());
+                }
+            }
+        }
+        proof::together(doors, &nodes)
     }
 
     async fn at_node(&self, admin: &Admin, wanted: &Entities, doors: &proof::Doors) -> proof::AtNode {
@@ -407,5 +444,30 @@ impl KongDb {
             }
         }
         found
+    }
+}
+
+fn makes_a_route(writes: &[Write]) -> bool {
+    let is_route = |write: &Write| matches!(write, Write::Make { entity, .. } if entity.kind == Kind::Route);
+    writes.iter().any(is_route)
+}
+
+/// Why a route of ours is not made, by what is known of others' for the same requests.
+fn not_to_be_made(name: &str, other: Result<Option<String>, String>) -> Option<String> {
+    match other {
+        Ok(other) => Some(is_kept_out(name, &other?)),
+        Err(why) => Some(format!(
+            "route {name} is not made before it is known who else takes its requests: {why}"
+        )),
+    }
+}
+
+/// Why one that is there is no proof.
+fn rivalled(name: &str, rivals: &Result<BTreeMap<String, String>, String>) -> Option<Verdict> {
+    match rivals {
+        Ok(rivals) => Some(Verdict::Different(is_rivalled(name, rivals.get(name)?))),
+        Err(why) => Some(Verdict::Unknown(format!(
+            "it is not known who else takes requests for route {name}: {why}"
+        ))),
     }
 }

@@ -15,6 +15,7 @@ use weir_model::{BackendName, BasisPoints, RouteName, SplitName, sabotaged};
 use weir_planner::{Coverage, Evidence, Proof, ProvenWeights, Verdict};
 use weir_render::kong::{Document, Expected, Upstream, shares, weights};
 
+use crate::DriverError;
 use crate::kong::admin::Admin;
 use crate::kong::observe::hash;
 
@@ -61,9 +62,23 @@ impl AtNode {
         }
     }
 
+    /// Of one of which nothing is asked for now.
+    pub(crate) fn left(doors: &Doors, error: &DriverError) -> Self {
+        Self::all(
+            doors,
+            &Verdict::Unknown(format!("{error}; it is left alone for a while")),
+            false,
+        )
+    }
+
     /// Something else of a split is not as it should be.
     pub(crate) fn is_not(&mut self, split: &SplitName, verdict: Verdict) {
         self.wrong.entry(split.clone()).or_insert(verdict);
+    }
+
+    /// Whether it answered at all.
+    pub(crate) fn is_seen(&self) -> bool {
+        self.seen
     }
 
     /// Whether every worker runs the document.

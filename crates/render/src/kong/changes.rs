@@ -94,9 +94,6 @@ pub fn changes(held: &Held, wanted: &Entities, plan: Generation, absent: &BTreeS
         let at = Split { held, wanted, mine };
         let newest = of.expected.generation;
         let writes = at.older(split, newest).and_then(|()| at.writes(of));
-        if writes.is_ok() {
-            changes.notes.extend(at.beside(split, of));
-        }
         changes.splits.insert(split.clone(), writes);
     }
     for split in gone {
@@ -207,12 +204,15 @@ impl Split<'_> {
 
     fn writes(&self, of: &OfSplit) -> Result<Vec<Write>, String> {
         let mut writes = Vec::new();
+        // The weights of all of them first: they wait for no upstream and no route of another one.
         for chain in &of.chains {
             self.only_the_mesh_splits(chain)?;
-            match self.held.beside.get(&chain.route.name) {
-                Some(_) if self.is_kept_out(chain)? => {}
-                _ => self.chain(chain, &mut writes)?,
+            if let Some(upstream) = &chain.upstream {
+                self.upstream(upstream, &mut writes)?;
             }
+        }
+        for chain in &of.chains {
+            self.chain(chain, &mut writes)?;
         }
         writes.extend(self.removals(&of.chains)?);
         let says = |write: &Write| matches!(write, Write::Make { .. } | Write::Change { .. });
@@ -256,53 +256,15 @@ impl Split<'_> {
         }
     }
 
-    /// Whether somebody else takes the requests of a route that is not made for that reason.
-    ///
-    /// # Errors
-    /// Who does, if nothing of the split takes requests yet. Else its other routes go on: a revert waits for nobody's route.
-    fn is_kept_out(&self, chain: &Chain) -> Result<bool, String> {
-        let Some(other) = self.held.beside.get(&chain.route.name) else {
-            return Ok(false);
-        };
-        if self.there(&chain.route)?.is_some() {
-            return Ok(false);
-        }
-        if self.mine.iter().any(|row| row.kind == Kind::Route) {
-            return Ok(true);
-        }
-        Err(format!(
-            "its requests are those of {other} in this database as well, which is not Weir's: Kong would choose by chance, so that no              route is made; remove that one, or let this door take other requests"
-        ))
-    }
-
-    /// What a person should know of routes beside ours.
-    fn beside(&self, split: &SplitName, of: &OfSplit) -> Vec<String> {
-        let chains = of.chains.iter().filter_map(|chain| {
-            let other = self.held.beside.get(&chain.route.name)?;
-            let name = &chain.route.name;
-            Some(match self.is_kept_out(chain) {
-                Ok(true) => format!("split {split}: route {name} is not made: its requests are those of {other} as well"),
-                _ => format!(
-                    "split {split}: requests for route {name} are those of {other} as well, and Kong chooses by chance: let one of \
-                     both take them"
-                ),
-            })
-        });
-        chains.collect()
-    }
-
-    /// From the bottom up.
+    /// What is above an upstream, from the bottom up.
     fn chain(&self, chain: &Chain, writes: &mut Vec<Write>) -> Result<(), String> {
         let service = self.there(&chain.service)?;
         let route = self.there(&chain.route)?;
         let service_differs = service.map(|row| differing(row, &chain.service));
         let host = |fields: &Map<String, Value>| fields.contains_key("host");
         let leads = service_differs.as_ref().is_some_and(|fields| !host(fields)) && route.is_some();
-        if let Some(upstream) = &chain.upstream {
-            self.upstream(upstream, writes)?;
-            if !leads {
-                writes.push(Write::Await(upstream.expected.clone()));
-            }
+        if let (Some(upstream), false) = (&chain.upstream, leads) {
+            writes.push(Write::Await(upstream.expected.clone()));
         }
         for (row, entity) in [(service, &chain.service), (route, &chain.route)] {
             writes.extend(brought(row, entity));

@@ -40,28 +40,31 @@ impl Claim {
         }
     }
 
-    /// Every host, path and method that it takes together; an empty text where it does not ask.
-    pub(crate) fn keys(&self) -> Vec<(String, String, String)> {
-        let or_any = |set: &BTreeSet<String>| -> Vec<String> {
-            if set.is_empty() {
-                vec![String::new()]
-            } else {
-                set.iter().cloned().collect()
-            }
-        };
-        let mut keys = Vec::new();
-        for host in or_any(&self.hosts) {
-            for path in or_any(&self.paths) {
-                for method in or_any(&self.methods) {
-                    keys.push((host.clone(), path.clone(), method));
-                }
-            }
+    /// The paths that it takes; an empty text where it does not ask.
+    pub(crate) fn paths(&self) -> Vec<String> {
+        match self.paths.is_empty() {
+            true => vec![String::new()],
+            false => self.paths.iter().cloned().collect(),
         }
-        keys
     }
 
-    /// Whether of two that share a key neither asks for more: the same headers, of which one value is in both.
-    pub(crate) fn is_at_odds_with(&self, other: &Self) -> bool {
+    /// A host and a method that both take who share this path and of whom neither asks for more. What is foreign may ask for very
+    /// many of each: never are they put together.
+    pub(crate) fn shared(&self, path: &str, other: &Self) -> Option<Key> {
+        let one =
+            |ours: &BTreeSet<String>, theirs: &BTreeSet<String>| match (ours.is_empty(), theirs.is_empty()) {
+                (true, true) => Some(String::new()),
+                (false, false) => ours.intersection(theirs).next().cloned(),
+                _ => None,
+            };
+        let host = one(&self.hosts, &other.hosts)?;
+        let method = one(&self.methods, &other.methods)?;
+        self.is_at_odds_with(other)
+            .then(|| (host, path.to_owned(), method))
+    }
+
+    /// Whether of two that share host, path and method neither asks for more: the same headers, of which one value is in both.
+    fn is_at_odds_with(&self, other: &Self) -> bool {
         self.snis == other.snis
             && self.headers.len() == other.headers.len()
             && self.headers.iter().all(|(name, values)| {
@@ -76,23 +79,24 @@ pub(crate) type Key = (String, String, String);
 
 /// Routes of ours that ask for neither more nor less than a route of the base, or of another split.
 pub(crate) fn at_odds(services: &[Value], found: &[Found<'_>]) -> Vec<Conflict> {
-    let mut known: BTreeMap<Key, Vec<usize>> = BTreeMap::new();
+    let mut known: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     // Who it is, and of which split, if it is ours.
     let mut all: Vec<(String, &str, Claim)> = Vec::new();
-    let mut add = |known: &mut BTreeMap<Key, Vec<usize>>, who: String, split, route: &Map<String, Value>| {
-        let claim = Claim::of(route);
-        let keys = claim.keys();
-        let shared = keys.iter().find_map(|key| {
-            let mut others = known.get(key)?.iter().filter_map(|at| all.get(*at));
-            let other = others.find(|(_, whose, other)| *whose != split && claim.is_at_odds_with(other));
-            other.map(|(who, ..)| (key.clone(), who.clone()))
-        });
-        for key in keys {
-            known.entry(key).or_default().push(all.len());
-        }
-        all.push((who, split, claim));
-        shared
-    };
+    let mut add =
+        |known: &mut BTreeMap<String, Vec<usize>>, who: String, split, route: &Map<String, Value>| {
+            let claim = Claim::of(route);
+            let paths = claim.paths();
+            let shared = paths.iter().find_map(|path| {
+                let others = known.get(path)?.iter().filter_map(|at| all.get(*at));
+                let mut others = others.filter(|(_, whose, _)| *whose != split);
+                others.find_map(|(who, _, other)| Some((claim.shared(path, other)?, who.clone())))
+            });
+            for path in paths {
+                known.entry(path).or_default().push(all.len());
+            }
+            all.push((who, split, claim));
+            shared
+        };
     for one in found.iter().filter(|one| one.kind == "routes") {
         // What is at odds in the base itself is the site's own affair: all of it is of one name here, the empty one.
         add(

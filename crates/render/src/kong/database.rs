@@ -5,7 +5,7 @@
 //! after the other; every entity says at which gateway it stands, for several could share a database; and what is at its
 //! default is said, so that a change of it by somebody else is seen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -173,10 +173,11 @@ pub fn entities(
     doors: &[AtDoor<'_>],
     resolved: &Resolved,
 ) -> Result<Entities, Vec<Conflict>> {
-    counting_entities(federation, (zone, name), gateway, doors, resolved, None)
+    let known = BTreeSet::new();
+    counting_entities(federation, (zone, name), gateway, doors, resolved, (None, &known))
 }
 
-/// The same, with requests counted if somebody chose that.
+/// The same, with requests counted if somebody chose that; what was split twice before is a note.
 ///
 /// # Errors
 /// As of [`entities`].
@@ -186,7 +187,7 @@ pub fn counting_entities(
     gateway: &GatewayPlan,
     doors: &[AtDoor<'_>],
     resolved: &Resolved,
-    counting: Option<&Counting>,
+    (counting, known): (Option<&Counting>, &BTreeSet<Conflict>),
 ) -> Result<Entities, Vec<Conflict>> {
     if gateway.base.is_some() {
         return Err(vec![Conflict {
@@ -196,7 +197,7 @@ pub fn counting_entities(
                 .to_owned(),
         }]);
     }
-    let mut prepared = prepare(federation, gateway, doors)?;
+    let mut prepared = prepare(federation, gateway, doors, known)?;
     if let Some(counting) = counting {
         prepared.count(counting, (federation, gateway), doors);
     }

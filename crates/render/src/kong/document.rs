@@ -1,10 +1,10 @@
 //! The one document of a database-less Kong: the site's base to the last field, and our own entities beside it.
 
 mod taken;
+mod written;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::fmt::Write as _;
 
 use md5::{Digest as _, Md5};
 use serde_json::Value;
@@ -86,7 +86,20 @@ pub fn check(
     gateway: &GatewayPlan,
     doors: &[AtDoor<'_>],
 ) -> Result<Vec<String>, Vec<Conflict>> {
-    prepare(federation, gateway, doors).map(|prepared| prepared.notes)
+    prepare(federation, gateway, doors, &BTreeSet::new()).map(|prepared| prepared.notes)
+}
+
+/// What of these doors is split twice, or by nobody, at this gateway: of those that are there already it is for a person to mend,
+/// and for nobody to wait for.
+pub fn split_twice(
+    federation: &FederationName,
+    gateway: &GatewayPlan,
+    doors: &[AtDoor<'_>],
+) -> BTreeSet<Conflict> {
+    let begun = begin(federation, gateway, doors);
+    begun
+        .map(|begun| begun.twice.into_iter().collect())
+        .unwrap_or_default()
 }
 
 /// The document of a gateway. None if there is neither a base nor a door: an empty document is never sent.
@@ -99,10 +112,11 @@ pub fn document(
     doors: &[AtDoor<'_>],
     resolved: &Resolved,
 ) -> Result<Option<Document>, Vec<Conflict>> {
-    counting_document(federation, gateway, doors, resolved, None)
+    counting_document(federation, gateway, doors, resolved, (None, &BTreeSet::new()))
 }
 
-/// The same, with requests counted if somebody chose that. Counting is no reason for a conflict.
+/// The same, with requests counted if somebody chose that: counting is no reason for a conflict. Nor is what [`split_twice`] found
+/// in what is in force there: that is a note.
 ///
 /// # Errors
 /// As of [`document`].
@@ -111,9 +125,9 @@ pub fn counting_document(
     gateway: &GatewayPlan,
     doors: &[AtDoor<'_>],
     resolved: &Resolved,
-    counting: Option<&Counting>,
+    (counting, known): (Option<&Counting>, &BTreeSet<Conflict>),
 ) -> Result<Option<Document>, Vec<Conflict>> {
-    let mut prepared = prepare(federation, gateway, doors)?;
+    let mut prepared = prepare(federation, gateway, doors, known)?;
     let counted = counting.map(|counting| prepared.count(counting, (federation, gateway), doors));
     let (upstreams, expected) = prepared.upstreams((federation, gateway), doors, resolved, targets)?;
     if doors.is_empty() && prepared.kept.is_empty() {
@@ -215,7 +229,8 @@ impl Prepared<'_> {
             expected.insert(at.item.split.clone(), one);
         }
         let names = upstreams.iter().filter_map(|upstream| upstream["name"].as_str());
-        conflicts.extend(twice(doors, &self.ways(names)));
+        let found = twice(doors, &self.ways(names));
+        conflicts.extend(found.into_iter().filter(|one| !self.known.contains(one)));
         if conflicts.is_empty() {
             Ok((upstreams, expected))
         } else {
@@ -263,14 +278,53 @@ pub(crate) struct Prepared<'a> {
     /// What backends of a split are called in `Host`.
     hosts: BTreeMap<SplitName, String>,
     kept: Kept,
+    /// What was split twice before.
+    known: BTreeSet<Conflict>,
     pub(crate) notes: Vec<String>,
 }
 
+/// What is prepared, and what speaks against it.
+struct Begun<'a> {
+    prepared: Prepared<'a>,
+    conflicts: Vec<Conflict>,
+    /// Of one path both would split, or neither.
+    twice: Vec<Conflict>,
+}
+
+/// All of a document but targets. What is `known` to be split twice is in force already, and a note.
 pub(crate) fn prepare<'a>(
     federation: &FederationName,
     gateway: &'a GatewayPlan,
     doors: &[AtDoor<'_>],
+    known: &BTreeSet<Conflict>,
 ) -> Result<Prepared<'a>, Vec<Conflict>> {
+    let Begun {
+        mut prepared,
+        mut conflicts,
+        twice,
+    } = begin(federation, gateway, doors)?;
+    for one in twice {
+        match known.contains(&one) {
+            true => {
+                prepared
+                    .notes
+                    .push(format!("{one}; it is so there already, and holds nobody"));
+                prepared.known.insert(one);
+            }
+            false => conflicts.push(one),
+        }
+    }
+    match conflicts.is_empty() {
+        true => Ok(prepared),
+        false => Err(conflicts),
+    }
+}
+
+fn begin<'a>(
+    federation: &FederationName,
+    gateway: &'a GatewayPlan,
+    doors: &[AtDoor<'_>],
+) -> Result<Begun<'a>, Vec<Conflict>> {
     let mut conflicts = Vec::new();
     let reading = gateway.base.as_ref().map(Reading::of).transpose();
     let reading = reading.map_err(|why| vec![of_base(why, "a base is an object of lists of entities")])?;
@@ -292,6 +346,7 @@ pub(crate) fn prepare<'a>(
         taken: BTreeMap::new(),
         takers: BTreeMap::new(),
         hosts: BTreeMap::new(),
+        known: BTreeSet::new(),
         reading: None,
     };
     if let Some(reading) = &reading {
@@ -371,15 +426,16 @@ pub(crate) fn prepare<'a>(
     });
     let of_ours: Vec<String> = of_ours.collect();
     let ways = prepared.ways(theirs.chain(of_ours.iter().map(String::as_str)));
-    conflicts.extend(together(&policies(federation, doors), doors, &ways));
-    if !conflicts.is_empty() {
-        return Err(conflicts);
-    }
+    let twice = together(&policies(federation, doors), doors, &ways);
     prepared.reading = reading;
     prepared
         .services
         .sort_by_key(|service| service["name"].to_string());
-    Ok(prepared)
+    Ok(Begun {
+        prepared,
+        conflicts,
+        twice,
+    })
 }
 
 impl Prepared<'_> {
@@ -402,56 +458,4 @@ impl Prepared<'_> {
         }
         ways
     }
-
-    /// Canonical JSON: what the base has as it is there, ours after it.
-    fn write(&self, mut upstreams: Vec<Value>) -> Result<String, String> {
-        upstreams.sort_by_key(|upstream| upstream["name"].to_string());
-        let mut parts: BTreeMap<&str, String> = BTreeMap::new();
-        if let Some(reading) = &self.reading {
-            let theirs = reading.parts.iter();
-            parts.extend(theirs.map(|(name, text)| (name.as_str(), text.get().to_owned())));
-        }
-        parts
-            .entry("_format_version")
-            .or_insert_with(|| format!("\"{FORMAT}\""));
-        let all = [
-            ("plugins", &self.plugins),
-            ("services", &self.services),
-            ("upstreams", &upstreams),
-        ];
-        for (kind, ours) in all {
-            if ours.is_empty() && (kind != "services" || self.taken.is_empty()) {
-                continue;
-            }
-            let theirs = match &self.reading {
-                Some(reading) if !sabotaged("lose-the-base") => reading.list(kind)?,
-                _ => Vec::new(),
-            };
-            let mut texts: Vec<String> = Vec::new();
-            for text in theirs {
-                let other = (kind == "services").then(|| name_of(text)).flatten();
-                let other = other.and_then(|name| self.taken.get(&name));
-                texts.push(other.map_or(text.get(), |other| other.get()).to_owned());
-            }
-            texts.extend(ours.iter().map(Value::to_string));
-            parts.insert(kind, format!("[{}]", texts.join(",")));
-        }
-        let mut text = String::new();
-        for (name, part) in parts {
-            let before = if text.is_empty() { '{' } else { ',' };
-            // Writing to a text does not fail.
-            let _ = write!(text, "{before}{}:{part}", Value::from(name));
-        }
-        text.push('}');
-        Ok(text)
-    }
-}
-
-/// The name of an entity.
-fn name_of(text: &RawValue) -> Option<String> {
-    #[derive(serde::Deserialize)]
-    struct Named {
-        name: Option<String>,
-    }
-    serde_json::from_str::<Named>(text.get()).ok()?.name
 }

@@ -65,7 +65,8 @@ impl Row {
         Some(SocketAddr::new(address.ip().to_canonical(), address.port()))
     }
 
-    pub(crate) fn split(&self) -> Option<SplitName> {
+    /// The split that its tags name.
+    pub fn split(&self) -> Option<SplitName> {
         said(&self.tags, "split")?.parse().ok()
     }
 }
@@ -79,8 +80,6 @@ pub struct Held {
     pub targets: BTreeMap<String, Vec<Row>>,
     /// Plugins of the kind by which requests are counted: all of them where that is chosen, else those that are ours.
     pub plugins: Vec<Row>,
-    /// Somebody else's routes that take the very requests of one of ours, by the name of ours: as [`crate::kong::beside`] finds them.
-    pub beside: BTreeMap<String, String>,
 }
 
 impl Held {

@@ -4,16 +4,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use weir_model::{FederationName, Host, SplitName, Via};
+use weir_model::{FederationName, SplitName, Via};
 use weir_planner::Item;
 
 use crate::kong::document::{AtDoor, Conflict};
 use crate::kong::entities::name;
 use crate::object::{Form, Object};
 use crate::policy::{self, Options, destination_labels};
-
-/// Domains that only a sidecar answers for: what goes to a name of theirs is split by the mesh on its way.
-const OF_THE_MESH: [&str; 2] = [".mesh.local", ".mesh"];
 
 /// What a whole configuration of Kong says of where requests go on to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -88,21 +85,9 @@ pub(crate) fn twice(doors: &[AtDoor<'_>], ways: &Ways) -> Vec<Conflict> {
                     );
                 }
             }
-            Via::Addresses(backends) => {
-                let all = backends
-                    .iter()
-                    .flat_map(|(backend, all)| all.iter().map(move |one| (backend, one)));
-                for (backend, address) in all.filter(|(_, address)| is_of_the_mesh(&address.host)) {
-                    add(
-                        format!(
-                            "{address} of backend {backend} is a name of the mesh, which splits what goes there: with Kong's own \
-                             weights the shares would multiply"
-                        ),
-                        "give addresses at which the backend itself listens; or let the mesh carry the weights, with `inMesh: true` \
-                         at the gateway and one address in `mesh`",
-                    );
-                }
-            }
+            // Declared only of a gateway that is not in the mesh: no sidecar splits what leaves it, whatever a name is called, and the
+            // agent asks for its addresses itself.
+            Via::Addresses(_) => {}
         }
     }
     conflicts
@@ -114,13 +99,6 @@ pub(crate) fn split_by(host: &str) -> String {
         "it leads to {host}, where the mesh carries the weights, and this Kong has an upstream of that very name, to whose targets it \
          would go instead: what they split, the mesh would split again or never see"
     )
-}
-
-fn is_of_the_mesh(host: &Host) -> bool {
-    match host {
-        Host::Name(name) => OF_THE_MESH.iter().any(|domain| name.ends_with(domain)),
-        Host::Ip(_) => false,
-    }
 }
 
 /// Whether one policy says an item's weights to all callers of its service, a gateway's sidecar among them.

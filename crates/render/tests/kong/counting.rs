@@ -22,9 +22,15 @@ fn counting() -> Counting {
 }
 
 fn made(gateway: &GatewayPlan, at: &[AtDoor<'_>], counting: Option<&Counting>) -> Document {
-    counting_document(&federation(), gateway, at, &Resolved::new(), counting)
-        .expect("no conflict")
-        .expect("a document")
+    counting_document(
+        &federation(),
+        gateway,
+        at,
+        &Resolved::new(),
+        (counting, &BTreeSet::new()),
+    )
+    .expect("no conflict")
+    .expect("a document")
 }
 
 fn read(document: &Document) -> Value {
@@ -215,7 +221,7 @@ fn entities(item: &Item, counting: Option<&Counting>) -> Entities {
         &with_database(),
         &doors,
         &Resolved::new(),
-        counting,
+        (counting, &BTreeSet::new()),
     )
     .expect("no conflict")
 }

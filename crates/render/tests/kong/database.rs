@@ -218,6 +218,41 @@ fn an_upstream_of_a_name_of_the_mesh_holds_the_door() {
     assert_eq!(mesh("127.0.0.1:33001").into_the_mesh().count(), 0);
 }
 
+/// Somebody's route may name very many hosts, paths and methods: they are never put together.
+#[test]
+fn a_route_of_somebody_else_is_compared_however_much_it_names() {
+    let wanted = made(&[of_weights(1, &[("vm", 10_000)], &["vm=10.0.0.1:80"])]).unwrap();
+    let many = |what: &str| (0..3_000).map(|at| format!("{what}{at}")).collect::<Vec<_>>();
+    let theirs = |hosts: Vec<String>| {
+        let mut paths = many("/");
+        paths.push("/checkout".to_owned());
+        json!({"id": "r-1", "name": "till", "hosts": hosts, "paths": paths, "methods": null, "tags": null})
+    };
+    let found = |route| weir_render::kong::beside::beside(&wanted, vec![route]).unwrap();
+    assert_eq!(
+        found(theirs(Vec::new())),
+        BTreeMap::from([(
+            "weir.checkout.default".to_owned(),
+            "route till (id r-1)".to_owned()
+        )])
+    );
+    assert_eq!(found(theirs(many("h"))), BTreeMap::new());
+    let by_host = door(routing(&["h7"], &["/checkout"]), addresses(&["vm=10.0.0.1:80"]));
+    let wanted = made(&[(plain("checkout", &[("vm", 10_000)]), by_host)]).unwrap();
+    let mut route = theirs(many("h"));
+    assert_eq!(
+        weir_render::kong::beside::beside(&wanted, vec![route.clone()])
+            .unwrap()
+            .len(),
+        1
+    );
+    route["methods"] = json!(many("M"));
+    assert_eq!(
+        weir_render::kong::beside::beside(&wanted, vec![route]).unwrap(),
+        BTreeMap::new()
+    );
+}
+
 #[test]
 fn what_is_not_weirs_is_named_and_never_written() {
     let wanted = made(&[of_weights(

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use weir_model::{Door, Via};
 use weir_planner::Item;
 use weir_render::kong::together::{Ways, policies, together};
-use weir_render::kong::{AtDoor, Resolved, check, document};
+use weir_render::kong::{AtDoor, Resolved, check, counting_document, document, split_twice};
 
 use crate::{address, addresses, door, federation, gateway, pair, plain, routing, takes};
 
@@ -21,10 +21,13 @@ fn base(of: Value) -> Value {
 fn said(base: Option<Value>, doors: &[(Item, Door)]) -> Vec<String> {
     let gateway = gateway(base);
     let doors: Vec<AtDoor<'_>> = doors.iter().map(|(item, door)| AtDoor { item, door }).collect();
-    let resolved = Resolved::from([(
-        "a.test".to_owned(),
-        ["10.9.9.9".parse().expect("an address")].into(),
-    )]);
+    let known = [
+        ("a.test", "10.9.9.9"),
+        ("a.svc.mesh.local", "10.9.9.8"),
+        ("a.mesh", "10.9.9.7"),
+    ];
+    let one = |(name, ip): (&str, &str)| (name.to_owned(), [ip.parse().expect("an address")].into());
+    let resolved: Resolved = known.map(one).into();
     let Err(found) = document(&federation(), &gateway, &doors, &resolved) else {
         return Vec::new();
     };
@@ -48,7 +51,6 @@ fn both_never_split_as_a_table() {
     };
     let twice = "split shop: it leads to shop.mesh.local, where the mesh carries the weights, and this Kong has an upstream of \
                  that very name";
-    let named = "is a name of the mesh, which splits what goes there";
     let table: Vec<(Option<Value>, Door, &str)> = vec![
         (
             Some(site("shop.mesh.local")),
@@ -68,15 +70,11 @@ fn both_never_split_as_a_table() {
             own(mesh("shop.mesh.local:80")),
             twice,
         ),
+        // The agent asks for addresses of names itself, and a gateway outside the mesh has no sidecar that would split there.
         (
             None,
-            own(addresses(&["vm=shop.svc.fra.mesh.local:80", "eks=10.0.0.2:80"])),
-            named,
-        ),
-        (
-            None,
-            own(addresses(&["vm=10.0.0.1:80", "eks=shop.mesh:80"])),
-            named,
+            own(addresses(&["vm=a.svc.mesh.local:80", "eks=a.mesh:80"])),
+            "",
         ),
         // Kong compares names to the byte.
         (Some(site("Shop.mesh.local")), own(mesh("shop.mesh.local:80")), ""),
@@ -109,6 +107,38 @@ fn both_never_split_as_a_table() {
     assert!(
         found.len() == 1 && found[0].starts_with("split other: it leads to weir.shop.default"),
         "{found:#?}"
+    );
+}
+
+/// What is in force already is told of and waited for by nobody; what is new is refused.
+#[test]
+fn what_was_split_twice_before_is_a_note() {
+    let mesh = |at: &str| door(routing(&[], &["/shop"]), Via::Mesh(address(at)));
+    let shop = plain("shop", &[("vm", 9_000), ("eks", 1_000)]);
+    let gateway = gateway(Some(base(
+        json!({"upstreams": [{"name": "a.mesh"}, {"name": "b.mesh"}]}),
+    )));
+    let made = |door: &Door, known: &BTreeSet<_>| {
+        let at = [AtDoor { item: &shop, door }];
+        counting_document(&federation(), &gateway, &at, &Resolved::new(), (None, known))
+    };
+    let before = mesh("a.mesh:80");
+    let at = [AtDoor {
+        item: &shop,
+        door: &before,
+    }];
+    let known = split_twice(&federation(), &gateway, &at);
+    assert_eq!(known.len(), 1, "{known:?}");
+    assert!(made(&before, &BTreeSet::new()).is_err());
+    let notes = made(&before, &known).expect("a document").expect("one").notes;
+    assert!(
+        notes.len() == 1 && notes[0].contains("it leads to a.mesh"),
+        "{notes:?}"
+    );
+    let found = made(&mesh("b.mesh:80"), &known).expect_err("another one");
+    assert!(
+        found.len() == 1 && found[0].what.starts_with("it leads to b.mesh"),
+        "{found:?}"
     );
 }
 
@@ -237,10 +267,7 @@ proptest! {
             .collect();
         let theirs: Vec<Value> = upstreams.iter().map(|at| json!({"name": NAMES[*at]})).collect();
         let base = base(json!({"services": services, "upstreams": theirs}));
-        let of_both = drawing.iter().any(|(_, name, meshed)| match meshed {
-            true => upstreams.contains(name),
-            false => NAMES[*name].ends_with(".mesh.local"),
-        });
+        let of_both = drawing.iter().any(|(_, name, meshed)| *meshed && upstreams.contains(name));
         let gateway = gateway(Some(base));
         let at: Vec<AtDoor<'_>> = doors.iter().map(|(item, door)| AtDoor { item, door }).collect();
         let ip = |text: &str| text.parse().expect("an address");

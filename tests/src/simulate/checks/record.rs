@@ -102,7 +102,7 @@ impl World {
     }
 
     /// The zones that nobody waits for, by the commits in force.
-    fn detached(&self) -> BTreeSet<ZoneName> {
+    pub(super) fn detached(&self) -> BTreeSet<ZoneName> {
         let trees = self.coordinator.ledger.commits.values();
         let trees = trees.filter_map(|commit| self.repository.tree_of(commit));
         trees

@@ -68,11 +68,14 @@ impl World {
         let Some(motion) = was.course.as_ref().and_then(|course| course.motion.as_ref()) else {
             return;
         };
+        let detached = self.detached();
         for (zone, item) in &was.items {
             let Some(z) = ZONES.iter().position(|name| *name == zone.as_str()) else {
                 continue;
             };
             let tree = self.repository.tree_of(&item.commit);
+            // What is detached by the newest commit is waited for no more.
+            let waited = !detached.contains(zone);
             let earlier = tree
                 .is_some_and(|tree| u64::from(before.3) >= tree.wave(z) as u64 && tree.detached != Some(z));
             let moved = motion
@@ -90,7 +93,7 @@ impl World {
                 || here.troubled(60_000)
                 || self.pinned_in(z, split)
                 || self.checks.history_lost;
-            if !earlier || !moved || !well || !reached || touched {
+            if !waited || !earlier || !moved || !well || !reached || touched {
                 continue;
             }
             let wanted = weighted(&asked(item));

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::super::something::{Says, Something, before, something, table};
+use super::super::something::{Says, Something, before, json, something, table, with};
 use super::*;
 
 /// A driver of what stands before a Kong.
@@ -106,5 +106,33 @@ async fn what_is_no_answer_of_a_kong_with_a_database_is_told_and_nothing_more_is
             assert_eq!(one.writes.load(Ordering::Relaxed), writes, "{what} at {place}");
             assert_eq!(has(&kong).await, 10, "{what} at {place}");
         }
+    }
+    // Whoever says yes to everything wrote nothing.
+    let yes: [(Says, &str); 3] = [
+        (
+            |_| json("201 Created", r#"{"message":"done"}"#),
+            "is not the entity that was written",
+        ),
+        (
+            |_| json("200 OK", r#"{"id":"another"}"#),
+            "is not the entity that was written",
+        ),
+        (
+            |_| with("204 No Content", "", b""),
+            "is not what Kong says to a write",
+        ),
+    ];
+    for (says, why) in yes {
+        let one = before(Some((kong.admin(), |line| !line.starts_with("PATCH "))), says).await;
+        let (whose, said) = told(bring(&by_way_of(&one, Duration::from_secs(5)), &thirty).await);
+        assert!(
+            whose == Some(Fault::Setup) && said.contains(why),
+            "{whose:?} {said}"
+        );
+        assert_eq!(
+            (one.writes.load(Ordering::Relaxed), has(&kong).await),
+            (1, 10),
+            "{why}"
+        );
     }
 }

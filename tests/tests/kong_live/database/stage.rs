@@ -153,7 +153,7 @@ pub(super) fn counted_by(doors: &[(&Item, &Door)], counting: Option<&Counting>) 
         &with_database(),
         &doors,
         &Resolved::new(),
-        counting,
+        (counting, &BTreeSet::new()),
     )
     .unwrap()
 }

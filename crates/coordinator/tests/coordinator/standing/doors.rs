@@ -300,6 +300,12 @@ fn what_kong_refuses_names_the_line() {
         told(Some(of_split)),
         Some(format!("{of_split} (this door: main shop/checkout.yaml:11)"))
     );
+    // One with a database has no base.
+    let of_database = "the database of the Kong at http://10.0.0.9:8001: it has nothing of it";
+    assert_eq!(
+        told(Some(of_database)),
+        Some(format!("{of_database} (this door: main shop/checkout.yaml:11)"))
+    );
     let of_base = "the base of this gateway is not the declared one: Kong does not accept it (base: service `bad`: retries)";
     assert_eq!(
         told(Some(of_base)),

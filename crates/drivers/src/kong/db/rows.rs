@@ -135,20 +135,15 @@ pub(super) async fn held(admin: &Admin, wanted: &Entities) -> Result<Held, Drive
     Ok(held)
 }
 
-/// What requests ours take, as a text; and whether one of our routes is not there.
-pub(super) fn requests(held: &Held, wanted: &Entities) -> (String, bool) {
+/// What requests ours take, as a text.
+pub(super) fn requests(wanted: &Entities) -> String {
     let mut text = String::new();
-    let mut absent = false;
     for chain in wanted.doors.values().flat_map(|of| &of.chains) {
         let route = &chain.route;
-        absent |= !held
-            .rows
-            .iter()
-            .any(|row| row.kind == Kind::Route && row.name == route.name);
         let of = ["hosts", "paths", "methods", "headers"].map(|field| route.fields.get(field));
         text.push_str(&format!("{} {of:?} ", route.name));
     }
-    (text, absent)
+    text
 }
 
 /// Who else takes them.

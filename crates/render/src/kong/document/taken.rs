@@ -4,7 +4,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use weir_model::{Protocol, SplitName, Via};
 
-use super::{AtDoor, Conflict, Prepared, name_of, of_door};
+use super::written::name_of;
+use super::{AtDoor, Conflict, Prepared, of_door};
 use crate::kong::base::{self, Found, Reading, Taken};
 use crate::kong::entities::{self, Names, name};
 

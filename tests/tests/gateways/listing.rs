@@ -1,0 +1,141 @@
+//! A database whose routes cannot all be listed: nobody's weights wait for that, and no route is made before it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use http::{Method, StatusCode};
+use serde_json::Value;
+use weir_drivers::kong::{Admin, Answer, Carry, Failure, Listener, Question};
+use weir_planner::Plan;
+use weir_sandbox::kong::{Database, Options, Still};
+
+use crate::busy::Running;
+use crate::stage::*;
+
+/// A Kong that takes up at once what is in its database, by whatever stands before it.
+#[derive(Debug)]
+struct Lists {
+    kong: Still,
+    fails: AtomicBool,
+    /// What was asked: method and path.
+    asked: Mutex<Vec<String>>,
+}
+
+impl Lists {
+    fn ask(&self, method: &Method, path: &str, status: bool, body: Option<&(String, Vec<u8>)>) -> Answer {
+        self.kong.looks();
+        self.kong.rebuilds();
+        let body = body.map(|(kind, bytes)| (kind.as_str(), bytes.as_slice()));
+        let said = self.kong.ask(status, method, path, body);
+        Answer {
+            status: StatusCode::from_u16(said.status).unwrap(),
+            kind: said.kind.to_owned(),
+            hint: None,
+            body: said.body,
+        }
+    }
+
+    /// The weight of the first target of a split.
+    fn gives(&self, split: &str) -> Option<u64> {
+        let path = format!("upstreams/weir.{split}.default/targets");
+        let answer: Value = serde_json::from_slice(&self.ask(&Method::GET, &path, false, None).body).unwrap();
+        let mut targets = answer["data"].as_array()?.iter();
+        targets.find(|one| one["target"].as_str().unwrap().ends_with(".1:80"))?["weight"].as_u64()
+    }
+
+    /// What was asked since the last time, as far as it begins so.
+    fn asked(&self, begins: &str) -> Vec<usize> {
+        let asked = self.asked.lock().unwrap();
+        let all = asked
+            .iter()
+            .enumerate()
+            .filter(|(_, what)| what.starts_with(begins));
+        all.map(|(at, _)| at).collect()
+    }
+}
+
+#[derive(Debug)]
+struct By(Arc<Lists>);
+
+impl Carry for By {
+    fn carry<'a>(&'a self, question: Question) -> BoxFuture<'a, Result<Answer, Failure>> {
+        let Question {
+            listener,
+            method,
+            path,
+            body,
+        } = question;
+        let what = format!("{method} {path}");
+        let fails = what.starts_with(LISTING) && self.0.fails.load(Ordering::Relaxed);
+        self.0.asked.lock().unwrap().push(what);
+        let mut answer = self
+            .0
+            .ask(&method, &path, listener == Listener::Status, body.as_ref());
+        if fails {
+            answer.status = StatusCode::INTERNAL_SERVER_ERROR;
+        }
+        futures::future::ready(Ok(answer)).boxed()
+    }
+}
+
+const LISTING: &str = "GET routes?size";
+
+#[tokio::test(start_paused = true)]
+async fn nobodys_weights_wait_for_a_list_of_all_routes() {
+    let kong = Arc::new(Lists {
+        kong: Still::on(&Database::new(), Options::default()).unwrap(),
+        fails: AtomicBool::new(false),
+        asked: Mutex::default(),
+    });
+    let node = Admin::carried("http://kong", true, Box::new(By(Arc::clone(&kong))));
+    let agent = Running::of(vec![node]);
+    let is_exact = |plan: &Plan, split: &str| door(&agent.link.told.borrow(), plan, split).is_some_and(exact);
+    let checkout = |vm| own_door("checkout", vm, BY_ADDRESS);
+    let first = with_database(&[checkout(90)], None);
+    agent.want(&first);
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert!(is_exact(&first, "checkout"), "{:?}", agent.link.told.borrow());
+    // Weights move, and only then somebody asks whose requests are whose.
+    kong.fails.store(true, Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    kong.asked.lock().unwrap().clear();
+    let second = with_database(&[checkout(50), own_door("basket", 100, BASKET)], Some(&first));
+    agent.want(&second);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(kong.gives("checkout"), Some(30_000));
+    let (patches, lists) = (kong.asked("PATCH upstreams"), kong.asked(LISTING));
+    assert!(
+        patches.last() < lists.first() && !patches.is_empty(),
+        "{patches:?} {lists:?}"
+    );
+    // Less and less often.
+    assert!((1..=8).contains(&lists.len()), "{lists:?}");
+    // All of the other one is there but the route, which says why.
+    assert_eq!(kong.gives("basket"), Some(60_000));
+    assert!(
+        kong.kong.all("routes").len() == 1,
+        "{:?}",
+        kong.kong.all("routes")
+    );
+    let told = agent.link.told.borrow().clone();
+    let held = door(&told, &second, "basket").unwrap().held.clone().unwrap();
+    assert!(
+        held.contains("before it is known who else takes its requests"),
+        "{held}"
+    );
+    let back = with_database(&[checkout(90), own_door("basket", 100, BASKET)], Some(&second));
+    agent.want(&back);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(kong.gives("checkout"), Some(54_000));
+    kong.fails.store(false, Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_secs(90)).await;
+    assert!(
+        is_exact(&back, "checkout") && is_exact(&back, "basket"),
+        "{:?}",
+        agent.link.told.borrow()
+    );
+    agent.stopped().await;
+}
