@@ -45,7 +45,6 @@ pub struct Inputs<'a> {
 }
 
 /// What came of planning.
-#[expect(clippy::large_enum_variant, reason = "one for each look, never many")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Planned {
     /// The parent says it all. New commits that change nothing make no plan.

@@ -243,7 +243,7 @@ impl Split<'_> {
 
     /// Where the mesh carries the weights no upstream splits before it.
     fn only_the_mesh_splits(&self, chain: &Chain) -> Result<(), String> {
-        let Some(host) = chain.into_the_mesh() else {
+        let Some(host) = chain.mesh_host() else {
             return Ok(());
         };
         match self.held.of(Kind::Upstream).find(|row| row.name == host) {

@@ -92,7 +92,7 @@ pub struct Chain {
 
 impl Chain {
     /// Where its service leads to, if the mesh carries the weights there.
-    pub(crate) fn into_the_mesh(&self) -> Option<&str> {
+    pub(crate) fn mesh_host(&self) -> Option<&str> {
         match self.upstream {
             None => self.service.fields.get("host")?.as_str(),
             Some(_) => None,
@@ -154,9 +154,9 @@ impl Entities {
     }
 
     /// The names by which services of ours lead into the mesh: where there is an upstream of such a name, Kong goes by that.
-    pub fn into_the_mesh(&self) -> impl Iterator<Item = &str> {
+    pub fn mesh_hosts(&self) -> impl Iterator<Item = &str> {
         let chains = self.doors.values().flat_map(|of| &of.chains);
-        let hosts = chains.filter_map(Chain::into_the_mesh);
+        let hosts = chains.filter_map(Chain::mesh_host);
         // No upstream can have an address for its name.
         hosts.filter(|host| host.parse::<IpAddr>().is_err())
     }

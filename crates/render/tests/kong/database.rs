@@ -193,7 +193,7 @@ fn an_upstream_of_a_name_of_the_mesh_holds_the_door() {
         made(&[(item, door(routing(&[], &["/checkout"]), via))]).unwrap()
     };
     let wanted = mesh("shop.mesh.local:80");
-    assert_eq!(wanted.into_the_mesh().collect::<Vec<_>>(), ["shop.mesh.local"]);
+    assert_eq!(wanted.mesh_hosts().collect::<Vec<_>>(), ["shop.mesh.local"]);
     let fields = json!({"name": "shop.mesh.local", "tags": ["team-a"]});
     let theirs = Store::row(Kind::Upstream, "u-1", fields.as_object().unwrap());
     let mut store = Store::default();
@@ -215,7 +215,7 @@ fn an_upstream_of_a_name_of_the_mesh_holds_the_door() {
     let step = to(&store, &wanted);
     store.all(&step, ALL, |_| ());
     assert!(is_done(&to(&store, &wanted)));
-    assert_eq!(mesh("127.0.0.1:33001").into_the_mesh().count(), 0);
+    assert_eq!(mesh("127.0.0.1:33001").mesh_hosts().count(), 0);
 }
 
 /// Somebody's route may name very many hosts, paths and methods: they are never put together.

@@ -18,6 +18,9 @@ struct Flow {
     slow: u64,
 }
 
+/// Of one Envoy, by split and backend.
+type Flows = BTreeMap<(usize, Place), Flow>;
+
 /// What goes through a zone.
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {
@@ -32,9 +35,9 @@ pub(crate) struct Traffic {
     /// Backends that answer slowly.
     slow: BTreeSet<(usize, Place)>,
     /// By Envoy.
-    flows: Vec<BTreeMap<(usize, Place), Flow>>,
+    flows: Vec<Flows>,
     /// The same as the histograms tell it, and of when that is.
-    flushed: (Ms, Vec<BTreeMap<(usize, Place), Flow>>),
+    flushed: (Ms, Vec<Flows>),
 }
 
 /// What was counted of a backend.

@@ -111,8 +111,8 @@ pub(super) async fn held(admin: &Admin, wanted: &Entities) -> Result<Held, Drive
                 .push(Row::read(kind, one).map_err(|why| unknown(&path, &why))?);
         }
     }
-    let into_the_mesh = wanted.into_the_mesh().map(|host| (Kind::Upstream, host));
-    for (kind, name) in wanted.names().chain(into_the_mesh) {
+    let leads_into = wanted.mesh_hosts().map(|host| (Kind::Upstream, host));
+    for (kind, name) in wanted.names().chain(leads_into) {
         let there = |row: &Row| row.kind == kind && row.name == name;
         if held.rows.iter().any(there) {
             continue;
