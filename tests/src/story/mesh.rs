@@ -92,7 +92,7 @@ impl Story {
         let seen = |event: weir_wire::api::Event| {
             if event.kind == kind && event.zone.as_deref() == Some(ZONE) {
                 // Who does not listen any more has heard it.
-                drop(tell.send(()));
+                let _ = tell.send(());
             }
         };
         tokio::select! {
