@@ -43,6 +43,8 @@ pub struct Decided {
     pub held: Option<String>,
     /// Why a split stays as it is.
     pub split_held: BTreeMap<SplitName, String>,
+    /// Of those, the ones that are left out because Kong and the mesh would both split, and nothing is known to be there of them.
+    pub left_out: BTreeSet<SplitName>,
     /// Whether requests are counted, where that is known before anything is brought.
     pub counted: Counted,
     /// What a person should know and that keeps nobody from posting.
@@ -266,10 +268,16 @@ fn attempt(
                         continue;
                     }
                 }
+                let twice = split_twice(federation, planned, &doors);
                 let before = items.clone();
                 for conflict in &conflicts {
                     step_back(conflict, posted, &mut items, &mut decided);
                 }
+                let out = conflicts.iter().filter(|conflict| twice.contains(*conflict));
+                let out = out.filter_map(|conflict| conflict.split.clone());
+                decided
+                    .left_out
+                    .extend(out.filter(|split| !items.contains_key(split)));
                 if items == before && back(posted, &mut items, &mut decided, &conflicts) {
                     continue;
                 }

@@ -21,8 +21,7 @@ pub(super) async fn left_out(at: At<'_>, decided: &Decided) -> Option<Found> {
         return None;
     }
     let out = decided.wanted.iter();
-    let out =
-        out.filter(|(split, _)| decided.split_held.contains_key(*split) && decided.absent.contains(*split));
+    let out = out.filter(|(split, _)| decided.left_out.contains(*split));
     let out: BTreeMap<&SplitName, &Arc<Item>> = out.collect();
     if out.is_empty() {
         return None;

@@ -120,10 +120,11 @@ impl Http {
         if let Some((kind, body)) = question.body {
             request = request.header(CONTENT_TYPE, kind).body(body);
         }
-        self.send(request).await
+        // A document that was loaded comes back whole, with every default: nobody needs it.
+        self.send(request, question.path.starts_with("config")).await
     }
 
-    async fn send(&self, request: reqwest::RequestBuilder) -> Result<Answer, Failure> {
+    async fn send(&self, request: reqwest::RequestBuilder, loads: bool) -> Result<Answer, Failure> {
         let answer = request.send().await.map_err(|e| self.away(&e))?;
         let status = answer.status();
         let text = |name: HeaderName| {
@@ -136,9 +137,8 @@ impl Http {
             text(RETRY_AFTER)
         };
         let kind = text(CONTENT_TYPE).unwrap_or_default().to_ascii_lowercase();
-        // What was loaded comes back whole, with every default: nobody needs it.
         let body = match status {
-            StatusCode::CREATED => Vec::new(),
+            StatusCode::CREATED if loads => Vec::new(),
             _ => self.read(answer).await?,
         };
         Ok(Answer {
