@@ -142,6 +142,9 @@ fn what_was_split_twice_before_is_a_note() {
     );
 }
 
+/// What is done to a policy, and what is found then.
+type Tampered<'a> = (&'a dyn Fn(&mut Value), &'a str);
+
 /// The policy is looked at, and not only the configuration: it is for the gateway, and gives these weights.
 #[test]
 fn a_policy_that_does_not_carry_the_weights_is_found() {
@@ -167,7 +170,7 @@ fn a_policy_that_does_not_carry_the_weights_is_found() {
             .iter_mut()
             .for_each(change);
     };
-    let table: [(&dyn Fn(&mut Value), &str); 5] = [
+    let table: [Tampered<'_>; 5] = [
         (
             &|spec| spec["targetRef"]["proxyTypes"] = json!(["Sidecar"]),
             "is not for gateways",

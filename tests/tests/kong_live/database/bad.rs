@@ -43,6 +43,9 @@ async fn has(kong: &Kong) -> u64 {
     of(0).min(of(1)) * 100 / (of(0) + of(1)).max(1)
 }
 
+/// What it is called, which questions are of it, and how many there are.
+type Place = (&'static str, fn(&str) -> bool, usize);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_answer_of_a_kong_with_a_database_is_told_and_nothing_more_is_written() {
     ready();
@@ -73,7 +76,7 @@ async fn what_is_no_answer_of_a_kong_with_a_database_is_told_and_nothing_more_is
         assert!(whose == Some(fault) && said.contains(why), "{what}: {said}");
         assert_eq!(all.writes.load(Ordering::Relaxed), 0, "{what}");
         // At one kind of question alone, after all others were answered as by a Kong.
-        let places: [(&str, fn(&str) -> bool, usize); 3] = [
+        let places: [Place; 3] = [
             ("list", |line| !line.starts_with("GET /upstreams?"), 0),
             ("write", |line| !line.starts_with("PATCH "), 1),
             ("health", |line| !line.contains("/health"), 0),

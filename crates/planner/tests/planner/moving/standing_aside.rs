@@ -32,7 +32,7 @@ fn a_detached_zone_is_waited_for_by_nobody() {
         world.cut.insert(zone("ams"));
         let change = |of: &mut weir_model::Zone| {
             if detaches {
-                detached(of)
+                detached(of);
             }
         };
         world.commit(with_ams(&[("lab", 100)], change));
