@@ -22,9 +22,6 @@ pub(super) fn may_go_ahead(item: &Item, was: &Item, memory: &Memory, seen: Optio
             .collect()
     };
     let moved = |backend: &BackendName| item.destinations.get(backend) != was.destinations.get(backend);
-    if sabotaged("reverts-wait-at-gateways") {
-        return false;
-    }
     if item.doors != was.doors || routes(item) != routes(was) || item.weighted().into_iter().any(moved) {
         return false;
     }
