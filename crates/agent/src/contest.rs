@@ -25,6 +25,9 @@ const WINDOW: Duration = Duration::from_secs(600);
 /// Between two tries of a policy that is fought over lies at most so much.
 const LONGEST: Duration = Duration::from_secs(3600);
 
+/// What is gone altogether is put back at least so often: without it callers have no split at all.
+const LONGEST_GONE: Duration = Duration::from_secs(60);
+
 /// What a policy is known by.
 type Key = (Kind, MeshName, String);
 
@@ -167,6 +170,9 @@ impl Contests {
             }
         };
         fight.seen = now;
+        if known.place == Place::Removed && now + LONGEST_GONE < fight.next.0 {
+            fight.next = later(at, LONGEST_GONE);
+        }
         (now < fight.next.0).then(|| told(object, fight))
     }
 

@@ -73,7 +73,14 @@ fn newest_of<'a>(
 /// Why nothing may be created now; none if this plan is the newest that the zone knows of.
 pub(crate) fn by(plan: &ZonePlan, memory: &Memory, observed: &Observed) -> Option<String> {
     let (name, newest) = newest(plan, memory, observed)?;
-    (newest > plan.generation && !sabotaged("forget-removals")).then(|| {
+    // What is kept in force without a plan is as new as the newest of its items.
+    let known = if plan.generation == crate::store::RECOVERED {
+        let items = plan.items.values().map(|item| item.generation);
+        items.max().unwrap_or(plan.generation)
+    } else {
+        plan.generation
+    };
+    (newest > known && !sabotaged("forget-removals")).then(|| {
         format!(
             "its policy is not there, and {name} tells of plan {newest}: another agent of this zone has a newer plan than {} \
              here, which may have removed it; it is created again only by that plan. Look why this agent is without it \

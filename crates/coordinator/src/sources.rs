@@ -175,23 +175,32 @@ impl Follower {
         known.as_ref()?.commits.get(&self.source.name).cloned()
     }
 
-    /// What a commit that was just seen is to that in force and to those that were seen before.
-    async fn lineage(&self, head: &Head) -> BTreeMap<CommitId, Lineage> {
-        let others: Vec<CommitId> = {
+    /// Those that a commit is compared with; for the one that was seen last, what came of that.
+    fn others(&self, head: &Head) -> Result<Vec<CommitId>, BTreeMap<CommitId, Lineage>> {
+        {
             let states = self.states.borrow();
             let state = states.get(&self.source.name);
             let newest = state
                 .and_then(|state| state.head.as_ref())
                 .map(|head| head.commit.clone());
             if newest.as_ref() == Some(&head.commit) {
-                return state.map(|state| state.lineage.clone()).unwrap_or_default();
+                return Err(state.map(|state| state.lineage.clone()).unwrap_or_default());
             }
             let before = state.into_iter().flat_map(|state| state.lineage.keys().cloned());
             let all = self.in_force().into_iter().chain(newest).chain(before);
-            all.filter(|other| *other != head.commit).take(BEFORE).collect()
-        };
-        let (copy, commit) = (self.copy.clone(), head.commit.clone());
-        blocking(move || copy.lineage(&commit, &others))
+            Ok(all.filter(|other| *other != head.commit).take(BEFORE).collect())
+        }
+    }
+
+    /// What a commit that was just seen is to that in force and to those that were seen before.
+    async fn lineage(
+        &self,
+        commit: &CommitId,
+        others: Vec<CommitId>,
+        deeper: bool,
+    ) -> BTreeMap<CommitId, Lineage> {
+        let (copy, commit) = (self.copy.clone(), commit.clone());
+        blocking(move || copy.lineage(&commit, &others, deeper))
             .await
             .unwrap_or_default()
     }
@@ -241,7 +250,13 @@ impl Follower {
                 if let Some(damage) = &recloned {
                     tracing::warn!(source = %name, damage, "the bare copy was damaged and has been made anew");
                 }
-                let lineage = self.lineage(&head).await;
+                let others = self.others(&head);
+                let lineage = match &others {
+                    Ok(others) => self.lineage(&head.commit, others.clone(), false).await,
+                    Err(known) => known.clone(),
+                };
+                let unknown = lineage.values().any(|is| *is == Lineage::Unknown);
+                let commit = head.commit.clone();
                 self.change(|state| {
                     state.lineage = lineage;
                     if state.head.as_ref().is_none_or(|seen| seen.commit != head.commit) {
@@ -255,6 +270,16 @@ impl Follower {
                     state.recloned = recloned.or(state.recloned.take());
                     state.checked_at = Some(now);
                 });
+                // More history says what is before this commit, and never that it is before another one: what follows from it, a
+                // revert too, waits for no such fetch.
+                if let Some(others) = others.ok().filter(|_| unknown) {
+                    let lineage = self.lineage(&commit, others, true).await;
+                    self.change(|state| {
+                        if state.head.as_ref().is_some_and(|head| head.commit == commit) {
+                            state.lineage = lineage;
+                        }
+                    });
+                }
             }
             Err(error) => {
                 self.change(|state| {

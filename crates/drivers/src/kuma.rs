@@ -120,6 +120,9 @@ impl KumaUniversal {
     }
 }
 
+/// For so long a control plane is waited for that is asked what it keeps its objects in.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
+
 impl KumaUniversal {
     /// What this process of the control plane keeps its objects in; none if it did not say.
     async fn kept_in(&self, instance: Option<&str>) -> Option<String> {
@@ -128,18 +131,23 @@ impl KumaUniversal {
         if let Some((_, store)) = known.filter(|(of, _)| of == instance) {
             return store;
         }
-        match observe::store(&self.rest).await {
-            Ok(store) => {
-                *self.store.lock().unwrap_or_else(PoisonError::into_inner) =
-                    Some((instance.to_owned(), store.clone()));
-                store
-            }
-            // It went away meanwhile: asked again when it is back.
-            Err(error) => {
+        // Asked once of each process, and not for long: it is for a note alone, and writes wait for it.
+        let store = match tokio::time::timeout(PATIENCE, observe::store(&self.rest)).await {
+            Ok(Ok(store)) => store,
+            Ok(Err(error)) => {
                 tracing::debug!(%error, "what the control plane keeps its objects in is not known");
                 None
             }
-        }
+            Err(_) => {
+                tracing::debug!(
+                    "what the control plane keeps its objects in is not known: no answer in time"
+                );
+                None
+            }
+        };
+        *self.store.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some((instance.to_owned(), store.clone()));
+        store
     }
 }
 

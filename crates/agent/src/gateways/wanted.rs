@@ -72,7 +72,8 @@ impl Wanted {
             .items
             .iter()
             .filter(|(_, item)| item.doors.contains_key(gateway));
-        let here = here.map(|(split, item)| (split, item.generation, item.digest));
+        // The routes too: a fallback changes them under one digest.
+        let here = here.map(|(split, item)| (split, item.generation, item.digest, &item.routes));
         format!("{planned:?} {:?}", here.collect::<Vec<_>>())
     }
 }

@@ -103,15 +103,21 @@ impl BareCopy {
         self.read(&copy, id).ok()
     }
 
-    /// What the branch's commit is to others. Where the copy does not tell that of the first of them, more of the branch's history
-    /// is fetched, once.
-    pub fn lineage(&self, commit: &CommitId, others: &[CommitId]) -> BTreeMap<CommitId, Lineage> {
+    /// What the branch's commit is to others. `deeper`: where the copy does not tell that of the first of them, more of the branch's
+    /// history is fetched, once.
+    pub fn lineage(
+        &self,
+        commit: &CommitId,
+        others: &[CommitId],
+        deeper: bool,
+    ) -> BTreeMap<CommitId, Lineage> {
         let is = |other: &CommitId| {
             let copy = Repository::open_bare(&self.dir).ok()?;
             let (commit, other) = (Oid::from_str(&commit.0).ok()?, Oid::from_str(&other.0).ok()?);
             Some(lineage(&copy, commit, other))
         };
-        if let Some(first) = others.first()
+        if deeper
+            && let Some(first) = others.first()
             && is(first) == Some(Lineage::Unknown)
         {
             // Where that is not to be had either, it stays unknown.

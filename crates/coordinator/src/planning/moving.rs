@@ -198,7 +198,7 @@ impl Planning {
         (fleet, waiting): (&Fleet, &[(Order, Option<String>)]),
     ) -> Result<(), LedgerError> {
         let now = Timestamp::now();
-        let recalled = self.recalled(known.looked).await?;
+        let recalled = self.recalled(known.looked).await;
         let mut look = look;
         keep_since(&known.outlook, &recalled, &mut look.outlook, now);
         let mut events = turns(&known.outlook, &recalled, &look.outlook);
@@ -255,11 +255,15 @@ impl Planning {
     }
 
     /// What was last told of each split's transitions, for the first look after a start: who is held still was told so already.
-    pub(super) async fn recalled(&self, looked: bool) -> Result<Turns, LedgerError> {
-        match looked {
-            true => Ok(Turns::new()),
-            false => self.ledger.last_turns().await,
+    /// Only words hang on it: where it cannot be read planning goes on.
+    pub(super) async fn recalled(&self, looked: bool) -> Turns {
+        if looked {
+            return Turns::new();
         }
+        self.ledger.last_turns().await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "what was last told of transitions cannot be read, and is told again");
+            Turns::new()
+        })
     }
 
     /// When time alone may let something go on.

@@ -34,7 +34,7 @@ impl Planning {
             .unwrap_or_default();
         let recalled = self
             .recalled(known.as_ref().is_none_or(|known| known.looked))
-            .await?;
+            .await;
         if let Some(accepted) = &mut decision.accepted {
             moving::keep_since(&before, &recalled, &mut accepted.outlook, now);
         }

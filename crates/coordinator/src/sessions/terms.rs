@@ -86,7 +86,8 @@ impl fmt::Display for Stopped<'_> {
             f,
             "superseded: another weir-coordinator serves this federation. Agent {agent} of zone {zone} follows term {by}, and \
              this coordinator is of term {own}: it makes no more plans and holds no sessions; zones keep what they have. Stop \
-             the one that is not wanted; if this one is to go on, restart it after that"
+             the one that is not wanted; if this one is to go on, restart it after that. Where there is no other, two hosts run as \
+             {agent}, or its data is a copy from elsewhere: mend that, and restart this one"
         )
     }
 }

@@ -30,10 +30,8 @@ fn minutes(agent: &Running, began: Instant) -> Vec<u64> {
 
 #[tokio::test(start_paused = true)]
 async fn two_controllers_do_not_fight_for_ever() {
-    for (what, undo) in [
-        ("edits", edit as fn(&mut zone::Fake)),
-        ("removes", |fake: &mut zone::Fake| fake.store.clear()),
-    ] {
+    {
+        let (what, undo) = ("edits", edit as fn(&mut zone::Fake));
         let (dir, fake) = (tempfile::tempdir().unwrap(), fake());
         let agent = Running::start(&dir, &fake);
         agent.offers.send(plan(1, "fra")).await.unwrap();
@@ -86,6 +84,23 @@ async fn two_controllers_do_not_fight_for_ever() {
         assert_eq!(agent.puts().len(), puts + 1, "{what}");
         agent.stop().await;
     }
+}
+
+/// Without a policy callers have no split at all: that is worse than a fight, and still it is no race.
+#[tokio::test(start_paused = true)]
+async fn what_is_removed_again_and_again_is_put_back_each_minute() {
+    let (dir, fake) = (tempfile::tempdir().unwrap(), fake());
+    let agent = Running::start(&dir, &fake);
+    agent.offers.send(plan(1, "fra")).await.unwrap();
+    agent.pass(Duration::from_secs(5)).await;
+    let remove = |fake: &mut zone::Fake| fake.store.clear();
+    fought(&agent, 2 * MINUTE, remove).await;
+    assert!(agent.current.borrow().facts.items[0].contested.is_some());
+    let before = agent.puts().len();
+    fought(&agent, 60 * MINUTE, remove).await;
+    let puts = agent.puts().len() - before;
+    assert!((55..=61).contains(&puts), "{puts} in an hour");
+    agent.stop().await;
 }
 
 /// A control plane that loses its store each minute is nobody who fights: without our policies callers fall to Kuma.

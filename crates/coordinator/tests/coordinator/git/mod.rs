@@ -121,7 +121,7 @@ fn a_local_repository_is_followed_through_all_that_may_befall_it() {
 /// What a commit is to another one, for whom one is named first.
 fn lineage(copy: &BareCopy, commit: git2::Oid, other: git2::Oid) -> Lineage {
     let id = |of: git2::Oid| CommitId(of.to_string());
-    copy.lineage(&id(commit), &[id(other)])[&id(other)]
+    copy.lineage(&id(commit), &[id(other)], true)[&id(other)]
 }
 
 #[test]
