@@ -186,7 +186,7 @@ pub const ALL: &[Sabotage] = &[
         does: "a split that is frozen by order is moved",
         breaks: Invariant::I8,
         within: 500,
-        hint: 88,
+        hint: 219,
     },
     Sabotage {
         name: "one-slow-answer",
