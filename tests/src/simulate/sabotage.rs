@@ -38,8 +38,8 @@ pub const ALL: &[Sabotage] = &[
         name: "held-is-applied",
         does: "what is held counts as applied",
         breaks: Invariant::I3,
-        within: 100,
-        hint: 67,
+        within: 1_000,
+        hint: 104,
     },
     Sabotage {
         name: "take-older",
@@ -207,7 +207,7 @@ pub const ALL: &[Sabotage] = &[
         does: "a revert goes step by step, as any other commit",
         breaks: Invariant::I8,
         within: 6_000,
-        hint: 72,
+        hint: 575,
     },
     Sabotage {
         name: "ignore-aborts",
@@ -326,7 +326,7 @@ pub const ALL: &[Sabotage] = &[
         does: "what was stopped, for its way back leads to who is drained, goes on",
         breaks: Invariant::I8,
         within: 2_000,
-        hint: 92,
+        hint: 482,
     },
     Sabotage {
         name: "send-nothing",
@@ -360,8 +360,8 @@ pub const ALL: &[Sabotage] = &[
         name: "ignore-hashes",
         does: "the hash of what a Kong runs is not compared",
         breaks: Invariant::I9,
-        within: 500,
-        hint: 205,
+        within: 2_000,
+        hint: 537,
     },
     Sabotage {
         name: "post-over-strangers",
@@ -388,8 +388,8 @@ pub const ALL: &[Sabotage] = &[
         name: "absent-is-gone",
         does: "a document without a split that is not in force yet is posted over it",
         breaks: Invariant::I4,
-        within: 500,
-        hint: 201,
+        within: 2_000,
+        hint: 521,
     },
     Sabotage {
         name: "ahead-at-gateways-blindly",

@@ -176,6 +176,10 @@ pub(super) fn judge(
         if was.latency.answers() < enough {
             continue;
         }
+        // A zone that had proven its item before this step did not move with it: what was slow there is of the steps before.
+        if since.is_some_and(|since| Grown::whole(since).requests < was.requests) {
+            continue;
+        }
         comparable = true;
         let Some(since) = since else {
             continue;
