@@ -131,12 +131,13 @@ impl KumaUniversal {
         if let Some((_, store)) = known.filter(|(of, _)| of == instance) {
             return store;
         }
-        // Asked once of each process, and not for long: it is for a note alone, and writes wait for it.
+        // Not for long: it is for a note alone, and writes wait for it. Who does not answer in time is not asked again.
         let store = match tokio::time::timeout(PATIENCE, observe::store(&self.rest)).await {
             Ok(Ok(store)) => store,
+            // It went away meanwhile: asked again when it is back.
             Ok(Err(error)) => {
                 tracing::debug!(%error, "what the control plane keeps its objects in is not known");
-                None
+                return None;
             }
             Err(_) => {
                 tracing::debug!(

@@ -176,6 +176,7 @@ impl World {
     ) {
         let now = self.now;
         let place_of = |zone: &ZoneName| ZONES.iter().position(|name| *name == zone.as_str());
+        let detached: BTreeSet<Place> = self.detached().iter().filter_map(place_of).collect();
         // Where a leg goes was decided when it began, by the drains of that time; agents may be told of it anew later.
         let motion = split.course.as_ref().and_then(|course| course.motion.as_ref());
         let goes = motion.map(|motion| (name.to_owned(), motion.to.to_string()));
@@ -248,10 +249,9 @@ impl World {
         leg.1.extend(items.map(|(place, item)| (*bite, place, item)));
         // What a zone may run meanwhile: this bite, or the one before it.
         let mut beside: BTreeMap<Place, BTreeSet<String>> = BTreeMap::new();
-        let detached = tree.and_then(|tree| tree.detached);
         for (of, place, item) in &leg.1 {
-            // Nobody waits for a zone that is detached.
-            if of + 1 >= *bite && detached != Some(*place) {
+            // Nobody waits for a zone that is detached, by the commits in force.
+            if of + 1 >= *bite && !detached.contains(place) {
                 beside.entry(*place).or_default().insert(item.clone());
             }
         }
