@@ -59,11 +59,13 @@ impl Story {
         for (path, object) in &kept {
             global.put(path, object).await?;
         }
-        let end = Instant::now() + PATIENCE;
-        while zone.status("/meshes/default").await? != StatusCode::OK {
-            ensure!(Instant::now() < end, "the mesh does not come back to {ZONE}");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        poll(PATIENCE, || async {
+            let there = zone.status("/meshes/default").await? == StatusCode::OK;
+            Ok(there
+                .then_some(())
+                .ok_or_else(|| format!("the mesh does not come back to {ZONE}")))
+        })
+        .await?;
         let clock = Instant::now();
         poll(PATIENCE, || async {
             let back = ours_of(&zone).await?.into_keys().eq(ours.iter().cloned());
@@ -95,10 +97,14 @@ impl Story {
                 let _heard = tell.send(());
             }
         };
-        tokio::select! {
-            ended = self.play.viewer.follow(0, seen) => bail!("events ended: {ended:?}"),
-            _ = heard.recv() => Ok(()),
-            () = tokio::time::sleep(PATIENCE) => bail!("no event {kind} of {ZONE}"),
-        }
+        let event = async {
+            tokio::select! {
+                ended = self.play.viewer.follow(0, seen) => bail!("events ended: {ended:?}"),
+                _ = heard.recv() => Ok(()),
+            }
+        };
+        tokio::time::timeout(PATIENCE, event)
+            .await
+            .with_context(|| format!("no event {kind} of {ZONE}"))?
     }
 }

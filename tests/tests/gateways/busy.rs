@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use http::{Method, StatusCode};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use weir_agent::gateways::{Gateways, Keep, Link, Memory, Wanted};
+use weir_agent::gateways::{Gateways, Keep, Link, Memory, Told, Wanted};
 use weir_drivers::dns::Names;
 use weir_drivers::kong::{Admin, Answer, Carry, Failure, Listener, Question};
 use weir_drivers::{Fault, Kong as Driver};
@@ -152,6 +152,19 @@ impl Running {
         assert!(self.link.want(Arc::new(wanted)));
     }
 
+    /// Waits until it is told so, for so long at most; on a paused clock that takes no time.
+    pub(crate) async fn until(&self, within: Duration, is: impl Fn(&Told) -> bool) {
+        let mut told = self.link.told.clone();
+        let so = tokio::time::timeout(within, told.wait_for(|told| is(told))).await;
+        assert!(so.is_ok(), "{:?}", self.link.told.borrow());
+    }
+
+    /// A split's door is told as exactly what a plan has.
+    pub(crate) async fn exact(&self, plan: &Plan, split: &str, within: Duration) {
+        self.until(within, |told| door(told, plan, split).is_some_and(exact))
+            .await;
+    }
+
     pub(crate) async fn stopped(self) {
         self.stop.cancel();
         self.task.await.unwrap();
@@ -164,13 +177,19 @@ fn of(vm: u32, before: Option<&Plan>) -> Plan {
 
 const SECOND: Duration = Duration::from_secs(1);
 
+/// So much time passes, for what must not happen in it: the clock is paused, and nobody waits.
+pub(crate) async fn pass(time: Duration) {
+    tokio::time::sleep(time).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn one_that_asks_for_time_is_left_alone_for_so_long() {
     for (status, wait) in [(429, "2"), (503, "2"), (504, "2")] {
         let kong = Before::new(&[Does::Says(status, wait)]);
         let agent = Running::start(&kong);
-        agent.want(&of(80, None));
-        tokio::time::sleep(30 * SECOND).await;
+        let plan = of(80, None);
+        agent.want(&plan);
+        agent.exact(&plan, "basket", 30 * SECOND).await;
         let posts = kong.posts();
         assert_eq!(posts.len(), 2, "{status}: {posts:?}");
         let left = posts[1] - posts[0];
@@ -187,8 +206,9 @@ async fn one_that_asks_for_time_is_left_alone_for_so_long() {
 async fn one_of_two_that_asks_for_time_is_left_alone_by_itself() {
     let (busy, well) = (Before::new(&[Does::Says(429, "86400")]), Before::new(&[]));
     let agent = Running::start_at(&[&busy, &well]);
-    agent.want(&of(80, None));
-    tokio::time::sleep(15 * SECOND).await;
+    let plan = of(80, None);
+    agent.want(&plan);
+    pass(15 * SECOND).await;
     let looks = well.looks.lock().unwrap().clone();
     assert!(
         looks.windows(2).all(|two| two[1] - two[0] <= 2 * SECOND),
@@ -206,10 +226,8 @@ async fn one_of_two_that_asks_for_time_is_left_alone_by_itself() {
     assert_eq!((proof.coverage.seen, proof.coverage.of), (1, 2), "{proof:?}");
     assert!(!exact_proof(&proof), "{proof:?}");
     // A day is too long, and so is the time after which what was read is not known any more.
-    tokio::time::sleep(15 * SECOND).await;
+    agent.exact(&plan, "basket", 15 * SECOND).await;
     assert_eq!(busy.posts().len(), 2);
-    let told = agent.link.told.borrow().clone();
-    assert!(exact(&told.doors[&name("basket")][&edge()].fact), "{told:?}");
     agent.stopped().await;
 }
 
@@ -220,11 +238,15 @@ async fn a_revert_is_posted_at_once_all_the_same() {
     let agent = Running::start(&kong);
     let first = of(80, None);
     agent.want(&first);
-    tokio::time::sleep(SECOND).await;
+    agent
+        .until(SECOND, |told| {
+            told.notes.iter().any(|note| note.contains("it asks for 60 s"))
+        })
+        .await;
     assert_eq!(kong.posts().len(), 1);
-    let reverted = Instant::now();
-    agent.want(&of(20, Some(&first)));
-    tokio::time::sleep(SECOND).await;
+    let (reverted, back) = (Instant::now(), of(20, Some(&first)));
+    agent.want(&back);
+    agent.exact(&back, "basket", SECOND).await;
     let posts = kong.posts();
     assert_eq!(posts.len(), 2, "{posts:?}");
     assert!(posts[1] - reverted < Duration::from_millis(100), "{posts:?}");
@@ -237,8 +259,9 @@ async fn one_that_is_away_is_tried_less_and_less_often() {
     let kong = Before::new(&[]);
     *kong.away.lock().unwrap() = true;
     let agent = Running::start(&kong);
-    agent.want(&of(80, None));
-    tokio::time::sleep(60 * SECOND).await;
+    let first = of(80, None);
+    agent.want(&first);
+    pass(60 * SECOND).await;
     let looks: BTreeSet<Instant> = kong.looks.lock().unwrap().iter().copied().collect();
     // Without it: every 150 ms for ten seconds, then every second.
     assert!((12..=40).contains(&looks.len()), "{}", looks.len());
@@ -247,13 +270,14 @@ async fn one_that_is_away_is_tried_less_and_less_often() {
     assert!(2 * SECOND < longest && longest <= 5 * SECOND, "{longest:?}");
     *kong.away.lock().unwrap() = false;
     let back = Instant::now();
-    tokio::time::sleep(6 * SECOND).await;
+    agent.exact(&first, "basket", 6 * SECOND).await;
     let posts = kong.posts();
     assert!(posts.len() == 1 && posts[0] - back <= 5 * SECOND, "{posts:?}");
     // One document that is lost on its way is no other story.
     kong.next.lock().unwrap().push_back(Does::Away);
-    agent.want(&of(20, Some(&of(80, None))));
-    tokio::time::sleep(SECOND).await;
+    let next = of(20, Some(&first));
+    agent.want(&next);
+    agent.exact(&next, "basket", SECOND).await;
     assert_eq!(kong.posts().len(), 3);
     agent.stopped().await;
 }

@@ -9,10 +9,9 @@ use futures::future::BoxFuture;
 use http::{Method, StatusCode};
 use serde_json::Value;
 use weir_drivers::kong::{Admin, Answer, Carry, Failure, Listener, Question};
-use weir_planner::Plan;
 use weir_sandbox::kong::{Database, Options, Still};
 
-use crate::busy::Running;
+use crate::busy::{Running, pass};
 use crate::stage::*;
 
 /// A Kong that takes up at once what is in its database, by whatever stands before it.
@@ -92,19 +91,17 @@ async fn nobodys_weights_wait_for_a_list_of_all_routes() {
     });
     let node = Admin::carried("http://kong", true, Box::new(By(Arc::clone(&kong))));
     let agent = Running::of(vec![node]);
-    let is_exact = |plan: &Plan, split: &str| door(&agent.link.told.borrow(), plan, split).is_some_and(exact);
     let checkout = |vm| own_door("checkout", vm, BY_ADDRESS);
     let first = with_database(&[checkout(90)], None);
     agent.want(&first);
-    tokio::time::sleep(Duration::from_secs(30)).await;
-    assert!(is_exact(&first, "checkout"), "{:?}", agent.link.told.borrow());
+    agent.exact(&first, "checkout", Duration::from_secs(30)).await;
     // Weights move, and only then somebody asks whose requests are whose.
     kong.fails.store(true, Ordering::Relaxed);
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    pass(Duration::from_secs(60)).await;
     kong.asked.lock().unwrap().clear();
     let second = with_database(&[checkout(50), own_door("basket", 100, BASKET)], Some(&first));
     agent.want(&second);
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    pass(Duration::from_secs(60)).await;
     assert_eq!(kong.gives("checkout"), Some(30_000));
     let (patches, lists) = (kong.asked("PATCH upstreams"), kong.asked(LISTING));
     assert!(
@@ -128,14 +125,10 @@ async fn nobodys_weights_wait_for_a_list_of_all_routes() {
     );
     let back = with_database(&[checkout(90), own_door("basket", 100, BASKET)], Some(&second));
     agent.want(&back);
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    pass(Duration::from_secs(1)).await;
     assert_eq!(kong.gives("checkout"), Some(54_000));
     kong.fails.store(false, Ordering::Relaxed);
-    tokio::time::sleep(Duration::from_secs(90)).await;
-    assert!(
-        is_exact(&back, "checkout") && is_exact(&back, "basket"),
-        "{:?}",
-        agent.link.told.borrow()
-    );
+    agent.exact(&back, "checkout", Duration::from_secs(90)).await;
+    agent.exact(&back, "basket", Duration::from_secs(90)).await;
     agent.stopped().await;
 }
