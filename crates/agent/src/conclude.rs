@@ -1,15 +1,15 @@
 //! What one activation came to, concluded from values alone: outcomes, proofs and counts in; facts and memory out. Pure; the
 //! same in every agent of a zone.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use weir_drivers::{DriverError, Fault, Observed, Outcome};
 use weir_model::{SplitName, ZoneName, sabotaged};
 use weir_planner::{
-    Counts, Coverage, Digest, Evidence, Item, ItemFact, ItemState, Proof, SecondWriter, Verdict, ZoneFacts,
-    ZonePlan,
+    Counts, Coverage, Digest, Evidence, Item, ItemFact, ItemRef, ItemState, Proof, SecondWriter, Verdict,
+    ZoneFacts, ZonePlan,
 };
 use weir_render::Step;
 
@@ -136,26 +136,19 @@ pub fn conclude(
                     .map(|fact| fact.second_writers.clone())
                     .unwrap_or_default(),
             };
+            let stands = match &happened.observed {
+                // Twice in a row is no start with an empty store any more. Whatever its proxies run on with, nothing can be
+                // written, and what goes to other zones will fail.
+                Err(error) if error.fault == Fault::MeshGone && was_gone => ItemState::Failed(error.told()),
+                _ => state(item, &memory, happened, &writes, proof, &second_writers),
+            };
             ItemFact {
-                split: item.split.clone(),
-                generation: item.generation,
-                digest: item.digest,
-                state: match &happened.observed {
-                    // Twice in a row is no start with an empty store any more. Whatever its proxies run on with, nothing can be
-                    // written, and what goes to other zones will fail.
-                    Err(error) if error.fault == Fault::MeshGone && was_gone => {
-                        ItemState::Failed(error.told())
-                    }
-                    _ => state(item, &memory, happened, &writes, proof, &second_writers),
-                },
                 proof: proof.cloned(),
                 second_writers,
                 counts: counts.clone(),
                 pin: memory.pins.of(&item.split).map(|pinned| pinned.pin.clone()),
                 fallback: fallback::told(item, &memory),
-                doors: BTreeMap::new(),
-                contested: None,
-                vanished: BTreeSet::new(),
+                ..ItemFact::new(item.reference(), stands)
             }
         })
         .collect();
@@ -290,20 +283,14 @@ fn left_behind(plan: &ZonePlan, pins: &Pins, happened: &Happened) -> Vec<ItemFac
                 object.name, plan.generation
             )),
         };
-        left.entry(split.clone()).or_insert(ItemFact {
-            split,
-            generation: *generation,
-            digest: Digest([0; 32]),
+        left.entry(split.clone()).or_insert(ItemFact::new(
+            ItemRef {
+                split,
+                generation: *generation,
+                digest: Digest([0; 32]),
+            },
             state,
-            proof: None,
-            second_writers: Vec::new(),
-            counts: None,
-            pin: None,
-            fallback: None,
-            doors: BTreeMap::new(),
-            contested: None,
-            vanished: BTreeSet::new(),
-        });
+        ));
     }
     left.into_values().collect()
 }
@@ -385,18 +372,9 @@ pub fn not_seen(
 ) -> ZoneFacts {
     let plan = plan.map(|plan| memory.pins.over(plan));
     let pending = |item: &Arc<Item>| ItemFact {
-        split: item.split.clone(),
-        generation: item.generation,
-        digest: item.digest,
-        state: ItemState::Pending,
-        proof: None,
-        second_writers: Vec::new(),
-        counts: None,
         pin: memory.pins.of(&item.split).map(|pinned| pinned.pin.clone()),
         fallback: fallback::told(item, memory),
-        doors: BTreeMap::new(),
-        contested: None,
-        vanished: BTreeSet::new(),
+        ..ItemFact::new(item.reference(), ItemState::Pending)
     };
     ZoneFacts {
         zone: zone.clone(),

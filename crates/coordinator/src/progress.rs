@@ -152,18 +152,8 @@ mod tests {
             agent: agent.to_owned(),
             at: at(second),
             fact: ItemFact {
-                split: item.split.clone(),
-                generation: item.generation,
-                digest: item.digest,
-                state,
                 proof,
-                counts: None,
-                second_writers: Vec::new(),
-                pin: None,
-                fallback: None,
-                doors: BTreeMap::new(),
-                contested: None,
-                vanished: BTreeSet::new(),
+                ..ItemFact::new(item.reference(), state)
             },
         }
     }

@@ -47,6 +47,22 @@ pub struct DriverError {
 }
 
 impl DriverError {
+    /// One that asks for no time. `what` was tried, `why` it failed, `help` for people.
+    pub fn new(
+        what: impl Into<String>,
+        why: impl Into<String>,
+        fault: Fault,
+        help: impl Into<String>,
+    ) -> Self {
+        Self {
+            what: what.into(),
+            why: why.into(),
+            fault,
+            help: help.into(),
+            again: None,
+        }
+    }
+
     /// All of it for people, what to do included.
     pub fn told(&self) -> String {
         if self.help.is_empty() {

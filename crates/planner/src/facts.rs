@@ -12,7 +12,7 @@ use weir_model::{
 };
 
 use crate::latency::Latency;
-use crate::plan::{Digest, Generation, Item};
+use crate::plan::{Digest, Generation, Item, ItemRef};
 
 /// The class of evidence behind a share, best first. Every share shown anywhere carries its class, age and coverage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -178,6 +178,26 @@ pub struct ItemFact {
     /// Backends whose MeshService this zone's control plane had, and has not any more.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub vanished: BTreeSet<BackendName>,
+}
+
+impl ItemFact {
+    /// That it stands so, and no more.
+    pub fn new(item: ItemRef, state: ItemState) -> Self {
+        Self {
+            split: item.split,
+            generation: item.generation,
+            digest: item.digest,
+            state,
+            proof: None,
+            second_writers: Vec::new(),
+            counts: None,
+            pin: None,
+            fallback: None,
+            doors: BTreeMap::new(),
+            contested: None,
+            vanished: BTreeSet::new(),
+        }
+    }
 }
 
 /// A policy of ours that somebody else writes over, or removes, each time that it is put back.

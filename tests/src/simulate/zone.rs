@@ -197,13 +197,7 @@ pub(crate) struct Zone {
 }
 
 pub(crate) fn away(what: &str, why: &str, fault: Fault) -> DriverError {
-    DriverError {
-        what: what.to_owned(),
-        why: why.to_owned(),
-        fault,
-        help: String::new(),
-        again: None,
-    }
+    DriverError::new(what.to_owned(), why.to_owned(), fault, String::new())
 }
 
 pub(crate) fn key_of(item: &Item) -> Key {

@@ -134,15 +134,7 @@ impl ZoneDriver for Zone {
     }
 
     fn apply<'a>(&'a self, step: &'a Step) -> BoxFuture<'a, Result<Outcome, DriverError>> {
-        let failed = |why: &str, fault| {
-            Err(DriverError {
-                what: "PUT".to_owned(),
-                why: why.to_owned(),
-                fault,
-                help: String::new(),
-                again: None,
-            })
-        };
+        let failed = |why: &str, fault| Err(DriverError::new("PUT", why.to_owned(), fault, String::new()));
         let done = Ok(Outcome::Done { at: Timestamp::now() });
         let mut store = self.store.lock().unwrap();
         let answer = match (step, *self.writes.lock().unwrap()) {

@@ -1,7 +1,9 @@
 //! Tests of what is worth recording and telling.
 
 use weir_model::{BackendName, GatewayName};
-use weir_planner::{Contested, Coverage, Digest, DoorFact, Evidence, Fault, ItemState, Pin, Proof, Verdict};
+use weir_planner::{
+    Contested, Coverage, Digest, DoorFact, Evidence, Fault, ItemRef, ItemState, Pin, Proof, Verdict,
+};
 
 use super::*;
 
@@ -43,20 +45,7 @@ fn a_pin_and_its_end_are_each_told_once() {
     };
     let mut recorded = Recorded::default();
     let mut told = |pin: Option<Pin>| {
-        let fact = ItemFact {
-            split: SplitName::new("checkout").unwrap(),
-            generation: Generation(3),
-            digest: Digest([0; 32]),
-            state: ItemState::Proven,
-            proof: None,
-            second_writers: Vec::new(),
-            counts: None,
-            pin,
-            fallback: None,
-            doors: BTreeMap::new(),
-            contested: None,
-            vanished: [].into(),
-        };
+        let fact = ItemFact { pin, ..plain() };
         let fleet = self::fleet(fact, at(0));
         let mut news = News::default();
         news.agents(&fleet, &mut recorded, at(0));
@@ -94,18 +83,9 @@ fn a_gateway_that_says_the_same_again_is_not_recorded_again() {
             proof: Some(proof.clone()),
         };
         let fact = ItemFact {
-            split: SplitName::new("checkout").unwrap(),
-            generation: Generation(3),
-            digest: Digest([0; 32]),
-            state: ItemState::Proven,
             proof: Some(proof),
-            second_writers: Vec::new(),
-            counts: None,
-            pin: None,
-            fallback: None,
             doors: BTreeMap::from([(GatewayName::new("edge").unwrap(), door)]),
-            contested: None,
-            vanished: [].into(),
+            ..plain()
         };
         let fleet = self::fleet(fact, at(second));
         let mut news = News::default();
@@ -122,20 +102,14 @@ fn zone(name: &str) -> ZoneName {
 }
 
 fn plain() -> ItemFact {
-    ItemFact {
-        split: SplitName::new("checkout").unwrap(),
-        generation: Generation(3),
-        digest: Digest([0; 32]),
-        state: ItemState::Proven,
-        proof: None,
-        second_writers: Vec::new(),
-        counts: None,
-        pin: None,
-        fallback: None,
-        doors: BTreeMap::new(),
-        contested: None,
-        vanished: [].into(),
-    }
+    ItemFact::new(
+        ItemRef {
+            split: SplitName::new("checkout").unwrap(),
+            generation: Generation(3),
+            digest: Digest([0; 32]),
+        },
+        ItemState::Proven,
+    )
 }
 
 /// Each zone with an agent that says the same, changed for one.

@@ -1,6 +1,5 @@
 //! The program: what the history of a split tells of each zone, whatever becomes of other splits there.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -29,18 +28,8 @@ fn fact(item: &Item, state: ItemState) -> ItemFact {
         weights: Some(weights.collect()),
     });
     ItemFact {
-        split: item.split.clone(),
-        generation: item.generation,
-        digest: item.digest,
-        state,
         proof,
-        counts: None,
-        second_writers: Vec::new(),
-        pin: None,
-        fallback: None,
-        doors: BTreeMap::new(),
-        contested: None,
-        vanished: BTreeSet::new(),
+        ..ItemFact::new(item.reference(), state)
     }
 }
 

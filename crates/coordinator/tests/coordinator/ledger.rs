@@ -11,7 +11,7 @@ use weir_coordinator::ledger::{
     AgentRow, Answer, CommitRow, ItemRow, Ledger, LedgerError, NewEvent, Order, OrderKind, Taken, Verdict,
 };
 use weir_model::{BackendName, CommitId, FederationName, SourceFile, SourceName, SplitName, ZoneName};
-use weir_planner::{Digest, Generation, ItemFact, ItemState, Plan};
+use weir_planner::{Digest, Generation, ItemFact, ItemRef, ItemState, Plan};
 use weir_wire::Term;
 
 fn source() -> SourceName {
@@ -115,19 +115,15 @@ async fn what_was_written_is_there_after_it_was_opened_again() {
         heard_at: Some(second.created),
         certificate_expires: None,
     };
-    let fact = |state| ItemFact {
-        split: SplitName::new("checkout").unwrap(),
-        generation: Generation(2),
-        digest: Digest([1; 32]),
-        state,
-        proof: None,
-        second_writers: Vec::new(),
-        counts: None,
-        pin: None,
-        fallback: None,
-        doors: BTreeMap::new(),
-        contested: None,
-        vanished: [].into(),
+    let fact = |state| {
+        ItemFact::new(
+            ItemRef {
+                split: SplitName::new("checkout").unwrap(),
+                generation: Generation(2),
+                digest: Digest([1; 32]),
+            },
+            state,
+        )
     };
     for state in [ItemState::Pending, ItemState::Held("why".to_owned())] {
         let item = ItemRow {
@@ -310,20 +306,14 @@ async fn old_history_goes_and_what_is_needed_stays() {
     let said = |state: ItemState| ItemRow {
         zone: agent.zone.clone(),
         agent: agent.name.clone(),
-        fact: ItemFact {
-            split: SplitName::new("checkout").unwrap(),
-            generation: Generation(5),
-            digest: Digest([0; 32]),
+        fact: ItemFact::new(
+            ItemRef {
+                split: SplitName::new("checkout").unwrap(),
+                generation: Generation(5),
+                digest: Digest([0; 32]),
+            },
             state,
-            proof: None,
-            counts: None,
-            pin: None,
-            fallback: None,
-            doors: BTreeMap::new(),
-            contested: None,
-            vanished: [].into(),
-            second_writers: Vec::new(),
-        },
+        ),
     };
     for state in [ItemState::Pending, ItemState::Applied] {
         ledger

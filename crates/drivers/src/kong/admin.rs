@@ -314,13 +314,14 @@ impl Admin {
 
 /// An address without a slash at its end.
 fn checked(text: &str, of: &str) -> Result<String, DriverError> {
-    let setup = |shown: &str, why: &str| DriverError {
-        what: format!("Kong's {of} at {shown}"),
-        why: why.to_owned(),
-        fault: crate::Fault::Setup,
-        help: "write its address, such as http://127.0.0.1:8001 on this host or https://kong.internal:8444"
-            .to_owned(),
-        again: None,
+    let setup = |shown: &str, why: &str| {
+        DriverError::new(
+            format!("Kong's {of} at {shown}"),
+            why.to_owned(),
+            crate::Fault::Setup,
+            "write its address, such as http://127.0.0.1:8001 on this host or https://kong.internal:8444"
+                .to_owned(),
+        )
     };
     let url = Url::parse(text).map_err(|_| setup(text, "its address is not a URL"))?;
     let host = url.host_str().unwrap_or_default();

@@ -81,13 +81,12 @@ fn each_once(nodes: Arc<[Admin]>) -> Result<Arc<[Admin]>, DriverError> {
     let urls: BTreeSet<&str> = nodes.iter().map(Admin::url).collect();
     if nodes.is_empty() || urls.len() < nodes.len() {
         let urls: Vec<&str> = nodes.iter().map(Admin::url).collect();
-        return Err(DriverError {
-            what: "gateway".to_owned(),
-            why: format!("its nodes are [{}]", urls.join(", ")),
-            fault: Fault::Setup,
-            help: "name the Admin API of each of its nodes, once".to_owned(),
-            again: None,
-        });
+        return Err(DriverError::new(
+            "gateway",
+            format!("its nodes are [{}]", urls.join(", ")),
+            Fault::Setup,
+            "name the Admin API of each of its nodes, once",
+        ));
     }
     Ok(nodes)
 }

@@ -44,12 +44,8 @@ impl Http {
         (base, url): (String, String),
         status: Option<String>,
     ) -> Result<Self, DriverError> {
-        let setup = |why: String, help: &str| DriverError {
-            what: "Kong's Admin API".to_owned(),
-            why,
-            fault: Fault::Setup,
-            help: help.to_owned(),
-            again: None,
+        let setup = |why: String, help: &str| {
+            DriverError::new("Kong's Admin API", why, Fault::Setup, help.to_owned())
         };
         if rustls::crypto::CryptoProvider::get_default().is_none() {
             let why = "no TLS provider is installed in this program".to_owned();

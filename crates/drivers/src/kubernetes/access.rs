@@ -93,13 +93,12 @@ impl Access {
 }
 
 fn setup(place: &str, why: String, help: &str) -> DriverError {
-    DriverError {
-        what: format!("access to the cluster by {place}"),
+    DriverError::new(
+        format!("access to the cluster by {place}"),
         why,
-        fault: Fault::Setup,
-        help: help.to_owned(),
-        again: None,
-    }
+        Fault::Setup,
+        help.to_owned(),
+    )
 }
 
 fn in_cluster() -> Result<Config, DriverError> {

@@ -48,16 +48,15 @@ impl Credential {
             Self::Certificate => Ok(None),
             Self::Token(token) => Ok(Some(token.clone())),
             Self::File(file) => {
-                let text = tokio::fs::read_to_string(file)
-                    .await
-                    .map_err(|error| DriverError {
-                        what: format!("the token file {}", file.display()),
-                        why: format!("cannot be read: {error}"),
-                        fault: Fault::Setup,
-                        help: "is the ServiceAccount's token mounted, and readable for the agent's user?"
+                let text = tokio::fs::read_to_string(file).await.map_err(|error| {
+                    DriverError::new(
+                        format!("the token file {}", file.display()),
+                        format!("cannot be read: {error}"),
+                        Fault::Setup,
+                        "is the ServiceAccount's token mounted, and readable for the agent's user?"
                             .to_owned(),
-                        again: None,
-                    })?;
+                    )
+                })?;
                 Ok(Some(text.trim().to_owned()))
             }
             Self::Plugin(plugin) => plugin.token().await.map(Some),
@@ -169,13 +168,12 @@ impl Plugin {
     }
 
     fn fault(&self, fault: Fault, why: String, help: &str) -> DriverError {
-        DriverError {
-            what: format!("the credential plugin {}", self.command.display()),
+        DriverError::new(
+            format!("the credential plugin {}", self.command.display()),
             why,
             fault,
-            help: help.to_owned(),
-            again: None,
-        }
+            help.to_owned(),
+        )
     }
 
     async fn run(&self) -> Result<(String, Timestamp), DriverError> {

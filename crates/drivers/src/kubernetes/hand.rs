@@ -90,16 +90,14 @@ impl Hand {
         match live {
             Some(live) => {
                 if live.pointer("/metadata/deletionTimestamp").is_some() {
-                    return Err(DriverError {
+                    return Err(DriverError::new(
                         what,
-                        why: "somebody is removing the object, and something keeps it".to_owned(),
-                        fault: Fault::NotYet,
-                        help:
-                            "once it is gone, the next activation writes it again; what keeps it is in its \
+                        "somebody is removing the object, and something keeps it",
+                        Fault::NotYet,
+                        "once it is gone, the next activation writes it again; what keeps it is in its \
                                metadata.finalizers"
-                                .to_owned(),
-                        again: None,
-                    });
+                            .to_owned(),
+                    ));
                 }
                 let (uid, version) = guarded(live, path, server)?;
                 document["metadata"]["uid"] = json!(uid);
@@ -146,13 +144,12 @@ impl Hand {
     ) -> Result<Value, DriverError> {
         let what = format!("PATCH {path}");
         if live.pointer("/metadata/deletionTimestamp").is_some() {
-            return Err(DriverError {
+            return Err(DriverError::new(
                 what,
-                why: "somebody is removing the object, and something keeps it".to_owned(),
-                fault: Fault::NotYet,
-                help: "what keeps it is in its metadata.finalizers".to_owned(),
-                again: None,
-            });
+                "somebody is removing the object, and something keeps it",
+                Fault::NotYet,
+                "what keeps it is in its metadata.finalizers",
+            ));
         }
         let (uid, version) = guarded(live, path, server)?;
         patch["metadata"]["uid"] = json!(uid);
@@ -211,15 +208,13 @@ impl Hand {
         live: &Value,
     ) -> Result<(), DriverError> {
         if live.pointer("/metadata/deletionTimestamp").is_some() {
-            return Err(DriverError {
-                what: format!("DELETE {path}"),
-                why:
-                    "the object is being removed, and something keeps it: until it is gone, requests go by it"
-                        .to_owned(),
-                fault: Fault::NotYet,
-                help: "what keeps it is in its metadata.finalizers".to_owned(),
-                again: None,
-            });
+            return Err(DriverError::new(
+                format!("DELETE {path}"),
+                "the object is being removed, and something keeps it: until it is gone, requests go by it"
+                    .to_owned(),
+                Fault::NotYet,
+                "what keeps it is in its metadata.finalizers",
+            ));
         }
         let (uid, version) = guarded(live, path, server)?;
         let options = json!({
@@ -310,15 +305,9 @@ pub(crate) fn stored_otherwise(
             rivals.join(", ")
         )));
     }
-    Err(DriverError {
-        what: format!("PATCH {path}"),
-        why: format!("the API server stored something else: it differs at {at}"),
-        fault: Fault::Unknown,
-        help: "a webhook of this cluster changes what is written, or this version of what serves the type drops what Weir \
+    Err(DriverError::new(format!("PATCH {path}"), format!("the API server stored something else: it differs at {at}"), Fault::Unknown, "a webhook of this cluster changes what is written, or this version of what serves the type drops what Weir \
                writes; if it stays, please report it with the versions of Kubernetes and of that"
-            .to_owned(),
-        again: None,
-    })
+            .to_owned()))
 }
 
 /// What an object is known by, and in which state.

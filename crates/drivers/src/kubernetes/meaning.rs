@@ -155,13 +155,7 @@ impl Refusal {
             Some(status) => of_status(self.code, &status, self.wait()),
             None => of_text(self.code, &self.body, self.wait(), server),
         };
-        DriverError {
-            what: what.to_owned(),
-            why,
-            fault,
-            help,
-            again: None,
-        }
+        DriverError::new(what.to_owned(), why, fault, help)
     }
 }
 
@@ -429,37 +423,28 @@ pub(crate) fn no_answer(what: &str, server: &str, error: &(dyn Error + 'static))
             format!("can {server} be reached from here? Traffic stays as it is"),
         ),
     };
-    DriverError {
-        what: what.to_owned(),
-        why,
-        fault,
-        help,
-        again: None,
-    }
+    DriverError::new(what.to_owned(), why, fault, help)
 }
 
 /// What it means that no answer came in time.
 pub(crate) fn too_late(what: &str, server: &str, after: Duration) -> DriverError {
-    DriverError {
-        what: what.to_owned(),
-        why: format!("no answer from {server} within {} s", after.as_secs()),
-        fault: Fault::Away,
-        help:
-            "can the API server be reached from here, and is it up? It is tried again; traffic stays as it is"
-                .to_owned(),
-        again: None,
-    }
+    DriverError::new(
+        what.to_owned(),
+        format!("no answer from {server} within {} s", after.as_secs()),
+        Fault::Away,
+        "can the API server be reached from here, and is it up? It is tried again; traffic stays as it is"
+            .to_owned(),
+    )
 }
 
 /// What it means that a success carries something else than what was asked for.
 pub(crate) fn strange(what: &str, server: &str, why: &str) -> DriverError {
-    DriverError {
-        what: what.to_owned(),
-        why: why.to_owned(),
-        fault: Fault::Unknown,
-        help: format!("is {server} really a Kubernetes API server? If so, its version may be new to Weir"),
-        again: None,
-    }
+    DriverError::new(
+        what.to_owned(),
+        why.to_owned(),
+        Fault::Unknown,
+        format!("is {server} really a Kubernetes API server? If so, its version may be new to Weir"),
+    )
 }
 
 /// Every error of a chain, with those that an `io::Error` holds and does not name as its source.

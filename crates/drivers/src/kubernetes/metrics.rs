@@ -72,12 +72,13 @@ impl Scraper {
             .no_proxy()
             .redirect(Policy::none())
             .build()
-            .map_err(|error| DriverError {
-                what: "kuma.kubernetes.metrics".to_owned(),
-                why: crate::kuma::chain(&error),
-                fault: Fault::Setup,
-                help: "is a TLS provider installed in this program?".to_owned(),
-                again: None,
+            .map_err(|error| {
+                DriverError::new(
+                    "kuma.kubernetes.metrics",
+                    crate::kuma::chain(&error),
+                    Fault::Setup,
+                    "is a TLS provider installed in this program?",
+                )
             })?;
         Ok(Self {
             client,

@@ -164,13 +164,12 @@ impl<T: Kept> Watched<T> {
                     None => Ok((objects, Duration::ZERO)),
                 }
             }
-            Ok(None) => Err(DriverError {
+            Ok(None) => Err(DriverError::new(
                 what,
-                why: "nobody follows it any more".to_owned(),
-                fault: Fault::Unknown,
-                help: "this is a bug, please report it; nothing is changed without it".to_owned(),
-                again: None,
-            }),
+                "nobody follows it any more",
+                Fault::Unknown,
+                "this is a bug, please report it; nothing is changed without it",
+            )),
             Err(_) => Err(meaning::too_late(&what, self.shared.server.name(), LIST)),
         }
     }
@@ -480,14 +479,12 @@ async fn drain<T: Kept>(
                 return Drained::Ended { heard };
             }
             Err(_) => {
-                shared.unwatched(DriverError {
-                    what: format!("the watch of {}", shared.path),
-                    why: format!("it is open and has said nothing for {} s", SILENCE.as_secs()),
-                    fault: Fault::Away,
-                    help: "an API server that is about to stop falls silent; everything is listed anew"
-                        .to_owned(),
-                    again: None,
-                });
+                shared.unwatched(DriverError::new(
+                    format!("the watch of {}", shared.path),
+                    format!("it is open and has said nothing for {} s", SILENCE.as_secs()),
+                    Fault::Away,
+                    "an API server that is about to stop falls silent; everything is listed anew".to_owned(),
+                ));
                 return Drained::Next(Next::List(None));
             }
         }

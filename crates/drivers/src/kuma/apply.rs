@@ -151,30 +151,22 @@ pub(crate) async fn put(
     }
     rest.put(&path, &to_document(object, &Form::Universal)).await?;
     let outcome = done();
-    let stored = rest.get(&path).await?.ok_or_else(|| DriverError {
-        what: format!("PUT {path}"),
-        why: "it was accepted and is not there".to_owned(),
-        fault: Fault::NotYet,
-        help: "somebody removed it at the same moment, or the control plane lost its store; the next activation \
+    let stored = rest.get(&path).await?.ok_or_else(|| DriverError::new(format!("PUT {path}"), "it was accepted and is not there", Fault::NotYet, "somebody removed it at the same moment, or the control plane lost its store; the next activation \
                writes it again"
-            .to_owned(),
-        again: None,
-    })?;
+            .to_owned()))?;
     if let Some(left) = write.reason_to_leave(&owner(&stored)) {
         return Ok(left);
     }
     match difference(object, &stored) {
         None => Ok(outcome),
-        Some(at) => Err(DriverError {
-            what: format!("PUT {path}"),
-            why: format!("the control plane stored something else: it differs at {at}"),
-            fault: Fault::Unknown,
-            help:
-                "another writer came between, or this version of Kuma drops what Weir writes; if it stays, \
+        Some(at) => Err(DriverError::new(
+            format!("PUT {path}"),
+            format!("the control plane stored something else: it differs at {at}"),
+            Fault::Unknown,
+            "another writer came between, or this version of Kuma drops what Weir writes; if it stays, \
                    please report it with the version of Kuma"
-                    .to_owned(),
-            again: None,
-        }),
+                .to_owned(),
+        )),
     }
 }
 

@@ -56,14 +56,15 @@ pub(crate) enum Mute {
 
 impl Place {
     pub(crate) fn parse(text: &str) -> Result<Self, DriverError> {
-        let refuse = |why: &str| DriverError {
-            what: format!("kuma.envoyAdmin `{text}`"),
-            why: why.to_owned(),
-            fault: Fault::Setup,
-            help: "give a path of unix sockets, `*` and `?` allowed (/tmp/kuma-*/kuma-envoy-admin.sock), \
+        let refuse = |why: &str| {
+            DriverError::new(
+                format!("kuma.envoyAdmin `{text}`"),
+                why.to_owned(),
+                Fault::Setup,
+                "give a path of unix sockets, `*` and `?` allowed (/tmp/kuma-*/kuma-envoy-admin.sock), \
                    or an address such as http://127.0.0.1:9901"
-                .to_owned(),
-            again: None,
+                    .to_owned(),
+            )
         };
         if !text.contains("://") {
             return if text.is_empty() {

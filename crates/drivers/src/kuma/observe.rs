@@ -26,14 +26,14 @@ pub(crate) struct Root {
 
 /// Who answers there.
 pub(crate) async fn root(rest: &Rest) -> Result<Root, DriverError> {
-    let alien = || DriverError {
-        what: "GET /".to_owned(),
-        why: format!("what answers at {} is not a Kuma control plane", rest.base()),
-        fault: Fault::Setup,
-        help:
+    let alien = || {
+        DriverError::new(
+            "GET /",
+            format!("what answers at {} is not a Kuma control plane", rest.base()),
+            Fault::Setup,
             "set kuma.api to the REST address of the zone's own control plane (Kuma's default port is 5681)"
                 .to_owned(),
-        again: None,
+        )
     };
     let answer = rest.get("").await?.ok_or_else(alien)?;
     let text = |key: &str| answer.get(key).and_then(Value::as_str).map(str::to_owned);
@@ -128,18 +128,17 @@ pub(crate) fn own_zone(
     let Some(other) = found.find(|zone| zone != wanted.as_str()) else {
         return Ok(());
     };
-    Err(DriverError {
-        what: format!("GET meshes at {place}"),
-        why: format!(
+    Err(DriverError::new(
+        format!("GET meshes at {place}"),
+        format!(
             "this is not the control plane of Kuma zone {wanted}: it holds objects of its own that are zone {other}'s"
         ),
-        fault: Fault::Setup,
-        help: format!(
+        Fault::Setup,
+        format!(
             "set {setting} to the control plane of zone {wanted} (not another zone's, and not the global one); nothing was \
              written here"
         ),
-        again: None,
-    })
+    ))
 }
 
 /// Whether a control plane is this zone's, by what it holds of its own; false if it holds nothing that tells.
@@ -216,13 +215,12 @@ fn legacy_writer(document: &Value, items: &[Arc<Item>], found: &mut BTreeMap<Spl
 }
 
 fn no_such_list(path: &str) -> DriverError {
-    DriverError {
-        what: format!("GET {path}"),
-        why: "this control plane does not know such a list".to_owned(),
-        fault: Fault::Setup,
-        help: "Weir needs Kuma 2.14 or newer".to_owned(),
-        again: None,
-    }
+    DriverError::new(
+        format!("GET {path}"),
+        "this control plane does not know such a list",
+        Fault::Setup,
+        "Weir needs Kuma 2.14 or newer",
+    )
 }
 
 /// The MeshServices that matter to these items, as this control plane sees them.

@@ -61,14 +61,8 @@ impl Rest {
         timeout: Duration,
     ) -> Result<Self, DriverError> {
         let setup = |why: String| {
-            DriverError {
-            what: format!("control plane at {base}"),
-            why,
-            fault: Fault::Setup,
-            help: "set kuma.api to the REST address of the zone's own control plane, such as http://127.0.0.1:5681"
-                .to_owned(),
-            again: None,
-        }
+            DriverError::new(format!("control plane at {base}"), why, Fault::Setup, "set kuma.api to the REST address of the zone's own control plane, such as http://127.0.0.1:5681"
+                .to_owned())
         };
         let url = reqwest::Url::parse(base).map_err(|e| setup(format!("its address is not a URL: {e}")))?;
         if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
@@ -78,14 +72,12 @@ impl Rest {
         }
         if !url.username().is_empty() || url.password().is_some() {
             let url = format!("{}://…@{}", url.scheme(), url.host_str().unwrap_or_default());
-            return Err(DriverError {
-                what: format!("control plane at {url}"),
-                why: "its address holds a user or a password, which would stand in logs and reports"
-                    .to_owned(),
-                fault: Fault::Setup,
-                help: "put a user token into a file and name that file in kuma.tokenFile".to_owned(),
-                again: None,
-            });
+            return Err(DriverError::new(
+                format!("control plane at {url}"),
+                "its address holds a user or a password, which would stand in logs and reports".to_owned(),
+                Fault::Setup,
+                "put a user token into a file and name that file in kuma.tokenFile",
+            ));
         }
         if rustls::crypto::CryptoProvider::get_default().is_none() {
             return Err(setup("no TLS provider is installed in this program".to_owned()));
@@ -243,17 +235,16 @@ impl Rest {
 }
 
 fn wrap(method: &str, path: &str, failure: Failure) -> DriverError {
-    DriverError {
-        what: if path.is_empty() {
+    DriverError::new(
+        if path.is_empty() {
             format!("{method} /")
         } else {
             format!("{method} {path}")
         },
-        why: failure.why,
-        fault: failure.fault,
-        help: failure.help,
-        again: None,
-    }
+        failure.why,
+        failure.fault,
+        failure.help,
+    )
 }
 
 fn unknown(why: &str) -> Failure {

@@ -164,13 +164,7 @@ fn label_generation(object: &Object) -> Generation {
 pub(crate) struct Fake(pub(crate) Arc<Mutex<Zone>>);
 
 fn away(what: &str) -> DriverError {
-    DriverError {
-        what: what.to_owned(),
-        why: "connection refused".to_owned(),
-        fault: Fault::Away,
-        help: String::new(),
-        again: None,
-    }
+    DriverError::new(what.to_owned(), "connection refused", Fault::Away, String::new())
 }
 
 impl ZoneDriver for Fake {

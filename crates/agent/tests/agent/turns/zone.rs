@@ -140,13 +140,12 @@ impl Fake {
             return Err(away());
         }
         if self.mesh_gone {
-            return Err(DriverError {
-                what: "GET meshes/default/meshservices".to_owned(),
-                why: "the control plane does not have this mesh".to_owned(),
-                fault: Fault::MeshGone,
-                help: "make it on the global one".to_owned(),
-                again: None,
-            });
+            return Err(DriverError::new(
+                "GET meshes/default/meshservices",
+                "the control plane does not have this mesh",
+                Fault::MeshGone,
+                "make it on the global one",
+            ));
         }
         let service = |zone: &&str| ServiceFact {
             service: ServiceName::new("checkout").unwrap(),
@@ -167,13 +166,7 @@ fn generation_of(object: &Object) -> Generation {
 struct Driver(Arc<Mutex<Fake>>);
 
 pub(crate) fn away() -> DriverError {
-    DriverError {
-        what: "GET /".to_owned(),
-        why: "connection refused".to_owned(),
-        fault: Fault::Away,
-        help: String::new(),
-        again: None,
-    }
+    DriverError::new("GET /", "connection refused", Fault::Away, String::new())
 }
 
 impl ZoneDriver for Driver {
@@ -248,13 +241,7 @@ impl ZoneDriver for Driver {
                 fake.store = vec![object.clone()];
             }
             Step::Delete { .. } if fake.keeps => {
-                let refused = DriverError {
-                    what: "DELETE weir-checkout".to_owned(),
-                    why: "403".to_owned(),
-                    fault: Fault::Setup,
-                    help: String::new(),
-                    again: None,
-                };
+                let refused = DriverError::new("DELETE weir-checkout", "403", Fault::Setup, String::new());
                 return async { Err(refused) }.boxed();
             }
             Step::Delete { .. } => fake.store.clear(),
