@@ -143,6 +143,7 @@ pub(crate) fn advance(turn: &Turn<'_>, make: &mut Make<'_>) -> Next {
     let shifting = matches!(&course.motion, Some(motion) if matches!(motion.leg, Leg::Shift { .. }));
     if let Some(why) = orders.aborts.get(name)
         && (news || shifting)
+        && !sabotaged("ignore-aborts")
     {
         return turn.go_back(&course, why, make);
     }

@@ -210,6 +210,13 @@ pub const ALL: &[Sabotage] = &[
         hint: 575,
     },
     Sabotage {
+        name: "ignore-aborts",
+        does: "an abort changes nothing",
+        breaks: Invariant::I8,
+        within: 6_000,
+        hint: 1749,
+    },
+    Sabotage {
         name: "forget-pins",
         does: "an agent that starts remembers no pin",
         breaks: Invariant::I6,
@@ -383,6 +390,13 @@ pub const ALL: &[Sabotage] = &[
         breaks: Invariant::I4,
         within: 2_000,
         hint: 521,
+    },
+    Sabotage {
+        name: "ahead-at-gateways-blindly",
+        does: "a way back goes to gateways whatever was seen of who gets requests by it",
+        breaks: Invariant::I3,
+        within: 2_500,
+        hint: 2_029,
     },
     Sabotage {
         name: "drained-is-converged",
