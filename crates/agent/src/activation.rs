@@ -64,10 +64,10 @@ pub async fn activate(
                     some => driver.sight(some).await,
                 };
                 anchors.note(&alone.into_iter().zip(sightings).collect::<Vec<_>>(), now);
-                let stand = fallback::stands(plan, memory, &observed.services);
+                let seen = (observed.ours.as_slice(), observed.services.as_slice());
+                let stand = fallback::stands(plan, memory, seen);
                 let at = (now, clock().1);
                 watch.see(&stand, &observed.services, memory, at);
-                let seen = (observed.ours.as_slice(), observed.services.as_slice());
                 memory.fallen = fallback::look(plan, memory, seen, watch, at);
                 let mut decision = decide(plan, memory, observed, options, anchors, now);
                 contests.hold(plan, &mut decision, observed, at);

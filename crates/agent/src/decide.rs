@@ -83,7 +83,7 @@ pub fn decide(
             );
             continue;
         }
-        if !applied(item, memory, observed)
+        if !applied(item, memory, &observed.ours)
             && let Err(why) = ready(item, memory, observed)
         {
             held.insert(item.split.clone(), why);
@@ -293,14 +293,14 @@ fn newer(item: &Item, observed: &Observed) -> Option<Generation> {
 }
 
 /// Whether this zone's control plane took this very item before: this agent remembers, or a live object says so.
-fn applied(item: &Item, memory: &Memory, observed: &Observed) -> bool {
+pub(crate) fn applied(item: &Item, memory: &Memory, ours: &[(Object, Generation)]) -> bool {
     let remembered = memory
         .applied
         .get(&item.split)
         .is_some_and(|was| was.digest == item.digest);
     let digest = item.digest.to_string();
     remembered
-        || observed.ours.iter().any(|(object, _)| {
+        || ours.iter().any(|(object, _)| {
             object.labels.get(SPLIT).map(String::as_str) == Some(item.split.as_str())
                 && object
                     .labels

@@ -20,6 +20,7 @@ use weir_model::{BackendName, BasisPoints, SplitName, sabotaged};
 use weir_planner::{Generation, Item, ServiceFact, ZonePlan};
 use weir_render::Object;
 
+use crate::decide::applied;
 use crate::take::Memory;
 use label::{Word, word};
 
@@ -98,15 +99,20 @@ fn resolves(item: &Item, backend: &BackendName, services: &[ServiceFact]) -> boo
     weir_render::backends_ready(&alone, services).is_ok()
 }
 
-/// The items that are in force, or come into force now: of a split whose new item cannot be applied yet, the one before.
-pub fn stands(plan: &ZonePlan, memory: &Memory, services: &[ServiceFact]) -> Vec<Arc<Item>> {
-    let stands = |item: &Arc<Item>| {
-        let before = memory.applied.get(&item.split);
-        let before = before.filter(|before| before.digest != item.digest);
-        match before {
-            Some(before) if weir_render::backends_ready(item, services).is_err() => Arc::clone(before),
-            _ => Arc::clone(item),
+/// The items that are in force, or come into force now: of a split whose new item cannot be applied yet, the one before. One that
+/// another agent of the zone applied is in force, also where it could not be applied now: what stands on its label is said of it.
+pub fn stands(
+    plan: &ZonePlan,
+    memory: &Memory,
+    (ours, services): (&[(Object, Generation)], &[ServiceFact]),
+) -> Vec<Arc<Item>> {
+    let stands = |item: &Arc<Item>| match memory.applied.get(&item.split) {
+        Some(before)
+            if !applied(item, memory, ours) && weir_render::backends_ready(item, services).is_err() =>
+        {
+            Arc::clone(before)
         }
+        _ => Arc::clone(item),
     };
     plan.items.values().map(stands).collect()
 }
@@ -120,7 +126,7 @@ pub fn look(
     (now, stamp): (Instant, Timestamp),
 ) -> BTreeMap<SplitName, Fallbacks> {
     let mut all = BTreeMap::new();
-    for item in &stands(plan, memory, services) {
+    for item in &stands(plan, memory, (ours, services)) {
         if item.fallback.is_empty() {
             continue;
         }

@@ -485,6 +485,7 @@ impl World {
         let orders = &mut self.coordinator.ledger.orders;
         orders.waiting.retain(|order| order.kind != OrderKind::Freeze);
         orders.standing.retain(|order| order.kind != OrderKind::Freeze);
+        self.thaw();
         self.start_coordinator();
         let keep = self.dice.chance(30);
         let strangers: Vec<(Place, Key)> = self.checks.strangers.keys().cloned().collect();

@@ -41,6 +41,8 @@ pub(crate) struct Declared {
     pub(crate) latency: bool,
     /// Whose zone is detached: nothing is given to it.
     pub(crate) away: Option<Place>,
+    /// `freeze: true`: no share moves but back.
+    pub(crate) frozen: bool,
 }
 
 impl Declared {
@@ -152,9 +154,10 @@ fn text(tree: &Tree, zones: usize, gates: &BTreeMap<Place, Kind>) -> String {
                 format!("{}: {{zone: {}{most}}}", BACKENDS[*place], ZONES[*place])
             })
             .collect();
+        let freeze = if declared.frozen { "  freeze: true\n" } else { "" };
         let _ = write!(
             text,
-            "---\napiVersion: weir.dev/v1alpha1\nkind: Split\nmetadata: {{name: {name}}}\nspec:\n  service: {name}\n  port: \
+            "---\napiVersion: weir.dev/v1alpha1\nkind: Split\nmetadata: {{name: {name}}}\nspec:\n{freeze}  service: {name}\n  port: \
              8080\n  protocol: {}\n  backends: {{{}}}\n  transition: {{maxStep: {most}, bake: {bake}s{verify}}}\n{}{}  routes:\n",
             declared.protocol,
             backends.join(", "),
@@ -299,6 +302,7 @@ fn split(dice: &mut Dice, zones: usize, protocol: Protocol) -> Declared {
         door: 0,
         latency: protocol != Protocol::Tcp && dice.chance(40),
         away: None,
+        frozen: false,
     };
     declared.make_room();
     declared
@@ -347,7 +351,7 @@ impl World {
         let mut tree = self.repository.commits[at].tree.clone();
         tree.broken = false;
         let (subject, parent) = match self.dice.below(100) {
-            0..48 => {
+            0..46 => {
                 let names: Vec<usize> = tree.splits.keys().copied().collect();
                 if let Some(n) = names.get(self.dice.index(names.len().max(1)))
                     && let Some(declared) = tree.splits.get_mut(n)
@@ -355,8 +359,22 @@ impl World {
                     let r = self.dice.index(declared.routes.len());
                     declared.routes[r] = route(&mut self.dice, &declared.backends);
                     declared.make_room();
+                    // Whoever watches it does not like what they see.
+                    if self.dice.chance(15) {
+                        let after = self.dice.between(500, 15_000);
+                        self.at(after, Event::Aborts(*n));
+                    }
                 }
                 ("moves weights", Some(at))
+            }
+            46..48 => {
+                let names: Vec<usize> = tree.splits.keys().copied().collect();
+                if let Some(n) = names.get(self.dice.index(names.len().max(1)))
+                    && let Some(declared) = tree.splits.get_mut(n)
+                {
+                    declared.frozen = !declared.frozen;
+                }
+                ("freezes a split, or ends that", Some(at))
             }
             48..58 => {
                 let n = self.dice.index(SPLITS.len());
@@ -448,16 +466,51 @@ impl World {
             return;
         };
         match self.dice.below(4) {
-            0 | 1 => {
-                self.note_abort(&split);
-                self.give(OrderKind::Abort, split);
-            }
+            0 | 1 => self.abort(split),
             2 => self.give(OrderKind::Freeze, split),
             _ => {
                 self.forget_revert();
                 self.give(OrderKind::Resume, split);
             }
         }
+    }
+
+    fn abort(&mut self, split: SplitName) {
+        self.note_abort(&split);
+        self.give(OrderKind::Abort, split);
+    }
+
+    /// Somebody who watched a split move wants it back where it was.
+    pub(crate) fn somebody_aborts(&mut self, split: usize) {
+        if let Ok(split) = SplitName::new(SPLITS[split])
+            && !self.quiet
+        {
+            self.abort(split);
+        }
+    }
+
+    /// Nothing is frozen by what is declared any more.
+    pub(crate) fn thaw(&mut self) {
+        let at = self.repository.branch;
+        let newest = &self.repository.commits[at].tree;
+        let in_force = self.coordinator.ledger.commits.values().next();
+        let in_force = in_force.and_then(|commit| self.repository.tree_of(commit));
+        let freezes = |tree: &Tree| tree.splits.values().any(|declared| declared.frozen);
+        if !freezes(newest) && !in_force.is_some_and(freezes) {
+            return;
+        }
+        // Of what nobody takes they make something that is taken.
+        let taken = |tree: &Tree| {
+            !tree.broken && in_force.is_none_or(|was| was.splits.keys().any(|n| tree.splits.contains_key(n)))
+        };
+        let mut tree = in_force.filter(|_| !taken(newest)).unwrap_or(newest).clone();
+        tree.broken = false;
+        for declared in tree.splits.values_mut() {
+            declared.frozen = false;
+        }
+        self.repository
+            .commit(tree, Some(at), "ends all freezes", self.now);
+        self.forget_revert();
     }
 }
 

@@ -83,6 +83,8 @@ pub(crate) enum Event {
     Operator(bool),
     /// Whoever gave an order waits no longer.
     TakenBack(u64),
+    /// Somebody who watches this split has it go back.
+    Aborts(usize),
     DrainsEnd,
     /// Something at a gateway, or on the way there.
     Gate(GateEvent),
@@ -423,6 +425,7 @@ impl World {
                     self.at(next, Event::Operator(true));
                 }
             }
+            Event::Aborts(split) => self.somebody_aborts(split),
             Event::TakenBack(id) => self.taken_back(id),
             Event::DrainsEnd => self.drains_end(),
             Event::Gate(event) => self.at_gate(event),

@@ -80,6 +80,11 @@ impl World {
         if self.drains_touch(split.as_str()) {
             return;
         }
+        // A commit that the coordinator has not read yet may lead on.
+        let newest = &self.repository.newest().commit;
+        if self.coordinator.ledger.commits.values().next() != Some(newest) {
+            return;
+        }
         let Some(rested) = self.checks.rested.get(split.as_str()).filter(|_| shifts) else {
             return;
         };
@@ -99,6 +104,7 @@ impl World {
             door: self.door_of(n),
             latency: false,
             away: None,
+            frozen: false,
         };
         self.checks.revert = Some(Revert {
             commit: None,

@@ -54,6 +54,14 @@ impl World {
             }
         }
         let mut policies = BTreeSet::new();
+        let trees = heads
+            .values()
+            .filter_map(|head| self.repository.tree_of(&head.commit));
+        let splits = trees.flat_map(|tree| &tree.splits);
+        let frozen: BTreeSet<usize> = splits
+            .filter(|(_, declared)| declared.frozen)
+            .map(|(n, _)| *n)
+            .collect();
         for (name, split) in &plan.splits {
             let drains = drains_of(orders, name);
             let was = parent.as_ref().and_then(|parent| parent.splits.get(name));
@@ -65,7 +73,7 @@ impl World {
             self.check_rests(heads, was, split, &drains);
             self.check_told(was, split, reverts);
             self.check_stopped(was, split);
-            self.check_step((parent.as_deref(), was), split, (orders, reverts));
+            self.check_step((parent.as_deref(), was), split, (orders, reverts), &frozen);
             let moves = split
                 .course
                 .as_ref()

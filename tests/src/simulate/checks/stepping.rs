@@ -1,5 +1,7 @@
 //! On what a step may be taken: proof of the waves before it, no freeze; and what one may be taken back for.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use weir_planner::{Digest, Leg, Orders, Plan, Reach, SplitPlan};
 
 use super::{Invariant, asked, of_split};
@@ -20,7 +22,7 @@ fn shift(of: &SplitPlan) -> Option<Taken> {
 
 /// Without zeros.
 fn weighted(shares: &Shares) -> Shares {
-    let route = |route: &std::collections::BTreeMap<Place, u32>| {
+    let route = |route: &BTreeMap<Place, u32>| {
         let all = route.iter().filter(|(_, weight)| **weight > 0);
         all.map(|(place, weight)| (*place, *weight)).collect()
     };
@@ -28,24 +30,27 @@ fn weighted(shares: &Shares) -> Shares {
 }
 
 impl World {
-    /// What one split takes of a plan that was made of `parent`.
+    /// What one split takes of a plan that was made of `parent`; `declared` are the splits that the commits in force freeze.
     pub(super) fn check_step(
         &mut self,
         (parent, was): (Option<&Plan>, Option<&SplitPlan>),
         is: &SplitPlan,
         (orders, reverts): (&Orders, bool),
+        declared: &BTreeSet<usize>,
     ) {
         let Some(name) = is.items.values().next().map(|item| item.split.clone()) else {
             return;
         };
         let (now, taken) = (self.now, shift(is));
         let news = taken.filter(|taken| was.and_then(shift) != Some(*taken));
-        let frozen = orders.all_frozen.is_some() || orders.frozen.contains_key(&name);
+        let frozen = orders.all_frozen.is_some()
+            || orders.frozen.contains_key(&name)
+            || declared.contains(&of_split(name.as_str()));
         if frozen && !reverts {
             // Where there is no plan yet, nothing is moved by the first.
             let moves = news.is_some() || (was.is_none() && parent.is_some());
             self.checks.hold(Invariant::I8, now, !moves, || {
-                format!("{name} is frozen by order, and takes {taken:?}")
+                format!("{name} is frozen, and takes {taken:?}")
             });
         }
         if let (Some(parent), Some(was), Some(taken)) = (parent, was, news) {

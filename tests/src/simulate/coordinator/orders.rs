@@ -103,6 +103,9 @@ impl World {
             return;
         };
         let order = waiting.remove(at);
+        if order.kind == OrderKind::Abort {
+            self.forget_revert();
+        }
         self.story.tell(now, || {
             format!("nobody answered the {}, and it is taken back", order.kind.word())
         });

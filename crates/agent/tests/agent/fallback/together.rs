@@ -162,3 +162,25 @@ fn a_word_that_was_missed_makes_nobody_impatient() {
     other.activate();
     assert_eq!(other.weights(), ALL_TO_VM, "it went a moment ago");
 }
+
+/// One that comes late to a plan, whose backend is down by then, finds where its share is, though its own older item knew of no
+/// such refuge and the new one could not be applied now: it does not give the share back to the dead.
+#[test]
+fn who_is_late_to_a_plan_leaves_a_share_where_it_is() {
+    let mut one = Agent::new(plan(&[("vm", None)], 60));
+    one.activate();
+    one.unavailable.insert("eks");
+    one.activate();
+    one.now += Duration::from_secs(2);
+    one.activate();
+    assert_eq!(one.weights(), ALL_TO_VM);
+    let mut late = Agent::new(plan(&[("lab", None)], 60));
+    late.now = one.now;
+    late.activate();
+    late.plan = one.plan.clone();
+    late.unavailable.insert("eks");
+    late.live.clone_from(&one.live);
+    late.activate();
+    assert_eq!(late.live, one.live);
+    assert_eq!(late.weights(), ALL_TO_VM);
+}
