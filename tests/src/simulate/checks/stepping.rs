@@ -53,12 +53,27 @@ impl World {
                 format!("{name} is frozen, and takes {taken:?}")
             });
         }
+        self.check_way_back(name.as_str(), news, (orders.aborts.contains_key(&name), reverts));
         if let (Some(parent), Some(was), Some(taken)) = (parent, was, news) {
             self.check_wave(parent, was, taken);
         }
         self.check_blame(name.as_str(), was, is);
         if news.is_some() {
             self.checks.stepped.insert(name.to_string(), now);
+        }
+    }
+
+    /// I8: what a plan takes back, it takes back at once: it begins no shift, and goes on with none.
+    fn check_way_back(&mut self, name: &str, news: Option<Taken>, (aborted, reverts): (bool, bool)) {
+        let mut back = self.checks.revert.iter();
+        let reverted =
+            reverts && back.any(|back| back.commit.is_some() && back.splits.contains_key(&of_split(name)));
+        if aborted || reverted {
+            let now = self.now;
+            let what = if aborted { "abort" } else { "revert" };
+            self.checks.hold(Invariant::I8, now, news.is_none(), || {
+                format!("{name} takes {news:?} by the {what}, instead of going back at once")
+            });
         }
     }
 
