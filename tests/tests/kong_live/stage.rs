@@ -160,6 +160,7 @@ pub(crate) fn by<'a>(
         refused: &NONE,
         skip: &NOBODY,
         left: &NONE_LEFT,
+        back: &NO_SPLITS,
         overtaken,
     }
 }

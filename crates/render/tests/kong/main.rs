@@ -4,6 +4,7 @@
 mod conflicts;
 mod counting;
 mod database;
+mod dead;
 mod documents;
 mod kic;
 mod ownership;
