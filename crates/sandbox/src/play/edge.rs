@@ -49,7 +49,7 @@ impl Gateway {
         let mut kongs = Vec::new();
         match edge.channel {
             Channel::WithoutDatabase | Channel::InMesh => {
-                kongs.push(Kong::without_database(Options::default()).await?)
+                kongs.push(Kong::without_database(Options::default()).await?);
             }
             Channel::WithDatabase => {
                 let database = Database::new();
