@@ -2,10 +2,11 @@
 //! itself in it, so that a Kong that does not answer holds up neither a plan of the mesh nor another gateway.
 //!
 //! It is told by the loop what is in force in the zone ([`Wanted`], in `wanted`), and tells it how each door stands ([`Told`]). What
-//! it decides is in `decide`, what it gives before the mesh has it in `ahead`; what it remembers outlives a restart ([`Memory`]),
+//! it decides is in `decide`, what it gives before the mesh has it in `ahead`, and what not, for Kong takes it for dead, in `alive`; what it remembers outlives a restart ([`Memory`]),
 //! but for what Kong did not accept ([`Refusals`]); what a turn came to is in `concluded`.
 
 mod ahead;
+mod alive;
 mod concluded;
 mod decide;
 mod found;
@@ -38,6 +39,7 @@ use weir_render::kong::Document;
 use crate::counting::Counters;
 use crate::store::Store;
 use concluded::{conclude, concluded, concluded_by_split, failed, note, read_back};
+use decide::decide_but;
 pub use decide::{Decided, decide, names};
 use found::Found;
 pub use memory::{Memory, Posted};
@@ -47,6 +49,10 @@ use resting::Resting;
 use told::Part;
 pub use told::{Door, Told};
 pub use wanted::{Link, Wanted};
+
+/// How it is decided what a gateway is to run: by what Kong did not accept, by what was found there of which nothing was remembered, and
+/// where these splits wait, for these reasons.
+type Deciding<'a> = &'a (dyn Fn(&Refusals, Option<&Found>, &BTreeMap<SplitName, String>) -> Decided + Sync);
 
 /// Where what is remembered of gateways outlives a restart: the agent's [`Store`] in every program.
 pub trait Keep: Send + Sync {
@@ -88,6 +94,8 @@ struct At<'a> {
     driver: &'a Kong,
     /// Splits that go ahead of the mesh.
     ahead: &'a BTreeSet<SplitName>,
+    /// Splits that go back to what the zone had before.
+    back: &'a BTreeSet<SplitName>,
     /// The generation of the whole plan.
     plan: Generation,
     /// Nodes that are left alone, and what became of them last.
@@ -110,6 +118,7 @@ impl<'a> At<'a> {
             refused,
             skip,
             left: self.left,
+            back: self.back,
             overtaken: self.overtaken,
         }
     }
@@ -296,20 +305,20 @@ impl Gateways {
             memory.resolved.extend(answers.addresses.clone());
         }
         let counter = self.counters.get(name);
-        let what = |refusals: &Refusals, found: Option<Found>| {
+        let what = |refusals: &Refusals, found: Option<&Found>, waits: &BTreeMap<SplitName, String>| {
             let counting = counter.map(|counter| counter.counting());
             let with = found.map(|found| {
                 let mut posted = posted.clone().unwrap_or_default();
-                posted.items.extend(found);
+                posted.items.extend(found.clone());
                 posted
             });
-            decide(
+            decide_but(
                 wanted,
                 name,
                 with.as_ref().or(posted.as_ref()),
                 &answers.addresses,
                 refusals,
-                counting,
+                (counting, waits),
             )
         };
         let overtaken = CancellationToken::new();
@@ -331,6 +340,7 @@ impl Gateways {
             name,
             driver,
             ahead: &wanted.ahead,
+            back: &wanted.back,
             plan: plan.generation,
             left: &left,
             overtaken: &overtaken,
@@ -375,20 +385,16 @@ impl Gateways {
     async fn work(
         &self,
         at: At<'_>,
-        decide: &(dyn Fn(&Refusals, Option<Found>) -> Decided + Sync),
+        decide: Deciding<'_>,
         shared: &Shared,
         refusals: &mut Refusals,
     ) -> (Decided, Became, BTreeMap<SplitName, Proof>) {
         let standing = refusals.without_due((self.clock)());
         if let Some(standing) = standing {
-            self.try_again(at, &decide(&standing, None), shared, refusals)
-                .await;
+            let decided = alive::decided(at, decide, &standing).await;
+            self.try_again(at, &decided, shared, refusals).await;
         }
-        let mut decided = decide(refusals, None);
-        // Whoever remembers nothing does not know what is in force there and speaks against itself.
-        if let Some(found) = found::left_out(at, &decided).await {
-            decided = decide(refusals, Some(found));
-        }
+        let decided = alive::decided(at, decide, refusals).await;
         self.is_coming(at, &decided, shared);
         if let Some(entities) = &decided.entities {
             let nobody = BTreeMap::new();

@@ -57,6 +57,13 @@ impl Past {
         self.of(&item.split).iter().any(|once| once.weights == weights)
     }
 
+    /// Whether a split had the weights of this item before the item came, as far as is kept.
+    pub fn had_before(&self, item: &Item) -> bool {
+        let weights = item.weights();
+        let mut before = self.of(&item.split).iter();
+        before.any(|once| once.generation < item.generation && once.weights == weights)
+    }
+
     /// Forgets splits that are no more.
     pub fn retain(&mut self, is: impl Fn(&SplitName) -> bool) {
         self.0.retain(|split, _| is(split));

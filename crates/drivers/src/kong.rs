@@ -1,13 +1,14 @@
 //! Gateways: Kong without a database and with one, through its Admin API.
 //!
 //! `admin` speaks to one node, `over_http` carries what is said; `refusal` gives meaning to what it refuses; `observe` reads what it runs, `proof` what it
-//! gives to whom; `dbless` is the driver of the one document, `db` that of entities in a database (`counting`: of plugins in it), `gateway` both of them for
+//! gives to whom, `dead` whom it takes for dead; `dbless` is the driver of the one document, `db` that of entities in a database (`counting`: of plugins in it), `gateway` both of them for
 //! whoever learns the channel from a plan. No retry: the next activation is the retry.
 
 pub mod admin;
 mod counting;
 pub mod db;
 pub mod dbless;
+mod dead;
 pub mod gateway;
 pub mod kic;
 mod observe;
@@ -120,6 +121,8 @@ pub struct Bringing<'a> {
     pub skip: &'a BTreeMap<String, String>,
     /// Nodes of which nothing is asked for now, and what became of them last: for them it is as if they failed again.
     pub left: &'a BTreeMap<String, DriverError>,
+    /// Splits that go back to what the zone had before: what one node alone takes for dead does not hold them.
+    pub back: &'a BTreeSet<SplitName>,
     /// Something newer is wanted: nodes that did not answer yet are not waited for, and nothing more is posted.
     pub overtaken: &'a CancellationToken,
 }

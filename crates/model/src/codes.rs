@@ -210,6 +210,8 @@ codes! {
     NO_ROUTE = "0715";
     /// A base hashes by a header that Kong does not find.
     DASHED_HEADER = "0716";
+    /// What a door says of TLS does not go together, or is nothing that Kong knows.
+    TLS = "0717";
 
     /// The commit has no directory at the source's path.
     NO_SUCH_PATH = "0901";

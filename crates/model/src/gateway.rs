@@ -176,12 +176,80 @@ pub struct Routing {
     /// `headers`: names, lower case, to the values of which one is enough.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, BTreeSet<String>>,
-    /// `httpsOnly`: plain HTTP is answered with 426; default false.
+    /// `snis`: names that a TLS client asks for, lower case, of which it asks for one; only with `https_only`.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub snis: BTreeSet<String>,
+    /// `httpsOnly`: to plain HTTP the answer is `https_redirect`; default false.
     pub https_only: bool,
+    /// `httpsRedirect`: another than the default only with `https_only`.
+    #[serde(default, skip_serializing_if = "Redirect::is_default")]
+    pub https_redirect: Redirect,
     /// `stripPath`: the backend does not see the matched prefix; default true, as in Kong.
     pub strip_path: bool,
     /// `preserveHost`: the backend sees the client's `Host`; default false, as in Kong.
     pub preserve_host: bool,
+}
+
+/// What Kong answers to plain HTTP where a route takes HTTPS alone: `https_redirect_status_code`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
+#[serde(try_from = "u16", into = "u16")]
+pub enum Redirect {
+    /// 426, and no place to go to: Kong's default.
+    #[default]
+    UpgradeRequired,
+    /// 301.
+    MovedPermanently,
+    /// 302.
+    Found,
+    /// 307.
+    Temporary,
+    /// 308.
+    Permanent,
+}
+
+impl Redirect {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::MovedPermanently,
+        Self::Found,
+        Self::Temporary,
+        Self::Permanent,
+        Self::UpgradeRequired,
+    ];
+
+    /// The status.
+    pub fn code(self) -> u16 {
+        match self {
+            Self::UpgradeRequired => 426,
+            Self::MovedPermanently => 301,
+            Self::Found => 302,
+            Self::Temporary => 307,
+            Self::Permanent => 308,
+        }
+    }
+
+    /// The one of a status; none if Kong knows no such one.
+    pub fn of_code(code: u16) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| one.code() == code)
+    }
+
+    /// Whether it is what Kong answers where nothing is said.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl TryFrom<u16> for Redirect {
+    type Error = String;
+    fn try_from(code: u16) -> Result<Self, String> {
+        Self::of_code(code).ok_or_else(|| format!("{code} is no status that Kong answers plain HTTP with"))
+    }
+}
+
+impl From<Redirect> for u16 {
+    fn from(redirect: Redirect) -> Self {
+        redirect.code()
+    }
 }
 
 /// How a gateway reaches the backends: whose weights they are.

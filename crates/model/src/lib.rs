@@ -39,7 +39,7 @@ pub use diagnostic::{Code, Diagnostic, Label, Severity, Span};
 pub use freeze::{Day, Freeze, Frozen, TimeOfDay, Window, WindowZone};
 pub use gateway::{
     Address, AddressError, AtGateway, Base, Channel, ClusterService, Door, Entry, Gateway, Host, ParentRef,
-    Routing, Via,
+    Redirect, Routing, Via,
 };
 pub use names::{
     BackendName, DnsLabel, FederationName, GatewayName, MeshName, NameError, PortName, PortNameError,

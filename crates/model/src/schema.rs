@@ -104,6 +104,7 @@ fn field(field: &Field) -> Value {
         Form::Word([word]) => json!({"const": word}),
         Form::Word(words) => json!({"enum": words}),
         Form::Whole(least, most) => json!({"type": "integer", "minimum": least, "maximum": most}),
+        Form::OneOf(numbers) => json!({"enum": numbers}),
         Form::PortNames(most) => json!({
             "type": "array",
             "items": {

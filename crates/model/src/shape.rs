@@ -39,6 +39,8 @@ pub(crate) enum Form {
     Word(&'static [&'static str]),
     /// A whole number between two others.
     Whole(u32, u32),
+    /// One of these whole numbers.
+    OneOf(&'static [u32]),
     /// A list of names of ports (RFC 1123 labels), each once, at most so many.
     PortNames(usize),
     /// A mapping with fields of its own.

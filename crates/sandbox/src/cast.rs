@@ -2,7 +2,7 @@
 //! and everything above it know only this file. Changed when the play needs something new of either.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::anyhow;
@@ -13,6 +13,9 @@ use serde_json::{Value, json};
 use crate::cluster::ApiServer;
 use crate::process::Keeper;
 use crate::real::cluster_zone::ClusterZone;
+
+/// What the mesh calls its delegated gateway.
+pub(crate) const GATEWAY: &str = "edge-mesh";
 
 /// What every cast is told before it starts anything.
 #[derive(Debug, Clone)]
@@ -33,6 +36,21 @@ pub struct Stage {
 }
 
 impl Stage {
+    /// What a gateway in the mesh is to the mesh: its sidecar at `address`, with one outbound.
+    pub(crate) fn gateway(&self, address: IpAddr, outbound: SocketAddr) -> Value {
+        let Self { service, port, .. } = self;
+        json!({
+            "address": address,
+            "gateway": {"type": "DELEGATED", "tags": {"kuma.io/service": GATEWAY}},
+            "outbound": [{
+                "address": outbound.ip(), "port": outbound.port(),
+                "backendRef": {
+                    "kind": "MeshMultiZoneService", "labels": {"kuma.io/display-name": service}, "port": port,
+                },
+            }],
+        })
+    }
+
     /// What spans the zones, each with its path: the mesh with mTLS, a permission for all, and the MeshMultiZoneService.
     pub(crate) fn mesh_objects(&self) -> [(String, Value); 3] {
         let Self {
@@ -131,6 +149,13 @@ pub trait Cast: Send {
 
     /// Starts a caller's dataplane (with one inbound, or no policy would match it) and returns its outbounds.
     fn start_caller<'a>(&'a mut self, zone: &'a str) -> BoxFuture<'a, anyhow::Result<Vec<Outbound>>>;
+
+    /// Starts the sidecar of a delegated gateway, whose one outbound is the MeshMultiZoneService, at this address.
+    fn start_gateway<'a>(
+        &'a mut self,
+        zone: &'a str,
+        outbound: SocketAddr,
+    ) -> BoxFuture<'a, anyhow::Result<()>>;
 
     /// Returns when every calling zone resolves the split service in all of `backends` (zones with a backend) and its
     /// callers get answers.

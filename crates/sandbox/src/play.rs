@@ -10,6 +10,7 @@ mod waiting;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use crate::cast::{Cast, Stage};
 use crate::command::Place;
 use crate::coordinator::Viewer;
 use crate::process::{Keeper, Process};
-use crate::repository::{BACKENDS, CLUSTER, Channel, Ground, Repository};
+use crate::repository::{BACKENDS, CLUSTER, Channel, Edge, Ground, Repository};
 use crate::traffic::{Application, Callers, Pace};
 use programs::{start_coordinator, write_env};
 pub use setup::{Scene, Setup, Stores};
@@ -160,20 +161,27 @@ impl Play {
         let applications = start_applications(ground).await?;
         let mut gateways = Vec::new();
         for channel in channels {
-            let zone = match channel {
-                Channel::WithoutDatabase | Channel::WithDatabase => BACKENDS[0].1,
-                Channel::Controller => CLUSTER,
+            let edge = match channel {
+                Channel::WithoutDatabase | Channel::WithDatabase => {
+                    edge::declared(channel, BACKENDS[0].1, &applications)
+                }
+                Channel::Controller => edge::declared(channel, CLUSTER, &applications),
+                Channel::InMesh => edge::in_mesh(BACKENDS[0].1)?,
             };
-            gateways.push(edge::Gateway::start(edge::declared(channel, zone, &applications)).await?);
+            gateways.push(edge::Gateway::start(edge).await?);
         }
-        let declared = gateways.iter().map(|gateway| gateway.edge.clone()).collect();
+        let declared: Vec<Edge> = gateways.iter().map(|gateway| gateway.edge.clone()).collect();
+        let sidecars = declared
+            .iter()
+            .filter_map(|edge| Some((edge.zone.clone(), edge.sidecar?)));
+        let sidecars: Vec<(String, SocketAddr)> = sidecars.collect();
         let (repository, first_commit) = Repository::create(&dir.join("repo"), &zones, ground, declared)?;
         say(&format!(
             "coordinator, and {} of Kuma",
             if real { "the real parts" } else { "the double" }
         ));
         let coordinator = start_coordinator(dir, &keeper, &repository);
-        let kuma = start_kuma(cast.as_mut(), &zones, ground, applications);
+        let kuma = start_kuma(cast.as_mut(), &zones, &sidecars, (ground, applications));
         let (coordinator, kuma) = tokio::join!(coordinator, kuma);
         let kuma = match kuma {
             Ok(kuma) => kuma,
@@ -339,7 +347,7 @@ impl Play {
 
 /// How the play's gateways are configured, and what a real API server has to be told for that.
 fn channels(scene: &Scene, say: &mut impl FnMut(&str)) -> anyhow::Result<(Vec<Channel>, Option<Vec<Value>>)> {
-    let mut channels = vec![Channel::WithoutDatabase, Channel::WithDatabase];
+    let mut channels = vec![Channel::WithoutDatabase, Channel::WithDatabase, Channel::InMesh];
     let definition = match scene {
         Scene::Vms => return Ok((channels, None)),
         Scene::WithDoubleCluster => None,
@@ -379,8 +387,8 @@ async fn start_applications(ground: Ground) -> anyhow::Result<Applications> {
 async fn start_kuma(
     cast: &mut dyn Cast,
     zones: &[String],
-    ground: Ground,
-    applications: Applications,
+    sidecars: &[(String, SocketAddr)],
+    (ground, applications): (Ground, Applications),
 ) -> anyhow::Result<Kuma> {
     let mut kuma = Kuma {
         global: cast.start_global().await?.api,
@@ -399,6 +407,9 @@ async fn start_kuma(
     for zone in zones {
         kuma.outbounds
             .insert(zone.clone(), cast.start_caller(zone).await?);
+    }
+    for (zone, outbound) in sidecars {
+        cast.start_gateway(zone, *outbound).await?;
     }
     cast.settled(&ground.backends().map(|(_, zone)| zone.to_owned()))
         .await?;

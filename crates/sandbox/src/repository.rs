@@ -323,11 +323,18 @@ mod tests {
             channel,
             zone: zone.to_owned(),
             addresses: addresses(),
+            sidecar: None,
+        };
+        let in_mesh = Edge {
+            sidecar: Some(at(33_001)),
+            addresses: Default::default(),
+            ..edge(Channel::InMesh, "fra")
         };
         let edges = vec![
             edge(Channel::WithoutDatabase, "fra"),
             edge(Channel::WithDatabase, "fra"),
             edge(Channel::Controller, CLUSTER),
+            in_mesh,
         ];
         Repository::create(dir.path(), &zones, Ground::VmsAndCluster, edges).expect("a repository");
         let read = |file: &str| weir_model::SourceFile {
@@ -340,6 +347,6 @@ mod tests {
         let parsed = weir_model::parse(&files.map(read));
         assert_eq!(parsed.diagnostics, []);
         let split = parsed.declaration.splits.values().next().expect("the split");
-        assert_eq!(split.gateways.len(), 3);
+        assert_eq!(split.gateways.len(), 4);
     }
 }

@@ -383,6 +383,14 @@ impl Story {
         let list = self.play.viewer.splits().await?;
         let split = list.splits.iter().find(|s| s.name == SPLIT);
         self.in_force = split.map(declared).unwrap_or_default();
+        for gateway in &self.play.gateways {
+            if let Some(why) = gateway.splits_too().await? {
+                self.wrong.push(format!(
+                    "{step}, {}: the mesh and Kong both split: {why}",
+                    gateway.door()
+                ));
+            }
+        }
         let mut zones = BTreeMap::new();
         let mut gateways = BTreeMap::new();
         for (name, tally) in &measured {

@@ -6,8 +6,8 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use weir_model::{
-    Address, AddressError, BackendName, Base, Channel, Door, Entry, GatewayName, ParentRef, Routing,
-    SourceName, Via,
+    Address, AddressError, BackendName, Base, Channel, Door, Entry, GatewayName, ParentRef, Redirect,
+    Routing, SourceName, Via,
 };
 use weir_planner::{
     Counts, Digest, DoorCounting, DoorFact, GatewayPlan, GatewayRef, Generation, Proof, gateway_digest,
@@ -128,6 +128,11 @@ pub(crate) fn door_out((name, door): (&GatewayName, &Door)) -> v1::Door {
             https_only: routing.https_only,
             strip_path: routing.strip_path,
             preserve_host: routing.preserve_host,
+            snis: texts(&routing.snis),
+            https_redirect: match routing.https_redirect.is_default() {
+                true => 0,
+                false => routing.https_redirect.code().into(),
+            },
         }),
     };
     let reach = match &door.via {
@@ -147,6 +152,20 @@ pub(crate) fn door_out((name, door): (&GatewayName, &Door)) -> v1::Door {
         entry: Some(entry),
         reach: Some(reach),
     }
+}
+
+/// 0 is what whoever knows of no other says.
+fn redirect_in(code: u32) -> Result<Redirect, WireError> {
+    let known = match code {
+        0 => Some(Redirect::default()),
+        code => u16::try_from(code).ok().and_then(Redirect::of_code),
+    };
+    known.ok_or_else(|| {
+        WireError::new(
+            "https_redirect",
+            format!("{code} is no status that Kong answers with"),
+        )
+    })
 }
 
 pub(crate) fn door_in(from: &v1::Door) -> Result<(GatewayName, Door), WireError> {
@@ -171,7 +190,9 @@ pub(crate) fn door_in(from: &v1::Door) -> Result<(GatewayName, Door), WireError>
                 paths: once("paths", &routing.paths)?,
                 methods: once("methods", &routing.methods)?,
                 headers,
+                snis: once("snis", &routing.snis)?,
                 https_only: routing.https_only,
+                https_redirect: redirect_in(routing.https_redirect)?,
                 strip_path: routing.strip_path,
                 preserve_host: routing.preserve_host,
             })

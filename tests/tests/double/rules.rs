@@ -58,7 +58,11 @@ fn caller() -> Object {
         json!({"kind": "MeshMultiZoneService", "labels": {"kuma.io/display-name": "checkout"}, "port": 8080});
     caller.body.insert(
         "networking".into(),
-        json!({"address": "127.0.0.31", "outbound": [{"address": "127.0.0.31", "port": 10001, "backendRef": reference}]}),
+        json!({
+            "address": "127.0.0.31",
+            "inbound": [{"port": 7070, "servicePort": 7071, "serviceAddress": "127.0.0.1", "tags": {"kuma.io/service": "web"}}],
+            "outbound": [{"address": "127.0.0.31", "port": 10001, "backendRef": reference}],
+        }),
     );
     caller
 }
@@ -306,4 +310,46 @@ fn an_anchor_keeps_every_cluster_and_a_bare_policy_does_not() {
             "default_checkout__fra_msvc_8080"
         ]
     );
+}
+
+/// A Kong beside a sidecar of its own: policies for the whole mesh reach its outbounds, though it takes nothing in; one for sidecars
+/// alone does not.
+#[test]
+fn a_delegated_gateway_gets_the_split_and_who_takes_nothing_in_does_not() {
+    let gives = |change: &dyn Fn(&mut Value), types: Option<&[&str]>| {
+        let mut store = zone();
+        put(
+            &mut store,
+            "ours",
+            "MeshMultiZoneService",
+            &[all(&[to("fra", 30), to("ams", 70)])],
+        );
+        if let Some(types) = types {
+            let mut policy = store.get(Kind::MeshHTTPRoute, "default", "ours").unwrap().clone();
+            policy.body["spec"]["targetRef"]["proxyTypes"] = json!(types);
+            store.insert(policy);
+        }
+        let mut caller = caller();
+        change(&mut caller.body["networking"]);
+        let config = compute(&store, &caller);
+        let ListenerKind::Http { routes, .. } = &config.listeners[OUTBOUND].kind else {
+            panic!("not an HTTP listener");
+        };
+        routes[0]
+            .clusters
+            .iter()
+            .map(|cluster| cluster.weight)
+            .collect::<Vec<_>>()
+    };
+    let alone = |networking: &mut Value| drop(networking.as_object_mut().unwrap().remove("inbound"));
+    let gateway = |networking: &mut Value| {
+        alone(networking);
+        networking["gateway"] = json!({"type": "DELEGATED", "tags": {"kuma.io/service": "edge"}});
+    };
+    assert_eq!(gives(&|_| {}, None), [30, 70]);
+    assert_eq!(gives(&alone, None), [1], "nobody's policy");
+    assert_eq!(gives(&gateway, None), [30, 70]);
+    assert_eq!(gives(&gateway, Some(&["Sidecar"])), [1]);
+    assert_eq!(gives(&gateway, Some(&["Sidecar", "Gateway"])), [30, 70]);
+    assert_eq!(gives(&|_| {}, Some(&["Gateway"])), [1]);
 }

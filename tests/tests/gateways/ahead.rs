@@ -24,6 +24,7 @@ pub(crate) fn behind(held: &ZonePlan, plan: &Arc<ZonePlan>, ahead: bool) -> Arc<
         items,
         next,
         pinned: BTreeSet::new(),
+        back: BTreeSet::new(),
     })
 }
 

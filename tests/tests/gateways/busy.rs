@@ -148,6 +148,7 @@ impl Running {
             next: BTreeMap::new(),
             ahead: BTreeSet::new(),
             pinned: BTreeSet::new(),
+            back: BTreeSet::new(),
         };
         assert!(self.link.want(Arc::new(wanted)));
     }

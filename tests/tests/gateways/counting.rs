@@ -360,6 +360,7 @@ fn what_was_refused_once_is_not_in_the_way_of_a_revert() {
             next: BTreeMap::new(),
             ahead: BTreeSet::new(),
             pinned: BTreeSet::new(),
+            back: BTreeSet::new(),
         };
         decide(
             &wanted,

@@ -482,10 +482,16 @@ async fn a_backend_that_kong_takes_for_dead_gets_no_more() {
         weights.values().copied().collect::<Vec<_>>(),
         [30_000, 10_000, 10_000, 10_000]
     );
-    // What one node alone has of it may be old: more is given, and that node is no proof.
+    // One node is enough on the way on, and is named. On the way back what it alone has of it may be old: more is given, and that
+    // node is no proof.
     mark(both[0], "healthy").await;
     let fourth = with_database(&splits(20), Some(&third));
-    let part = agent.want(&fourth);
+    agent.want(&fourth);
+    let node = format!("the Kong at http://{}: the health checks", both[1].admin());
+    agent
+        .until("held by the other", |told| says(told, &fourth, &node))
+        .await;
+    let part = agent.want_back(&fourth);
     let written = async || {
         let weights = targets(both[0], "weir.checkout.default").await;
         weights.get("10.0.0.1:80") == Some(&12_000)

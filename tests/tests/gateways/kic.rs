@@ -2,6 +2,7 @@
 //! controller and of Kong.
 
 mod ahead;
+mod dead;
 mod declared;
 mod kongs;
 mod load;

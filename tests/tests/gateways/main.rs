@@ -12,6 +12,7 @@ mod asking;
 mod busy;
 mod counting;
 mod database;
+mod dead;
 mod effective;
 mod in_the_way;
 mod kic;

@@ -270,13 +270,31 @@ impl Agent {
         part
     }
 
+    /// The same, by which every split goes back to weights that its zone had before.
+    pub(crate) fn want_back(&self, plan: &Plan) -> Arc<ZonePlan> {
+        let part = Arc::new(plan.zone_plan(&ZoneName::new("fra").unwrap()).unwrap());
+        let items = part.items.clone();
+        self.want_by(&part, items.clone(), items.into_keys().collect());
+        part
+    }
+
     pub(crate) fn want_items(&self, plan: &Arc<ZonePlan>, items: BTreeMap<SplitName, Arc<Item>>) {
+        self.want_by(plan, items, BTreeSet::new());
+    }
+
+    fn want_by(
+        &self,
+        plan: &Arc<ZonePlan>,
+        items: BTreeMap<SplitName, Arc<Item>>,
+        back: BTreeSet<SplitName>,
+    ) {
         let wanted = Wanted {
             plan: Arc::clone(plan),
             items,
             next: BTreeMap::new(),
             ahead: BTreeSet::new(),
             pinned: BTreeSet::new(),
+            back,
         };
         self.link.want.send_replace(Some(Arc::new(wanted)));
     }

@@ -39,6 +39,7 @@ fn decided(plan: &Plan, posted: Option<&Posted>) -> Decided {
         next: BTreeMap::new(),
         ahead: BTreeSet::new(),
         pinned: BTreeSet::new(),
+        back: BTreeSet::new(),
     };
     decide(
         &wanted,

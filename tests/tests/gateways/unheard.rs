@@ -71,6 +71,7 @@ fn turn(kong: &Arc<Still>, disk: &Disk, plan: &Plan, held: &[&str], deaf: bool) 
         next: BTreeMap::new(),
         ahead: BTreeSet::new(),
         pinned: BTreeSet::new(),
+        back: BTreeSet::new(),
     };
     turn_for(kong, disk, &wanted, deaf)
 }
@@ -160,6 +161,7 @@ fn a_revert_of_which_nobody_heard_is_not_taken_back() {
         next: BTreeMap::new(),
         ahead: [name("basket")].into(),
         pinned: BTreeSet::new(),
+        back: BTreeSet::new(),
     };
     assert!(!turn_for(&kong, &disk, &wanted, true));
     assert_eq!(gives(), 4);

@@ -173,4 +173,14 @@ async fn a_disabled_service_has_no_routes_and_https_only_is_told() {
         (answer.status, answer.json()["message"].clone()),
         (426, "Please use HTTPS protocol".into())
     );
+    let elsewhere = json!([{"paths": ["/"], "protocols": ["https"], "https_redirect_status_code": 308, "snis": ["shop.test"]}]);
+    let kong = with_routes(&target, json!({}), elsewhere).await;
+    let answer = Ask::new("POST", "/shop?a=b")
+        .header("Host", "shop.test:8000")
+        .to(kong.proxy())
+        .await;
+    assert_eq!(
+        (answer.status, answer.headers.get("location").map(String::as_str)),
+        (308, Some("https://shop.test/shop?a=b"))
+    );
 }

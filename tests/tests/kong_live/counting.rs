@@ -71,6 +71,7 @@ fn plan(base: Option<&serde_json::Value>, doors: &[(Item, Door)]) -> Arc<Wanted>
         next: BTreeMap::new(),
         ahead: BTreeSet::new(),
         pinned: BTreeSet::new(),
+        back: BTreeSet::new(),
     })
 }
 

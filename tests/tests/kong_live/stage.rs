@@ -160,6 +160,7 @@ pub(crate) fn by<'a>(
         refused: &NONE,
         skip: &NOBODY,
         left: &NONE_LEFT,
+        back: &NO_SPLITS,
         overtaken,
     }
 }
@@ -246,7 +247,9 @@ pub(crate) fn routing(path: &str) -> Routing {
         paths: [path.to_owned()].into(),
         methods: BTreeSet::new(),
         headers: BTreeMap::new(),
+        snis: [].into(),
         https_only: false,
+        https_redirect: weir_model::Redirect::default(),
         strip_path: true,
         preserve_host: false,
     }

@@ -138,9 +138,11 @@ fn the_tour_ends_well_and_each_of_its_lines_is_as_promised() {
 }
 
 /// Its gateways, by channel.
-const GATEWAYS: [(&str, &str); 3] = [
+const GATEWAYS: [(&str, &str); 4] = [
     ("fra/edge", "admin-dbless"),
     ("fra/edge-db", "admin-db"),
+    // In the mesh: a delegated gateway.
+    ("fra/edge-mesh", "admin-dbless"),
     ("use1/edge-kic", "kic"),
 ];
 

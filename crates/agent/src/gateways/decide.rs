@@ -120,6 +120,19 @@ pub fn decide(
     refusals: &Refusals,
     counting: Option<&Counting>,
 ) -> Decided {
+    let nobody = BTreeMap::new();
+    decide_but(wanted, gateway, posted, resolved, refusals, (counting, &nobody))
+}
+
+/// The same where these splits stay as they were posted, for these reasons; one of which nothing was posted is left out.
+pub(super) fn decide_but(
+    wanted: &Wanted,
+    gateway: &GatewayName,
+    posted: Option<&Posted>,
+    resolved: &Resolved,
+    refusals: &Refusals,
+    (counting, waits): (Option<&Counting>, &BTreeMap<SplitName, String>),
+) -> Decided {
     let Some(planned) = wanted.plan.gateways.get(gateway) else {
         return Decided {
             own: posted.map(Posted::own).unwrap_or_default(),
@@ -128,7 +141,10 @@ pub fn decide(
     };
     let before = posted.and_then(|posted| posted.base.as_ref());
     let before = before.filter(|before| before.digest != planned.digest);
-    let mut stays = Stays::default();
+    let mut stays = Stays {
+        base: None,
+        splits: waits.clone(),
+    };
     let mut instead = None;
     let uncounted_for = |refusal: &Refusal| format!("Kong does not accept that ({})", refusal.why);
     // A revert is not posted first with what was refused with other weights.

@@ -27,6 +27,9 @@ pub struct Wanted {
     pub ahead: BTreeSet<SplitName>,
     /// Of `items`, those of which somebody pinned the weights on this host.
     pub pinned: BTreeSet<SplitName>,
+    /// Of `items`, those by which the zone goes back to weights that it had before, or that somebody pinned, or falls back: what one node of a
+    /// gateway alone speaks against does not hold them.
+    pub back: BTreeSet<SplitName>,
 }
 
 impl Wanted {
@@ -34,6 +37,7 @@ impl Wanted {
     pub fn new(plan: &Arc<ZonePlan>, memory: &Taken, seen: Option<&ZoneFacts>) -> Self {
         let over = memory.pins.over(plan);
         let (mut items, mut next, mut ahead) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        let mut back = BTreeSet::new();
         for (split, planned) in &plan.items {
             let Some(was) = memory.applied.get(split) else {
                 continue;
@@ -52,6 +56,11 @@ impl Wanted {
                     false => {}
                 }
             }
+            // A share that goes elsewhere while a backend is down waits for nobody either.
+            let pinned = memory.pins.of(split).is_some();
+            if pinned || memory.fallen.contains_key(split) || memory.past.had_before(now) {
+                back.insert(split.clone());
+            }
             items.insert(split.clone(), crate::fallback::driven(now, memory));
         }
         Self {
@@ -62,6 +71,7 @@ impl Wanted {
             items,
             next,
             ahead,
+            back,
         }
     }
 

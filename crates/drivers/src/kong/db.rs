@@ -242,7 +242,8 @@ impl KongDb {
         (by, any): (Bringing<'_>, &mut bool),
     ) -> Result<Vec<String>, End> {
         let mut not_made = Vec::new();
-        let nobody = nobody_there(able, held, wanted.doors.get(split), writes);
+        let of = wanted.doors.get(split);
+        let nobody = nobody_there(able, held, of, writes, by.back.contains(split));
         match by.overtaken.run_until_cancelled(nobody).await {
             None => return Err(End::Waits),
             Some(Some(why)) => return Err(End::Held(why)),

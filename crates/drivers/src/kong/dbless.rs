@@ -13,7 +13,7 @@ use weir_render::kong::{Document, Live};
 
 use crate::kong::admin::Admin;
 use crate::kong::refusal::{self, Failure};
-use crate::kong::{GatewayDriver, KongConfig, Posted, Unposted, gateway, observe, proof};
+use crate::kong::{GatewayDriver, KongConfig, Posted, Unposted, dead, gateway, observe, proof};
 use crate::{DriverError, Fault};
 
 /// A gateway without a database.
@@ -107,6 +107,18 @@ impl KongDbless {
             }
         });
         proof::together(&document.doors, &join_all(nodes).await)
+    }
+
+    /// Which splits of a document are not to be given so, and why: a backend would get more that a Kong takes for dead. Nothing is
+    /// asked of the nodes in `left`; a Kong that does not answer holds nobody, and of splits that go `back` all have to say so.
+    pub async fn dead(
+        &self,
+        document: &Document,
+        left: &BTreeMap<String, DriverError>,
+        back: &BTreeSet<SplitName>,
+    ) -> BTreeMap<SplitName, String> {
+        let nodes = self.nodes.iter().filter(|node| !left.contains_key(node.url()));
+        dead::of_document(&nodes.collect::<Vec<_>>(), document, back).await
     }
 
     async fn proven(&self, admin: &Admin, document: &Document) -> proof::AtNode {

@@ -8,6 +8,7 @@ mod compare;
 mod kong;
 mod looked;
 mod nodes;
+mod rising;
 mod standing;
 mod taken;
 
@@ -21,7 +22,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use weir_model::{FederationName, SplitName};
 use weir_planner::{Coverage, Evidence, Generation, Proof, Verdict};
-use weir_render::kic::{HttpRoute, Mark, Routes, Unmet, backends, is_of};
+use weir_render::kic::{HttpRoute, Mark, Routes, Unmet, is_of};
 
 use crate::dns::Names;
 use crate::kong::admin::AdminConfig;
@@ -33,7 +34,7 @@ use crate::kubernetes::access::Access;
 use crate::kubernetes::call::ApiServer;
 use crate::kubernetes::hand::{Hand, stored_otherwise};
 use crate::{DriverError, Outcome};
-use compare::{difference, nearest, rises};
+use compare::{difference, nearest};
 use kong::Beside;
 use looked::{Found, Looked, Owned, Watches, owned};
 use nodes::Nodes;
@@ -141,7 +142,8 @@ impl KongKic {
                 if by.overtaken.is_cancelled() {
                     return (route, None);
                 }
-                (route, Some(self.brought(wanted, route, looked).await))
+                let is_back = by.back.contains(&route.split);
+                (route, Some(self.brought(wanted, route, looked, is_back).await))
             });
         }
         let mut asked = stream::iter(asking).buffer_unordered(ABREAST);
@@ -240,9 +242,15 @@ impl KongKic {
     }
 
     /// Whether anything was written.
-    async fn brought(&self, wanted: &Routes, route: &HttpRoute, looked: &Looked) -> Result<bool, Stop> {
+    async fn brought(
+        &self,
+        wanted: &Routes,
+        route: &HttpRoute,
+        looked: &Looked,
+        is_back: bool,
+    ) -> Result<bool, Stop> {
         if let Some(taker) = &route.taken_by {
-            return self.taken_over(route, taker, looked).await;
+            return self.taken_over(route, taker, looked, is_back).await;
         }
         let known = looked.live(route);
         if let Some(Found(live)) = known
@@ -281,14 +289,7 @@ impl KongKic {
                 }
             }
         }
-        let unmet = backends(route, &looked.services).err().unwrap_or_default();
-        let unmet: Vec<Unmet> = unmet
-            .into_iter()
-            .filter(|unmet| rises(route, live.as_ref(), unmet))
-            .collect();
-        if !unmet.is_empty() {
-            return Err(Stop::Held(told(&unmet)));
-        }
+        self.may_rise(route, live.as_ref(), looked, is_back).await?;
         let document = (route.name.as_str(), route.document.clone());
         let stored = match self
             .hand

@@ -231,6 +231,21 @@ impl<'d> Check<'d> {
                 ),
             );
         }
+        if let (Some(protocol), EntryDraft::Routes(routing)) = (&draft.protocol, &door.entry)
+            && protocol.value == Protocol::Grpc
+            && !routing.https_redirect.is_default()
+        {
+            sound = false;
+            let message = format!(
+                "a gRPC client is not led elsewhere by the `httpsRedirect` of the gateway `{}`",
+                door.gateway.value
+            );
+            self.push(
+                Diagnostic::error(codes::TLS, message, door.gateway.place.label("this gateway"))
+                    .also(protocol.place.label("the split's protocol"))
+                    .help("remove `httpsRedirect`: a call without TLS is refused then"),
+            );
+        }
         if matches!(door.via, ViaDraft::Mesh(_)) {
             return sound; // the mesh tells routes apart
         }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{heading, word};
 use crate::codes;
 use crate::draft::{BaseDraft, DoorDraft, EntryDraft, GatewayDraft, ParentDraft, ViaDraft};
-use crate::gateway::{Address, Channel, ParentRef, Routing, dns_name};
+use crate::gateway::{Address, Channel, ParentRef, Redirect, Routing, dns_name};
 use crate::limits;
 use crate::names::{BackendName, DnsLabel, ZoneName};
 use crate::reader::{At, Fields, Reader, shown};
@@ -156,7 +156,9 @@ fn taken_over(
         "paths",
         "methods",
         "headers",
+        "snis",
         "httpsOnly",
+        "httpsRedirect",
         "stripPath",
         "preserveHost",
     ];
@@ -232,6 +234,28 @@ fn routing(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Routing {
         flag("stripPath", true),
         flag("preserveHost", false),
     );
+    let https_redirect = https_redirect(reader, fields.get("httpsRedirect"));
+    let of_tls = [
+        (
+            "snis",
+            "a request by plain HTTP asks for no name, and would come past it",
+        ),
+        (
+            "httpsRedirect",
+            "plain HTTP is served here, and nobody is sent elsewhere",
+        ),
+    ];
+    for (name, why) in of_tls.into_iter().filter(|_| !https_only) {
+        if let Some(entry) = fields.get(name) {
+            reader.error(
+                codes::TLS,
+                &entry.key_span,
+                format!("`{name}` stands without `httpsOnly: true`"),
+                why,
+                format!("add `httpsOnly: true`, or remove `{name}`"),
+            );
+        }
+    }
     let mut headers = BTreeMap::new();
     if let Some(entry) = fields.get("headers")
         && let Some(items) = reader.list(&entry.value, "`headers`", limits::MATCHES)
@@ -245,10 +269,32 @@ fn routing(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Routing {
         paths: texts(reader, fields.get("paths"), "`paths`", path),
         methods: texts(reader, fields.get("methods"), "`methods`", method),
         headers,
+        snis: texts(reader, fields.get("snis"), "`snis`", sni),
         https_only,
+        https_redirect,
         strip_path,
         preserve_host,
     }
+}
+
+fn https_redirect(reader: &mut Reader<'_>, entry: Option<&Entry>) -> Redirect {
+    let Some(entry) = entry else {
+        return Redirect::default();
+    };
+    let Some(code) = reader.whole(&entry.value, "`httpsRedirect`", 0, u32::MAX) else {
+        return Redirect::default();
+    };
+    let found = u16::try_from(code).ok().and_then(Redirect::of_code);
+    if found.is_none() {
+        reader.error(
+            codes::TLS,
+            &entry.value.span,
+            format!("`httpsRedirect` is {code}"),
+            "no status that Kong answers plain HTTP with",
+            "it is 301, 302, 307 or 308, which lead to the same place by HTTPS, or 426, which leads nowhere",
+        );
+    }
+    found.unwrap_or_default()
 }
 
 fn header(reader: &mut Reader<'_>, node: &Node, headers: &mut BTreeMap<String, BTreeSet<String>>) {
@@ -332,6 +378,12 @@ fn host(text: &str) -> Result<String, &'static str> {
     let name = inner.unwrap_or(&lower);
     let sound = dns_name(name).is_some() && !name.ends_with('.') && !name.contains('*');
     if sound { Ok(lower) } else { Err(WRONG) }
+}
+
+/// One name: what a client asks for has neither `*` nor a port.
+fn sni(text: &str) -> Result<String, &'static str> {
+    let name = dns_name(text).filter(|_| !text.ends_with('.'));
+    name.ok_or("a name that a TLS client asks for is a DNS name, without `*` and without a port")
 }
 
 /// A plain prefix in its normal form; Kong's regular expressions (`~/…`) are not ours.

@@ -6,6 +6,9 @@ use crate::limits;
 /// The channels of a gateway.
 pub(crate) const CHANNELS: &[&str] = &["admin-dbless", "admin-db", "kic"];
 
+/// What a route that takes HTTPS alone may answer to plain HTTP.
+pub(crate) const HTTPS_REDIRECTS: &[u32] = &[301, 302, 307, 308, 426];
+
 /// One of a zone's `gateways`.
 pub(crate) static ZONE_GATEWAY: Shape = shape(
     "a gateway",
@@ -88,9 +91,19 @@ const ENTRY: &[Field] = &[
         "Headers, all of which a request has.",
     ),
     optional(
+        "snis",
+        Form::Texts(limits::ENTRIES),
+        "With `httpsOnly`: names that a TLS client asks for (SNI), of which it asks for one.",
+    ),
+    optional(
         "httpsOnly",
         Form::Flag,
-        "Plain HTTP is answered with 426; `false` if not given.",
+        "Requests come by HTTPS alone, Kong's `protocols: [https]`: plain HTTP is answered by `httpsRedirect`; `false` if not given.",
+    ),
+    optional(
+        "httpsRedirect",
+        Form::OneOf(HTTPS_REDIRECTS),
+        "With `httpsOnly`: the status that plain HTTP is answered with, Kong's `https_redirect_status_code`; 426, which leads nowhere, if not given.",
     ),
     optional(
         "stripPath",

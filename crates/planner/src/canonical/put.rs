@@ -98,13 +98,19 @@ impl Put for Door {
     fn put(&self, to: &mut Vec<u8>) {
         match &self.entry {
             Entry::Routes(routing) => {
-                to.push(1);
+                // What says nothing of TLS has the bytes that it had before anything could be said.
+                let of_tls = !routing.snis.is_empty() || !routing.https_redirect.is_default();
+                to.push(if of_tls { 4 } else { 1 });
                 routing.hosts.put(to);
                 routing.paths.put(to);
                 routing.methods.put(to);
                 routing.headers.put(to);
                 for flag in [routing.https_only, routing.strip_path, routing.preserve_host] {
                     to.push(u8::from(flag));
+                }
+                if of_tls {
+                    routing.snis.put(to);
+                    u32::from(routing.https_redirect.code()).put(to);
                 }
             }
             Entry::Service(name) => {

@@ -270,7 +270,12 @@ fn annotations(routing: &Routing) -> BTreeMap<&'static str, String> {
     ]);
     if routing.https_only {
         annotations.insert("konghq.com/protocols", "https".to_owned());
-        annotations.insert("konghq.com/https-redirect-status-code", "426".to_owned());
+        let code = routing.https_redirect.code();
+        annotations.insert("konghq.com/https-redirect-status-code", code.to_string());
+    }
+    if !routing.snis.is_empty() {
+        let snis: Vec<&str> = routing.snis.iter().map(String::as_str).collect();
+        annotations.insert("konghq.com/snis", snis.join(","));
     }
     annotations
 }

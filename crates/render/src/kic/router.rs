@@ -20,7 +20,13 @@ pub struct Request {
     strip_path: bool,
     preserve_host: bool,
     https_only: bool,
+    /// What plain HTTP is answered with where it is not taken.
+    redirect: u64,
+    snis: BTreeSet<String>,
 }
+
+/// Kong's answer where nothing is said.
+const REDIRECT: u64 = 426;
 
 fn texts<'a>(of: &'a Value, at: &str) -> impl Iterator<Item = &'a str> {
     let list = of.get(at).and_then(Value::as_array);
@@ -43,6 +49,10 @@ fn requests(route: &HttpRoute) -> BTreeSet<Request> {
         let annotations = route.document.pointer("/metadata/annotations");
         annotations.and_then(|all| all.get(key)).and_then(Value::as_str)
     };
+    let https_only = annotation("konghq.com/protocols") == Some("https");
+    let redirect = annotation("konghq.com/https-redirect-status-code").and_then(|code| code.parse().ok());
+    let snis = annotation("konghq.com/snis").into_iter();
+    let snis: BTreeSet<String> = snis.flat_map(|all| all.split(',')).map(str::to_owned).collect();
     let hosts = or_any(texts(spec, "hostnames").map(str::to_ascii_lowercase));
     let rules = spec.get("rules").and_then(Value::as_array);
     let matches = rules
@@ -68,7 +78,9 @@ fn requests(route: &HttpRoute) -> BTreeSet<Request> {
                     headers: headers.clone(),
                     strip_path: annotation("konghq.com/strip-path") == Some("true"),
                     preserve_host: annotation("konghq.com/preserve-host") != Some("false"),
-                    https_only: annotation("konghq.com/protocols") == Some("https"),
+                    https_only,
+                    redirect: redirect.unwrap_or(REDIRECT),
+                    snis: snis.clone(),
                 });
             }
         }
@@ -137,6 +149,8 @@ fn taken(route: &Value) -> BTreeSet<Request> {
     }
     let flag = |at: &str| route.get(at).and_then(Value::as_bool).unwrap_or_default();
     let protocols: BTreeSet<&str> = texts(route, "protocols").collect();
+    let redirect = route.get("https_redirect_status_code").and_then(Value::as_u64);
+    let snis: BTreeSet<String> = texts(route, "snis").map(str::to_ascii_lowercase).collect();
     let mut all = BTreeSet::new();
     for host in &hosts {
         for path in &paths {
@@ -150,6 +164,8 @@ fn taken(route: &Value) -> BTreeSet<Request> {
                         strip_path: flag("strip_path"),
                         preserve_host: flag("preserve_host"),
                         https_only: !protocols.contains("http"),
+                        redirect: redirect.unwrap_or(REDIRECT),
+                        snis: snis.clone(),
                     });
                 }
             }
@@ -198,6 +214,7 @@ impl Router {
             // Which protocols there are is for the listeners of the Gateway to say.
             let any = found.into_iter().map(|of| Request {
                 https_only: false,
+                redirect: REDIRECT,
                 ..of
             });
             found = any.collect();
@@ -271,14 +288,22 @@ impl fmt::Display for Request {
         };
         write!(
             f,
-            "host {}, path {}, method {}, headers {:?}, strip-path {}, preserve-host {}, https only {}",
+            "host {}, path {}, method {}, headers {:?}, strip-path {}, preserve-host {}, https only {}{}{}",
             any(&self.host),
             any(&self.path),
             any(&self.method),
             self.headers,
             self.strip_path,
             self.preserve_host,
-            self.https_only
+            self.https_only,
+            match (self.https_only, self.redirect) {
+                (false, _) | (true, REDIRECT) => String::new(),
+                (true, code) => format!(" (else {code})"),
+            },
+            match self.snis.is_empty() {
+                true => String::new(),
+                false => format!(", snis {:?}", self.snis),
+            }
         )
     }
 }

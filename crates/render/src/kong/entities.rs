@@ -154,6 +154,12 @@ impl Mark<'_> {
             "preserve_host": routing.preserve_host,
             "tags": self.tags(of),
         });
+        if !routing.https_redirect.is_default() {
+            route["https_redirect_status_code"] = routing.https_redirect.code().into();
+        }
+        if !routing.snis.is_empty() {
+            route["snis"] = json!(routing.snis);
+        }
         if !routing.hosts.is_empty() {
             route["hosts"] = json!(routing.hosts);
         }

@@ -438,3 +438,49 @@ fn a_base_and_its_services_belong_to_a_kong_without_a_database() {
         "{conflicts:?}"
     );
 }
+
+#[test]
+fn a_door_gains_tls_and_loses_it_by_its_route_alone() {
+    let of = |secure: bool| {
+        let (item, mut door) = of_weights(
+            1,
+            &[("vm", 9_000), ("eks", 1_000)],
+            &["vm=10.0.0.1:80", "eks=10.0.0.2:80"],
+        );
+        if let (true, weir_model::Entry::Routes(routing)) = (secure, &mut door.entry) {
+            routing.https_only = true;
+            routing.https_redirect = weir_model::Redirect::Found;
+            routing.snis = ["shop.example.com".to_owned()].into();
+        }
+        made(&[(item, door)]).unwrap()
+    };
+    let (plain, secure) = (of(false), of(true));
+    let mut store = Store::default();
+    store.all(&to(&store, &plain), ALL, |_| ());
+    let route = |store: &Store| {
+        let row = store.0.rows.iter().find(|row| row.kind == Kind::Route).unwrap();
+        ["protocols", "snis", "https_redirect_status_code"].map(|field| row.fields[field].clone())
+    };
+    let of_http = [json!(["http", "https"]), Value::Null, json!(426)];
+    assert_eq!(route(&store), of_http);
+    for (wanted, said) in [
+        (
+            &secure,
+            [json!(["https"]), json!(["shop.example.com"]), json!(302)],
+        ),
+        (&plain, of_http),
+    ] {
+        let changes = to(&store, wanted);
+        let kinds = changes.splits.values().flat_map(|of| of.as_ref().unwrap());
+        let kinds: Vec<Kind> = kinds
+            .map(|write| match write {
+                Write::Change { of, .. } => of.0,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(kinds, [Kind::Route]);
+        store.all(&changes, ALL, |_| ());
+        assert_eq!(route(&store), said);
+        assert!(is_done(&to(&store, wanted)));
+    }
+}

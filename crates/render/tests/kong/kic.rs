@@ -123,6 +123,8 @@ fn a_route_says_what_a_split_and_its_door_say() {
         BTreeSet::from(["a".to_owned(), "b".to_owned()]),
     )]);
     routing.https_only = true;
+    routing.https_redirect = weir_model::Redirect::MovedPermanently;
+    routing.snis = ["a.example.org".to_owned(), "shop.example.com".to_owned()].into();
     let via = addresses(&["vm=checkout-vm.edge.svc:80", "eks=checkout.edge.svc:8080"]);
     let made = made(&split, &door(routing, via)).unwrap();
     let upstreams: Vec<&str> = made.rules.iter().map(|rule| rule.upstream.as_str()).collect();

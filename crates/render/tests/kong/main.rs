@@ -4,6 +4,7 @@
 mod conflicts;
 mod counting;
 mod database;
+mod dead;
 mod documents;
 mod kic;
 mod ownership;
@@ -105,7 +106,9 @@ pub(crate) fn routing(hosts: &[&str], paths: &[&str]) -> Routing {
         paths: set(paths),
         methods: BTreeSet::new(),
         headers: BTreeMap::new(),
+        snis: [].into(),
         https_only: false,
+        https_redirect: weir_model::Redirect::default(),
         strip_path: true,
         preserve_host: false,
     }

@@ -217,7 +217,9 @@ fn any_routing() -> impl Strategy<Value = Routing> {
             methods,
             headers,
             strip_path,
+            snis: [].into(),
             https_only: false,
+            https_redirect: weir_model::Redirect::default(),
             preserve_host: true,
         })
 }

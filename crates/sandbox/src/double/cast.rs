@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::cluster_zone::ClusterZone;
 use super::dataplane::ADMIN_SOCKET;
-use crate::cast::{Carrier, Cast, GlobalParts, Outbound, Stage, ZoneParts};
+use crate::cast::{Carrier, Cast, GATEWAY, GlobalParts, Outbound, Stage, ZoneParts};
 use crate::cluster::ApiServer;
 use crate::ports::{free_address, free_port};
 use crate::process::{Process, Start, find_program};
@@ -332,6 +332,23 @@ impl Cast for Double {
             outbounds.extend(self.start_caller_proxy(zone, "caller-direct", each).await?);
             self.zone_mut(zone)?.outbounds.clone_from(&outbounds);
             Ok(outbounds)
+        })
+    }
+
+    fn start_gateway<'a>(
+        &'a mut self,
+        zone: &'a str,
+        outbound: SocketAddr,
+    ) -> BoxFuture<'a, anyhow::Result<()>> {
+        Box::pin(async move {
+            let networking = self.stage.gateway(free_address(outbound.port())?, outbound);
+            self.start_dataplane(zone, &format!("{GATEWAY}-{zone}"), networking)
+                .await?;
+            self.zone_mut(zone)?.outbounds.push(Outbound {
+                address: outbound,
+                target: format!("gateway {GATEWAY}"),
+            });
+            Ok(())
         })
     }
 

@@ -216,7 +216,18 @@ fn selects(policy: &Object, dataplane: &Object) -> bool {
     if policy.label(ROLE) == Some("consumer") && policy.label(NAMESPACE) != dataplane.label(NAMESPACE) {
         return false;
     }
+    // Who takes nothing in is matched by nothing, but for a delegated gateway.
+    let networking = dataplane.body.get("networking").unwrap_or(&Value::Null);
+    let is_gateway = networking["gateway"]["type"] == "DELEGATED";
+    if !is_gateway && list(networking, "inbound").is_empty() {
+        return false;
+    }
     let top = &policy.spec()["targetRef"];
+    let proxy = if is_gateway { "Gateway" } else { "Sidecar" };
+    let types = list(top, "proxyTypes");
+    if !types.is_empty() && !types.iter().any(|one| one == proxy) {
+        return false;
+    }
     match top["kind"].as_str() {
         None | Some("Mesh") => true,
         Some("Dataplane") => match (top["name"].as_str(), top["labels"].as_object()) {

@@ -132,6 +132,10 @@ fn one(route: &Value, cluster: &Cluster, said: &mut Said) -> (Vec<Value>, Vec<Va
                 "https_redirect_status_code".to_owned(),
                 json!(redirect.unwrap_or(426)),
             );
+            if let Some(snis) = annotation("konghq.com/snis") {
+                let snis: Vec<&str> = snis.split(',').map(str::trim).collect();
+                kong.insert("snis".to_owned(), json!(snis));
+            }
             let hosts: Vec<&Value> = list(route, "/spec/hostnames").collect();
             if !hosts.is_empty() {
                 kong.insert("hosts".to_owned(), json!(hosts));

@@ -123,6 +123,21 @@ impl Caller {
         answer
     }
 
+    /// The same place by HTTPS.
+    fn elsewhere(&self, head: &Parts, code: u64) -> Response<Body> {
+        let code = u16::try_from(code).unwrap_or_default();
+        self.node.counted.own(code);
+        let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        let host = host.unwrap_or_default();
+        let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
+        let uri = head.uri.path_and_query().map_or("/", |uri| uri.as_str());
+        let mut answer = Response::new(Either::Left(Full::new(Bytes::new())));
+        *answer.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::UPGRADE_REQUIRED);
+        set(answer.headers_mut(), "location", &format!("https://{host}{uri}"));
+        set(answer.headers_mut(), "server", &format!("kong/{VERSION}"));
+        answer
+    }
+
     async fn answer(
         &self,
         head: Parts,
@@ -141,7 +156,10 @@ impl Caller {
             .as_array()
             .is_some_and(|all| all.iter().any(|p| p == "http"));
         if !plain {
-            return Err((426, "Please use HTTPS protocol"));
+            return match taken.route["https_redirect_status_code"].as_u64() {
+                Some(code @ (301 | 302 | 307 | 308)) => Ok(self.elsewhere(&head, code)),
+                _ => Err((426, "Please use HTTPS protocol")),
+            };
         }
         told.plugin = running.logs.of(taken.route, taken.service).cloned();
         if told.plugin.is_some() {

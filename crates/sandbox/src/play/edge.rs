@@ -1,7 +1,7 @@
-//! The second doors: Kongs outside the mesh, one for each way in which people run them, with callers of their own. They are the
-//! double of Kong, also where Kuma is real.
+//! The second doors: Kongs outside the mesh, one for each way in which people run them, and one in the mesh, with callers of their own.
+//! They are the double of Kong, also where Kuma is real; the sidecar of the one in the mesh is Kuma's.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use crate::cast::Outbound;
 use crate::cluster::{ApiServer, documents};
 use crate::kic::{Controller, Options as Controlling};
 use crate::kong::{Database, Kong, NameTable, Options};
+use crate::ports::free_port;
 use crate::real::cluster_zone::AGENT_RIGHTS_KIC;
 use crate::repository::{Channel, Edge};
 use crate::traffic::{Callers, Pace};
@@ -47,7 +48,9 @@ impl Gateway {
     pub(super) async fn start(edge: Edge) -> anyhow::Result<Self> {
         let mut kongs = Vec::new();
         match edge.channel {
-            Channel::WithoutDatabase => kongs.push(Kong::without_database(Options::default()).await?),
+            Channel::WithoutDatabase | Channel::InMesh => {
+                kongs.push(Kong::without_database(Options::default()).await?);
+            }
             Channel::WithDatabase => {
                 let database = Database::new();
                 for seed in 0..NODES {
@@ -142,6 +145,42 @@ impl Gateway {
         Ok(())
     }
 
+    /// Why the mesh and this gateway would both split, by what Kong itself has; none where the mesh does not carry the weights. Kong goes
+    /// by an upstream wherever the host of a service is the name of one.
+    ///
+    /// # Errors
+    /// If Kong does not answer.
+    pub async fn splits_too(&self) -> anyhow::Result<Option<String>> {
+        let (Some(sidecar), Some(kong)) = (self.edge.sidecar, self.kongs.first()) else {
+            return Ok(None);
+        };
+        let list = async |of: &str| -> anyhow::Result<Vec<serde_json::Value>> {
+            let url = format!("http://{}/{of}", kong.admin());
+            let answer = crate::http_client().get(url).send().await?.error_for_status()?;
+            let answer: serde_json::Value = answer.json().await?;
+            Ok(answer["data"].as_array().cloned().unwrap_or_default())
+        };
+        for service in list("services").await? {
+            let to = format!(
+                "{}:{}",
+                service["host"].as_str().unwrap_or_default(),
+                service["port"]
+            );
+            if to != sidecar.to_string() {
+                return Ok(Some(format!(
+                    "service {} leads to {to}, and not to the sidecar",
+                    service["name"]
+                )));
+            }
+        }
+        let upstreams = list("upstreams").await?;
+        let named = |of: &&serde_json::Value| of["name"] == sidecar.ip().to_string();
+        Ok(upstreams
+            .iter()
+            .find(named)
+            .map(|_| "an upstream has the sidecar's name".to_owned()))
+    }
+
     /// Its name among the doors: the zone's and its own.
     pub fn door(&self) -> String {
         format!("{}/{}", self.edge.zone, self.edge.channel.gateway())
@@ -181,7 +220,21 @@ pub(super) fn declared(channel: Channel, zone: &str, applications: &Applications
         addresses: addresses
             .map(|(backend, (address, _))| (backend.clone(), *address))
             .collect(),
+        sidecar: None,
     }
+}
+
+/// What is declared of a zone's gateway in the mesh: where its sidecar is going to listen.
+///
+/// # Errors
+/// If no port is free.
+pub(super) fn in_mesh(zone: &str) -> anyhow::Result<Edge> {
+    Ok(Edge {
+        channel: Channel::InMesh,
+        zone: zone.to_owned(),
+        addresses: Default::default(),
+        sidecar: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?))),
+    })
 }
 
 /// The definition of an HTTPRoute, for a real API server; none if it is not on this machine.

@@ -26,7 +26,8 @@ pub struct Setup {
     /// therefore not waited for: no zone can prove it.
     pub port_name: Option<String>,
     /// With Kongs outside the mesh, one for each way in which people run them: the double, in either case. One without a
-    /// database and one with, in the zone of the VMs, and one under an ingress controller where a zone is a cluster.
+    /// database and one with, in the zone of the VMs, and one under an ingress controller where a zone is a cluster. And with
+    /// one in the mesh, in the zone of the VMs: a delegated gateway.
     pub gateways: bool,
     /// With a third zone, of callers alone, also with real Kuma. The double always has it.
     pub third: bool,

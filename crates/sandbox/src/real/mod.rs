@@ -324,6 +324,14 @@ impl Cast for Real {
         self.start_caller_proxies(zone).boxed()
     }
 
+    fn start_gateway<'a>(
+        &'a mut self,
+        zone: &'a str,
+        outbound: SocketAddr,
+    ) -> BoxFuture<'a, anyhow::Result<()>> {
+        self.start_gateway_proxy(zone, outbound).boxed()
+    }
+
     fn settled<'a>(&'a mut self, backends: &'a [String]) -> BoxFuture<'a, anyhow::Result<()>> {
         self.all_settled(backends).boxed()
     }

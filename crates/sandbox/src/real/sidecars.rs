@@ -9,7 +9,7 @@ use super::Real;
 use super::cluster_zone::SHOP;
 use super::proxy::{Proxy, ProxyType, Wanted, What};
 use super::rest::Awaited;
-use crate::cast::{Carrier, Outbound};
+use crate::cast::{Carrier, GATEWAY, Outbound};
 
 /// The first port of a caller's outbounds, at the caller's own loopback address.
 const FIRST_OUTBOUND: u16 = 10_001;
@@ -178,6 +178,26 @@ impl Real {
         }
         self.outbounds.insert(zone.to_owned(), outbounds.clone());
         Ok(outbounds)
+    }
+
+    /// The sidecar of a delegated gateway: no inbound, and policies match it all the same.
+    pub(super) async fn start_gateway_proxy(
+        &mut self,
+        zone: &str,
+        outbound: SocketAddr,
+    ) -> anyhow::Result<()> {
+        let address = self.place.address()?;
+        let document = json!({
+            "type": "Dataplane", "mesh": self.stage.mesh, "name": format!("{GATEWAY}-{zone}"),
+            "networking": self.stage.gateway(address.into(), outbound),
+        });
+        self.start_proxy(zone, GATEWAY, ProxyType::Dataplane, &document)
+            .await?;
+        self.outbounds.entry(zone.to_owned()).or_default().push(Outbound {
+            address: outbound,
+            target: format!("gateway {GATEWAY}"),
+        });
+        Ok(())
     }
 
     async fn start_caller_proxy(

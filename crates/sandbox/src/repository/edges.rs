@@ -1,4 +1,4 @@
-//! Gateways outside the mesh, as the play declares them: one for each way in which people run Kong.
+//! Gateways, as the play declares them: outside the mesh one for each way in which people run Kong, and one inside.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -17,6 +17,8 @@ pub enum Channel {
     WithDatabase,
     /// An ingress controller, from what the cluster has.
     Controller,
+    /// One document, and in the mesh: a delegated gateway, whose sidecar carries the weights.
+    InMesh,
 }
 
 impl Channel {
@@ -26,13 +28,14 @@ impl Channel {
             Self::WithoutDatabase => "edge",
             Self::WithDatabase => "edge-db",
             Self::Controller => "edge-kic",
+            Self::InMesh => "edge-mesh",
         }
     }
 
     /// As a declaration calls it.
     pub fn word(self) -> &'static str {
         match self {
-            Self::WithoutDatabase => "admin-dbless",
+            Self::WithoutDatabase | Self::InMesh => "admin-dbless",
             Self::WithDatabase => "admin-db",
             Self::Controller => "kic",
         }
@@ -45,15 +48,17 @@ impl Channel {
     }
 }
 
-/// A gateway outside the mesh.
+/// A gateway.
 #[derive(Debug, Clone)]
 pub struct Edge {
     /// How it is configured.
     pub channel: Channel,
     /// The zone that it is in.
     pub zone: String,
-    /// Where which backend is.
+    /// Where which backend is; in the mesh nobody, for there is one place for all of them.
     pub addresses: BTreeMap<String, SocketAddr>,
+    /// In the mesh: where its sidecar listens for the service.
+    pub sidecar: Option<SocketAddr>,
 }
 
 impl Edge {
@@ -92,7 +97,7 @@ services:
     /// Where it reaches a backend.
     fn reached(&self, backend: &str, at: SocketAddr) -> String {
         match self.channel {
-            Channel::WithoutDatabase | Channel::WithDatabase => at.to_string(),
+            Channel::WithoutDatabase | Channel::WithDatabase | Channel::InMesh => at.to_string(),
             Channel::Controller => {
                 format!("{}.{}.svc:{}", Self::service(backend), Self::NAMESPACE, at.port())
             }
@@ -106,6 +111,7 @@ services:
                 format!(", base: {base}")
             }
             Channel::WithDatabase => String::new(),
+            Channel::InMesh => ", inMesh: true".to_owned(),
             Channel::Controller => format!(
                 ", parentRef: {{namespace: {}, name: {}}}",
                 Self::NAMESPACE,
@@ -126,16 +132,21 @@ services:
             .iter()
             .map(|(name, at)| format!("{name}: \"{}\"", self.reached(name, *at)))
             .collect();
+        let to = match self.sidecar {
+            Some(at) => format!("mesh: \"{at}\"   # its sidecar: the mesh carries the weights"),
+            None => format!("backends: {{{}}}", to.join(", ")),
+        };
         let entry = match self.channel {
             Channel::WithoutDatabase => {
                 "service: checkout      # of kong/edge.yaml: its host becomes Weir's, all else stays"
             }
-            Channel::WithDatabase | Channel::Controller => "paths: [/]             # a route of Weir's own",
+            Channel::WithDatabase | Channel::Controller | Channel::InMesh => {
+                "paths: [/]             # a route of Weir's own"
+            }
         };
         format!(
-            "    - gateway: {}\n      {entry}\n      backends: {{{}}}\n",
-            self.channel.gateway(),
-            to.join(", ")
+            "    - gateway: {}\n      {entry}\n      {to}\n",
+            self.channel.gateway()
         )
     }
 }

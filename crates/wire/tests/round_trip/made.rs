@@ -12,7 +12,8 @@ use proptest::sample::select;
 use weir_model::{
     Address, BackendName, Base, BasisPoints, Channel, CommitId, DnsLabel, Door, Entry, FederationName,
     GatewayName, HeaderMatch, Host, Match, MeshName, ParentRef, PathMatch, PortName, Protocol, QueryMatch,
-    RouteName, Routing, ServiceName, SourceCommit, SourceName, SplitName, ValueMatch, Via, ZoneName,
+    Redirect, RouteName, Routing, ServiceName, SourceCommit, SourceName, SplitName, ValueMatch, Via,
+    ZoneName,
 };
 use weir_planner::latency::BOUNDS;
 use weir_planner::{
@@ -126,15 +127,20 @@ pub(crate) fn door() -> impl Strategy<Value = Door> {
     let routing = (
         (texts(), texts(), texts(), btree_map(".{0,6}", texts(), 0..3)),
         any::<[bool; 3]>(),
+        texts(),
+        0..Redirect::ALL.len(),
     )
-        .prop_map(|((hosts, paths, methods, headers), flags)| {
+        .prop_map(|((hosts, paths, methods, headers), flags, snis, redirect)| {
             let [https_only, strip_path, preserve_host] = flags;
+            let https_redirect = Redirect::ALL[redirect];
             Entry::Routes(Routing {
                 hosts,
                 paths,
                 methods,
                 headers,
+                snis,
                 https_only,
+                https_redirect,
                 strip_path,
                 preserve_host,
             })

@@ -7,13 +7,13 @@ const POLICIES: &str = "/apis/configuration.konghq.com/v1beta1/namespaces/shop/k
 const UPSTREAM: &str = "httproute.shop.weir.edge.checkout.0";
 const ANNOTATION: &str = "konghq.com/upstream-policy";
 
-async fn scene_with_kongs_types(test: &str) -> Option<Scene> {
+pub(super) async fn scene_with_kongs_types(test: &str) -> Option<Scene> {
     let mut scene = scene_of(test).await?;
     scene.stand.with_kongs_types(test).await.unwrap();
     Some(scene)
 }
 
-fn policy(name: &str, spec: &Value) -> Value {
+pub(super) fn policy(name: &str, spec: &Value) -> Value {
     json!({
         "apiVersion": "configuration.konghq.com/v1beta1", "kind": "KongUpstreamPolicy",
         "metadata": {"name": name, "namespace": SHOP}, "spec": spec,
@@ -118,7 +118,7 @@ async fn the_sites(scene: &Scene, sticky: &Value) {
 
 impl Scene {
     /// Says of one of the two Services which policy it has.
-    async fn under(&self, service: &str, policy: Option<&str>) {
+    pub(super) async fn under(&self, service: &str, policy: Option<&str>) {
         let annotations = policy.map_or_else(|| json!({}), |policy| json!({ANNOTATION: policy}));
         self.service(service, 80, annotations).await;
     }

@@ -20,7 +20,9 @@ fn with_door(via: Via) -> Plan {
         paths: [].into(),
         methods: [].into(),
         headers: [].into(),
+        snis: [].into(),
         https_only: false,
+        https_redirect: weir_model::Redirect::default(),
         strip_path: true,
         preserve_host: false,
     });

@@ -8,29 +8,27 @@ use serde_json::{Value, json};
 use weir_model::SplitName;
 use weir_render::kong::changes::{Held, Row, Write, is_ours};
 use weir_render::kong::database::{Entities, Kind, OfSplit};
-use weir_render::kong::dead::{dead, in_words, questions};
+use weir_render::kong::dead::questions;
 
 use super::End;
 use crate::DriverError;
 use crate::kong::admin::Admin;
-use crate::kong::refusal;
+use crate::kong::{dead, refusal};
 
-/// Why a raise would reach nobody, if every node that answers says so: what one alone has of it may be old, and a revert is not held
-/// by that.
+/// Why a raise would reach nobody, by what nodes say that answer.
 pub(super) async fn nobody_there(
     able: &[&Admin],
     held: &Held,
     of: Option<&OfSplit>,
     writes: &[Write],
+    is_back: bool,
 ) -> Option<String> {
     for question in questions(held, of?, writes) {
-        let path = format!("upstreams/{}/health", question.id);
-        let asked = join_all(able.iter().map(|node| node.list(&path))).await;
-        let answers = asked.into_iter().filter_map(|answer| answer.ok().flatten());
-        let all = answers.map(|answer| dead(&question, &answer));
-        let all = all.reduce(|one, other| one.intersection(&other).cloned().collect());
-        if let Some(backend) = all.unwrap_or_default().first() {
-            return Some(in_words(&question, backend));
+        let asking = able.iter().map(|node| dead::asked(node, &question));
+        let said = able.iter().zip(join_all(asking).await);
+        let said = said.filter_map(|(node, said)| Some((node.url(), said?)));
+        if let Some(why) = dead::why_not(&said.collect::<Vec<_>>(), is_back) {
+            return Some(why);
         }
     }
     None

@@ -6,11 +6,10 @@ use std::sync::{MutexGuard, PoisonError};
 use serde_json::Value;
 use weir_model::FederationName;
 use weir_planner::Generation;
-use weir_render::kic::{HttpRoute, Mark, Over, Routes, Taker, backends, let_go, over};
+use weir_render::kic::{HttpRoute, Mark, Over, Routes, Taker, let_go, over};
 
-use super::compare::rises;
 use super::looked::{Found, Looked};
-use super::{KongKic, Stop, in_words, path, told};
+use super::{KongKic, Stop, in_words, path};
 
 impl KongKic {
     /// Whether anything was written.
@@ -19,6 +18,7 @@ impl KongKic {
         route: &HttpRoute,
         taker: &Taker,
         looked: &Looked,
+        is_back: bool,
     ) -> Result<bool, Stop> {
         let at = path(route.namespace.as_str(), &route.name);
         if let Some(Found(live)) = looked.live(route)
@@ -47,14 +47,7 @@ impl KongKic {
                 (patch, Some(from.map_err(|left| Stop::Held(in_words(left)))?))
             }
         };
-        let unmet = backends(route, &looked.services).err().unwrap_or_default();
-        let unmet: Vec<_> = unmet
-            .into_iter()
-            .filter(|unmet| rises(route, Some(&live), unmet))
-            .collect();
-        if !unmet.is_empty() {
-            return Err(Stop::Held(told(&unmet)));
-        }
+        self.may_rise(route, Some(&live), looked, is_back).await?;
         let stored = self.hand.change(&self.server, &at, patch, &live).await?;
         if let Some(from) = contested {
             self.hand.fought(&called, &from);

@@ -49,6 +49,39 @@ fn kongs_own_routes_take_the_very_requests_of_the_door() {
         Ok(())
     );
     assert!(served(&[]).is_err());
+    // Where the door says HTTPS alone, what becomes of plain HTTP and which names are asked for is the door's too.
+    let mut by_https = routing(&["shop.example.com"], &["/checkout"]);
+    by_https.https_only = true;
+    by_https.https_redirect = weir_model::Redirect::Permanent;
+    by_https.snis = ["shop.example.com".to_owned()].into();
+    let via = addresses(&["vm=old.edge.svc:80", "eks=new.edge.svc:80"]);
+    let split = plain("checkout", &[("vm", 9_000), ("eks", 1_000)]);
+    let secure = made(&split, &door(by_https, via)).unwrap();
+    let served = |change: Change<'_>| {
+        let of_kong = in_kong(name, &|of| {
+            of["protocols"] = json!(["https"]);
+            of["https_redirect_status_code"] = json!(308);
+            of["snis"] = json!(["shop.example.com"]);
+            change(of);
+        });
+        Router::of(&[of_kong]).served(&secure)
+    };
+    assert_eq!(served(&|_| {}), Ok(()));
+    let wrong: [(Change<'_>, &str); 3] = [
+        (
+            &|of| of["https_redirect_status_code"] = json!(426),
+            "https only true, snis",
+        ),
+        (&|of| of["snis"] = Value::Null, "https only true (else 308),"),
+        (
+            &|of| of["protocols"] = json!(["http", "https"]),
+            "https only false",
+        ),
+    ];
+    for (change, word) in wrong {
+        let why = served(change).unwrap_err();
+        assert!(why.contains(word), "{word}: {why}");
+    }
     // Somebody else's, of whatever kind of object.
     let other = |change: &dyn Fn(&mut Value)| {
         let router = Router::of(&[in_kong(name, &|_| {}), in_kong("theirs", change)]);

@@ -1,0 +1,155 @@
+//! Whom Kong takes for dead before a step gives him more: nobody is sent there, everybody else goes on, and no way back waits for what
+//! one node alone has of it, or for what is not known.
+
+use super::database::ask;
+use super::*;
+
+/// An upstream of the site's own over these targets, with checks of its own.
+fn asking(name: &str, checks: &str, targets: &[&str]) -> String {
+    let targets: Vec<String> = targets
+        .iter()
+        .map(|at| format!("{{target: \"{at}\", weight: 100}}"))
+        .collect();
+    format!(
+        "  - {{name: {name}, healthchecks: {checks}, targets: [{}]}}\n",
+        targets.join(", ")
+    )
+}
+
+/// Whoever is dead to these is found out when he is well again.
+const HEALS: &str = "{active: {healthy: {interval: 1, successes: 1}, unhealthy: {interval: 1}}}";
+/// To these he is dead until somebody says otherwise.
+const BY_FAILURES: &str = "{passive: {unhealthy: {tcp_failures: 1}}}";
+const CLOUD: [&str; 3] = ["10.0.1.1:80", "10.0.1.2:80", "10.0.1.3:80"];
+const BASKETS: [&str; 2] = ["10.0.2.1:80", "10.0.2.2:80"];
+
+/// Says of targets at a node how they are, as its checks would.
+pub(crate) async fn mark(kong: &Kong, upstream: &str, targets: &[&str], state: &str) {
+    for target in targets {
+        let path = format!("/upstreams/{upstream}/targets/{target}/{state}");
+        let marked = async || ask(kong, "PUT", &path, json!({})).await == 204;
+        until_so("it checks them", marked).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_database_nobody_is_sent_to_whom_kong_takes_for_dead() {
+    let (dir, one, names) = scene().await;
+    let other = Kong::without_database(Options::default()).await.unwrap();
+    let base = format!(
+        "{BASE}upstreams:\n{}{}",
+        asking("site.cloud", HEALS, &CLOUD),
+        asking("site.baskets", BY_FAILURES, &BASKETS)
+    );
+    let mut agent = Agent::start_at(&[&one, &other], &names, dir.path());
+    let splits = |checkout: u32, basket: u32| {
+        [
+            split("checkout", checkout, BY_ADDRESS),
+            split("basket", basket, BASKET),
+        ]
+    };
+    let first = plan(&base, &splits(90, 70), None);
+    let part = agent.want(&first);
+    agent.exact(&part).await;
+    // One node of two is sure of it. Of the basket's it is known by failures alone, which is sure to nobody.
+    mark(&other, "site.cloud", &CLOUD, "unhealthy").await;
+    for kong in [&one, &other] {
+        mark(kong, "site.baskets", &BASKETS, "unhealthy").await;
+    }
+    let second = plan(&base, &splits(50, 40), Some(&first));
+    let part = agent.want(&second);
+    let told = agent
+        .until("one held, one exact", |told| {
+            door(told, &second, "checkout").is_some_and(|door| door.held.is_some())
+                && door(told, &second, "basket").is_some_and(exact)
+        })
+        .await;
+    let why = door(&told, &second, "checkout").unwrap().held.clone().unwrap();
+    let node = format!("the Kong at http://{}: ", other.admin());
+    assert!(
+        why.contains(&node)
+            && why.contains("every target of backend cloud for dead (10.0.1.1:80, 10.0.1.2:80, 10.0.1.3:80)"),
+        "{why}"
+    );
+    assert!(
+        why.contains("site.cloud") && !why.contains(&one.admin().to_string()),
+        "{why}"
+    );
+    for kong in [&one, &other] {
+        assert_eq!(weights(kong, "checkout").await, [27, 1, 1, 1], "as it was");
+        assert_eq!(weights(kong, "basket").await, [2, 3]);
+    }
+    // An agent that starts again, and remembers, holds it as before; and away from there goes at once.
+    agent.killed().await;
+    let mut agent = Agent::start_at(&[&one, &other], &names, dir.path());
+    agent.want(&second);
+    agent
+        .until("held", |told| {
+            door(told, &second, "checkout").is_some_and(|door| door.held.is_some())
+        })
+        .await;
+    assert_eq!(weights(&one, "checkout").await, [27, 1, 1, 1]);
+    let away = plan(&base, &splits(100, 40), Some(&second));
+    let part_away = agent.want(&away);
+    agent.exact(&part_away).await;
+    // Back to what the zone had: what one node alone has of it may be old.
+    let third = plan(&base, &splits(50, 40), Some(&away));
+    let part_third = agent.want_back(&third);
+    agent.exact(&part_third).await;
+    drop(part);
+    // Both say so: then it reaches nobody, whichever way it goes; and it goes on by itself with the first target that answers.
+    let away = plan(&base, &splits(100, 40), Some(&third));
+    let part = agent.want(&away);
+    agent.exact(&part).await;
+    mark(&one, "site.cloud", &CLOUD, "unhealthy").await;
+    let back = plan(&base, &splits(50, 40), Some(&away));
+    let part = agent.want_back(&back);
+    agent
+        .until("held", |told| {
+            door(told, &back, "checkout").is_some_and(|door| door.held.is_some())
+        })
+        .await;
+    assert_eq!(weights(&one, "checkout").await.first(), Some(&1));
+    mark(&one, "site.cloud", &CLOUD[..1], "healthy").await;
+    agent.exact(&part).await;
+    agent.stopped().await;
+}
+
+/// A gateway that is made anew has nothing to ask; nor has one that does not answer: what is not known holds nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_kong_does_not_say_holds_nobody() {
+    let (dir, kong, names) = scene().await;
+    let base = format!("{BASE}upstreams:\n{}", asking("site.cloud", HEALS, &CLOUD));
+    let of = |vm: u32| [split("checkout", vm, BY_ADDRESS)];
+    let mut agent = Agent::start(&kong, &names, dir.path());
+    let first = plan(&base, &of(90), None);
+    let part = agent.want(&first);
+    agent.exact(&part).await;
+    mark(&kong, "site.cloud", &CLOUD, "unhealthy").await;
+    // What is there goes on, whatever is said of it, and the same once more where Kong lost all that it had.
+    agent.exact_since(&part, Timestamp::now()).await;
+    post(&kong, &json!({"_format_version": "3.0"})).await;
+    agent.exact_since(&part, Timestamp::now()).await;
+    // With one of them taken out of the site's upstream nobody speaks for all of the backend.
+    let fewer = format!("{BASE}upstreams:\n{}", asking("site.cloud", HEALS, &CLOUD[..2]));
+    let second = plan(&fewer, &of(90), Some(&first));
+    let part = agent.want(&second);
+    agent.exact(&part).await;
+    mark(&kong, "site.cloud", &CLOUD[..2], "unhealthy").await;
+    let third = plan(&fewer, &of(50), Some(&second));
+    let part = agent.want(&third);
+    agent.exact(&part).await;
+    agent.stopped().await;
+    // A node that takes connections and says nothing is not waited for: what the others can have they have.
+    let (mute, _listener) = mute().await;
+    let nodes = [(edge(), vec![mute, node(&kong)])].into();
+    let agent = Agent::of(nodes, &names, dir.path());
+    let fourth = plan(&base, &of(40), Some(&third));
+    mark(&kong, "site.cloud", &CLOUD[..1], "healthy").await;
+    agent.want(&fourth);
+    until_so("it is written", async || {
+        weights(&kong, "checkout").await == [2, 1, 1, 1]
+    })
+    .await;
+    agent.killed().await;
+}
