@@ -125,21 +125,23 @@ fn read(folder: &Path, into: &mut String) {
 fn every_sabotage_is_found_and_names_the_invariant_that_it_breaks() {
     let own = std::env::current_exe().expect("this test");
     let target = own.ancestors().nth(3).expect("a target directory");
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command
-        .args([
-            "run",
-            "--quiet",
-            "--locked",
-            "-p",
-            "weir-tests",
-            "--features",
-            "sabotage",
-        ])
-        .args(["--bin", "simulate", "--", "--sabotage", "all", "--json"])
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // Of the whole workspace: of one package alone the libraries have other features, and all are built once more.
+    cargo
+        .args(["build", "--quiet", "--locked", "--workspace"])
+        .args(["--features", "weir-tests/sabotage", "--bin", "simulate"])
         .env("CARGO_TARGET_DIR", target)
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-    let output = command.output().expect("cargo runs, for it runs this test");
+    let built = cargo.output().expect("cargo runs, for it runs this test");
+    assert!(
+        built.status.success(),
+        "{}",
+        String::from_utf8_lossy(&built.stderr)
+    );
+    let output = Command::new(target.join("debug/simulate"))
+        .args(["--sabotage", "all", "--json"])
+        .output()
+        .expect("the program that was built");
     let (said, told) = (
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr),
