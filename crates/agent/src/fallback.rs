@@ -95,7 +95,7 @@ fn resolves(item: &Item, backend: &BackendName, services: &[ServiceFact]) -> boo
     for route in &mut alone.routes {
         route.weights = BTreeMap::from([(backend.clone(), BasisPoints::WHOLE)]);
     }
-    weir_render::backends_ready(&alone, services).is_ok()
+    weir_render::backends_ready(&alone, None, services).is_ok()
 }
 
 /// The items that are in force, or come into force now: of a split whose new item cannot be applied yet, the one before.
@@ -104,7 +104,9 @@ pub fn stands(plan: &ZonePlan, memory: &Memory, services: &[ServiceFact]) -> Vec
         let before = memory.applied.get(&item.split);
         let before = before.filter(|before| before.digest != item.digest);
         match before {
-            Some(before) if weir_render::backends_ready(item, services).is_err() => Arc::clone(before),
+            Some(before) if weir_render::backends_ready(item, Some(before), services).is_err() => {
+                Arc::clone(before)
+            }
             _ => Arc::clone(item),
         }
     };

@@ -127,9 +127,9 @@ impl Senses for FleetSenses<'_> {
         down
     }
 
-    fn resolves(&self, item: &Item) -> Result<(), String> {
+    fn resolves(&self, item: &Item, has: Option<&Item>) -> Result<(), String> {
         self.reached(&item.zone)
-            .try_for_each(|(_, agent)| weir_planner::ready::backends_ready(item, &agent.services))
+            .try_for_each(|(_, agent)| weir_planner::ready::backends_ready(item, has, &agent.services))
     }
 
     fn counts_at_proof(&self, split: &SplitName) -> BTreeMap<String, Counts> {

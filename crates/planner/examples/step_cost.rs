@@ -34,7 +34,7 @@ impl Senses for AllProven {
     fn runs_where_reached(&self, item: &Item) -> Runs {
         self.runs(item)
     }
-    fn resolves(&self, _: &Item) -> Result<(), String> {
+    fn resolves(&self, _: &Item, _: Option<&Item>) -> Result<(), String> {
         Ok(())
     }
     fn counts_at_proof(&self, _: &SplitName) -> BTreeMap<String, Counts> {

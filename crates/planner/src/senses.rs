@@ -54,11 +54,12 @@ pub trait Senses {
     fn fallen(&self, item: &Item) -> BTreeSet<BackendName>;
 
     /// Whether the item's zone, *by its own control plane*, resolves every backend that the item gives weight to
-    /// (I3): by the word of every agent that was heard lately.
+    /// (I3): by the word of every agent that was heard lately. `has` is what the zone was told before, as in
+    /// [`crate::ready::backends_ready`].
     ///
     /// # Errors
     /// The first that it does not: what was found, and what to do.
-    fn resolves(&self, item: &Item) -> Result<(), String>;
+    fn resolves(&self, item: &Item, has: Option<&Item>) -> Result<(), String>;
 
     /// Counted traffic of a split, by whoever counted it, as `zone/agent`: no request is in two of them.
     fn counts(&self, split: &SplitName) -> BTreeMap<String, Counts>;

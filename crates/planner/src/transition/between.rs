@@ -30,7 +30,7 @@ pub(crate) fn shifts(from: &Item, to: &Item) -> bool {
 }
 
 /// Whether a backend has more of some requests in `to`.
-pub(super) fn gives_more(from: &Item, to: &Item, backend: &weir_model::BackendName) -> bool {
+pub(crate) fn gives_more(from: &Item, to: &Item, backend: &weir_model::BackendName) -> bool {
     shares_of(from, to, backend).any(|(has, gets)| has < gets)
 }
 

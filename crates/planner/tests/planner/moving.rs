@@ -4,6 +4,7 @@ mod draining;
 mod every_drain;
 mod every_order;
 mod failing;
+mod ingress;
 mod odd;
 mod slower;
 mod standing_aside;

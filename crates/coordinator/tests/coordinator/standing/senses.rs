@@ -25,7 +25,7 @@ fn answers(fleet: &Fleet, began: Timestamp) -> (Reach, Runs, Runs, Result<(), St
         senses.reach(&item.zone),
         senses.runs(&item),
         senses.runs_where_reached(&item),
-        senses.resolves(&item),
+        senses.resolves(&item, None),
     )
 }
 
@@ -51,6 +51,7 @@ pub(super) fn services(plan: &Plan) -> Vec<ServiceFact> {
         ports: BTreeMap::from([(to.port, Some(item.protocol))]),
         port_names: BTreeMap::new(),
         state: ServiceState::Available,
+        way: weir_planner::Way::Unknown,
     });
     facts.collect()
 }
