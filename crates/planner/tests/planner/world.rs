@@ -8,7 +8,7 @@ use weir_model::{BackendName, BasisPoints, Declaration, SourceCommit, SplitName,
 use weir_planner::latency::BOUNDS;
 use weir_planner::{
     CountScope, Counts, Finding, Generation, Inputs, Item, Leg, Look, Orders, Outlook, Phase, Plan, Planned,
-    Reach, Runs, Senses, ServiceFact, ServiceState, Transit, Way, lint_made, step,
+    ProvenWeights, Reach, Runs, Senses, ServiceFact, ServiceState, Transit, Way, lint_made, step,
 };
 
 use crate::declared::{commit, main_source};
@@ -109,6 +109,19 @@ impl Senses for World {
             },
         });
         weir_planner::ready::backends_ready(item, has, &facts.collect::<Vec<_>>())
+    }
+
+    fn holds(&self, item: &Item) -> bool {
+        let (running, _) = &self.runs[&item.zone];
+        running.reference() != item.reference() && self.resolves(item, Some(running)).is_err()
+    }
+
+    fn shares(&self, item: &Item) -> Option<ProvenWeights> {
+        let (running, _) = self
+            .runs
+            .get(&item.zone)
+            .filter(|_| !self.cut.contains(&item.zone))?;
+        Some(running.weights())
     }
 
     fn counts_at_proof(&self, _split: &SplitName) -> BTreeMap<String, Counts> {
