@@ -139,6 +139,36 @@ impl Turn<'_> {
         }
     }
 
+    /// Why traffic said nothing of the step from which this goes on, if so: too few requests, which is no verdict, or nobody told
+    /// how long answers took. Both are passed only where that is declared, or in time.
+    pub(crate) fn unjudged(&self, next: &SplitPlan) -> Option<String> {
+        let motion = self.before.course.as_ref()?.motion.as_ref()?;
+        let Leg::Shift { bites, bite, .. } = motion.leg else {
+            return None;
+        };
+        let course = next.course.as_ref();
+        let goes_on = match course.and_then(|course| course.motion.as_ref()) {
+            Some(next) => {
+                next.to == motion.to && matches!(next.leg, Leg::Shift { bite: further, .. } if further > bite)
+            }
+            None => {
+                bite >= bites && motion.to == self.shape && course.is_none_or(|is| is.quarantine.is_none())
+            }
+        };
+        if !goes_on {
+            return None;
+        }
+        match self.traffic(motion) {
+            Traffic::Little(why) => Some(format!(
+                "bite {bite} of {bites} was passed without a verdict, as `insufficient: proceed` says: {why}"
+            )),
+            Traffic::Late(why) => Some(format!(
+                "bite {bite} of {bites} was passed without a verdict on how long answers take: {why}"
+            )),
+            Traffic::Good | Traffic::Bad(_) => None,
+        }
+    }
+
     /// What counted traffic says of the position.
     fn traffic(&self, motion: &Motion) -> Traffic {
         let gaining = verdict::gaining(&motion.from, &self.before.items);

@@ -42,6 +42,8 @@ pub(crate) struct World {
     pub(crate) orders: Orders,
     /// The last commit takes back the one before it.
     pub(crate) reverts: bool,
+    /// What was told of steps that went on without a verdict.
+    pub(crate) unjudged: Vec<String>,
     /// What was declared before the last commit.
     was: Declaration,
 }
@@ -166,6 +168,7 @@ impl World {
             at_proof: BTreeMap::new(),
             orders: Orders::default(),
             reverts: false,
+            unjudged: Vec::new(),
         };
         world.look();
         world.all_follow();
@@ -206,9 +209,11 @@ impl World {
         let Look {
             planned,
             mut outlook,
+            mut unjudged,
             ..
         } = step(inputs, transit);
         assert_eq!(planned, step(inputs, transit).planned, "same input, same plan");
+        self.unjudged.extend(unjudged.remove(name));
         let new = match planned {
             Planned::Nothing => false,
             Planned::New(plan) => {
