@@ -5,6 +5,7 @@ mod every_drain;
 mod every_order;
 mod failing;
 mod ingress;
+mod large;
 mod odd;
 mod slower;
 mod standing_aside;
