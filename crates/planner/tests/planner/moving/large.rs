@@ -199,7 +199,7 @@ impl Life {
         }
     }
 
-    /// I5: nobody is told to be further than one bite from what anybody runs. Who cannot do what he was told is not waited for, and
+    /// I5: who is told something is not told to be further than one bite from what anybody runs. Who cannot do what he was told is not waited for, and
     /// to leave what is dead is no such step.
     fn in_step(&self, before: &World, was: &Items, is: &Items) {
         let (Some(most), true) = (self.land.max_step.map(|percent| percent * 100), self.shifts()) else {
@@ -217,8 +217,10 @@ impl Life {
                 continue;
             }
             let runs = weights(runs);
-            for told in is
+            let news = is
                 .iter()
+                .filter(|(zone, told)| was.get(*zone).is_none_or(|had| weights(had) != weights(told)));
+            for told in news
                 .filter(|(zone, _)| self.takes_part(zone))
                 .map(|(_, told)| weights(told))
             {
@@ -247,13 +249,16 @@ impl Life {
                 .filter(|_| shifts)
                 .and_then(|motion| Some(weights(motion.origin.values().next()?)))
         } else {
-            // What it was last brought back from is no way back.
-            let again = course(before).and_then(|course| course.left);
+            // What it was last brought back from is no way back; and who took back no weights leads where it went.
             let mut declared = Item::clone(is.values().next().unwrap());
-            declared.routes[0]
-                .weights
-                .clone_from(&self.world.declaration.splits[&checkout()].routes[0].weights);
-            (again != Some(canonical::shape(&declared))).then(|| declared_weights(&self.world.declaration))
+            let split = &self.world.declaration.splits[&checkout()];
+            declared.routes[0].weights.clone_from(&split.routes[0].weights);
+            let shape = canonical::shape(&declared);
+            let course = course(before);
+            let motion = course.as_ref().and_then(|course| course.motion.as_ref());
+            let same = motion.is_some_and(|motion| motion.to == shape);
+            let again = course.as_ref().and_then(|course| course.left) == Some(shape);
+            (!same && !again).then(|| declared_weights(&self.world.declaration))
         };
         let Some(there) = there else { return };
         if was.values().all(|told| weights(told) == there) {
