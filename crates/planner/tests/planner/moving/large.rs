@@ -24,6 +24,9 @@ struct Life {
     world: World,
     /// What was declared before, newest last.
     declared: Vec<Declaration>,
+    /// Zones that were detached since the split last rested: it went on without them. Once attached they are waited for before
+    /// the next bite, and the waves of the one that was begun go on.
+    aside: BTreeSet<ZoneName>,
 }
 
 impl Life {
@@ -32,6 +35,7 @@ impl Life {
         Self {
             world: World::new(first.clone()),
             declared: vec![first],
+            aside: BTreeSet::new(),
             land,
         }
     }
@@ -58,6 +62,7 @@ impl Life {
             land,
             world,
             declared,
+            ..
         } = self;
         match event {
             Event::Follow(bits) => {
@@ -158,6 +163,12 @@ impl Life {
         if !self.happens(event) {
             return;
         }
+        if self.world.leg().is_none() {
+            self.aside.clear();
+        }
+        let zones = self.world.declaration.zones.values();
+        let detached = zones.filter(|zone| zone.detached).map(|zone| zone.name.clone());
+        self.aside.extend(detached.collect::<Vec<_>>());
         let (before, was) = (self.world.clone(), self.items());
         let (new, stands) = self.world.look();
         let is = self.items();
@@ -212,7 +223,7 @@ impl Life {
         if running.any(|(zone, (item, _))| unresolved(zone, item)) {
             return;
         }
-        for (zone, (runs, _)) in before.runs.iter().filter(|(zone, _)| self.takes_part(zone)) {
+        for (zone, (runs, _)) in before.runs.iter().filter(|(zone, _)| !self.aside.contains(*zone)) {
             if was.get(zone).is_some_and(|told| unresolved(zone, told)) {
                 continue;
             }
