@@ -27,6 +27,8 @@ struct Life {
     /// Zones that were detached since the split last rested: it went on without them. Once attached they are waited for before
     /// the next bite, and the waves of the one that was begun go on.
     aside: BTreeSet<ZoneName>,
+    /// The event takes back a commit that changed weights.
+    takes_back: bool,
 }
 
 impl Life {
@@ -36,6 +38,7 @@ impl Life {
             world: World::new(first.clone()),
             declared: vec![first],
             aside: BTreeSet::new(),
+            takes_back: false,
             land,
         }
     }
@@ -62,8 +65,10 @@ impl Life {
             land,
             world,
             declared,
+            takes_back,
             ..
         } = self;
+        *takes_back = false;
         match event {
             Event::Follow(bits) => {
                 for at in (0..land.waves.len()).filter(|at| bits & (1 << at) != 0) {
@@ -124,7 +129,8 @@ impl Life {
                     return false;
                 };
                 let before = before.clone();
-                declared.pop();
+                let gone = declared.pop();
+                *takes_back = gone.is_some_and(|gone| declared_weights(&gone) != declared_weights(&before));
                 world.reverts = true;
                 world.commit(before);
             }
@@ -176,7 +182,7 @@ impl Life {
             self.ready_before_weight(&before, &was, &is);
             self.in_step(&before, &was, &is);
             drain_before_break(&was, &is);
-            if matches!(event, Event::Revert) || before.orders.aborts.contains_key(&checkout()) {
+            if self.takes_back || before.orders.aborts.contains_key(&checkout()) {
                 self.at_once(&before, &was, &is);
             }
         }
