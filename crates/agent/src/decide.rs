@@ -214,9 +214,10 @@ fn ready(item: &Item, memory: &Memory, observed: &Observed) -> Result<(), String
     let same_names = |before: &Item| {
         (&before.service, before.port, &before.port_names) == (&item.service, item.port, &item.port_names)
     };
-    match memory.applied.get(&item.split) {
-        Some(before) if same_names(before) => weir_render::backends_ready(item, &observed.services)?,
-        _ => weir_render::ready(item, &observed.services)?,
+    let has = memory.applied.get(&item.split).map(Arc::as_ref);
+    match has {
+        Some(before) if same_names(before) => weir_render::backends_ready(item, has, &observed.services)?,
+        _ => weir_render::ready(item, has, &observed.services)?,
     }
     // Whose callers are split already stay so: to hold a change, or a revert, would give nobody anything back.
     let same_service = |before: &Item| (&before.service, before.port) == (&item.service, item.port);

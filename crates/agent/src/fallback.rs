@@ -96,7 +96,7 @@ fn resolves(item: &Item, backend: &BackendName, services: &[ServiceFact]) -> boo
     for route in &mut alone.routes {
         route.weights = BTreeMap::from([(backend.clone(), BasisPoints::WHOLE)]);
     }
-    weir_render::backends_ready(&alone, services).is_ok()
+    weir_render::backends_ready(&alone, None, services).is_ok()
 }
 
 /// The items that are in force, or come into force now: of a split whose new item cannot be applied yet, the one before. One that
@@ -108,7 +108,8 @@ pub fn stands(
 ) -> Vec<Arc<Item>> {
     let stands = |item: &Arc<Item>| match memory.applied.get(&item.split) {
         Some(before)
-            if !applied(item, memory, ours) && weir_render::backends_ready(item, services).is_err() =>
+            if !applied(item, memory, ours)
+                && weir_render::backends_ready(item, Some(before), services).is_err() =>
         {
             Arc::clone(before)
         }

@@ -123,7 +123,7 @@ fn text(event: &Event) -> String {
             Paint::Red
         }
         "zone.proven" | "mesh.back" | "service.back" => Paint::Green,
-        "agent.gone" => Paint::Yellow,
+        "agent.gone" | "transition.unjudged" => Paint::Yellow,
         _ => Paint::Bold,
     };
     let at: String = event.at.chars().take(19).collect();

@@ -80,6 +80,8 @@ pub struct Accepted {
     pub plan: Option<Plan>,
     /// Splits that are not at rest where they are declared: what they wait for.
     pub outlook: BTreeMap<SplitName, Outlook>,
+    /// Splits that go on from a step of which traffic said nothing, and why.
+    pub unjudged: BTreeMap<SplitName, String>,
 }
 
 /// Planning itself went wrong: a defect of this program. Nothing is recorded or published.
@@ -277,8 +279,8 @@ fn attempt(question: Question<'_>, heads: &Heads) -> Result<Trial, Unsound> {
         parent: question.parent,
         now: question.now,
     };
-    let (mut planned, mut outlook) = match question.transit {
-        None => (weir_planner::plan(inputs), BTreeMap::new()),
+    let (mut planned, outlook, unjudged) = match question.transit {
+        None => (weir_planner::plan(inputs), BTreeMap::new(), BTreeMap::new()),
         Some(Transiting { senses, orders }) => {
             let look = weir_planner::step(
                 inputs,
@@ -289,7 +291,7 @@ fn attempt(question: Question<'_>, heads: &Heads) -> Result<Trial, Unsound> {
                     only: None,
                 },
             );
-            (look.planned, look.outlook)
+            (look.planned, look.outlook, look.unjudged)
         }
     };
     if let Planned::New(_) = planned {
@@ -323,7 +325,8 @@ fn attempt(question: Question<'_>, heads: &Heads) -> Result<Trial, Unsound> {
         in_force: heads.clone(),
         declaration: parsed.declaration,
         plan,
-        outlook: std::mem::take(&mut outlook),
+        outlook,
+        unjudged,
     };
     Ok(Trial::Accepted(Box::new(accepted), parsed.diagnostics))
 }

@@ -98,7 +98,7 @@ pub fn in_step(before: &Plan, next: &Plan, fleet: &Fleet, detached: &BTreeSet<Zo
             let excused = |agent: &Agent| {
                 let fact = agent.items.get(name);
                 fact.is_some_and(|fact| fact.fallback.is_some())
-                    || backends_ready(item, &agent.services).is_err()
+                    || backends_ready(item, None, &agent.services).is_err()
             };
             if agents.clone().any(|(_, agent)| excused(agent)) {
                 continue;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use weir_model::{BackendName, SplitName, ZoneName};
-use weir_planner::{Counts, Generation, Item, ItemState, Reach, Runs, Senses};
+use weir_planner::{Counts, Generation, Item, ItemState, ProvenWeights, Reach, Runs, Senses};
 
 use crate::fleet::Agent;
 use crate::standing::{self, Sight};
@@ -127,9 +127,28 @@ impl Senses for FleetSenses<'_> {
         down
     }
 
-    fn resolves(&self, item: &Item) -> Result<(), String> {
+    fn resolves(&self, item: &Item, has: Option<&Item>) -> Result<(), String> {
         self.reached(&item.zone)
-            .try_for_each(|(_, agent)| weir_planner::ready::backends_ready(item, &agent.services))
+            .try_for_each(|(_, agent)| weir_planner::ready::backends_ready(item, has, &agent.services))
+    }
+
+    fn holds(&self, item: &Item) -> bool {
+        let mut facts = self
+            .reached(&item.zone)
+            .filter_map(|(_, agent)| agent.items.get(&item.split));
+        facts.any(|fact| {
+            let this = (fact.generation, fact.digest) == (item.generation, item.digest);
+            this && matches!(fact.state, ItemState::Held(_))
+        })
+    }
+
+    fn shares(&self, item: &Item) -> Option<ProvenWeights> {
+        let facts = self
+            .reached(&item.zone)
+            .map(|(_, agent)| agent.items.get(&item.split));
+        let mut read = facts.map(|fact| fact?.proof.as_ref()?.weights.as_ref());
+        let first = read.next()??;
+        read.all(|other| other == Some(first)).then(|| first.clone())
     }
 
     fn counts_at_proof(&self, split: &SplitName) -> BTreeMap<String, Counts> {

@@ -32,6 +32,7 @@ use weir_render::{Object, Step};
 use crate::kuma::apply::{Work, of};
 use crate::kuma::observe::{is_own, root};
 use crate::kuma::rest::Rest;
+use crate::kuma::ways::PATIENCE;
 use crate::kuma::witness::Witness;
 use crate::kuma::{Sampled, Seen};
 use crate::{DriverError, Fault, Observed, Outcome, Sighting, ZoneDriver};
@@ -41,7 +42,7 @@ use apply::Writer;
 use call::ApiServer;
 use credential::Credential;
 use metrics::Scraper;
-use objects::{MeshService, Namespace, Route};
+use objects::{MeshService, MeshZoneAddress, Namespace, Route, ZoneIngress};
 use observe::Read;
 use watch::{Bell, Watched};
 
@@ -137,6 +138,8 @@ struct Watches {
     http: Watched<Route<false>>,
     tcp: Watched<Route<true>>,
     namespaces: Watched<Namespace>,
+    ingresses: Watched<ZoneIngress>,
+    addresses: Watched<MeshZoneAddress>,
 }
 
 /// A process of a control plane.
@@ -256,6 +259,18 @@ impl KumaKubernetes {
                     bell(),
                 ),
                 namespaces: Watched::start(server(), "/api/v1/namespaces", self.timeout, bell()),
+                ingresses: Watched::start(
+                    server(),
+                    "/apis/kuma.io/v1alpha1/zoneingresses",
+                    self.timeout,
+                    bell(),
+                ),
+                addresses: Watched::start(
+                    server(),
+                    "/apis/kuma.io/v1alpha1/meshzoneaddresses",
+                    self.timeout,
+                    bell(),
+                ),
             }
         })
     }
@@ -284,11 +299,13 @@ impl KumaKubernetes {
         // Before anything is read: what changes from here on is a reason to look again.
         let heard = *self.bell.listen().borrow();
         let watches = self.watches();
-        let (services, http, tcp, namespaces, kuma) = tokio::join!(
+        let (services, http, tcp, namespaces, ingresses, addresses, kuma) = tokio::join!(
             watches.services.read(anew),
             watches.http.read(anew),
             watches.tcp.read(anew),
             watches.namespaces.read(anew),
+            soon(watches.ingresses.read(anew)),
+            soon(watches.addresses.read(anew)),
             async {
                 match &self.rest {
                     Some(rest) => Some(root(rest).await),
@@ -297,7 +314,20 @@ impl KumaKubernetes {
             },
         );
         let ((services, a), (http, b), (tcp, c)) = (services?, http?, tcp?);
-        let read = Read { services, http, tcp };
+        let ways = [ingresses.as_ref().err(), addresses.as_ref().err()];
+        let unknown = ways.into_iter().flatten().next().map(|why| {
+            format!(
+                "whether other zones can be reached is not known, and nothing is held for it: {why}; rbac.yaml gives the right \
+                 to list and watch zoneingresses and meshzoneaddresses of kuma.io"
+            )
+        });
+        let read = Read {
+            services,
+            http,
+            tcp,
+            ingresses: ingresses.ok().map(|(all, _)| all),
+            addresses: addresses.ok().map(|(all, _)| all),
+        };
         if let Some(item) = items.first() {
             let (system, zone) = (&self.writer.namespace, &item.kuma_zone);
             observe::own_cluster(&read, self.server.name(), system, zone)?;
@@ -312,6 +342,7 @@ impl KumaKubernetes {
             Ok((namespaces, _)) => observe::notes(&namespaces, &self.writer.namespace, items),
             Err(error) => vec![format!("the labels of namespaces are not known: {error}")],
         };
+        notes.extend(unknown);
         match kuma {
             Some(Ok(root)) => observed.kuma = root.version,
             Some(Err(error)) => notes.push(format!(
@@ -390,6 +421,14 @@ impl KumaKubernetes {
         };
         self.memory().uncounted = uncounted;
         self.witness.count_zone(items, &readings)
+    }
+}
+
+/// What holds nothing up that could do without: what was read, if that does not take long.
+async fn soon<T>(read: impl Future<Output = Result<T, DriverError>>) -> Result<T, String> {
+    match tokio::time::timeout(PATIENCE, read).await {
+        Ok(read) => read.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("the API server did not list them within {PATIENCE:?}")),
     }
 }
 

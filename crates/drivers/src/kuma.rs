@@ -15,6 +15,7 @@ mod proof;
 mod remote;
 pub(crate) mod rest;
 pub(crate) mod tally;
+pub(crate) mod ways;
 pub(crate) mod witness;
 
 use std::collections::BTreeMap;

@@ -12,7 +12,8 @@ use std::time::Instant;
 use jiff::{SignedDuration, Timestamp};
 use weir_model::{CommitId, SourceCommit, SourceFile, SourceName, SplitName, ZoneName};
 use weir_planner::{
-    Counts, Generation, Inputs, Item, Orders, Planned, Reach, Runs, Senses, Transit, plan, step,
+    Counts, Generation, Inputs, Item, Orders, Planned, ProvenWeights, Reach, Runs, Senses, Transit, plan,
+    step,
 };
 
 const SPLITS: usize = 10_000;
@@ -34,9 +35,17 @@ impl Senses for AllProven {
     fn runs_where_reached(&self, item: &Item) -> Runs {
         self.runs(item)
     }
-    fn resolves(&self, _: &Item) -> Result<(), String> {
+    fn resolves(&self, _: &Item, _: Option<&Item>) -> Result<(), String> {
         Ok(())
     }
+    fn holds(&self, _: &Item) -> bool {
+        false
+    }
+
+    fn shares(&self, _: &Item) -> Option<ProvenWeights> {
+        None
+    }
+
     fn counts_at_proof(&self, _: &SplitName) -> BTreeMap<String, Counts> {
         BTreeMap::new()
     }

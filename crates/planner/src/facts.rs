@@ -324,6 +324,24 @@ pub enum ServiceState {
     Unknown,
 }
 
+/// Whether a zone's callers get to what another zone runs, by what their own control plane knows of that zone's ingresses:
+/// of these it makes the endpoints that their Envoys are given, so with none of them every request is answered 503.
+///
+/// Whether an ingress that is known lives is not in it: Kuma tells no other zone (`kuma.md` R10).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Way {
+    /// Not asked, not allowed to know, or said by an agent of before this: nothing is held for it.
+    #[default]
+    Unknown,
+    /// It is in this zone, or its zone has an ingress with an advertised address.
+    Open,
+    /// No ingress of its zone is known.
+    NoIngress,
+    /// Ingresses of its zone are known, of which none advertises an address.
+    NotAdvertised,
+}
+
 /// One MeshService as one zone's own control plane sees it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ServiceFact {
@@ -340,6 +358,9 @@ pub struct ServiceFact {
     pub port_names: BTreeMap<u16, String>,
     /// State.
     pub state: ServiceState,
+    /// Whether callers of the zone get there.
+    #[serde(default)]
+    pub way: Way,
 }
 
 impl ServiceFact {

@@ -91,6 +91,9 @@ pub struct Look {
     pub planned: Planned,
     /// Every split that was looked at and is not at rest where it is declared.
     pub outlook: BTreeMap<SplitName, Outlook>,
+    /// Splits whose plan goes on from a step of which traffic said nothing: why, with how many requests there were and how many
+    /// a verdict needs. It was declared so; people are told.
+    pub unjudged: BTreeMap<SplitName, String>,
     /// What it had to do.
     pub work: Work,
 }
@@ -105,8 +108,9 @@ fn look(inputs: Inputs<'_>, transit: Option<Transit<'_>>) -> Look {
     let mut unsound = BTreeMap::new();
     loop {
         let mut work = Work::default();
-        let mut outlook = BTreeMap::new();
-        let planned = match make(inputs, transit, &unsound, &mut work, &mut outlook) {
+        let (mut outlook, mut unjudged) = (BTreeMap::new(), BTreeMap::new());
+        let told = (&mut outlook, &mut unjudged);
+        let planned = match make(inputs, transit, &unsound, &mut work, told) {
             Ok(Some(plan)) => Planned::New(plan),
             Ok(None) => Planned::Nothing,
             Err(reasons) => Planned::Refused(reasons),
@@ -119,6 +123,7 @@ fn look(inputs: Inputs<'_>, transit: Option<Transit<'_>>) -> Look {
             return Look {
                 planned,
                 outlook,
+                unjudged,
                 work,
             };
         }
@@ -146,7 +151,10 @@ fn make(
     transit: Option<Transit<'_>>,
     unsound: &BTreeMap<SplitName, String>,
     work: &mut Work,
-    outlook: &mut BTreeMap<SplitName, Outlook>,
+    (outlook, unjudged): (
+        &mut BTreeMap<SplitName, Outlook>,
+        &mut BTreeMap<SplitName, String>,
+    ),
 ) -> Result<Option<Plan>, Vec<Refusal>> {
     let known = transit.is_some_and(|transit| transit.only.is_some());
     let whole = Whole::new(inputs, known)?;
@@ -284,8 +292,9 @@ fn make(
                     stands.declared = weights(&turn.wanted);
                     outlook.insert(name.clone(), stands);
                 }
-                if next.is_some() {
+                if let Some(next) = &next {
                     work.splits_planned += 1;
+                    unjudged.extend(turn.unjudged(next).map(|why| (name.clone(), why)));
                 } else {
                     splits.insert(name.clone(), whole.as_it_is(before));
                 }

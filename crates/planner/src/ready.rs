@@ -6,14 +6,16 @@
 
 use weir_model::{BackendName, Protocol, sabotaged};
 
-use crate::facts::{ServiceFact, ServiceState};
+use crate::facts::{ServiceFact, ServiceState, Way};
 use crate::plan::{Destination, Item};
+use crate::transition::gives_more;
 
-/// Says yes, or why not: the first backend that is not ready, what the zone sees, and what would make it ready.
+/// Says yes, or why not: the first backend that is not ready, what the zone sees, and what would make it ready. `has` is what
+/// the zone runs until now, as in [`backends_ready`].
 ///
 /// # Errors
 /// One sentence for people.
-pub fn ready(item: &Item, services: &[ServiceFact]) -> Result<(), String> {
+pub fn ready(item: &Item, has: Option<&Item>, services: &[ServiceFact]) -> Result<(), String> {
     for fact in services {
         if let Some((port, name)) = fact.other_port_of_that_name(item) {
             return Err(format!(
@@ -23,7 +25,7 @@ pub fn ready(item: &Item, services: &[ServiceFact]) -> Result<(), String> {
             ));
         }
     }
-    backends_ready(item, services)
+    backends_ready(item, has, services)
 }
 
 /// Whether a split may come that is not in force: it takes along nobody's callers that it does not name.
@@ -43,9 +45,12 @@ pub fn may_come(item: &Item, services: &[ServiceFact]) -> Result<(), String> {
 /// [`ready`] of the backends alone: for an item whose ports' names are in force already. To hold it for a name would undo
 /// nothing, and could keep a revert from its zone.
 ///
+/// `has` is what the zone runs until now. What has no way there is held only where a backend would get more than it has by
+/// that: to give less to who cannot be reached is the cure, and must pass, be it a revert or not. With none every share counts.
+///
 /// # Errors
 /// One sentence for people.
-pub fn backends_ready(item: &Item, services: &[ServiceFact]) -> Result<(), String> {
+pub fn backends_ready(item: &Item, has: Option<&Item>, services: &[ServiceFact]) -> Result<(), String> {
     if sabotaged("skip-prepare") {
         return Ok(());
     }
@@ -55,17 +60,43 @@ pub fn backends_ready(item: &Item, services: &[ServiceFact]) -> Result<(), Strin
                 "backend {backend} has weight and no destination: this plan is broken"
             ));
         };
-        backend_ready(item, backend, to, services)?;
+        let fact = backend_ready(item, backend, to, services)?;
+        let gains = has.is_none_or(|has| {
+            let there = has.destinations.get(backend).map(Destination::in_kuma);
+            there != Some(to.in_kuma()) || gives_more(has, item, backend)
+        });
+        if gains && to.kuma_zone != item.kuma_zone {
+            reachable(item, backend, to, fact.way)?;
+        }
     }
     Ok(())
 }
 
-fn backend_ready(
+/// Whether requests come to another zone: they go through its ingress, and Kuma calls the MeshService Available without one
+/// too (`kuma.md` R10).
+fn reachable(item: &Item, backend: &BackendName, to: &Destination, way: Way) -> Result<(), String> {
+    let found = match way {
+        Way::Unknown | Way::Open => return Ok(()),
+        Way::NoIngress => "knows no ingress of that zone",
+        Way::NotAdvertised => "knows ingresses of that zone, of which none advertises an address",
+    };
+    let wanted = place(to);
+    Err(format!(
+        "backend {backend} cannot be reached from zone {}: MeshService {wanted} is another zone's, and this zone's control plane \
+         {found}, so every request to it would fail; start the ingress of Kuma zone {}, with an advertised address that this \
+         zone reaches, or wait until Kuma has synced it (GET /zoneingresses there, or kubectl get zoneingresses -A, lists what is \
+         known)",
+        item.zone, to.kuma_zone
+    ))
+}
+
+/// The one MeshService that a backend is here.
+fn backend_ready<'a>(
     item: &Item,
     backend: &BackendName,
     to: &Destination,
-    services: &[ServiceFact],
-) -> Result<(), String> {
+    services: &'a [ServiceFact],
+) -> Result<&'a ServiceFact, String> {
     let found: Vec<_> = services
         .iter()
         .filter(|fact| {
@@ -81,7 +112,7 @@ fn backend_ready(
                  synced it"
             ));
         }
-        [one] => one,
+        [one] => *one,
         more => {
             return Err(format!(
                 "{who}: its control plane has {} MeshServices {wanted}, and would choose one without saying which",
@@ -118,8 +149,8 @@ fn backend_ready(
         Some(Some(_)) => {}
     }
     match fact.state {
-        ServiceState::Available => Ok(()),
-        ServiceState::Unavailable if sabotaged("trust-unavailable") => Ok(()),
+        ServiceState::Available => Ok(fact),
+        ServiceState::Unavailable if sabotaged("trust-unavailable") => Ok(fact),
         ServiceState::Unavailable => Err(format!(
             "{who}: MeshService {wanted} is Unavailable, no dataplane of it is healthy"
         )),

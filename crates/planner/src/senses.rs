@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use weir_model::{BackendName, SplitName, ZoneName};
 
-use crate::facts::Counts;
+use crate::facts::{Counts, ProvenWeights};
 use crate::plan::Item;
 
 /// Whether a zone's agents can be reached.
@@ -54,11 +54,18 @@ pub trait Senses {
     fn fallen(&self, item: &Item) -> BTreeSet<BackendName>;
 
     /// Whether the item's zone, *by its own control plane*, resolves every backend that the item gives weight to
-    /// (I3): by the word of every agent that was heard lately.
+    /// (I3): by the word of every agent that was heard lately. `has` is what the zone was told before, as in
+    /// [`crate::ready::backends_ready`].
     ///
     /// # Errors
     /// The first that it does not: what was found, and what to do.
-    fn resolves(&self, item: &Item) -> Result<(), String>;
+    fn resolves(&self, item: &Item, has: Option<&Item>) -> Result<(), String>;
+
+    /// Whether an agent of the item's zone that was heard lately says that it holds this very item: that it was not written there.
+    fn holds(&self, item: &Item) -> bool;
+
+    /// The weights that the item's zone was last read to run of its split, whatever it was told; none if that is not known.
+    fn shares(&self, item: &Item) -> Option<ProvenWeights>;
 
     /// Counted traffic of a split, by whoever counted it, as `zone/agent`: no request is in two of them.
     fn counts(&self, split: &SplitName) -> BTreeMap<String, Counts>;

@@ -26,7 +26,7 @@ mod onward;
 mod verdict;
 
 pub(crate) use back::unquarantined;
-pub(crate) use between::shifts;
+pub(crate) use between::{gives_more, shifts};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

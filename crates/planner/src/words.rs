@@ -1,10 +1,11 @@
 //! Plans in words: lists, places, matches, and lines of at most 80 columns.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Display, Write as _};
 
-use weir_model::{Door, Entry, Match, PathMatch, Protocol, ValueMatch, Via};
+use weir_model::{BackendName, BasisPoints, Door, Entry, Match, PathMatch, Protocol, ValueMatch, Via};
 
+use crate::facts::ProvenWeights;
 use crate::plan::Destination;
 
 const COLUMNS: usize = 80;
@@ -59,6 +60,27 @@ pub(crate) fn place(at: &Destination) -> String {
         text = format!("{text} ({} in Kuma)", at.kuma_zone);
     }
     text
+}
+
+/// `eks 20 %, vm 80 %`, of several routes each with its name; who has nothing is left out.
+pub(crate) fn weights(of: &ProvenWeights) -> String {
+    let route = |weights: &BTreeMap<BackendName, BasisPoints>| {
+        let weights = weights.iter().filter(|(_, weight)| **weight > BasisPoints::ZERO);
+        list(
+            &weights
+                .map(|(name, weight)| format!("{name} {weight} %"))
+                .collect::<Vec<_>>(),
+        )
+    };
+    match of.values().next() {
+        Some(only) if of.len() == 1 => route(only),
+        _ => {
+            let routes = of
+                .iter()
+                .map(|(name, weights)| format!("{name}: {}", route(weights)));
+            routes.collect::<Vec<_>>().join("; ")
+        }
+    }
 }
 
 pub(crate) fn protocol(of: Protocol) -> &'static str {

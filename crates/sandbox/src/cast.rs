@@ -181,7 +181,7 @@ pub trait Cast: Send {
     /// Puts mesh, mTLS, permission and the MeshMultiZoneService on the global control plane, which has lost them.
     fn put_mesh(&mut self) -> BoxFuture<'_, anyhow::Result<()>>;
 
-    /// Whether zones have ingresses.
+    /// Whether what goes to another zone goes through that zone's ingress.
     fn has_ingresses(&self) -> bool;
 
     /// `kill -9` of a proxy in a zone with a backend.

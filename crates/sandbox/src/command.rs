@@ -101,6 +101,9 @@ pub enum Command {
         /// Keeps what it holds.
         #[arg(long)]
         store: Option<PathBuf>,
+        /// Where the zone's ingress is.
+        #[arg(long)]
+        ingress: Option<SocketAddr>,
     },
     /// The double of a cluster's API server.
     #[command(hide = true)]
@@ -260,6 +263,7 @@ pub fn run(line: Line) -> anyhow::Result<ExitCode> {
                             zone: None,
                             kubeconfig: None,
                             store,
+                            ingress: None,
                         };
                         control_plane::run(options).await?;
                     }
@@ -269,12 +273,14 @@ pub fn run(line: Line) -> anyhow::Result<ExitCode> {
                         global,
                         kubeconfig,
                         store,
+                        ingress,
                     } => {
                         let options = control_plane::Options {
                             listen,
                             zone: Some((zone, global)),
                             kubeconfig,
                             store,
+                            ingress,
                         };
                         control_plane::run(options).await?;
                     }

@@ -74,7 +74,7 @@ pub async fn run(place: Place, outage: Outage) -> anyhow::Result<ExitCode> {
     tokio::pin!(interrupted);
     ensure!(
         place.real || outage.dies != Dies::Ingress,
-        "the double has no ingresses: its callers reach other zones' dataplanes themselves. Real Kuma has (--real)"
+        "nothing goes through the double's ingresses: its callers reach other zones' dataplanes themselves. In real Kuma it does (--real)"
     );
     let mut play = tokio::select! {
         started = Play::at(place, false, false) => started?,

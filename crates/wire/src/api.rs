@@ -200,7 +200,7 @@ pub struct SplitHistory {
     pub name: String,
     /// Its steps, newest first: each a plan that changed it.
     pub steps: Vec<SplitStep>,
-    /// Events `zone.fallback` of it since the oldest of these steps, newest first.
+    /// Events `zone.fallback` and `transition.unjudged` of it since the oldest of these steps, newest first.
     #[serde(default)]
     pub events: Vec<Event>,
 }
@@ -472,7 +472,7 @@ pub struct Event {
     /// `rewritten`), `plan.made`, `agent.joined`, `agent.connected`, `agent.gone`, `agent.forgotten`, `zone.*` (`proven`, `held`, `overridden`, `fallback`, `failed`,
     /// `different`, `stale`, `pinned`, `unpinned`, `contested`, `uncontested`), `mesh.gone`, `mesh.back`, `service.vanished`,
     /// `service.back`, `transition.*` (`held`, `frozen`, `waits`, `bakes`, `verifies`, `returns`, `quarantined`, `drained`,
-    /// `rests`), `order.*` (`abort`, `freeze`, `resume`, `drain`, `undrain`, `refused`), `selfcheck.failed`.
+    /// `rests`, `unjudged`), `order.*` (`abort`, `freeze`, `resume`, `drain`, `undrain`, `refused`), `selfcheck.failed`.
     pub kind: String,
     /// In one sentence.
     pub message: String,

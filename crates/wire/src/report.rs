@@ -15,7 +15,7 @@ use crate::greeting::{plan, plan_out};
 use crate::item::{twice, weights, weights_out};
 use crate::scalar::{
     evidence, evidence_out, fault, fault_out, hash, label, port, protocol_out, read, service_state,
-    service_state_out, time, time_out, unknown,
+    service_state_out, time, time_out, unknown, way, way_out,
 };
 use crate::{WireError, v1};
 
@@ -111,6 +111,7 @@ impl From<&ServiceFact> for v1::ServiceFact {
                 .unwrap_or_default(),
             ports: ports.collect(),
             state: service_state_out(fact.state).to_owned(),
+            way: way_out(fact.way).to_owned(),
         }
     }
 }
@@ -138,6 +139,7 @@ impl TryFrom<&v1::ServiceFact> for ServiceFact {
             ports,
             port_names,
             state: service_state(&from.state),
+            way: way(&from.way),
         })
     }
 }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use jiff::Timestamp;
 use weir_model::{DnsLabel, Protocol, SourceCommit};
-use weir_planner::{Evidence, Fault, ServiceState};
+use weir_planner::{Evidence, Fault, ServiceState, Way};
 
 use crate::WireError;
 use crate::v1;
@@ -124,6 +124,25 @@ pub(crate) fn service_state(text: &str) -> ServiceState {
         "available" => ServiceState::Available,
         "unavailable" => ServiceState::Unavailable,
         _ => ServiceState::Unknown,
+    }
+}
+
+pub(crate) fn way_out(way: Way) -> &'static str {
+    match way {
+        Way::Unknown => "",
+        Way::Open => "open",
+        Way::NoIngress => "no-ingress",
+        Way::NotAdvertised => "not-advertised",
+    }
+}
+
+/// A word that is new to us holds nothing up, nor does none.
+pub(crate) fn way(text: &str) -> Way {
+    match text {
+        "open" => Way::Open,
+        "no-ingress" => Way::NoIngress,
+        "not-advertised" => Way::NotAdvertised,
+        _ => Way::Unknown,
     }
 }
 

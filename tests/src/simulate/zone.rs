@@ -280,6 +280,7 @@ impl Zone {
                     ports: BTreeMap::from([(8080, Some(speaks))]),
                     port_names: [].into(),
                     state,
+                    way: weir_planner::Way::Unknown,
                 };
                 self.services.insert(key.clone(), fact);
             }

@@ -41,6 +41,6 @@ pub(super) fn may_go_ahead(item: &Item, was: &Item, memory: &Memory, seen: Optio
                 }
             }
     });
-    let resolves = weir_render::backends_ready(item, &seen.services).is_ok();
+    let resolves = weir_render::backends_ready(item, Some(was), &seen.services).is_ok();
     stands && (resolves || sabotaged("ahead-at-gateways-blindly"))
 }

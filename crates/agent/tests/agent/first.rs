@@ -91,6 +91,7 @@ fn service(zone: &str, namespace: Option<&str>) -> ServiceFact {
         ports: BTreeMap::from([(8080, Some(Protocol::Http))]),
         port_names: BTreeMap::new(),
         state: ServiceState::Available,
+        way: weir_planner::Way::Unknown,
     }
 }
 

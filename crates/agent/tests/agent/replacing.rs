@@ -119,6 +119,7 @@ impl ZoneDriver for Zone {
             ports: BTreeMap::from([(8080, Some(Protocol::Http))]),
             port_names: [].into(),
             state: ServiceState::Available,
+            way: weir_planner::Way::Unknown,
         };
         let generation = |object: &Object| Generation(object.labels["weir.dev/generation"].parse().unwrap());
         let ours = self.store.lock().unwrap();

@@ -130,7 +130,7 @@ pub(super) async fn split(
     }
     let oldest = steps.last().and_then(|step| step.created.parse().ok());
     let events = match oldest {
-        Some(oldest) => answering.ledger.fallbacks(&split, oldest, EVENTS).await?,
+        Some(oldest) => answering.ledger.between_steps(&split, oldest, EVENTS).await?,
         None => Vec::new(),
     };
     Ok(Json(SplitHistory { name, steps, events }))

@@ -119,7 +119,7 @@ impl Ledger {
     pub async fn last_turns(&self) -> Result<BTreeMap<SplitName, Turn>, LedgerError> {
         let rows = sqlx::query(
             "SELECT split, kind, message, at FROM events WHERE id IN (SELECT MAX(id) FROM events \
-             WHERE kind LIKE 'transition.%' AND split IS NOT NULL GROUP BY split)",
+             WHERE kind LIKE 'transition.%' AND kind <> 'transition.unjudged' AND split IS NOT NULL GROUP BY split)",
         )
         .fetch_all(&self.pool)
         .await?;

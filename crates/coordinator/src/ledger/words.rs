@@ -76,11 +76,12 @@ impl Ledger {
             .collect()
     }
 
-    /// That shares of a split went elsewhere since then, because backends were down: newest first, at most `limit`.
+    /// What happened to a split between its steps since then: that shares went elsewhere, because backends were down, and that it
+    /// went on from a step without a verdict. Newest first, at most `limit`.
     ///
     /// # Errors
     /// The ledger cannot be read.
-    pub async fn fallbacks(
+    pub async fn between_steps(
         &self,
         split: &SplitName,
         since: Timestamp,
@@ -88,7 +89,7 @@ impl Ledger {
     ) -> Result<Vec<Event>, LedgerError> {
         let rows = sqlx::query(
             "SELECT id, at, kind, message, zone, split, generation FROM events \
-             WHERE split = $1 AND kind = 'zone.fallback' AND at >= $2 ORDER BY id DESC LIMIT $3",
+             WHERE split = $1 AND kind IN ('zone.fallback', 'transition.unjudged') AND at >= $2 ORDER BY id DESC LIMIT $3",
         )
         .bind(split.as_str())
         .bind(time(since))

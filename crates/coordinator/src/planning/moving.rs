@@ -201,7 +201,8 @@ impl Planning {
         let recalled = self.recalled(known.looked).await;
         let mut look = look;
         keep_since(&known.outlook, &recalled, &mut look.outlook, now);
-        let mut events = turns(&known.outlook, &recalled, &look.outlook);
+        let mut events = unjudged(&look.unjudged);
+        events.extend(turns(&known.outlook, &recalled, &look.outlook));
         let plan = match look.planned {
             Planned::New(plan) => Some(plan),
             Planned::Nothing => None,
@@ -355,6 +356,14 @@ pub(super) fn turns(
         }
     }
     events
+}
+
+/// Steps from which splits go on though traffic said nothing of them.
+pub(super) fn unjudged(all: &BTreeMap<SplitName, String>) -> Vec<NewEvent> {
+    let told = all
+        .iter()
+        .map(|(name, why)| NewEvent::new("transition.unjudged", format!("split {name}: {why}")).split(name));
+    told.collect()
 }
 
 /// The commits by which items of this plan moved.

@@ -82,6 +82,7 @@ impl Planning {
             events.extend(self.checked(parent, plan, (fleet, declared)));
         }
         if let Some(accepted) = accepted {
+            events.extend(moving::unjudged(&accepted.unjudged));
             events.extend(moving::turns(&before, &recalled, &accepted.outlook));
         }
         let same = commits.is_none()

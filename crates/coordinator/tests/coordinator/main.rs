@@ -24,3 +24,4 @@ mod sessions;
 mod sources_away;
 mod standing;
 mod two_coordinators;
+mod unjudged;

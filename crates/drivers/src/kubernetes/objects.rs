@@ -11,6 +11,7 @@ use super::MANAGER;
 use super::listing::Kept;
 use crate::kuma::observe::{local_to, service};
 use crate::kuma::policy::{self, Owner};
+use crate::kuma::ways::{self, Ingress};
 
 /// The mesh of an object that names none.
 const DEFAULT_MESH: &str = "default";
@@ -54,6 +55,51 @@ impl Kept for MeshService {
             mesh: mesh(&document).to_owned(),
             fact: service(&document, display_name(&document)),
             local: local_to(&document),
+        }
+    }
+
+    fn matters(&self, before: &Self) -> bool {
+        self != before
+    }
+}
+
+/// What is kept of a zone's ingress.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ZoneIngress(pub(crate) Ingress);
+
+impl Kept for ZoneIngress {
+    const KIND: &'static str = "ZoneIngress";
+
+    fn of(document: Value) -> Self {
+        Self(Ingress::of(&document))
+    }
+
+    fn matters(&self, before: &Self) -> bool {
+        self != before
+    }
+}
+
+/// What is kept of the address of a mesh's zone proxy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct MeshZoneAddress {
+    mesh: String,
+    zone: Option<String>,
+}
+
+impl MeshZoneAddress {
+    /// Whose it is, if it is of this mesh.
+    pub(crate) fn zone(&self, of: &MeshName) -> Option<String> {
+        self.zone.clone().filter(|_| self.mesh == of.as_str())
+    }
+}
+
+impl Kept for MeshZoneAddress {
+    const KIND: &'static str = "MeshZoneAddress";
+
+    fn of(document: Value) -> Self {
+        Self {
+            mesh: mesh(&document).to_owned(),
+            zone: ways::zone(&document),
         }
     }
 

@@ -10,10 +10,11 @@ use weir_model::{DnsLabel, FederationName, MeshName, SplitName};
 use weir_planner::{Item, SecondWriter};
 use weir_render::Form;
 
-use super::objects::{self, MeshService, Namespace, Route};
+use super::objects::{self, MeshService, MeshZoneAddress, Namespace, Route, ZoneIngress};
 use super::watch::Objects;
 use crate::kuma::observe::{local_to, own_zone, second_writers, service_names};
 use crate::kuma::policy::{Owner, is_shadow};
+use crate::kuma::ways::Ways;
 use crate::{DriverError, Observed};
 
 /// Everything that was read.
@@ -21,6 +22,22 @@ pub(crate) struct Read {
     pub(crate) services: Objects<MeshService>,
     pub(crate) http: Objects<Route<false>>,
     pub(crate) tcp: Objects<Route<true>>,
+    /// None where they cannot be had.
+    pub(crate) ingresses: Option<Objects<ZoneIngress>>,
+    /// None where they cannot be had.
+    pub(crate) addresses: Option<Objects<MeshZoneAddress>>,
+}
+
+impl Read {
+    /// The ways to other zones.
+    fn ways(&self, mesh: &MeshName) -> Ways {
+        let ingresses = self.ingresses.as_ref();
+        let addresses = self.addresses.as_ref();
+        Ways {
+            ingresses: ingresses.map(|all| Ways::ingresses(all.values().map(|ingress| ingress.0.clone()))),
+            addresses: addresses.map(|all| all.values().filter_map(|one| one.zone(mesh)).collect()),
+        }
+    }
 }
 
 /// Refuses another zone's cluster. One object of this zone is enough: labels that nobody checked may say anything.
@@ -66,6 +83,9 @@ pub(crate) fn observed(
         .cloned()
         .collect();
     services.sort();
+    if let Some(item) = items.first() {
+        read.ways(mesh).mark(&mut services, &item.kuma_zone);
+    }
     let mut observed = Observed {
         form: form.clone(),
         services,

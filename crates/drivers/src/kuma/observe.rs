@@ -3,15 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use futures::future::{join_all, try_join, try_join4};
+use futures::future::{join, join_all, try_join, try_join4};
 use jiff::Timestamp;
 use serde_json::Value;
 use weir_model::{DnsLabel, FederationName, MeshName, Protocol, ServiceName, SplitName};
-use weir_planner::{Item, SecondWriter, ServiceFact, ServiceState};
+use weir_planner::{Item, SecondWriter, ServiceFact, ServiceState, Way};
 use weir_render::{Form, Kind};
 
 use super::policy::{self, Owner};
 use super::rest::Rest;
+use super::ways::Ways;
 use crate::{DriverError, Fault, Observed};
 
 /// Above so many services one whole list costs less than one question each.
@@ -66,10 +67,9 @@ pub(crate) async fn observe(
     mesh: &MeshName,
     items: &[Arc<Item>],
 ) -> Result<(Observed, Vec<(SplitName, Timestamp)>), DriverError> {
-    let names = service_names(items);
     let (root, (services, local), policies, legacy) = try_join4(
         root(rest),
-        services(rest, mesh, &names),
+        services(rest, mesh, items),
         policies(rest, mesh),
         traffic_routes(rest, mesh),
     )
@@ -229,13 +229,44 @@ pub(crate) async fn services_of(
     mesh: &MeshName,
     items: &[Arc<Item>],
 ) -> Result<Vec<ServiceFact>, DriverError> {
-    let (services, _) = services(rest, mesh, &service_names(items)).await?;
+    let (services, _) = services(rest, mesh, items).await?;
     Ok(services)
 }
 
-/// The MeshServices of these names, of every zone, as this control plane sees them; and whose zone's own they are, where
-/// they came from no other.
+/// The MeshServices that matter to these items, of every zone, as this control plane sees them, with the ways to them; and whose
+/// zone's own they are, where they came from no other.
 async fn services(
+    rest: &Rest,
+    mesh: &MeshName,
+    items: &[Arc<Item>],
+) -> Result<(Vec<ServiceFact>, Vec<String>), DriverError> {
+    let names = &service_names(items);
+    let ways = async {
+        match leads_elsewhere(items) {
+            true => Ways::ask(rest, mesh).await,
+            false => Ways::default(),
+        }
+    };
+    let (found, ways) = join(named(rest, mesh, names), ways).await;
+    let (mut facts, local) = found?;
+    if let Some(item) = items.first() {
+        ways.mark(&mut facts, &item.kuma_zone);
+    }
+    Ok((facts, local))
+}
+
+/// Whether any of these items has a backend in another zone.
+fn leads_elsewhere(items: &[Arc<Item>]) -> bool {
+    let mut items = items.iter();
+    items.any(|item| {
+        item.destinations
+            .values()
+            .any(|to| to.kuma_zone != item.kuma_zone)
+    })
+}
+
+/// The MeshServices of these names.
+async fn named(
     rest: &Rest,
     mesh: &MeshName,
     names: &BTreeSet<&ServiceName>,
@@ -294,6 +325,7 @@ pub(crate) fn service(document: &Value, display_name: Option<&str>) -> Option<Se
             Some("Unavailable") => ServiceState::Unavailable,
             _ => ServiceState::Unknown,
         },
+        way: Way::Unknown,
     })
 }
 

@@ -26,6 +26,8 @@ pub(crate) const KUMA: &str = "/apis/kuma.io/v1alpha1";
 pub(crate) const SERVICES: &str = "/apis/kuma.io/v1alpha1/meshservices";
 pub(crate) const HTTP: &str = "/apis/kuma.io/v1alpha1/meshhttproutes";
 pub(crate) const TCP: &str = "/apis/kuma.io/v1alpha1/meshtcproutes";
+pub(crate) const INGRESSES: &str = "/apis/kuma.io/v1alpha1/zoneingresses";
+pub(crate) const ADDRESSES: &str = "/apis/kuma.io/v1alpha1/meshzoneaddresses";
 pub(crate) const NAMESPACES: &str = "/api/v1/namespaces";
 pub(crate) const OURS: &str = "/apis/kuma.io/v1alpha1/namespaces/kuma-system/meshhttproutes/weir-checkout";
 
@@ -310,7 +312,11 @@ fn ok(code: u16, value: &Value) -> Response<Answer> {
 }
 
 fn plural(kind: &str) -> String {
-    format!("{}s", kind.to_lowercase())
+    let kind = kind.to_lowercase();
+    match kind.ends_with('s') {
+        true => format!("{kind}es"),
+        false => format!("{kind}s"),
+    }
 }
 
 fn path_of(object: &Value) -> String {
@@ -374,7 +380,7 @@ impl State {
                 &json!({"major": "1", "minor": "36", "gitVersion": "v1.36.3"}),
             );
         }
-        let is_list = [SERVICES, HTTP, TCP, NAMESPACES].contains(&path);
+        let is_list = [SERVICES, HTTP, TCP, INGRESSES, ADDRESSES, NAMESPACES].contains(&path);
         match (asked.method.as_str(), is_list) {
             ("GET", true) if asked.query.contains("watch=") => self.watch(asked),
             ("GET", true) => self.list(path, &asked.query),
@@ -393,6 +399,8 @@ impl State {
             SERVICES => "MeshServiceList",
             HTTP => "MeshHTTPRouteList",
             TCP => "MeshTCPRouteList",
+            INGRESSES => "ZoneIngressList",
+            ADDRESSES => "MeshZoneAddressList",
             _ => "NamespaceList",
         };
         let from: usize = query

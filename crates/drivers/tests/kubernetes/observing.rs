@@ -5,9 +5,9 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use weir_drivers::{Fault, ZoneDriver as _};
 use weir_model::{DnsLabel, Protocol, ServiceName};
-use weir_planner::{Generation, SecondWriter, ServiceFact, ServiceState};
+use weir_planner::{Generation, SecondWriter, ServiceFact, ServiceState, Way};
 
-use crate::cluster::{Cluster, HTTP, Instead, NAMESPACES, SERVICES, TCP, body};
+use crate::cluster::{ADDRESSES, Cluster, HTTP, INGRESSES, Instead, NAMESPACES, SERVICES, TCP, body};
 use crate::plan::{self, item, mesh};
 
 fn fact(zone: &str, namespace: Option<&str>) -> ServiceFact {
@@ -19,6 +19,7 @@ fn fact(zone: &str, namespace: Option<&str>) -> ServiceFact {
         // Recorded: a Service's port has its own name in a cluster, one of a VM its number.
         port_names: namespace.map(|_| (8080, "http".to_owned())).into_iter().collect(),
         state: ServiceState::Available,
+        way: Way::Open,
     }
 }
 
@@ -37,9 +38,88 @@ fn route(namespace: &str, name: &str, role: &str) -> Value {
     document
 }
 
+/// Another zone's ingress as Kuma writes it into a cluster.
+fn ingress(zone: &str, advertised: bool) -> Value {
+    let mut networking = json!({"address": "10.0.0.1", "port": 10001});
+    if advertised {
+        networking["advertisedAddress"] = json!("lb.example.com");
+        networking["advertisedPort"] = json!(10001);
+    }
+    json!({
+        "apiVersion": "kuma.io/v1alpha1", "kind": "ZoneIngress",
+        "metadata": {"name": format!("ingress-{zone}"), "namespace": "kuma-system",
+                     "labels": {"kuma.io/zone": zone, "kuma.io/origin": "global"}},
+        "spec": {"zone": zone, "networking": networking},
+    })
+}
+
+/// What the cluster holds of other zones' ingresses, and that an agent without the right to know holds nothing up.
+#[tokio::test]
+async fn the_ways_to_other_zones() {
+    let ways = async |cluster: &Cluster| {
+        cluster.put(plan::service("fra", None));
+        cluster.put(plan::service("use1", Some("shop")));
+        let driver = cluster.driver();
+        let observed = driver
+            .observe(&mesh(), &[Arc::new(item([9000, 1000], 7))])
+            .await
+            .unwrap();
+        let ways: Vec<_> = observed.services.iter().map(|fact| fact.way).collect();
+        (ways, driver.notes())
+    };
+    let nothing = Vec::<String>::new();
+    let cluster = Cluster::new();
+    assert_eq!(
+        ways(&cluster).await,
+        (vec![Way::NoIngress, Way::Open], nothing.clone())
+    );
+    cluster.put(ingress("ams", true));
+    cluster.put(ingress("fra", false));
+    assert_eq!(
+        ways(&cluster).await,
+        (vec![Way::NotAdvertised, Way::Open], nothing.clone())
+    );
+    let address = |mesh: &str| {
+        json!({
+            "apiVersion": "kuma.io/v1alpha1", "kind": "MeshZoneAddress",
+            "metadata": {"name": format!("of-{mesh}"), "namespace": "kuma-system",
+                         "labels": {"kuma.io/zone": "fra", "kuma.io/mesh": mesh}},
+            "spec": {"address": "10.0.0.2", "port": 10001},
+        })
+    };
+    cluster.put(address("bank"));
+    assert_eq!(
+        ways(&cluster).await.0,
+        [Way::NotAdvertised, Way::Open],
+        "another mesh's"
+    );
+    cluster.put(address("default"));
+    assert_eq!(ways(&cluster).await, (vec![Way::Open, Way::Open], nothing));
+
+    for path in [INGRESSES, ADDRESSES] {
+        let blind = Cluster::new();
+        let list = path.rsplit('/').next().unwrap();
+        let why = format!("{list}.kuma.io is forbidden: User \"x\" cannot list resource");
+        blind.on("GET", path, body(403, &json!({"kind": "Status", "message": why})));
+        let (seen, notes) = ways(&blind).await;
+        assert_eq!(seen, [Way::Unknown, Way::Open]);
+        assert!(
+            notes
+                .iter()
+                .any(|note| note.contains("nothing is held for it") && note.contains(list)),
+            "{notes:?}"
+        );
+        blind.on("GET", path, Instead::Hang);
+        let (seen, notes) = ways(&blind).await;
+        assert_eq!(seen, [Way::Unknown, Way::Open]);
+        assert!(notes.iter().any(|note| note.contains("within 1s")), "{notes:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_cluster_in_a_plans_terms() {
     let cluster = Cluster::new();
+    cluster.put(ingress("fra", true));
     cluster.put(plan::service("fra", None));
     let mut named = plan::service("use1", Some("shop"));
     named["spec"]["ports"][0]["name"] = json!("http");

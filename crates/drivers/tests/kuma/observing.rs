@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use weir_drivers::{DriverError, Fault, ZoneDriver};
 use weir_model::{DnsLabel, Protocol, ServiceName};
-use weir_planner::{Generation, SecondWriter, ServiceFact, ServiceState};
+use weir_planner::{Generation, SecondWriter, ServiceFact, ServiceState, Way};
 
 use crate::stage::{self, Answer, Stage, body, item, mesh, recorded};
 use crate::{document, object};
@@ -42,6 +42,7 @@ async fn observes_what_the_zone_itself_sees() {
             &json!({"total": 4, "items": [document([9000, 1000], 7), canary, alien, shadow], "next": null}),
         ),
     );
+    stage.on("GET", "/zoneingresses", recorded("zoneingresses"));
     let items = [Arc::new(item([9000, 1000], 7))];
     let observed = stage.driver().observe(&mesh(), &items).await.unwrap();
 
@@ -54,6 +55,7 @@ async fn observes_what_the_zone_itself_sees() {
         // Recorded: Kuma writes the number where a port has no name, and the name where it has one.
         port_names: namespace.map(|_| (8080, "http".to_owned())).into_iter().collect(),
         state: ServiceState::Available,
+        way: Way::Open,
     };
     assert_eq!(
         observed.services,
@@ -69,6 +71,68 @@ async fn observes_what_the_zone_itself_sees() {
         )
         .collect();
     assert_eq!(writers, [("a-canary", true), ("weir-other", false)]);
+}
+
+/// What a zone's control plane shows of the ingresses of others, and that what it does not answer holds nothing up.
+#[tokio::test]
+async fn the_ways_to_other_zones() {
+    let ways = async |ingresses: Answer, addresses: Option<Answer>| {
+        let stage = Stage::new().await;
+        stage.on("GET", "/meshes/default/meshservices", recorded("meshservices"));
+        stage.on("GET", "/zoneingresses", ingresses);
+        if let Some(addresses) = addresses {
+            stage.on("GET", "/meshes/default/meshzoneaddresses", addresses);
+        }
+        let (driver, items) = (stage.driver(), [Arc::new(item([9000, 1000], 7))]);
+        let observed = driver.observe(&mesh(), &items).await.unwrap();
+        let cheap = driver.services(&mesh(), &items).await.unwrap().unwrap();
+        assert_eq!(cheap, observed.services, "or each cheap look would be news");
+        let zones = observed.services.iter();
+        zones
+            .map(|fact| (fact.kuma_zone.to_string(), fact.way))
+            .collect::<BTreeMap<_, _>>()
+    };
+    let listed = |items: Vec<Value>| body(200, &json!({"total": items.len(), "items": items, "next": null}));
+    let of = |zone: &str| -> Vec<Value> {
+        let mut all = recorded_items("zoneingresses");
+        all.retain(|ingress| ingress["zone"] == zone || ingress.get("zone").is_none());
+        all
+    };
+    let table = |all: [(&str, Way); 3]| all.map(|(zone, way)| (zone.to_owned(), way)).into();
+    let unknown = || table([("ams", Way::Unknown), ("eks", Way::Unknown), ("fra", Way::Open)]);
+
+    let one = table([("ams", Way::Open), ("eks", Way::NoIngress), ("fra", Way::Open)]);
+    assert_eq!(ways(listed(of("ams")), None).await, one);
+    let mut mute = of("ams");
+    for ingress in &mut mute {
+        ingress["networking"]
+            .as_object_mut()
+            .unwrap()
+            .retain(|key, _| !key.starts_with("advertised"));
+    }
+    // By the address of a mesh's own zone proxy.
+    let address = json!({"type": "MeshZoneAddress", "mesh": "default", "name": "a", "labels": {"kuma.io/zone": "eks"},
+                         "spec": {"address": "10.0.0.1", "port": 10001}});
+    let proxied = table([
+        ("ams", Way::NotAdvertised),
+        ("eks", Way::Open),
+        ("fra", Way::Open),
+    ]);
+    assert_eq!(ways(listed(mute), Some(listed(vec![address]))).await, proxied);
+    // Refused, broken, cut off, without a word in time.
+    for answer in [
+        body(403, &json!({"title": "Access Denied"})),
+        body(500, &json!({"title": "store"})),
+        body(200, &json!({"items": "none"})),
+        Answer::Cut,
+        Answer::Slow(std::time::Duration::from_secs(3)),
+    ] {
+        assert_eq!(ways(answer, None).await, unknown());
+    }
+    assert_eq!(
+        ways(listed(Vec::new()), Some(body(403, &json!({})))).await,
+        unknown()
+    );
 }
 
 #[tokio::test]

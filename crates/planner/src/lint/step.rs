@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use weir_model::SplitName;
+
 use super::{Finding, Lint};
-use crate::plan::Plan;
+use crate::plan::{Plan, SplitPlan};
 
 /// [`lint`](super::lint) of a step: of those splits that are not the parent's own values, for the others were looked at with the
 /// parent, and of what stands in no split. Where zones or the mesh changed, that is more than these.
@@ -30,6 +32,13 @@ impl Lint<'_> {
         let mut new = Vec::new();
         // Both are in one order: beside each other they are gone through once.
         for (name, split) in &self.plan.splits {
+            // A plan is copied at each step, and copies share their texts: what is the parent's own is known without a look at it.
+            let own = |(was, value): &(&SplitName, &Arc<SplitPlan>)| {
+                std::ptr::eq(was.as_str(), name.as_str()) && Arc::ptr_eq(value, split)
+            };
+            if before.next_if(own).is_some() {
+                continue;
+            }
             while before.next_if(|(was, _)| *was != name && *was < name).is_some() {}
             let was = before.next_if(|(was, _)| *was == name);
             if !was.is_some_and(|(_, was)| Arc::ptr_eq(was, split)) {

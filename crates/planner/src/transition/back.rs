@@ -13,6 +13,8 @@ use crate::course::{Course, Items, Leg, Motion, Quarantine};
 use crate::drain::{self, Drain};
 use crate::outlook::{Outlook, Phase, Wait};
 use crate::plan::{Digest, Item, SplitPlan};
+use crate::senses::Reach;
+use crate::words;
 
 impl Turn<'_> {
     /// Why what is declared is a way back, if it is one. What the split was last brought back from is none, though the commit
@@ -254,9 +256,7 @@ impl Turn<'_> {
             Leg::Shift { .. } => "what is declared is quarantined",
         };
         if let Gate::Waits(waits) = self.all_run(&self.before.items) {
-            let mut outlook = returning(why, waits);
-            outlook.since = Some(motion.since);
-            return (None, Some(outlook));
+            return (None, Some(self.on_its_way_back(motion, why, waits)));
         }
         let mut next = course.clone();
         next.motion = None;
@@ -266,6 +266,58 @@ impl Turn<'_> {
         let outlook = next.quarantine.as_ref().map(quarantined);
         let items = self.in_all_zones(&self.before.items, make);
         (Some(self.plan(items, next)), outlook)
+    }
+
+    /// Who is waited for on a way back. A zone that does not resolve what it goes back to stays whole where it is: that is the
+    /// nearest to where it goes that gives nothing to what does not resolve. Anything between the two would be weights that
+    /// nobody committed (I1), and of one route nobody can have more before somebody else has less. All other zones go back.
+    ///
+    /// Where only such zones are left, the split is held.
+    fn on_its_way_back(&self, motion: &Motion, why: &str, waits: Vec<Wait>) -> Outlook {
+        let mut all = true;
+        let told = waits.into_iter().map(|wait| {
+            let zone = wait.zone.as_ref();
+            let item = zone.and_then(|zone| self.before.items.get(zone));
+            let Some((item, unresolved)) = item.and_then(|item| Some((item, self.stuck(motion, item)?))) else {
+                all = false;
+                return wait;
+            };
+            let stays = self.transit.senses.shares(item);
+            let stays = stays.or_else(|| Some(motion.from.get(&item.zone)?.weights()));
+            let stays = match stays {
+                Some(weights) => format!("it stays at {}, the nearest weights to these", words::weights(&weights)),
+                None => "it stays where it is, the nearest to these".to_owned(),
+            };
+            Wait {
+                why: format!(
+                    "it does not go back to {}: {unresolved}; {stays} that give nothing to what it does not resolve, and goes by itself \
+                     as soon as that does",
+                    words::weights(&item.weights())
+                ),
+                ..wait
+            }
+        });
+        let waits = told.collect();
+        let mut outlook = returning(why, waits);
+        if all {
+            outlook.phase = Phase::Held;
+            outlook.next = format!(
+                "the other zones are back, because {why}; these go as soon as they resolve it, by themselves"
+            );
+        }
+        outlook.since = Some(motion.since);
+        outlook
+    }
+
+    /// Why a zone holds what it is told to go back to, if that is because it does not resolve it.
+    fn stuck(&self, motion: &Motion, item: &Item) -> Option<String> {
+        match self.transit.senses.reach(&item.zone) {
+            Reach::Reachable | Reach::Partly(_) if self.transit.senses.holds(item) => {
+                let has = motion.from.get(&item.zone).map(Arc::as_ref);
+                self.transit.senses.resolves(item, has).err()
+            }
+            _ => None,
+        }
     }
 
     /// A split that stays back, where zones came or went: what it rests on, for the zones that there are now.

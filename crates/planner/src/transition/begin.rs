@@ -13,18 +13,15 @@ impl Turn<'_> {
     /// The first step towards it, or what that waits for.
     pub(super) fn begin(&self, course: &Course, make: &mut Make<'_>) -> Next {
         let before = self.before;
-        let finals: Items = self
+        let mut moving = self
             .wanted
             .iter()
-            .map(|(zone, wanted)| (zone.clone(), make(wanted.clone())))
-            .collect();
-        let mut moving = finals
-            .iter()
-            .filter_map(|(zone, item)| Some((before.items.get(zone)?, item)));
+            .filter_map(|(zone, wanted)| Some((before.items.get(zone)?, wanted)));
         if !moving.any(|(was, is)| between::shifts(was, is)) {
-            return (Some(self.at_once(course, finals)), None);
+            return (Some(self.at_once(course, self.finals(make))), None);
         }
         if let Some(why) = self.goes_back(course) {
+            let finals = self.finals(make);
             let mut next = self.moved(course, finals, Leg::Return { why: why.to_owned() }, self.shape);
             if let Some(next) = &mut next.course {
                 next.left = self.leaves(course);
@@ -38,11 +35,12 @@ impl Turn<'_> {
         if let Some(shared) = self.shared(course, make) {
             return shared;
         }
-        let bites = finals
+        let bites = self
+            .wanted
             .iter()
-            .filter_map(|(zone, item)| {
+            .filter_map(|(zone, wanted)| {
                 let from = before.items.get(zone)?;
-                Some(between::bites(from, item, self.split.transition.max_step))
+                Some(between::bites(from, wanted, self.split.transition.max_step))
             })
             .max()
             .unwrap_or(1);
@@ -61,7 +59,7 @@ impl Turn<'_> {
             drained: false,
         };
         let Some(first) = waves.first().copied() else {
-            return (Some(self.at_once(course, finals)), None);
+            return (Some(self.at_once(course, self.finals(make))), None);
         };
         if let Gate::Waits(waits) = self.in_step(&before.items) {
             let next = "the first step is taken when every zone runs what it was last told";
@@ -88,6 +86,14 @@ impl Turn<'_> {
                 (Some(next), Some(outlook))
             }
         }
+    }
+
+    /// What is declared, everywhere.
+    fn finals(&self, make: &mut Make<'_>) -> Items {
+        let wanted = self.wanted.iter();
+        wanted
+            .map(|(zone, wanted)| (zone.clone(), make(wanted.clone())))
+            .collect()
     }
 
     /// The position as it is, by another declaration that goes to the same: zones that came, fallbacks and the like are taken up

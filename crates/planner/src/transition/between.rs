@@ -1,5 +1,7 @@
 //! The weights between two sets of weights.
 
+use std::borrow::Cow;
+
 use weir_model::{BasisPoints, Protocol};
 
 use crate::plan::{Destination, Item, ItemRoute};
@@ -30,7 +32,7 @@ pub(crate) fn shifts(from: &Item, to: &Item) -> bool {
 }
 
 /// Whether a backend has more of some requests in `to`.
-pub(super) fn gives_more(from: &Item, to: &Item, backend: &weir_model::BackendName) -> bool {
+pub(crate) fn gives_more(from: &Item, to: &Item, backend: &weir_model::BackendName) -> bool {
     shares_of(from, to, backend).any(|(has, gets)| has < gets)
 }
 
@@ -83,11 +85,11 @@ pub(super) fn bites(from: &Item, to: &Item, most: Option<BasisPoints>) -> u32 {
 }
 
 /// `to`, with the weights of the `bite`th of `bites`; `to` itself at the last one.
-pub(super) fn between(from: &Item, to: &Item, bite: u32, bites: u32) -> Item {
-    let mut item = to.clone();
+pub(super) fn between<'a>(from: &Item, to: &'a Item, bite: u32, bites: u32) -> Cow<'a, Item> {
     if bite >= bites || !comparable(from, to) {
-        return item;
+        return Cow::Borrowed(to);
     }
+    let mut item = to.clone();
     let tcp_ends = to.protocol == Protocol::Tcp
         && from.routes.iter().zip(&to.routes).any(|(from, to)| {
             let mut names = from.weights.keys();
@@ -114,7 +116,7 @@ pub(super) fn between(from: &Item, to: &Item, bite: u32, bites: u32) -> Item {
         }
     }
     crate::doors::give(&mut item, &to.doors, &from.doors);
-    item
+    Cow::Owned(item)
 }
 
 /// Parts of the way, in whole basis points. From bite to bite each weight only rises or only falls: who has nothing any more on

@@ -1,5 +1,7 @@
 //! What a transition waits for.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use weir_model::{BackendName, RouteName, ZoneName, sabotaged};
 
@@ -34,7 +36,7 @@ impl Turn<'_> {
             if self.leaves_what_is_down(item) {
                 return None;
             }
-            let stuck = || self.transit.senses.resolves(item).is_err();
+            let stuck = || self.transit.senses.resolves(item, None).is_err();
             match self.transit.senses.reach(&item.zone) {
                 Reach::Reachable if stuck() => None,
                 reach => self.told_of(reach, item),
@@ -75,6 +77,7 @@ impl Turn<'_> {
         let mut waits = Vec::new();
         let mut all = true;
         for item in items.filter(|item| !self.detached(&item.zone)) {
+            let has = self.before.items.get(&item.zone).map(Arc::as_ref);
             let why = match self.transit.senses.reach(&item.zone) {
                 Reach::Nobody => continue,
                 Reach::Unreachable(_) => {
@@ -87,9 +90,9 @@ impl Turn<'_> {
                 }
                 Reach::Partly(_) => {
                     all = false;
-                    self.transit.senses.resolves(item)
+                    self.transit.senses.resolves(item, has)
                 }
-                Reach::Reachable => self.transit.senses.resolves(item),
+                Reach::Reachable => self.transit.senses.resolves(item, has),
             };
             match why {
                 Ok(()) => all = false,

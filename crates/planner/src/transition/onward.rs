@@ -1,5 +1,6 @@
 //! The next step of a shift.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use jiff::SignedDuration;
@@ -139,6 +140,36 @@ impl Turn<'_> {
         }
     }
 
+    /// Why traffic said nothing of the step from which this goes on, if so: too few requests, which is no verdict, or nobody told
+    /// how long answers took. Both are passed only where that is declared, or in time.
+    pub(crate) fn unjudged(&self, next: &SplitPlan) -> Option<String> {
+        let motion = self.before.course.as_ref()?.motion.as_ref()?;
+        let Leg::Shift { bites, bite, .. } = motion.leg else {
+            return None;
+        };
+        let course = next.course.as_ref();
+        let goes_on = match course.and_then(|course| course.motion.as_ref()) {
+            Some(next) => {
+                next.to == motion.to && matches!(next.leg, Leg::Shift { bite: further, .. } if further > bite)
+            }
+            None => {
+                bite >= bites && motion.to == self.shape && course.is_none_or(|is| is.quarantine.is_none())
+            }
+        };
+        if !goes_on {
+            return None;
+        }
+        match self.traffic(motion) {
+            Traffic::Little(why) => Some(format!(
+                "bite {bite} of {bites} was passed without a verdict, as `insufficient: proceed` says: {why}"
+            )),
+            Traffic::Late(why) => Some(format!(
+                "bite {bite} of {bites} was passed without a verdict on how long answers take: {why}"
+            )),
+            Traffic::Good | Traffic::Bad(_) => None,
+        }
+    }
+
     /// What counted traffic says of the position.
     fn traffic(&self, motion: &Motion) -> Traffic {
         let gaining = verdict::gaining(&motion.from, &self.before.items);
@@ -165,7 +196,7 @@ impl Turn<'_> {
     }
 
     /// What every zone that had something when the leg began would have at this bite.
-    fn at(&self, from: &Items, (bite, bites): (u32, u32)) -> BTreeMap<ZoneName, Item> {
+    fn at(&self, from: &Items, (bite, bites): (u32, u32)) -> BTreeMap<ZoneName, Cow<'_, Item>> {
         let zones = self.wanted.iter().filter_map(|(zone, wanted)| {
             let item = between::between(from.get(zone)?, wanted, bite, bites);
             Some((zone.clone(), item))
@@ -191,7 +222,8 @@ impl Turn<'_> {
         let first = waves.first().is_none_or(|first| *first >= wave);
         let asked = here
             .values()
-            .filter(|item| first || self.wave(&item.zone) == wave);
+            .map(AsRef::as_ref)
+            .filter(|item: &&Item| first || self.wave(&item.zone) == wave);
         let (waits, _) = self.unready(asked);
         if waits.is_empty() {
             let told = here.into_iter().filter(|(zone, _)| self.wave(zone) == wave);
@@ -201,11 +233,11 @@ impl Turn<'_> {
                 items: self.with(told, make),
             });
         }
-        let (_, none_can) = self.unready(here.values());
+        let (_, none_can) = self.unready(here.values().map(AsRef::as_ref));
         if none_can && self.frozen_for(&waves).is_none() {
             for bite in bite + 1..=bites {
                 let there = self.at(from, (bite, bites));
-                if self.unready(there.values()).0.is_empty() {
+                if self.unready(there.values().map(AsRef::as_ref)).0.is_empty() {
                     return Ok(Step {
                         bite,
                         wave: waves.last().copied().unwrap_or(wave),
@@ -218,10 +250,10 @@ impl Turn<'_> {
     }
 
     /// The items before, with these instead.
-    fn with(&self, told: impl Iterator<Item = (ZoneName, Item)>, make: &mut Make<'_>) -> Items {
+    fn with<'a>(&self, told: impl Iterator<Item = (ZoneName, Cow<'a, Item>)>, make: &mut Make<'_>) -> Items {
         let mut items = self.before.items.clone();
         items.retain(|zone, _| self.wanted.contains_key(zone));
-        items.extend(told.map(|(zone, item)| (zone, make(item))));
+        items.extend(told.map(|(zone, item)| (zone, make(item.into_owned()))));
         items
     }
 
@@ -231,7 +263,7 @@ impl Turn<'_> {
         let declared = self
             .wanted
             .iter()
-            .map(|(zone, wanted)| (zone.clone(), wanted.clone()));
+            .map(|(zone, wanted)| (zone.clone(), Cow::Borrowed(wanted)));
         let items = self.with(declared, make);
         let mut previous = course.previous.clone();
         let rested = Self::shape_of(self.origin(course)).filter(|_| !course.drained);

@@ -4,6 +4,8 @@ mod draining;
 mod every_drain;
 mod every_order;
 mod failing;
+mod ingress;
+mod large;
 mod odd;
 mod slower;
 mod standing_aside;

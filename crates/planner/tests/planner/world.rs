@@ -8,7 +8,7 @@ use weir_model::{BackendName, BasisPoints, Declaration, SourceCommit, SplitName,
 use weir_planner::latency::BOUNDS;
 use weir_planner::{
     CountScope, Counts, Finding, Generation, Inputs, Item, Leg, Look, Orders, Outlook, Phase, Plan, Planned,
-    Reach, Runs, Senses, Transit, lint_made, step,
+    ProvenWeights, Reach, Runs, Senses, ServiceFact, ServiceState, Transit, Way, lint_made, step,
 };
 
 use crate::declared::{commit, main_source};
@@ -30,6 +30,8 @@ pub(crate) struct World {
     pub(crate) dead: BTreeSet<BackendName>,
     /// Zones that alone do not resolve a backend.
     pub(crate) blind: BTreeMap<ZoneName, BackendName>,
+    /// Zones without an ingress.
+    pub(crate) cut_off: BTreeSet<ZoneName>,
     /// Zones in which backends are down and their shares elsewhere.
     pub(crate) fallen: BTreeMap<ZoneName, BTreeSet<BackendName>>,
     /// The highest generation that agents report.
@@ -40,6 +42,8 @@ pub(crate) struct World {
     pub(crate) orders: Orders,
     /// The last commit takes back the one before it.
     pub(crate) reverts: bool,
+    /// What was told of steps that went on without a verdict.
+    pub(crate) unjudged: Vec<String>,
     /// What was declared before the last commit.
     was: Declaration,
 }
@@ -86,16 +90,40 @@ impl Senses for World {
         self.runs(item)
     }
 
-    fn resolves(&self, item: &Item) -> Result<(), String> {
+    fn resolves(&self, item: &Item, has: Option<&Item>) -> Result<(), String> {
         assert!(!self.dark.contains(&item.zone), "who cannot read is not asked");
-        match item
-            .weighted()
-            .into_iter()
-            .find(|backend| self.dead.contains(*backend) || self.blind.get(&item.zone) == Some(*backend))
-        {
-            Some(dead) => Err(format!("backend {dead} is not ready for zone {}", item.zone)),
-            None => Ok(()),
+        let unseen =
+            |name: &&BackendName| self.dead.contains(*name) || self.blind.get(&item.zone) == Some(*name);
+        if let Some(unseen) = item.weighted().into_iter().find(unseen) {
+            return Err(format!("backend {unseen} is not ready for zone {}", item.zone));
         }
+        // As the product judges it: what has no way there gets no more.
+        let facts = item.destinations.values().map(|to| ServiceFact {
+            service: to.service.clone(),
+            kuma_zone: to.kuma_zone.clone(),
+            namespace: to.namespace.clone(),
+            ports: [(to.port, Some(item.protocol))].into(),
+            port_names: BTreeMap::new(),
+            state: ServiceState::Available,
+            way: match self.cut_off.contains(&to.zone) {
+                true => Way::NoIngress,
+                false => Way::Open,
+            },
+        });
+        weir_planner::ready::backends_ready(item, has, &facts.collect::<Vec<_>>())
+    }
+
+    fn holds(&self, item: &Item) -> bool {
+        let (running, _) = &self.runs[&item.zone];
+        running.reference() != item.reference() && self.resolves(item, Some(running)).is_err()
+    }
+
+    fn shares(&self, item: &Item) -> Option<ProvenWeights> {
+        let (running, _) = self
+            .runs
+            .get(&item.zone)
+            .filter(|_| !self.cut.contains(&item.zone))?;
+        Some(running.weights())
     }
 
     fn counts_at_proof(&self, _split: &SplitName) -> BTreeMap<String, Counts> {
@@ -133,12 +161,14 @@ impl World {
             dark: BTreeSet::new(),
             dead: BTreeSet::new(),
             blind: BTreeMap::new(),
+            cut_off: BTreeSet::new(),
             fallen: BTreeMap::new(),
             highest: 0,
             counts: BTreeMap::new(),
             at_proof: BTreeMap::new(),
             orders: Orders::default(),
             reverts: false,
+            unjudged: Vec::new(),
         };
         world.look();
         world.all_follow();
@@ -177,9 +207,13 @@ impl World {
             only: None,
         };
         let Look {
-            planned, mut outlook, ..
+            planned,
+            mut outlook,
+            mut unjudged,
+            ..
         } = step(inputs, transit);
         assert_eq!(planned, step(inputs, transit).planned, "same input, same plan");
+        self.unjudged.extend(unjudged.remove(name));
         let new = match planned {
             Planned::Nothing => false,
             Planned::New(plan) => {
@@ -204,7 +238,7 @@ impl World {
             return false;
         }
         // An agent holds what it cannot do (I3).
-        if self.resolves(&item).is_err() {
+        if self.resolves(&item, running.map(Arc::as_ref)).is_err() {
             return false;
         }
         self.runs.insert(zone.clone(), (item, self.now));

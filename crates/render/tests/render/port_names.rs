@@ -132,6 +132,7 @@ fn fact(zone: &str, ports: [(u16, &str); 2]) -> ServiceFact {
             .map(|(port, name)| (*port, (*name).to_owned()))
             .collect(),
         state: ServiceState::Available,
+        way: weir_planner::Way::Unknown,
     }
 }
 
@@ -142,11 +143,12 @@ fn a_name_of_another_port_holds() {
     let with = |more| [backends.to_vec(), vec![more]].concat();
     let item = item(&named());
     assert_eq!(
-        ready(&item, &with(fact("lon", [(8080, "http"), (9090, "admin")]))),
+        ready(&item, None, &with(fact("lon", [(8080, "http"), (9090, "admin")]))),
         Ok(())
     );
     for name in ["http", "8080"] {
-        let why = ready(&item, &with(fact("lon", [(8080, "web"), (9090, name)]))).expect_err("it holds");
+        let why =
+            ready(&item, None, &with(fact("lon", [(8080, "web"), (9090, name)]))).expect_err("it holds");
         assert!(
             why.contains(&format!(
                 "in Kuma zone lon port 9090 of MeshService checkout is named {name}"

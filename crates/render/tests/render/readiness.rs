@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use weir_model::Protocol;
-use weir_planner::{ServiceFact, ServiceState};
-use weir_render::ready;
+use weir_planner::{ServiceFact, ServiceState, Way};
+use weir_render::{backends_ready, ready};
 
 use crate::{PLAIN, item};
 
@@ -16,11 +16,12 @@ fn fact(zone: &str, namespace: Option<&str>) -> ServiceFact {
         ports: BTreeMap::from([(8080, Some(Protocol::Http))]),
         port_names: BTreeMap::new(),
         state: ServiceState::Available,
+        way: Way::Open,
     }
 }
 
 fn verdict(split: &str, services: &[ServiceFact]) -> String {
-    ready(&item(split), services)
+    ready(&item(split), None, services)
         .err()
         .unwrap_or_else(|| "ready".to_owned())
 }
@@ -81,10 +82,72 @@ fn as_a_table() {
                 std::slice::from_ref(&vm),
             ),
         ),
+        (
+            "cloud, of whose ways nothing is known",
+            verdict(PLAIN, &with(&|s| s.way = Way::Unknown)),
+        ),
+        (
+            "cloud without an ingress",
+            verdict(PLAIN, &with(&|s| s.way = Way::NoIngress)),
+        ),
+        (
+            "cloud with an ingress that advertises nothing",
+            verdict(PLAIN, &with(&|s| s.way = Way::NotAdvertised)),
+        ),
+        (
+            "the zone's own backend: no ingress is between",
+            verdict(
+                PLAIN,
+                &[
+                    ServiceFact {
+                        way: Way::NoIngress,
+                        ..vm.clone()
+                    },
+                    cloud.clone(),
+                ],
+            ),
+        ),
     ];
     let table: Vec<_> = rows
         .iter()
         .map(|(what, verdict)| format!("{what}:\n  {verdict}"))
         .collect();
     insta::assert_snapshot!(table.join("\n"));
+}
+
+/// With no way there nobody gets more; who gets less, as much, or nothing passes, whatever else is said of it.
+#[test]
+fn without_a_way_there_nobody_gets_more() {
+    let services = [
+        fact("fra", None),
+        ServiceFact {
+            way: Way::NoIngress,
+            ..fact("use1", Some("shop"))
+        },
+    ];
+    let of = |cloud: u32| {
+        item(&PLAIN.replace(
+            "vm: 90, cloud: 10",
+            &format!("vm: {}, cloud: {cloud}", 100 - cloud),
+        ))
+    };
+    for has in 0..=10 {
+        for gets in 0..=10 {
+            let (has, gets) = (has * 10, gets * 10);
+            let verdict = backends_ready(&of(gets), Some(&of(has)), &services);
+            assert_eq!(verdict.is_ok(), gets <= has, "{has} to {gets}: {verdict:?}");
+        }
+    }
+    // A name that meant another place has nothing here yet.
+    let mut moved = weir_planner::Item::clone(&of(80));
+    for to in moved
+        .destinations
+        .values_mut()
+        .filter(|to| to.kuma_zone.as_str() == "use1")
+    {
+        to.namespace = None;
+    }
+    assert!(backends_ready(&of(10), Some(&moved), &services).is_err());
+    // Nor has anybody where nothing is remembered.
+    assert!(backends_ready(&of(10), None, &services).is_err());
 }

@@ -39,6 +39,8 @@ pub struct Double {
 #[derive(Debug)]
 struct Zone {
     api: SocketAddr,
+    /// Where its ingress is said to be.
+    ingress: SocketAddr,
     control_plane: Process,
     dataplanes: BTreeMap<String, Restartable>,
     outbounds: Vec<Outbound>,
@@ -100,7 +102,9 @@ impl Double {
     fn carrier(&mut self, zone: &str, which: Carrier) -> anyhow::Result<&mut Restartable> {
         match which {
             Carrier::Ingress => {
-                bail!("the double has no ingresses: its callers reach other zones' dataplanes")
+                bail!(
+                    "nothing goes through the double's ingresses: its callers reach other zones' dataplanes"
+                )
             }
             Carrier::Dataplane => {
                 let name = format!("{}-{zone}", self.stage.service);
@@ -265,9 +269,11 @@ impl Cast for Double {
                 _ => None,
             };
             let kubeconfig = cluster.as_ref().map(ClusterZone::agent);
+            let ingress = Self::zone_ingress()?;
             let started = Zone {
                 api,
-                control_plane: self.start_control_plane(zone, api, cluster.as_ref())?,
+                ingress,
+                control_plane: self.start_control_plane(zone, (api, ingress), cluster.as_ref())?,
                 dataplanes: BTreeMap::new(),
                 outbounds: Vec::new(),
                 cluster,
@@ -380,8 +386,8 @@ impl Cast for Double {
     fn restart_control_plane<'a>(&'a mut self, zone: &'a str) -> BoxFuture<'a, anyhow::Result<()>> {
         Box::pin(async move {
             let here = self.zone(zone)?;
-            let api = here.api;
-            let process = self.start_control_plane(zone, api, here.cluster.as_ref())?;
+            let (api, at) = (here.api, (here.api, here.ingress));
+            let process = self.start_control_plane(zone, at, here.cluster.as_ref())?;
             self.zone_mut(zone)?.control_plane = process;
             let mesh = format!("http://{api}/meshes/{}", self.stage.mesh);
             until(&format!("the control plane of {zone}"), || async {

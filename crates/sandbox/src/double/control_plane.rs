@@ -47,6 +47,8 @@ pub struct Options {
     pub kubeconfig: Option<PathBuf>,
     /// What it holds is in there, and outlives it; none for memory, or the cluster.
     pub store: Option<PathBuf>,
+    /// Where the zone's ingress is, whose proxy is there whenever this is; none if the zone has none.
+    pub ingress: Option<SocketAddr>,
 }
 
 struct ControlPlane {
@@ -97,6 +99,13 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         let here = Object::new(Kind::Zone, "", zone, Timestamp::now());
         store.lock().insert(here);
     }
+    if let (Some((zone, _)), Some(address), None) = (&options.zone, options.ingress, &cluster) {
+        let document = ingress(&format!("ingress-{zone}"), address, Timestamp::now());
+        let mut store = store.lock();
+        if store.get(Kind::ZoneIngress, "", &document.name).is_none() {
+            store.insert(document);
+        }
+    }
     let first = Arc::new(store.lock().clone());
     let plane = Arc::new(ControlPlane {
         view: watch::Sender::new(first),
@@ -111,7 +120,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         .map(|(zone, global)| format!("{global}/_double/sync/{zone}"));
     match sync {
         Some(url) if plane.cluster.is_some() => {
-            tokio::spawn(live_in_cluster(Arc::clone(&plane), url));
+            tokio::spawn(live_in_cluster(Arc::clone(&plane), url, options.ingress));
         }
         sync => {
             tokio::spawn(refresh(Arc::clone(&plane)));
@@ -155,7 +164,7 @@ async fn refresh(plane: Arc<ControlPlane>) {
 }
 
 /// The life of a control plane in a cluster: one thing after the other, so that none sees half of another.
-async fn live_in_cluster(plane: Arc<ControlPlane>, url: String) {
+async fn live_in_cluster(plane: Arc<ControlPlane>, url: String, ingress: Option<SocketAddr>) {
     let Some(cluster) = &plane.cluster else { return };
     let client = crate::http_client();
     let begin = Instant::now();
@@ -170,6 +179,9 @@ async fn live_in_cluster(plane: Arc<ControlPlane>, url: String) {
             let names: BTreeSet<String> = alive.keys().map(|(_, name)| name.clone()).collect();
             let just_started = begin.elapsed() < GONE;
             cluster.way.services(&mut read, &names, just_started).await?;
+            if let Some(address) = ingress {
+                cluster.way.ingress(&mut read, address).await?;
+            }
             let asked = client.post(&url).json(&read.store.upward()).timeout(GLOBAL);
             let told = async {
                 asked
@@ -211,6 +223,17 @@ async fn live_in_cluster(plane: Arc<ControlPlane>, url: String) {
             Err(error) => tracing::warn!("the cluster: {error:#}"),
         }
     }
+}
+
+/// A ZoneIngress as its proxy brings it.
+pub(super) fn ingress(name: &str, address: SocketAddr, now: Timestamp) -> Object {
+    let mut object = Object::new(Kind::ZoneIngress, "", name, now);
+    let (ip, port) = (address.ip().to_string(), address.port());
+    object.body.insert(
+        "networking".into(),
+        json!({"address": ip, "port": port, "advertisedAddress": ip, "advertisedPort": port}),
+    );
+    object
 }
 
 fn session_status(sent: u64, now: Timestamp) -> Value {

@@ -2,10 +2,11 @@
 //! tells is written there, MeshServices are made of the Services there, and policies come from there alone.
 //!
 //! Once a second, in this order: read everything, talk with global, write what follows. What is nobody's object (where
-//! another zone's service is) is kept in memory: real Kuma keeps it in ZoneIngresses. It does not end when the API server is
+//! another zone's service is) is kept in memory: real Kuma has it from ZoneIngresses. It does not end when the API server is
 //! away, as real Kuma does after ten seconds: it keeps what it has and tries again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -20,8 +21,9 @@ use crate::cluster::ApiServer;
 use crate::real::cluster_zone::{SYSTEM, kuma};
 
 /// What is kept in the cluster.
-const KINDS: [Kind; 7] = [
+const KINDS: [Kind; 8] = [
     Kind::Mesh,
+    Kind::ZoneIngress,
     Kind::MeshService,
     Kind::MeshMultiZoneService,
     Kind::MeshHTTPRoute,
@@ -109,6 +111,8 @@ impl InCluster {
         let named = told.into_iter().map(|mut object| {
             if object.kind != Kind::Mesh {
                 object.name = format!("{}.{SYSTEM}", object.name);
+            }
+            if object.kind.in_mesh() {
                 object.labels.insert("kuma.io/mesh".into(), object.mesh.clone());
             }
             // Of meshes the cluster has no display name.
@@ -178,6 +182,29 @@ impl InCluster {
         Ok(())
     }
 
+    /// Makes the ZoneIngress of the ingress' pod, as recorded but for that pod's own labels.
+    pub(super) async fn ingress(&self, read: &mut Read, address: SocketAddr) -> anyhow::Result<()> {
+        let name = format!("{INGRESS}.{SYSTEM}");
+        let known = read.store.get(Kind::ZoneIngress, "", &name);
+        let mut made = super::control_plane::ingress(&name, address, Timestamp::now());
+        made.created = known.map_or(made.created, |known| known.created);
+        made.modified = known.map_or(made.modified, |known| known.modified);
+        for (key, value) in [
+            (NAMESPACE, SYSTEM),
+            (DISPLAY_NAME, INGRESS),
+            ("kuma.io/env", "kubernetes"),
+            (ORIGIN, "zone"),
+            ("kuma.io/proxy-type", "zoneingress"),
+            (ZONE, &self.zone),
+        ] {
+            made.labels.insert(key.into(), value.into());
+        }
+        let before = read.documents.get(&(Kind::ZoneIngress, name));
+        self.write(before, &made, None).await?;
+        read.store.insert(made);
+        Ok(())
+    }
+
     /// Writes an object of ours, if it is not there or says something else; as it is there if it is new.
     async fn write(
         &self,
@@ -222,6 +249,9 @@ impl InCluster {
     }
 }
 
+/// The pod of the zone's ingress.
+const INGRESS: &str = "kuma-ingress-0";
+
 const API: &str = "/apis/kuma.io/v1alpha1";
 
 fn list_of(kind: Kind) -> String {
@@ -250,7 +280,7 @@ fn home_of(object: &Object) -> String {
 
 /// Whether the control plane shows the fields of its `spec` without the `spec`.
 fn is_flat(kind: Kind) -> bool {
-    matches!(kind, Kind::Mesh | Kind::Dataplane)
+    matches!(kind, Kind::Mesh | Kind::Dataplane | Kind::ZoneIngress)
 }
 
 /// A cluster's object as the control plane shows it.
@@ -268,7 +298,7 @@ fn object(kind: Kind, document: &Value) -> Option<Object> {
     if let Some(display) = metadata["annotations"].get(DISPLAY_NAME).and_then(Value::as_str) {
         labels.insert(DISPLAY_NAME.into(), display.to_owned());
     }
-    let mesh = if kind == Kind::Mesh {
+    let mesh = if !kind.in_mesh() {
         String::new()
     } else {
         labels

@@ -80,19 +80,19 @@ pub fn answer(store: &mut Store, request: &Request, now: Timestamp) -> Answer {
             let admin = json!({"name": "mesh-system:admin", "groups": ["mesh-system:authenticated", "mesh-system:admin"]});
             Answer::Json(200, admin)
         }
-        ["meshes" | "zones"] | ["meshes" | "zones", _] => {
-            let kind = if parts[0] == "meshes" {
-                Kind::Mesh
-            } else {
-                Kind::Zone
+        ["meshes" | "zones" | "zoneingresses"] | ["meshes" | "zones" | "zoneingresses", _] => {
+            let kind = match parts[0] {
+                "meshes" => Kind::Mesh,
+                "zones" => Kind::Zone,
+                _ => Kind::ZoneIngress,
             };
             match parts.get(1) {
                 Some(name) => single(store, request, kind, "", name, now),
                 None => list(store, request, kind, None, query),
             }
         }
-        // Legacy routes: nobody here has any.
-        ["meshes", mesh, "traffic-routes"] if get && store.has_mesh(mesh) => {
+        // Legacy routes, and proxies of zones that a mesh has for itself: nobody here has any.
+        ["meshes", mesh, "traffic-routes" | "meshzoneaddresses"] if get && store.has_mesh(mesh) => {
             Answer::Json(200, json!({"total": 0, "items": [], "next": null}))
         }
         ["meshes", mesh, plural] => match Kind::by_plural(plural).filter(|k| k.in_mesh()) {

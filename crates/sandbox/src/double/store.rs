@@ -33,6 +33,7 @@ pub enum Mode {
 pub enum Kind {
     Mesh,
     Zone,
+    ZoneIngress,
     Dataplane,
     MeshService,
     MeshMultiZoneService,
@@ -43,9 +44,10 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Mesh,
         Self::Zone,
+        Self::ZoneIngress,
         Self::Dataplane,
         Self::MeshService,
         Self::MeshMultiZoneService,
@@ -59,6 +61,7 @@ impl Kind {
         match self {
             Self::Mesh => ("Mesh", "meshes", "m"),
             Self::Zone => ("Zone", "zones", "z"),
+            Self::ZoneIngress => ("ZoneIngress", "zoneingresses", "zi"),
             Self::Dataplane => ("Dataplane", "dataplanes", "dp"),
             Self::MeshService => ("MeshService", "meshservices", "msvc"),
             Self::MeshMultiZoneService => ("MeshMultiZoneService", "meshmultizoneservices", "mzsvc"),
@@ -85,7 +88,7 @@ impl Kind {
 
     /// Whether its objects belong to a mesh.
     pub fn in_mesh(self) -> bool {
-        !matches!(self, Self::Mesh | Self::Zone)
+        !matches!(self, Self::Mesh | Self::Zone | Self::ZoneIngress)
     }
 
     /// Whether it is a policy, which a zone may write with origin `zone`.
@@ -97,7 +100,8 @@ impl Kind {
     }
 }
 
-/// Where a MeshService can be reached. Kuma keeps this in dataplanes and ingresses; the double sends it along.
+/// Where a MeshService can be reached. Kuma keeps this in dataplanes and ingresses; the double sends it along: its ingresses are
+/// shown, and nothing goes through them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
     /// Address of the proxy in front of the application.
@@ -302,10 +306,12 @@ impl Store {
         self.get(Kind::Mesh, "", mesh).is_some()
     }
 
-    /// What a zone tells global: its own MeshServices and policies.
+    /// What a zone tells global: its own MeshServices, policies and ingresses.
     pub fn upward(&self) -> Vec<Object> {
-        let ours = |o: &&Object| {
-            (o.kind == Kind::MeshService || o.kind.is_policy()) && o.label(ORIGIN) == Some("zone")
+        let ours = |o: &&Object| match o.kind {
+            // What an ingress' own proxy brought has no labels at home.
+            Kind::ZoneIngress => o.label(ORIGIN) != Some("global"),
+            kind => (kind == Kind::MeshService || kind.is_policy()) && o.label(ORIGIN) == Some("zone"),
         };
         self.objects.values().filter(ours).cloned().collect()
     }
@@ -321,12 +327,15 @@ impl Store {
             object.labels.insert(DISPLAY_NAME.into(), display);
             object.labels.insert(ZONE.into(), zone.to_owned());
             object.labels.insert(ORIGIN.into(), "zone".into());
+            if object.kind == Kind::ZoneIngress {
+                object.body.insert("zone".into(), zone.into());
+            }
             object
         });
         self.replace(theirs, told.collect(), now);
     }
 
-    /// What global tells a zone: meshes, MeshMultiZoneServices, other zones' MeshServices, its own policies.
+    /// What global tells a zone: meshes, MeshMultiZoneServices, other zones' MeshServices and ingresses, its own policies.
     pub fn downward(&self, zone: &str) -> Vec<Object> {
         let enabled = |zone: &str| {
             let object = self.get(Kind::Zone, "", zone);
@@ -334,7 +343,7 @@ impl Store {
         };
         let travels = |o: &&Object| match o.kind {
             Kind::Mesh | Kind::MeshMultiZoneService => true,
-            Kind::MeshService => {
+            Kind::MeshService | Kind::ZoneIngress => {
                 let of = o.label(ZONE).unwrap_or_default();
                 of != zone && enabled(of)
             }
@@ -458,6 +467,11 @@ mod tests {
         assert_eq!(
             hashed_name(&["default", "checkout", "eks", "shop"]),
             "checkout-cvb4bw49vwcz6c5c"
+        );
+        assert_eq!(hashed_name(&["", "ingress", "ams"]), "ingress-z6929285976f8zd7");
+        assert_eq!(
+            hashed_name(&["", "kuma-ingress-0", "eks", "kuma-system"]),
+            "kuma-ingress-0-4dwwcd8x75w944x4"
         );
     }
 

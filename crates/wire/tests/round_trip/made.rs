@@ -19,7 +19,7 @@ use weir_planner::latency::BOUNDS;
 use weir_planner::{
     Contested, CountScope, Counts, Coverage, Destination, Digest, DoorCounting, DoorFact, Evidence, Fallback,
     Fallen, Fault, GatewayPlan, GatewayRef, Generation, Item, ItemFact, ItemRef, ItemRoute, ItemState,
-    Latency, Pin, PlanId, Proof, Refuge, SecondWriter, ServiceFact, ServiceState, Verdict, ZoneFacts,
+    Latency, Pin, PlanId, Proof, Refuge, SecondWriter, ServiceFact, ServiceState, Verdict, Way, ZoneFacts,
     ZonePlan, gateway_digest, item_digest,
 };
 use weir_wire::AgentReport;
@@ -391,8 +391,9 @@ pub(crate) fn report() -> impl Strategy<Value = AgentReport> {
         ServiceState::Unavailable,
         ServiceState::Unknown,
     ]);
-    let service = (named(), label(), option::of(label()), ports, service_state).prop_map(
-        |(service, kuma_zone, namespace, ports, state)| ServiceFact {
+    let way = select(vec![Way::Unknown, Way::Open, Way::NoIngress, Way::NotAdvertised]);
+    let service = (named(), label(), option::of(label()), ports, service_state, way).prop_map(
+        |(service, kuma_zone, namespace, ports, state, way)| ServiceFact {
             service,
             kuma_zone,
             namespace,
@@ -402,6 +403,7 @@ pub(crate) fn report() -> impl Strategy<Value = AgentReport> {
                 .filter_map(|(port, (_, name))| Some((port, name?)))
                 .collect(),
             state,
+            way,
         },
     );
     let fault = select(vec![

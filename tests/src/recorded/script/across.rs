@@ -110,4 +110,58 @@ pub(super) fn across_zones(s: &mut Script) {
         Body::None,
     );
     s.get("split-gone", "and is gone", &path);
+    ingresses(s);
+}
+
+/// How zones are reached from elsewhere.
+fn ingresses(s: &mut Script) {
+    let path = "/zoneingresses";
+    s.get(
+        "zoneingresses",
+        "ingresses of all zones as this zone sees them",
+        path,
+    );
+    s.ask(
+        "global-zoneingresses",
+        "and as global does",
+        Place::Global,
+        "GET",
+        path,
+        Body::None,
+    );
+    s.get(
+        "zoneingress-unknown",
+        "no such ingress",
+        &format!("{path}/nobody"),
+    );
+    let ingress =
+        json!({"type": "ZoneIngress", "name": "rec", "networking": {"address": "127.0.0.1", "port": 10000}});
+    s.ask(
+        "global-put-zoneingress",
+        "an ingress is its zone's",
+        Place::Global,
+        "PUT",
+        &format!("{path}/rec"),
+        Body::Json(ingress.clone()),
+    );
+    s.put(
+        "zoneingress-put",
+        "one that nobody is told of",
+        &format!("{path}/rec"),
+        ingress,
+    );
+    s.get("zoneingress-get", "with what is computed", &format!("{path}/rec"));
+    s.ask(
+        "zoneingress-delete",
+        "it goes",
+        Place::Zone,
+        "DELETE",
+        &format!("{path}/rec"),
+        Body::None,
+    );
+    s.get(
+        "meshzoneaddresses",
+        "zone proxies of a mesh",
+        "/meshes/default/meshzoneaddresses",
+    );
 }

@@ -150,6 +150,7 @@ impl Agent {
                 true => ServiceState::Unavailable,
                 false => ServiceState::Available,
             },
+            way: weir_planner::Way::Unknown,
         };
         let there = BACKENDS.into_iter().filter(|name| !self.vanished.contains(name));
         there.map(fact).collect()

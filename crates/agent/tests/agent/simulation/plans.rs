@@ -32,6 +32,7 @@ pub(crate) fn service_fact(split: &str, zone: &str) -> ServiceFact {
         ports: BTreeMap::from([(8080, Some(Protocol::Http))]),
         port_names: [].into(),
         state: ServiceState::Available,
+        way: weir_planner::Way::Unknown,
     }
 }
 

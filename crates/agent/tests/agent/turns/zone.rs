@@ -154,6 +154,7 @@ impl Fake {
             ports: BTreeMap::from([(8080, Some(Protocol::Http))]),
             port_names: [].into(),
             state: ServiceState::Available,
+            way: weir_planner::Way::Unknown,
         };
         Ok(self.resolves.iter().map(service).collect())
     }

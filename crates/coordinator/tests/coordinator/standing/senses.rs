@@ -7,6 +7,18 @@ use super::*;
 
 /// The answers of these senses about the item of fra: reach, runs, runs where reached, resolves.
 fn answers(fleet: &Fleet, began: Timestamp) -> (Reach, Runs, Runs, Result<(), String>) {
+    asked(fleet, began, |senses, item| {
+        (
+            senses.reach(&item.zone),
+            senses.runs(item),
+            senses.runs_where_reached(item),
+            senses.resolves(item, None),
+        )
+    })
+}
+
+/// What is asked of these senses about the item of fra.
+fn asked<T>(fleet: &Fleet, began: Timestamp, ask: impl Fn(&FleetSenses<'_>, &Item) -> T) -> T {
     let plan = plan();
     let item = item(&plan);
     let proven = Proven::from([((item.split.clone(), item.zone.clone()), (item.generation, at(70)))]);
@@ -21,12 +33,7 @@ fn answers(fleet: &Fleet, began: Timestamp) -> (Reach, Runs, Runs, Result<(), St
         proven: &proven,
         began,
     };
-    (
-        senses.reach(&item.zone),
-        senses.runs(&item),
-        senses.runs_where_reached(&item),
-        senses.resolves(&item),
-    )
+    ask(&senses, &item)
 }
 
 fn item(plan: &Plan) -> std::sync::Arc<Item> {
@@ -51,6 +58,7 @@ pub(super) fn services(plan: &Plan) -> Vec<ServiceFact> {
         ports: BTreeMap::from([(to.port, Some(item.protocol))]),
         port_names: BTreeMap::new(),
         state: ServiceState::Available,
+        way: weir_planner::Way::Unknown,
     });
     facts.collect()
 }
@@ -114,6 +122,50 @@ fn who_cannot_tell_is_waited_for() {
     lacks.services.pop();
     let one = fleet([("fra-1", good()), ("fra-2", lacks)]);
     assert!(answers(&one, long_ago).3.is_err());
+}
+
+/// Of a way back that is held: who says so, and what the zone runs meanwhile, as far as its agents agree.
+#[test]
+fn who_holds_what_it_is_told_and_what_runs_there() {
+    let ask = |agents: Vec<(&'static str, Agent)>| {
+        asked(&fleet(agents), at(0), |senses, item| {
+            (senses.holds(item), senses.shares(item))
+        })
+    };
+    let runs = good().items.into_values().next().unwrap().proof.unwrap().weights;
+    assert!(runs.is_some());
+    let change = |change: &dyn Fn(&mut ItemFact)| {
+        let mut agent = good();
+        agent.items.values_mut().for_each(change);
+        agent
+    };
+    let held = || change(&|fact| fact.state = ItemState::Held("nobody is there".to_owned()));
+    assert_eq!(
+        ask(vec![("fra-1", good()), ("fra-2", good())]),
+        (false, runs.clone())
+    );
+    assert_eq!(
+        ask(vec![("fra-1", good()), ("fra-2", held())]),
+        (true, runs.clone())
+    );
+    // Silence holds nothing, and another item is another matter.
+    assert_eq!(
+        ask(vec![("fra-1", good()), ("fra-2", silent(held()))]),
+        (false, runs)
+    );
+    let mut older = held();
+    older
+        .items
+        .values_mut()
+        .for_each(|fact| fact.generation = Generation(1));
+    assert!(!ask(vec![("fra-1", older)]).0);
+    let unread = change(&|fact| fact.proof = None);
+    assert_eq!(
+        ask(vec![("fra-1", good()), ("fra-2", unread)]).1,
+        None,
+        "nobody knows"
+    );
+    assert_eq!(ask(Vec::new()), (false, None));
 }
 
 /// After a start, who was heard before it may only not have had the time: its zone neither rests nor goes on. That has an

@@ -104,6 +104,7 @@ fn a_port_name_that_is_not_declared_is_told_with_what_to_do() {
         ports: [(port, None)].into(),
         port_names: [(port, name.to_owned())].into(),
         state: ServiceState::Available,
+        way: weir_planner::Way::Unknown,
     };
     let mut one = agent(fact(&plan));
     one.services = vec![seen(Some("shop"), 8080, "http"), seen(None, 9090, "admin")];
@@ -144,6 +145,7 @@ fn whose_callers_are_taken_along_is_told_beside_converged() {
         ports: [(8080, Some(weir_model::Protocol::Http))].into(),
         port_names: BTreeMap::new(),
         state: ServiceState::Available,
+        way: weir_planner::Way::Unknown,
     };
     let mut one = agent(fact(&plan));
     one.services = vec![seen("use1", Some("staging"))];

@@ -1,6 +1,7 @@
 //! Verdicts by failures: what they count, and from when on.
 
 use super::*;
+use weir_model::Insufficient;
 
 /// A step of eks from 20 to 60 %, planned and followed by nobody yet.
 fn stepping() -> World {
@@ -135,4 +136,93 @@ fn few_requests_on_each_of_many_hosts_are_judged_as_their_zone() {
         panic!("{:?}", world.leg());
     };
     assert!(why.contains("zone fra: 180 of 600 requests"), "{why}");
+}
+
+/// Too few requests are no verdict. What is declared for that happens, and people are told, with the numbers.
+#[test]
+fn too_few_requests_are_passed_aloud_or_held() {
+    let stepping = |insufficient| {
+        let declare = |weights: &[(&str, u32)]| {
+            declared(weights, |split| {
+                split.transition.verify.insufficient = insufficient;
+            })
+        };
+        let mut world = World::new(declare(&[("vm", 100)]));
+        world.count("fra/a", "vm", 10_000, 0);
+        world.commit(declare(&[("eks", 100)]));
+        world.look();
+        assert_eq!(proven(&mut world), Some(Phase::Verify));
+        world
+    };
+    let told = |bite: u32, seen: u32| {
+        format!(
+            "bite {bite} of 2 was passed without a verdict, as `insufficient: proceed` says: insufficient data: {seen} of 100 \
+             requests to what gained weight since the step was proven"
+        )
+    };
+
+    let mut world = stepping(Insufficient::Proceed);
+    world.count("fra/a", "eks", 7, 0);
+    world.look();
+    assert!(world.unjudged.is_empty(), "it is waited for");
+    world.pass(3_600);
+    world.look();
+    assert_eq!(world.unjudged, [told(1, 7)]);
+    assert_eq!(proven(&mut world), Some(Phase::Verify), "{}", world.told(None));
+    world.look();
+    assert_eq!(world.unjudged.len(), 1, "once");
+    // The second bite has enough of them, and is judged.
+    world.count("fra/a", "eks", 100, 0);
+    assert_eq!(phase(&mut world), None);
+    assert_eq!(world.unjudged.len(), 1);
+
+    // The last one is told of as it comes to rest.
+    let mut world = stepping(Insufficient::Proceed);
+    world.count("fra/a", "eks", 100, 0);
+    world.look();
+    assert_eq!(proven(&mut world), Some(Phase::Verify));
+    world.pass(3_600);
+    assert_eq!(phase(&mut world), None);
+    assert_eq!(world.unjudged, [told(2, 0)]);
+
+    // Who goes back passes nothing.
+    let mut world = stepping(Insufficient::Proceed);
+    world.pass(3_600);
+    world.commit(declared(&[("vm", 100)], |_| {}));
+    settle(&mut world);
+    assert!(world.unjudged.is_empty(), "{:?}", world.unjudged);
+
+    // Held, for as long as it takes; and all of so few may have failed: neither is a pass.
+    for failed in [0, 60] {
+        let mut world = stepping(Insufficient::Hold);
+        world.count("fra/a", "eks", 60, failed);
+        for _ in 0..10 {
+            world.pass(3_600);
+            let (new, stands) = world.look();
+            let stands = stands.unwrap();
+            assert_eq!((new, stands.phase), (false, Phase::Held));
+            assert!(stands.waits[0].why.contains("60 of 100 requests"), "{stands:?}");
+            world.all_follow();
+        }
+        assert!(
+            matches!(world.leg(), Some(Leg::Shift { bite: 1, .. })),
+            "{:?}",
+            world.leg()
+        );
+        assert!(world.unjudged.is_empty());
+        world.count("fra/a", "eks", 40, failed.min(40));
+        world.look();
+        match failed {
+            0 => assert!(
+                matches!(world.leg(), Some(Leg::Shift { bite: 2, .. })),
+                "{:?}",
+                world.leg()
+            ),
+            _ => assert!(
+                matches!(world.leg(), Some(Leg::Return { .. })),
+                "{:?}",
+                world.leg()
+            ),
+        }
+    }
 }

@@ -161,3 +161,38 @@ fn what_is_dead_is_left_at_once() {
         assert_eq!(planned, [(backend("eks"), 10_000)].into(), "zone {name}");
     }
 }
+
+#[test]
+fn a_revert_that_cannot_resolve_is_held_at_the_nearest_safe_weights() {
+    let mut world = World::new(plain(&[("lab", 80), ("vm", 20)]));
+    let mut story = String::new();
+    world.commit(plain(&[("eks", 70), ("vm", 30)]));
+    settle(&mut world);
+    look(
+        &mut world,
+        &mut story,
+        "at rest on what is taken back now, where fra does not see lab any more",
+    );
+    world.blind.insert(zone("fra"), backend("lab"));
+    world.cut.insert(zone("par"));
+    world.reverts = true;
+    world.commit(plain(&[("lab", 80), ("vm", 20)]));
+    look(&mut world, &mut story, "git revert");
+    world.all_follow();
+    world.pass(2);
+    look(
+        &mut world,
+        &mut story,
+        "ams goes back; par is cut off: not only fra is waited for",
+    );
+    world.cut.clear();
+    world.all_follow();
+    world.pass(5);
+    look(&mut world, &mut story, "par is back, and goes");
+    world.pass(600);
+    look(&mut world, &mut story, "ten minutes later");
+    world.blind.clear();
+    world.all_follow();
+    look(&mut world, &mut story, "fra sees lab again");
+    insta::assert_snapshot!(story);
+}

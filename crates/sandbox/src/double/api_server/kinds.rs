@@ -36,7 +36,7 @@ const fn of(
 }
 
 /// All of them.
-pub(super) static TYPES: [Type; 17] = [
+pub(super) static TYPES: [Type; 19] = [
     of("", "v1", "Namespace", "namespaces", false),
     of("", "v1", "ServiceAccount", "serviceaccounts", true),
     of("", "v1", "Service", "services", true),
@@ -62,6 +62,8 @@ pub(super) static TYPES: [Type; 17] = [
         "meshtrafficpermissions",
         true,
     ),
+    of(KUMA, "v1alpha1", "ZoneIngress", "zoneingresses", true),
+    of(KUMA, "v1alpha1", "MeshZoneAddress", "meshzoneaddresses", true),
     of(KUMA, "v1alpha1", "Dataplane", "dataplanes", true),
     of(KUMA, "v1alpha1", "DataplaneInsight", "dataplaneinsights", true),
     of("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", true),

@@ -7,7 +7,11 @@ use anyhow::Context as _;
 
 use super::{Double, path};
 use crate::double::cluster_zone::ClusterZone;
+use crate::ports::free_address;
 use crate::process::Process;
+
+/// The port of a zone's ingress.
+const INGRESS: u16 = 10_000;
 
 impl Double {
     /// What global and VM zones' control planes hold shall outlive them.
@@ -27,6 +31,11 @@ impl Double {
         Ok(Some(path(&dir.join("store.json"))?))
     }
 
+    /// Where the ingress of a zone is said to be. Nobody listens there: callers of the double reach other zones' dataplanes.
+    pub(super) fn zone_ingress() -> anyhow::Result<SocketAddr> {
+        Ok(SocketAddr::new(free_address(INGRESS)?, INGRESS))
+    }
+
     pub(super) fn start_global_process(&self, listen: SocketAddr) -> anyhow::Result<Process> {
         let listen = listen.to_string();
         let mut args = vec!["double-global", "--listen", &listen];
@@ -40,14 +49,15 @@ impl Double {
     pub(super) fn start_control_plane(
         &self,
         zone: &str,
-        api: SocketAddr,
+        (api, ingress): (SocketAddr, SocketAddr),
         cluster: Option<&ClusterZone>,
     ) -> anyhow::Result<Process> {
         let (global, _) = self
             .global
             .as_ref()
             .context("the global control plane is not started")?;
-        let (api, global) = (api.to_string(), format!("http://{global}"));
+        let (api, ingress) = (api.to_string(), ingress.to_string());
+        let global = format!("http://{global}");
         let mut args = vec![
             "double-zone",
             "--listen",
@@ -56,6 +66,8 @@ impl Double {
             zone,
             "--global",
             &global,
+            "--ingress",
+            &ingress,
         ];
         let file = cluster.map(|c| path(&c.kuma())).transpose()?;
         if let Some(file) = &file {

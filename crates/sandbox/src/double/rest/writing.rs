@@ -22,7 +22,7 @@ fn not_here(store: &Store, kind: Kind) -> Option<Answer> {
         (Mode::Zone(_), Kind::Mesh | Kind::MeshMultiZoneService) => refused(ELSEWHERE),
         // There the API server takes what is written.
         (Mode::Cluster(_), _) => refused(ELSEWHERE),
-        (Mode::Global, Kind::Dataplane | Kind::MeshService) => refused(NOT_ON_GLOBAL),
+        (Mode::Global, Kind::Dataplane | Kind::MeshService | Kind::ZoneIngress) => refused(NOT_ON_GLOBAL),
         _ => None,
     }
 }
@@ -170,6 +170,15 @@ fn compute_labels(store: &Store, object: &mut Object) {
             .entry("kuma.io/env".into())
             .or_insert_with(|| "universal".into());
         labels.entry(ORIGIN.into()).or_insert_with(|| "zone".into());
+    } else if let (Mode::Zone(zone), Kind::ZoneIngress) = (&store.mode, object.kind) {
+        for (key, value) in [
+            ("kuma.io/env", "universal"),
+            (ORIGIN, "zone"),
+            ("kuma.io/proxy-type", "zoneingress"),
+            (ZONE, zone),
+        ] {
+            labels.insert(key.into(), value.into());
+        }
     } else if object.kind != Kind::Zone && !object.kind.is_policy() {
         labels.insert(ORIGIN.into(), "global".into());
     }
