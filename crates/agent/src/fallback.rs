@@ -92,11 +92,24 @@ impl Fallbacks {
 
 /// Whether the zone resolves a backend as it must before weight is given (I3).
 fn resolves(item: &Item, backend: &BackendName, services: &[ServiceFact]) -> bool {
+    let alone = alone(item, backend);
+    weir_render::backends_ready(&alone, None, services).is_ok()
+}
+
+/// As much of it as who has a share already must go on doing: an ingress that is not listed for a moment takes nothing from him, or
+/// the share would go back to the dead with each blink. Whether he is reached his counters say.
+fn still_resolves(item: &Item, backend: &BackendName, services: &[ServiceFact]) -> bool {
+    let alone = alone(item, backend);
+    weir_render::backends_ready(&alone, Some(&alone), services).is_ok()
+}
+
+/// The item, with all of it at one backend.
+fn alone(item: &Item, backend: &BackendName) -> Item {
     let mut alone = item.clone();
     for route in &mut alone.routes {
         route.weights = BTreeMap::from([(backend.clone(), BasisPoints::WHOLE)]);
     }
-    weir_render::backends_ready(&alone, None, services).is_ok()
+    alone
 }
 
 /// The items that are in force, or come into force now: of a split whose new item cannot be applied yet, the one before. One that
@@ -273,7 +286,7 @@ fn next(
                 let after = item.fallback.get(&name);
                 let after = after.map_or(LONGEST, |fallback| fallback.after);
                 let dead = watch.down(&item.split, &down.to, after, now).is_some()
-                    || !resolves(item, &down.to, services);
+                    || !still_resolves(item, &down.to, services);
                 // What was decided and never written begins nothing any more (I3). Where the policy went with a lost store, what
                 // it said is put back, and not changed to somebody who does not resolve either.
                 let never = !down.written && !resolves(item, &down.to, services);
@@ -313,10 +326,10 @@ fn refuge(
     let mut without = fallen.clone();
     without.down.remove(backend);
     let before = over(item, &without);
-    let stands = |to: &weir_planner::Refuge| {
+    let stands = |to: &weir_planner::Refuge, resolved: bool| {
         let up = !fallen.down.contains_key(&to.backend)
             && item.destinations.contains_key(&to.backend)
-            && (resolves(item, &to.backend, services) || sabotaged("any-refuge"));
+            && (resolved || sabotaged("any-refuge"));
         up && has_room(&before, backend, to)
     };
     let answers = |to: &weir_planner::Refuge, for_so_long| {
@@ -326,11 +339,15 @@ fn refuge(
     let stays = has.and_then(|down| {
         let holder = fallback.to.iter().find(|to| to.backend == down.to)?;
         let lately = stamp.duration_since(down.moved) < fallback.recover.min(PATIENCE);
-        (stands(holder) && (lately || answers(holder, fallback.after))).then_some(holder)
+        let resolved = match down.written {
+            true => still_resolves(item, &down.to, services),
+            false => resolves(item, &down.to, services),
+        };
+        (stands(holder, resolved) && (lately || answers(holder, fallback.after))).then_some(holder)
     });
     let first = || {
         let mut list = fallback.to.iter();
-        list.find(|to| stands(to) && answers(to, SignedDuration::ZERO))
+        list.find(|to| stands(to, resolves(item, &to.backend, services)) && answers(to, SignedDuration::ZERO))
     };
     stays.or_else(first).map(|to| to.backend.clone())
 }

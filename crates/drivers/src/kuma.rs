@@ -76,6 +76,8 @@ pub struct KumaUniversal {
     witness: Witness,
     /// What each process of the control plane said that it keeps its objects in: asked once of each.
     store: Mutex<Option<(String, Option<String>)>>,
+    /// How other zones are reached, as it was said last.
+    ways: ways::Known,
 }
 
 /// Generations of our objects as last observed, so that nothing newer is removed.
@@ -117,6 +119,7 @@ impl KumaUniversal {
             federation: config.federation,
             seen: Seen::default(),
             store: Mutex::default(),
+            ways: ways::Known::default(),
         })
     }
 }
@@ -164,7 +167,8 @@ impl ZoneDriver for KumaUniversal {
         items: &'a [Arc<Item>],
     ) -> BoxFuture<'a, Result<Observed, DriverError>> {
         async move {
-            let (mut observed, written) = observe::observe(&self.rest, &self.federation, mesh, items).await?;
+            let (mut observed, written) =
+                observe::observe((&self.rest, &self.ways), &self.federation, mesh, items).await?;
             observed.store = self.kept_in(observed.instance.as_deref()).await;
             self.witness.observed(items, &written, &observed.services).await;
             self.seen.remember(&observed.ours);
@@ -178,7 +182,7 @@ impl ZoneDriver for KumaUniversal {
         mesh: &'a MeshName,
         items: &'a [Arc<Item>],
     ) -> BoxFuture<'a, Option<Result<Vec<ServiceFact>, DriverError>>> {
-        async move { Some(observe::services_of(&self.rest, mesh, items).await) }.boxed()
+        async move { Some(observe::services_of((&self.rest, &self.ways), mesh, items).await) }.boxed()
     }
 
     fn apply<'a>(&'a self, step: &'a Step) -> BoxFuture<'a, Result<Outcome, DriverError>> {

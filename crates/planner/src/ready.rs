@@ -4,7 +4,7 @@
 //! Kuma itself fails open: a reference that it cannot resolve, or whose port speaks another protocol, is dropped without
 //! a word and its share goes to the others (`kuma.md` R6).
 
-use weir_model::{BackendName, Protocol, sabotaged};
+use weir_model::{BackendName, Protocol, Via, sabotaged};
 
 use crate::facts::{ServiceFact, ServiceState, Way};
 use crate::plan::{Destination, Item};
@@ -65,11 +65,18 @@ pub fn backends_ready(item: &Item, has: Option<&Item>, services: &[ServiceFact])
             let there = has.destinations.get(backend).map(Destination::in_kuma);
             there != Some(to.in_kuma()) || gives_more(has, item, backend)
         });
-        if gains && to.kuma_zone != item.kuma_zone {
+        if gains && to.kuma_zone != item.kuma_zone && !goes_round(item) {
             reachable(item, backend, to, fact.way)?;
         }
     }
     Ok(())
+}
+
+/// Whether what comes in through a gateway goes by addresses of its own: where no request goes through the mesh nobody has to have an
+/// ingress, and who calls inside as well is not told apart here.
+fn goes_round(item: &Item) -> bool {
+    let mut doors = item.doors.values();
+    doors.any(|door| matches!(door.via, Via::Addresses(_)))
 }
 
 /// Whether requests come to another zone: they go through its ingress, and Kuma calls the MeshService Available without one

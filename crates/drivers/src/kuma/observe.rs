@@ -12,7 +12,7 @@ use weir_render::{Form, Kind};
 
 use super::policy::{self, Owner};
 use super::rest::Rest;
-use super::ways::Ways;
+use super::ways::{Known, Ways};
 use crate::{DriverError, Fault, Observed};
 
 /// Above so many services one whole list costs less than one question each.
@@ -62,14 +62,14 @@ pub(crate) async fn store(rest: &Rest) -> Result<Option<String>, DriverError> {
 
 /// Reads everything that matters to these items; and when objects of ours were last written, by split.
 pub(crate) async fn observe(
-    rest: &Rest,
+    (rest, known): (&Rest, &Known),
     federation: &FederationName,
     mesh: &MeshName,
     items: &[Arc<Item>],
 ) -> Result<(Observed, Vec<(SplitName, Timestamp)>), DriverError> {
     let (root, (services, local), policies, legacy) = try_join4(
         root(rest),
-        services(rest, mesh, items),
+        services((rest, known), mesh, items),
         policies(rest, mesh),
         traffic_routes(rest, mesh),
     )
@@ -225,25 +225,25 @@ fn no_such_list(path: &str) -> DriverError {
 
 /// The MeshServices that matter to these items, as this control plane sees them.
 pub(crate) async fn services_of(
-    rest: &Rest,
+    asked: (&Rest, &Known),
     mesh: &MeshName,
     items: &[Arc<Item>],
 ) -> Result<Vec<ServiceFact>, DriverError> {
-    let (services, _) = services(rest, mesh, items).await?;
+    let (services, _) = services(asked, mesh, items).await?;
     Ok(services)
 }
 
 /// The MeshServices that matter to these items, of every zone, as this control plane sees them, with the ways to them; and whose
 /// zone's own they are, where they came from no other.
 async fn services(
-    rest: &Rest,
+    (rest, known): (&Rest, &Known),
     mesh: &MeshName,
     items: &[Arc<Item>],
 ) -> Result<(Vec<ServiceFact>, Vec<String>), DriverError> {
     let names = &service_names(items);
     let ways = async {
         match leads_elsewhere(items) {
-            true => Ways::ask(rest, mesh).await,
+            true => known.ask(rest, mesh).await,
             false => Ways::default(),
         }
     };

@@ -7,10 +7,12 @@
 //! zones after some 12 s, for its own control plane removes what has no session any more.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::join;
 use serde_json::Value;
+use tokio::time::Instant;
 use weir_model::{DnsLabel, MeshName};
 use weir_planner::{ServiceFact, Way};
 
@@ -19,6 +21,36 @@ use super::rest::Rest;
 
 /// For so long the lists are waited for: they hold nothing up that could do without.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
+/// For so long where an earlier answer is there to go by.
+const BRIEF: Duration = Duration::from_millis(250);
+/// For so long an answer is gone by while none comes: a control plane that is slow for a moment must not open what was closed.
+const KEPT: Duration = Duration::from_secs(30);
+
+/// The last whole answer of a zone's control plane.
+#[derive(Debug, Default)]
+pub(crate) struct Known(Mutex<Option<(Instant, MeshName, Ways)>>);
+
+impl Known {
+    /// Asks the control plane; what it does not answer, or not in time, is as it was said lately, or not known.
+    pub(crate) async fn ask(&self, rest: &Rest, mesh: &MeshName) -> Ways {
+        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let last = last.filter(|(at, of, _)| of == mesh && at.elapsed() < KEPT);
+        let patience = if last.is_some() { BRIEF } else { PATIENCE };
+        let last = last.map(|(.., ways)| ways);
+        match tokio::time::timeout(patience, Ways::ask(rest, mesh)).await {
+            Ok(ways) if ways.ingresses.is_some() && ways.addresses.is_some() => {
+                let known = (Instant::now(), mesh.clone(), ways.clone());
+                *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
+                ways
+            }
+            Ok(ways) => last.unwrap_or(ways),
+            Err(_) => {
+                tracing::debug!("which ingresses there are was not answered in time");
+                last.unwrap_or_default()
+            }
+        }
+    }
+}
 
 /// What is known of the ways to other zones.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -64,14 +96,11 @@ impl Ways {
         }
     }
 
-    /// Asks the control plane. What it does not answer, or not in time, is not known.
-    pub(crate) async fn ask(rest: &Rest, mesh: &MeshName) -> Self {
+    /// Asks the control plane. What it does not answer is not known.
+    async fn ask(rest: &Rest, mesh: &MeshName) -> Self {
         let addresses = format!("meshes/{mesh}/meshzoneaddresses");
         let asked = join(rest.list("zoneingresses", ""), rest.list(&addresses, ""));
-        let Ok((ingresses, addresses)) = tokio::time::timeout(PATIENCE, asked).await else {
-            tracing::debug!("which ingresses there are is not known: no answer in time");
-            return Self::default();
-        };
+        let (ingresses, addresses) = asked.await;
         let unknown = |error: &crate::DriverError| {
             tracing::debug!(%error, "which ways there are to other zones is not known");
         };

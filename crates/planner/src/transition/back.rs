@@ -278,20 +278,24 @@ impl Turn<'_> {
         let told = waits.into_iter().map(|wait| {
             let zone = wait.zone.as_ref();
             let item = zone.and_then(|zone| self.before.items.get(zone));
-            let Some((item, unresolved)) = item.and_then(|item| Some((item, self.stuck(motion, item)?))) else {
+            let Some((item, unresolved)) = item.and_then(|item| Some((item, self.stuck(item)?))) else {
                 all = false;
                 return wait;
             };
             let stays = self.transit.senses.shares(item);
             let stays = stays.or_else(|| Some(motion.from.get(&item.zone)?.weights()));
             let stays = match stays {
-                Some(weights) => format!("it stays at {}, the nearest weights to these", words::weights(&weights)),
-                None => "it stays where it is, the nearest to these".to_owned(),
+                Some(weights) => format!("it stays at {}", words::weights(&weights)),
+                None => "it stays where it is".to_owned(),
+            };
+            let from = motion.from.get(&item.zone);
+            let stays = match from.map(|from| self.transit.senses.resolves(from, None)) {
+                Some(Err(why)) => format!("{stays}, though {why}"),
+                _ => format!("{stays}, the nearest weights to these that give nothing to what it does not resolve"),
             };
             Wait {
                 why: format!(
-                    "it does not go back to {}: {unresolved}; {stays} that give nothing to what it does not resolve, and goes by itself \
-                     as soon as that does",
+                    "it does not go back to {}: {unresolved}; {stays}, and goes by itself as soon as that does",
                     words::weights(&item.weights())
                 ),
                 ..wait
@@ -302,7 +306,7 @@ impl Turn<'_> {
         if all {
             outlook.phase = Phase::Held;
             outlook.next = format!(
-                "the other zones are back, because {why}; these go as soon as they resolve it, by themselves"
+                "every zone that resolves it is back, because {why}; the others go as soon as they do, by themselves"
             );
         }
         outlook.since = Some(motion.since);
@@ -310,11 +314,11 @@ impl Turn<'_> {
     }
 
     /// Why a zone holds what it is told to go back to, if that is because it does not resolve it.
-    fn stuck(&self, motion: &Motion, item: &Item) -> Option<String> {
+    fn stuck(&self, item: &Item) -> Option<String> {
         match self.transit.senses.reach(&item.zone) {
             Reach::Reachable | Reach::Partly(_) if self.transit.senses.holds(item) => {
-                let has = motion.from.get(&item.zone).map(Arc::as_ref);
-                self.transit.senses.resolves(item, has).err()
+                // It holds by what it runs, which need not be what it was told before.
+                self.transit.senses.resolves(item, None).err()
             }
             _ => None,
         }

@@ -36,7 +36,16 @@ impl Turn<'_> {
             if self.leaves_what_is_down(item) {
                 return None;
             }
-            let stuck = || self.transit.senses.resolves(item, None).is_err();
+            // Who is told to give less to a zone without an ingress follows, and is waited for.
+            let motion = self
+                .before
+                .course
+                .as_ref()
+                .and_then(|course| course.motion.as_ref());
+            let from = motion
+                .and_then(|motion| motion.from.get(&item.zone))
+                .map(Arc::as_ref);
+            let stuck = || self.transit.senses.resolves(item, from).is_err();
             match self.transit.senses.reach(&item.zone) {
                 Reach::Reachable if stuck() => None,
                 reach => self.told_of(reach, item),

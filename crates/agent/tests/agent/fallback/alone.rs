@@ -404,3 +404,37 @@ fn what_was_kept_before_is_asked_of_the_zone() {
         assert_eq!(agent.weights(), if seen { ALL_TO_VM } else { AS_PLANNED });
     }
 }
+
+/// An ingress that is not listed for some looks takes nothing from who has a share already, and makes nobody a refuge.
+#[test]
+fn an_ingress_that_blinks_moves_no_share() {
+    let mut agent = Agent::new(plan(&[("vm", None)], 60));
+    agent.activate();
+    agent.unavailable.insert("eks");
+    agent.activate();
+    agent.now += Duration::from_secs(2);
+    agent.activate();
+    assert_eq!(agent.weights(), ALL_TO_VM);
+    let written = agent.live.clone();
+    // Its own state says that it is well by now; its counters, which count nothing, say nothing else.
+    agent.unavailable.clear();
+    for _ in 0..20 {
+        agent.no_ingress = match agent.no_ingress.is_empty() {
+            true => ["vm"].into(),
+            false => [].into(),
+        };
+        agent.now += Duration::from_secs(1);
+        agent.activate();
+        assert_eq!(agent.weights(), ALL_TO_VM);
+    }
+    assert_eq!(agent.live, written);
+    // To somebody without a way nothing is sent to begin with.
+    let mut other = Agent::new(plan(&[("vm", None)], 60));
+    other.activate();
+    other.no_ingress.insert("vm");
+    other.unavailable.insert("eks");
+    other.activate();
+    other.now += Duration::from_secs(2);
+    other.activate();
+    assert_eq!(other.weights(), AS_PLANNED);
+}

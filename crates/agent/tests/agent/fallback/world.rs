@@ -106,6 +106,8 @@ pub(crate) struct Agent {
     pub(crate) unavailable: BTreeSet<&'static str>,
     /// Whose MeshService the zone's control plane does not have.
     pub(crate) vanished: BTreeSet<&'static str>,
+    /// Of whose zone no ingress is known.
+    pub(crate) no_ingress: BTreeSet<&'static str>,
     /// What the zone's control plane holds.
     pub(crate) live: Vec<(Object, Generation)>,
 }
@@ -123,6 +125,7 @@ impl Agent {
             ahead: SignedDuration::ZERO,
             unavailable: BTreeSet::new(),
             vanished: BTreeSet::new(),
+            no_ingress: BTreeSet::new(),
             live: Vec::new(),
         }
     }
@@ -150,7 +153,10 @@ impl Agent {
                 true => ServiceState::Unavailable,
                 false => ServiceState::Available,
             },
-            way: weir_planner::Way::Unknown,
+            way: match self.no_ingress.contains(name) {
+                true => weir_planner::Way::NoIngress,
+                false => weir_planner::Way::Unknown,
+            },
         };
         let there = BACKENDS.into_iter().filter(|name| !self.vanished.contains(name));
         there.map(fact).collect()

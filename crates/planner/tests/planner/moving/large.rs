@@ -294,7 +294,7 @@ impl Life {
         };
         for wait in &stands.waits {
             let Some(at) = &wait.zone else { continue };
-            let safe = wait.why.contains("the nearest weights to these");
+            let safe = wait.why.contains("it stays at ");
             if safe {
                 let told = self.world.item(at).unwrap();
                 assert!(
@@ -310,7 +310,7 @@ impl Life {
             }
             // Somewhere else it is waited for something else.
             let held_back =
-                stands.phase == Phase::Held && stands.next.starts_with("the other zones are back");
+                stands.phase == Phase::Held && stands.next.starts_with("every zone that resolves it is back");
             assert!(safe || !held_back, "{stands:?}");
         }
     }
