@@ -96,6 +96,8 @@ struct At<'a> {
     ahead: &'a BTreeSet<SplitName>,
     /// Splits that go back to what the zone had before.
     back: &'a BTreeSet<SplitName>,
+    /// What was given there before; none if nothing is remembered.
+    posted: Option<&'a Posted>,
     /// The generation of the whole plan.
     plan: Generation,
     /// Nodes that are left alone, and what became of them last.
@@ -341,6 +343,7 @@ impl Gateways {
             driver,
             ahead: &wanted.ahead,
             back: &wanted.back,
+            posted: posted.as_ref(),
             plan: plan.generation,
             left: &left,
             overtaken: &overtaken,

@@ -29,6 +29,7 @@ use crate::DriverError;
 pub use admin::{Admin, AdminConfig, Answer, Carry, Listener, Question, Secret};
 pub use db::{Became, KongDb};
 pub use dbless::KongDbless;
+pub use dead::PATIENCE as DEAD_PATIENCE;
 pub use gateway::{Kong, KongConfig};
 pub use kic::{KongCluster, KongKic};
 pub use refusal::Failure;
@@ -121,7 +122,7 @@ pub struct Bringing<'a> {
     pub skip: &'a BTreeMap<String, String>,
     /// Nodes of which nothing is asked for now, and what became of them last: for them it is as if they failed again.
     pub left: &'a BTreeMap<String, DriverError>,
-    /// Splits that go back to what the zone had before: what one node alone takes for dead does not hold them.
+    /// Splits that go back to what the zone had before: no node is asked first whom it takes for dead.
     pub back: &'a BTreeSet<SplitName>,
     /// Something newer is wanted: nodes that did not answer yet are not waited for, and nothing more is posted.
     pub overtaken: &'a CancellationToken,

@@ -482,8 +482,17 @@ async fn a_backend_that_kong_takes_for_dead_gets_no_more() {
         weights.values().copied().collect::<Vec<_>>(),
         [30_000, 10_000, 10_000, 10_000]
     );
-    // One node is enough on the way on, and is named. On the way back what it alone has of it may be old: more is given, and that
-    // node is no proof.
+    // Of a way back nobody is asked: it is written though both take all of them for dead, and they are no proof.
+    let back = with_database(&splits(30), Some(&third));
+    agent.want_back(&back);
+    let written = async || {
+        let weights = targets(both[0], "weir.checkout.default").await;
+        weights.values().copied().collect::<Vec<_>>() == [18_000, 14_000, 14_000, 14_000]
+    };
+    until_so("it is written", written).await;
+    agent.until("no proof", |told| says(told, &back, unhealthy)).await;
+    let third = back;
+    // On the way on one node is enough, and is named.
     mark(both[0], "healthy").await;
     let fourth = with_database(&splits(20), Some(&third));
     agent.want(&fourth);

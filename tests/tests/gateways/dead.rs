@@ -1,5 +1,5 @@
 //! Whom Kong takes for dead before a step gives him more: nobody is sent there, everybody else goes on, and no way back waits for what
-//! one node alone has of it, or for what is not known.
+//! any node has of it, nor any step for what is not known.
 
 use super::database::ask;
 use super::*;
@@ -92,26 +92,55 @@ async fn without_a_database_nobody_is_sent_to_whom_kong_takes_for_dead() {
     let away = plan(&base, &splits(100, 40), Some(&second));
     let part_away = agent.want(&away);
     agent.exact(&part_away).await;
-    // Back to what the zone had: what one node alone has of it may be old.
-    let third = plan(&base, &splits(50, 40), Some(&away));
-    let part_third = agent.want_back(&third);
-    agent.exact(&part_third).await;
     drop(part);
-    // Both say so: then it reaches nobody, whichever way it goes; and it goes on by itself with the first target that answers.
-    let away = plan(&base, &splits(100, 40), Some(&third));
-    let part = agent.want(&away);
-    agent.exact(&part).await;
+    // Back to what the zone had is written at once, though every node takes all of them for dead: that may be old for ever.
     mark(&one, "site.cloud", &CLOUD, "unhealthy").await;
-    let back = plan(&base, &splits(50, 40), Some(&away));
-    let part = agent.want_back(&back);
+    let third = plan(&base, &splits(50, 40), Some(&away));
+    let part = agent.want_back(&third);
+    agent.exact(&part).await;
+    for kong in [&one, &other] {
+        assert_eq!(weights(kong, "checkout").await, [3, 1, 1, 1]);
+    }
+    // A step on waits as ever, and goes on by itself with the first target that answers both of them.
+    let fourth = plan(&base, &splits(40, 40), Some(&third));
+    let part = agent.want(&fourth);
     agent
         .until("held", |told| {
-            door(told, &back, "checkout").is_some_and(|door| door.held.is_some())
+            door(told, &fourth, "checkout").is_some_and(|door| door.held.is_some())
         })
         .await;
-    assert_eq!(weights(&one, "checkout").await.first(), Some(&1));
-    mark(&one, "site.cloud", &CLOUD[..1], "healthy").await;
+    assert_eq!(weights(&one, "checkout").await, [3, 1, 1, 1]);
+    for kong in [&one, &other] {
+        mark(kong, "site.cloud", &CLOUD[..1], "healthy").await;
+    }
     agent.exact(&part).await;
+    agent.stopped().await;
+}
+
+/// An agent that remembers nothing has nothing that a split could stay as: it asks nothing of it, and the others go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_remembers_nothing_holds_nothing() {
+    let (dir, kong, names) = scene().await;
+    let base = format!("{BASE}upstreams:\n{}", asking("site.cloud", HEALS, &CLOUD));
+    let splits = |checkout: u32, basket: u32| {
+        [
+            split("checkout", checkout, BY_ADDRESS),
+            split("basket", basket, BASKET),
+        ]
+    };
+    let mut agent = Agent::start(&kong, &names, dir.path());
+    let first = plan(&base, &splits(90, 70), None);
+    let part = agent.want(&first);
+    agent.exact(&part).await;
+    agent.killed().await;
+    mark(&kong, "site.cloud", &CLOUD, "unhealthy").await;
+    let forgetful = tempfile::tempdir().unwrap();
+    let mut agent = Agent::start(&kong, &names, forgetful.path());
+    let second = plan(&base, &splits(50, 40), Some(&first));
+    let part = agent.want(&second);
+    agent.exact(&part).await;
+    assert_eq!(weights(&kong, "checkout").await, [3, 1, 1, 1]);
+    assert_eq!(weights(&kong, "basket").await, [2, 3]);
     agent.stopped().await;
 }
 

@@ -1,8 +1,15 @@
 //! What a gateway without a database is to run once its nodes were asked whom they take for dead: one document carries everything, so
 //! that a split which would send more to nobody stays in it as it was, and the others go on. (In a database, and under a controller,
 //! each split is written by itself, and its driver asks before it writes.)
+//!
+//! Asked is of what changes on its way forward, and of nothing else: a way back waits for nobody's opinion (I8), and what is there
+//! already, or is new, has nothing to stay as.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+use tokio::time::timeout;
+use weir_drivers::kong::DEAD_PATIENCE;
+use weir_model::SplitName;
 
 use super::{At, Decided, Deciding, Refusals, found};
 
@@ -18,7 +25,21 @@ pub(super) async fn decided(at: At<'_>, decide: Deciding<'_>, refusals: &Refusal
     let Some(document) = &decided.document else {
         return decided;
     };
-    let asked = at.driver.dbless.dead(document, at.left, at.back);
+    let changes = decided.items.iter().filter(|(split, item)| {
+        let before = at.posted.and_then(|posted| posted.items.get(*split));
+        before.is_some_and(|before| before != *item)
+    });
+    let (back, of): (BTreeSet<SplitName>, BTreeSet<SplitName>) = changes
+        .map(|(split, _)| split.clone())
+        .partition(|split| at.back.contains(split));
+    let asked = async {
+        let asked = at.driver.dbless.dead(document, at.left, &of);
+        match back.is_empty() {
+            true => asked.await,
+            // The document has a way back as well, which does not wait for what the others ask one after the other.
+            false => timeout(DEAD_PATIENCE, asked).await.unwrap_or_default(),
+        }
+    };
     // What is newer asks for itself.
     let waits = at.overtaken.run_until_cancelled(asked).await.unwrap_or_default();
     match waits.is_empty() {

@@ -27,8 +27,8 @@ pub struct Wanted {
     pub ahead: BTreeSet<SplitName>,
     /// Of `items`, those of which somebody pinned the weights on this host.
     pub pinned: BTreeSet<SplitName>,
-    /// Of `items`, those by which the zone goes back to weights that it had before, or that somebody pinned, or falls back: what one node of a
-    /// gateway alone speaks against does not hold them.
+    /// Of `items`, those by which the zone goes back to weights that it had before, or that somebody pinned, or falls back: no Kong is
+    /// asked first whom it takes for dead.
     pub back: BTreeSet<SplitName>,
 }
 

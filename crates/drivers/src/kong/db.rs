@@ -203,9 +203,12 @@ impl KongDb {
             });
         let forgets: BTreeSet<&str> = forgets.collect();
         self.seen().gone.retain(|name, _| forgets.contains(name.as_str()));
-        // Who may have to wait for a list of all routes comes last: what others do may be a revert.
+        // A way back comes first. Who may have to wait for a list of all routes comes last: what others do may be a revert.
         let mut splits: Vec<_> = todo.splits.iter().collect();
-        splits.sort_by_key(|(_, writes)| writes.as_ref().is_ok_and(|writes| makes_a_route(writes)));
+        splits.sort_by_key(|(split, writes)| {
+            let makes = writes.as_ref().is_ok_and(|writes| makes_a_route(writes));
+            (!by.back.contains(*split), makes)
+        });
         for (split, writes) in splits {
             let writes = match writes {
                 Ok(writes) => writes,
@@ -242,8 +245,9 @@ impl KongDb {
         (by, any): (Bringing<'_>, &mut bool),
     ) -> Result<Vec<String>, End> {
         let mut not_made = Vec::new();
-        let of = wanted.doors.get(split);
-        let nobody = nobody_there(able, held, of, writes, by.back.contains(split));
+        // A way back asks nobody: what a node has of its targets may be old.
+        let of = wanted.doors.get(split).filter(|_| !by.back.contains(split));
+        let nobody = nobody_there(able, held, of, writes);
         match by.overtaken.run_until_cancelled(nobody).await {
             None => return Err(End::Waits),
             Some(Some(why)) => return Err(End::Held(why)),

@@ -109,16 +109,16 @@ impl KongDbless {
         proof::together(&document.doors, &join_all(nodes).await)
     }
 
-    /// Which splits of a document are not to be given so, and why: a backend would get more that a Kong takes for dead. Nothing is
-    /// asked of the nodes in `left`; a Kong that does not answer holds nobody, and of splits that go `back` all have to say so.
+    /// Which of these splits of a document are not to be given so, and why: a backend would get more that a Kong takes for dead.
+    /// Nothing is asked of the nodes in `left`; a Kong that does not answer holds nobody.
     pub async fn dead(
         &self,
         document: &Document,
         left: &BTreeMap<String, DriverError>,
-        back: &BTreeSet<SplitName>,
+        of: &BTreeSet<SplitName>,
     ) -> BTreeMap<SplitName, String> {
         let nodes = self.nodes.iter().filter(|node| !left.contains_key(node.url()));
-        dead::of_document(&nodes.collect::<Vec<_>>(), document, back).await
+        dead::of_document(&nodes.collect::<Vec<_>>(), document, of).await
     }
 
     async fn proven(&self, admin: &Admin, document: &Document) -> proof::AtNode {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures::future::join_all;
+use futures::{StreamExt as _, stream};
 use tokio::time::timeout;
 use weir_model::{BackendName, SplitName};
 use weir_render::kong::database::Kind;
@@ -13,8 +14,11 @@ use weir_render::kong::{Document, Row};
 use crate::kong::admin::Admin;
 use crate::kong::observe;
 
-/// So long a node is waited for: a change that may be a revert is behind it, and what is not known holds nobody.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// So long the answer to one question is waited for: what is not known holds nobody.
+pub const PATIENCE: Duration = Duration::from_secs(2);
+
+/// So many questions a node is asked at the same time.
+const ABREAST: usize = 8;
 
 /// The backends that a node takes for dead, with why.
 pub(super) type Dead = BTreeMap<BackendName, String>;
@@ -31,12 +35,10 @@ pub(super) async fn asked(admin: &Admin, question: &Question) -> Option<Dead> {
     (!answers.is_empty()).then(|| dead::dead(question, &answers))
 }
 
-/// Why a raise waits, by what the nodes say that answered. On the way to what a zone did not have one node is enough: requests come to
-/// it too. On the way back what one alone has of it may be old, so that all have to say so.
-pub(super) fn why_not(said: &[(&str, Dead)], is_back: bool) -> Option<String> {
-    let everywhere = |backend: &BackendName| said.iter().all(|(_, dead)| dead.contains_key(backend));
-    said.iter().find_map(|(node, dead)| {
-        let (_, why) = dead.iter().find(|(backend, _)| !is_back || everywhere(backend))?;
+/// Why a raise waits, by what the nodes say that answered. One of them is enough: requests come to it too.
+pub(super) fn why_not<'a>(said: impl IntoIterator<Item = (&'a str, &'a Dead)>) -> Option<String> {
+    said.into_iter().find_map(|(node, dead)| {
+        let why = dead.values().next()?;
         Some(format!(
             "the Kong at {node}: {why}; see to that backend, or to the checks if it is well; it goes on by itself when one of its targets \
              answers them"
@@ -44,29 +46,28 @@ pub(super) fn why_not(said: &[(&str, Dead)], is_back: bool) -> Option<String> {
     })
 }
 
-/// Which splits of a document wait, and why: it would give more to a backend that a node which runs another document takes for dead.
+/// Which of these splits of a document wait, and why: it would give more to a backend that a node which runs another document takes
+/// for dead. Of no other split anything is asked.
 pub(super) async fn of_document(
     nodes: &[&Admin],
     document: &Document,
-    back: &BTreeSet<SplitName>,
+    of: &BTreeSet<SplitName>,
 ) -> BTreeMap<SplitName, String> {
-    let before = dead::before(document);
-    if before.is_empty() {
-        return BTreeMap::new();
-    }
-    let asking = nodes.iter().map(|admin| async {
-        let said = timeout(PATIENCE, at_node(admin, document, &before)).await;
-        said.unwrap_or_else(|_| before.iter().map(|_| None).collect())
-    });
-    let said = join_all(asking).await;
     let mut waits = BTreeMap::new();
+    if of.is_empty() {
+        return waits;
+    }
+    let mut before = dead::before(document);
+    before.retain(|one| of.contains(one.split));
+    if before.is_empty() {
+        return waits;
+    }
+    let asking = nodes.iter().map(|admin| at_node(admin, document, &before));
+    let said = join_all(asking).await;
     for (place, one) in before.iter().enumerate() {
-        let of_it = nodes.iter().zip(&said).filter_map(|(admin, said)| {
-            let dead = said.get(place)?.clone()?;
-            Some((admin.url(), dead))
-        });
-        let of_it: Vec<(&str, Dead)> = of_it.collect();
-        if let Some(why) = why_not(&of_it, back.contains(one.split)) {
+        let of_it = nodes.iter().zip(&said);
+        let of_it = of_it.filter_map(|(admin, said)| Some((admin.url(), said.get(&place)?)));
+        if let Some(why) = why_not(of_it) {
             waits
                 .entry(one.split.clone())
                 .or_insert_with(|| format!("route {}: {why}", one.route));
@@ -75,24 +76,29 @@ pub(super) async fn of_document(
     waits
 }
 
-/// What one node says of each; none of what it does not answer.
-async fn at_node(admin: &Admin, document: &Document, before: &[dead::Before<'_>]) -> Vec<Option<Dead>> {
-    match observe::hash(admin).await {
+/// What one node says, by the place of whom it was asked of; nothing of what it does not answer.
+async fn at_node(admin: &Admin, document: &Document, before: &[dead::Before<'_>]) -> BTreeMap<usize, Dead> {
+    match timeout(PATIENCE, observe::hash(admin)).await {
         // It has all of it: whatever it says now, nobody gets more.
-        Ok(Some(hash)) if hash == document.hash => before.iter().map(|_| Some(Dead::new())).collect(),
-        Ok(_) => {
-            let asking = before.iter().map(|one| async move {
-                let path = format!("upstreams/{}/targets", one.name());
-                let there = admin.list(&path).await.ok()?.unwrap_or_default();
-                let there = there.into_iter().map(|row| Row::read(Kind::Target, row));
-                let there: Vec<Row> = there.collect::<Result<_, _>>().ok()?;
-                match one.question(&there) {
-                    None => Some(Dead::new()),
-                    Some(question) => asked(admin, &question).await,
-                }
-            });
-            join_all(asking).await
-        }
-        Err(_) => before.iter().map(|_| None).collect(),
+        Ok(Ok(Some(hash))) if hash == document.hash => return BTreeMap::new(),
+        Ok(Ok(_)) => {}
+        Ok(Err(_)) | Err(_) => return BTreeMap::new(),
     }
+    let mut asking = Vec::new();
+    for (place, one) in before.iter().enumerate() {
+        asking.push(async move {
+            let said = timeout(PATIENCE, of_one(admin, one)).await.ok()??;
+            Some((place, said))
+        });
+    }
+    let said: Vec<_> = stream::iter(asking).buffer_unordered(ABREAST).collect().await;
+    said.into_iter().flatten().collect()
+}
+
+async fn of_one(admin: &Admin, one: &dead::Before<'_>) -> Option<Dead> {
+    let path = format!("upstreams/{}/targets", one.name());
+    let there = admin.list(&path).await.ok()?.unwrap_or_default();
+    let there = there.into_iter().map(|row| Row::read(Kind::Target, row));
+    let there: Vec<Row> = there.collect::<Result<_, _>>().ok()?;
+    asked(admin, &one.question(&there)?).await
 }

@@ -136,14 +136,16 @@ impl KongKic {
         let mut brought = Brought::There;
         // One that the API server takes its time for holds up no other one, which may be a revert.
         let mut asking = Vec::new();
-        for route in wanted.routes.values() {
+        // A way back comes first, and asks nobody.
+        let mut routes: Vec<&HttpRoute> = wanted.routes.values().collect();
+        routes.sort_by_key(|route| !by.back.contains(&route.split));
+        for route in routes {
             let looked = &looked;
             asking.push(async move {
                 if by.overtaken.is_cancelled() {
                     return (route, None);
                 }
-                let is_back = by.back.contains(&route.split);
-                (route, Some(self.brought(wanted, route, looked, is_back).await))
+                (route, Some(self.brought(wanted, route, looked, by).await))
             });
         }
         let mut asked = stream::iter(asking).buffer_unordered(ABREAST);
@@ -247,10 +249,10 @@ impl KongKic {
         wanted: &Routes,
         route: &HttpRoute,
         looked: &Looked,
-        is_back: bool,
+        by: Bringing<'_>,
     ) -> Result<bool, Stop> {
         if let Some(taker) = &route.taken_by {
-            return self.taken_over(route, taker, looked, is_back).await;
+            return self.taken_over(route, taker, looked, by).await;
         }
         let known = looked.live(route);
         if let Some(Found(live)) = known
@@ -289,7 +291,7 @@ impl KongKic {
                 }
             }
         }
-        self.may_rise(route, live.as_ref(), looked, is_back).await?;
+        self.may_rise(route, live.as_ref(), looked, by).await?;
         let document = (route.name.as_str(), route.document.clone());
         let stored = match self
             .hand

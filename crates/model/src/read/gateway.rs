@@ -10,7 +10,7 @@ use crate::limits;
 use crate::names::{BackendName, DnsLabel, ZoneName};
 use crate::reader::{At, Fields, Reader, shown};
 use crate::shape::{METHODS, gateway as shapes};
-use crate::yaml::{Entry, Node, Value};
+use crate::yaml::{Entry, Node, Scalar, Value};
 
 /// `gateways` of a zone; `None` if the list itself could not be read.
 pub(super) fn gateways(reader: &mut Reader<'_>, entry: &Entry) -> Option<Vec<GatewayDraft>> {
@@ -245,7 +245,11 @@ fn routing(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Routing {
             "plain HTTP is served here, and nobody is sent elsewhere",
         ),
     ];
-    for (name, why) in of_tls.into_iter().filter(|_| !https_only) {
+    // One of another type was told of already.
+    let unread = fields
+        .get("httpsOnly")
+        .is_some_and(|entry| !matches!(entry.value.scalar(), Some(Scalar::Bool(_))));
+    for (name, why) in of_tls.into_iter().filter(|_| !https_only && !unread) {
         if let Some(entry) = fields.get(name) {
             reader.error(
                 codes::TLS,

@@ -487,6 +487,12 @@ fn what_a_door_says_of_tls_goes_together() {
             "`snis` is empty",
         ),
         (
+            "http",
+            "      httpsOnly: \"true\"\n      httpsRedirect: 308\n      snis: [a.example.com]\n",
+            202,
+            "`httpsOnly`",
+        ),
+        (
             "grpc",
             "      httpsOnly: true\n      httpsRedirect: 301\n",
             717,

@@ -1,5 +1,6 @@
 //! Whether Kong itself takes a backend for dead that is to get more: only it knows, and only where it asks its targets how they are.
-//! Asked before weights are raised; afterwards the proof tells.
+//! Asked before weights are raised on the way forward; of a way back nobody is asked, for what a Kong has of a target may be old for
+//! ever. Afterwards the proof tells.
 //!
 //! With a database checks are the site's to set on Weir's upstreams; without one they are in upstreams of its base, which may well have
 //! the very targets of a split; under a controller a policy of the site's says so. Kong checks no target without weight, so that an

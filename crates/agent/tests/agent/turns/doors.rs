@@ -4,14 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tempfile::TempDir;
 use tokio::sync::watch;
 use weir_agent::gateways::{Link, Told, Wanted};
-use weir_model::{BackendName, BasisPoints, GatewayName, SplitName};
-use weir_planner::{Item, item_digest};
+use weir_agent::pin::weights;
+use weir_agent::take::Memory;
+use weir_model::{BackendName, BasisPoints, DnsLabel, GatewayName, Protocol, ServiceName, SplitName};
+use weir_planner::{
+    Generation, Item, ItemFact, ItemRef, ItemState, ServiceFact, ServiceState, Way, ZoneFacts, item_digest,
+};
 
-use super::pins::{pin, unpin};
-use super::zone::{Fake, Running, fake, plan};
+use super::pins::{by, pin, unpin};
+use super::zone::{Fake, Running, fake, plan, zone};
 
 /// The gateways' end of the link.
 struct Gateways {
@@ -73,6 +78,86 @@ async fn moved(dir: &TempDir, fake: &Arc<Mutex<Fake>>) -> (Running, Gateways) {
         assert_eq!(gateways.next(), None);
     }
     (agent, gateways)
+}
+
+/// What a control plane answered that had this item and resolves both backends.
+fn seen(item: &Item) -> ZoneFacts {
+    let service = |at: &str| ServiceFact {
+        service: ServiceName::new("checkout").unwrap(),
+        kuma_zone: DnsLabel::new(at).unwrap(),
+        namespace: None,
+        ports: BTreeMap::from([(8080, Some(Protocol::Http))]),
+        port_names: BTreeMap::new(),
+        state: ServiceState::Available,
+        way: Way::Unknown,
+    };
+    let of = ItemRef {
+        split: checkout(),
+        generation: item.generation,
+        digest: item.digest,
+    };
+    ZoneFacts {
+        zone: zone(),
+        at: Timestamp::UNIX_EPOCH,
+        highest: item.generation,
+        kuma: None,
+        unreadable: None,
+        fault: None,
+        store: None,
+        services: ["fra", "ams"].map(service).into(),
+        items: vec![ItemFact::new(of, ItemState::Proven)],
+    }
+}
+
+/// Whoever is in `back` is written though a Kong takes its targets for dead.
+#[test]
+fn a_way_back_is_to_what_the_zone_had_or_what_somebody_pinned() {
+    // The mesh had the first two of these, or all; a fourth would be new to it.
+    let plans = [plan(1, "fra"), plan(2, "ams"), plan(3, "fra")].map(Arc::new);
+    let had = |count: usize| {
+        let mut memory = Memory::default();
+        for plan in &plans[..count] {
+            let item = &plan.items[&checkout()];
+            memory.past.note(item, Timestamp::UNIX_EPOCH);
+            memory.applied.insert(checkout(), Arc::clone(item));
+        }
+        memory
+    };
+    let pinned = |count: usize| {
+        let mut memory = had(count);
+        let whole = weights("in-fra=100").unwrap();
+        let mut pins = memory.pins.clone();
+        pins.pin(
+            &plans[count - 1],
+            &memory,
+            &checkout(),
+            None,
+            &whole,
+            by("fra-1", 0),
+        )
+        .unwrap();
+        memory.pins = pins;
+        memory
+    };
+    for (what, wants, memory, back) in [
+        ("the first of all", &plans[0], had(1), false),
+        ("a step that the mesh took", &plans[1], had(2), false),
+        ("one that it has not taken yet", &plans[1], had(1), false),
+        ("a revert before the mesh took it", &plans[2], had(2), true),
+        ("one that it took", &plans[2], had(3), true),
+        ("a pin", &plans[1], pinned(2), true),
+        ("a pin to what is in force", &plans[0], pinned(1), true),
+    ] {
+        let applied = Arc::clone(&memory.applied[&checkout()]);
+        let wanted = Wanted::new(wants, &memory, Some(&seen(&applied)));
+        assert_eq!(wanted.back.contains(&checkout()), back, "{what}");
+    }
+    // Without a sight of the mesh a revert does not go ahead of it, and what is given until then is a step.
+    let wanted = Wanted::new(&plans[2], &had(2), None);
+    assert_eq!(
+        (wanted.items[&checkout()].generation, wanted.back.len()),
+        (Generation(2), 0)
+    );
 }
 
 #[tokio::test(start_paused = true)]

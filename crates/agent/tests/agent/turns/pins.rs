@@ -20,7 +20,7 @@ fn checkout() -> SplitName {
     SplitName::new("checkout").unwrap()
 }
 
-fn by(agent: &str, second: i64) -> By {
+pub(crate) fn by(agent: &str, second: i64) -> By {
     By {
         agent: DnsLabel::new(agent).unwrap(),
         who: "alice".to_owned(),

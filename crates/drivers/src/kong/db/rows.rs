@@ -15,19 +15,20 @@ use crate::DriverError;
 use crate::kong::admin::Admin;
 use crate::kong::{dead, refusal};
 
-/// Why a raise would reach nobody, by what nodes say that answer.
+/// Why a raise would reach nobody, by what nodes say that answer. Not to be asked of a way back.
 pub(super) async fn nobody_there(
     able: &[&Admin],
     held: &Held,
     of: Option<&OfSplit>,
     writes: &[Write],
-    is_back: bool,
 ) -> Option<String> {
     for question in questions(held, of?, writes) {
         let asking = able.iter().map(|node| dead::asked(node, &question));
         let said = able.iter().zip(join_all(asking).await);
-        let said = said.filter_map(|(node, said)| Some((node.url(), said?)));
-        if let Some(why) = dead::why_not(&said.collect::<Vec<_>>(), is_back) {
+        let said: Vec<_> = said
+            .filter_map(|(node, said)| Some((node.url(), said?)))
+            .collect();
+        if let Some(why) = dead::why_not(said.iter().map(|(node, dead)| (*node, dead))) {
             return Some(why);
         }
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use futures::future::join_all;
 use serde_json::Value;
+use tokio::time::timeout;
 use weir_model::{BackendName, BasisPoints};
 use weir_render::kic::{Backends, HttpRoute, Unmet, backends, expected};
 use weir_render::kong::dead::of_controller;
@@ -11,22 +12,29 @@ use weir_render::kong::dead::of_controller;
 use super::compare::rises;
 use super::looked::Looked;
 use super::{KongKic, Stop, told};
-use crate::kong::dead;
+use crate::kong::{Bringing, OVERTAKEN, dead};
 
 impl KongKic {
     /// Whether there is somebody where a write would send more than what is there already does: by the cluster, and by what the nodes
-    /// of Kong say of those to whom they send.
+    /// of Kong say of those to whom they send; these are asked nothing for a way back.
     pub(super) async fn may_rise(
         &self,
         route: &HttpRoute,
         live: Option<&Value>,
         looked: &Looked,
-        is_back: bool,
+        by: Bringing<'_>,
     ) -> Result<(), Stop> {
         let unmet = match backends(route, &looked.services) {
             Ok(found) => {
-                let nobody = self.nobody_there(route, live, &found, is_back).await;
-                return nobody.map_or(Ok(()), |why| Err(Stop::Held(why)));
+                if by.back.contains(&route.split) {
+                    return Ok(());
+                }
+                // What is not known in time holds nobody.
+                let nobody = timeout(dead::PATIENCE, self.nobody_there(route, live, &found));
+                let Some(nobody) = by.overtaken.run_until_cancelled(nobody).await else {
+                    return Err(Stop::Held(OVERTAKEN.to_owned()));
+                };
+                return nobody.ok().flatten().map_or(Ok(()), |why| Err(Stop::Held(why)));
             }
             Err(unmet) => unmet,
         };
@@ -47,7 +55,6 @@ impl KongKic {
         route: &HttpRoute,
         live: Option<&Value>,
         found: &Backends,
-        is_back: bool,
     ) -> Option<String> {
         let live = live?;
         let upstreams = expected(route, found).upstreams;
@@ -70,20 +77,15 @@ impl KongKic {
         }
         // Who the nodes are is not known now: then nobody says anything.
         let nodes = self.nodes.now().await.ok()?;
-        for (upstream, more) in asking {
-            let asked = nodes.iter().map(|admin| async {
+        let nodes = &nodes;
+        let asked = asking.iter().flat_map(|(upstream, more)| {
+            nodes.iter().map(move |admin| async move {
                 let live = admin.get(&format!("upstreams/{}", upstream.name)).await.ok()??;
-                let said = match of_controller(&live, upstream, &more) {
-                    None => dead::Dead::new(),
-                    Some(question) => dead::asked(admin, &question).await?,
-                };
-                Some((admin.url(), said))
-            });
-            let said: Vec<_> = join_all(asked).await.into_iter().flatten().collect();
-            if let Some(why) = dead::why_not(&said, is_back) {
-                return Some(why);
-            }
-        }
-        None
+                let question = of_controller(&live, upstream, more)?;
+                Some((admin.url(), dead::asked(admin, &question).await?))
+            })
+        });
+        let said: Vec<_> = join_all(asked).await.into_iter().flatten().collect();
+        dead::why_not(said.iter().map(|(node, dead)| (*node, dead)))
     }
 }

@@ -10,6 +10,7 @@ use weir_render::kic::{HttpRoute, Mark, Over, Routes, Taker, let_go, over};
 
 use super::looked::{Found, Looked};
 use super::{KongKic, Stop, in_words, path};
+use crate::kong::Bringing;
 
 impl KongKic {
     /// Whether anything was written.
@@ -18,7 +19,7 @@ impl KongKic {
         route: &HttpRoute,
         taker: &Taker,
         looked: &Looked,
-        is_back: bool,
+        by: Bringing<'_>,
     ) -> Result<bool, Stop> {
         let at = path(route.namespace.as_str(), &route.name);
         if let Some(Found(live)) = looked.live(route)
@@ -47,7 +48,7 @@ impl KongKic {
                 (patch, Some(from.map_err(|left| Stop::Held(in_words(left)))?))
             }
         };
-        self.may_rise(route, Some(&live), looked, is_back).await?;
+        self.may_rise(route, Some(&live), looked, by).await?;
         let stored = self.hand.change(&self.server, &at, patch, &live).await?;
         if let Some(from) = contested {
             self.hand.fought(&called, &from);
