@@ -9,8 +9,8 @@ use weir_planner::{Generation, Item};
 
 use crate::pin::{Weights, shares};
 
-/// So many are kept of each split.
-const KEPT: usize = 16;
+/// So many are kept of each split: each bite of a transition is one, and a revert goes back to where it began.
+const KEPT: usize = 128;
 
 /// Weights that were in force once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,9 +80,9 @@ impl Past {
         all.iter().rev().find(|once| once.generation <= generation)
     }
 
-    /// For people, the newest first: `14 (vm 95 %, eks 5 %), 12 (vm 100 %)`.
+    /// For people, the newest sixteen, the newest first: `14 (vm 95 %, eks 5 %), 12 (vm 100 %)`.
     pub fn told(&self, split: &SplitName) -> String {
-        let all: Vec<String> = self.of(split).iter().rev().map(Once::told).collect();
+        let all: Vec<String> = self.of(split).iter().rev().take(16).map(Once::told).collect();
         match all.is_empty() {
             true => "none".to_owned(),
             false => all.join(", "),

@@ -124,6 +124,8 @@ struct Revert {
 struct Position {
     /// By zone: what this plan has, and what the one before it had.
     beside: BTreeMap<Place, BTreeSet<String>>,
+    /// By zone: the shares from which it set out.
+    from: BTreeMap<Place, Shares>,
 }
 
 /// A pin that somebody made.

@@ -1,7 +1,6 @@
 //! I5: no zone is more than one step behind another.
 
-use std::collections::BTreeMap;
-
+use super::stepping::weighted;
 use super::{Invariant, Key};
 use crate::simulate::world::{World, ZONES};
 use crate::simulate::zone::{Meaning, Place};
@@ -21,6 +20,14 @@ impl World {
         let Some(position) = self.checks.positions.get(&position).cloned() else {
             return;
         };
+        // Another commit that leads to the shares that this zone was told before: it takes no step by it.
+        if position
+            .from
+            .get(&z)
+            .is_some_and(|from| weighted(from) == weighted(&meaning.routes))
+        {
+            return;
+        }
         for (other, zone) in self.zones.iter().enumerate() {
             let tampered = self.checks.tampered.contains(&(other, key.clone()));
             let well = zone
@@ -40,16 +47,9 @@ impl World {
                     && runs.meaning.generation < meaning.generation
                     && !envoy.disturbed.contains(key);
                 // A step that changed no share is taken by whoever has the shares: that is what is proven, and what counts.
-                let weighted = |meaning: &Meaning| -> Vec<Vec<(Place, u32)>> {
-                    let route = |route: &BTreeMap<Place, u32>| {
-                        let all = route.iter().filter(|(_, weight)| **weight > 0);
-                        all.map(|(place, weight)| (*place, *weight)).collect()
-                    };
-                    meaning.routes.iter().map(route).collect()
-                };
                 let same = zone.store.get(key).is_some_and(|stored| {
                     beside.contains(&stored.meaning.digest)
-                        && weighted(&stored.meaning) == weighted(&runs.meaning)
+                        && weighted(&stored.meaning.routes) == weighted(&runs.meaning.routes)
                 });
                 (old && !same && !beside.contains(&runs.meaning.digest)).then_some(runs.meaning.generation)
             });

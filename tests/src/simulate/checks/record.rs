@@ -263,10 +263,16 @@ impl World {
                 beside.entry(*place).or_default().insert(item.clone());
             }
         }
+        let set_out = motion.from.iter();
+        let set_out = set_out.filter_map(|(zone, item)| Some((place_of(zone)?, asked(item))));
+        let position = Position {
+            beside,
+            from: set_out.collect(),
+        };
         self.checks
             .positions
             .entry((name.to_owned(), generation))
-            .or_insert(Position { beside });
+            .or_insert(position);
         // Each weight is between where it comes from and where it goes to.
         let made = split
             .items

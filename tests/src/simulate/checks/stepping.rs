@@ -21,7 +21,7 @@ fn shift(of: &SplitPlan) -> Option<Taken> {
 }
 
 /// Without zeros.
-fn weighted(shares: &Shares) -> Shares {
+pub(super) fn weighted(shares: &Shares) -> Shares {
     let route = |route: &BTreeMap<Place, u32>| {
         let all = route.iter().filter(|(_, weight)| **weight > 0);
         all.map(|(place, weight)| (*place, *weight)).collect()

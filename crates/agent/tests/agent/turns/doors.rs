@@ -152,6 +152,20 @@ fn a_way_back_is_to_what_the_zone_had_or_what_somebody_pinned() {
         let wanted = Wanted::new(wants, &memory, Some(&seen(&applied)));
         assert_eq!(wanted.back.contains(&checkout()), back, "{what}");
     }
+    // To where a transition in many bites began.
+    let mut long = had(1);
+    for bite in 1..=100 {
+        let mut item = Item::clone(&plans[0].items[&checkout()]);
+        item.generation = Generation(1);
+        let share = |percent: u32| BasisPoints::new(percent * 100).unwrap();
+        let name = |name: &str| BackendName::new(name).unwrap();
+        item.routes[0].weights = [(name("in-fra"), share(100 - bite)), (name("in-ams"), share(bite))].into();
+        long.past.note(&item, Timestamp::UNIX_EPOCH);
+    }
+    let last = Arc::clone(&plans[1].items[&checkout()]);
+    long.applied.insert(checkout(), Arc::clone(&last));
+    let wanted = Wanted::new(&plans[2], &long, Some(&seen(&last)));
+    assert!(wanted.back.contains(&checkout()));
     // Without a sight of the mesh a revert does not go ahead of it, and what is given until then is a step.
     let wanted = Wanted::new(&plans[2], &had(2), None);
     assert_eq!(
