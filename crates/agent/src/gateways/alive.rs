@@ -7,8 +7,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tokio::time::timeout;
-use weir_drivers::kong::DEAD_PATIENCE;
 use weir_model::SplitName;
 
 use super::{At, Decided, Deciding, Refusals, found};
@@ -32,14 +30,8 @@ pub(super) async fn decided(at: At<'_>, decide: Deciding<'_>, refusals: &Refusal
     let (back, of): (BTreeSet<SplitName>, BTreeSet<SplitName>) = changes
         .map(|(split, _)| split.clone())
         .partition(|split| at.back.contains(split));
-    let asked = async {
-        let asked = at.driver.dbless.dead(document, at.left, &of);
-        match back.is_empty() {
-            true => asked.await,
-            // The document has a way back as well, which does not wait for what the others ask one after the other.
-            false => timeout(DEAD_PATIENCE, asked).await.unwrap_or_default(),
-        }
-    };
+    // The document may have a way back as well, which does not wait for what the others ask one after the other.
+    let asked = at.driver.dbless.dead(document, at.left, (&of, !back.is_empty()));
     // What is newer asks for itself.
     let waits = at.overtaken.run_until_cancelled(asked).await.unwrap_or_default();
     match waits.is_empty() {

@@ -110,12 +110,12 @@ impl KongDbless {
     }
 
     /// Which of these splits of a document are not to be given so, and why: a backend would get more that a Kong takes for dead.
-    /// Nothing is asked of the nodes in `left`; a Kong that does not answer holds nobody.
+    /// Nothing is asked of the nodes in `left`; a Kong that does not answer holds nobody. In haste (the flag) all is waited for 2 s.
     pub async fn dead(
         &self,
         document: &Document,
         left: &BTreeMap<String, DriverError>,
-        of: &BTreeSet<SplitName>,
+        of: (&BTreeSet<SplitName>, bool),
     ) -> BTreeMap<SplitName, String> {
         let nodes = self.nodes.iter().filter(|node| !left.contains_key(node.url()));
         dead::of_document(&nodes.collect::<Vec<_>>(), document, of).await

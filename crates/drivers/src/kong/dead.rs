@@ -47,11 +47,11 @@ pub(super) fn why_not<'a>(said: impl IntoIterator<Item = (&'a str, &'a Dead)>) -
 }
 
 /// Which of these splits of a document wait, and why: it would give more to a backend that a node which runs another document takes
-/// for dead. Of no other split anything is asked.
+/// for dead. Of no other split anything is asked. In haste all questions together are waited for as long as one is.
 pub(super) async fn of_document(
     nodes: &[&Admin],
     document: &Document,
-    of: &BTreeSet<SplitName>,
+    (of, in_haste): (&BTreeSet<SplitName>, bool),
 ) -> BTreeMap<SplitName, String> {
     let mut waits = BTreeMap::new();
     if of.is_empty() {
@@ -63,7 +63,11 @@ pub(super) async fn of_document(
         return waits;
     }
     let asking = nodes.iter().map(|admin| at_node(admin, document, &before));
-    let said = join_all(asking).await;
+    let asking = join_all(asking);
+    let said = match in_haste {
+        true => timeout(PATIENCE, asking).await.unwrap_or_default(),
+        false => asking.await,
+    };
     for (place, one) in before.iter().enumerate() {
         let of_it = nodes.iter().zip(&said);
         let of_it = of_it.filter_map(|(admin, said)| Some((admin.url(), said.get(&place)?)));
