@@ -95,8 +95,7 @@ pub fn in_step(before: &Plan, next: &Plan, fleet: &Fleet, detached: &BTreeSet<Zo
         let takes_part = |zone: &ZoneName| now.items.contains_key(zone) && !detached.contains(zone);
         for (zone, item) in was.items.iter().filter(|(zone, _)| takes_part(zone)) {
             let mut agents = fleet.of(zone);
-            let motion = was.course.as_ref().and_then(|course| course.motion.as_ref());
-            let from = motion.and_then(|motion| motion.from.get(zone)).map(Arc::as_ref);
+            let from = was.set_out(zone);
             let excused = |agent: &Agent| {
                 let fact = agent.items.get(name);
                 fact.is_some_and(|fact| fact.fallback.is_some())

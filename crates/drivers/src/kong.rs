@@ -29,7 +29,6 @@ use crate::DriverError;
 pub use admin::{Admin, AdminConfig, Answer, Carry, Listener, Question, Secret};
 pub use db::{Became, KongDb};
 pub use dbless::KongDbless;
-pub use dead::PATIENCE as DEAD_PATIENCE;
 pub use gateway::{Kong, KongConfig};
 pub use kic::{KongCluster, KongKic};
 pub use refusal::Failure;

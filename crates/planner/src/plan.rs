@@ -333,6 +333,14 @@ impl Item {
     }
 }
 
+impl SplitPlan {
+    /// What a zone had when the split set out on the way that it is on; none if it is on none, or the zone came later.
+    pub fn set_out(&self, zone: &ZoneName) -> Option<&Item> {
+        let motion = self.course.as_ref()?.motion.as_ref()?;
+        motion.from.get(zone).map(Arc::as_ref)
+    }
+}
+
 impl Plan {
     /// The part of one zone; none if the zone takes no part.
     pub fn zone_plan(&self, zone: &ZoneName) -> Option<ZonePlan> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use http::{Method, StatusCode};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use weir_agent::gateways::{Gateways, Keep, Link, Memory, Told, Wanted};
@@ -38,6 +39,8 @@ struct Before {
     away: Mutex<bool>,
     posts: Mutex<Vec<Instant>>,
     looks: Mutex<Vec<Instant>>,
+    /// Rung by each question.
+    asked: Notify,
 }
 
 impl Before {
@@ -48,6 +51,7 @@ impl Before {
             away: Mutex::new(false),
             posts: Mutex::default(),
             looks: Mutex::default(),
+            asked: Notify::new(),
         })
     }
 
@@ -56,6 +60,7 @@ impl Before {
     }
 
     fn says(&self, question: &Question) -> Result<Answer, Failure> {
+        self.asked.notify_one();
         let away = || Failure::new(Fault::Away, "connection refused", "is it running?");
         if question.path.is_empty() {
             self.looks.lock().unwrap().push(Instant::now());
@@ -178,9 +183,16 @@ fn of(vm: u32, before: Option<&Plan>) -> Plan {
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// So much time passes, for what must not happen in it: the clock is paused, and nobody waits.
-pub(crate) async fn pass(time: Duration) {
-    tokio::time::sleep(time).await;
+/// Waits until a node is asked something so much later or after that: what must not have happened by then has not.
+pub(crate) async fn asked_after(time: Duration, asked: &Notify) {
+    let (end, patience) = (Instant::now() + time, 2 * time);
+    let later = async {
+        while Instant::now() < end {
+            asked.notified().await;
+        }
+    };
+    let so = tokio::time::timeout(patience, later).await;
+    assert!(so.is_ok(), "nobody asks it anything any more");
 }
 
 #[tokio::test(start_paused = true)]
@@ -209,7 +221,7 @@ async fn one_of_two_that_asks_for_time_is_left_alone_by_itself() {
     let agent = Running::start_at(&[&busy, &well]);
     let plan = of(80, None);
     agent.want(&plan);
-    pass(15 * SECOND).await;
+    asked_after(15 * SECOND, &well.asked).await;
     let looks = well.looks.lock().unwrap().clone();
     assert!(
         looks.windows(2).all(|two| two[1] - two[0] <= 2 * SECOND),
@@ -262,7 +274,7 @@ async fn one_that_is_away_is_tried_less_and_less_often() {
     let agent = Running::start(&kong);
     let first = of(80, None);
     agent.want(&first);
-    pass(60 * SECOND).await;
+    asked_after(60 * SECOND, &kong.asked).await;
     let looks: BTreeSet<Instant> = kong.looks.lock().unwrap().iter().copied().collect();
     // Without it: every 150 ms for ten seconds, then every second.
     assert!((12..=40).contains(&looks.len()), "{}", looks.len());

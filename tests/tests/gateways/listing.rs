@@ -8,10 +8,11 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use http::{Method, StatusCode};
 use serde_json::Value;
+use tokio::sync::Notify;
 use weir_drivers::kong::{Admin, Answer, Carry, Failure, Listener, Question};
 use weir_sandbox::kong::{Database, Options, Still};
 
-use crate::busy::{Running, pass};
+use crate::busy::{Running, asked_after};
 use crate::stage::*;
 
 /// A Kong that takes up at once what is in its database, by whatever stands before it.
@@ -21,6 +22,8 @@ struct Lists {
     fails: AtomicBool,
     /// What was asked: method and path.
     asked: Mutex<Vec<String>>,
+    /// Rung by each question, once it is answered.
+    rung: Notify,
 }
 
 impl Lists {
@@ -76,6 +79,7 @@ impl Carry for By {
         if fails {
             answer.status = StatusCode::INTERNAL_SERVER_ERROR;
         }
+        self.0.rung.notify_one();
         futures::future::ready(Ok(answer)).boxed()
     }
 }
@@ -88,6 +92,7 @@ async fn nobodys_weights_wait_for_a_list_of_all_routes() {
         kong: Still::on(&Database::new(), Options::default()).unwrap(),
         fails: AtomicBool::new(false),
         asked: Mutex::default(),
+        rung: Notify::new(),
     });
     let node = Admin::carried("http://kong", true, Box::new(By(Arc::clone(&kong))));
     let agent = Running::of(vec![node]);
@@ -97,11 +102,11 @@ async fn nobodys_weights_wait_for_a_list_of_all_routes() {
     agent.exact(&first, "checkout", Duration::from_secs(30)).await;
     // Weights move, and only then somebody asks whose requests are whose.
     kong.fails.store(true, Ordering::Relaxed);
-    pass(Duration::from_secs(60)).await;
+    asked_after(Duration::from_secs(60), &kong.rung).await;
     kong.asked.lock().unwrap().clear();
     let second = with_database(&[checkout(50), own_door("basket", 100, BASKET)], Some(&first));
     agent.want(&second);
-    pass(Duration::from_secs(60)).await;
+    asked_after(Duration::from_secs(60), &kong.rung).await;
     assert_eq!(kong.gives("checkout"), Some(30_000));
     let (patches, lists) = (kong.asked("PATCH upstreams"), kong.asked(LISTING));
     assert!(
@@ -125,8 +130,13 @@ async fn nobodys_weights_wait_for_a_list_of_all_routes() {
     );
     let back = with_database(&[checkout(90), own_door("basket", 100, BASKET)], Some(&second));
     agent.want(&back);
-    pass(Duration::from_secs(1)).await;
-    assert_eq!(kong.gives("checkout"), Some(54_000));
+    let given = async {
+        while kong.gives("checkout") != Some(54_000) {
+            kong.rung.notified().await;
+        }
+    };
+    let so = tokio::time::timeout(Duration::from_secs(1), given).await;
+    assert!(so.is_ok(), "{:?}", kong.gives("checkout"));
     kong.fails.store(false, Ordering::Relaxed);
     agent.exact(&back, "checkout", Duration::from_secs(90)).await;
     agent.exact(&back, "basket", Duration::from_secs(90)).await;

@@ -56,12 +56,13 @@ impl Wanted {
                     false => {}
                 }
             }
-            // A share that goes elsewhere while a backend is down waits for nobody either.
-            let pinned = memory.pins.of(split).is_some();
-            if pinned || memory.fallen.contains_key(split) || memory.past.had_before(now) {
+            let driven = crate::fallback::driven(now, memory);
+            // A share that goes elsewhere while a backend is down waits for nobody either; where it comes back it is a way forward.
+            let elsewhere = !Arc::ptr_eq(&driven, now);
+            if elsewhere || memory.pins.of(split).is_some() || memory.past.had_before(now) {
                 back.insert(split.clone());
             }
-            items.insert(split.clone(), crate::fallback::driven(now, memory));
+            items.insert(split.clone(), driven);
         }
         Self {
             pinned: (items.keys().filter(|split| memory.pins.of(split).is_some()))

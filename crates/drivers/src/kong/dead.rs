@@ -15,7 +15,7 @@ use crate::kong::admin::Admin;
 use crate::kong::observe;
 
 /// So long the answer to one question is waited for: what is not known holds nobody.
-pub const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// So many questions a node is asked at the same time.
 const ABREAST: usize = 8;

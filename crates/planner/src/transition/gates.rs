@@ -37,14 +37,7 @@ impl Turn<'_> {
                 return None;
             }
             // Who is told to give less to a zone without an ingress follows, and is waited for.
-            let motion = self
-                .before
-                .course
-                .as_ref()
-                .and_then(|course| course.motion.as_ref());
-            let from = motion
-                .and_then(|motion| motion.from.get(&item.zone))
-                .map(Arc::as_ref);
+            let from = self.before.set_out(&item.zone);
             let stuck = || self.transit.senses.resolves(item, from).is_err();
             match self.transit.senses.reach(&item.zone) {
                 Reach::Reachable if stuck() => None,

@@ -4,15 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tempfile::TempDir;
 use tokio::sync::watch;
+use weir_agent::fallback::{Down, Fallbacks};
 use weir_agent::gateways::{Link, Told, Wanted};
 use weir_agent::pin::weights;
 use weir_agent::take::Memory;
 use weir_model::{BackendName, BasisPoints, DnsLabel, GatewayName, Protocol, ServiceName, SplitName};
 use weir_planner::{
-    Generation, Item, ItemFact, ItemRef, ItemState, ServiceFact, ServiceState, Way, ZoneFacts, item_digest,
+    Fallback, Generation, Item, ItemFact, ItemRef, ItemState, Refuge, ServiceFact, ServiceState, Way,
+    ZoneFacts, item_digest,
 };
 
 use super::pins::{by, pin, unpin};
@@ -139,7 +141,42 @@ fn a_way_back_is_to_what_the_zone_had_or_what_somebody_pinned() {
         memory.pins = pins;
         memory
     };
+    // Once a backend was down: its share is elsewhere, or came back.
+    let fell = |elsewhere: bool| {
+        let mut memory = had(2);
+        let mut item = Item::clone(&plans[1].items[&checkout()]);
+        let (dead, refuge) = (
+            BackendName::new("in-ams").unwrap(),
+            BackendName::new("in-fra").unwrap(),
+        );
+        let fallback = Fallback {
+            to: vec![Refuge {
+                backend: refuge.clone(),
+                capacity: None,
+            }],
+            after: SignedDuration::from_secs(1),
+            recover: SignedDuration::from_secs(60),
+        };
+        item.fallback = [(dead.clone(), fallback)].into();
+        memory.applied.insert(checkout(), Arc::new(item));
+        let down = Down {
+            to: refuge,
+            since: Timestamp::UNIX_EPOCH,
+            moved: Timestamp::UNIX_EPOCH,
+            why: "nobody is there".to_owned(),
+            written: true,
+        };
+        let fallen = Fallbacks {
+            at: Timestamp::UNIX_EPOCH,
+            down: elsewhere.then_some((dead, down)).into_iter().collect(),
+            falls: BTreeMap::new(),
+        };
+        memory.fallen.insert(checkout(), fallen);
+        memory
+    };
     for (what, wants, memory, back) in [
+        ("a share that went elsewhere", &plans[1], fell(true), true),
+        ("one that came back since", &plans[1], fell(false), false),
         ("the first of all", &plans[0], had(1), false),
         ("a step that the mesh took", &plans[1], had(2), false),
         ("one that it has not taken yet", &plans[1], had(1), false),
