@@ -14,13 +14,14 @@ mod memory;
 mod pace;
 mod refusals;
 mod resting;
+mod shared;
 mod told;
 mod wanted;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -46,6 +47,8 @@ pub use memory::{Memory, Posted};
 pub use pace::Pace;
 pub use refusals::{FIRST, Refusal, Refusals};
 use resting::Resting;
+pub use shared::Shared;
+use shared::{All, lock};
 use told::Part;
 pub use told::{Door, Told};
 pub use wanted::{Link, Wanted};
@@ -137,37 +140,6 @@ pub struct Turned {
     pub failed: Option<Duration>,
     /// So long until the first may be asked again of those nodes that are left alone because they failed.
     pub due: Option<Duration>,
-}
-
-/// What the gateways of one agent share.
-#[derive(Debug)]
-pub struct Shared(Mutex<All>);
-
-impl Shared {
-    /// What an agent begins with.
-    pub fn new(memory: Memory) -> Self {
-        Self(Mutex::new(All {
-            memory,
-            on_disk: None,
-            parts: BTreeMap::new(),
-            resting: BTreeMap::new(),
-        }))
-    }
-
-    /// How all of its gateways stand that were looked at.
-    pub fn told(&self) -> Told {
-        Told::of(&lock(self).parts)
-    }
-}
-
-#[derive(Debug)]
-struct All {
-    memory: Memory,
-    /// The memory as it is on disk.
-    on_disk: Option<Memory>,
-    parts: BTreeMap<GatewayName, Part>,
-    /// Nodes that are left alone.
-    resting: BTreeMap<GatewayName, Resting>,
 }
 
 impl Gateways {
@@ -505,8 +477,4 @@ impl Gateways {
             ),
         }
     }
-}
-
-fn lock(shared: &Shared) -> std::sync::MutexGuard<'_, All> {
-    shared.0.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -65,8 +65,15 @@ impl Host {
     /// # Errors
     /// If that cannot be read.
     pub fn new() -> Result<Self, DriverError> {
-        Self::built(TokioResolver::builder_tokio).map_err(|error| DriverError::new("the host's name servers", error.to_string(), Fault::Setup, "names of gateways' targets are looked up with what /etc/resolv.conf says: mend it, or declare addresses"
-                .to_owned()))
+        Self::built(TokioResolver::builder_tokio).map_err(|error| {
+            DriverError::new(
+                "the host's name servers",
+                error.to_string(),
+                Fault::Setup,
+                "names of gateways' targets are looked up with what /etc/resolv.conf says: mend it, or declare \
+                 addresses",
+            )
+        })
     }
 
     fn built<B>(builder: B) -> Result<Self, NetError>

@@ -7,6 +7,7 @@
 pub(crate) mod access;
 mod apply;
 pub(crate) mod call;
+mod config;
 mod credential;
 pub(crate) mod hand;
 pub(crate) mod listing;
@@ -17,7 +18,6 @@ mod observe;
 pub(crate) mod watch;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -25,21 +25,22 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio::time::Instant;
-use weir_model::{DnsLabel, FederationName, MeshName};
+use weir_model::{DnsLabel, MeshName};
 use weir_planner::{Counts, Item, Proof};
 use weir_render::{Object, Step};
 
+use crate::kuma::Seen;
 use crate::kuma::apply::{Work, of};
 use crate::kuma::observe::{is_own, root};
 use crate::kuma::rest::Rest;
 use crate::kuma::ways::PATIENCE;
 use crate::kuma::witness::Witness;
-use crate::kuma::{Sampled, Seen};
 use crate::{DriverError, Fault, Observed, Outcome, Sighting, ZoneDriver};
 use access::Access;
 pub use access::Cluster;
 use apply::Writer;
 use call::ApiServer;
+pub use config::{KubernetesConfig, KumaRest, Metrics, system_namespace};
 use credential::Credential;
 use metrics::Scraper;
 use objects::{MeshService, MeshZoneAddress, Namespace, Route, ZoneIngress};
@@ -56,65 +57,6 @@ const REPLICA: Duration = Duration::from_secs(3600);
 
 /// Under this name Weir owns fields. It never changes: another name would conflict with all that was written under it.
 pub const MANAGER: &str = "weir";
-
-/// How to reach a cluster and its Kuma; checked by [`KumaKubernetes::new`].
-#[derive(Debug, Clone)]
-pub struct KubernetesConfig {
-    /// Whose objects are ours.
-    pub federation: FederationName,
-    /// Which cluster, and as whom.
-    pub cluster: Cluster,
-    /// Where Kuma's control plane is, and where policies of zone origin are written.
-    pub system_namespace: DnsLabel,
-    /// Whether fields of our policies that another field manager wrote are taken back, after it was named. Otherwise the
-    /// split is held and says who holds it.
-    pub take_back: bool,
-    /// The zone's control plane by REST, for evidence alone. Without it, and without Envoys on this host, nothing is proven.
-    pub rest: Option<KumaRest>,
-    /// Globs of Envoy admin sockets, or `http://` addresses, on this host; in a cluster most often none.
-    pub envoy_admin: Vec<String>,
-    /// Where the sidecars of callers tell their counters; none where no MeshMetric is.
-    pub metrics: Option<Metrics>,
-    /// What may be asked of proxies through the control plane.
-    pub sampled: Sampled,
-    /// File that remembers what of that was spent.
-    pub spent: PathBuf,
-    /// How long one call to the API server or the control plane may take.
-    pub timeout: Duration,
-}
-
-/// A control plane's REST surface.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KumaRest {
-    /// Its address.
-    pub api: String,
-    /// File with a user token; none where callers are trusted.
-    pub token_file: Option<PathBuf>,
-}
-
-/// The metrics endpoint that a MeshMetric opens in every sidecar.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Metrics {
-    /// `backends[].prometheus.port`.
-    pub port: u16,
-    /// `backends[].prometheus.path`.
-    pub path: String,
-}
-
-impl Default for Metrics {
-    /// As Kuma has it where a MeshMetric says nothing.
-    fn default() -> Self {
-        Self {
-            port: 5670,
-            path: "/metrics".to_owned(),
-        }
-    }
-}
-
-/// Where Kuma is installed unless somebody chose otherwise.
-pub fn system_namespace() -> DnsLabel {
-    DnsLabel::new("kuma-system").expect("it is a label")
-}
 
 /// One cluster: its API server, its control plane, and the proxies that can be read.
 pub struct KumaKubernetes {

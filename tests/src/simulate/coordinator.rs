@@ -1,6 +1,7 @@
 //! The coordinator: its ledger, what it remembers, its loop from commits to plans, and its ends of the sessions. What it
 //! decides and shows is decided and shown by the coordinator's own code.
 
+mod ledger;
 pub(crate) mod orders;
 mod sessions;
 mod steps;
@@ -28,33 +29,11 @@ use weir_wire::{Greeting, Holds, Term, agent_report, plan_update, v1};
 use super::Ms;
 use super::link::{Message, holds};
 use super::world::{Event, World, federation, stamp};
+pub(crate) use ledger::Ledger;
 use orders::Rows;
 
 /// A zone that was not heard from for so long is shown as stale.
 pub(crate) const STALE: Duration = Duration::from_secs(15);
-
-/// What outlives the process, if its disk does.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Ledger {
-    pub(crate) plan: Option<Arc<Plan>>,
-    pub(crate) created: BTreeMap<Generation, Timestamp>,
-    pub(crate) commits: BTreeMap<SourceName, CommitId>,
-    /// What was declared last, and directly before that.
-    trees: (Option<String>, Option<String>),
-    fleet: Fleet,
-    refused: BTreeSet<CommitId>,
-    /// The highest term that was begun.
-    term: Term,
-    /// What people ordered and nobody answered yet, and what stands until somebody ends it.
-    pub(crate) orders: Rows,
-}
-
-impl Ledger {
-    /// What was declared last, and directly before that.
-    pub(crate) fn trees(&self) -> &(Option<String>, Option<String>) {
-        &self.trees
-    }
-}
 
 /// The coordinator.
 #[derive(Debug)]

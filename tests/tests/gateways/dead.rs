@@ -182,3 +182,91 @@ async fn what_kong_does_not_say_holds_nobody() {
     .await;
     agent.killed().await;
 }
+
+/// Only Kong knows what its own health checks say, which are the site's to set: where all of a backend is dead to it, nobody is sent
+/// there; and nobody who goes away from there waits for that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_that_kong_takes_for_dead_gets_no_more() {
+    let (dir, _database, kongs, names) = super::database::scene().await;
+    let both = [&kongs[0], &kongs[1]];
+    let splits = |vm: u32| [own_door("checkout", vm, BY_ADDRESS)];
+    let mut agent = Agent::start_at(&both, &names, dir.path());
+    let first = with_database(&splits(90), None);
+    let part = agent.want(&first);
+    agent.exact(&part).await;
+    let upstream = "/upstreams/weir.checkout.default";
+    let checks = json!({"healthchecks": {"active": {"healthy": {"interval": 1, "successes": 1}, "unhealthy": {"interval": 1}}}});
+    assert_eq!(ask(both[0], "PATCH", upstream, checks).await, 200);
+    let mark = async |kong: &Kong, state: &str| mark(kong, "weir.checkout.default", &CLOUD, state).await;
+    // Each worker has to check before it is told of its targets: until the last was built anew it is told again.
+    for kong in both {
+        let all_dead = async || {
+            mark(kong, "unhealthy").await;
+            let mut dead = true;
+            for _ in 0..4 {
+                let health = asked(kong, &format!("{upstream}/health")).await;
+                let of = health["data"].as_array().cloned().unwrap_or_default();
+                let count = of.iter().filter(|one| one["health"] == "UNHEALTHY").count();
+                dead &= count == CLOUD.len();
+            }
+            dead
+        };
+        until_so("all of cloud is dead to whichever worker answers", all_dead).await;
+    }
+    let before = targets(both[0], "weir.checkout.default").await;
+    let second = with_database(&splits(50), Some(&first));
+    let says = |told: &weir_agent::gateways::Told, plan: &weir_planner::Plan, what: &str| {
+        let door = door(told, plan, "checkout");
+        door.is_some_and(|door| format!("{door:?}").contains(what))
+    };
+    agent.want(&second);
+    let dead = "every target of backend cloud for dead";
+    agent.until("held", |told| says(told, &second, dead)).await;
+    assert_eq!(targets(both[0], "weir.checkout.default").await, before);
+    // Away from there goes at once.
+    let back = with_database(&splits(100), Some(&second));
+    let part = agent.want(&back);
+    agent.exact(&part).await;
+    // Kong checks nobody without weight: of a first share nothing is known before, and the proof tells of it.
+    let third = with_database(&splits(50), Some(&back));
+    agent.want(&third);
+    let unhealthy = "for unhealthy";
+    agent
+        .until("written, and told", |told| says(told, &third, unhealthy))
+        .await;
+    let weights = targets(both[0], "weir.checkout.default").await;
+    assert_eq!(
+        weights.values().copied().collect::<Vec<_>>(),
+        [30_000, 10_000, 10_000, 10_000]
+    );
+    // Of a way back nobody is asked: it is written though both take all of them for dead, and they are no proof.
+    let back = with_database(&splits(30), Some(&third));
+    agent.want_back(&back);
+    let written = async || {
+        let weights = targets(both[0], "weir.checkout.default").await;
+        weights.values().copied().collect::<Vec<_>>() == [18_000, 14_000, 14_000, 14_000]
+    };
+    until_so("it is written", written).await;
+    agent.until("no proof", |told| says(told, &back, unhealthy)).await;
+    let third = back;
+    // On the way on one node is enough, and is named.
+    mark(both[0], "healthy").await;
+    let fourth = with_database(&splits(20), Some(&third));
+    agent.want(&fourth);
+    let node = format!("the Kong at http://{}: the health checks", both[1].admin());
+    agent
+        .until("held by the other", |told| says(told, &fourth, &node))
+        .await;
+    let part = agent.want_back(&fourth);
+    let written = async || {
+        let weights = targets(both[0], "weir.checkout.default").await;
+        weights.get("10.0.0.1:80") == Some(&12_000)
+    };
+    until_so("it is written", written).await;
+    agent
+        .until("the other is no proof", |told| says(told, &fourth, unhealthy))
+        .await;
+    mark(both[1], "healthy").await;
+    agent.exact(&part).await;
+    agent.stopped().await;
+}

@@ -319,8 +319,7 @@ fn checked(text: &str, of: &str) -> Result<String, DriverError> {
             format!("Kong's {of} at {shown}"),
             why.to_owned(),
             crate::Fault::Setup,
-            "write its address, such as http://127.0.0.1:8001 on this host or https://kong.internal:8444"
-                .to_owned(),
+            "write its address, such as http://127.0.0.1:8001 on this host or https://kong.internal:8444",
         )
     };
     let url = Url::parse(text).map_err(|_| setup(text, "its address is not a URL"))?;

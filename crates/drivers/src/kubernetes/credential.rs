@@ -53,8 +53,7 @@ impl Credential {
                         format!("the token file {}", file.display()),
                         format!("cannot be read: {error}"),
                         Fault::Setup,
-                        "is the ServiceAccount's token mounted, and readable for the agent's user?"
-                            .to_owned(),
+                        "is the ServiceAccount's token mounted, and readable for the agent's user?",
                     )
                 })?;
                 Ok(Some(text.trim().to_owned()))

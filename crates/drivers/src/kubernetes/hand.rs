@@ -95,8 +95,7 @@ impl Hand {
                         "somebody is removing the object, and something keeps it",
                         Fault::NotYet,
                         "once it is gone, the next activation writes it again; what keeps it is in its \
-                               metadata.finalizers"
-                            .to_owned(),
+                               metadata.finalizers",
                     ));
                 }
                 let (uid, version) = guarded(live, path, server)?;
@@ -210,8 +209,7 @@ impl Hand {
         if live.pointer("/metadata/deletionTimestamp").is_some() {
             return Err(DriverError::new(
                 format!("DELETE {path}"),
-                "the object is being removed, and something keeps it: until it is gone, requests go by it"
-                    .to_owned(),
+                "the object is being removed, and something keeps it: until it is gone, requests go by it",
                 Fault::NotYet,
                 "what keeps it is in its metadata.finalizers",
             ));
@@ -305,9 +303,13 @@ pub(crate) fn stored_otherwise(
             rivals.join(", ")
         )));
     }
-    Err(DriverError::new(format!("PATCH {path}"), format!("the API server stored something else: it differs at {at}"), Fault::Unknown, "a webhook of this cluster changes what is written, or this version of what serves the type drops what Weir \
-               writes; if it stays, please report it with the versions of Kubernetes and of that"
-            .to_owned()))
+    Err(DriverError::new(
+        format!("PATCH {path}"),
+        format!("the API server stored something else: it differs at {at}"),
+        Fault::Unknown,
+        "a webhook of this cluster changes what is written, or this version of what serves the type drops what Weir \
+               writes; if it stays, please report it with the versions of Kubernetes and of that",
+    ))
 }
 
 /// What an object is known by, and in which state.

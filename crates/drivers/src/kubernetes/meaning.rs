@@ -432,8 +432,7 @@ pub(crate) fn too_late(what: &str, server: &str, after: Duration) -> DriverError
         what.to_owned(),
         format!("no answer from {server} within {} s", after.as_secs()),
         Fault::Away,
-        "can the API server be reached from here, and is it up? It is tried again; traffic stays as it is"
-            .to_owned(),
+        "can the API server be reached from here, and is it up? It is tried again; traffic stays as it is",
     )
 }
 

@@ -483,7 +483,7 @@ async fn drain<T: Kept>(
                     format!("the watch of {}", shared.path),
                     format!("it is open and has said nothing for {} s", SILENCE.as_secs()),
                     Fault::Away,
-                    "an API server that is about to stop falls silent; everything is listed anew".to_owned(),
+                    "an API server that is about to stop falls silent; everything is listed anew",
                 ));
                 return Drained::Next(Next::List(None));
             }

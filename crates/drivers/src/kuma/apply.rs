@@ -151,9 +151,15 @@ pub(crate) async fn put(
     }
     rest.put(&path, &to_document(object, &Form::Universal)).await?;
     let outcome = done();
-    let stored = rest.get(&path).await?.ok_or_else(|| DriverError::new(format!("PUT {path}"), "it was accepted and is not there", Fault::NotYet, "somebody removed it at the same moment, or the control plane lost its store; the next activation \
-               writes it again"
-            .to_owned()))?;
+    let stored = rest.get(&path).await?.ok_or_else(|| {
+        DriverError::new(
+            format!("PUT {path}"),
+            "it was accepted and is not there",
+            Fault::NotYet,
+            "somebody removed it at the same moment, or the control plane lost its store; the next activation writes it \
+             again",
+        )
+    })?;
     if let Some(left) = write.reason_to_leave(&owner(&stored)) {
         return Ok(left);
     }
@@ -164,8 +170,7 @@ pub(crate) async fn put(
             format!("the control plane stored something else: it differs at {at}"),
             Fault::Unknown,
             "another writer came between, or this version of Kuma drops what Weir writes; if it stays, \
-                   please report it with the version of Kuma"
-                .to_owned(),
+                   please report it with the version of Kuma",
         )),
     }
 }

@@ -62,8 +62,7 @@ impl Place {
                 why.to_owned(),
                 Fault::Setup,
                 "give a path of unix sockets, `*` and `?` allowed (/tmp/kuma-*/kuma-envoy-admin.sock), \
-                   or an address such as http://127.0.0.1:9901"
-                    .to_owned(),
+                   or an address such as http://127.0.0.1:9901",
             )
         };
         if !text.contains("://") {

@@ -32,8 +32,7 @@ pub(crate) async fn root(rest: &Rest) -> Result<Root, DriverError> {
             "GET /",
             format!("what answers at {} is not a Kuma control plane", rest.base()),
             Fault::Setup,
-            "set kuma.api to the REST address of the zone's own control plane (Kuma's default port is 5681)"
-                .to_owned(),
+            "set kuma.api to the REST address of the zone's own control plane (Kuma's default port is 5681)",
         )
     };
     let answer = rest.get("").await?.ok_or_else(alien)?;

@@ -61,8 +61,12 @@ impl Rest {
         timeout: Duration,
     ) -> Result<Self, DriverError> {
         let setup = |why: String| {
-            DriverError::new(format!("control plane at {base}"), why, Fault::Setup, "set kuma.api to the REST address of the zone's own control plane, such as http://127.0.0.1:5681"
-                .to_owned())
+            DriverError::new(
+                format!("control plane at {base}"),
+                why,
+                Fault::Setup,
+                "set kuma.api to the REST address of the zone's own control plane, such as http://127.0.0.1:5681",
+            )
         };
         let url = reqwest::Url::parse(base).map_err(|e| setup(format!("its address is not a URL: {e}")))?;
         if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
@@ -74,7 +78,7 @@ impl Rest {
             let url = format!("{}://…@{}", url.scheme(), url.host_str().unwrap_or_default());
             return Err(DriverError::new(
                 format!("control plane at {url}"),
-                "its address holds a user or a password, which would stand in logs and reports".to_owned(),
+                "its address holds a user or a password, which would stand in logs and reports",
                 Fault::Setup,
                 "put a user token into a file and name that file in kuma.tokenFile",
             ));

@@ -7,6 +7,7 @@ mod gateway;
 mod pages;
 mod properties;
 mod schema;
+mod tls;
 mod transcripts;
 mod transition;
 

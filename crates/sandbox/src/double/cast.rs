@@ -1,15 +1,18 @@
 //! The double as the cast: one process for each control plane and for each dataplane, so that each can be killed.
 
+mod places;
 mod planes;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
+
+use places::{path, short_dir, socket_dir};
 
 use super::cluster_zone::ClusterZone;
 use super::dataplane::ADMIN_SOCKET;
@@ -199,27 +202,6 @@ impl Double {
             .map(|d| format!("{}/*/{ADMIN_SOCKET}", d.display()))
             .collect()
     }
-}
-
-/// A unix socket's path has at most 107 bytes: below a long directory it goes to a short one.
-fn socket_dir(dir: &Path, sandbox: &Path, zone: &str, name: &str) -> anyhow::Result<PathBuf> {
-    let fits = dir.join(ADMIN_SOCKET).as_os_str().len() < 100;
-    let dir = if fits {
-        dir.to_path_buf()
-    } else {
-        short_dir(sandbox).join(zone).join(name)
-    };
-    std::fs::create_dir_all(&dir)?;
-    Ok(dir)
-}
-
-fn short_dir(sandbox: &Path) -> PathBuf {
-    let hash = blake3::hash(sandbox.as_os_str().as_encoded_bytes()).to_hex();
-    std::env::temp_dir().join(format!("weir-{}", &hash[..10]))
-}
-
-fn path(path: &Path) -> anyhow::Result<String> {
-    Ok(path.to_str().context("a path that is not UTF-8")?.to_owned())
 }
 
 async fn answers(url: &str) -> anyhow::Result<()> {
