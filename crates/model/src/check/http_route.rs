@@ -105,6 +105,15 @@ fn entry(routing: &Routing, place: &Place, wrong: &mut Wrong) {
             "use a `*` as the first label, or split the hosts over several splits",
         ));
     }
+    // The controller's own expression for such a name has single hyphens, and it drops all names of a route if one does not match.
+    if let Some(name) = routing.snis.iter().find(|name| name.contains("--")) {
+        wrong.push((
+            place.clone(),
+            format!("`{name}` of `snis` has two hyphens in a row"),
+            "Kong Ingress Controller takes no such name, and would serve this route for every one: leave `snis` out, and say by \
+             `hosts` what it takes",
+        ));
+    }
     let closed = |path: &&String| path.len() > 1 && path.ends_with('/');
     if let Some(path) = routing.paths.iter().find(closed) {
         wrong.push((

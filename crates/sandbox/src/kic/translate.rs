@@ -134,7 +134,10 @@ fn one(route: &Value, cluster: &Cluster, said: &mut Said) -> (Vec<Value>, Vec<Va
             );
             if let Some(snis) = annotation("konghq.com/snis") {
                 let snis: Vec<&str> = snis.split(',').map(str::trim).collect();
-                kong.insert("snis".to_owned(), json!(snis));
+                // One that it does not take costs the route all of them.
+                if snis.iter().all(|name| is_sni(name)) {
+                    kong.insert("snis".to_owned(), json!(snis));
+                }
             }
             let hosts: Vec<&Value> = list(route, "/spec/hostnames").collect();
             if !hosts.is_empty() {
@@ -280,6 +283,12 @@ fn endpoints(namespace: &str, service: &str, port: &str, slices: &[Value]) -> BT
         }
     }
     found
+}
+
+/// As the controller's own expression has it: labels of letters and digits, with single hyphens between them.
+fn is_sni(name: &str) -> bool {
+    let part = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric());
+    name.split('.').all(|label| label.split('-').all(part))
 }
 
 #[cfg(test)]

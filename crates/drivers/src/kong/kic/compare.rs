@@ -8,15 +8,20 @@ use weir_planner::ProvenWeights;
 use weir_render::kic::{HttpRoute, Unmet};
 use weir_render::kong::{Expected, Upstream};
 
-/// Whether a write would send more to where an unmet condition is, than what is there already does: what it makes no worse is no
-/// reason to hold it, for it may be a revert. A rule is the same one if it takes the same requests, wherever it stands.
-pub(super) fn rises(route: &HttpRoute, live: Option<&Value>, unmet: &Unmet) -> bool {
-    let Some(rule) = route.rules.get(unmet.rule) else {
+/// Whether a write would send more to a service of a rule, or where none is named to any of it, than what is there already does: what it
+/// makes no worse is no reason to hold it, for it may be a revert. A rule is the same one if it takes the same requests, wherever it
+/// stands.
+pub(super) fn rises(
+    route: &HttpRoute,
+    live: Option<&Value>,
+    (place, service): (usize, Option<&ClusterService>),
+) -> bool {
+    let Some(rule) = route.rules.get(place) else {
         return true;
     };
     let rules = |of: &Value| of.pointer("/spec/rules").and_then(Value::as_array).cloned();
     let takes = |rule: &Value| rule.get("matches").cloned();
-    let wanted = rules(&route.document).and_then(|rules| takes(rules.get(unmet.rule)?));
+    let wanted = rules(&route.document).and_then(|rules| takes(rules.get(place)?));
     let same = |rule: &Value| wanted.is_some() && takes(rule) == wanted;
     // Of one that is taken over there is one rule, and what it takes is not said.
     let is_it = |rule: &Value| route.taken_by.is_some() || same(rule);
@@ -41,16 +46,16 @@ pub(super) fn rises(route: &HttpRoute, live: Option<&Value>, unmet: &Unmet) -> b
         let found: Vec<u64> = refs.iter().filter(is).map(|of| weight(of)).collect();
         (!found.is_empty()).then(|| found.iter().sum::<u64>())
     };
-    let concerned = |of: &ClusterService| unmet.service.as_ref().is_none_or(|service| service == of);
-    let mut backends = rule.backends.iter().filter(|(_, service, _)| concerned(service));
-    backends.any(|(_, service, weight)| {
+    let concerned = |of: &ClusterService| service.is_none_or(|service| service == of);
+    let mut backends = rule.backends.iter().filter(|(_, of, _)| concerned(of));
+    backends.any(|(_, of, weight)| {
         // What is wrong with the rule as a whole is wrong already, if all of it is there. Else it is shares that count: somebody
         // else's weights are of another sum.
         let more = |now: u64| {
             u128::from(weight.get()) * u128::from(all)
                 > u128::from(now) * u128::from(BasisPoints::WHOLE.get())
         };
-        weight_now(service).is_none_or(|now| unmet.service.is_some() && more(now))
+        weight_now(of).is_none_or(|now| service.is_some() && more(now))
     })
 }
 
@@ -159,14 +164,6 @@ mod tests {
         }
     }
 
-    fn is_unmet(rule: usize, of: Option<&str>) -> Unmet {
-        Unmet {
-            rule,
-            service: of.map(service),
-            why: String::new(),
-        }
-    }
-
     #[test]
     fn what_a_change_makes_no_worse_does_not_hold_it() {
         let live = route(&[
@@ -174,7 +171,7 @@ mod tests {
             ("/", &[("vm", 9_000), ("eks", 1_000)]),
         ])
         .document;
-        let dead = |to: &HttpRoute, rule| rises(to, Some(&live), &is_unmet(rule, Some("eks")));
+        let dead = |to: &HttpRoute, rule| rises(to, Some(&live), (rule, Some(&service("eks"))));
         let to = |eks: u32| {
             route(&[
                 ("/canary", &[("eks", 10_000)]),
@@ -188,12 +185,12 @@ mod tests {
         assert!(dead(&left, 0), "a rule in the place of another one");
         assert!(!dead(&route(&[("/", &[("vm", 10_000), ("eks", 0)])]), 0));
         // Nothing of a route that is not there, or of a rule that is new, is so already.
-        assert!(rises(&to(0), None, &is_unmet(1, Some("eks"))));
+        assert!(rises(&to(0), None, (1, Some(&service("eks")))));
         assert!(dead(&route(&[("/new", &[("eks", 1)])]), 0));
         // Of what is wrong with a whole rule: a Service that is new in it.
-        assert!(!rises(&to(9_000), Some(&live), &is_unmet(1, None)));
+        assert!(!rises(&to(9_000), Some(&live), (1, None)));
         let more = route(&[("/", &[("vm", 9_000), ("eks", 500), ("gke", 500)])]);
-        assert!(rises(&more, Some(&live), &is_unmet(0, None)));
+        assert!(rises(&more, Some(&live), (0, None)));
     }
 
     #[test]

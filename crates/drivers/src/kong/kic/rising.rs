@@ -40,7 +40,7 @@ impl KongKic {
         };
         let unmet: Vec<Unmet> = unmet
             .into_iter()
-            .filter(|unmet| rises(route, live, unmet))
+            .filter(|unmet| rises(route, live, (unmet.rule, unmet.service.as_ref())))
             .collect();
         match unmet.is_empty() {
             true => Ok(()),
@@ -61,12 +61,7 @@ impl KongKic {
         let mut asking = Vec::new();
         for (place, rule) in route.rules.iter().enumerate() {
             let more = rule.backends.iter().filter(|(_, service, weight)| {
-                let of = Unmet {
-                    rule: place,
-                    service: Some(service.clone()),
-                    why: String::new(),
-                };
-                *weight > BasisPoints::ZERO && rises(route, Some(live), &of)
+                *weight > BasisPoints::ZERO && rises(route, Some(live), (place, Some(service)))
             });
             let more: BTreeSet<BackendName> = more.filter_map(|(backend, ..)| backend.clone()).collect();
             let upstream = rule.route.as_ref().and_then(|of| upstreams.get(of));
