@@ -84,25 +84,37 @@ mod tests {
         };
         let mut sleeper = Restartable::start(&Keeper::none(), start, None).expect("a shell");
         assert!(sleeper.again().is_err(), "it runs already");
+        // Killed before it said so, it would say it once only.
+        said(&sleeper, "here").await;
         sleeper.kill().await.expect("it ends");
         assert_eq!(sleeper.casualty(), None);
         sleeper.again().expect("it starts");
-        let process = sleeper.process.as_ref().expect("a process");
-        while process.tail(2) != "here\nhere" {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        let id = process.id();
+        said(&sleeper, "here\nhere").await;
+        let id = sleeper.process.as_ref().expect("a process").id();
         std::process::Command::new("/bin/sh")
             .arg("-c")
             .arg(format!("kill -s KILL {id}"))
             .status()
             .expect("a shell");
-        loop {
-            if let Some(told) = sleeper.casualty() {
-                assert!(told.contains("sleeper ended") && told.contains("here"), "{told}");
-                return;
+        let told = within_a_minute(|| sleeper.casualty()).await;
+        assert!(told.contains("sleeper ended") && told.contains("here"), "{told}");
+    }
+
+    async fn said(of: &Restartable, text: &str) {
+        let process = of.process.as_ref().expect("a process");
+        within_a_minute(|| (process.tail(2) == text).then_some(())).await;
+    }
+
+    async fn within_a_minute<T>(mut look: impl FnMut() -> Option<T>) -> T {
+        let looks = async {
+            loop {
+                if let Some(found) = look() {
+                    return found;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        };
+        let found = tokio::time::timeout(Duration::from_mins(1), looks).await;
+        found.expect("it comes within a minute")
     }
 }
