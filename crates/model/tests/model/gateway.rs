@@ -390,8 +390,17 @@ fn a_gateway_under_a_controller_takes_what_an_http_route_can_say() {
         ),
         wrong(&format!("{KIC}, base: kong/edge.yaml"), HOSTS, SERVICES),
     ]);
-    let of_tls = |name: &str| wrong(KIC, &format!("{HOSTS}, httpsOnly: true, snis: [{name}]"), SERVICES);
+    let of_tls = |name: &str| {
+        wrong(
+            KIC,
+            &format!("{HOSTS}, httpsOnly: true, snis: [{name}]"),
+            SERVICES,
+        )
+    };
     assert_eq!(of_tls("a-b.example.org"), [""; 0]);
     let told = of_tls("xn--bcher-kva.example");
-    assert_eq!(told, ["WEIR0715 `xn--bcher-kva.example` of `snis` has two hyphens in a row"]);
+    assert_eq!(
+        told,
+        ["WEIR0715 `xn--bcher-kva.example` of `snis` has two hyphens in a row"]
+    );
 }
