@@ -1,7 +1,7 @@
 //! What one activation came to, concluded from values alone: outcomes, proofs and counts in; facts and memory out. Pure; the
 //! same in every agent of a zone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -219,6 +219,7 @@ pub(crate) fn only_introduced(at: Timestamp) -> Proof {
         at,
         coverage: Coverage { seen: 0, of: 0 },
         weights: None,
+        unhealthy: BTreeSet::new(),
     }
 }
 

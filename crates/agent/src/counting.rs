@@ -228,6 +228,7 @@ mod tests {
                 at: at(second),
                 coverage: Coverage { seen: 1, of: 1 },
                 weights: None,
+                unhealthy: std::collections::BTreeSet::new(),
             };
             let runs = Runs(Digest([0; 32]), ProvenWeights::new());
             counter.read_back_of(

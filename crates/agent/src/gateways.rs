@@ -34,7 +34,7 @@ use weir_drivers::kong::{Became, Bringing, GatewayDriver as _, Kong, bring};
 use weir_drivers::{Clock, DriverError};
 use weir_link::backoff;
 use weir_model::{GatewayName, SplitName};
-use weir_planner::{Generation, Proof};
+use weir_planner::{Generation, Proof, Verdict};
 use weir_render::kong::Document;
 
 use crate::counting::Counters;
@@ -409,7 +409,7 @@ impl Gateways {
         self.is_own(at.name, &decided, document, shared);
         let skip = refusals.of(&document.hash).map(|refusal| refusal.nodes.clone());
         let (hashes, skip) = (refusals.hashes(), skip.unwrap_or_default());
-        let became = Became {
+        let mut became = Became {
             nodes: bring(&at.driver.dbless, document, at.by(&decided, &hashes, &skip)).await,
             ..Became::default()
         };
@@ -417,6 +417,12 @@ impl Gateways {
             .overtaken
             .run_until_cancelled(at.driver.dbless.prove_but(document, at.left));
         let proofs = proofs.await.unwrap_or_default();
+        // Where shares are still on their way that is not asked: whoever waits for them waits for no more than that.
+        let exact = proofs.iter().filter(|(_, proof)| proof.verdict == Verdict::Exact);
+        let exact: BTreeSet<SplitName> = exact.map(|(split, _)| split.clone()).collect();
+        let dead = at.driver.dbless.dead_in(document, at.left, &exact);
+        let dead = at.overtaken.run_until_cancelled(dead).await;
+        became.dead = dead.unwrap_or_default();
         (decided, became, proofs)
     }
 

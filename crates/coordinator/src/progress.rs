@@ -146,6 +146,7 @@ mod tests {
             verdict: Verdict::Exact,
             coverage: Coverage { seen: 1, of: 1 },
             weights: Some(weights.collect()),
+            unhealthy: BTreeSet::new(),
         });
         Word {
             zone: "fra".to_owned(),

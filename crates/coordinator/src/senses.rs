@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use weir_model::{BackendName, SplitName, ZoneName};
+use weir_model::{BackendName, GatewayName, SplitName, ZoneName};
 use weir_planner::{Counts, Generation, Item, ItemState, ProvenWeights, Reach, Runs, Senses};
 
 use crate::fleet::Agent;
@@ -108,23 +108,33 @@ impl Senses for FleetSenses<'_> {
     }
 
     fn fallen(&self, item: &Item) -> BTreeSet<BackendName> {
-        let mut down = BTreeSet::new();
-        for (_, agent) in self.reached(&item.zone) {
+        // Of those that are silent too: what they were last read to run they keep.
+        let mut facts = Vec::new();
+        for (_, agent) in self.agents(&item.zone) {
             let fact = agent.items.get(&item.split);
-            let runs = fact.filter(|fact| {
-                let told = fact.generation == item.generation && fact.digest == item.digest;
-                told && fact.pin.is_none() && fact.state == ItemState::Proven
+            let fact = fact.filter(|fact| {
+                let this = (fact.generation, fact.digest) == (item.generation, item.digest);
+                this && !self.not_yet(agent) && agent.unreadable.is_none()
             });
-            match runs {
-                Some(fact) => down.extend(
-                    fact.fallback
-                        .iter()
-                        .flat_map(|fallen| fallen.down.iter().cloned()),
-                ),
+            match fact {
+                Some(fact) => facts.push(fact),
                 None => return BTreeSet::new(),
             }
         }
-        down
+        let is_read = |gateway: &GatewayName| facts.iter().any(|fact| fact.doors.contains_key(gateway));
+        let down: Option<Vec<_>> = facts.iter().map(|fact| fact.down()).collect();
+        match down {
+            Some(down) if item.doors.keys().all(is_read) => down.into_iter().flatten().collect(),
+            _ => BTreeSet::new(),
+        }
+    }
+
+    fn doors_ready(&self, item: &Item, has: Option<&Item>) -> Result<(), String> {
+        let facts = self
+            .reached(&item.zone)
+            .filter_map(|(_, agent)| agent.items.get(&item.split));
+        let mut facts = facts.filter(|fact| fact.pin.is_none());
+        facts.try_for_each(|fact| weir_planner::ready::doors_ready(item, has, &fact.doors))
     }
 
     fn resolves(&self, item: &Item, has: Option<&Item>) -> Result<(), String> {

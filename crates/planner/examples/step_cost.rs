@@ -38,6 +38,10 @@ impl Senses for AllProven {
     fn resolves(&self, _: &Item, _: Option<&Item>) -> Result<(), String> {
         Ok(())
     }
+    fn doors_ready(&self, _item: &Item, _has: Option<&Item>) -> Result<(), String> {
+        Ok(())
+    }
+
     fn holds(&self, _: &Item) -> bool {
         false
     }

@@ -2,6 +2,8 @@
 //!
 //! Made by drivers and agents, carried by `weir-wire`, kept in the ledger, read by the planner and by people.
 
+mod door;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
@@ -10,6 +12,8 @@ use weir_model::{
     BackendName, BasisPoints, DnsLabel, GatewayName, PortName, Protocol, RouteName, ServiceName, SplitName,
     ZoneName,
 };
+
+pub use door::{DoorCounting, DoorFact};
 
 use crate::latency::Latency;
 use crate::plan::{Digest, Generation, Item, ItemRef};
@@ -65,6 +69,10 @@ pub struct Proof {
     pub coverage: Coverage,
     /// What the proxies run, if they agree.
     pub weights: Option<ProvenWeights>,
+    /// Of a gateway: backends of which it takes targets for unhealthy, where that alone is different: these get less than they were
+    /// given, or nothing. Empty where nothing is different, or anything else is.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub unhealthy: BTreeSet<BackendName>,
 }
 
 impl Proof {
@@ -211,47 +219,36 @@ pub struct Contested {
     pub since: Timestamp,
 }
 
-/// How one gateway of the zone stands to an item.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DoorFact {
-    /// Why the gateway is not told what the item says; none if it is, or runs it already.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub held: Option<String>,
-    /// What the gateway itself says that it runs: live, and of all its nodes that this agent knows. None before the first.
-    pub proof: Option<Proof>,
-    /// What really left the gateway; none where nobody chose that it is counted.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub counting: Option<DoorCounting>,
-}
-
-/// Requests of a split that left a gateway, counted by the gateway's own log of them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DoorCounting {
-    /// Counted since the gateway first proved what it runs now.
-    Counted {
-        /// By the backend that the weights picked, whoever answered in the end.
-        counts: Counts,
-        /// Those that went to an address of which cannot be said whose it is: in no backend's number.
-        unplaced: u64,
-    },
-    /// Not, though somebody chose it: why, in words.
-    Not(String),
-}
-
 impl ItemFact {
     /// Every proof in it, for whoever looks past what changes each time that it is read: the mesh's, and those of doors.
     pub fn proofs_mut(&mut self) -> impl Iterator<Item = &mut Proof> {
         let doors = self.doors.values_mut().filter_map(|door| door.proof.as_mut());
         self.proof.iter_mut().chain(doors)
     }
-}
 
-impl DoorFact {
-    /// Whether the gateway was read and runs exactly what the item says.
-    pub fn is_exact(&self) -> bool {
+    /// The backends that are down in the zone, if that is all that keeps the zone from what the item says: their shares are
+    /// elsewhere by the item's own fallback, or a gateway takes them for unhealthy. Nobody if the zone runs it as it says, or has
+    /// nobody who calls. None if something else keeps it, or nobody knows what does.
+    pub fn down(&self) -> Option<BTreeSet<BackendName>> {
+        let fallen = self.fallback.iter().flat_map(|fallen| &fallen.down);
+        let mut down: BTreeSet<BackendName> = fallen.cloned().collect();
+        for door in self.doors.values() {
+            down.extend(door.unhealthy()?.iter().cloned());
+        }
         let proof = self.proof.as_ref();
-        self.held.is_none() && proof.is_some_and(|proof| proof.verdict == Verdict::Exact)
+        let nobody = proof.is_some_and(Proof::nobody_calls);
+        let read = proof.is_some_and(|proof| {
+            proof.verdict == Verdict::Exact && matches!(proof.evidence, Evidence::Live | Evidence::Sampled)
+        });
+        let runs = match self.state {
+            ItemState::Proven => true,
+            // The mesh has it; what is short is a door.
+            ItemState::Applied => nobody || (read && !down.is_empty()),
+            ItemState::Pending | ItemState::Held(_) | ItemState::Overridden(_) | ItemState::Failed(_) => {
+                false
+            }
+        };
+        (runs && self.pin.is_none()).then_some(down)
     }
 }
 

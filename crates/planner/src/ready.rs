@@ -4,9 +4,11 @@
 //! Kuma itself fails open: a reference that it cannot resolve, or whose port speaks another protocol, is dropped without
 //! a word and its share goes to the others (`kuma.md` R6).
 
-use weir_model::{BackendName, Protocol, Via, sabotaged};
+use std::collections::BTreeMap;
 
-use crate::facts::{ServiceFact, ServiceState, Way};
+use weir_model::{BackendName, GatewayName, Protocol, Via, sabotaged};
+
+use crate::facts::{DoorFact, ServiceFact, ServiceState, Way};
 use crate::plan::{Destination, Item};
 use crate::transition::gives_more;
 
@@ -61,12 +63,47 @@ pub fn backends_ready(item: &Item, has: Option<&Item>, services: &[ServiceFact])
             ));
         };
         let fact = backend_ready(item, backend, to, services)?;
-        let gains = has.is_none_or(|has| {
-            let there = has.destinations.get(backend).map(Destination::in_kuma);
-            there != Some(to.in_kuma()) || gives_more(has, item, backend)
-        });
+        let gains = has.is_none_or(|has| gains(item, has, backend, to));
         if gains && to.kuma_zone != item.kuma_zone && !goes_round(item) {
             reachable(item, backend, to, fact.way)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a backend gets more by an item than by the one before, or is another one.
+fn gains(item: &Item, has: &Item, backend: &BackendName, to: &Destination) -> bool {
+    let there = has.destinations.get(backend).map(Destination::in_kuma);
+    there != Some(to.in_kuma()) || gives_more(has, item, backend)
+}
+
+/// Whether no backend gets more by an item than its zone has, that a gateway of the zone takes for dead, by what was last read of its
+/// doors. With nothing before, nothing is asked: of what a gateway has for nobody it says nothing.
+///
+/// # Errors
+/// One sentence for people.
+pub fn doors_ready(
+    item: &Item,
+    has: Option<&Item>,
+    doors: &BTreeMap<GatewayName, DoorFact>,
+) -> Result<(), String> {
+    let Some(has) = has.filter(|_| !sabotaged("skip-prepare")) else {
+        return Ok(());
+    };
+    for (gateway, fact) in doors {
+        let carries = |of: &Item| {
+            of.doors
+                .get(gateway)
+                .is_some_and(|door| matches!(door.via, Via::Addresses(_)))
+        };
+        if !carries(item) || !carries(has) {
+            continue;
+        }
+        for (backend, why) in &fact.dead {
+            let to = item.destinations.get(backend);
+            if to.is_some_and(|to| gains(item, has, backend, to)) {
+                return Err(format!("gateway {gateway}: {why}"));
+            }
         }
     }
     Ok(())

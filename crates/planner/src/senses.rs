@@ -49,8 +49,8 @@ pub trait Senses {
     /// The same of those agents that were heard lately.
     fn runs_where_reached(&self, item: &Item) -> Runs;
 
-    /// The backends of the item that are down in its zone, whose shares are elsewhere by the item's own fallback, while
-    /// everything else of it runs; empty where it runs as it says, or does not run.
+    /// The backends of the item that are down in its zone while everything else of it runs: their shares are elsewhere by the
+    /// item's own fallback, or a gateway of the zone takes them for unhealthy. Empty where it runs as it says, or does not run.
     fn fallen(&self, item: &Item) -> BTreeSet<BackendName>;
 
     /// Whether the item's zone, *by its own control plane*, resolves every backend that the item gives weight to
@@ -60,6 +60,13 @@ pub trait Senses {
     /// # Errors
     /// The first that it does not: what was found, and what to do.
     fn resolves(&self, item: &Item, has: Option<&Item>) -> Result<(), String>;
+
+    /// Whether the item gives nobody more than `has`, which its zone was told before, whom a gateway of the zone takes for dead: by
+    /// the word of every agent that was heard lately. What no gateway says keeps nobody.
+    ///
+    /// # Errors
+    /// The first that it does: which gateway says so, why, and what to do.
+    fn doors_ready(&self, item: &Item, has: Option<&Item>) -> Result<(), String>;
 
     /// Whether an agent of the item's zone that was heard lately says that it holds this very item: that it was not written there.
     fn holds(&self, item: &Item) -> bool;

@@ -39,7 +39,7 @@ pub use declared::{declared, declared_after};
 pub use document::{AtDoor, Conflict, Document, check, counting_document, document, nothing, split_twice};
 pub use expected::{Expected, Upstream};
 pub use fits::fits;
-pub use health::{shares, weights};
+pub use health::{Differs, shares, weights};
 pub use identity::Kept;
 pub use live::{Entity, Live, known, may_post, may_write};
 pub use plugins::{Plugins, plugins};

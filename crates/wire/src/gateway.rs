@@ -252,6 +252,14 @@ pub(crate) fn door_fact_out((name, fact): (&GatewayName, &DoorFact)) -> v1::Door
         gateway: name.to_string(),
         held: fact.held.clone().unwrap_or_default(),
         proof: fact.proof.as_ref().map(v1::Proof::from),
+        dead: fact
+            .dead
+            .iter()
+            .map(|(backend, why)| v1::DeadBackend {
+                backend: backend.to_string(),
+                why: why.clone(),
+            })
+            .collect(),
     }
 }
 
@@ -270,10 +278,17 @@ pub(crate) fn door_fact_in(from: &v1::DoorFact) -> Result<(GatewayName, DoorFact
         }),
         None => (!from.uncounted.is_empty()).then(|| DoorCounting::Not(from.uncounted.clone())),
     };
+    let mut dead = BTreeMap::new();
+    for of in &from.dead {
+        if dead.insert(read("dead", &of.backend)?, of.why.clone()).is_some() {
+            return Err(twice("dead", &of.backend));
+        }
+    }
     Ok((
         read("gateway", &from.gateway)?,
         DoorFact {
             counting,
+            dead,
             held: Some(from.held.clone()).filter(|held| !held.is_empty()),
             proof,
         },

@@ -314,6 +314,7 @@ impl From<&Proof> for v1::Proof {
             of: proof.coverage.of,
             weights: proof.weights.as_ref().map(routes_out).unwrap_or_default(),
             has_weights: proof.weights.is_some(),
+            unhealthy: proof.unhealthy.iter().map(ToString::to_string).collect(),
         }
     }
 }
@@ -330,6 +331,11 @@ impl TryFrom<&v1::Proof> for Proof {
             other => Verdict::Unknown(unknown("verdict", other, "verdict").to_string()),
         };
         let routes = routes(&from.weights)?;
+        let unhealthy: Result<_, WireError> = from
+            .unhealthy
+            .iter()
+            .map(|name| read("unhealthy", name))
+            .collect();
         Ok(Self {
             verdict,
             evidence: evidence(&from.evidence),
@@ -339,6 +345,7 @@ impl TryFrom<&v1::Proof> for Proof {
                 of: from.of,
             },
             weights: from.has_weights.then_some(routes),
+            unhealthy: unhealthy?,
         })
     }
 }

@@ -32,6 +32,13 @@ pub(crate) async fn mark(kong: &Kong, upstream: &str, targets: &[&str], state: &
     }
 }
 
+/// Whose health alone keeps the door of checkout from what is wanted, as the coordinator is told.
+pub(crate) fn unhealthy(told: &weir_agent::gateways::Told, plan: &weir_planner::Plan) -> Vec<String> {
+    let proof = door(told, plan, "checkout").and_then(|door| door.proof.as_ref());
+    let whose = proof.into_iter().flat_map(|proof| &proof.unhealthy);
+    whose.map(ToString::to_string).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_database_nobody_is_sent_to_whom_kong_takes_for_dead() {
     let (dir, one, names) = scene().await;
@@ -56,6 +63,31 @@ async fn without_a_database_nobody_is_sent_to_whom_kong_takes_for_dead() {
     for kong in [&one, &other] {
         mark(kong, "site.baskets", &BASKETS, "unhealthy").await;
     }
+    // Before anybody is to get more it is told, of each door that is as it is wanted.
+    let told = agent
+        .until("told before", |told| {
+            door(told, &first, "checkout").is_some_and(|door| !door.dead.is_empty())
+        })
+        .await;
+    let whose = |split: &str| -> Vec<String> {
+        let door = door(&told, &first, split).unwrap();
+        door.dead
+            .iter()
+            .map(|(backend, why)| format!("{backend}: {why}"))
+            .collect()
+    };
+    let why = whose("checkout");
+    assert!(
+        why.len() == 1
+            && why[0].starts_with(&format!(
+                "cloud: route default: the Kong at http://{}: ",
+                other.admin()
+            ))
+            && why[0]
+                .contains("every target of backend cloud for dead (10.0.1.1:80, 10.0.1.2:80, 10.0.1.3:80)"),
+        "{why:?}"
+    );
+    assert_eq!(whose("basket"), [""; 0], "known by failures alone");
     let second = plan(&base, &splits(50, 40), Some(&first));
     let part = agent.want(&second);
     let told = agent
@@ -230,9 +262,14 @@ async fn a_backend_that_kong_takes_for_dead_gets_no_more() {
     // Kong checks nobody without weight: of a first share nothing is known before, and the proof tells of it.
     let third = with_database(&splits(50), Some(&back));
     agent.want(&third);
-    let unhealthy = "for unhealthy";
+    let is_told = "for unhealthy";
     agent
-        .until("written, and told", |told| says(told, &third, unhealthy))
+        .until("written, and told", |told| says(told, &third, is_told))
+        .await;
+    agent
+        .until("nothing else is wrong", |told| {
+            unhealthy(told, &third) == ["cloud"]
+        })
         .await;
     let weights = targets(both[0], "weir.checkout.default").await;
     assert_eq!(
@@ -247,7 +284,7 @@ async fn a_backend_that_kong_takes_for_dead_gets_no_more() {
         weights.values().copied().collect::<Vec<_>>() == [18_000, 14_000, 14_000, 14_000]
     };
     until_so("it is written", written).await;
-    agent.until("no proof", |told| says(told, &back, unhealthy)).await;
+    agent.until("no proof", |told| says(told, &back, is_told)).await;
     let third = back;
     // On the way on one node is enough, and is named.
     mark(both[0], "healthy").await;
@@ -264,7 +301,7 @@ async fn a_backend_that_kong_takes_for_dead_gets_no_more() {
     };
     until_so("it is written", written).await;
     agent
-        .until("the other is no proof", |told| says(told, &fourth, unhealthy))
+        .until("the other is no proof", |told| says(told, &fourth, is_told))
         .await;
     mark(both[1], "healthy").await;
     agent.exact(&part).await;

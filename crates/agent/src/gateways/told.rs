@@ -45,6 +45,7 @@ impl Door {
             fact: DoorFact {
                 held,
                 proof,
+                dead: BTreeMap::new(),
                 counting: None,
             },
         }
@@ -102,6 +103,7 @@ pub(super) fn unread() -> Proof {
         at: Timestamp::now(),
         coverage: Coverage::default(),
         weights: None,
+        unhealthy: BTreeSet::new(),
     }
 }
 
@@ -143,15 +145,22 @@ impl Told {
                     let door =
                         door.filter(|door| (door.generation, door.digest) == (fact.generation, fact.digest));
                     let mut told = door.map(|door| door.fact.clone());
-                    if let Some(proof) = told.as_mut().and_then(|told| told.proof.as_mut())
+                    if let Some(DoorFact {
+                        proof: Some(proof),
+                        dead,
+                        ..
+                    }) = &mut told
                         && now.duration_since(proof.at) > OLD
                     {
+                        dead.clear();
+                        proof.unhealthy.clear();
                         proof.verdict =
                             Verdict::Unknown("the gateway was last read some time ago".to_owned());
                     }
                     let nothing = DoorFact {
                         held: None,
                         proof: None,
+                        dead: BTreeMap::new(),
                         counting: None,
                     };
                     (gateway.clone(), told.unwrap_or(nothing))

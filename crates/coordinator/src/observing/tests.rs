@@ -76,10 +76,12 @@ fn a_gateway_that_says_the_same_again_is_not_recorded_again() {
             at: at(second),
             coverage: Coverage { seen: 1, of: 1 },
             weights: None,
+            unhealthy: std::collections::BTreeSet::new(),
         };
         let door = DoorFact {
             held: None,
             counting: None,
+            dead: BTreeMap::new(),
             proof: Some(proof.clone()),
         };
         let fact = ItemFact {

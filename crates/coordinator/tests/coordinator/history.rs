@@ -1,5 +1,6 @@
 //! The program: what the history of a split tells of each zone, whatever becomes of other splits there.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -26,6 +27,7 @@ fn fact(item: &Item, state: ItemState) -> ItemFact {
         verdict: Verdict::Exact,
         coverage: Coverage { seen: 1, of: 1 },
         weights: Some(weights.collect()),
+        unhealthy: BTreeSet::new(),
     });
     ItemFact {
         proof,

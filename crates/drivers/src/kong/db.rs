@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use tokio::time::Instant;
-use weir_model::SplitName;
+use weir_model::{BackendName, SplitName};
 use weir_planner::{Generation, Proof, Verdict};
 use weir_render::kong::beside::{is_kept_out, is_rivalled};
 use weir_render::kong::changes::{Held, Write, changes, is_ours};
@@ -39,6 +39,8 @@ pub struct Became {
     pub nodes: BTreeMap<String, Brought>,
     /// Why nothing of a split was touched, or not all of it. Splits that went and cannot go are among them.
     pub splits: BTreeMap<SplitName, String>,
+    /// Whom the gateway takes for dead of those who have targets there, with why, of splits that it runs as they are wanted.
+    pub dead: BTreeMap<SplitName, BTreeMap<BackendName, String>>,
     /// Whether requests are counted, of those doors where that is chosen.
     pub counted: Counted,
     /// What a person should know.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, join_all};
 use http::StatusCode;
-use weir_model::SplitName;
+use weir_model::{BackendName, SplitName};
 use weir_planner::Proof;
 use weir_render::kong::{Document, Live};
 
@@ -119,6 +119,18 @@ impl KongDbless {
     ) -> BTreeMap<SplitName, String> {
         let nodes = self.nodes.iter().filter(|node| !left.contains_key(node.url()));
         dead::of_document(&nodes.collect::<Vec<_>>(), document, of).await
+    }
+
+    /// Whom the nodes take for dead of those who have targets in a document that they run, by split: what a step would have to know that
+    /// gives them more. Nothing is asked of the nodes in `left`, and nobody is dead to a Kong that does not answer.
+    pub async fn dead_in(
+        &self,
+        document: &Document,
+        left: &BTreeMap<String, DriverError>,
+        of: &BTreeSet<SplitName>,
+    ) -> BTreeMap<SplitName, BTreeMap<BackendName, String>> {
+        let nodes = self.nodes.iter().filter(|node| !left.contains_key(node.url()));
+        dead::in_document(&nodes.collect::<Vec<_>>(), document, of).await
     }
 
     async fn proven(&self, admin: &Admin, document: &Document) -> proof::AtNode {

@@ -21,7 +21,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 const ABREAST: usize = 8;
 
 /// The backends that a node takes for dead, with why.
-pub(super) type Dead = BTreeMap<BackendName, String>;
+pub(crate) type Dead = BTreeMap<BackendName, String>;
 
 /// What one node says; none if it does not answer, for what is not known holds nobody.
 pub(super) async fn asked(admin: &Admin, question: &Question) -> Option<Dead> {
@@ -39,10 +39,7 @@ pub(super) async fn asked(admin: &Admin, question: &Question) -> Option<Dead> {
 pub(super) fn why_not<'a>(said: impl IntoIterator<Item = (&'a str, &'a Dead)>) -> Option<String> {
     said.into_iter().find_map(|(node, dead)| {
         let why = dead.values().next()?;
-        Some(format!(
-            "the Kong at {node}: {why}; see to that backend, or to the checks if it is well; it goes on by itself when one of its targets \
-             answers them"
-        ))
+        Some(in_words(node, why))
     })
 }
 
@@ -78,6 +75,40 @@ pub(super) async fn of_document(
         }
     }
     waits
+}
+
+/// Whom nodes that run a document take for dead of those who have targets in it, by split, with why. Nobody is to get more by that: it
+/// is told before somebody may.
+pub(super) async fn in_document(
+    nodes: &[&Admin],
+    document: &Document,
+    of: &BTreeSet<SplitName>,
+) -> BTreeMap<SplitName, Dead> {
+    let mut before = dead::before(document);
+    before.retain(|one| of.contains(one.split));
+    let mut asking = Vec::new();
+    for node in nodes {
+        for one in &before {
+            asking.push(async move { (node.url(), one, asked(node, &one.of_everybody()).await) });
+        }
+    }
+    let mut said = stream::iter(asking).buffered(ABREAST);
+    let mut all: BTreeMap<SplitName, Dead> = BTreeMap::new();
+    while let Some((node, one, dead)) = said.next().await {
+        for (backend, why) in dead.unwrap_or_default() {
+            let of_split = all.entry(one.split.clone()).or_default();
+            let why = || format!("route {}: {}", one.route, in_words(node, &why));
+            of_split.entry(backend).or_insert_with(why);
+        }
+    }
+    all
+}
+
+fn in_words(node: &str, why: &str) -> String {
+    format!(
+        "the Kong at {node}: {why}; see to that backend, or to the checks if it is well; it goes on by itself when one of its targets \
+         answers them"
+    )
 }
 
 /// What one node says, by the place of whom it was asked of; nothing of what it does not answer.

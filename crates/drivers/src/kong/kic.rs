@@ -402,9 +402,14 @@ impl KongKic {
             // The route is there and served, and a left-over one that goes makes nothing worse: only shares are not what is declared.
             if let Some(why) = beside.iter().find_map(|of| of.choosing.get(split)) {
                 proof.weights = None;
+                proof.unhealthy.clear();
                 if !matches!(proof.verdict, Verdict::Different(_)) {
                     proof.verdict = Verdict::Different(why.clone());
                 }
+            }
+            let leaving = beside.iter().find_map(|of| of.leaving.get(split));
+            if leaving.is_some() {
+                proof.unhealthy.clear();
             }
             if proof.verdict != Verdict::Exact {
                 continue;
@@ -412,7 +417,7 @@ impl KongKic {
             let by_weight = wanted.routes.get(split).is_some_and(HttpRoute::has_weights);
             // The controller's rounding is no whole basis point: what is within the tolerance is told as the nearest.
             proof.weights = doors.get(split).filter(|_| by_weight).map(nearest);
-            if let Some(other) = beside.iter().find_map(|of| of.leaving.get(split)) {
+            if let Some(other) = leaving {
                 proof.verdict = Verdict::Different(format!(
                     "Kong's route {other}, of Weir's own and on its way out, still takes the same requests"
                 ));
@@ -478,5 +483,6 @@ fn proof_of(verdict: Verdict, evidence: Evidence) -> Proof {
         at: Timestamp::now(),
         coverage: Coverage::default(),
         weights: None,
+        unhealthy: BTreeSet::new(),
     }
 }

@@ -4,7 +4,7 @@
 //! each upstream is asked over so many connections at once that all workers will be among those who answer, until all answers
 //! are right; after that, once for each proof.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures::future::try_join_all;
@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 use weir_model::{BackendName, BasisPoints, RouteName, SplitName, sabotaged};
 use weir_planner::{Coverage, Evidence, Proof, ProvenWeights, Verdict};
-use weir_render::kong::{Document, Expected, Upstream, shares, weights};
+use weir_render::kong::{Differs, Document, Expected, Upstream, shares, weights};
 
 use crate::DriverError;
 use crate::kong::admin::Admin;
@@ -42,11 +42,47 @@ pub(crate) type Doors = BTreeMap<SplitName, Expected>;
 /// What one node gives, by split and route, as far as it could be read.
 type Given = BTreeMap<SplitName, BTreeMap<RouteName, BTreeMap<BackendName, BasisPoints>>>;
 
+/// Why a door is not exact at a node.
+#[derive(Debug, Clone)]
+pub(crate) struct Wrong {
+    /// What is different, or why it is not known.
+    verdict: Verdict,
+    /// Whose targets are taken for unhealthy, where that is all; empty where anything else is wrong.
+    unhealthy: BTreeSet<BackendName>,
+}
+
+impl From<Verdict> for Wrong {
+    fn from(verdict: Verdict) -> Self {
+        Self {
+            verdict,
+            unhealthy: BTreeSet::new(),
+        }
+    }
+}
+
+impl Wrong {
+    fn is(admin: &Admin, Differs { why, unhealthy }: Differs) -> Self {
+        Self {
+            verdict: Verdict::Different(format!("the Kong at {}: {why}", admin.url())),
+            unhealthy,
+        }
+    }
+
+    /// With something more that is wrong. What nobody's health explains is told before what it does; of the same kind the first.
+    fn and(&mut self, other: Self) {
+        match (self.unhealthy.is_empty(), other.unhealthy.is_empty()) {
+            (true, _) => {}
+            (false, true) => *self = other,
+            (false, false) => self.unhealthy.extend(other.unhealthy),
+        }
+    }
+}
+
 /// What one node's proof says.
 #[derive(Debug)]
 pub(crate) struct AtNode {
-    /// Why not, by split: what is different, or why it is not known. Not here: exact.
-    wrong: BTreeMap<SplitName, Verdict>,
+    /// Why not, by split. Not here: exact.
+    wrong: BTreeMap<SplitName, Wrong>,
     given: Given,
     /// Whether it answered at all.
     seen: bool,
@@ -54,7 +90,7 @@ pub(crate) struct AtNode {
 
 impl AtNode {
     pub(crate) fn all(doors: &Doors, verdict: &Verdict, seen: bool) -> Self {
-        let wrong = doors.keys().map(|split| (split.clone(), verdict.clone()));
+        let wrong = doors.keys().map(|split| (split.clone(), verdict.clone().into()));
         Self {
             wrong: wrong.collect(),
             given: Given::new(),
@@ -73,7 +109,14 @@ impl AtNode {
 
     /// Something else of a split is not as it should be.
     pub(crate) fn is_not(&mut self, split: &SplitName, verdict: Verdict) {
-        self.wrong.entry(split.clone()).or_insert(verdict);
+        self.wrong_of(split, verdict.into());
+    }
+
+    fn wrong_of(&mut self, split: &SplitName, wrong: Wrong) {
+        match self.wrong.get_mut(split) {
+            Some(known) => known.and(wrong),
+            None => drop(self.wrong.insert(split.clone(), wrong)),
+        }
     }
 
     /// Whether it answered at all.
@@ -122,21 +165,21 @@ pub(crate) async fn given(admin: &Admin, doors: &Doors, workers: usize, end: Ins
         asking.push(async move { (split, route, ask(admin, upstream, times, end).await) });
     }
     let mut asked = stream::iter(asking).buffer_unordered(ABREAST);
-    let (mut wrong, mut given) = (BTreeMap::new(), Given::new());
-    while let Some((split, route, (verdict, weights))) = asked.next().await {
-        if let Some(verdict) = verdict {
-            wrong.entry(split.clone()).or_insert(verdict);
+    let mut found = AtNode {
+        wrong: BTreeMap::new(),
+        given: Given::new(),
+        seen: true,
+    };
+    while let Some((split, route, (wrong, weights))) = asked.next().await {
+        if let Some(wrong) = wrong {
+            found.wrong_of(split, wrong);
         }
         if let Some(weights) = weights {
-            let routes = given.entry(split.clone()).or_default();
+            let routes = found.given.entry(split.clone()).or_default();
             routes.insert(route.clone(), weights);
         }
     }
-    AtNode {
-        wrong,
-        given,
-        seen: true,
-    }
+    found
 }
 
 /// Whether the node runs this very document and serves. If not, why, and whether it answered.
@@ -180,7 +223,7 @@ pub(crate) async fn ask(
     upstream: &Upstream,
     times: usize,
     end: Instant,
-) -> (Option<Verdict>, Option<BTreeMap<BackendName, BasisPoints>>) {
+) -> (Option<Wrong>, Option<BTreeMap<BackendName, BasisPoints>>) {
     let path = format!("upstreams/{}/health?balancer_health=1", upstream.name);
     let mut pause = PAUSE.0;
     // One first: as long as that is wrong, nobody else need be asked.
@@ -188,22 +231,32 @@ pub(crate) async fn ask(
     loop {
         let answers = try_join_all((0..at_once).map(|_| admin.get(&path))).await;
         let answers = match answers {
-            Err(error) => return (Some(Verdict::Unknown(error.to_string())), None),
+            Err(error) => return (Some(Verdict::Unknown(error.to_string()).into()), None),
             Ok(answers) => answers,
         };
-        let mut answers = answers.into_iter().map(Option::unwrap_or_default);
-        let mut given = None;
-        let wrong = answers.find_map(|answer| {
-            given = weights(&answer, upstream);
-            shares(&answer, upstream).err()
-        });
+        let (mut wrong, mut given): (Option<Wrong>, _) = (None, None);
+        for answer in answers.into_iter().map(Option::unwrap_or_default) {
+            let differs = shares(&answer, upstream).err();
+            // What is given is told of the one that gives something else, if there is one.
+            if wrong.is_none() {
+                given = weights(&answer, upstream);
+            }
+            if let Some(differs) = differs {
+                let differs = Wrong::is(admin, differs);
+                match &mut wrong {
+                    Some(wrong) => wrong.and(differs),
+                    None => wrong = Some(differs),
+                }
+            }
+        }
         match wrong {
             None if at_once >= times => return (None, given),
             None => at_once = times,
-            Some(why) if Instant::now() + pause > end => {
-                let why = format!("the Kong at {}: {why}", admin.url());
-                return (Some(Verdict::Different(why)), given);
+            // One worker said that it is health alone: the others may give something else.
+            Some(wrong) if Instant::now() + pause > end && !wrong.unhealthy.is_empty() && at_once < times => {
+                at_once = times;
             }
+            Some(wrong) if Instant::now() + pause > end => return (Some(wrong), given),
             Some(_) => {
                 at_once = 1;
                 wait(&mut pause).await;
@@ -225,14 +278,19 @@ pub(crate) fn together(doors: &Doors, nodes: &[AtNode]) -> BTreeMap<SplitName, P
         of: count(nodes.len()),
     };
     let one = |split: &SplitName| {
-        let mut wrong = nodes.iter().filter_map(|node| node.wrong.get(split));
-        let different = wrong
-            .clone()
-            .find(|verdict| matches!(verdict, Verdict::Different(_)));
-        let verdict = different
-            .or_else(|| wrong.next())
-            .cloned()
-            .unwrap_or(Verdict::Exact);
+        let wrong = nodes.iter().filter_map(|node| node.wrong.get(split));
+        let wrong: Vec<&Wrong> = wrong.collect();
+        // What is known comes first, and of that what waiting for somebody's health does not mend.
+        let order = |wrong: &&&Wrong| {
+            let different = matches!(wrong.verdict, Verdict::Different(_));
+            (!different, !wrong.unhealthy.is_empty())
+        };
+        let verdict = wrong.iter().min_by_key(order);
+        let verdict = verdict.map_or(Verdict::Exact, |wrong| wrong.verdict.clone());
+        let only_that = wrong.iter().all(|wrong| !wrong.unhealthy.is_empty());
+        let unhealthy = wrong.iter().filter(|_| only_that);
+        let unhealthy = unhealthy.flat_map(|wrong| wrong.unhealthy.iter().cloned());
+        let unhealthy = unhealthy.collect();
         let mut given = nodes
             .iter()
             .filter(|node| node.seen)
@@ -249,6 +307,7 @@ pub(crate) fn together(doors: &Doors, nodes: &[AtNode]) -> BTreeMap<SplitName, P
             at,
             coverage,
             weights: agreed.cloned() as Option<ProvenWeights>,
+            unhealthy,
         }
     };
     doors.keys().map(|split| (split.clone(), one(split))).collect()

@@ -1,6 +1,6 @@
 //! From what each proxy runs to one verdict for each item. Pure: dumps come in as values.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -111,6 +111,7 @@ impl Round {
             verdict,
             at,
             coverage,
+            unhealthy: BTreeSet::new(),
         }
     }
 }
@@ -152,5 +153,6 @@ pub(crate) fn unknown(why: String, of: u32, at: Timestamp) -> Proof {
         at,
         coverage: Coverage { seen: 0, of },
         weights: None,
+        unhealthy: BTreeSet::new(),
     }
 }

@@ -426,6 +426,7 @@ async fn acknowledge(
             at: now,
             coverage: Coverage { seen: taken, of },
             weights,
+            unhealthy: BTreeSet::new(),
         },
     };
     Acknowledged {

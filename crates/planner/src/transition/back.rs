@@ -105,7 +105,7 @@ impl Turn<'_> {
             stands.until = until;
             (None, Some(stands))
         };
-        if let Gate::Waits(waits) = self.reached_run(items, |zone| !behind(zone)) {
+        if let Gate::Waits(waits) = self.reached_run(items, |zone| !behind(zone), |_| Some(ahead)) {
             return stay(Phase::Shift, waits, None);
         }
         let waves: Vec<u32> = items

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use weir_model::{BackendName, RouteName, ZoneName, sabotaged};
+use weir_model::{ZoneName, sabotaged};
 
+use super::between::gives_more;
 use super::{Turn, frozen};
 use crate::course::Items;
 use crate::outlook::Wait;
@@ -33,7 +34,7 @@ impl Turn<'_> {
             };
         }
         self.gate(items, |item| {
-            if self.leaves_what_is_down(item) {
+            if self.leaves_what_is_down(item, self.wanted.get(&item.zone)) {
                 return None;
             }
             // Who is told to give less to a zone without an ingress follows, and is waited for.
@@ -54,14 +55,21 @@ impl Turn<'_> {
     }
 
     /// Whether every zone of these that can be reached runs what it was told, as far as it can be reached.
-    pub(super) fn reached_run(&self, items: &Items, among: impl Fn(&ZoneName) -> bool) -> Gate {
+    ///
+    /// `to` is where each goes, by that which is waited for.
+    pub(super) fn reached_run<'a>(
+        &self,
+        items: &Items,
+        among: impl Fn(&ZoneName) -> bool,
+        to: impl Fn(&ZoneName) -> Option<&'a Item>,
+    ) -> Gate {
         if sabotaged("wave-early") {
             return Gate::Open {
                 since: Timestamp::MIN,
             };
         }
         self.gate(items, |item| {
-            if !among(&item.zone) || self.leaves_what_is_down(item) {
+            if !among(&item.zone) || self.leaves_what_is_down(item, to(&item.zone)) {
                 return None;
             }
             match self.transit.senses.reach(&item.zone) {
@@ -73,13 +81,17 @@ impl Turn<'_> {
         })
     }
 
-    /// The zones that cannot follow to this bite, by their own control planes (I3), and whether that is so of every zone
+    /// The zones that cannot follow to this bite, by their own control planes (I3) and gateways, and whether that is so of every zone
     /// there is.
     pub(super) fn unready<'a>(&self, items: impl Iterator<Item = &'a Item>) -> (Vec<Wait>, bool) {
         let mut waits = Vec::new();
         let mut all = true;
         for item in items.filter(|item| !self.detached(&item.zone)) {
             let has = self.before.items.get(&item.zone).map(Arc::as_ref);
+            let able = |item: &Item| {
+                self.transit.senses.resolves(item, has)?;
+                self.transit.senses.doors_ready(item, has)
+            };
             let why = match self.transit.senses.reach(&item.zone) {
                 Reach::Nobody => continue,
                 Reach::Unreachable(_) => {
@@ -92,9 +104,9 @@ impl Turn<'_> {
                 }
                 Reach::Partly(_) => {
                     all = false;
-                    self.transit.senses.resolves(item, has)
+                    able(item)
                 }
-                Reach::Reachable => self.transit.senses.resolves(item, has),
+                Reach::Reachable => able(item),
             };
             match why {
                 Ok(()) => all = false,
@@ -107,24 +119,12 @@ impl Turn<'_> {
         (waits, all)
     }
 
-    /// Whether a zone does not run an item only because backends are down that get no more weight from here on: to wait until
+    /// Whether a zone does not run an item only because backends are down that get no more weight where it goes: to wait until
     /// they are back would be to hold up the cure.
-    fn leaves_what_is_down(&self, item: &Item) -> bool {
+    fn leaves_what_is_down(&self, item: &Item, to: Option<&Item>) -> bool {
         let down = self.transit.senses.fallen(item);
-        let Some(wanted) = self.wanted.get(&item.zone) else {
-            return false;
-        };
-        let share = |of: &Item, route: &RouteName, backend: &BackendName| {
-            let route = of.routes.iter().find(|is| is.name == *route);
-            route
-                .and_then(|route| route.weights.get(backend))
-                .map_or(0, |weight| weight.get())
-        };
-        let more = |backend: &BackendName| {
-            let mut routes = wanted.routes.iter();
-            routes.any(|route| share(wanted, &route.name, backend) > share(item, &route.name, backend))
-        };
-        !down.is_empty() && !down.iter().any(more)
+        let Some(to) = to else { return false };
+        !down.is_empty() && !down.iter().any(|backend| gives_more(item, to, backend))
     }
 
     /// What a zone says of an item, with why it says nothing newer; none if nobody there is to be asked.

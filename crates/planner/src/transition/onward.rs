@@ -69,7 +69,9 @@ impl Turn<'_> {
         }
 
         let (next_bite, next_wave) = if let Some(next) = next_wave {
-            if let Gate::Waits(waits) = self.reached_run(items, |zone| !behind(zone)) {
+            if let Gate::Waits(waits) =
+                self.reached_run(items, |zone| !behind(zone), |zone| self.wanted.get(zone))
+            {
                 return stay(Phase::Shift, waits, what_next, None);
             }
             (bite, next)

@@ -7,10 +7,10 @@ use weir_model::{
     Address, AtGateway, BackendName, Base, BasisPoints, Channel, Declaration, Door, Entry, Gateway,
     GatewayName, Routing, SourceName, Transition, Via, ZoneName,
 };
-use weir_planner::{Plan, Planned, Rule, canonical, lint};
+use weir_planner::{DoorFact, Phase, Plan, Planned, Rule, canonical, lint};
 
 use crate::declared::{History, federation, place, put, split};
-use crate::world::{World, checkout, zone};
+use crate::world::{World, backend, checkout, zone};
 
 fn edge() -> GatewayName {
     GatewayName::new("edge").unwrap()
@@ -75,6 +75,62 @@ fn with_door(declaration: &mut Declaration, backends: &[&str], weights: &[(&str,
         place: place(10),
     }];
     put(declaration, split);
+}
+
+/// Whom a gateway takes for dead nobody gives more, until it lives; whoever leads away from there, or goes back, is not held.
+#[test]
+fn whom_a_gateway_takes_for_dead_gets_no_more() {
+    let of = |eks: u32| {
+        let mut declaration = gateways("{}");
+        with_door(
+            &mut declaration,
+            &["vm@ams", "eks@fra"],
+            &[("vm", 100 - eks), ("eks", eks)],
+        );
+        declaration
+    };
+    let mut world = World::new(of(20));
+    let runs = |world: &mut World, eks: u32| {
+        for _ in 0..4 {
+            world.look();
+            world.all_follow();
+            world.pass(601);
+        }
+        for name in ["ams", "fra"] {
+            assert_eq!(world.weights(&zone(name))[&backend("eks")], eks * 100, "{name}");
+        }
+    };
+    let dead = |who: &str| DoorFact {
+        held: None,
+        proof: None,
+        dead: [(backend(who), "its checks say so".to_owned())].into(),
+        counting: None,
+    };
+    world.doors = [(zone("fra"), [(edge(), dead("eks"))].into())].into();
+    world.commit(of(40));
+    let (made, stands) = world.look();
+    let stands = stands.unwrap();
+    assert!(!made && stands.phase == Phase::Held, "{stands:?}");
+    let waits: Vec<_> = stands
+        .waits
+        .iter()
+        .map(|wait| (wait.zone.clone(), wait.why.as_str()))
+        .collect();
+    assert_eq!(waits, [(Some(zone("fra")), "gateway edge: its checks say so")]);
+    // Of a door that it does not have, of somebody else, of a zone that is gone: nothing.
+    let inner = GatewayName::new("inner").unwrap();
+    for (at, door) in [(inner, dead("eks")), (edge(), dead("vm"))] {
+        world.doors = [(zone("fra"), [(at, door)].into())].into();
+        assert!(world.clone().look().0);
+    }
+    world.doors = [(zone("fra"), [(edge(), dead("eks"))].into())].into();
+    world.commit(of(10));
+    runs(&mut world, 10);
+    world.commit(of(20));
+    runs(&mut world, 20);
+    world.doors.clear();
+    world.commit(of(40));
+    runs(&mut world, 40);
 }
 
 fn new(planned: Planned) -> Plan {

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use weir_model::{BackendName, BasisPoints, Declaration, SourceCommit, SplitName, ZoneName};
+use weir_model::{BackendName, BasisPoints, Declaration, GatewayName, SourceCommit, SplitName, ZoneName};
 use weir_planner::latency::BOUNDS;
 use weir_planner::{
-    CountScope, Counts, Finding, Generation, Inputs, Item, Leg, Look, Orders, Outlook, Phase, Plan, Planned,
-    ProvenWeights, Reach, Runs, Senses, ServiceFact, ServiceState, Transit, Way, lint_made, step,
+    CountScope, Counts, DoorFact, Finding, Generation, Inputs, Item, Leg, Look, Orders, Outlook, Phase, Plan,
+    Planned, ProvenWeights, Reach, Runs, Senses, ServiceFact, ServiceState, Transit, Way, lint_made, step,
 };
 
 use crate::declared::{commit, main_source};
@@ -34,6 +34,8 @@ pub(crate) struct World {
     pub(crate) cut_off: BTreeSet<ZoneName>,
     /// Zones in which backends are down and their shares elsewhere.
     pub(crate) fallen: BTreeMap<ZoneName, BTreeSet<BackendName>>,
+    /// What gateways of zones were last read to say.
+    pub(crate) doors: BTreeMap<ZoneName, BTreeMap<GatewayName, DoorFact>>,
     /// The highest generation that agents report.
     pub(crate) highest: u64,
     pub(crate) counts: BTreeMap<String, Counts>,
@@ -113,6 +115,12 @@ impl Senses for World {
         weir_planner::ready::backends_ready(item, has, &facts.collect::<Vec<_>>())
     }
 
+    fn doors_ready(&self, item: &Item, has: Option<&Item>) -> Result<(), String> {
+        let none = BTreeMap::new();
+        let doors = self.doors.get(&item.zone).unwrap_or(&none);
+        weir_planner::ready::doors_ready(item, has, doors)
+    }
+
     fn holds(&self, item: &Item) -> bool {
         let (running, _) = &self.runs[&item.zone];
         running.reference() != item.reference() && self.resolves(item, Some(running)).is_err()
@@ -163,6 +171,7 @@ impl World {
             blind: BTreeMap::new(),
             cut_off: BTreeSet::new(),
             fallen: BTreeMap::new(),
+            doors: BTreeMap::new(),
             highest: 0,
             counts: BTreeMap::new(),
             at_proof: BTreeMap::new(),

@@ -233,6 +233,20 @@ impl Before<'_> {
             raised,
         })
     }
+
+    /// What is to be asked where it is not known yet who is to get more: of every backend that has a target there.
+    pub fn of_everybody(&self) -> Question {
+        let mut raised: BTreeMap<BackendName, BTreeSet<Place>> = BTreeMap::new();
+        for (address, target) in &self.upstream.targets {
+            let places = raised.entry(target.backend.clone()).or_default();
+            places.insert(Place::at(*address));
+        }
+        let upstreams = self.asking.iter().map(|name| (name.clone(), name.clone()));
+        Question {
+            upstreams: upstreams.collect(),
+            raised,
+        }
+    }
 }
 
 /// What is to be asked of an upstream that a controller makes, of backends that get more by it; none if the upstream does not ask its

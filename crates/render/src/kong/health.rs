@@ -1,6 +1,6 @@
 //! Shares read back: `GET /upstreams/{upstream}/health?balancer_health=1`, the only exact account that Kong gives of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
@@ -61,45 +61,71 @@ impl Upstream {
     }
 }
 
+/// What is different at a worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Differs {
+    /// In words.
+    pub why: String,
+    /// If all that is different is that Kong takes targets for unhealthy: whose these are. Empty if anything else is.
+    pub unhealthy: BTreeSet<BackendName>,
+}
+
+impl From<String> for Differs {
+    fn from(why: String) -> Self {
+        Self {
+            why,
+            unhealthy: BTreeSet::new(),
+        }
+    }
+}
+
 /// Whether the worker that answered gives each target exactly its weight, and all of it is available.
 ///
 /// # Errors
-/// What is different, in words.
-pub fn shares(answer: &Value, expected: &Upstream) -> Result<(), String> {
+/// What is different: what nobody's health explains before what it does.
+pub fn shares(answer: &Value, expected: &Upstream) -> Result<(), Differs> {
     let given = given(answer, expected)?;
+    let mut unhealthy = BTreeSet::new();
+    let mut first = None;
     for (address, given) in &given {
         let Some(target) = expected.target(address) else {
             if expected.drains && given.total == 0 {
                 continue;
             }
-            return Err(format!(
-                "{} has a target {address} that is nobody's",
-                expected.name
-            ));
+            let why = format!("{} has a target {address} that is nobody's", expected.name);
+            return Err(why.into());
         };
         let backend = &target.backend;
         let weight = u64::from(target.weight);
         if given.total != weight {
-            return Err(format!(
+            let why = format!(
                 "{}: target {address} of backend {backend} weighs {} and should weigh {weight}",
                 expected.name, given.total
-            ));
+            );
+            return Err(why.into());
         }
         if given.available < given.total {
-            return Err(format!(
-                "{}: Kong takes target {address} of backend {backend} for unhealthy, so that its share goes to the others",
-                expected.name
-            ));
+            unhealthy.insert(backend.clone());
+            first.get_or_insert_with(|| {
+                format!(
+                    "{}: Kong takes target {address} of backend {backend} for unhealthy, so that its share goes to the others",
+                    expected.name
+                )
+            });
         }
     }
     // One without weight may be missing: it gets nothing either way.
     let mut weighted = expected.all().filter(|(_, target)| target.weight > 0);
-    match weighted.find(|(address, _)| !given.contains_key(address)) {
-        None => Ok(()),
-        Some((address, target)) => Err(format!(
+    if let Some((address, target)) = weighted.find(|(address, _)| !given.contains_key(address)) {
+        let why = format!(
             "{}: target {address} of backend {} is missing, so that its share goes to the others",
             expected.name, target.backend
-        )),
+        );
+        return Err(why.into());
+    }
+    match first {
+        None => Ok(()),
+        Some(why) => Err(Differs { why, unhealthy }),
     }
 }
 

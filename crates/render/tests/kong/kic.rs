@@ -302,7 +302,9 @@ fn a_service_that_kong_has_by_its_name_is_one_target() {
     assert_eq!(weir_render::kong::shares(&of(hosts.clone()), upstream), Ok(()));
     // With two addresses behind it its weight counts twice.
     hosts[3] = target("checkout.edge.svc", 8080, 12_000);
-    let wrong = weir_render::kong::shares(&of(hosts.clone()), upstream).unwrap_err();
+    let wrong = weir_render::kong::shares(&of(hosts.clone()), upstream)
+        .unwrap_err()
+        .why;
     assert!(wrong.contains("weighs 12000 and should weigh 6000"), "{wrong}");
     hosts[3] = target("checkout.edge.svc", 8080, 6_000);
     // An endpoint that the controller lets drain gets nothing, and counts for nothing.
@@ -311,7 +313,7 @@ fn a_service_that_kong_has_by_its_name_is_one_target() {
     assert!(weir_render::kong::weights(&of(hosts.clone()), upstream).is_some());
     hosts.pop();
     hosts[3] = target("checkout.edge.svcx", 8080, 6_000);
-    let wrong = weir_render::kong::shares(&of(hosts), upstream).unwrap_err();
+    let wrong = weir_render::kong::shares(&of(hosts), upstream).unwrap_err().why;
     assert!(wrong.contains("nobody's"), "{wrong}");
 }
 

@@ -253,20 +253,36 @@ fn whatever_a_worker_gives_otherwise_is_told() {
                 .collect::<Vec<_>>()
                 .join(" ")
         });
+        let differs = shares(&answer, &upstream).err();
+        let unhealthy = differs.iter().flat_map(|differs| &differs.unhealthy);
         (
-            shares(&answer, &upstream).err().unwrap_or_default(),
+            unhealthy.map(ToString::to_string).collect::<Vec<_>>(),
+            differs.map(|differs| differs.why).unwrap_or_default(),
             weights.unwrap_or_default(),
         )
     };
-    let exact = (String::new(), "eks 10 vm 90".to_owned());
+    let exact = (Vec::new(), String::new(), "eks 10 vm 90".to_owned());
     assert_eq!(read(&[vm.clone(), eks.clone(), old.clone()]), exact);
     assert_eq!(read(&[vm.clone(), eks.clone()]), exact, "nothing for nobody");
+    // Whose health alone it is, is told; not where anything else is wrong as well.
+    let sick = one("10.0.0.2", 1, 0);
     for (targets, said, shared) in [
         (
-            vec![vm.clone(), one("10.0.0.2", 1, 0)],
+            vec![vm.clone(), sick.clone()],
             "takes target 10.0.0.2:80 of backend eks for unhealthy",
             "vm 100",
         ),
+        (
+            vec![one("10.0.0.1", 9, 0), sick.clone()],
+            "takes target 10.0.0.1:80 of backend vm for unhealthy",
+            "",
+        ),
+        (
+            vec![sick.clone(), one("10.0.0.1", 3, 3)],
+            "weighs 3 and should weigh 9",
+            "vm 100",
+        ),
+        (vec![sick], "target 10.0.0.1:80 of backend vm is missing", ""),
         (
             vec![vm.clone()],
             "target 10.0.0.2:80 of backend eks is missing",
@@ -294,8 +310,14 @@ fn whatever_a_worker_gives_otherwise_is_told() {
         ),
         (vec![], "10.0.0.1:80 of backend vm is missing", ""),
     ] {
-        let (why, weights) = read(&targets);
+        let (unhealthy, why, weights) = read(&targets);
         assert!(why.contains(said), "{why}");
+        let whose: &[&str] = match said.split_once("for unhealthy") {
+            None => &[],
+            Some((of, _)) if of.contains("eks") => &["eks"],
+            Some(_) => &["eks", "vm"],
+        };
+        assert_eq!(unhealthy, whose, "{why}");
         assert_eq!(weights, shared, "{why}");
     }
     for (answer, said) in [
@@ -314,7 +336,10 @@ fn whatever_a_worker_gives_otherwise_is_told() {
         ),
     ] {
         assert!(
-            shares(&answer, &upstream).expect_err("nothing").contains(said),
+            shares(&answer, &upstream)
+                .expect_err("nothing")
+                .why
+                .contains(said),
             "{answer}"
         );
         assert_eq!(weights(&answer, &upstream), None);

@@ -202,13 +202,19 @@ pub(crate) fn door_fact() -> impl Strategy<Value = DoorFact> {
     let counting = counted
         .boxed()
         .prop_union(".{1,8}".prop_map(DoorCounting::Not).boxed());
-    (option::of(".{1,8}"), option::of(proof()), option::of(counting)).prop_map(|(held, proof, counting)| {
-        DoorFact {
+    let dead = btree_map(named::<BackendName>(), ".{0,8}", 0..3);
+    (
+        option::of(".{1,8}"),
+        option::of(proof()),
+        dead,
+        option::of(counting),
+    )
+        .prop_map(|(held, proof, dead, counting)| DoorFact {
             held,
             proof,
+            dead,
             counting,
-        }
-    })
+        })
 }
 
 /// An item for zone `fra` of mesh `default`, at a generation up to 9.
@@ -334,13 +340,16 @@ pub(crate) fn proof() -> impl Strategy<Value = Proof> {
         Evidence::Unknown,
     ]);
     let proven = option::of(btree_map(named::<RouteName>(), weights(), 0..3));
-    (verdict, evidence, time(), any::<u32>(), any::<u32>(), proven).prop_map(
-        |(verdict, evidence, at, seen, of, weights)| Proof {
+    let coverage = any::<(u32, u32)>().prop_map(|(seen, of)| Coverage { seen, of });
+    let unhealthy = btree_set(named::<BackendName>(), 0..3);
+    (verdict, evidence, time(), coverage, proven, unhealthy).prop_map(
+        |(verdict, evidence, at, coverage, weights, unhealthy)| Proof {
             verdict,
             evidence,
             at,
-            coverage: Coverage { seen, of },
+            coverage,
             weights,
+            unhealthy,
         },
     )
 }

@@ -93,6 +93,7 @@ impl Zone {
                 let of = |route: &weir_planner::ItemRoute| (route.name.clone(), route.weights.clone());
                 item.routes.iter().map(of).collect()
             }),
+            unhealthy: BTreeSet::new(),
         }
     }
 

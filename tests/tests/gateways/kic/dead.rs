@@ -1,6 +1,6 @@
 //! Whom Kong takes for dead by a policy of the site's: its endpoints are ready to the cluster, and no route gives it more.
 
-use super::super::dead::mark;
+use super::super::dead::{mark, unhealthy};
 use super::kongs::{policy, scene_with_kongs_types};
 use super::*;
 
@@ -44,6 +44,10 @@ async fn an_endpoint_that_is_ready_and_dead_to_kong_gets_no_more() {
     let less = of(&[own_door("checkout", 95, SERVICES)], Some(&second));
     agent.want(&less);
     until(&mut agent, &less, "checkout", "for unhealthy").await;
+    // Nothing else is wrong with it.
+    agent
+        .until("health alone", |told| unhealthy(told, &less) == ["cloud"])
+        .await;
     let weights = scene.weights("checkout").await;
     assert!(weights["10.2.0.1:8080"] < before["10.2.0.1:8080"], "{weights:?}");
     // A way back is written whatever Kong says of them: the weights are those of half and half, which were held before.

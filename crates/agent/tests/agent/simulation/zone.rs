@@ -240,6 +240,7 @@ impl ZoneDriver for Fake {
                     at: Timestamp::now(),
                     coverage: Coverage { seen: 1, of: 1 },
                     weights: None,
+                    unhealthy: BTreeSet::new(),
                 }
             })
             .collect();

@@ -9,7 +9,7 @@ mod terms;
 mod torn;
 mod zone;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -304,6 +304,7 @@ fn a_rival_is_outdone_by_the_proof_of_all_proxies_and_not_by_that_of_some() {
                 at: Timestamp::now(),
                 coverage: Coverage { seen, of: 2 },
                 weights: None,
+                unhealthy: BTreeSet::new(),
             }],
             counts: vec![None],
         };
@@ -335,6 +336,7 @@ fn what_was_sampled_proves_nothing_of_a_zone_that_cannot_be_read() {
                 at: Timestamp::now(),
                 coverage: Coverage { seen: 1, of: 1 },
                 weights: None,
+                unhealthy: BTreeSet::new(),
             }],
             counts: vec![None],
         };

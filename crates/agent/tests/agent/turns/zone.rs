@@ -257,6 +257,7 @@ impl ZoneDriver for Driver {
             at: Timestamp::now(),
             coverage: Coverage { seen: 1, of: 1 },
             weights: None,
+            unhealthy: BTreeSet::new(),
         };
         let proofs = vec![proof; items.len()];
         async { proofs }.boxed()

@@ -15,6 +15,11 @@ fn with_door(via: Via) -> Plan {
     let mut plan = plan();
     let split = Arc::make_mut(plan.splits.get_mut(&SplitName::new("checkout").unwrap()).unwrap());
     let item = Arc::make_mut(split.items.get_mut(&zone("fra")).unwrap());
+    item.doors.insert(edge(), door(via));
+    plan
+}
+
+pub(super) fn door(via: Via) -> Door {
     let entry = Entry::Routes(Routing {
         hosts: ["shop.example.com".to_owned()].into(),
         paths: [].into(),
@@ -26,14 +31,14 @@ fn with_door(via: Via) -> Plan {
         strip_path: true,
         preserve_host: false,
     });
-    item.doors.insert(edge(), Door { entry, via });
-    plan
+    Door { entry, via }
 }
 
 fn exact() -> DoorFact {
     DoorFact {
         held: None,
         counting: None,
+        dead: BTreeMap::new(),
         proof: Some(proof(Verdict::Exact, Evidence::Live)),
     }
 }
@@ -114,6 +119,7 @@ fn a_zone_stands_no_better_than_its_gateway() {
                 held: None,
                 proof: None,
                 counting: None,
+                dead: BTreeMap::new(),
             })],
             Standing::Progressing,
             "gateway edge: not read back yet",

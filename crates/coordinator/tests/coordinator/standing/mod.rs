@@ -7,7 +7,7 @@ mod senses;
 mod transition;
 mod zones;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -93,6 +93,7 @@ fn proof(verdict: Verdict, evidence: Evidence) -> Proof {
         at: at(98),
         coverage: Coverage { seen: 2, of: 2 },
         weights: Some(weights(90)),
+        unhealthy: BTreeSet::new(),
     }
 }
 

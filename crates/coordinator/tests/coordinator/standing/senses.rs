@@ -1,7 +1,8 @@
 //! What transitions go by, from the same words: who cannot tell is waited for, and never taken for one that agrees.
 
 use weir_coordinator::senses::{FleetSenses, Proven};
-use weir_planner::{Item, Reach, Runs, Senses as _};
+use weir_model::{GatewayName, Via};
+use weir_planner::{DoorFact, Item, Reach, Runs, Senses as _};
 
 use super::*;
 
@@ -166,6 +167,138 @@ fn who_holds_what_it_is_told_and_what_runs_there() {
         "nobody knows"
     );
     assert_eq!(ask(Vec::new()), (false, None));
+}
+
+/// An agent that drives this gateway, beside the item itself.
+fn at_door(name: &str, door: DoorFact) -> Agent {
+    let mut agent = good();
+    for fact in agent.items.values_mut() {
+        fact.doors.insert(gateway(name), door.clone());
+        if !door.is_exact() {
+            fact.state = ItemState::Applied;
+        }
+    }
+    agent
+}
+
+fn gateway(name: &str) -> GatewayName {
+    GatewayName::new(name).unwrap()
+}
+
+fn door(verdict: Verdict, held: Option<&str>, unhealthy: &[&str]) -> DoorFact {
+    let unhealthy = unhealthy.iter().map(|name| BackendName::new(*name).unwrap());
+    let read = Proof {
+        unhealthy: unhealthy.collect(),
+        ..proof(verdict, Evidence::Live)
+    };
+    DoorFact {
+        held: held.map(str::to_owned),
+        proof: Some(read),
+        dead: BTreeMap::new(),
+        counting: None,
+    }
+}
+
+/// What is asked of these senses about the item with doors at these gateways.
+fn asked_of_doors<T>(agents: Vec<Agent>, doors: &[&str], ask: impl Fn(&FleetSenses<'_>, &Item) -> T) -> T {
+    let agents = ["fra-1", "fra-2", "fra-3"].into_iter().zip(agents);
+    asked(&fleet(agents), at(0), |senses, item| {
+        let mut item = item.clone();
+        let of = |name: &&str| (gateway(name), super::doors::door(Via::Addresses(BTreeMap::new())));
+        item.doors = doors.iter().map(of).collect();
+        ask(senses, &item)
+    })
+}
+
+/// Who is down, where that is all that keeps a zone from what it was told: by its own fallback, or to one of its gateways. A
+/// transition does not wait for them if it gives them no more.
+#[test]
+fn who_alone_keeps_a_zone_from_what_it_was_told() {
+    let down = |agents: Vec<Agent>, doors: &[&str]| -> Vec<String> {
+        let found = asked_of_doors(agents, doors, |senses, item| senses.fallen(item));
+        found.iter().map(ToString::to_string).collect()
+    };
+    let other = || Verdict::Different("cloud is unhealthy".to_owned());
+    let sick = || at_door("edge", door(other(), None, &["cloud"]));
+    let nobody: [&str; 0] = [];
+    assert_eq!(down(vec![good()], &[]), nobody);
+    assert_eq!(down(vec![good(), sick()], &["edge"]), ["cloud"]);
+    let change = |mut agent: Agent, change: &dyn Fn(&mut ItemFact)| {
+        agent.items.values_mut().for_each(change);
+        agent
+    };
+    // One that nobody calls by, and one that was silent since.
+    let idle = change(good(), &|fact| {
+        fact.state = ItemState::Applied;
+        let nobody = Verdict::Unknown("nobody calls".to_owned());
+        fact.proof = Some(Proof {
+            coverage: weir_planner::Coverage::default(),
+            ..proof(nobody, Evidence::Live)
+        });
+    });
+    assert_eq!(down(vec![idle, sick(), silent(good())], &["edge"]), ["cloud"]);
+    let inner = at_door("inner", door(Verdict::Exact, None, &[]));
+    assert_eq!(down(vec![sick(), inner], &["edge", "inner"]), ["cloud"]);
+
+    // Something else is wrong there, or anywhere: then nothing is known to be as it was told.
+    assert_eq!(
+        down(vec![good(), sick()], &["edge", "inner"]),
+        nobody,
+        "who drives inner?"
+    );
+    let mut dark = good();
+    dark.unreadable = Some("connection refused".to_owned());
+    let mut forgetful = silent(good());
+    forgetful.items.clear();
+    for wrong in [
+        at_door("inner", door(other(), None, &[])),
+        at_door("inner", door(Verdict::Exact, Some("Kong refuses it"), &["cloud"])),
+        change(sick(), &|fact| fact.proof = Some(proof(other(), Evidence::Live))),
+        change(sick(), &|fact| {
+            fact.proof = Some(proof(Verdict::Exact, Evidence::Acknowledged));
+        }),
+        change(sick(), &|fact| fact.proof = None),
+        change(sick(), &|fact| fact.pin = Some(pin())),
+        change(good(), &|fact| fact.generation = Generation(1)),
+        change(good(), &|fact| fact.state = ItemState::Failed("503".to_owned())),
+        change(silent(good()), &|fact| fact.state = ItemState::Applied),
+        dark,
+        forgetful,
+    ] {
+        let said = format!("{wrong:?}");
+        assert_eq!(down(vec![sick(), wrong], &["edge"]), nobody, "{said}");
+    }
+}
+
+/// Whom a gateway takes for dead is asked of every agent that is heard, and keeps who would get more.
+#[test]
+fn who_is_dead_to_a_gateway_is_to_get_no_more() {
+    let cloud = BackendName::new("cloud").unwrap();
+    let mut dead = door(Verdict::Exact, None, &[]);
+    dead.dead
+        .insert(cloud.clone(), "every target of it is dead".to_owned());
+    let more = |agents: Vec<Agent>| {
+        asked_of_doors(agents, &["edge"], |senses, has| {
+            let ask = |weight: u32| {
+                let mut item = has.clone();
+                let weights = &mut item.routes[0].weights;
+                weights.insert(cloud.clone(), BasisPoints::new(weight).unwrap());
+                senses.doors_ready(&item, Some(has))
+            };
+            (ask(1_001), ask(1_000), ask(0))
+        })
+    };
+    let why = Err("gateway edge: every target of it is dead".to_owned());
+    let all = (Ok(()), Ok(()), Ok(()));
+    assert_eq!(
+        more(vec![good(), at_door("edge", dead.clone())]),
+        (why, Ok(()), Ok(()))
+    );
+    assert_eq!(more(vec![good()]), all);
+    assert_eq!(more(vec![good(), silent(at_door("edge", dead.clone()))]), all);
+    let mut pinned = at_door("edge", dead);
+    pinned.items.values_mut().for_each(|fact| fact.pin = Some(pin()));
+    assert_eq!(more(vec![pinned]), all);
 }
 
 /// After a start, who was heard before it may only not have had the time: its zone neither rests nor goes on. That has an

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use weir_model::{BackendName, BasisPoints, ClusterService, RouteName};
 use weir_planner::ProvenWeights;
-use weir_render::kic::{HttpRoute, Unmet};
+use weir_render::kic::HttpRoute;
 use weir_render::kong::{Expected, Upstream};
 
 /// Whether a write would send more to a service of a rule, or where none is named to any of it, than what is there already does: what it
