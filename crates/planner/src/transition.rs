@@ -5,14 +5,15 @@
 //!
 //! | from | goes on when | to |
 //! |---|---|---|
-//! | rest | what is declared gives callers other shares; every zone runs what it was last told; every zone that can be reached resolves what gets weight | the first wave of the first bite |
+//! | rest | what is declared gives callers other shares; every zone runs what it was last told; every zone that can be reached resolves what gets weight, and no gateway of it takes for dead who gets more | the first wave of the first bite |
 //! | a wave | every zone that has moved and can be reached proves it; the zones of the next wave resolve what gets weight | the next wave |
 //! | the last wave of a bite | *every* zone proves it, for `bake`; traffic is judged | the next bite, or rest |
 //! | anywhere | what is declared is what it rested on, or rested on before; a bad verdict; an abort | all zones at once, with no wave and no verdict; after a verdict or an abort with no more for who is drained, or nowhere if that cannot be |
 //! | anywhere between waves | another commit | where the later waves still are (or, for a drain, where the first ones are), then on from there |
 //!
 //! A zone that cannot be reached keeps its last good plan; the others go on within the bite, and wait before the next, so
-//! that two zones are never more than one bite apart (I5). A zone of which no agent was ever heard runs nothing of ours and
+//! that two zones are never more than one bite apart (I5). Nor is a zone waited for that runs all but what is down there, if that gets
+//! no more: to wait would be to hold up the cure. A zone of which no agent was ever heard runs nothing of ours and
 //! is not waited for; nor is one that is detached.
 //!
 //! `begin` is a declaration that is new, `onward` the next step of a shift, `back` every way back, `gates` what is waited for;

@@ -229,6 +229,9 @@ pub struct Restarts {
     /// Declare that each backend takes the other's share while that is down.
     #[arg(long, conflicts_with = "without")]
     pub fallback: bool,
+    /// For how many minutes the global control plane is away in `global-away`; weights change all the while.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub minutes: u32,
     /// One JSON line an event instead of text.
     #[arg(long)]
     pub json: bool,

@@ -339,12 +339,16 @@ mod tests {
     }
 
     async fn child_of(process: &Process) -> u32 {
-        loop {
-            if let Ok(child) = process.tail(1).parse() {
-                return child;
+        let said = async {
+            loop {
+                if let Ok(child) = process.tail(1).parse() {
+                    return child;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
             }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        };
+        let said = tokio::time::timeout(Duration::from_mins(1), said).await;
+        said.expect("it says so within a minute")
     }
 
     /// Gone, or only waiting to be collected by whoever adopted it.

@@ -146,7 +146,7 @@ async fn playing(play: &mut Play, events: &[Event], restarts: &Restarts) -> anyh
             writeln!(anstream::stderr(), "{} is left out: {why}", event.word())?;
             continue;
         }
-        let line = suffer(play, *event, by_hand.as_ref(), restarts.fallback).await?;
+        let line = suffer(play, *event, by_hand.as_ref(), restarts).await?;
         good &= restarts.without || line.is_good();
         tell(restarts, &line)?;
     }
@@ -171,7 +171,7 @@ async fn suffer(
     play: &mut Play,
     event: Event,
     by_hand: Option<&ByHand>,
-    fallback: bool,
+    restarts: &Restarts,
 ) -> anyhow::Result<Line> {
     right_at_first(play, by_hand).await?;
     let before = tallies(play);
@@ -181,7 +181,7 @@ async fn suffer(
         .map(|(zone, callers)| (zone.clone(), callers.eye()))
         .collect();
     let happening = async {
-        let back = happen(play, event, by_hand.is_none(), fallback).await?;
+        let back = happen(play, event, by_hand.is_none(), restarts).await?;
         // For this nothing is waited: so long it is watched.
         tokio::time::sleep(WATCHED).await;
         anyhow::Ok(back)
@@ -210,7 +210,7 @@ async fn suffer(
     Ok(Line {
         event,
         weir: by_hand.is_none(),
-        fallback,
+        fallback: restarts.fallback,
         policies_back_after_ms: back.map(ms),
         zones,
         seconds: begin.elapsed().as_secs(),

@@ -33,7 +33,8 @@ pub(crate) const EDGE: &str = "edge";
 pub(crate) const BASE: &str = "_format_version: \"3.0\"\nservices:\n  - {name: legacy, host: 10.9.0.1, port: 80, retries: 3, connect_timeout: \
      4000, routes: [{name: legacy, paths: [/legacy], strip_path: false}]}\n  - {name: basket, host: old.basket, port: 81, routes: \
      [{name: basket, paths: [/basket], preserve_host: true}]}\nupstreams:\n  - {name: old.basket, targets: [{target: \
-     \"10.9.0.2:81\", weight: 7}, {target: \"10.9.0.3:81\", weight: 3}]}\nconsumers:\n  - {username: ada}\nplugins:\n  - {name: \
+     \"10.9.0.2:81\", weight: 7}, {target: \"10.9.0.3:81\", weight: 3}]}\n  - {name: site.watch, healthchecks: {active: {healthy: \
+     {interval: 1, successes: 1}, unhealthy: {interval: 1}}}, targets: [{target: \"10.0.0.1:8080\", weight: 1}]}\nconsumers:\n  - {username: ada}\nplugins:\n  - {name: \
      rate-limiting, config: {minute: 5}}\n";
 
 /// Whether the life with this seed has gateways.
@@ -166,6 +167,8 @@ pub(crate) struct Gate {
     pub(crate) own: BTreeSet<String>,
     /// Rises with every change of anything here.
     pub(crate) version: u64,
+    /// Nodes that may take targets for dead.
+    pub(crate) sick: BTreeSet<usize>,
     /// Somebody else wrote to it, and it was not right since.
     pub(crate) tampered: bool,
     /// When something here was last other than it should be.
@@ -355,6 +358,7 @@ impl Gate {
             database,
             own: BTreeSet::new(),
             version: 0,
+            sick: BTreeSet::new(),
             tampered: false,
             troubled: 0,
             wrote: 0,

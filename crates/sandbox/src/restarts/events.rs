@@ -9,6 +9,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::{SHARES, declared};
+use crate::command::Restarts;
 use crate::play::Play;
 use crate::policies::Store;
 use crate::real::rest::Api;
@@ -18,8 +19,8 @@ use crate::repository::SPLIT as FILE;
 const ZONE: &str = "fra";
 /// How long a zone's control plane is away.
 const AWAY: Duration = Duration::from_secs(10);
-/// How long the global one is, while weights change.
-const LONG_AWAY: Duration = Duration::from_secs(60);
+/// So often weights go round while the global one is.
+const MINUTE: Duration = Duration::from_secs(60);
 /// How long PostgreSQL is.
 const STORE_AWAY: Duration = Duration::from_secs(22);
 /// How long a person takes to put the mesh back.
@@ -43,7 +44,7 @@ pub enum Event {
     GlobalEmpty,
     /// A zone's control plane is killed and comes back with what it had.
     ZoneKept,
-    /// The global control plane is away for a minute, and weights change meanwhile.
+    /// The global control plane is away, for a minute or as long as is said, and weights change meanwhile.
     GlobalAway,
     /// The server in which control planes keep their objects is away for 22 s.
     StoreDown,
@@ -109,12 +110,12 @@ pub(super) async fn happen(
     play: &mut Play,
     event: Event,
     weir: bool,
-    fallback: bool,
+    restarts: &Restarts,
 ) -> anyhow::Result<Option<Duration>> {
     let back = match event {
         Event::ZoneEmpty | Event::ZoneKept => zone(play, weir).await?,
         Event::GlobalEmpty => global_empty(play, weir).await?,
-        Event::GlobalAway => global_away(play, fallback).await?,
+        Event::GlobalAway => global_away(play, restarts).await?,
         Event::StoreDown => store_down(play).await?,
     };
     if weir {
@@ -176,18 +177,24 @@ async fn mesh_gone(api: &Api) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn global_away(play: &mut Play, fallback: bool) -> anyhow::Result<Option<Duration>> {
+async fn global_away(play: &mut Play, restarts: &Restarts) -> anyhow::Result<Option<Duration>> {
     play.cast.kill_global().await?;
-    let begin = Instant::now();
-    for vm in [75, 30, 95, SHARES[0]] {
-        let text = declared(play, vm, fallback);
-        let message = format!("Send {vm} % to the VMs");
-        let commit = play.repository.commit(&[(FILE, &text)], &message)?;
-        play.look();
-        play.proven(&commit).await?;
-        play.rests().await?;
+    let end = Instant::now() + MINUTE * restarts.minutes.max(1);
+    loop {
+        let next = Instant::now() + MINUTE;
+        for vm in [75, 30, 95, SHARES[0]] {
+            let text = declared(play, vm, restarts.fallback);
+            let message = format!("Send {vm} % to the VMs");
+            let commit = play.repository.commit(&[(FILE, &text)], &message)?;
+            play.look();
+            play.proven(&commit).await?;
+            play.rests().await?;
+        }
+        tokio::time::sleep_until(next.min(end)).await;
+        if Instant::now() >= end {
+            break;
+        }
     }
-    tokio::time::sleep_until(begin + LONG_AWAY).await;
     play.cast.restart_global().await?;
     Ok(None)
 }

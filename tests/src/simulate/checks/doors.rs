@@ -381,7 +381,8 @@ impl World {
     pub(crate) fn check_gates(&mut self) {
         let now = self.now;
         for g in 0..self.gates.len() {
-            if !self.gate_works(g) {
+            // Who is dead to it holds what would give him more, with the addresses of then.
+            if !self.gate_works(g) || !self.gates[g].sick.is_empty() {
                 self.gates[g].troubled = now;
                 continue;
             }

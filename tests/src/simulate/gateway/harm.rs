@@ -17,6 +17,8 @@ use crate::simulate::zone::Place;
 pub(crate) enum GateFault {
     /// A node of a gateway.
     Node(usize, usize),
+    /// What a node's health checks say.
+    Health(usize, usize),
     /// Name servers.
     Names,
     /// What a stranger put into a gateway.
@@ -112,7 +114,8 @@ impl World {
                 self.gate_changed(g, None);
                 self.tell_of_gate(|| format!("node {n} of the gateway of {place} starts anew"));
             }
-            42..58 => {
+            42..50 => self.health_checks_fail(g, n, long),
+            50..58 => {
                 let of = self.gate_dice.index(ZONES.len());
                 self.renumber(of);
             }
@@ -153,6 +156,57 @@ impl World {
                 }
             }
         }
+    }
+
+    /// A node's health checks take for dead all of a backend's targets that one of its upstreams has: without a database the base's own,
+    /// with one an upstream of Weir's to which somebody gives checks.
+    fn health_checks_fail(&mut self, g: usize, n: usize, long: Ms) {
+        let place = ZONES[self.gates[g].zone];
+        let gate = &self.gates[g];
+        let node = &gate.nodes[n].still;
+        let all = node.all("targets");
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let of = |target: &Value| text(&target["upstream"]["id"]);
+        let ours: Vec<_> = all.iter().filter(|one| super::is_ours(one)).collect();
+        let chosen = match gate.kind.database {
+            true => ours.get(self.gate_dice.index(ours.len().max(1))).copied(),
+            false => all
+                .iter()
+                .find(|one| one["target"] == "10.0.0.1:8080" && !super::is_ours(one)),
+        };
+        let Some(chosen) = chosen else { return };
+        let upstream = of(chosen);
+        let backend = super::place_of(&text(&chosen["target"])).map(|(place, _)| place);
+        if gate.kind.database {
+            let checks = json!({"healthchecks": {"active": {
+                "healthy": {"interval": 1, "successes": 1}, "unhealthy": {"interval": 1},
+            }}});
+            let body = checks.to_string();
+            let body = Some(("application/json", body.as_bytes()));
+            node.ask(false, &Method::PATCH, &format!("upstreams/{upstream}"), body);
+            for node in &gate.nodes {
+                node.still.looks();
+                node.still.rebuilds();
+            }
+        }
+        let same = all.iter().filter(|one| {
+            let place = super::place_of(&text(&one["target"])).map(|(place, _)| place);
+            of(one) == upstream && place == backend
+        });
+        let dead: Vec<String> = same.map(|one| text(&one["target"])).collect();
+        for target in &dead {
+            let path = format!("upstreams/{upstream}/targets/{target}/unhealthy");
+            node.ask(false, &Method::PUT, &path, None);
+        }
+        let gate = &mut self.gates[g];
+        gate.sick.insert(n);
+        gate.version += 1;
+        if gate.kind.database {
+            gate.wrote = self.now;
+        }
+        self.gate_changed(g, None);
+        self.tell_of_gate(|| format!("node {n} of the gateway of {place} takes for dead {dead:?}"));
+        self.at(long, Event::Gate(GateEvent::Ends(GateFault::Health(g, n))));
     }
 
     /// Somebody puts a service of his own into a gateway, beside what is there.
@@ -249,6 +303,19 @@ impl World {
                 self.gates[g].nodes[n].reach = Reach::Open;
                 self.gates[g].version += 1;
             }
+            GateFault::Health(g, n) => {
+                let gate = &mut self.gates[g];
+                let node = &gate.nodes[n].still;
+                for one in node.all("targets") {
+                    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+                    let (of, target) = (text(&one["upstream"]["id"]), text(&one["target"]));
+                    let path = format!("upstreams/{of}/targets/{target}/healthy");
+                    // Where nothing is checked nothing is said.
+                    node.ask(false, &Method::PUT, &path, None);
+                }
+                gate.sick.remove(&n);
+                gate.version += 1;
+            }
             GateFault::Names => self.lookup.with(|records| {
                 if records.down {
                     records.down = false;
@@ -288,6 +355,7 @@ impl World {
         for g in 0..self.gates.len() {
             for n in 0..self.gates[g].nodes.len() {
                 self.gate_fault_ends(GateFault::Node(g, n));
+                self.gate_fault_ends(GateFault::Health(g, n));
             }
             self.gate_fault_ends(GateFault::Stranger(g));
         }
