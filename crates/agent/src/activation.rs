@@ -138,7 +138,9 @@ pub async fn activate(
         counts,
     };
     let mut done = conclude(plan, &memory, &happened, before, clock().1);
+    let mut failing = watch.failing(plan, &done.memory, clock().0);
     for item in &mut done.facts.items {
+        item.failing = failing.remove(&item.split).unwrap_or_default();
         item.contested = contests.of(&item.split);
         item.vanished = watch.vanished(&item.split);
     }

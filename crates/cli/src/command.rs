@@ -10,7 +10,7 @@ Exit codes:
   0  done, and all is as asked
   1  could not be done, or what was looked at is wrong
   2  asked wrongly: a flag, a file, or a name that does not exist
-  3  status: not (yet) proven; plan: there are changes
+  3  status: not (yet) proven, or a backend is down; plan: there are changes
   4  status: stale or unknown
 
 status, zones, history and events ask the coordinator that --coordinator or

@@ -119,10 +119,9 @@ fn text(event: &Event) -> String {
     let mut page = Page::new();
     let paint = match event.kind.as_str() {
         "commit.refused" | "source.unreachable" | "zone.held" | "zone.overridden" | "zone.pinned"
-        | "zone.failed" | "zone.different" | "zone.contested" | "mesh.gone" | "service.vanished" => {
-            Paint::Red
-        }
-        "zone.proven" | "mesh.back" | "service.back" => Paint::Green,
+        | "zone.failed" | "zone.different" | "zone.contested" | "mesh.gone" | "service.vanished"
+        | "backend.down" => Paint::Red,
+        "zone.proven" | "mesh.back" | "service.back" | "backend.up" => Paint::Green,
         "agent.gone" | "transition.unjudged" => Paint::Yellow,
         _ => Paint::Bold,
     };

@@ -56,6 +56,13 @@ struct BySource {
     source: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByBackend {
+    split: String,
+    zone: String,
+    backend: String,
+}
+
 const STANDINGS: [(Standing, &str); 9] = [
     (Standing::Converged, "converged"),
     (Standing::Progressing, "progressing"),
@@ -87,6 +94,40 @@ pub(crate) fn text(scrape: &Scrape<'_>) -> Result<String, std::fmt::Error> {
         items.get_or_create(&ByStanding { standing: word }).set(count(n));
     }
     registry.register("items", "Items (a split in a zone) by how they stand", items);
+
+    // A split that is held, frozen or quarantined as a whole shows in no zone of it.
+    let splits = Family::<ByStanding, Gauge>::default();
+    for (standing, word) in STANDINGS {
+        let n = scrape
+            .splits
+            .iter()
+            .filter(|split| split.standing == standing)
+            .count();
+        splits.get_or_create(&ByStanding { standing: word }).set(count(n));
+    }
+    registry.register(
+        "splits",
+        "Splits by how they stand as a whole: one that is held, frozen or quarantined is `held`, whatever its zones prove",
+        splits,
+    );
+    let down = Family::<ByBackend, Gauge>::default();
+    for split in scrape.splits {
+        for zone in &split.zones {
+            for failing in &zone.failing {
+                let label = ByBackend {
+                    split: split.name.clone(),
+                    zone: zone.zone.clone(),
+                    backend: failing.backend.clone(),
+                };
+                down.get_or_create(&label).set(1);
+            }
+        }
+    }
+    registry.register(
+        "backends_down",
+        "1 for a backend that is down in a zone and keeps its share there, so that requests fail; all others are missing",
+        down,
+    );
 
     let connected = Family::<ByZone, Gauge>::default();
     let stale = Family::<ByZone, Gauge>::default();
@@ -208,7 +249,99 @@ fn count(n: usize) -> i64 {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test that cannot go on stops")]
 
+    use weir_model::BasisPoints;
+    use weir_planner::Evidence;
+    use weir_wire::api::{FailingBackend, Percent, SplitInZone};
+
     use super::*;
+
+    fn scraped(splits: &[SplitStatus], zones: &[ZoneStatus]) -> String {
+        text(&Scrape {
+            generation: 1,
+            splits,
+            zones,
+            sources: &[],
+            proof_age: &BTreeMap::new(),
+            refused: 0,
+            checks: &SelfChecks::default(),
+            ledger: true,
+            superseded: false,
+        })
+        .unwrap()
+    }
+
+    /// A backend that is down changes no standing, and a split that is held as a whole shows in none of its zones.
+    #[test]
+    fn what_no_zone_stands_for_is_told_as_well() {
+        let zone = |name: &str, failing: &[&str]| SplitInZone {
+            zone: name.to_owned(),
+            standing: Standing::Converged,
+            reason: None,
+            generation: 1,
+            evidence: Evidence::Live,
+            proven_at: None,
+            seen: 1,
+            of: 1,
+            told: BTreeMap::new(),
+            weights: None,
+            counted: BTreeMap::new(),
+            failed: BTreeMap::new(),
+            counted_since: None,
+            open: None,
+            second_writers: Vec::new(),
+            notes: Vec::new(),
+            failing: failing
+                .iter()
+                .map(|backend| FailingBackend {
+                    backend: (*backend).to_owned(),
+                    share: Percent(BasisPoints::WHOLE),
+                    why: String::new(),
+                    help: String::new(),
+                })
+                .collect(),
+            doors: Vec::new(),
+            heard_at: None,
+        };
+        let split = |name: &str, standing, zones| SplitStatus {
+            name: name.to_owned(),
+            service: name.to_owned(),
+            port: 8080,
+            protocol: "http".to_owned(),
+            declared: BTreeMap::new(),
+            commit: String::new(),
+            generation: 1,
+            standing,
+            reason: None,
+            since: String::new(),
+            transition: None,
+            zones,
+        };
+        let splits = [
+            split(
+                "checkout",
+                Standing::Converged,
+                vec![zone("ams", &[]), zone("fra", &["eks", "vm"])],
+            ),
+            split("search", Standing::Held, vec![zone("fra", &[])]),
+        ];
+        let text = scraped(&splits, &[]);
+        let mut told: Vec<&str> = text
+            .lines()
+            .filter(|line| line.starts_with("weir_backends_down{") || line.starts_with("weir_splits{"))
+            .filter(|line| !line.ends_with(" 0"))
+            .collect();
+        told.sort_unstable();
+        assert_eq!(
+            told,
+            [
+                "weir_backends_down{split=\"checkout\",zone=\"fra\",backend=\"eks\"} 1",
+                "weir_backends_down{split=\"checkout\",zone=\"fra\",backend=\"vm\"} 1",
+                "weir_splits{standing=\"converged\"} 1",
+                "weir_splits{standing=\"held\"} 1",
+            ]
+        );
+        assert!(text.contains("weir_items{standing=\"held\"} 0"), "{text}");
+    }
 
     #[test]
     fn a_memory_store_is_told_of_each_zone_whose_kuma_says_what_it_has() {
@@ -228,18 +361,7 @@ mod tests {
             zone("eks", None),
             zone("fra", Some("memory")),
         ];
-        let text = text(&Scrape {
-            generation: 1,
-            splits: &[],
-            zones: &zones,
-            sources: &[],
-            proof_age: &BTreeMap::new(),
-            refused: 0,
-            checks: &SelfChecks::default(),
-            ledger: true,
-            superseded: false,
-        })
-        .unwrap();
+        let text = scraped(&[], &zones);
         let mut told: Vec<&str> = text
             .lines()
             .filter(|line| line.starts_with("weir_zone_memory_store{"))

@@ -1,6 +1,7 @@
 //! From what agents say to the fleet: merges sessions with what is remembered, records what changed, tells what happened.
 
 mod alarms;
+mod rows;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,13 +21,12 @@ use crate::sessions::{AgentView, Sessions};
 use crate::standing::{self, Sight};
 use crate::state::{InForce, Troubles, trouble};
 use alarms::Alarms;
+use rows::{agent_row, material, worth_writing};
 
 /// Silence is noticed within this time.
 const TICK: Duration = Duration::from_secs(1);
 /// While there is nothing to write, whether the ledger would take it is looked at so often.
 const CHECK: SignedDuration = SignedDuration::from_secs(5);
-/// `heard_at` alone is written no more often than this.
-const HEARD: SignedDuration = SignedDuration::from_secs(60);
 
 /// The observing loop.
 pub struct Observing {
@@ -455,43 +455,6 @@ pub fn agent(view: &AgentView, before: Option<&Agent>) -> Agent {
             _ => before.map(|before| before.services.clone()).unwrap_or_default(),
         },
     }
-}
-
-fn agent_row(zone: &ZoneName, name: &str, agent: &Agent) -> AgentRow {
-    AgentRow {
-        zone: zone.clone(),
-        name: name.to_owned(),
-        version: agent.version.clone(),
-        generation: agent.generation,
-        highest: agent.highest,
-        kuma: agent.kuma.clone(),
-        heard_at: agent.heard_at,
-        certificate_expires: agent.certificate_expires,
-    }
-}
-
-fn worth_writing(before: &AgentRow, row: &AgentRow, now: Timestamp) -> bool {
-    let timeless = |row: &AgentRow| AgentRow {
-        heard_at: None,
-        ..row.clone()
-    };
-    timeless(before) != timeless(row)
-        || (before.heard_at != row.heard_at
-            && before.heard_at.is_none_or(|at| now.duration_since(at) > HEARD))
-}
-
-/// A fact without what changes at each report: times and counts.
-fn material(fact: &ItemFact) -> ItemFact {
-    let mut fact = fact.clone();
-    fact.counts = None;
-    for door in fact.doors.values_mut() {
-        door.counting = None;
-    }
-    for proof in fact.proofs_mut() {
-        proof.at = Timestamp::UNIX_EPOCH;
-        proof.coverage = weir_planner::Coverage::default();
-    }
-    fact
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! plan, by every agent of the zone, each heard from lately. Silence is stale, not agreement.
 
 mod doors;
+mod failing;
 mod places;
 mod transition;
 mod word;
@@ -152,6 +153,7 @@ pub fn split_in_zone(sight: Sight<'_>, zone: &ZoneName, item: &Item) -> SplitInZ
         open: None,
         second_writers: Vec::new(),
         notes: Vec::new(),
+        failing: Vec::new(),
         doors: sight.doors_shown(agents.iter().copied(), item),
         heard_at: agents
             .iter()
@@ -252,6 +254,11 @@ pub fn split_in_zone(sight: Sight<'_>, zone: &ZoneName, item: &Item) -> SplitInZ
     writers.sort();
     writers.dedup();
     shown.second_writers = writers;
+    shown.failing = failing::shown(agents.iter().copied(), item);
+    // What it runs is what it was told, and proven; that it is not well has to be said all the same.
+    if shown.standing == Standing::Converged {
+        shown.reason = failing::told(&shown.failing);
+    }
     let services = agents.iter().flat_map(|(_, agent)| &agent.services);
     let mut notes: Vec<String> = services
         .flat_map(|fact| [fact.unsplit(item), fact.taken_along(item)])

@@ -186,6 +186,10 @@ pub struct ItemFact {
     /// Backends whose MeshService this zone's control plane had, and has not any more.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub vanished: BTreeSet<BackendName>,
+    /// Backends that are down by what this agent saw, and that have their share all the same: nobody takes it. The zone runs what
+    /// the item says, and requests fail.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub failing: BTreeMap<BackendName, KeptShare>,
 }
 
 impl ItemFact {
@@ -204,8 +208,20 @@ impl ItemFact {
             doors: BTreeMap::new(),
             contested: None,
             vanished: BTreeSet::new(),
+            failing: BTreeMap::new(),
         }
     }
+}
+
+/// The share of a backend that is down, where nobody takes it over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptShare {
+    /// What it has, of the route that gives it most.
+    pub share: BasisPoints,
+    /// What was seen of it, and why its share stays, in words; figures in it change with each look.
+    pub why: String,
+    /// What a person can do about it, in words.
+    pub help: String,
 }
 
 /// A policy of ours that somebody else writes over, or removes, each time that it is put back.

@@ -56,7 +56,8 @@ pub use drain::Drain;
 pub use explain::{Explanation, explain};
 pub use facts::{
     Contested, CountScope, Counts, Coverage, DoorCounting, DoorFact, Evidence, Fallen, Fault, ItemFact,
-    ItemState, Pin, Proof, ProvenWeights, SecondWriter, ServiceFact, ServiceState, Verdict, Way, ZoneFacts,
+    ItemState, KeptShare, Pin, Proof, ProvenWeights, SecondWriter, ServiceFact, ServiceState, Verdict, Way,
+    ZoneFacts,
 };
 pub use freezes::freezes;
 pub use latency::Latency;

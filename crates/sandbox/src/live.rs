@@ -356,6 +356,7 @@ mod tests {
             counted_since: None,
             second_writers: Vec::new(),
             notes: Vec::new(),
+            failing: Vec::new(),
             doors: Vec::new(),
             heard_at: None,
         };

@@ -288,11 +288,30 @@ pub struct SplitInZone {
     /// What holds nothing up and should be known all the same, each in words with what to do.
     #[serde(default)]
     pub notes: Vec<String>,
+    /// Backends that are down there and keep their share, by name: the zone runs what it was told, and requests fail. A zone of
+    /// which this is not empty is not well, however it stands.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failing: Vec<FailingBackend>,
     /// The split's doors at the zone's gateways, by name.
     #[serde(default)]
     pub doors: Vec<DoorInZone>,
     /// When the zone's newest report on this was made.
     pub heard_at: Option<String>,
+}
+
+/// A backend that is down in a zone, and whose share nobody takes over there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FailingBackend {
+    /// The backend.
+    pub backend: String,
+    /// The share that it keeps, of the route that gives it most.
+    #[schema(value_type = f64)]
+    pub share: Percent,
+    /// What was seen of it, and why its share stays.
+    pub why: String,
+    /// What to do about it.
+    pub help: String,
 }
 
 /// A split's door at one gateway of a zone.

@@ -4,10 +4,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use weir_model::{BackendName, ZoneName};
+use weir_model::{BackendName, BasisPoints, ZoneName};
 use weir_planner::{
-    Contested, CountScope, Counts, Coverage, Digest, Fallen, Generation, ItemFact, ItemState, Latency, Pin,
-    PlanId, Proof, ProvenWeights, SecondWriter, ServiceFact, Verdict, ZoneFacts,
+    Contested, CountScope, Counts, Coverage, Digest, Fallen, Generation, ItemFact, ItemState, KeptShare,
+    Latency, Pin, PlanId, Proof, ProvenWeights, SecondWriter, ServiceFact, Verdict, ZoneFacts,
 };
 
 use crate::gateway::{door_fact_in, door_fact_out};
@@ -172,6 +172,16 @@ impl From<&ItemFact> for v1::ItemFact {
             doors: fact.doors.iter().map(door_fact_out).collect(),
             contested: fact.contested.as_ref().map(v1::Contested::from),
             vanished: fact.vanished.iter().map(ToString::to_string).collect(),
+            failing: fact
+                .failing
+                .iter()
+                .map(|(backend, kept)| v1::KeptShare {
+                    backend: backend.to_string(),
+                    basis_points: kept.share.get(),
+                    why: kept.why.clone(),
+                    help: kept.help.clone(),
+                })
+                .collect(),
         }
     }
 }
@@ -205,6 +215,17 @@ impl TryFrom<&v1::ItemFact> for ItemFact {
         let contested = from.contested.as_ref().map(Contested::try_from).transpose();
         let vanished: Result<_, WireError> =
             from.vanished.iter().map(|name| read("vanished", name)).collect();
+        let mut failing = BTreeMap::new();
+        for of in &from.failing {
+            let kept = KeptShare {
+                share: BasisPoints::new(of.basis_points).map_err(|e| WireError::new("failing", e))?,
+                why: of.why.clone(),
+                help: of.help.clone(),
+            };
+            if failing.insert(read("failing", &of.backend)?, kept).is_some() {
+                return Err(twice("failing", &of.backend));
+            }
+        }
         let mut doors = BTreeMap::new();
         for from in &from.doors {
             let (name, door) =
@@ -226,6 +247,7 @@ impl TryFrom<&v1::ItemFact> for ItemFact {
             doors,
             contested: contested.map_err(|e| e.within("contested"))?,
             vanished: vanished?,
+            failing,
         })
     }
 }

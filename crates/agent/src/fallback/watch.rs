@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 use weir_model::{BackendName, SplitName, sabotaged};
-use weir_planner::{Counts, Destination, Item, ServiceFact, ServiceState, ZonePlan};
+use weir_planner::{Counts, Destination, Item, KeptShare, ServiceFact, ServiceState, ZonePlan};
 
 use super::resolves;
 use crate::activation::Moment;
@@ -225,35 +225,86 @@ impl Watch {
                 let gone = self.gone(&item.split, backend);
                 alarms.extend(gone.map(|since| without(item, memory, (backend, to), since)));
             }
-            let driven = super::driven(item, memory);
-            let there = |backend: &&BackendName| self.gone(&item.split, backend).is_none();
-            for backend in driven.weighted().into_iter().filter(there) {
-                let is_away = memory
-                    .fallen
-                    .get(&item.split)
-                    .is_some_and(|fallen| fallen.down.contains_key(backend));
-                let after = item
-                    .fallback
-                    .get(backend)
-                    .map_or(LOUD, |fallback| fallback.after.max(LOUD));
-                let Some(why) = self.down(&item.split, backend, after, now).filter(|_| !is_away) else {
-                    continue;
-                };
-                let what = if memory.pins.of(&item.split).is_some() {
-                    "the split is pinned here"
-                } else if item.fallback.contains_key(backend) {
-                    "no backend of its fallback is up, resolves and has the capacity"
-                } else {
-                    "no fallback is declared for it"
-                };
-                alarms.push(format!(
-                    "backend {backend} of split {} is down, and keeps its share: {why}; {what}. Change its weight in Git, or \
-                     `weir-agent pin` it here",
+            let kept = self.kept(item, memory, now);
+            alarms.extend(kept.iter().map(|(backend, KeptShare { share, why, help })| {
+                format!(
+                    "backend {backend} of split {} is down, and keeps its share of {share} %: {why}. {help}",
                     item.split
-                ));
-            }
+                )
+            }));
         }
         alarms
+    }
+
+    /// Backends that are down and whose share stays where it is: by split, of those that have any.
+    pub fn failing(
+        &self,
+        plan: &ZonePlan,
+        memory: &Memory,
+        now: Instant,
+    ) -> BTreeMap<SplitName, BTreeMap<BackendName, KeptShare>> {
+        let all = plan.items.values();
+        all.map(|item| (item.split.clone(), self.kept(item, memory, now)))
+            .filter(|(_, kept)| !kept.is_empty())
+            .collect()
+    }
+
+    /// Those of one split. What counts is what is in force: a plan that leaves the dead and cannot be applied leaves nobody.
+    /// Whose MeshService vanished keeps nothing, for Kuma gives it away.
+    fn kept(&self, item: &Arc<Item>, memory: &Memory, now: Instant) -> BTreeMap<BackendName, KeptShare> {
+        let split = &item.split;
+        let item = memory.applied.get(split).unwrap_or(item);
+        let driven = super::driven(item, memory);
+        let away = memory.fallen.get(split).map(|fallen| &fallen.down);
+        let stays = |backend: &&BackendName| {
+            self.gone(split, backend).is_none() && away.is_none_or(|away| !away.contains_key(*backend))
+        };
+        let mut kept = BTreeMap::new();
+        for backend in driven.weighted().into_iter().filter(stays) {
+            let fallback = item.fallback.get(backend);
+            let after = fallback.map_or(LOUD, |fallback| fallback.after.max(LOUD));
+            let Some(seen) = self.down(split, backend, after, now) else {
+                continue;
+            };
+            let (what, help) = keeps(item, memory, backend);
+            let shares = driven
+                .routes
+                .iter()
+                .filter_map(|route| route.weights.get(backend));
+            let share = KeptShare {
+                share: shares.max().copied().unwrap_or_default(),
+                why: format!("{seen}; {what}"),
+                help,
+            };
+            kept.insert(backend.clone(), share);
+        }
+        kept
+    }
+}
+
+/// Why nobody takes the share of a backend that is down, and what to do.
+fn keeps(item: &Item, memory: &Memory, backend: &BackendName) -> (&'static str, String) {
+    let split = &item.split;
+    if memory.pins.of(split).is_some() {
+        let help = format!(
+            "Pin other weights on that host (`weir-agent pin`), or end the pin there (`weir-agent unpin --split {split}`): then what \
+             Git declares holds"
+        );
+        return ("the split is pinned here", help);
+    }
+    let away = format!(
+        "Take its weight away in Git (a `git revert` goes everywhere at once), or with `weir drain {split} {backend} --reason WHY`, or on a host \
+         of this zone with `weir-agent pin`"
+    );
+    match item.fallback.contains_key(backend) {
+        true => (
+            "no backend of its fallback is up, resolves and has the capacity",
+            away,
+        ),
+        false => (
+            "no fallback is declared for it",
+            format!("{away}; with a `fallback` in the split its zones do that by themselves"),
+        ),
     }
 }
 

@@ -145,6 +145,7 @@ mod tests {
             open: None,
             second_writers: Vec::new(),
             notes: Vec::new(),
+            failing: Vec::new(),
             doors: Vec::new(),
             heard_at: None,
         }

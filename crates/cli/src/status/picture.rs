@@ -113,9 +113,16 @@ impl Picture {
         match worst {
             _ if self.list.generation == 0 => Exit::Unknown,
             Some(Standing::Stale | Standing::Unknown) => Exit::Unknown,
-            Some(Standing::Converged) | None if self.list.notice.is_none() => Exit::Fine,
+            // What is proven is what runs, and not that anybody answers.
+            Some(Standing::Converged) | None if self.list.notice.is_none() && !self.fails() => Exit::Fine,
             _ => Exit::Differs,
         }
+    }
+
+    /// Whether a backend is down and keeps its share.
+    fn fails(&self) -> bool {
+        let mut zones = self.list.splits.iter().flat_map(|split| &split.zones);
+        zones.any(|zone| !zone.failing.is_empty())
     }
 
     /// The same, after a silence: nothing of it is known any more.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use weir_model::BasisPoints;
 use weir_planner::Evidence;
-use weir_wire::api::{AgentNote, Percent, SplitInZone, SplitList, SplitStatus, Standing};
+use weir_wire::api::{AgentNote, FailingBackend, Percent, SplitInZone, SplitList, SplitStatus, Standing};
 
 use super::transition;
 use crate::clock::Clock;
@@ -55,8 +55,13 @@ pub(super) fn in_a_line(list: &SplitList) -> String {
         let open: Vec<String> = split
             .zones
             .iter()
-            .filter(|zone| zone.standing != Standing::Converged)
+            .filter(|zone| zone.standing != Standing::Converged || !zone.failing.is_empty())
             .map(|zone| match &zone.reason {
+                // What was counted of a backend that is down changes with each look.
+                _ if zone.standing == Standing::Converged => {
+                    let all: Vec<String> = zone.failing.iter().map(|of| clean(&down(of))).collect();
+                    format!("{} converged, but {}", zone.zone, all.join(", "))
+                }
                 // How long it has been silent changes with each look.
                 Some(why) if !matches!(zone.standing, Standing::Progressing | Standing::Stale) => {
                     format!("{} {} ({})", zone.zone, word(zone.standing), clean(why))
@@ -115,7 +120,20 @@ fn split(page: &mut Page, split: &SplitStatus, clock: Clock) {
     if let Some(transition) = &split.transition {
         head.push_str(&format!(" ({})", transition::position(transition)));
     }
-    page.words(0, 2, paint(split.standing), &head);
+    let down: BTreeSet<String> = split
+        .zones
+        .iter()
+        .flat_map(|zone| &zone.failing)
+        .map(down)
+        .collect();
+    for down in &down {
+        head.push_str(&format!("; {down}"));
+    }
+    let paint = match down.is_empty() {
+        true => paint(split.standing),
+        false => Paint::Red,
+    };
+    page.words(0, 2, paint, &head);
     let text = format!(
         "{} service {}:{}; generation {} of commit {}, {}",
         split.protocol,
@@ -134,11 +152,22 @@ fn split(page: &mut Page, split: &SplitStatus, clock: Clock) {
 }
 
 fn zone(page: &mut Page, split: &SplitStatus, zone: &SplitInZone, clock: Clock) {
-    let head = match &zone.reason {
+    // The reason of a zone that stands well is only what is said of its backends below.
+    let reason = zone.reason.as_ref();
+    let reason = reason.filter(|_| zone.standing != Standing::Converged || zone.failing.is_empty());
+    let head = match reason {
         Some(why) => format!("{}: {}: {why}", zone.zone, word(zone.standing)),
         None => format!("{}: {}", zone.zone, word(zone.standing)),
     };
-    page.words(2, 4, paint(zone.standing), &head);
+    let colour = match zone.failing.is_empty() {
+        true => paint(zone.standing),
+        false => Paint::Red,
+    };
+    page.words(2, 4, colour, &head);
+    for failing in &zone.failing {
+        let text = format!("! {}: {}. {}", down(failing), failing.why, failing.help);
+        page.words(4, 2, Paint::Red, &text);
+    }
     page.words(4, 2, Paint::Plain, &grounds(split, zone, clock));
     for writer in &zone.second_writers {
         page.words(4, 2, Paint::Yellow, &format!("also writes here: {writer}"));
@@ -151,6 +180,15 @@ fn zone(page: &mut Page, split: &SplitStatus, zone: &SplitInZone, clock: Clock) 
     }
     shares(page, split, zone);
     page.words(4, 2, Paint::Plain, &counted(zone, clock));
+}
+
+/// `backend eks is down and keeps its share of 80 %`.
+fn down(failing: &FailingBackend) -> String {
+    format!(
+        "backend {} is down and keeps its share of {}",
+        failing.backend,
+        percent(failing.share)
+    )
 }
 
 /// What the shares below rest on: class of evidence, coverage, age.

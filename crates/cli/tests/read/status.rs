@@ -265,6 +265,55 @@ fn the_exit_code_is_the_worst_of_what_is_shown() {
     ");
 }
 
+/// All is proven, and requests fail: that is not well, for people and for scripts.
+#[test]
+fn a_backend_that_is_down_and_keeps_its_share_is_loud() {
+    let why = "12 of 12 requests to it within 5.3 s found nobody there; no fallback is declared for it";
+    let help = "Take its weight away in Git, or with `weir drain checkout vm`";
+    let failing = json!([{"backend": "vm", "share": 90, "why": why, "help": help}]);
+    let fra = changed(
+        zone("fra"),
+        json!({"failing": failing, "reason": format!("backend vm is down and keeps its share of 90 %: {why}. {help}")}),
+    );
+    let held = changed(
+        zone("par"),
+        json!({"standing": "held", "reason": "not ready", "failing": failing}),
+    );
+    let coordinator = of(&list(&[
+        split("checkout", "converged", &[zone("ams"), fra.clone()]),
+        split("search", "held", &[held]),
+    ]));
+    insta::assert_snapshot!(coordinator.weir(&["status"]).transcript());
+    assert_eq!(coordinator.weir(&["status", "checkout"]).exit, 3);
+    assert_eq!(coordinator.weir(&["status", "checkout", "--json"]).exit, 3);
+    assert_eq!(coordinator.weir(&["status", "checkout", "--zone", "ams"]).exit, 0);
+    // Who waits is told what for, once, though its figures change.
+    let later = changed(
+        fra.clone(),
+        json!({"failing": [{"backend": "vm", "share": 90, "why": "24 of 24", "help": help}]}),
+    );
+    let answer = |zone: &Value| {
+        Answer::json(&list(&[split(
+            "checkout",
+            "converged",
+            std::slice::from_ref(zone),
+        )]))
+    };
+    let waits = Coordinator::new().at(
+        "/v1/splits",
+        &[answer(&fra), answer(&later), answer(&zone("fra"))],
+    );
+    let ran = waits.weir(&["status", "--wait", "--timeout", "60s"]);
+    assert_eq!(ran.exit, 0);
+    assert_eq!(ran.stderr.matches("waiting:").count(), 1, "{}", ran.stderr);
+    assert!(
+        ran.stderr
+            .contains("checkout: fra converged, but backend vm is down"),
+        "{}",
+        ran.stderr
+    );
+}
+
 /// Programs get what the API said, fields of tomorrow included.
 #[test]
 fn json_is_the_answer_itself() {

@@ -1,5 +1,7 @@
 //! What happens to zones from outside and is told once, not again with each report: who fights over a policy, a mesh that is
-//! gone, services that vanish from several zones at once. Values only.
+//! gone, services that vanish from several zones at once, backends that are down and keep their share. Values only.
+
+mod failing;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,6 +11,7 @@ use weir_planner::{Contested, Fault, Plan};
 
 use crate::fleet::{Agent, Fleet};
 use crate::ledger::NewEvent;
+use failing::Failing;
 
 /// A zone whose control plane starts with an empty store has no mesh for a moment.
 const START: SignedDuration = SignedDuration::from_secs(3);
@@ -21,6 +24,7 @@ pub(super) struct Alarms {
     contested: BTreeMap<(ZoneName, SplitName), Contested>,
     gone: BTreeMap<ZoneName, Gone>,
     vanished: BTreeMap<(SplitName, BackendName), Vanished>,
+    failing: Failing,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -45,6 +49,7 @@ impl Alarms {
         for vanished in known.vanished.values_mut() {
             vanished.told = true;
         }
+        known.failing.were_told();
         known
     }
 
@@ -54,6 +59,7 @@ impl Alarms {
         self.contests(fleet, &mut news);
         self.meshes(fleet, now, &mut news);
         self.services(fleet, plan, now, &mut news);
+        self.failing.look(fleet, plan, now, &mut news);
         news
     }
 

@@ -1,8 +1,9 @@
 //! Tests of what is worth recording and telling.
 
-use weir_model::{BackendName, GatewayName};
+use weir_model::{BackendName, BasisPoints, GatewayName};
 use weir_planner::{
-    Contested, Coverage, Digest, DoorFact, Evidence, Fault, ItemRef, ItemState, Pin, Proof, Verdict,
+    Contested, Coverage, Digest, DoorFact, Evidence, Fallen, Fault, ItemRef, ItemState, KeptShare, Pin,
+    Proof, Verdict,
 };
 
 use super::*;
@@ -272,6 +273,151 @@ fn a_service_that_vanishes_from_several_zones_is_one_event() {
     );
 }
 
+/// `cloud` is down and keeps its share, by so many requests that found nobody.
+fn keeps(fact: &mut ItemFact, requests: u32) {
+    let kept = KeptShare {
+        share: BasisPoints::new(8_000).unwrap(),
+        why: format!("{requests} of {requests} requests found nobody there; no fallback is declared for it"),
+        help: "Take its weight away in Git".to_owned(),
+    };
+    fact.failing = [(BackendName::new("cloud").unwrap(), kept)].into();
+}
+
+#[test]
+fn a_backend_that_is_down_and_keeps_its_share_is_one_event_and_over_only_when_it_has_been_for_a_while() {
+    let down = |zones: &'static [&'static str]| {
+        move |zone: &str, agent: &mut Agent| {
+            if zones.contains(&zone) {
+                agent.items.values_mut().for_each(|fact| keeps(fact, 12));
+            }
+        }
+    };
+    let silent = |zone: &str, agent: &mut Agent| {
+        agent.connected = false;
+        down(&["fra"])(zone, agent);
+    };
+    let all = told(&[
+        (0, &down(&["fra"])),
+        (2, &down(&["ams", "fra"])),
+        (4, &down(&["ams", "fra"])),
+        (5, &down(&["ams", "fra"])),
+        // An agent that starts anew has to see it again; where few ask, it is seen only now and then.
+        (20, &down(&[])),
+        (50, &down(&["fra"])),
+        (60, &down(&[])),
+        (109, &down(&["fra"])),
+        // Who joins later is told of as well; who is silent has not said that it is over.
+        (120, &down(&["fra", "oslo"])),
+        (124, &down(&["fra"])),
+        (200, &silent),
+        (1_000, &silent),
+        (1_001, &down(&[])),
+        (1_059, &down(&[])),
+        (1_060, &down(&[])),
+        (1_061, &down(&[])),
+        // So short that it is over when it is told.
+        (2_000, &down(&["fra"])),
+        (2_001, &down(&[])),
+        (2_004, &down(&[])),
+        (2_060, &down(&[])),
+    ]);
+    assert_eq!(
+        short(&all),
+        [
+            (4, "backend.down", ""),
+            (124, "backend.down", ""),
+            (1_060, "backend.up", ""),
+            (2_004, "backend.down", ""),
+            (2_060, "backend.up", ""),
+        ]
+    );
+    assert_eq!(
+        all[0].3,
+        "backend cloud of split checkout is down and keeps its share, in ams 80 % (12 of 12 requests found nobody there; no \
+         fallback is declared for it), in fra 80 % (12 of 12 requests found nobody there; no fallback is declared for it): \
+         requests fail there until somebody changes that. Take its weight away in Git"
+    );
+    assert!(
+        all[1].3.contains("in oslo 80 %") && !all[1].3.contains("in fra"),
+        "{}",
+        all[1].3
+    );
+    assert!(
+        all[2].3.contains("nobody has found it down in ams, fra, oslo"),
+        "{}",
+        all[2].3
+    );
+}
+
+/// That nobody finds it down where nobody is sent to it does not say that it is up.
+#[test]
+fn a_backend_whose_share_was_taken_away_is_not_said_to_be_up() {
+    type Change = Box<dyn Fn(&str, &mut Agent)>;
+    let backend = || BackendName::new("cloud").unwrap();
+    let of = |change: fn(&mut ItemFact)| -> Change {
+        Box::new(move |zone, agent| {
+            if zone == "fra" {
+                agent.items.values_mut().for_each(change);
+            }
+        })
+    };
+    let cases = [
+        of(|fact| fact.vanished = [BackendName::new("cloud").unwrap()].into()),
+        of(|fact| {
+            fact.fallback = Some(Fallen {
+                since: Timestamp::UNIX_EPOCH,
+                down: [BackendName::new("cloud").unwrap()].into(),
+                why: String::new(),
+            });
+        }),
+        of(|fact| {
+            fact.pin = Some(Pin {
+                since: Timestamp::UNIX_EPOCH,
+                who: "alice".to_owned(),
+                host: "vm-1".to_owned(),
+                reason: "cloud is dead".to_owned(),
+                weights: BTreeMap::new(),
+            });
+        }),
+        Box::new(|zone: &str, agent: &mut Agent| {
+            if zone == "fra" {
+                agent.items.clear();
+            }
+        }),
+    ];
+    let down: Change = of(|fact| keeps(fact, 12));
+    for (case, after) in cases.iter().enumerate() {
+        let all = told(&[(0, &*down), (4, &*down), (5, &**after), (64, &**after)]);
+        let over = all.last().unwrap();
+        assert_eq!((over.0, over.1), (64, "backend.relieved"), "case {case}: {all:?}");
+        assert!(
+            over.3.contains("no share any more in fra") && over.3.contains(backend().as_str()),
+            "{}",
+            over.3
+        );
+    }
+}
+
+/// The figures in what an agent says of it change with each look.
+#[test]
+fn a_backend_that_is_down_is_recorded_once() {
+    let at = |second: i64| Timestamp::from_second(1_800_000_000 + second).unwrap();
+    let mut recorded = Recorded::default();
+    let mut rows = |second, requests: Option<u32>| {
+        let mut fact = plain();
+        requests
+            .into_iter()
+            .for_each(|requests| keeps(&mut fact, requests));
+        let mut news = News::default();
+        news.agents(&self::fleet(fact, at(second)), &mut recorded, at(second));
+        news.items.len()
+    };
+    assert_eq!(rows(0, None), 1);
+    assert_eq!(rows(1, Some(12)), 1);
+    assert_eq!(rows(2, Some(24)), 0);
+    assert_eq!(rows(3, None), 1);
+}
+
 /// What was going on when the coordinator last ran was told then.
 #[test]
 fn what_is_recalled_is_not_told_again() {
@@ -283,6 +429,7 @@ fn what_is_recalled_is_not_told_again() {
                 rewrites: 5,
                 since: Timestamp::UNIX_EPOCH,
             });
+            keeps(fact, 12);
         }
     });
     let at = |second: i64| Timestamp::from_second(1_800_000_000 + second).unwrap();

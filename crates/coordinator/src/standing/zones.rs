@@ -99,6 +99,11 @@ fn zone_standing(
         })
         .collect();
     let nothing_is_split = splits.is_empty();
+    // A split that is proven has a reason only where one of its backends is down all the same.
+    let failing = splits.iter().find_map(|(standing, why)| match standing {
+        Standing::Converged => why.clone(),
+        _ => None,
+    });
     let worst = splits
         .into_iter()
         .chain(agents.iter().flat_map(|(agent, a)| beside(sight, name, agent, a)))
@@ -109,7 +114,7 @@ fn zone_standing(
         Some(worst) => worst,
         // Nothing is split here, so nothing was read back: what cannot be read is not known.
         None if nothing_is_split && unreadable.is_some() => (Standing::Unknown, unreadable),
-        None => (Standing::Converged, unreadable),
+        None => (Standing::Converged, unreadable.or(failing)),
     }
 }
 

@@ -85,7 +85,7 @@ pub struct Event {
     /// `commit.taken`, `commit.refused`, `coordinator.superseded`, `source.*` (`unreachable`, `reachable`, `rewound`,
     /// `rewritten`), `plan.made`, `agent.joined`, `agent.connected`, `agent.gone`, `agent.forgotten`, `zone.*` (`proven`, `held`, `overridden`, `fallback`, `failed`,
     /// `different`, `stale`, `pinned`, `unpinned`, `contested`, `uncontested`), `mesh.gone`, `mesh.back`, `service.vanished`,
-    /// `service.back`, `transition.*` (`held`, `frozen`, `waits`, `bakes`, `verifies`, `returns`, `quarantined`, `drained`,
+    /// `service.back`, `backend.down`, `backend.up`, `backend.relieved`, `transition.*` (`held`, `frozen`, `waits`, `bakes`, `verifies`, `returns`, `quarantined`, `drained`,
     /// `rests`, `unjudged`), `order.*` (`abort`, `freeze`, `resume`, `drain`, `undrain`, `refused`), `selfcheck.failed`.
     pub kind: String,
     /// In one sentence.

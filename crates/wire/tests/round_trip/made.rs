@@ -19,8 +19,8 @@ use weir_planner::latency::BOUNDS;
 use weir_planner::{
     Contested, CountScope, Counts, Coverage, Destination, Digest, DoorCounting, DoorFact, Evidence, Fallback,
     Fallen, Fault, GatewayPlan, GatewayRef, Generation, Item, ItemFact, ItemRef, ItemRoute, ItemState,
-    Latency, Pin, PlanId, Proof, Refuge, SecondWriter, ServiceFact, ServiceState, Verdict, Way, ZoneFacts,
-    ZonePlan, gateway_digest, item_digest,
+    KeptShare, Latency, Pin, PlanId, Proof, Refuge, SecondWriter, ServiceFact, ServiceState, Verdict, Way,
+    ZoneFacts, ZonePlan, gateway_digest, item_digest,
 };
 use weir_wire::AgentReport;
 
@@ -444,10 +444,21 @@ pub(crate) fn report() -> impl Strategy<Value = AgentReport> {
         (
             option::of((".{0,8}", any::<u32>(), time())),
             btree_set(named::<BackendName>(), 0..3),
+            btree_map(named::<BackendName>(), (0_u32..=10_000, ".{0,8}", ".{0,8}"), 0..3),
         ),
     )
         .prop_map(
-            |(item, state, proof, second_writers, counts, pin, fallen, doors, (fought, vanished))| ItemFact {
+            |(
+                item,
+                state,
+                proof,
+                second_writers,
+                counts,
+                pin,
+                fallen,
+                doors,
+                (fought, vanished, failing),
+            )| ItemFact {
                 split: item.split,
                 generation: item.generation,
                 digest: item.digest,
@@ -464,6 +475,13 @@ pub(crate) fn report() -> impl Strategy<Value = AgentReport> {
                     since,
                 }),
                 vanished,
+                failing: failing
+                    .into_iter()
+                    .map(|(backend, (share, why, help))| {
+                        let share = BasisPoints::new(share).unwrap();
+                        (backend, KeptShare { share, why, help })
+                    })
+                    .collect(),
             },
         );
     (

@@ -142,6 +142,64 @@ fn who_has_no_room_is_passed_over_and_nobody_is_told_loudly() {
     }
 }
 
+/// Loud after 5 s, and not a moment longer than it has a share and is down; who has no share, or whose share went elsewhere, is
+/// not said to keep one.
+#[test]
+fn who_is_down_and_keeps_its_share_is_named_with_it() {
+    let mut agent = Agent::new(plan(&[], 60));
+    agent.activate();
+    for _ in 0..20 {
+        agent.quarter(100, &[]);
+    }
+    let died = agent.now;
+    while agent.failing().is_empty() {
+        assert!(agent.now - died < Duration::from_secs(6));
+        agent.quarter(100, &["eks", "lab"]);
+    }
+    assert!(
+        agent.now - died >= Duration::from_secs(5),
+        "{:?}",
+        agent.now - died
+    );
+    let failing = agent.failing();
+    assert_eq!(failing.len(), 1, "`lab` has no share: {failing:?}");
+    assert_eq!((failing[0].0.as_str(), failing[0].1), ("eks", 80));
+    assert!(
+        failing[0]
+            .2
+            .contains("found nobody there; no fallback is declared"),
+        "{failing:?}"
+    );
+    // It answers again.
+    agent.quarter(100, &[]);
+    assert_eq!(agent.failing(), []);
+    // Down again; its MeshService vanishes: Kuma gives the share away, which is told as that.
+    for _ in 0..28 {
+        agent.quarter(100, &["eks"]);
+    }
+    assert_eq!(agent.failing().len(), 1);
+    agent.vanished.insert("eks");
+    agent.look();
+    assert_eq!(agent.failing(), []);
+
+    // Its share goes to `vm`, and nobody keeps any; then `vm` is down, and has all of it.
+    let mut agent = Agent::new(plan(&[("vm", None)], 600));
+    agent.activate();
+    for _ in 0..28 {
+        if agent.quarter(100, &["eks"]) {
+            agent.activate();
+        }
+        assert_eq!(agent.failing(), []);
+    }
+    assert_eq!(agent.weights(), ALL_TO_VM);
+    for _ in 0..28 {
+        agent.quarter(100, &["vm"]);
+    }
+    let failing = agent.failing();
+    assert_eq!(failing.len(), 1, "{failing:?}");
+    assert_eq!((failing[0].0.as_str(), failing[0].1), ("vm", 100));
+}
+
 #[test]
 fn what_kuma_says_is_believed_as_well() {
     let mut agent = Agent::new(plan(&[("vm", None)], 60));

@@ -257,6 +257,14 @@ impl Agent {
         self.live[0].0.labels.get(FALLEN).map_or("", String::as_str)
     }
 
+    /// The backends that are down and keep their share: which, with how many per cent.
+    pub(crate) fn failing(&self) -> Vec<(String, u32, String)> {
+        let all = self.watch.failing(&self.plan, &self.memory, self.at().0);
+        let all = all.into_values().flatten();
+        all.map(|(name, kept)| (name.to_string(), kept.share.get() / 100, kept.why))
+            .collect()
+    }
+
     pub(crate) fn alarms(&self) -> Vec<String> {
         self.watch.alarms(&self.plan, &self.memory, self.at().0)
     }

@@ -1,7 +1,7 @@
 //! What only the global control plane can take away: the mesh, and with it everything of a zone; and MeshServices that vanish.
 
 use weir_drivers::Fault;
-use weir_model::BackendName;
+use weir_model::{BackendName, BasisPoints};
 
 use super::*;
 
@@ -92,5 +92,48 @@ async fn a_service_that_vanishes_is_noticed_within_a_second_and_its_share_goes_t
     agent.pass(Duration::from_secs(70)).await;
     assert_eq!(agent.puts(), [1, 1]);
     assert!(agent.current.borrow().facts.items[0].fallback.is_some());
+    agent.stop().await;
+}
+
+/// Nothing is written for a backend that is down without a fallback, and what is proven stays proven: what the coordinator is
+/// told beside that is all that says it.
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_is_down_and_keeps_its_share_is_in_the_facts_beside_the_proof() {
+    let (dir, fake) = (tempfile::tempdir().unwrap(), fake());
+    let agent = Running::start(&dir, &fake);
+    agent.offers.send(plan(1, "fra")).await.unwrap();
+    agent.pass(Duration::from_secs(30)).await;
+    let fact = || agent.current.borrow().facts.items[0].clone();
+    assert_eq!((fact().state, fact().failing.len()), (ItemState::Proven, 0));
+    fake.lock().unwrap().unavailable.insert("fra");
+    agent.pass(Duration::from_secs(20)).await;
+    let backend = BackendName::new("in-fra").unwrap();
+    let kept = fact().failing[&backend].clone();
+    assert_eq!(
+        (fact().state, kept.share),
+        (ItemState::Proven, BasisPoints::WHOLE)
+    );
+    assert!(
+        kept.why.contains("Unavailable") && kept.why.contains("no fallback is declared"),
+        "{kept:?}"
+    );
+    assert!(
+        kept.help.contains("`weir drain checkout in-fra --reason WHY`"),
+        "{kept:?}"
+    );
+    assert_eq!(agent.puts(), [1], "nothing is changed");
+    // A plan that leaves the dead and cannot be applied leaves nobody: what is in force counts.
+    fake.lock().unwrap().resolves.remove("ams");
+    agent.offers.send(plan(2, "ams")).await.unwrap();
+    agent.pass(Duration::from_secs(10)).await;
+    assert!(matches!(fact().state, ItemState::Held(_)), "{:?}", fact().state);
+    assert!(fact().failing.contains_key(&backend));
+    fake.lock().unwrap().resolves.insert("ams");
+    agent.pass(Duration::from_secs(10)).await;
+    assert_eq!(
+        (agent.puts(), fact().failing.len()),
+        (vec![1, 2], 0),
+        "it is as dead as before"
+    );
     agent.stop().await;
 }

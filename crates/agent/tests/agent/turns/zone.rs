@@ -117,6 +117,8 @@ pub(crate) struct Fake {
     pub(crate) store: Vec<Object>,
     /// Zones whose `checkout` resolves.
     pub(crate) resolves: BTreeSet<&'static str>,
+    /// Those of them that Kuma calls Unavailable.
+    pub(crate) unavailable: BTreeSet<&'static str>,
     pub(crate) instance: u32,
     pub(crate) away: bool,
     /// The control plane answers, and does not have the mesh.
@@ -153,7 +155,10 @@ impl Fake {
             namespace: None,
             ports: BTreeMap::from([(8080, Some(Protocol::Http))]),
             port_names: [].into(),
-            state: ServiceState::Available,
+            state: match self.unavailable.contains(zone) {
+                true => ServiceState::Unavailable,
+                false => ServiceState::Available,
+            },
             way: weir_planner::Way::Unknown,
         };
         Ok(self.resolves.iter().map(service).collect())
@@ -382,6 +387,7 @@ impl Running {
 pub(crate) fn fake() -> Arc<Mutex<Fake>> {
     Arc::new(Mutex::new(Fake {
         resolves: BTreeSet::from(["fra", "ams"]),
+        unavailable: BTreeSet::new(),
         sighting: Sighting {
             held: Some(Held::Alone),
             complete: true,

@@ -18,9 +18,9 @@ use weir_model::{
     BackendName, BasisPoints, CommitId, RouteName, SourceCommit, SourceFile, SourceName, SplitName, ZoneName,
 };
 use weir_planner::{
-    CountScope, Counts, Course, Coverage, Digest, Evidence, Generation, Inputs, ItemFact, ItemState, Leg,
-    Motion, Outlook, Phase, Pin, Plan, Planned, Proof, ProvenWeights, Quarantine, SecondWriter, ServiceFact,
-    ServiceState, Verdict, Wait,
+    CountScope, Counts, Course, Coverage, Digest, Evidence, Generation, Inputs, ItemFact, ItemState,
+    KeptShare, Leg, Motion, Outlook, Phase, Pin, Plan, Planned, Proof, ProvenWeights, Quarantine,
+    SecondWriter, ServiceFact, ServiceState, Verdict, Wait,
 };
 use weir_wire::api::{AgentStatus, Percent, RouteWeights, SplitInZone, SplitStatus, Standing, ZoneStatus};
 
