@@ -7,6 +7,7 @@ mod routes;
 mod waiting;
 mod whole;
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ use crate::outlook::Outlook;
 use crate::plan::{Generation, Item, Plan, PlanId, SplitPlan};
 use crate::refusal::Refusal;
 use crate::transition::{self, Transit};
-use whole::{Past, Whole};
+use whole::{Past, Seen, Whole};
 
 /// A backend that was taken out of a split stays behind the anchor at least this long after the plan that took it out,
 /// whatever else is committed meanwhile. Twice Kuma's drain time (`kuma.md` R9), so that quick commits one after the
@@ -223,9 +224,15 @@ fn make(
             }
             continue;
         }
+        let let_go = OnceCell::new();
         let past = Past {
             split: before.map(Arc::as_ref),
             service: whole.past.of_service(name, &split.service, split.port),
+            seen: transit.map(|transit| Seen {
+                transit,
+                zones: &inputs.declaration.zones,
+                all: &let_go,
+            }),
         };
         let mut wanted = match whole.wanted(split) {
             Ok(wanted) => wanted,

@@ -70,6 +70,17 @@ pub(crate) fn releasing_drained(wanted: Item, before: &Item) -> Item {
     with(wanted, before, |name| weighted.contains(name))
 }
 
+/// Whether `before` has a destination without weight that `wanted` does not name.
+pub(crate) fn has_drained(wanted: &Item, before: &Item) -> bool {
+    let weighted = before.weighted();
+    let declared = |gone: &Destination| {
+        let mut declared = wanted.destinations.values();
+        declared.any(|destination| destination.in_kuma() == gone.in_kuma())
+    };
+    let mut all = before.destinations.iter();
+    all.any(|(name, destination)| !weighted.contains(name) && !declared(destination))
+}
+
 fn with(mut wanted: Item, before: &Item, stays: impl Fn(&BackendName) -> bool) -> Item {
     if wanted.protocol == Protocol::Tcp {
         return wanted; // no anchor could name it

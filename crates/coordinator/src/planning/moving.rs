@@ -301,7 +301,7 @@ fn message(name: &SplitName, of: &Outlook) -> String {
     format!("split {name}: {why}")
 }
 
-/// Since when a split is held or frozen: since it was first seen so. A look knows of the last step at most.
+/// Since when a split is held or frozen, or waits for its first step: since it was first seen so. A look knows of the last step at most.
 pub(super) fn keep_since(
     before: &BTreeMap<SplitName, Outlook>,
     recalled: &Turns,
@@ -309,7 +309,8 @@ pub(super) fn keep_since(
     at: Timestamp,
 ) {
     for (name, stands) in now {
-        if !matches!(stands.phase, Phase::Held | Phase::Frozen) {
+        let waits_at_first = stands.since.is_none() && !stands.waits.is_empty();
+        if !matches!(stands.phase, Phase::Held | Phase::Frozen) && !waits_at_first {
             continue;
         }
         let was = before.get(name).filter(|was| position(was) == position(stands));

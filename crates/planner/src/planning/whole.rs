@@ -1,5 +1,6 @@
 //! What is the same for all splits of one plan, and how items follow from it.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ use crate::programmed::Programmed;
 use crate::prune;
 use crate::refusal::{Flaw, Refusal};
 use crate::retire::{self, Services};
+use crate::senses::{Reach, Runs};
 use crate::transition::{self, Transit};
 
 /// What the parent has for a split: under its name, and for its service under another name.
@@ -26,9 +28,42 @@ use crate::transition::{self, Transit};
 pub(super) struct Past<'a> {
     pub(super) split: Option<&'a SplitPlan>,
     pub(super) service: Option<&'a SplitPlan>,
+    /// What is known of its zones; none where nobody is asked.
+    pub(super) seen: Option<Seen<'a>>,
+}
+
+/// What zones say of what the parent has for a split.
+#[derive(Clone, Copy)]
+pub(super) struct Seen<'a> {
+    pub(super) transit: Transit<'a>,
+    pub(super) zones: &'a BTreeMap<ZoneName, Zone>,
+    /// Whether all zones have let go; asked for when it is first needed.
+    pub(super) all: &'a OnceCell<bool>,
 }
 
 impl Past<'_> {
+    /// Whether what an item of it gave no weight may leave its zone (I4): the zone has proven the item for [`DRAIN`], and so has
+    /// every other zone, or nobody is there who could send anything. Who is `detached` keeps nobody else.
+    fn has_drained(&self, item: &Item, now: Timestamp) -> bool {
+        let Some(seen) = self.seen else { return true };
+        let senses = seen.transit.senses;
+        let proven = |item: &Item| match senses.runs(item) {
+            Runs::Proven { since } => now.duration_since(since) >= DRAIN,
+            Runs::Not(_) => senses.reach(&item.zone) == Reach::Nobody,
+        };
+        let takes_part = |zone: &ZoneName| seen.zones.get(zone).is_some_and(|zone| !zone.detached);
+        let all = || {
+            let items = self
+                .split
+                .iter()
+                .chain(&self.service)
+                .flat_map(|split| &split.items);
+            let mut items = items.filter(|(zone, _)| takes_part(zone));
+            items.all(|(_, item)| proven(item))
+        };
+        proven(item) && *seen.all.get_or_init(all)
+    }
+
     /// The split that is declared no more, and whose service this one takes over.
     pub(super) fn heir_of(&self, declared: &BTreeMap<SplitName, Arc<Split>>) -> Option<&SplitName> {
         let item = self.service?.items.values().next()?;
@@ -304,29 +339,16 @@ impl<'a> Whole<'a> {
         ))
     }
 
-    /// The item that follows what the parent has for its zone.
-    pub(super) fn item_after(&self, wanted: Item, past: Past<'_>, work: &mut Work) -> Arc<Item> {
+    /// The item that follows what the parent has for its zone: that one itself if it already says what is wanted. Of another split
+    /// whose service this one takes over it keeps what that had.
+    pub(super) fn item_after<'p>(&self, wanted: Item, past: Past<'p>, work: &mut Work) -> Arc<Item> {
         let zone = wanted.zone.clone();
-        self.item(
-            wanted,
-            past.split.and_then(|split| split.items.get(&zone)),
-            past.service.and_then(|split| split.items.get(&zone)),
-            work,
-        )
-    }
-
-    /// The item that follows `before`: that one itself if it already says what is wanted. `displaced` is another split's
-    /// item for the same service, which this one takes over from.
-    fn item(
-        &self,
-        mut wanted: Item,
-        before: Option<&Arc<Item>>,
-        displaced: Option<&Arc<Item>>,
-        work: &mut Work,
-    ) -> Arc<Item> {
+        let of = |split: &'p SplitPlan| split.items.get(&zone);
+        let (before, displaced) = (past.split.and_then(of), past.service.and_then(of));
+        let mut wanted = wanted;
         wanted.generation = self.generation;
         if let Some(displaced) = displaced {
-            wanted = if self.drained() {
+            wanted = if self.lets_go(&wanted, displaced, past) {
                 retire::releasing_drained(wanted, displaced)
             } else {
                 retire::keeping_all(wanted, displaced)
@@ -343,17 +365,19 @@ impl<'a> Whole<'a> {
         }
         work.items_made += 1;
         // letting go of a cluster is a change of the listener, so it waits for one that happens anyway
-        if self.drained() && Programmed::of(&same) != Programmed::of(before) {
+        if Programmed::of(&same) != Programmed::of(before) && self.lets_go(&wanted, before, past) {
             Arc::new(sealed(retire::releasing_drained(wanted, before)))
         } else {
             Arc::new(same)
         }
     }
 
-    /// Whether every caller that follows the parent has followed it by now.
-    fn drained(&self) -> bool {
-        self.parent
-            .is_some_and(|parent| self.now.duration_since(parent.created) >= DRAIN)
+    /// Whether what an item before gave nothing is let go of: every caller has followed that far by now.
+    fn lets_go(&self, wanted: &Item, before: &Item, past: Past<'_>) -> bool {
+        let old = |parent: &Plan| self.now.duration_since(parent.created) >= DRAIN;
+        self.parent.is_some_and(old)
+            && retire::has_drained(wanted, before)
+            && past.has_drained(before, self.now)
     }
 
     fn destinations(&self, split: &Split) -> Result<BTreeMap<BackendName, Destination>, Vec<Flaw>> {

@@ -44,7 +44,8 @@ impl Turn<'_> {
 
     /// Another commit while the waves of a bite are under way: zones are one bite apart, and one more step of some would make
     /// it two (I5). So first all go where the later waves still are, which every zone has proven before; or, where that would
-    /// give something to who is drained, the later waves follow first. None if all are told the same already.
+    /// give something to who is drained or to who is not there any more, the later waves follow first. A freeze holds both. None if
+    /// all are told the same already.
     pub(super) fn shared(&self, course: &Course, make: &mut Make<'_>) -> Option<Next> {
         let motion = course.motion.as_ref()?;
         let Leg::Shift { .. } = &motion.leg else {
@@ -57,13 +58,44 @@ impl Turn<'_> {
             return None;
         }
         if let Some(ahead) = self.ahead_by_a_drain(behind) {
-            return Some(self.catch_up(course, motion, ahead, make));
+            let why = "another commit came while zones were apart, and a backend is drained: the later waves follow the ones before, \
+                       and all go on from there";
+            return Some(self.catch_up(course, motion, (ahead, why), make));
+        }
+        let there = items.keys().filter(|zone| self.wanted.contains_key(*zone));
+        let there: Vec<Item> = there.map(|zone| self.for_zone(zone, behind)).collect();
+        let moves = |item: &&Item| {
+            items
+                .get(&item.zone)
+                .is_some_and(|was| between::shifts(was, item))
+        };
+        // To go back to who is not there any more would be to send requests there on purpose. Where some can, it may be a blink.
+        let (waits, none_can) = self.unready(there.iter().filter(moves));
+        let ahead = items.values().max_by_key(|item| item.generation)?;
+        let drains = self.drains();
+        let gains = |drained: &BackendName| {
+            let mut items = items.values();
+            items.any(|item| between::gives_more(item, ahead, drained))
+        };
+        if none_can && !waits.is_empty() && !drains.is_some_and(|drains| drains.keys().any(gains)) {
+            let why = "another commit came while zones were apart, and the first of them cannot go back: the later waves follow them, \
+                       and all go on from there";
+            return Some(self.catch_up(course, motion, (ahead, why), make));
+        }
+        let waves: Vec<u32> = there
+            .iter()
+            .filter(moves)
+            .map(|item| self.wave(&item.zone))
+            .collect();
+        if let Some((why, until)) = self.frozen_for(&waves) {
+            let mut stands = returning("another commit came while zones were apart", vec![wait(why)]);
+            stands.phase = Phase::Frozen;
+            stands.until = until;
+            return Some((None, Some(stands)));
         }
         let why = "another commit came while zones were apart: all go where the later waves still are, and on from there";
-        let items = items.keys().filter(|zone| self.wanted.contains_key(*zone));
-        let items = items
-            .map(|zone| (zone.clone(), make(self.for_zone(zone, behind))))
-            .collect();
+        let items = there.into_iter().map(|item| (item.zone.clone(), make(item)));
+        let items = items.collect();
         let next = self.moved(course, items, Leg::Return { why: why.to_owned() }, motion.to);
         let course = next.course.unwrap_or_default();
         Some((
@@ -83,11 +115,15 @@ impl Turn<'_> {
         ahead.max_by_key(|item| item.generation).map(Arc::as_ref)
     }
 
-    /// Where zones are apart and the first of them give a drained backend nothing any more, or less: they do not go back, the
-    /// others follow them, as they would have done.
-    fn catch_up(&self, course: &Course, motion: &Motion, ahead: &Item, make: &mut Make<'_>) -> Next {
-        let why = "another commit came while zones were apart, and a backend is drained: the later waves follow the ones before, and \
-                   all go on from there";
+    /// Where zones are apart and the first of them give a backend that is drained, or gone, nothing any more, or less: they do not go
+    /// back, the others follow them, as they would have done.
+    fn catch_up(
+        &self,
+        course: &Course,
+        motion: &Motion,
+        (ahead, why): (&Item, &str),
+        make: &mut Make<'_>,
+    ) -> Next {
         let items = &self.before.items;
         let behind = |zone: &ZoneName| {
             let item = items.get(zone);

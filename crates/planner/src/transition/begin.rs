@@ -63,7 +63,12 @@ impl Turn<'_> {
         };
         if let Gate::Waits(waits) = self.in_step(&before.items) {
             let next = "the first step is taken when every zone runs what it was last told";
-            return (None, Some(outlook(Phase::Shift, waits, next)));
+            // For proof it waits a second; for who cannot be reached, until somebody does something about it.
+            let phase = match self.phase_of(&waits) {
+                Phase::Settle => Phase::Held,
+                phase => phase,
+            };
+            return (None, Some(outlook(phase, waits, next)));
         }
         if let Some((why, until)) = self.frozen_for(&[first]) {
             let next = "the first step is taken after that";

@@ -134,9 +134,13 @@ impl Turn<'_> {
             (Reach::Nobody, _) => None,
             // what was proven before is not known any more
             (Reach::Unsure(why), _) => Some(Runs::Not(why)),
-            (Reach::Unreachable(away) | Reach::Partly(away), Runs::Not(_)) => Some(Runs::Not(format!(
-                "{away}; it keeps its last good plan, and the others go no further than one step beyond it. Bring it back, or \
-                 declare `state: detached` on the zone"
+            (Reach::Unreachable(away), Runs::Not(_)) => Some(Runs::Not(format!(
+                "{away}; it keeps its last good plan, and the others go no further than one step beyond it. Bring it back; or, with \
+                 weight 0 for its backends, declare `state: detached` on the zone"
+            ))),
+            (Reach::Partly(away), Runs::Not(_)) => Some(Runs::Not(format!(
+                "{away}; its callers keep its last good plan, and the others go no further than one step beyond it. Bring it back; or, \
+                 if its host is gone for good, `weir-coordinator agent forget ZONE AGENT`"
             ))),
             (_, runs) => Some(runs),
         }

@@ -187,7 +187,7 @@ impl Turn<'_> {
     }
 
     /// Whether zones that can be reached are waited for, or only others.
-    fn phase_of(&self, waits: &[Wait]) -> Phase {
+    pub(super) fn phase_of(&self, waits: &[Wait]) -> Phase {
         let reach = |wait: &Wait| wait.zone.as_ref().map(|zone| self.transit.senses.reach(zone));
         let there = |wait: &Wait| matches!(reach(wait), Some(Reach::Reachable | Reach::Unsure(_)));
         if waits.iter().any(there) {

@@ -402,6 +402,117 @@ fn what_does_not_touch_the_weights_begins_no_step_anew() {
     );
 }
 
+/// Zones are apart, another commit comes, and somebody has frozen all splits: nobody goes back then, which is no revert.
+#[test]
+fn a_freeze_holds_another_commit_in_mid_way() {
+    let mut world = World::new(plain(&[("vm", 100)]));
+    world.commit(plain(&[("eks", 100)]));
+    world.look();
+    world.all_follow();
+    let told = |world: &World| ZONES.map(|name| weights(&world.item(&zone(name)).unwrap()));
+    let apart = told(&world);
+    assert_ne!(apart[0], apart[1], "wave 2 has not moved");
+    world.orders.all_frozen = Some("\"black friday\", says ada".to_owned());
+    world.commit(plain(&[("lab", 30), ("vm", 70)]));
+    let (made, stands) = world.look();
+    let stands = stands.unwrap();
+    assert!(!made && stands.phase == Phase::Frozen, "{stands:?}");
+    assert!(stands.waits[0].why.contains("black friday"), "{stands:?}");
+    assert_eq!(told(&world), apart);
+    world.orders.all_frozen = None;
+    settle(&mut world);
+    assert_eq!(
+        world.weights(&zone("par")),
+        [(backend("lab"), 3_000), (backend("vm"), 7_000)].into()
+    );
+}
+
+/// The first wave has left who is dead by now when another commit comes: it does not go back there, the later wave follows it.
+#[test]
+fn nobody_goes_back_to_who_died_in_mid_way() {
+    let at_once = |split: &mut Split| split.transition.max_step = None;
+    let mut world = World::new(declared(&[("eks", 100)], at_once));
+    world.commit(declared(&[("vm", 100)], at_once));
+    world.look();
+    world.all_follow();
+    world.pass(61);
+    let eks = |world: &World| -> Vec<u32> {
+        let weights = ZONES.map(|name| weights(&world.item(&zone(name)).unwrap()));
+        weights
+            .iter()
+            .map(|of| of.get(&backend("eks")).copied().unwrap_or_default())
+            .collect()
+    };
+    assert_eq!(eks(&world), [10_000, 0, 0], "ams is wave 2");
+    world.dead.insert(backend("eks"));
+    world.commit(declared(&[("vm", 60), ("lab", 40)], at_once));
+    for _ in 0..8 {
+        world.look();
+        assert_eq!(eks(&world)[1..], [0, 0], "{}", world.told(None));
+        world.all_follow();
+        world.pass(61);
+    }
+    assert_eq!(world.leg(), None, "{}", world.told(None));
+    assert_eq!(
+        world.weights(&zone("ams")),
+        [(backend("lab"), 4_000), (backend("vm"), 6_000)].into()
+    );
+}
+
+/// I4: what a zone that is cut off may still be sending to leaves nobody's configuration, whatever else is committed meanwhile.
+#[test]
+fn what_a_zone_has_not_proven_to_have_left_stays() {
+    let named = |weights: &[(&str, u32)], names: &[&str]| {
+        let mut declaration = plain(weights);
+        let split = Arc::make_mut(declaration.splits.get_mut(&checkout()).unwrap());
+        split.transition.max_step = None;
+        split.port_names = names
+            .iter()
+            .map(|name| weir_model::PortName::new(*name).unwrap())
+            .collect();
+        declaration
+    };
+    let mut world = World::new(retiring(&[]));
+    world.commit(named(&[("vm", 100)], &[]));
+    world.look();
+    world.all_follow();
+    world.pass(61);
+    // The last wave is told, and one of its zones is not there to hear it.
+    world.cut.insert(zone("ams"));
+    world.look();
+    world.all_follow();
+    let keeps = |world: &World| -> Vec<&str> {
+        let has = |name: &&&str| {
+            let item = world.item(&zone(name)).unwrap();
+            item.destinations.contains_key(&backend("old"))
+        };
+        ZONES.iter().filter(has).copied().collect()
+    };
+    for (at, names) in [&["http"][..], &["http", "web"], &["web"]]
+        .into_iter()
+        .enumerate()
+    {
+        world.pass(601);
+        world.commit(named(&[("vm", 100)], names));
+        assert!(world.look().0, "{at}: what moves no share does not wait");
+        world.all_follow();
+        assert_eq!(keeps(&world), ZONES, "{at}");
+    }
+    // It is back, and proves it; for so long that nothing is on its way any more.
+    world.cut.clear();
+    world.all_follow();
+    world.pass(59);
+    world.commit(named(&[("vm", 100)], &["http"]));
+    world.look();
+    assert_eq!(keeps(&world), ZONES);
+    world.all_follow();
+    world.pass(61);
+    world.commit(named(&[("vm", 100)], &["web"]));
+    world.look();
+    world.all_follow();
+    assert_eq!(keeps(&world), [""; 0]);
+}
+
 /// Who commits that a dead backend gets nothing any more is not made to wait until it lives.
 #[test]
 fn what_is_down_may_be_left() {
