@@ -11,6 +11,7 @@ mod concluded;
 mod decide;
 mod found;
 mod memory;
+mod naming;
 mod pace;
 mod refusals;
 mod resting;
@@ -258,26 +259,15 @@ impl Gateways {
             gateway: Some(planned.digest),
             ..Part::default()
         };
-        let (posted, before, all) = {
-            let memory = &lock(shared).memory;
-            // Those of all gateways: whoever looks names up forgets what nobody asks for.
-            let all = self.drivers.keys();
-            let all = all.flat_map(|gateway| names(wanted, gateway, memory.posted.get(gateway)));
-            let all: BTreeSet<String> = all.collect();
-            (memory.posted.get(name).cloned(), memory.resolved.clone(), all)
-        };
-        let answers = self.names.resolve(&all, &before).await;
+        let posted = lock(shared).memory.posted.get(name).cloned();
+        let answers = self.looked_up(name, (wanted, newer.clone()), shared, posted.as_ref());
+        let answers = answers.await?;
         part.notes.extend(
             answers
                 .troubles
                 .iter()
                 .map(|why| format!("gateway {name}: {why}")),
         );
-        {
-            let memory = &mut lock(shared).memory;
-            memory.resolved.retain(|name, _| all.contains(name));
-            memory.resolved.extend(answers.addresses.clone());
-        }
         let counter = self.counters.get(name);
         let what = |refusals: &Refusals, found: Option<&Found>, waits: &BTreeMap<SplitName, String>| {
             let counting = counter.map(|counter| counter.counting());

@@ -27,6 +27,8 @@ const LEAST: Duration = Duration::from_secs(5);
 const MOST: Duration = Duration::from_secs(300);
 /// After a question that was not answered.
 const AGAIN: Duration = Duration::from_secs(2);
+/// So often one after the other it must be said of a name that had IPv4 addresses that it has none, before its IPv6 ones are taken.
+const SURE: u32 = 3;
 /// For one question.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -127,6 +129,8 @@ struct Known {
     addresses: BTreeSet<IpAddr>,
     until: Instant,
     trouble: Option<String>,
+    /// How often in a row it was said to have no IPv4 address any more.
+    without_four: u32,
 }
 
 /// Remembers what was found, and asks again in time.
@@ -164,7 +168,25 @@ impl<A: Ask> Remembered<A> {
         }
         let answer = self.ask.ask(name).await;
         let now = (self.clock)();
+        let four = |all: &BTreeSet<IpAddr>| all.iter().any(IpAddr::is_ipv4);
+        let last = known
+            .as_ref()
+            .map(|known| &known.addresses)
+            .or_else(|| before.get(name));
+        let without_four = known.as_ref().map_or(0, |known| known.without_four) + 1;
         let is = match answer {
+            // One wrong answer must not send a share to addresses that the gateway may not reach.
+            Ok((addresses, _)) if without_four < SURE && !four(&addresses) && last.is_some_and(four) => {
+                Known {
+                    addresses: last.cloned().unwrap_or_default(),
+                    until: now + AGAIN,
+                    trouble: Some(format!(
+                        "{name} is said to have no IPv4 address any more, and keeps those that it had until that was said {SURE} times \
+                         in a row"
+                    )),
+                    without_four,
+                }
+            }
             Ok((addresses, ttl)) => Known {
                 addresses: match known {
                     Some(known) if sabotaged("drop-dns-answers") => known.addresses,
@@ -172,6 +194,7 @@ impl<A: Ask> Remembered<A> {
                 },
                 until: now + ttl.clamp(LEAST, MOST),
                 trouble: None,
+                without_four: 0,
             },
             Err(why) => {
                 let last = known.map(|known| known.addresses).filter(|last| !last.is_empty());
@@ -184,6 +207,7 @@ impl<A: Ask> Remembered<A> {
                     addresses: last,
                     until: now + AGAIN,
                     trouble: Some(format!("{name} cannot be looked up, {what}: {why}")),
+                    without_four: 0,
                 }
             }
         };
@@ -284,6 +308,47 @@ mod tests {
         );
         pass(2).await;
         assert_eq!(look(&names, &[]).await.0, ["10.0.0.4"]);
+    }
+
+    /// A gateway may not reach IPv6: one wrong answer moves nothing there, and a name that really has none any more is followed.
+    #[tokio::test(start_paused = true)]
+    async fn that_there_is_no_ipv4_any_more_has_to_be_said_three_times() {
+        let six = || Ok((vec!["2001:db8::5"], 60));
+        let names = script([
+            Ok((vec!["10.0.0.1"], 5)),
+            six(),
+            six(),
+            Ok((vec!["10.0.0.2"], 5)),
+            six(),
+            Err("nobody answers"),
+            six(),
+            six(),
+            six(),
+            Ok((vec!["2001:db8::6"], 60)),
+        ]);
+        let mut found = Vec::new();
+        for _ in 0..10 {
+            found.push(look(&names, &[]).await);
+            tokio::time::advance(Duration::from_secs(61)).await;
+        }
+        let found: Vec<(&str, usize)> = found.iter().map(|(all, told)| (all[0].as_str(), *told)).collect();
+        let (one, two) = ("10.0.0.1", "10.0.0.2");
+        let (five, last) = ("2001:db8::5", "2001:db8::6");
+        let expected = [
+            (one, 0),
+            (one, 1),
+            (one, 1),
+            (two, 0),
+            (two, 1),
+            (two, 1),
+            (two, 1),
+            (two, 1),
+            (five, 0),
+            (last, 0),
+        ];
+        assert_eq!(found, expected);
+        let restarted = script([six()]);
+        assert_eq!(look(&restarted, &["10.0.0.1"]).await, (vec![one.to_owned()], 1));
     }
 
     /// A name server on loopback: the code of its answer to a question for IPv4, and one IPv6 address for the other.

@@ -17,6 +17,7 @@ mod effective;
 mod in_the_way;
 mod kic;
 mod listing;
+mod overtaken;
 mod stage;
 mod twice;
 mod unheard;

@@ -287,6 +287,16 @@ async fn a_base_of_five_hundred_services_stays_as_it_is() {
         by_routes(routing("/checkout"), &[("vm", &[vm]), ("eks", &[eks])]),
         by_service("site-17", &[("vm", &[vm]), ("eks", &[eks])]),
     ];
+    // Workers take it up some time after the answer, each by itself.
+    let by_all = async {
+        let mut row = 0;
+        while row < 30 {
+            let answer = ask(&mut None, stage.proxy, &Ask::new("GET", "/site-3/x")).await;
+            row = if answer.is_some() { row + 1 } else { 0 };
+        }
+    };
+    let by_all = tokio::time::timeout(Duration::from_mins(1), by_all).await;
+    by_all.expect("every worker serves the site");
     let load = Load::start(stage.proxy, "/site-3/x");
     let mut posted: Vec<String> = Vec::new();
     let mut times = Vec::new();

@@ -57,6 +57,15 @@ async fn what_would_be_lost_is_left_alone() {
         // Not even what this agent posted at some other time makes it its own.
         held(&stage, &document, &[&document.hash], why).await;
     }
+    // Its controller notices that all is gone in some seconds, if nobody gives it anything else meanwhile.
+    stage.load(r#"{"_format_version": "3.0"}"#).await;
+    held(
+        &stage,
+        &document,
+        &[],
+        "belongs to an ingress controller, which made upstream up",
+    )
+    .await;
     // In the base it is kept, and then the Kong may be written to.
     stage.load(&theirs.to_string()).await;
     stage.bring(&made(Some(&theirs), &[(&checkout, &door)])).await;

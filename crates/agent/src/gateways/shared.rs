@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use tokio::time::Instant;
 use weir_model::GatewayName;
 
 use super::told::Part;
@@ -20,6 +21,7 @@ impl Shared {
             on_disk: None,
             parts: BTreeMap::new(),
             resting: BTreeMap::new(),
+            looked_up: None,
         }))
     }
 
@@ -37,6 +39,8 @@ pub(super) struct All {
     pub(super) parts: BTreeMap<GatewayName, Part>,
     /// Nodes that are left alone.
     pub(super) resting: BTreeMap<GatewayName, Resting>,
+    /// When names were last looked up.
+    pub(super) looked_up: Option<Instant>,
 }
 
 pub(super) fn lock(shared: &Shared) -> MutexGuard<'_, All> {

@@ -98,8 +98,10 @@ pub struct Answer {
 impl Answer {
     /// How long it asks to be left alone; none if it says a date, for clocks differ.
     pub(crate) fn again(&self) -> Option<Duration> {
-        let seconds = self.hint.as_deref()?.trim().parse().ok()?;
-        (!self.status.is_redirection()).then(|| Duration::from_secs(seconds))
+        // Kong's own limit says 9.87 of the ten seconds that are left of it.
+        let seconds: f64 = self.hint.as_deref()?.trim().parse().ok()?;
+        let again = Duration::try_from_secs_f64(seconds).ok()?;
+        (!self.status.is_redirection()).then_some(again)
     }
 
     /// The body, if it is what an Admin API answers.
@@ -117,6 +119,13 @@ impl Answer {
         serde_json::from_slice(&self.body)
             .map_err(|e| refusal::unknown(&format!("the answer is no JSON: {e}")))
     }
+}
+
+/// Whether it says of what was asked for that nobody can have it here: `this endpoint is only available when wasm is enabled`.
+fn is_off(answer: &Answer) -> bool {
+    let said = answer.json().ok();
+    let said = said.as_ref().and_then(|said| said.get("message")?.as_str());
+    said.is_some_and(|said| said.starts_with("this endpoint is only available when "))
 }
 
 impl Admin {
@@ -177,6 +186,8 @@ impl Admin {
             StatusCode::OK => answer.json().map(Some).map_err(wrap),
             // A page of something else that stands there is no answer.
             StatusCode::NOT_FOUND => answer.json().map(|_| None).map_err(wrap),
+            // A kind that this Kong has, and switched off: there are no filter chains without WebAssembly.
+            StatusCode::BAD_REQUEST if is_off(&answer) => Ok(None),
             _ => Err(wrap(refusal::of(&answer))),
         }
     }

@@ -224,6 +224,10 @@ impl KongDb {
                 .await
             {
                 Ok(notes) => became.notes.extend(notes),
+                // Whatever is not written to its end is not what was given: who goes back goes back to what was.
+                Err(End::Waits) if by.overtaken.is_cancelled() => {
+                    became.splits.insert(split.clone(), OVERTAKEN.to_owned());
+                }
                 Err(End::Waits) => {}
                 Err(End::Held(why)) => drop(became.splits.insert(split.clone(), why)),
                 Err(End::Failed(error)) => return Err(error),

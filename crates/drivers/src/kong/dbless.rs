@@ -9,6 +9,7 @@ use futures::future::{BoxFuture, join_all};
 use http::StatusCode;
 use weir_model::{BackendName, SplitName};
 use weir_planner::Proof;
+use weir_render::kong::live::EMPTY_HASH;
 use weir_render::kong::{Document, Live};
 
 use crate::kong::admin::Admin;
@@ -30,6 +31,8 @@ struct Seen {
     workers: Option<usize>,
     /// The hash of the document that all its workers were seen to run.
     proven: Option<String>,
+    /// An entity of an ingress controller that it had when its entities were last read.
+    controller: Option<String>,
 }
 
 impl KongDbless {
@@ -68,8 +71,19 @@ impl KongDbless {
     }
 
     async fn observed(&self, node: &str, known: &BTreeSet<String>) -> Result<Live, DriverError> {
-        let live = observe::observe(self.node(node)?, known).await?;
-        self.remember(node, |seen| seen.workers = Some(live.workers));
+        let mut live = observe::observe(self.node(node)?, known).await?;
+        // One that lost all that its controller gave it (fact 12) is given that again in some seconds, if it is let.
+        let is_empty = live.hash.as_deref() == Some(EMPTY_HASH);
+        live.controller = self
+            .seen(node)
+            .and_then(|seen| seen.controller)
+            .filter(|_| is_empty);
+        self.remember(node, |seen| {
+            seen.workers = Some(live.workers);
+            if live.entities.is_some() {
+                seen.controller = live.controllers();
+            }
+        });
         Ok(live)
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::Value;
-use weir_render::kong::live::{CONTROLLER_TAG, EMPTY_HASH};
+use weir_render::kong::live::EMPTY_HASH;
 use weir_render::kong::{Entity, Live};
 
 use crate::kong::admin::Admin;
@@ -41,15 +41,10 @@ const ALWAYS: usize = 8;
 pub(crate) async fn observe(admin: &Admin, known: &BTreeSet<String>) -> Result<Live, DriverError> {
     let mut live = root(admin).await?;
     live.hash = hash(admin).await?;
-    live.unready = admin.unready().await?;
     let Some(hash_before) = live.hash.clone().filter(|_| live.database == "off") else {
         return Ok(live);
     };
     if hash_before == EMPTY_HASH || known.contains(&hash_before) {
-        return Ok(live);
-    }
-    live.controller = controller(admin).await?;
-    if live.controller.is_some() {
         return Ok(live);
     }
     let mut lists: BTreeMap<String, Vec<Value>> = BTreeMap::new();
@@ -123,7 +118,6 @@ pub(crate) fn of_itself(admin: &Admin, said: &Value) -> Result<(Live, Duration),
         router: text("/configuration/router_flavor").unwrap_or_else(|| "traditional_compatible".to_owned()),
         workers: workers.map_or(1, Vec::len).max(1),
         hash: None,
-        unready: None,
         controller: None,
         entities: None,
     };
@@ -136,16 +130,4 @@ pub(crate) async fn hash(admin: &Admin) -> Result<Option<String>, DriverError> {
     let said = said.ok_or_else(|| at_root(admin, refusal::no_kong("it has no /status")))?;
     let hash = said.get("configuration_hash").and_then(Value::as_str);
     Ok(hash.map(str::to_owned))
-}
-
-/// Something that an ingress controller made, if there is such.
-async fn controller(admin: &Admin) -> Result<Option<String>, DriverError> {
-    let Some(said) = admin.get(&format!("tags/{CONTROLLER_TAG}?size=1")).await? else {
-        return Ok(None);
-    };
-    let one = said.get("data").and_then(|data| data.get(0));
-    Ok(one.map(|one| {
-        let text = |field: &str| one.get(field).and_then(Value::as_str).unwrap_or("something");
-        format!("{} {}", text("entity_name"), text("entity_id"))
-    }))
 }

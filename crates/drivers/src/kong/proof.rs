@@ -1,8 +1,8 @@
 //! What a gateway really gives to whom: the document by its hash, and shares by what each worker's balancer says.
 //!
 //! A worker takes up a document some milliseconds after the answer that it is loaded, and nobody can ask for one worker. So
-//! each upstream is asked over so many connections at once that all workers will be among those who answer, until all answers
-//! are right; after that, once for each proof.
+//! each upstream is asked over so many connections at once that it is unlikely for a worker not to be among those who answer, until
+//! all answers are right; after that, once for each proof.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -21,8 +21,10 @@ use crate::kong::observe::hash;
 
 /// So many upstreams are asked for at the same time.
 const ABREAST: usize = 4;
-/// So many answers for each worker; half as many where there are very many upstreams, which tell together.
-const FOR_EACH_WORKER: usize = 4;
+/// So many answers for each worker, and one more each time that there are twice as many; half as many where there are very many
+/// upstreams, which tell together. A node with `reuseport` deals connections out by their hash: of so many none is left out but once
+/// in some hundred times.
+const FOR_EACH_WORKER: usize = 5;
 const MANY: usize = 64;
 /// Between two wrong answers, at first and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(50));
@@ -157,8 +159,10 @@ pub(crate) async fn given(admin: &Admin, doors: &Doors, workers: usize, end: Ins
         .collect();
     let times = match workers {
         1 => 1,
-        more if upstreams.len() > MANY => more * FOR_EACH_WORKER / 2,
-        more => more * FOR_EACH_WORKER,
+        more => {
+            let times = more * (FOR_EACH_WORKER + more.ilog2() as usize);
+            times / if upstreams.len() > MANY { 2 } else { 1 }
+        }
     };
     let mut asking = Vec::new();
     for (split, route, upstream) in upstreams {

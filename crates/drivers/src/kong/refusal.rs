@@ -189,7 +189,7 @@ pub(crate) fn of_config(answer: &Answer) -> (Failure, Option<Refused>) {
                 words(answer),
                 "Kong takes no form here: is there something between the agent and the Admin API that changes requests?",
             ),
-            None,
+            Some(Refused::default()),
         ),
         StatusCode::GATEWAY_TIMEOUT => (
             Failure::new(

@@ -42,12 +42,19 @@ pub struct Live {
     pub workers: usize,
     /// `configuration_hash`; zeros if it has no configuration. None with a database.
     pub hash: Option<String>,
-    /// Why it is not ready to serve, as it says itself; none if it is ready, or nobody can be asked.
-    pub unready: Option<String>,
-    /// An entity of an ingress controller, which owns this Kong then; none if there is none.
+    /// An entity of an ingress controller that it was last seen to have, of a Kong that has nothing now: it owns this Kong, and comes
+    /// back. None if there was none, or its entities are here.
     pub controller: Option<String>,
     /// All entities but targets; none if they were not read, because the hash says what they are.
     pub entities: Option<Vec<Entity>>,
+}
+
+impl Live {
+    /// An entity that an ingress controller made, of those that were read.
+    pub fn controllers(&self) -> Option<String> {
+        let marked = |entity: &&Entity| entity.tags.iter().any(|tag| is_controllers(tag));
+        self.entities.iter().flatten().find(marked).map(Entity::called)
+    }
 }
 
 /// One entity that a Kong has.
@@ -169,9 +176,7 @@ pub fn may_post(
         ));
     }
     known(live)?;
-    let marked = |entity: &&Entity| entity.tags.iter().any(|tag| is_controllers(tag));
-    let marked = live.entities.iter().flatten().find(marked).map(Entity::called);
-    if let Some(entity) = live.controller.clone().or(marked) {
+    if let Some(entity) = live.controller.clone().or_else(|| live.controllers()) {
         return Err(format!(
             "this Kong belongs to an ingress controller, which made {entity} and would not notice that all of its own is gone: \
              nothing is ever posted to it; declare its channel as `kic`"

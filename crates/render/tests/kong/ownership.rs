@@ -93,7 +93,6 @@ fn live(lists: &BTreeMap<String, Vec<Value>>) -> Live {
         router: "traditional_compatible".to_owned(),
         workers: 2,
         hash: Some(THEIRS.to_owned()),
-        unready: None,
         controller: None,
         entities: Some(Entity::read(lists).expect("entities")),
     }

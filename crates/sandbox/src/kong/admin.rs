@@ -17,6 +17,7 @@ use http::header::{HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
+use serde_json::json;
 
 use self::body::Params;
 use super::VERSION;
@@ -226,6 +227,16 @@ fn child(parent: &'static Kind, path: &str) -> Option<(&'static Kind, &'static F
 
 async fn entities(node: &Arc<Node>, worker: usize, asked: &Asked, path: &[&str]) -> Result<Answer, Refused> {
     match path {
+        // Switched off, as it is in a Kong that nobody told otherwise.
+        ["filter-chains", ..] => Ok(Answer::message(
+            400,
+            "this endpoint is only available when wasm is enabled",
+        )),
+        // Nobody can make one here.
+        ["hmac-auths" | "oauth2"] => {
+            only_get(asked)?;
+            Ok(Answer::json(200, json!({"data": [], "next": null})))
+        }
         ["tags"] => only_get(asked).and_then(|()| reads::tags(node, None)),
         ["tags", tag] => only_get(asked).and_then(|()| reads::tags(node, Some(tag))),
         ["upstreams", upstream, "health"] => {

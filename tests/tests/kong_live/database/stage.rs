@@ -53,6 +53,7 @@ impl Stage {
                     named("WEIR_KONG_DB_PROXY").expect("WEIR_KONG_DB_PROXY is the addresses of its proxies");
                 let proxies = proxies
                     .split(',')
+                    .map(|text| text.trim_start_matches("http://").trim_end_matches('/'))
                     .map(|text| text.parse().expect("host:port, an IP address"));
                 let admins: Vec<String> = admins
                     .split(',')
