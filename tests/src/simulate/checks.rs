@@ -126,6 +126,8 @@ struct Position {
     beside: BTreeMap<Place, BTreeSet<String>>,
     /// By zone: the shares from which it set out.
     from: BTreeMap<Place, Shares>,
+    /// By zone: the shares that the plan before told it.
+    told: BTreeMap<Place, Shares>,
 }
 
 /// A pin that somebody made.

@@ -396,7 +396,7 @@ pub const ALL: &[Sabotage] = &[
         does: "a way back goes to gateways whatever was seen of who gets requests by it",
         breaks: Invariant::I3,
         within: 2500,
-        hint: 537,
+        hint: 733,
     },
     Sabotage {
         name: "drained-is-converged",

@@ -394,7 +394,9 @@ impl World {
             let ways = nodes.flat_map(|node| &node.truth.ways);
             let mut all = ways.flat_map(|((split, _), given)| given.addresses.iter().map(|at| (*split, *at)));
             let troubled = self.gates[g].troubled;
-            let stale = all.find(|(_, at)| self.is_stale(*at, NAMED + BEHIND + (now - troubled).min(1)));
+            let stale = all.find(|(split, at)| {
+                self.is_stale(*at, NAMED + BEHIND + (now - troubled).min(1)) && self.is_known_at(g, *split)
+            });
             self.checks.hold(Invariant::I3, now, stale.is_none(), || {
                 format!(
                     "the gateway of {} gives requests to {stale:?}, where nobody is by any name any more",
@@ -402,6 +404,17 @@ impl World {
                 )
             });
         }
+    }
+
+    /// Whether a split is planned, or somebody knows that a gateway has it. Who lost what he remembered of a gateway whose last split
+    /// goes has nothing to give it, and nothing of which he could follow the addresses: it stays as it is until there is a split again.
+    fn is_known_at(&self, g: usize, split: usize) -> bool {
+        let is = |name: &weir_model::SplitName| name.as_str() == SPLITS[split];
+        let plan = self.coordinator.plan.as_ref();
+        let sides = self.sides.iter().flatten().filter(|side| side.gate == g);
+        let mut memories = sides.map(|side| side.disk.memory());
+        plan.is_some_and(|plan| plan.splits.keys().any(is))
+            || memories.any(|memory| memory.posted.values().any(|posted| posted.items.keys().any(is)))
     }
 
     /// I8: what of these splits a zone's gateway has not got.
@@ -451,7 +464,7 @@ impl World {
         says: impl Fn(&weir_model::SplitName) -> bool,
     ) -> Option<String> {
         let edge = weir_model::GatewayName::new(EDGE).ok()?;
-        for gate in &self.gates {
+        for (g, gate) in self.gates.iter().enumerate() {
             let zone = &self.zones[gate.zone];
             let here = items.iter().filter(|item| item.zone == zone.name);
             let here = here.filter(|item| item.doors.contains_key(&edge));
@@ -474,7 +487,8 @@ impl World {
                     .truth
                     .ways
                     .keys()
-                    .find(|(split, _)| !here.clone().any(|item| item.split.as_str() == SPLITS[*split]));
+                    .filter(|(split, _)| !here.clone().any(|item| item.split.as_str() == SPLITS[*split]))
+                    .find(|(split, _)| self.is_known_at(g, *split));
                 if let Some((split, _)) = orphan {
                     return Some(format!(
                         "{} is still at node {n} of the gateway of {}",

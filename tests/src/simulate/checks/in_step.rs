@@ -21,11 +21,9 @@ impl World {
             return;
         };
         // Another commit that leads to the shares that this zone was told before: it takes no step by it.
-        if position
-            .from
-            .get(&z)
-            .is_some_and(|from| weighted(from) == weighted(&meaning.routes))
-        {
+        let before = [position.from.get(&z), position.told.get(&z)];
+        let mut before = before.into_iter().flatten();
+        if before.any(|before| weighted(before) == weighted(&meaning.routes)) {
             return;
         }
         for (other, zone) in self.zones.iter().enumerate() {

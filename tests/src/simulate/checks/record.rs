@@ -191,9 +191,12 @@ impl World {
         let before = self.coordinator.plan.as_ref();
         let before = before.and_then(|plan| {
             let mut splits = plan.splits.iter();
-            let (_, split) = splits.find(|(of, _)| of.as_str() == name)?;
-            split.course.as_ref()?.motion.as_ref()
+            splits.find(|(of, _)| of.as_str() == name)
         });
+        let told = before.into_iter().flat_map(|(_, split)| &split.items);
+        let told = told.filter_map(|(zone, item)| Some((place_of(zone)?, asked(item))));
+        let told: BTreeMap<Place, Shares> = told.collect();
+        let before = before.and_then(|(_, split)| split.course.as_ref()?.motion.as_ref());
         let began = before.map(|motion| motion.to) != motion.map(|motion| motion.to);
         let began_by = goes.map(|goes| {
             let by = self.checks.by.entry(goes).or_insert_with(|| drains.clone());
@@ -268,6 +271,7 @@ impl World {
         let position = Position {
             beside,
             from: set_out.collect(),
+            told,
         };
         self.checks
             .positions
