@@ -9,10 +9,9 @@
 //!
 //! **A backend is taken out of a split.** If it had weight, it stays a destination that only the anchor names
 //! ([`Item::retiring`]), so that no caller's Envoy drops its cluster while requests still go there. It leaves with a
-//! later change of that split which replaces the listener anyway, made at least [`DRAIN`] after the plan in force. That
-//! is time, not proof: a zone that was cut off for longer goes from its old plan to the newest in one change, and then
-//! the cluster and its routes go together. Keep a backend declared, at weight 0, until every zone has proven that, and
-//! it leaves without any request lost.
+//! later change of that split which replaces the listener anyway, made at least [`DRAIN`] after the plan in force, when
+//! every zone that takes part has proven that it sends nothing there: one that is cut off keeps it everywhere. (Where nobody
+//! is asked, as in [`plan`], it is time alone.)
 //!
 //! **A split is removed from Git.** Its items vanish from the plan, and agents remove the policies, which nobody plans
 //! any more. Callers then get what Kuma does with no policy at all: a MeshService goes to itself, a MeshMultiZoneService

@@ -7,7 +7,7 @@ mod routes;
 mod waiting;
 mod whole;
 
-use std::cell::OnceCell;
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -224,14 +224,14 @@ fn make(
             }
             continue;
         }
-        let let_go = OnceCell::new();
+        let left = RefCell::default();
         let past = Past {
             split: before.map(Arc::as_ref),
             service: whole.past.of_service(name, &split.service, split.port),
             seen: transit.map(|transit| Seen {
                 transit,
                 zones: &inputs.declaration.zones,
-                all: &let_go,
+                left: &left,
             }),
         };
         let mut wanted = match whole.wanted(split) {

@@ -70,15 +70,16 @@ pub(crate) fn releasing_drained(wanted: Item, before: &Item) -> Item {
     with(wanted, before, |name| weighted.contains(name))
 }
 
-/// Whether `before` has a destination without weight that `wanted` does not name.
-pub(crate) fn has_drained(wanted: &Item, before: &Item) -> bool {
+/// The destinations without weight of `before` that `wanted` does not name.
+pub(crate) fn drained<'a>(wanted: &'a Item, before: &'a Item) -> impl Iterator<Item = &'a Destination> {
     let weighted = before.weighted();
     let declared = |gone: &Destination| {
         let mut declared = wanted.destinations.values();
         declared.any(|destination| destination.in_kuma() == gone.in_kuma())
     };
-    let mut all = before.destinations.iter();
-    all.any(|(name, destination)| !weighted.contains(name) && !declared(destination))
+    let all = before.destinations.iter();
+    let drained = all.filter(move |(name, to)| !weighted.contains(*name) && !declared(to));
+    drained.map(|(_, to)| to)
 }
 
 fn with(mut wanted: Item, before: &Item, stays: impl Fn(&BackendName) -> bool) -> Item {

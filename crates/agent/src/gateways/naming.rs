@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use weir_drivers::dns::Answers;
-use weir_model::GatewayName;
+use weir_model::{GatewayName, SplitName};
 
 use super::shared::lock;
 use super::{Gateways, Posted, Shared, Wanted, names};
@@ -33,6 +33,7 @@ impl Gateways {
             let all: BTreeSet<String> = all.collect();
             (shared.memory.resolved.clone(), all, shared.looked_up)
         };
+        let wanted_back = |split: &SplitName| wanted.back.contains(split);
         let is_new =
             |(split, item): (_, &Arc<_>)| posted.and_then(|posted| posted.items.get(split)) != Some(item);
         let mut back = wanted
@@ -48,15 +49,23 @@ impl Gateways {
                 troubles: Vec::new(),
             });
         }
+        // Who goes back waits for no name server; everything else can wait for the answer, or nobody would ever hear one.
         let overtaken = async {
-            // Without anybody who could want something else this waits for nothing.
-            if newer.changed().await.is_err() {
+            let back = newer.wait_for(|wanted| {
+                let newer = wanted.as_ref();
+                newer.is_some_and(|newer| newer.back.iter().any(|split| !wanted_back(split)))
+            });
+            if back.await.is_err() {
+                // Without anybody who could want something else this waits for nothing.
                 std::future::pending::<()>().await;
             }
         };
         let answers = tokio::select! {
             biased;
-            () = overtaken => return None,
+            () = overtaken => {
+                lock(shared).looked_up = Some((self.clock)());
+                return None;
+            }
             answers = self.names.resolve(&all, &before) => answers,
         };
         let mut shared = lock(shared);

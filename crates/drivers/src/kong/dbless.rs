@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, join_all};
 use http::StatusCode;
+use tokio::time::Instant;
 use weir_model::{BackendName, SplitName};
 use weir_planner::Proof;
 use weir_render::kong::live::EMPTY_HASH;
@@ -31,9 +32,12 @@ struct Seen {
     workers: Option<usize>,
     /// The hash of the document that all its workers were seen to run.
     proven: Option<String>,
-    /// An entity of an ingress controller that it had when its entities were last read.
-    controller: Option<String>,
+    /// An entity of an ingress controller that it had when its entities were last read, and since when it has nothing instead.
+    controller: Option<(String, Option<Instant>)>,
 }
+
+/// So long a Kong that has nothing is its controller's still. A controller that runs gives it all of its own again within seconds.
+const GIVEN_UP: Duration = Duration::from_secs(120);
 
 impl KongDbless {
     /// Checks the configuration; nothing is dialled.
@@ -74,14 +78,13 @@ impl KongDbless {
         let mut live = observe::observe(self.node(node)?, known).await?;
         // One that lost all that its controller gave it (fact 12) is given that again in some seconds, if it is let.
         let is_empty = live.hash.as_deref() == Some(EMPTY_HASH);
-        live.controller = self
-            .seen(node)
-            .and_then(|seen| seen.controller)
-            .filter(|_| is_empty);
         self.remember(node, |seen| {
             seen.workers = Some(live.workers);
             if live.entities.is_some() {
-                seen.controller = live.controllers();
+                seen.controller = live.controllers().map(|entity| (entity, None));
+            } else if is_empty && let Some((entity, since)) = &mut seen.controller {
+                let since = *since.get_or_insert_with(Instant::now);
+                live.controller = Some(entity.clone()).filter(|_| since.elapsed() < GIVEN_UP);
             }
         });
         Ok(live)

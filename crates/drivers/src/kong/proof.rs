@@ -7,8 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use futures::future::try_join_all;
-use futures::{StreamExt as _, stream};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
 use tokio::time::Instant;
 use weir_model::{BackendName, BasisPoints, RouteName, SplitName, sabotaged};
@@ -26,6 +25,8 @@ const ABREAST: usize = 4;
 /// in some hundred times.
 const FOR_EACH_WORKER: usize = 5;
 const MANY: usize = 64;
+/// So many connections to one node at the same time, for each upstream.
+const AT_ONCE: usize = 64;
 /// Between two wrong answers, at first and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(50));
 
@@ -233,7 +234,9 @@ pub(crate) async fn ask(
     // One first: as long as that is wrong, nobody else need be asked.
     let mut at_once = 1;
     loop {
-        let answers = try_join_all((0..at_once).map(|_| admin.get(&path))).await;
+        // Each over a connection of its own; a process may not have many open.
+        let asking = stream::iter((0..at_once).map(|_| admin.get(&path)));
+        let answers: Result<Vec<_>, _> = asking.buffered(AT_ONCE).try_collect().await;
         let answers = match answers {
             Err(error) => return (Some(Verdict::Unknown(error.to_string()).into()), None),
             Ok(answers) => answers,

@@ -1,6 +1,6 @@
 //! What is the same for all splits of one plan, and how items follow from it.
 
-use std::cell::OnceCell;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -37,31 +37,51 @@ pub(super) struct Past<'a> {
 pub(super) struct Seen<'a> {
     pub(super) transit: Transit<'a>,
     pub(super) zones: &'a BTreeMap<ZoneName, Zone>,
-    /// Whether all zones have let go; asked for when it is first needed.
-    pub(super) all: &'a OnceCell<bool>,
+    /// Of places: whether nobody sends anything there any more. Asked for when it is first needed.
+    pub(super) left: &'a RefCell<BTreeMap<Destination, bool>>,
 }
 
 impl Past<'_> {
-    /// Whether what an item of it gave no weight may leave its zone (I4): the zone has proven the item for [`DRAIN`], and so has
-    /// every other zone, or nobody is there who could send anything. Who is `detached` keeps nobody else.
-    fn has_drained(&self, item: &Item, now: Timestamp) -> bool {
+    /// Whether what an item of it gave no weight may leave its zone (I4): the zone has proven the item, and so has every other zone
+    /// that has the same place without weight, or nobody is there who could send anything. Who is `detached` keeps nobody else. Where
+    /// the split is on its way, that has to be so for [`DRAIN`]; at rest only that it is so is known, and since when not.
+    fn has_drained(&self, wanted: &Item, item: &Item, now: Timestamp) -> bool {
         let Some(seen) = self.seen else { return true };
         let senses = seen.transit.senses;
+        let moves = |split: &SplitPlan| {
+            split
+                .course
+                .as_ref()
+                .is_some_and(|course| course.motion.is_some())
+        };
+        let rests = !self.split.iter().chain(&self.service).any(|split| moves(split));
         let proven = |item: &Item| match senses.runs(item) {
-            Runs::Proven { since } => now.duration_since(since) >= DRAIN,
+            Runs::Proven { since } => now.duration_since(since) >= DRAIN || (rests && since >= now),
             Runs::Not(_) => senses.reach(&item.zone) == Reach::Nobody,
         };
         let takes_part = |zone: &ZoneName| seen.zones.get(zone).is_some_and(|zone| !zone.detached);
-        let all = || {
+        let left_by_all = |place: &Destination| {
             let items = self
                 .split
                 .iter()
                 .chain(&self.service)
                 .flat_map(|split| &split.items);
             let mut items = items.filter(|(zone, _)| takes_part(zone));
-            items.all(|(_, item)| proven(item))
+            items.all(|(_, item)| {
+                let mut there = item.destinations.iter();
+                let there = there.find(|(_, to)| to.in_kuma() == place.in_kuma());
+                there.is_none_or(|(name, _)| !item.weighted().contains(name) && proven(item))
+            })
         };
-        proven(item) && *seen.all.get_or_init(all)
+        proven(item)
+            && retire::drained(wanted, item).all(|place| {
+                let known = seen.left.borrow().get(place).copied();
+                known.unwrap_or_else(|| {
+                    let left = left_by_all(place);
+                    seen.left.borrow_mut().insert(place.clone(), left);
+                    left
+                })
+            })
     }
 
     /// The split that is declared no more, and whose service this one takes over.
@@ -376,8 +396,8 @@ impl<'a> Whole<'a> {
     fn lets_go(&self, wanted: &Item, before: &Item, past: Past<'_>) -> bool {
         let old = |parent: &Plan| self.now.duration_since(parent.created) >= DRAIN;
         self.parent.is_some_and(old)
-            && retire::has_drained(wanted, before)
-            && past.has_drained(before, self.now)
+            && retire::drained(wanted, before).next().is_some()
+            && past.has_drained(wanted, before, self.now)
     }
 
     fn destinations(&self, split: &Split) -> Result<BTreeMap<BackendName, Destination>, Vec<Flaw>> {

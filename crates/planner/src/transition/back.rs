@@ -7,6 +7,7 @@ use std::sync::Arc;
 use weir_model::{BackendName, ZoneName, sabotaged};
 
 use super::gates::Gate;
+use super::verdict::Traffic;
 use super::{Make, NOBODYS, Next, Turn, between, quarantined, returning, wait};
 use crate::canonical;
 use crate::course::{Course, Items, Leg, Motion, Quarantine};
@@ -69,25 +70,34 @@ impl Turn<'_> {
                 .get(&item.zone)
                 .is_some_and(|was| between::shifts(was, item))
         };
-        // To go back to who is not there any more would be to send requests there on purpose. Where some can, it may be a blink.
-        let (waits, none_can) = self.unready(there.iter().filter(moves));
-        let ahead = items.values().max_by_key(|item| item.generation)?;
-        let drains = self.drains();
-        let gains = |drained: &BackendName| {
-            let mut items = items.values();
-            items.any(|item| between::gives_more(item, ahead, drained))
-        };
-        if none_can && !waits.is_empty() && !drains.is_some_and(|drains| drains.keys().any(gains)) {
-            let why = "another commit came while zones were apart, and the first of them cannot go back: the later waves follow them, \
-                       and all go on from there";
-            return Some(self.catch_up(course, motion, (ahead, why), make));
+        // To go back to who is not there any more, for any zone, would be to send requests there on purpose. Where somebody sees him it
+        // may be a blink.
+        let (waits, none_can) = self.unready(there.iter());
+        if none_can && !waits.is_empty() {
+            let ahead = items.values().max_by_key(|item| item.generation)?;
+            let drains = self.drains();
+            let gains = |drained: &BackendName| {
+                let mut items = items.values();
+                items.any(|item| between::gives_more(item, ahead, drained))
+            };
+            let zones = items.keys().filter(|zone| self.wanted.contains_key(*zone));
+            let follow: Vec<Item> = zones.map(|zone| self.for_zone(zone, ahead)).collect();
+            let behind = follow.iter().filter(moves);
+            if self.unready(behind).0.is_empty() && !drains.is_some_and(|drains| drains.keys().any(gains)) {
+                let why = "another commit came while zones were apart, and nobody can go back: the later waves follow the ones before, \
+                           and all go on from there";
+                return Some(self.catch_up(course, motion, (ahead, why), make));
+            }
         }
         let waves: Vec<u32> = there
             .iter()
             .filter(moves)
             .map(|item| self.wave(&item.zone))
             .collect();
-        if let Some((why, until)) = self.frozen_for(&waves) {
+        // What fails goes back, as it would without the commit.
+        if let Some((why, until)) = self.frozen_for(&waves)
+            && !matches!(self.traffic(motion), Traffic::Bad(_))
+        {
             let mut stands = returning("another commit came while zones were apart", vec![wait(why)]);
             stands.phase = Phase::Frozen;
             stands.until = until;

@@ -173,7 +173,7 @@ impl Turn<'_> {
     }
 
     /// What counted traffic says of the position.
-    fn traffic(&self, motion: &Motion) -> Traffic {
+    pub(super) fn traffic(&self, motion: &Motion) -> Traffic {
         let gaining = verdict::gaining(&motion.from, &self.before.items);
         if gaining.is_empty() {
             return Traffic::Good;
