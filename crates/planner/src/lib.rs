@@ -11,7 +11,7 @@
 //! ([`Item::retiring`]), so that no caller's Envoy drops its cluster while requests still go there. It leaves with a
 //! later change of that split which replaces the listener anyway, made at least [`DRAIN`] after the plan in force, when
 //! every zone that takes part has proven that it sends nothing there: one that is cut off keeps it everywhere. (Where nobody
-//! is asked, as in [`plan`], it is time alone.)
+//! is asked, as in [`plan()`], it is time alone.)
 //!
 //! **A split is removed from Git.** Its items vanish from the plan, and agents remove the policies, which nobody plans
 //! any more. Callers then get what Kuma does with no policy at all: a MeshService goes to itself, a MeshMultiZoneService
