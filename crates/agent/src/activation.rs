@@ -82,6 +82,7 @@ pub async fn activate(
         };
         (observed, decision)
     };
+    let at = clock().0;
     let (mut observed, mut decision) = look(&mut memory).await;
     // What a driver remembers is good enough to see that nothing is to be done. Before anything is, it looks.
     if !decision.steps.is_empty() && observed.as_ref().is_ok_and(|observed| !observed.age.is_zero()) {
@@ -129,7 +130,6 @@ pub async fn activate(
             false => proven.next(),
         })
         .collect();
-    watch.count(&items, &counts, clock().0);
     let happened = Happened {
         observed,
         decision,
@@ -138,7 +138,9 @@ pub async fn activate(
         counts,
     };
     let mut done = conclude(plan, &memory, &happened, before, clock().1);
-    let mut failing = watch.failing(plan, &done.memory, clock().0);
+    // By what fallbacks were decided by, and not by what was counted since: of that the next look makes something.
+    let mut failing = watch.failing(plan, &done.memory, at);
+    watch.count(&items, &happened.counts, clock().0);
     for item in &mut done.facts.items {
         item.failing = failing.remove(&item.split).unwrap_or_default();
         item.contested = contests.of(&item.split);

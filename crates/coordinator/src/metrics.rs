@@ -87,24 +87,12 @@ pub(crate) fn text(scrape: &Scrape<'_>) -> Result<String, std::fmt::Error> {
         "Generation of the newest plan, 0 if there is none",
         i64::try_from(scrape.generation).unwrap_or(i64::MAX),
     );
-    let items = Family::<ByStanding, Gauge>::default();
-    for (standing, word) in STANDINGS {
-        let all = scrape.splits.iter().flat_map(|split| &split.zones);
-        let n = all.filter(|item| item.standing == standing).count();
-        items.get_or_create(&ByStanding { standing: word }).set(count(n));
-    }
+    let items = scrape.splits.iter().flat_map(|split| &split.zones);
+    let items = by_standing(items.map(|item| item.standing));
     registry.register("items", "Items (a split in a zone) by how they stand", items);
 
     // A split that is held, frozen or quarantined as a whole shows in no zone of it.
-    let splits = Family::<ByStanding, Gauge>::default();
-    for (standing, word) in STANDINGS {
-        let n = scrape
-            .splits
-            .iter()
-            .filter(|split| split.standing == standing)
-            .count();
-        splits.get_or_create(&ByStanding { standing: word }).set(count(n));
-    }
+    let splits = by_standing(scrape.splits.iter().map(|split| split.standing));
     registry.register(
         "splits",
         "Splits by how they stand as a whole: one that is held, frozen or quarantined is `held`, whatever its zones prove",
@@ -239,6 +227,16 @@ fn gauge(registry: &mut Registry, name: &str, help: &str, value: i64) {
     let gauge = Gauge::<i64>::default();
     gauge.set(value);
     registry.register(name, help, gauge);
+}
+
+/// How many stand so, of each standing there is.
+fn by_standing(all: impl Iterator<Item = Standing> + Clone) -> Family<ByStanding, Gauge> {
+    let family = Family::<ByStanding, Gauge>::default();
+    for (standing, word) in STANDINGS {
+        let n = all.clone().filter(|stands| *stands == standing).count();
+        family.get_or_create(&ByStanding { standing: word }).set(count(n));
+    }
+    family
 }
 
 fn count(n: usize) -> i64 {

@@ -94,7 +94,7 @@ pub fn doors_ready(
                 .get(gateway)
                 .is_some_and(|door| matches!(door.via, Via::Addresses(_)))
         };
-        if !carries(item) || !carries(has) {
+        if !carries(item) || !carries(has) || !fact.is_exact() {
             continue;
         }
         for (backend, why) in &fact.dead {

@@ -1,7 +1,7 @@
 //! A Kong that cannot take what it is given now: it is left alone as long as it asks, tried less and less often where it does not
 //! say, and given at once what is newer, which may be a revert.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,11 +11,10 @@ use http::{Method, StatusCode};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use weir_agent::gateways::{Gateways, Keep, Link, Memory, Told, Wanted};
+use weir_agent::gateways::{Gateways, Keep, Link, Memory, Told};
 use weir_drivers::dns::Names;
 use weir_drivers::kong::{Admin, Answer, Carry, Failure, Listener, Question};
 use weir_drivers::{Fault, Kong as Driver};
-use weir_model::ZoneName;
 use weir_planner::Plan;
 use weir_sandbox::kong::{LoadFailure, Options, Still};
 
@@ -146,15 +145,8 @@ impl Running {
     }
 
     pub(crate) fn want(&self, plan: &Plan) {
-        let part = Arc::new(plan.zone_plan(&ZoneName::new("fra").unwrap()).unwrap());
-        let wanted = Wanted {
-            items: part.items.clone(),
-            plan: part,
-            next: BTreeMap::new(),
-            ahead: BTreeSet::new(),
-            pinned: BTreeSet::new(),
-            back: BTreeSet::new(),
-        };
+        let part = part(plan);
+        let wanted = wanted(&part, part.items.clone(), BTreeSet::new());
         assert!(self.link.want(Arc::new(wanted)));
     }
 

@@ -1,4 +1,4 @@
-//! What something newer overtakes between two questions to a database: what was not written was not given.
+//! What something newer overtakes: what was not written to a database was not given, and a way back is not behind a name server.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -7,7 +7,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use weir_agent::gateways::{Refusals, Wanted, decide};
+use weir_agent::gateways::{Refusals, decide};
 use weir_drivers::kong::{Admin, Answer, Bringing, Carry, Failure, Kong as Driver, Listener, Question};
 use weir_planner::{Generation, Plan};
 use weir_render::kong::Resolved;
@@ -51,15 +51,8 @@ impl Carry for Node {
 }
 
 fn entities(plan: &Plan) -> (Generation, Entities) {
-    let part = Arc::new(plan.zone_plan(&ZoneName::new("fra").unwrap()).unwrap());
-    let wanted = Wanted {
-        items: part.items.clone(),
-        plan: part,
-        next: BTreeMap::new(),
-        ahead: BTreeSet::new(),
-        pinned: BTreeSet::new(),
-        back: BTreeSet::new(),
-    };
+    let part = part(plan);
+    let wanted = wanted(&part, part.items.clone(), BTreeSet::new());
     let decided = decide(
         &wanted,
         &edge(),
@@ -129,4 +122,28 @@ async fn what_was_not_written_is_not_taken_for_given() {
     assert_eq!(weights(), given, "nothing was written");
     let why = "something newer is wanted by now".to_owned();
     assert_eq!(became.splits, [(name("checkout"), why)].into());
+}
+
+/// Who reverts at 3 a.m. may do so because name servers are away: the addresses of a moment ago are good enough.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_way_back_is_not_behind_a_name_server_that_says_nothing() {
+    let (dir, kong, names) = scene().await;
+    names.0.lock().unwrap().insert("10.0.1.1".parse().unwrap());
+    let mut agent = Agent::start(&kong, &names, dir.path());
+    let of = |vm| [split("checkout", vm, BY_NAME)];
+    let first = plan(BASE, &of(90), None);
+    let part = agent.want(&first);
+    agent.exact(&part).await;
+    names.1.store(true, Ordering::Relaxed);
+    // A step on waits for an answer; what goes back meanwhile does not, and no more does the one after it.
+    let mut before = plan(BASE, &of(50), Some(&first));
+    agent.want(&before);
+    for (vm, parts) in [(30, [3, 7]), (20, [1, 4])] {
+        let back = plan(BASE, &of(vm), Some(&before));
+        let part = agent.want_back(&back);
+        agent.exact(&part).await;
+        assert_eq!(weights(&kong, "checkout").await, parts);
+        before = back;
+    }
+    agent.stopped().await;
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -103,10 +104,17 @@ pub(crate) fn plan_of(gateways: &str, base: &str, splits: &[String], before: Opt
 
 /// What is known of `cloud.example.com`, as a test says it.
 #[derive(Default)]
-pub(crate) struct Known(pub(crate) Mutex<BTreeSet<std::net::IpAddr>>);
+pub(crate) struct Known(
+    pub(crate) Mutex<BTreeSet<std::net::IpAddr>>,
+    /// From now on nobody answers, however long it is waited for.
+    pub(crate) AtomicBool,
+);
 
 impl Names for Known {
     fn resolve<'a>(&'a self, names: &'a BTreeSet<String>, before: &'a Resolved) -> BoxFuture<'a, Answers> {
+        if self.1.load(Ordering::Relaxed) {
+            return std::future::pending().boxed();
+        }
         let known = self.0.lock().unwrap().clone();
         let of = |name: &String| match known.is_empty() {
             true => Some((name.clone(), before.get(name)?.clone())),
@@ -118,6 +126,26 @@ impl Names for Known {
         };
         async move { answers }.boxed()
     }
+}
+
+/// All of a plan's part for `fra`, wanted with these splits on a way back.
+pub(crate) fn wanted(
+    plan: &Arc<ZonePlan>,
+    items: BTreeMap<SplitName, Arc<Item>>,
+    back: BTreeSet<SplitName>,
+) -> Wanted {
+    Wanted {
+        plan: Arc::clone(plan),
+        items,
+        next: BTreeMap::new(),
+        ahead: BTreeSet::new(),
+        pinned: BTreeSet::new(),
+        back,
+    }
+}
+
+pub(crate) fn part(plan: &Plan) -> Arc<ZonePlan> {
+    Arc::new(plan.zone_plan(&ZoneName::new("fra").unwrap()).unwrap())
 }
 
 pub(crate) fn edge() -> GatewayName {
@@ -264,7 +292,7 @@ impl Agent {
 
     /// The zone's control plane has all of the plan.
     pub(crate) fn want(&self, plan: &Plan) -> Arc<ZonePlan> {
-        let part = Arc::new(plan.zone_plan(&ZoneName::new("fra").unwrap()).unwrap());
+        let part = part(plan);
         let items = part.items.clone();
         self.want_items(&part, items);
         part
@@ -272,7 +300,7 @@ impl Agent {
 
     /// The same, by which every split goes back to weights that its zone had before.
     pub(crate) fn want_back(&self, plan: &Plan) -> Arc<ZonePlan> {
-        let part = Arc::new(plan.zone_plan(&ZoneName::new("fra").unwrap()).unwrap());
+        let part = part(plan);
         let items = part.items.clone();
         self.want_by(&part, items.clone(), items.into_keys().collect());
         part
@@ -288,15 +316,9 @@ impl Agent {
         items: BTreeMap<SplitName, Arc<Item>>,
         back: BTreeSet<SplitName>,
     ) {
-        let wanted = Wanted {
-            plan: Arc::clone(plan),
-            items,
-            next: BTreeMap::new(),
-            ahead: BTreeSet::new(),
-            pinned: BTreeSet::new(),
-            back,
-        };
-        self.link.want.send_replace(Some(Arc::new(wanted)));
+        self.link
+            .want
+            .send_replace(Some(Arc::new(wanted(plan, items, back))));
     }
 
     /// Waits for what it tells.

@@ -138,16 +138,9 @@ pub(super) fn conclude(
         let held = decided.split_held.get(split).or(became.splits.get(split));
         let held = held.or(all_held.as_ref()).cloned();
         let read = proofs.remove(split);
-        let mut proof = read.or_else(|| (!nothing).then(told::unread));
-        if held.is_some()
-            && let Some(proof) = &mut proof
-        {
-            proof.unhealthy.clear(); // it is not that alone
-        }
+        let proof = read.or_else(|| (!nothing).then(told::unread));
         let mut door = Door::of(item, held, proof);
-        if door.fact.is_exact() {
-            door.fact.dead = became.dead.get(split).cloned().unwrap_or_default();
-        }
+        door.fact.dead = became.dead.get(split).cloned().unwrap_or_default();
         part.doors.insert(split.clone(), door);
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use weir_drivers::dns::Answers;
-use weir_model::{GatewayName, SplitName};
+use weir_model::GatewayName;
 
 use super::shared::lock;
 use super::{Gateways, Posted, Shared, Wanted, names};
@@ -33,7 +33,6 @@ impl Gateways {
             let all: BTreeSet<String> = all.collect();
             (shared.memory.resolved.clone(), all, shared.looked_up)
         };
-        let wanted_back = |split: &SplitName| wanted.back.contains(split);
         let is_new =
             |(split, item): (_, &Arc<_>)| posted.and_then(|posted| posted.items.get(split)) != Some(item);
         let mut back = wanted
@@ -51,9 +50,11 @@ impl Gateways {
         }
         // Who goes back waits for no name server; everything else can wait for the answer, or nobody would ever hear one.
         let overtaken = async {
-            let back = newer.wait_for(|wanted| {
-                let newer = wanted.as_ref();
-                newer.is_some_and(|newer| newer.back.iter().any(|split| !wanted_back(split)))
+            let back = newer.wait_for(|newer| {
+                let changes = |newer: &Wanted, split| newer.items.get(split) != wanted.items.get(split);
+                newer
+                    .as_ref()
+                    .is_some_and(|newer| newer.back.iter().any(|split| changes(newer, split)))
             });
             if back.await.is_err() {
                 // Without anybody who could want something else this waits for nothing.

@@ -145,15 +145,9 @@ impl Told {
                     let door =
                         door.filter(|door| (door.generation, door.digest) == (fact.generation, fact.digest));
                     let mut told = door.map(|door| door.fact.clone());
-                    if let Some(DoorFact {
-                        proof: Some(proof),
-                        dead,
-                        ..
-                    }) = &mut told
+                    if let Some(proof) = told.as_mut().and_then(|told| told.proof.as_mut())
                         && now.duration_since(proof.at) > OLD
                     {
-                        dead.clear();
-                        proof.unhealthy.clear();
                         proof.verdict =
                             Verdict::Unknown("the gateway was last read some time ago".to_owned());
                     }

@@ -84,6 +84,9 @@ pub(super) async fn in_document(
     document: &Document,
     of: &BTreeSet<SplitName>,
 ) -> BTreeMap<SplitName, Dead> {
+    if of.is_empty() {
+        return BTreeMap::new();
+    }
     let mut before = dead::before(document);
     before.retain(|one| of.contains(one.split));
     let mut asking = Vec::new();

@@ -15,8 +15,8 @@ pub struct DoorFact {
     pub held: Option<String>,
     /// What the gateway itself says that it runs: live, and of all its nodes that this agent knows. None before the first.
     pub proof: Option<Proof>,
-    /// Backends all of whose targets its health checks take for dead, of a gateway that runs what the item says, with why: more
-    /// weight for them would reach nobody. Not asked of one that does not, and empty where it says nothing of the kind.
+    /// Backends all of whose targets its health checks take for dead, with why: more weight for them would reach nobody. Asked of a
+    /// gateway that runs what the item says, and of no other; it counts for as long as that does.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub dead: BTreeMap<BackendName, String>,
     /// What really left the gateway; none where nobody chose that it is counted.
@@ -49,7 +49,12 @@ impl DoorFact {
     /// The backends that the gateway takes for unhealthy, if that alone keeps it from what the item says; nobody if it runs exactly
     /// that. None if something else keeps it, or nobody knows what does.
     pub fn unhealthy(&self) -> Option<&BTreeSet<BackendName>> {
-        let unhealthy = &self.proof.as_ref()?.unhealthy;
-        (self.is_exact() || (self.held.is_none() && !unhealthy.is_empty())).then_some(unhealthy)
+        let proof = self.proof.as_ref().filter(|_| self.held.is_none())?;
+        let known = match proof.verdict {
+            Verdict::Exact => true,
+            Verdict::Different(_) => !proof.unhealthy.is_empty(),
+            Verdict::Unknown(_) => false,
+        };
+        known.then_some(&proof.unhealthy)
     }
 }

@@ -1,13 +1,15 @@
 //! Gateways in plans: what is shared, what changes, and that nobody with weight is ever out of a gateway's reach.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use weir_model::{
     Address, AtGateway, BackendName, Base, BasisPoints, Channel, Declaration, Door, Entry, Gateway,
     GatewayName, Routing, SourceName, Transition, Via, ZoneName,
 };
-use weir_planner::{DoorFact, Phase, Plan, Planned, Rule, canonical, lint};
+use weir_planner::{
+    Coverage, DoorFact, Evidence, Phase, Plan, Planned, Proof, Rule, Verdict, canonical, lint,
+};
 
 use crate::declared::{History, federation, place, put, split};
 use crate::world::{World, backend, checkout, zone};
@@ -100,9 +102,17 @@ fn whom_a_gateway_takes_for_dead_gets_no_more() {
             assert_eq!(world.weights(&zone(name))[&backend("eks")], eks * 100, "{name}");
         }
     };
+    let read = Proof {
+        verdict: Verdict::Exact,
+        evidence: Evidence::Live,
+        at: world.now,
+        coverage: Coverage { seen: 1, of: 1 },
+        weights: None,
+        unhealthy: BTreeSet::new(),
+    };
     let dead = |who: &str| DoorFact {
         held: None,
-        proof: None,
+        proof: Some(read.clone()),
         dead: [(backend(who), "its checks say so".to_owned())].into(),
         counting: None,
     };
@@ -117,9 +127,13 @@ fn whom_a_gateway_takes_for_dead_gets_no_more() {
         .map(|wait| (wait.zone.clone(), wait.why.as_str()))
         .collect();
     assert_eq!(waits, [(Some(zone("fra")), "gateway edge: its checks say so")]);
-    // Of a door that it does not have, of somebody else, of a zone that is gone: nothing.
+    // Of a door that it does not have, of somebody else, of what is not so any more: nothing.
     let inner = GatewayName::new("inner").unwrap();
-    for (at, door) in [(inner, dead("eks")), (edge(), dead("vm"))] {
+    let held = DoorFact {
+        held: Some("the base is not what is declared".to_owned()),
+        ..dead("eks")
+    };
+    for (at, door) in [(inner, dead("eks")), (edge(), dead("vm")), (edge(), held)] {
         world.doors = [(zone("fra"), [(at, door)].into())].into();
         assert!(world.clone().look().0);
     }
