@@ -3,6 +3,7 @@
 //! Callers send all the time, also while a change is under way; a request that fails then counts as much as any. After
 //! each step is proven, each zone's next N requests are counted by who answered, and held against the binomial bound.
 
+mod judging;
 mod line;
 
 use std::collections::BTreeMap;
@@ -14,9 +15,8 @@ use anyhow::{Context as _, bail};
 use jiff::Timestamp;
 use tokio::time::Instant;
 use weir_model::{SourceFile, SourceName};
-use weir_wire::api::{CommitRecord, SplitStatus, Standing};
+use weir_wire::api::CommitRecord;
 
-use crate::bound::{bounds, inside};
 use crate::command::{Place, Tour};
 use crate::coordinator::{SPLIT, declared, weights_word};
 use crate::play::{GENTLE, Play};
@@ -444,63 +444,5 @@ impl Story {
         }
         out.flush()?;
         Ok(())
-    }
-
-    fn at_gateway(
-        &mut self,
-        step: &str,
-        name: &str,
-        (tally, during): (&Tally, &Tally),
-        split: Option<&SplitStatus>,
-        (zone, gateway): (&str, &str),
-    ) -> Gateway {
-        let proof = match split {
-            None => "none".to_owned(),
-            Some(split) => {
-                let zone = split.zones.iter().find(|status| status.zone == zone);
-                let door = zone.and_then(|zone| zone.doors.iter().find(|door| door.gateway == gateway));
-                match door {
-                    Some(door) if door.standing == Standing::Converged => "exact".to_owned(),
-                    Some(door) => format!("{:?}", door.standing).to_lowercase(),
-                    None => "unknown".to_owned(),
-                }
-            }
-        };
-        let failed = tally.failures() + during.failures();
-        self.failed += failed;
-        self.sent += tally.requests + during.requests;
-        if split.is_some() {
-            self.judge(step, name, tally, &proof);
-        }
-        let of = self.play.gateways.iter().find(|gateway| gateway.door() == name);
-        Gateway {
-            channel: of
-                .map_or("unknown", |gateway| gateway.edge.channel.word())
-                .to_owned(),
-            requests: tally.requests,
-            failed,
-            counted: tally.counted.clone(),
-            proof,
-        }
-    }
-
-    fn judge(&mut self, step: &str, zone: &str, tally: &Tally, word: &str) {
-        if word != "exact" {
-            self.wrong
-                .push(format!("{step}, {zone}: the weights are {word}, not exact"));
-        }
-        let answered: u64 = tally.counted.values().sum();
-        let backends = self.in_force.keys().chain(tally.counted.keys());
-        let backends: std::collections::BTreeSet<&String> = backends.collect();
-        for backend in backends {
-            let points = self.in_force.get(backend).copied().unwrap_or(0);
-            let count = tally.counted.get(backend).copied().unwrap_or(0);
-            if !inside(count, answered, points) {
-                let (least, most) = bounds(answered, points);
-                self.wrong.push(format!(
-                    "{step}, {zone}: {backend} answered {count} of {answered}, not between {least} and {most}"
-                ));
-            }
-        }
     }
 }

@@ -10,6 +10,7 @@ mod doors;
 mod drained;
 mod elsewhere;
 mod eventually;
+mod gates;
 mod in_step;
 mod pinned;
 mod record;

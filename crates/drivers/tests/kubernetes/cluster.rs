@@ -3,6 +3,8 @@
 //!
 //! It checks no schema, merges no fields and asks no webhooks: that is for the real one, in `tests/tests`.
 
+mod answers;
+
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -21,6 +23,7 @@ use weir_drivers::{Cluster as Access, KubernetesConfig, KumaKubernetes, KumaRest
 use weir_model::DnsLabel;
 
 use crate::plan;
+use answers::{list_of, ok, path_of, status};
 
 pub(crate) const KUMA: &str = "/apis/kuma.io/v1alpha1";
 pub(crate) const SERVICES: &str = "/apis/kuma.io/v1alpha1/meshservices";
@@ -290,50 +293,6 @@ impl Cluster {
             Some(Instead::Hang) => std::future::pending().await,
             None => self.state().answer(&asked),
         }
-    }
-}
-
-fn status(code: u16, reason: &str, message: &str, name: &str) -> Response<Answer> {
-    let body = json!({
-        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message,
-        "reason": reason, "details": {"name": name, "group": "kuma.io", "kind": "meshhttproutes"}, "code": code,
-    });
-    Response::builder()
-        .status(code)
-        .body(Answer::from(body.to_string()))
-        .unwrap()
-}
-
-fn ok(code: u16, value: &Value) -> Response<Answer> {
-    Response::builder()
-        .status(code)
-        .body(Answer::from(value.to_string()))
-        .unwrap()
-}
-
-fn plural(kind: &str) -> String {
-    let kind = kind.to_lowercase();
-    match kind.ends_with('s') {
-        true => format!("{kind}es"),
-        false => format!("{kind}s"),
-    }
-}
-
-fn path_of(object: &Value) -> String {
-    let metadata = &object["metadata"];
-    let kind = plural(object["kind"].as_str().unwrap());
-    let name = metadata["name"].as_str().unwrap();
-    match metadata["namespace"].as_str() {
-        Some(namespace) => format!("{KUMA}/namespaces/{namespace}/{kind}/{name}"),
-        None => format!("{NAMESPACES}/{name}"),
-    }
-}
-
-fn list_of(path: &str) -> String {
-    let kind = path.rsplit('/').nth(1).unwrap();
-    match kind {
-        "namespaces" => NAMESPACES.to_owned(),
-        kind => format!("{KUMA}/{kind}"),
     }
 }
 

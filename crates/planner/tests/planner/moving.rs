@@ -6,6 +6,8 @@ mod every_order;
 mod failing;
 mod ingress;
 mod large;
+mod left;
+mod mid_way;
 mod odd;
 mod slower;
 mod standing_aside;

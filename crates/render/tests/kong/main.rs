@@ -10,6 +10,7 @@ mod kic;
 mod ownership;
 mod router;
 mod shares;
+mod tls;
 mod together;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on stops")]
 
+mod doors;
 mod made;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use weir_model::ZoneName;
 use weir_planner::{Evidence, Generation, ItemFact, PlanId, Verdict, item_digest};
 use weir_wire::{Greeting, Held, Holds, Term, agent_report, assemble, plan_update, v1};
 
+use doors::*;
 use made::*;
 
 /// Through bytes, as over a network.

@@ -7,7 +7,7 @@ use weir_model::{Protocol, SplitName};
 use weir_planner::{ItemState, Leg};
 use weir_render::Kind;
 
-use super::doors::FAST_AT_GATES;
+use super::gates::FAST_AT_GATES;
 use super::{FAST, Invariant, Revert, asked, of_split};
 use crate::simulate::human::{Declared, protocol_of};
 use crate::simulate::world::{SPLITS, World, ZONES};

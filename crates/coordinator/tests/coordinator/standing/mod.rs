@@ -1,6 +1,7 @@
 //! I9 as a table: facts, plan and time in, what people are shown out.
 
 mod doors;
+mod failing;
 mod items;
 mod selfcheck;
 mod senses;
