@@ -129,8 +129,22 @@ impl Grown {
     }
 }
 
-/// Judges the requests since the step was `taken`: all counters together, those of each zone, and each alone that has enough. A counter that is
-/// new here and began before the step says nothing of it. Failures show at once; but only what came since the step was `proven`
+/// What all counters of one zone say together: of an agent alone there may be too little.
+#[derive(Default)]
+struct InZone {
+    /// To what gained, since the step, and of that since its proof.
+    here: Grown,
+    fresh: Grown,
+    /// Of the whole split, before the step.
+    own: Grown,
+    /// Of the counters whose answers can be compared: of the whole split before the step, and to what gained since its proof.
+    was: Grown,
+    timed: Grown,
+    pace: Pace,
+}
+
+/// Judges the requests since the step was `taken`: all counters together, those of each zone, and each alone that has enough, for
+/// failures and for how long answers take. A counter that is new here and began before the step says nothing of it. Failures show at once; but only what came since the step was `proven`
 /// was sent by its weights, and is enough or not, and timed. `even`: whether all routes move alike.
 pub(super) fn judge(
     (before, taken): (&BTreeMap<String, Counts>, Timestamp),
@@ -149,7 +163,7 @@ pub(super) fn judge(
         Pace::default(),
     );
     let mut comparable = false;
-    let mut zones: BTreeMap<&str, [Grown; 3]> = BTreeMap::new();
+    let mut zones: BTreeMap<&str, InZone> = BTreeMap::new();
     for (counter, counts) in now {
         let base = before.get(counter).filter(|base| base.since == counts.since);
         if base.is_none() && counts.since < taken {
@@ -167,7 +181,9 @@ pub(super) fn judge(
             return Traffic::Bad(format!("{counter}: {why}"));
         }
         let zone = zones.entry(zone_of(counter)).or_default();
-        *zone = [zone[0].plus(&here), zone[1].plus(&fresh), zone[2].plus(&own)];
+        zone.here = zone.here.plus(&here);
+        zone.fresh = zone.fresh.plus(&fresh);
+        zone.own = zone.own.plus(&own);
         // Only like is compared with like: the same callers, before and after.
         let (Some(limit), Some(base)) = (limit, base) else {
             continue;
@@ -193,17 +209,26 @@ pub(super) fn judge(
             gaining,
         );
         paces = paces.plus(&pace);
+        zone.pace = zone.pace.plus(&pace);
+        zone.was = zone.was.plus(&was);
+        zone.timed = zone.timed.plus(&here);
         if let Some(why) = pace.slower(enough, limit).filter(|_| !mends(&was, &here)) {
             return Traffic::Bad(format!("{counter}: {why}"));
         }
     }
     let mut mixed = [0.0; 2];
-    for (zone, [here, fresh, own]) in &zones {
-        let usual = Usual::of(&earlier, own, enough);
-        if let Some(why) = fails([here, fresh], &[usual; 2], enough) {
-            return Traffic::Bad(format!("zone {zone}: {why}"));
+    for (name, zone) in &zones {
+        let usual = Usual::of(&earlier, &zone.own, enough);
+        let failing = fails([&zone.here, &zone.fresh], &[usual; 2], enough);
+        let slower = || limit.and_then(|limit| zone.pace.slower(enough, limit));
+        let slower = || slower().filter(|_| !mends(&zone.was, &zone.timed));
+        if let Some(why) = failing.or_else(slower) {
+            return Traffic::Bad(format!("zone {name}: {why}"));
         }
-        mixed = [mixed[0] + usual.expects(here), mixed[1] + usual.expects(fresh)];
+        mixed = [
+            mixed[0] + usual.expects(&zone.here),
+            mixed[1] + usual.expects(&zone.fresh),
+        ];
     }
     let usual = [Usual::mixed(mixed[0], &total), Usual::mixed(mixed[1], &carried)];
     if let Some(why) = fails([&total, &carried], &usual, enough) {

@@ -127,6 +127,38 @@ fn only_what_is_surely_slower_than_the_same_callers_had_it_is_bad() {
 }
 
 #[test]
+fn a_zone_is_slower_by_all_of_its_agents_together() {
+    let before = [
+        ("fra/a", "vm", 10_000, 25),
+        ("ams/a", "vm", 400, 25),
+        ("ams/b", "vm", 400, 25),
+    ];
+    let here = [("ams/a", "eks", 60, 500), ("ams/b", "eks", 60, 500)];
+    // Too few by each agent for a word of its own, and 120 of 2,120 are nothing for all zones together.
+    let elsewhere = ("fra/a", "eks", 2_000, 25);
+    let with = |since: &[Answers]| {
+        let mut world = after(&before, since, |_| {});
+        let came = verdict(&mut world);
+        match world.leg() {
+            Some(Leg::Return { why }) => why.clone(),
+            _ => came.to_owned(),
+        }
+    };
+    let why = with(&[here[0], here[1], elsewhere]);
+    assert!(
+        why.contains("zone ams: answers of what gained weight take longer than 250 ms: 120 of 120"),
+        "{why}"
+    );
+    assert_eq!(with(&[here[0], elsewhere]), "good", "60 are too few");
+    let quick = ("ams/b", "eks", 600, 25);
+    assert_eq!(
+        with(&[here[0], quick, elsewhere]),
+        "good",
+        "60 of 660 are in the margin"
+    );
+}
+
+#[test]
 fn what_slows_everybody_down_is_not_the_steps_doing() {
     let usual = [("fra/a", "vm", 9_000, 25), ("fra/a", "lab", 1_000, 500)];
     let slow = ("fra/a", "eks", 200, 500);
