@@ -2,9 +2,47 @@
 //! freeze should not have to try a commit to learn of it. Pure.
 
 use jiff::Timestamp;
-use weir_model::Declaration;
+use weir_model::{Declaration, Freeze, Frozen, Split, SplitName, Zone, sabotaged};
 
 use crate::transition::{Orders, frozen};
+
+/// Why nothing of a split moves at this time, and until when, if that is known: by an order, or by what is declared of the
+/// Federation, of the split itself where that is declared, and of these zones. The end is when nothing of it holds any more.
+pub(crate) fn held_by<'a>(
+    orders: &Orders,
+    declaration: &'a Declaration,
+    (name, split): (&SplitName, Option<&'a Split>),
+    zones: impl IntoIterator<Item = &'a Zone>,
+    now: Timestamp,
+) -> Option<(String, Option<Timestamp>)> {
+    if let Some(why) = orders.all_frozen_told() {
+        return Some((why, None));
+    }
+    if let Some(why) = orders.frozen_told(name)
+        && !sabotaged("thaw")
+    {
+        return Some((why, None));
+    }
+    let federation = declaration.federation.as_ref();
+    let federation = federation.map(|federation| ("the federation".to_owned(), &federation.freeze));
+    let split = split.map(|split| (format!("split {name}"), &split.freeze));
+    let zones = zones.into_iter();
+    let zones = zones.map(|zone| (format!("zone {}", zone.name), &zone.freeze));
+    let all: Vec<_> = federation.into_iter().chain(split).chain(zones).collect();
+    let holds = all
+        .iter()
+        .filter_map(|(what, freeze)| frozen(what, freeze.at(now)));
+    // The one that lasts longest says most.
+    let (why, own) = holds.max_by_key(|(_, until)| until.unwrap_or(Timestamp::MAX))?;
+    let until = match Freeze::any_at(all.iter().map(|(_, freeze)| *freeze), now) {
+        Frozen::Until(until) => Some(until),
+        Frozen::No | Frozen::Indefinitely => None,
+    };
+    Some(match until.filter(|until| own.is_some_and(|own| own < *until)) {
+        Some(end) => (format!("{why}, and others follow it until {end}"), until),
+        None => (why, until),
+    })
+}
 
 /// The freezes in force at a time, in words: what is frozen, until when or by whom, and why. Those that were ordered first, then
 /// those that are declared: of the Federation, of zones, of splits.

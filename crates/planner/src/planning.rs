@@ -4,7 +4,7 @@
 //! are taken over as they are, unread.
 
 mod routes;
-mod waiting;
+pub(crate) mod waiting;
 mod whole;
 
 use std::cell::RefCell;
@@ -168,7 +168,6 @@ fn make(
     let mut services: BTreeMap<(&ServiceName, u16), &SplitName> = BTreeMap::new();
     let mut changed = whole.changed();
     let mut inherited = BTreeSet::new();
-    let frozen = transit.and_then(|transit| whole.frozen(inputs.declaration, transit));
 
     let all = &inputs.declaration.splits;
     let looked_at: Vec<_> = match only {
@@ -290,7 +289,7 @@ fn make(
                     reverts,
                     zones: &inputs.declaration.zones,
                     transit,
-                    frozen: frozen.clone(),
+                    declaration: inputs.declaration,
                     now: inputs.now,
                 };
                 let (next, stands) =
@@ -314,7 +313,13 @@ fn make(
                 let stands = match (heir_of.and_then(of_drains), moves) {
                     (Some(why), _) => Some(waiting::drained_in_the_way(&why)),
                     (None, Some(heir_of)) => Some(waiting::two_at_once(heir_of)),
-                    (None, None) => whole.waits(&frozen, split, (transit, reverts), inputs.now),
+                    (None, None) => {
+                        let of = (name, Some(split));
+                        let waits = whole.waits(inputs.declaration, of, wanted.keys(), transit);
+                        waits.map(|(why, until)| {
+                            waiting::at_the_door(&why, until, "it comes into force after that")
+                        })
+                    }
                 };
                 if let Some(mut stands) = stands {
                     stands.declared = weights(&wanted);
@@ -367,22 +372,17 @@ fn make(
                 splits.insert(name.clone(), whole.as_it_is(before));
                 continue;
             }
-            let order = transit.and_then(|transit| transit.orders.frozen.get(name));
-            let order = order.map(|why| (format!("split {name} is frozen: {why}"), None));
-            match &frozen.clone().or(order) {
-                Some((why, until))
-                    if !transit.is_some_and(|transit| reverts(transit, inputs.declaration, name)) =>
-                {
-                    splits.insert(name.clone(), whole.as_it_is(before));
-                    outlook.insert(
-                        name.clone(),
-                        waiting::at_the_door(why, *until, "it is removed after that"),
-                    );
-                }
-                _ => {
-                    gone.insert(name);
-                    changed = true;
-                }
+            // What it declared of itself went with its file.
+            let zones = before.items.keys();
+            let waits =
+                transit.and_then(|transit| whole.waits(inputs.declaration, (name, None), zones, transit));
+            if let Some((why, until)) = waits {
+                splits.insert(name.clone(), whole.as_it_is(before));
+                let waits = waiting::at_the_door(&why, until, "it is removed after that");
+                outlook.insert(name.clone(), waits);
+            } else {
+                gone.insert(name);
+                changed = true;
             }
         }
     }

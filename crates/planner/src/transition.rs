@@ -111,8 +111,7 @@ pub(crate) struct Turn<'a> {
     pub(crate) reverts: bool,
     pub(crate) zones: &'a BTreeMap<ZoneName, Zone>,
     pub(crate) transit: Transit<'a>,
-    /// Why nothing of the federation moves now, and until when.
-    pub(crate) frozen: Option<(String, Option<Timestamp>)>,
+    pub(crate) declaration: &'a Declaration,
     pub(crate) now: Timestamp,
 }
 

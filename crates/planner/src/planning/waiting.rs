@@ -57,7 +57,7 @@ pub(super) fn told_anew() -> Outlook {
 }
 
 /// What may not come or go now.
-pub(super) fn at_the_door(why: &str, until: Option<Timestamp>, next: &str) -> Outlook {
+pub(crate) fn at_the_door(why: &str, until: Option<Timestamp>, next: &str) -> Outlook {
     Outlook {
         declared: BTreeMap::new(),
         phase: Phase::Frozen,

@@ -10,10 +10,10 @@ use weir_model::{
     SourceCommit, SourceName, Split, SplitName, Zone, ZoneName, sabotaged,
 };
 
-use super::{DRAIN, Inputs, Work, routes, waiting};
+use super::{DRAIN, Inputs, Work, reverts, routes};
 use crate::canonical;
 use crate::course::Items;
-use crate::outlook::Outlook;
+use crate::freezes::held_by;
 use crate::plan::{Destination, Digest, Fallback, GatewayPlan, Generation, Item, Plan, Refuge, SplitPlan};
 use crate::precedence;
 use crate::programmed::Programmed;
@@ -324,39 +324,20 @@ impl<'a> Whole<'a> {
         Arc::new(kept)
     }
 
-    /// Why nothing of the federation moves now.
-    pub(super) fn frozen(
+    /// Why a split has to wait that comes or goes in all zones at once, if it has to: by an order, or a freeze of the Federation, of
+    /// the split itself where it is declared, or of one of these zones. None where the newest commits take the last ones back.
+    pub(super) fn waits<'z>(
         &self,
         declaration: &Declaration,
+        (name, split): (&SplitName, Option<&Split>),
+        zones: impl Iterator<Item = &'z ZoneName>,
         transit: Transit<'_>,
     ) -> Option<(String, Option<Timestamp>)> {
-        if let Some(why) = transit.orders.all_frozen_told() {
-            return Some((why, None));
-        }
-        let federation = declaration.federation.as_ref()?;
-        transition::frozen("the federation", federation.freeze.at(self.now))
-    }
-
-    /// Why a split of which nothing is in force has to wait, if it has to.
-    pub(super) fn waits(
-        &self,
-        frozen: &Option<(String, Option<Timestamp>)>,
-        split: &Split,
-        (transit, reverts): (Transit<'_>, bool),
-        now: Timestamp,
-    ) -> Option<Outlook> {
-        if reverts {
+        if reverts(transit, declaration, name) {
             return None;
         }
-        let order = transit.orders.frozen_told(&split.name);
-        let order = order.map(|why| (why, None));
-        let own = || transition::frozen(&format!("split {}", split.name), split.freeze.at(now));
-        let (why, until) = frozen.clone().or(order).or_else(own)?;
-        Some(waiting::at_the_door(
-            &why,
-            until,
-            "it comes into force after that",
-        ))
+        let zones = zones.filter_map(|zone| declaration.zones.get(zone));
+        held_by(transit.orders, declaration, (name, split), zones, self.now)
     }
 
     /// The item that follows what the parent has for its zone: that one itself if it already says what is wanted. Of another split

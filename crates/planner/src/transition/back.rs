@@ -24,10 +24,16 @@ impl Turn<'_> {
         if sabotaged("revert-in-waves") {
             return None;
         }
-        let rested = Self::shape_of(self.origin(course));
+        // By what callers get: a backend that came meanwhile and is declared with weight 0 is no other way.
+        let origin = self.origin(course);
+        let mut zones = self.wanted.iter();
+        let as_rested = zones.all(|(zone, wanted)| {
+            let rested = origin.get(zone).or_else(|| origin.values().next());
+            rested.is_some_and(|rested| !between::shifts(rested, wanted))
+        });
         // Where a drain leads it may have rested once, too; that makes no revert of it.
         let before = course.previous.contains(&self.shape) && self.drains().is_none();
-        if rested == Some(self.shape) || before {
+        if as_rested || before {
             return Some("what is declared is what it rested on before");
         }
         let again = course.left == Some(self.shape);
@@ -75,7 +81,7 @@ impl Turn<'_> {
         let (waits, none_can) = self.unready(there.iter());
         if none_can && !waits.is_empty() {
             let ahead = items.values().max_by_key(|item| item.generation)?;
-            let drains = self.drains();
+            let barred = self.takes_nothing();
             let gains = |drained: &BackendName| {
                 let mut items = items.values();
                 items.any(|item| between::gives_more(item, ahead, drained))
@@ -83,7 +89,7 @@ impl Turn<'_> {
             let zones = items.keys().filter(|zone| self.wanted.contains_key(*zone));
             let follow: Vec<Item> = zones.map(|zone| self.for_zone(zone, ahead)).collect();
             let behind = follow.iter().filter(moves);
-            if self.unready(behind).0.is_empty() && !drains.is_some_and(|drains| drains.keys().any(gains)) {
+            if self.unready(behind).0.is_empty() && !barred.keys().any(gains) {
                 let why = "another commit came while zones were apart, and nobody can go back: the later waves follow the ones before, \
                            and all go on from there";
                 return Some(self.catch_up(course, motion, (ahead, why), make));
@@ -114,11 +120,14 @@ impl Turn<'_> {
         ))
     }
 
-    /// What the zones have that moved first, where to go back to what the others have would give more to who is drained.
+    /// What the zones have that moved first, where to go back to what the others have would give more to who takes nothing.
     fn ahead_by_a_drain(&self, behind: &Item) -> Option<&Item> {
-        let drains = self.drains().filter(|_| !sabotaged("go-back-past-drains"))?;
+        let barred = self.takes_nothing();
+        if sabotaged("go-back-past-drains") {
+            return None;
+        }
         let gives_more = |than: &Item| {
-            let mut drained = drains.keys();
+            let mut drained = barred.keys();
             drained.any(|drained| between::gives_more(than, behind, drained))
         };
         let ahead = self.before.items.values().filter(|item| gives_more(item));
@@ -185,28 +194,51 @@ impl Turn<'_> {
         self.transit.orders.drains.get(&self.split.name)
     }
 
-    /// Where a verdict or an abort leads: to what the split rested on. Where that gives more to who is drained than zones are
+    /// Who is to take nothing, whatever it rested on: backends that are drained, and those in zones that are detached, which may be
+    /// gone though Kuma still lists them.
+    fn takes_nothing(&self) -> BTreeMap<BackendName, Drain> {
+        let mut barred = self.drains().cloned().unwrap_or_default();
+        let course = self.before.course.as_ref();
+        let origin = course.and_then(|course| course.motion.as_ref());
+        let origin = origin.into_iter().flat_map(|motion| motion.origin.values());
+        for item in self.before.items.values().chain(origin) {
+            for (name, to) in &item.destinations {
+                if self.detached(&to.zone) && !barred.contains_key(name) {
+                    let why = format!("its zone {} is detached", to.zone);
+                    barred.insert(name.clone(), Drain { to: None, why });
+                }
+            }
+        }
+        barred
+    }
+
+    /// Where a verdict or an abort leads: to what the split rested on. Where that gives more to who takes nothing than zones are
     /// told to, he may have been stopped, and it is that without him.
     ///
     /// # Errors
     /// Why there is no such way: nobody can take his share, or it would be somebody who gained since, and may be what is wrong.
     fn way_back<'a>(&'a self, course: &'a Course) -> Result<Cow<'a, Items>, String> {
         let origin = self.origin(course);
-        let Some(drains) = self.drains().filter(|_| !sabotaged("return-to-drained")) else {
+        let barred = self.takes_nothing();
+        if sabotaged("return-to-drained") {
             return Ok(Cow::Borrowed(origin));
-        };
+        }
         let told = |zone: &ZoneName| self.before.items.get(zone);
         let there = || origin.iter().filter(|(zone, _)| self.wanted.contains_key(*zone));
         let gains = |drained: &&BackendName| {
             let mut items = there();
             items.any(|(zone, was)| told(zone).is_none_or(|told| between::gives_more(told, was, drained)))
         };
-        let Some(drained) = drains.keys().find(gains) else {
+        let Some(drained) = barred.keys().find(gains) else {
             return Ok(Cow::Borrowed(origin));
+        };
+        let why = match self.drains().is_some_and(|drains| drains.contains_key(drained)) {
+            true => "is drained",
+            false => barred.get(drained).map_or("", |barred| barred.why.as_str()),
         };
         let mut back = Items::new();
         for (zone, was) in there() {
-            let mut item = drain::without_in(was, self.split, (drains, self.zones))?;
+            let mut item = drain::without_in(was, self.split, (&barred, self.zones))?;
             if let Some(wanted) = self.wanted.get(zone) {
                 item.commit.clone_from(&wanted.commit); // the earlier one says nothing of the kind
             }
@@ -218,7 +250,7 @@ impl Turn<'_> {
             });
             if let Some(keeps) = keeps {
                 return Err(format!(
-                    "backend {drained} would get more by that, and is drained, and without it {keeps} would keep what it gained"
+                    "backend {drained} would get more by that, and {why}, and without it {keeps} would keep what it gained"
                 ));
             }
             back.insert(zone.clone(), Arc::new(item));
@@ -412,7 +444,7 @@ fn held(waits: Vec<Wait>) -> Outlook {
     let mut stands = returning("", waits);
     stands.phase = Phase::Held;
     stands.next =
-        "all stays as it is until `weir undrain` ends the drain, or a commit says what else is wanted"
+        "all stays as it is until `weir undrain` ends the drain, or the zone is attached again, or a commit says what else is wanted"
             .to_owned();
     stands
 }

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use weir_model::ZoneName;
+
 use super::gates::Gate;
 use super::onward::Step;
 use super::{Make, Next, Turn, between, returning, wait};
 use crate::course::{Course, Items, Leg, Motion};
 use crate::outlook::{Outlook, Phase};
-use crate::plan::SplitPlan;
+use crate::plan::{Item, SplitPlan};
+use crate::planning::waiting;
 
 impl Turn<'_> {
     /// The first step towards it, or what that waits for.
@@ -18,7 +21,7 @@ impl Turn<'_> {
             .iter()
             .filter_map(|(zone, wanted)| Some((before.items.get(zone)?, wanted)));
         if !moving.any(|(was, is)| between::shifts(was, is)) {
-            return (Some(self.at_once(course, self.finals(make))), None);
+            return self.no_shift(course, make);
         }
         if let Some(why) = self.goes_back(course) {
             let finals = self.finals(make);
@@ -107,6 +110,28 @@ impl Turn<'_> {
         let mut items = self.before.items.clone();
         items.retain(|zone, _| self.wanted.contains_key(zone));
         self.plan(items, course.clone())
+    }
+
+    /// No share changes, so there is nothing to be careful about. But what callers' listeners, or gateways, are told anew is not
+    /// told in a freeze.
+    fn no_shift(&self, course: &Course, make: &mut Make<'_>) -> Next {
+        let told_anew = |zone: &ZoneName, wanted: &Item| {
+            let was = self.before.items.get(zone);
+            was.is_some_and(|was| between::moves(was, wanted) || was.doors != wanted.doors)
+        };
+        let anew = self
+            .wanted
+            .iter()
+            .filter(|(zone, wanted)| told_anew(zone, wanted));
+        let waves: Vec<u32> = anew.map(|(zone, _)| self.wave(zone)).collect();
+        if !waves.is_empty()
+            && !self.reverts
+            && let Some((why, until)) = self.frozen_for(&waves)
+        {
+            let next = "it is told to callers and gateways after that; no share changes by it";
+            return (None, Some(waiting::at_the_door(&why, until, next)));
+        }
+        (Some(self.at_once(course, self.finals(make))), None)
     }
 
     /// No share changes, so there is nothing to be careful about: what stands ready for requests, names of ports, zones, ...

@@ -41,30 +41,41 @@ pub(super) fn gives_less(from: &Item, to: &Item, backend: &weir_model::BackendNa
     shares_of(from, to, backend).all(|(has, gets)| has == 0 || gets < has)
 }
 
-/// What a backend has and gets of the requests of each route. What one of the two has no route for goes by its last one, which
-/// takes all.
+/// What a backend has and gets of the requests of each route, whatever that is called. What one of the two has no such route for
+/// goes by its last one, which takes all.
 fn shares_of<'a>(
     from: &'a Item,
     to: &'a Item,
     backend: &'a weir_model::BackendName,
 ) -> impl Iterator<Item = (u32, u32)> + 'a {
-    let share = |of: &Item, name: &weir_model::RouteName| {
-        let mut same = of.routes.iter().filter(|route| route.name == *name);
-        let by = same.next().or(of.routes.last());
+    let share = |of: &Item, route: &ItemRoute| {
+        let by = same_route(of, route).or(of.routes.last());
         by.map_or(0, |route| weight(route, backend))
     };
     let routes = from.routes.iter().chain(&to.routes);
-    routes.map(move |route| (share(from, &route.name), share(to, &route.name)))
+    routes.map(move |route| (share(from, route), share(to, route)))
 }
 
-/// How many bites it takes from one item to the other, if no weight may change by more than `most` in one of them. One
-/// where the two have no weights in between: other routes, or a backend that keeps its name and moves.
+/// The route of an item that takes the same requests as one of another item. By what it matches: a name says nothing to callers.
+pub(super) fn same_route<'a>(of: &'a Item, route: &ItemRoute) -> Option<&'a ItemRoute> {
+    of.routes.iter().find(|other| other.matches == route.matches)
+}
+
+/// The routes that both have, as they are in each.
+fn in_both<'a>(from: &'a Item, to: &'a Item) -> impl Iterator<Item = (&'a ItemRoute, &'a ItemRoute)> {
+    let routes = to.routes.iter();
+    routes.filter_map(|to| Some((same_route(from, to)?, to)))
+}
+
+/// How many bites it takes from one item to the other, if no weight of a route that both have may change by more than `most` in one
+/// of them. A route that comes has its own weights from the first bite on, for nothing was declared of its requests before, and one
+/// that goes is gone with it. One bite where the two have no weights in between: a backend that keeps its name and moves.
 pub(super) fn bites(from: &Item, to: &Item, most: Option<BasisPoints>) -> u32 {
     if !comparable(from, to) {
         return 1;
     }
     let pairs = || {
-        from.routes.iter().zip(&to.routes).flat_map(|(from, to)| {
+        in_both(from, to).flat_map(|(from, to)| {
             let names = from.weights.keys().chain(to.weights.keys());
             names.map(|name| (weight(from, name), weight(to, name)))
         })
@@ -91,15 +102,16 @@ pub(super) fn between<'a>(from: &Item, to: &'a Item, bite: u32, bites: u32) -> C
     }
     let mut item = to.clone();
     let tcp_ends = to.protocol == Protocol::Tcp
-        && from.routes.iter().zip(&to.routes).any(|(from, to)| {
+        && in_both(from, to).any(|(from, to)| {
             let mut names = from.weights.keys();
             names.any(|name| weight(from, name) > 1 && weight(to, name) == 0)
         });
     // the last bite of tcp only takes away the smallest weights
     let of = if tcp_ends { bites - 1 } else { bites };
-    for (at, route) in item.routes.iter_mut().enumerate() {
-        let (from, to) = (&from.routes[at], &to.routes[at]);
-        route.weights = weights(from, to, bite.min(of), of, tcp_ends);
+    for route in &mut item.routes {
+        if let Some(from) = same_route(from, route) {
+            route.weights = weights(from, route, bite.min(of), of, tcp_ends);
+        }
     }
     // A backend that is declared no more is a destination for as long as it has weight.
     for route in &item.routes {
@@ -210,14 +222,8 @@ fn weight(route: &ItemRoute, name: &weir_model::BackendName) -> u32 {
     route.weights.get(name).copied().unwrap_or_default().get()
 }
 
-/// Whether there is anything in between: the same routes, and every name means the same place in both.
+/// Whether there is anything in between: every name means the same place in both.
 fn comparable(from: &Item, to: &Item) -> bool {
-    let routes = |item: &Item| -> Vec<_> {
-        let routes = item.routes.iter();
-        routes
-            .map(|route| (route.name.clone(), route.matches.clone()))
-            .collect()
-    };
     // A name that means another place, or a place under another name, has nothing in between.
     let same_place = |(name, place): (&weir_model::BackendName, &Destination)| {
         let mut there = to.destinations.iter().filter(|(other, at)| {
@@ -233,7 +239,6 @@ fn comparable(from: &Item, to: &Item) -> bool {
     (from.protocol == Protocol::Tcp) == (to.protocol == Protocol::Tcp)
         && from.service == to.service
         && from.port == to.port
-        && routes(from) == routes(to)
         && stays.all(same_place)
 }
 

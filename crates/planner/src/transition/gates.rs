@@ -5,9 +5,10 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use weir_model::{ZoneName, sabotaged};
 
+use super::Turn;
 use super::between::gives_more;
-use super::{Turn, frozen};
 use crate::course::Items;
+use crate::freezes::held_by;
 use crate::outlook::Wait;
 use crate::plan::Item;
 use crate::senses::{Reach, Runs};
@@ -171,22 +172,11 @@ impl Turn<'_> {
 
     /// Why the zones of these waves may not be moved now, and until when.
     pub(super) fn frozen_for(&self, waves: &[u32]) -> Option<(String, Option<Timestamp>)> {
-        if let Some(frozen) = &self.frozen {
-            return Some(frozen.clone());
-        }
-        let name = &self.split.name;
-        if let Some(why) = self.transit.orders.frozen_told(name)
-            && !sabotaged("thaw")
-        {
-            return Some((why, None));
-        }
-        if let Some(found) = frozen(&format!("split {name}"), self.split.freeze.at(self.now)) {
-            return Some(found);
-        }
-        let mut zones = self
+        let zones = self
             .zones
             .values()
             .filter(|zone| waves.contains(&zone.wave) && self.wanted.contains_key(&zone.name));
-        zones.find_map(|zone| frozen(&format!("zone {}", zone.name), zone.freeze.at(self.now)))
+        let of = (&self.split.name, Some(self.split));
+        held_by(self.transit.orders, self.declaration, of, zones, self.now)
     }
 }

@@ -1,27 +1,21 @@
 //! What counted traffic says of a step: failures of the backends that gained, and how long they take to answer, against those
 //! of the whole split before.
 
+mod pace;
+mod usual;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use weir_model::{BackendName, BasisPoints, Protocol, Split, sabotaged};
+use weir_model::{BackendName, BasisPoints, Split};
 
+use super::between;
 use crate::course::Items;
 use crate::facts::Counts;
-use crate::latency::{BOUNDS, Latency};
+use crate::latency::Latency;
 use crate::plan::Destination;
-
-/// A share of failures must be above the earlier one by more than this to be bad, in parts of a million: 1 %.
-const MARGIN: f64 = 0.01;
-/// How sure that must be: three standard deviations, one false alarm in some seven hundred verdicts at the margin itself.
-const SIGMAS: f64 = 3.0;
-/// A share of slow answers must be above the earlier one by more than this to be bad: 10 %. The first ones of a backend that was
-/// just started are slow, and a hundred requests are few.
-const SLOWER: f64 = 0.10;
-
-/// Of which requests something is said.
-const SINCE_STEP: &str = "since the step";
-const SINCE_PROOF: &str = "since the step was proven";
+use pace::{Pace, slow_from};
+use usual::{Earlier, SINCE_PROOF, Usual, fails, mends};
 
 /// What traffic says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,22 +30,30 @@ pub(super) enum Traffic {
     Bad(String),
 }
 
-/// The backends that have more weight somewhere than what was in their place when this leg began.
+/// The backends that have more weight somewhere than what was in their place when this leg began. Where routes take other requests
+/// than before, whoever has weight in one of them may have got requests that he never had.
 pub(super) fn gaining(from: &Items, now: &Items) -> BTreeSet<BackendName> {
     let mut gaining = BTreeSet::new();
     for (zone, item) in now {
         let was = from.get(zone);
         let place = |name| item.destinations.get(name).map(Destination::in_kuma);
-        for (at, route) in item.routes.iter().enumerate() {
+        // The requests of a route that went come by the others now.
+        let gone = was.is_some_and(|was| {
+            let mut routes = was.routes.iter();
+            routes.any(|route| between::same_route(item, route).is_none())
+        });
+        for route in &item.routes {
+            let same = was
+                .filter(|_| !gone)
+                .and_then(|was| between::same_route(was, route));
             for (name, weight) in &route.weights {
                 // By place: a backend that keeps its name and moves gets requests that it never had.
-                let before = was.and_then(|was| {
-                    let route = was.routes.get(at)?;
-                    let same_place = route.weights.keys().find(|old| {
+                let before = was.zip(same).and_then(|(was, same)| {
+                    let same_place = same.weights.keys().find(|old| {
                         let there = was.destinations.get(*old).map(Destination::in_kuma);
                         there.is_some() && there == place(name)
                     });
-                    same_place.and_then(|old| route.weights.get(old).copied())
+                    same_place.and_then(|old| same.weights.get(old).copied())
                 });
                 if *weight > before.unwrap_or(BasisPoints::ZERO) {
                     gaining.insert(name.clone());
@@ -141,6 +143,8 @@ struct InZone {
     was: Grown,
     timed: Grown,
     pace: Pace,
+    /// Of each backend that gained, where there are several: since the step, and of that since its proof.
+    each: BTreeMap<BackendName, [Grown; 2]>,
 }
 
 /// Judges the requests since the step was `taken`: all counters together, those of each zone, and each alone that has enough, for
@@ -153,8 +157,23 @@ pub(super) fn judge(
     (split, even): (&Split, bool),
 ) -> Traffic {
     let enough = split.transition.verify.requests.max(1);
-    let earlier = before.values().map(Grown::whole);
-    let earlier = earlier.fold(Grown::default(), |sum, one| sum.plus(&one));
+    let base_of = |counter: &String, counts: &Counts| {
+        let base = before.get(counter).filter(|base| base.since == counts.since);
+        (base.is_some() || counts.since >= taken).then_some(base)
+    };
+    let earlier = Earlier::of(before, enough, || {
+        let comparable = now
+            .iter()
+            .filter_map(|(counter, counts)| Some((counts, base_of(counter, counts)?)));
+        let beside = comparable.map(|(counts, base)| {
+            let others = counts
+                .requests
+                .keys()
+                .filter(|backend| !gaining.contains(*backend));
+            Grown::of_all(counts, base, others)
+        });
+        beside.fold(Grown::default(), |sum, one| sum.plus(&one))
+    });
     let limit = slow_from(split).filter(|_| even);
     let (mut total, mut carried, mut timed, mut paces) = (
         Grown::default(),
@@ -165,10 +184,9 @@ pub(super) fn judge(
     let mut comparable = false;
     let mut zones: BTreeMap<&str, InZone> = BTreeMap::new();
     for (counter, counts) in now {
-        let base = before.get(counter).filter(|base| base.since == counts.since);
-        if base.is_none() && counts.since < taken {
+        let Some(base) = base_of(counter, counts) else {
             continue;
-        }
+        };
         let here = Grown::of_all(counts, base, gaining);
         total = total.plus(&here);
         let since = proven.get(counter).filter(|then| then.since == counts.since);
@@ -184,6 +202,12 @@ pub(super) fn judge(
         zone.here = zone.here.plus(&here);
         zone.fresh = zone.fresh.plus(&fresh);
         zone.own = zone.own.plus(&own);
+        for backend in gaining.iter().filter(|_| gaining.len() > 1) {
+            let here = Grown::of(counts, base, backend);
+            let fresh = since.map(|since| Grown::of(counts, Some(since), backend).capped(&here));
+            let each = zone.each.entry(backend.clone()).or_default();
+            *each = [each[0].plus(&here), each[1].plus(&fresh.unwrap_or_default())];
+        }
         // Only like is compared with like: the same callers, before and after.
         let (Some(limit), Some(base)) = (limit, base) else {
             continue;
@@ -217,6 +241,7 @@ pub(super) fn judge(
         }
     }
     let mut mixed = [0.0; 2];
+    let mut each: BTreeMap<&BackendName, ([Grown; 2], [f64; 2])> = BTreeMap::new();
     for (name, zone) in &zones {
         let usual = Usual::of(&earlier, &zone.own, enough);
         let failing = fails([&zone.here, &zone.fresh], &[usual; 2], enough);
@@ -229,6 +254,18 @@ pub(super) fn judge(
             mixed[0] + usual.expects(&zone.here),
             mixed[1] + usual.expects(&zone.fresh),
         ];
+        for (backend, [here, fresh]) in &zone.each {
+            let (grown, mixed) = each.entry(backend).or_default();
+            *grown = [grown[0].plus(here), grown[1].plus(fresh)];
+            *mixed = [mixed[0] + usual.expects(here), mixed[1] + usual.expects(fresh)];
+        }
+    }
+    // A backend that gets little fails without a trace among those that get much.
+    for (backend, ([here, fresh], mixed)) in &each {
+        let usual = [Usual::mixed(mixed[0], here), Usual::mixed(mixed[1], fresh)];
+        if let Some(why) = fails([here, fresh], &usual, enough) {
+            return Traffic::Bad(format!("backend {backend}: {why}"));
+        }
     }
     let usual = [Usual::mixed(mixed[0], &total), Usual::mixed(mixed[1], &carried)];
     if let Some(why) = fails([&total, &carried], &usual, enough) {
@@ -242,8 +279,15 @@ pub(super) fn judge(
     if carried.requests < enough {
         return too_few(carried.requests);
     }
+    let few = each.iter().find(|(_, ([_, fresh], _))| fresh.requests < enough);
+    if let Some((backend, ([_, fresh], _))) = few {
+        return Traffic::Little(format!(
+            "insufficient data: {} of {enough} requests to {backend}, which gained weight, {SINCE_PROOF}",
+            fresh.requests
+        ));
+    }
     let why = limit.and_then(|limit| paces.slower(enough, limit));
-    if let Some(why) = why.filter(|_| !mends(&earlier, &total)) {
+    if let Some(why) = why.filter(|_| !mends(&earlier.all, &total)) {
         return Traffic::Bad(format!("all zones together: {why}"));
     }
     if comparable && timed.requests < enough {
@@ -261,207 +305,4 @@ pub(super) fn judge(
 /// The zone of a counter, which is named `zone/agent`.
 fn zone_of(counter: &str) -> &str {
     counter.split_once('/').map_or(counter, |(zone, _)| zone)
-}
-
-/// What part of the requests failed before the step. Where more failed before than elsewhere, that is no news: callers are
-/// compared with themselves then.
-#[derive(Debug, Clone, Copy)]
-struct Usual {
-    share: f64,
-    /// Failed, of all, and whose they were; none for a mixture.
-    of: Option<((u64, u64), &'static str)>,
-}
-
-impl Usual {
-    fn of(all: &Grown, own: &Grown, enough: u64) -> Self {
-        let (all, own) = ((all.failed, all.requests), (own.failed, own.requests));
-        if own.1 >= enough && share(own) > share(all) {
-            return Self {
-                share: share(own),
-                of: Some((own, "the same callers")),
-            };
-        }
-        Self {
-            share: share(all),
-            of: Some((all, "the whole split")),
-        }
-    }
-
-    /// How many of these would have failed.
-    #[expect(clippy::cast_precision_loss, reason = "counts of requests are far below 2^52")]
-    fn expects(&self, of: &Grown) -> f64 {
-        self.share * of.requests as f64
-    }
-
-    /// Of all zones, each as it was.
-    #[expect(clippy::cast_precision_loss, reason = "counts of requests are far below 2^52")]
-    fn mixed(failed: f64, of: &Grown) -> Self {
-        Self {
-            share: failed / of.requests.max(1) as f64,
-            of: None,
-        }
-    }
-
-    fn told(&self) -> String {
-        let percent = self.share * 100.0;
-        match self.of {
-            Some(((failed, requests), whose)) => {
-                format!("before it {failed} of {requests} of {whose}, {percent:.2} %")
-            }
-            None => format!("before it {percent:.2} % where they come from"),
-        }
-    }
-}
-
-/// Whether more requests fail than before, of those since the step or of those since its proof, if there are enough.
-fn fails([step, proof]: [&Grown; 2], usual: &[Usual; 2], enough: u64) -> Option<String> {
-    let both = [(step, &usual[0], SINCE_STEP), (proof, &usual[1], SINCE_PROOF)];
-    let mut both = both.into_iter().filter(|(grown, ..)| grown.requests >= enough);
-    both.find_map(|(grown, usual, when)| worse(grown, usual, when))
-}
-
-/// Whether fewer requests fail than before: to leave what fails, for something slower, is no loss.
-fn mends(was: &Grown, is: &Grown) -> bool {
-    share((was.failed, was.requests)) > share((is.failed, is.requests)) + MARGIN
-}
-
-/// The number of the bound beyond which an answer is slow; none where that is not judged. A stream takes as long as somebody looks
-/// at it.
-fn slow_from(split: &Split) -> Option<usize> {
-    let limit = split.transition.verify.latency?;
-    let limit = u64::try_from(limit.as_micros()).ok()?;
-    let judged = !split.streaming && split.protocol != Protocol::Tcp;
-    BOUNDS.iter().position(|bound| *bound >= limit).filter(|_| judged)
-}
-
-/// Slow answers of all: of what gained, with how many were to be expected by the same callers before, and of the others beside it.
-#[derive(Debug, Clone, Copy, Default)]
-struct Pace {
-    is: (u64, u64),
-    others: (u64, u64),
-    /// How many slow ones there would be had nothing changed: the most, as sure as [`SIGMAS`]. Of others, how many they were.
-    was: f64,
-    others_were: f64,
-}
-
-impl Pace {
-    #[expect(clippy::cast_precision_loss, reason = "counts of requests are far below 2^52")]
-    fn of(
-        limit: usize,
-        (was, is): (&Latency, &Latency),
-        [base, since, now]: [&Counts; 3],
-        gaining: &BTreeSet<BackendName>,
-    ) -> Self {
-        let slow = |of: &Latency| (of.longer_than(limit), of.answers());
-        let mut pace = Self {
-            is: slow(is),
-            was: at_most(slow(was)) * is.answers() as f64,
-            ..Self::default()
-        };
-        for backend in now.latency.keys().filter(|backend| !gaining.contains(*backend)) {
-            let before = Grown::of(base, None, backend).latency;
-            let after = Grown::of(now, Some(since), backend).latency;
-            if before.answers() > 0 {
-                pace.others = sum(pace.others, slow(&after));
-                pace.others_were += share(slow(&before)) * after.answers() as f64;
-            }
-        }
-        pace
-    }
-
-    fn plus(self, other: &Self) -> Self {
-        Self {
-            is: sum(self.is, other.is),
-            others: sum(self.others, other.others),
-            was: self.was + other.was,
-            others_were: self.others_were + other.others_were,
-        }
-    }
-
-    /// Whether answers are surely slower than they were, and have become it by more than those of the others at the same time: what
-    /// slows everybody down is hardly the step's doing.
-    #[expect(clippy::cast_precision_loss, reason = "counts of requests are far below 2^52")]
-    fn slower(&self, enough: u64, limit: usize) -> Option<String> {
-        if self.is.1 < enough {
-            return None;
-        }
-        if sabotaged("one-slow-answer") && self.is.0 > 0 {
-            return Some("one answer of what gained weight take longer than others".to_owned());
-        }
-        let more = at_least(self.is) - self.was / self.is.1 as f64;
-        let beside = match self.others.1 {
-            0 => 0.0,
-            others => share(self.others) - self.others_were / others as f64,
-        };
-        if more <= SLOWER + beside.max(0.0) {
-            return None;
-        }
-        let told = |(slow, all): (u64, u64)| format!("{slow} of {all}, {:.2} %", share((slow, all)) * 100.0);
-        let others = match self.others.1 {
-            0 => String::new(),
-            _ => format!("; of the others beside it {}", told(self.others)),
-        };
-        Some(format!(
-            "answers of what gained weight take longer than {} ms: {}, since the step; by the same callers before it at most \
-             {:.2} %{others}",
-            BOUNDS.get(limit)? / 1_000,
-            told(self.is),
-            self.was / self.is.1 as f64 * 100.0,
-        ))
-    }
-}
-
-fn sum(one: (u64, u64), other: (u64, u64)) -> (u64, u64) {
-    (one.0.saturating_add(other.0), one.1.saturating_add(other.1))
-}
-
-/// What part of all.
-#[expect(clippy::cast_precision_loss, reason = "counts of requests are far below 2^52")]
-fn share((part, all): (u64, u64)) -> f64 {
-    if all == 0 {
-        0.0
-    } else {
-        part.min(all) as f64 / all as f64
-    }
-}
-
-/// The least that the share behind this sample is, as sure as [`SIGMAS`].
-fn at_least(of: (u64, u64)) -> f64 {
-    interval(of).0
-}
-
-/// The most that it is.
-fn at_most(of: (u64, u64)) -> f64 {
-    interval(of).1
-}
-
-/// Wilson's interval, which holds for few requests and for shares near 0 as well. Of none nothing is known.
-#[expect(clippy::cast_precision_loss, reason = "counts of requests are far below 2^52")]
-fn interval(of: (u64, u64)) -> (f64, f64) {
-    if of.1 == 0 {
-        return (0.0, 1.0);
-    }
-    let (share, n) = (share(of), of.1 as f64);
-    let square = SIGMAS * SIGMAS;
-    let centre = share + square / (2.0 * n);
-    let spread = SIGMAS * (share * (1.0 - share) / n + square / (4.0 * n * n)).sqrt();
-    let all = 1.0 + square / n;
-    ((centre - spread) / all, (centre + spread) / all)
-}
-
-/// Whether surely more of these failed than usual, by more than the margin.
-fn worse(is: &Grown, usual: &Usual, when: &str) -> Option<String> {
-    let is = (is.failed, is.requests);
-    if is.0 == 0 {
-        return None;
-    }
-    (at_least(is) > usual.share + MARGIN).then(|| {
-        format!(
-            "{} of {} requests to what gained weight failed {when}, {:.2} %; {}",
-            is.0,
-            is.1,
-            share(is) * 100.0,
-            usual.told()
-        )
-    })
 }

@@ -9,6 +9,7 @@ mod large;
 mod left;
 mod mid_way;
 mod odd;
+mod other_routes;
 mod slower;
 mod standing_aside;
 mod stories;

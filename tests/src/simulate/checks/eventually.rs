@@ -77,7 +77,8 @@ impl World {
         let shifts = course
             .and_then(|course| course.motion)
             .is_some_and(|motion| matches!(motion.leg, Leg::Shift { .. }));
-        if self.drains_touch(split.as_str()) {
+        // Nor does it go back to who is in a detached zone.
+        if self.drains_touch(split.as_str()) || !self.detached().is_empty() {
             return;
         }
         // A commit that the coordinator has not read yet may lead on.
@@ -328,6 +329,9 @@ impl World {
             .collect();
         // It says exactly why not: whose callers it would take along, or when it goes on by a clock that was set.
         let stands = |split: &SplitName| c.outlook.get(split);
+        // What it rested on was in a zone that is detached now: whoever attaches that, or commits, ends it.
+        let detached = !self.detached().is_empty();
+        let barred = |why: &str| detached && why.contains("it does not go back to where it rested");
         let says = |split: &SplitName| {
             stands(split).is_some_and(|stands| {
                 let clock = c.clock(self.now);
@@ -338,7 +342,7 @@ impl World {
                     || stands
                         .waits
                         .iter()
-                        .any(|wait| wait.why.contains("takes along callers"))
+                        .any(|wait| wait.why.contains("takes along callers") || barred(&wait.why))
             })
         };
         let under_way = |split: &&SplitName| !quarantined.contains(split) && !says(split);

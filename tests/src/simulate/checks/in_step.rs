@@ -49,6 +49,9 @@ impl World {
                     beside.contains(&stored.meaning.digest)
                         && weighted(&stored.meaning.routes) == weighted(&runs.meaning.routes)
                 });
+                // So does a zone that runs what the plan before told it, though it is told more by now.
+                let told = position.told.get(&other);
+                let same = same || told.is_some_and(|told| weighted(told) == weighted(&runs.meaning.routes));
                 (old && !same && !beside.contains(&runs.meaning.digest)).then_some(runs.meaning.generation)
             });
             let (ahead, back) = (ZONES[z], ZONES[other]);

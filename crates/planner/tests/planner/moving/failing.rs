@@ -226,3 +226,53 @@ fn too_few_requests_are_passed_aloud_or_held() {
         }
     }
 }
+
+/// Who gets little of what is moved is judged by himself: among the rest his failures are lost.
+#[test]
+fn a_backend_that_gets_little_is_judged_alone() {
+    let declare = |weights: &[(&str, u32)]| declared(weights, |split| split.transition.max_step = None);
+    let step = |lab: u64, failed: u64| {
+        let mut world = World::new(declare(&[("vm", 100)]));
+        world.count("fra/a", "vm", 100_000, 0);
+        world.commit(declare(&[("eks", 98), ("lab", 2)]));
+        world.look();
+        proven(&mut world);
+        world.count("fra/a", "eks", 50 * lab, 0);
+        world.count("fra/a", "lab", lab, failed);
+        phase(&mut world);
+        world
+    };
+    let world = step(100, 45);
+    let Some(Leg::Return { why }) = world.leg() else {
+        panic!("{:?}", world.leg())
+    };
+    assert!(why.contains("backend lab: 45 of 100 requests"), "{why}");
+    let mut world = step(99, 0);
+    let (_, stands) = world.look();
+    let waits = stands
+        .map(|stands| stands.waits[0].why.clone())
+        .unwrap_or_default();
+    assert!(waits.contains("99 of 100 requests to lab"), "{waits}");
+    assert_eq!(step(100, 0).leg(), None, "good");
+}
+
+/// Agents that all begin to count anew with the step know nothing of before: what fails at the others beside it is usual.
+#[test]
+fn where_nothing_was_counted_before_the_others_beside_it_say_what_is_usual() {
+    let declare = |weights: &[(&str, u32)]| declared(weights, |split| split.transition.max_step = None);
+    let step = |before: u64, beside: [u64; 2], gained: [u64; 2]| {
+        let mut world = World::new(declare(&[("vm", 80), ("eks", 20)]));
+        world.count("fra/a", "vm", before, 0);
+        world.commit(declare(&[("vm", 40), ("eks", 60)]));
+        world.look();
+        proven(&mut world);
+        world.count("fra/a", "vm", beside[0], beside[1]);
+        world.count("fra/a", "eks", gained[0], gained[1]);
+        world.look();
+        matches!(world.leg(), Some(Leg::Return { .. }))
+    };
+    assert!(!step(0, [1_000, 50], [1_000, 50]), "as many fail beside it");
+    assert!(step(0, [1_000, 50], [1_000, 150]), "that is more");
+    assert!(step(0, [99, 50], [1_000, 150]), "99 say nothing");
+    assert!(step(10_000, [1_000, 50], [1_000, 50]), "before it none failed");
+}

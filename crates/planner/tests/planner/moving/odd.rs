@@ -416,3 +416,33 @@ fn what_is_down_may_be_left() {
     settle(&mut world);
     assert_eq!(world.weights(&zone("par")), [(backend("vm"), 10_000)].into());
 }
+
+/// Whoever takes the share away and leaves the backend declared says the same as a revert: by what callers get.
+#[test]
+fn what_gives_callers_what_they_had_is_a_way_back_whatever_else_is_declared() {
+    let without = |weights: &[(&str, u32)]| {
+        declared(weights, |split| {
+            split.backends.remove(&backend("eks"));
+            split.transition.max_step = None;
+        })
+    };
+    let mut world = World::new(without(&[("vm", 100)]));
+    world.commit(declared(&[("vm", 50), ("eks", 50)], |_| {}));
+    world.look();
+    world.all_follow();
+    assert!(matches!(world.leg(), Some(Leg::Shift { .. })));
+    let mut zero = declared(&[("vm", 100), ("eks", 0)], |split| split.freeze = Freeze::Always);
+    zero.federation.as_mut().unwrap().freeze = Freeze::Always;
+    world.commit(zero);
+    assert!(world.look().0);
+    assert!(
+        matches!(world.leg(), Some(Leg::Return { .. })),
+        "{:?}",
+        world.leg()
+    );
+    world.all_follow();
+    for name in ZONES {
+        let weights = world.weights(&zone(name));
+        assert_eq!(weights.get(&backend("vm")), Some(&10_000), "{name}");
+    }
+}

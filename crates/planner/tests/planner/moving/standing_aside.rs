@@ -109,3 +109,112 @@ fn a_frozen_federation_moves_nothing_but_reverts() {
     world.commit(frozen(&[("vm", 100)]));
     assert_eq!(go_on(&mut world), all_to("vm"));
 }
+
+/// A step to `vm`, away from `eks`, whose zone is detached by the same commit.
+fn leaving_ams() -> World {
+    let mut world = World::new(plain(&[("eks", 80), ("lab", 20)]));
+    world.count("fra/a", "eks", 8_000, 0);
+    world.count("fra/a", "lab", 2_000, 0);
+    world.commit(with_ams(&[("vm", 80), ("lab", 20)], |zone| zone.detached = true));
+    world.look();
+    world.all_follow();
+    assert!(world.weights(&zone("fra")).contains_key(&backend("vm")));
+    world
+}
+
+/// Kuma may go on listing what is in a detached zone: neither a bad verdict nor an abort gives it anything back.
+#[test]
+fn nothing_goes_back_to_who_is_in_a_detached_zone() {
+    for aborted in [false, true] {
+        let mut world = leaving_ams();
+        let had = world.weights(&zone("fra"))[&backend("eks")];
+        if aborted {
+            let orders = &mut world.orders.aborts;
+            orders.insert(checkout(), "\"it is slow\", says ada".to_owned());
+        } else {
+            world.count("fra/a", "vm", 1_000, 900);
+        }
+        let (_, stands) = world.look();
+        world.orders.aborts.clear();
+        for _ in 0..5 {
+            world.all_follow();
+            world.look();
+            let has = world.weights(&zone("fra")).get(&backend("eks")).copied();
+            assert!(has.unwrap_or(0) <= had, "{}", world.told(None));
+        }
+        let waits = format!("{:?}", stands.map(|stands| stands.waits));
+        let goes = world.weights(&zone("fra")) == all_to("lab");
+        assert!(goes || waits.contains("its zone ams is detached"), "{waits}");
+    }
+}
+
+/// What a freeze holds besides shifts: what comes, what goes, and what tells listeners or gateways something new.
+#[test]
+fn a_freeze_holds_whatever_callers_would_be_told() {
+    let freeze = |zone: &mut weir_model::Zone| zone.freeze = Freeze::Always;
+    let names = |split: &mut Split| {
+        split.port_names = [weir_model::PortName::new("http").unwrap()].into();
+    };
+    let tcp = |split: &mut Split| split.protocol = Protocol::Tcp;
+    let frozen = |change: &dyn Fn(&mut Split)| {
+        let mut declaration = declared(&[("vm", 100)], |split| change(split));
+        freeze(declaration.zones.get_mut(&zone("ams")).unwrap());
+        declaration
+    };
+    for change in [&names as &dyn Fn(&mut Split), &tcp] {
+        let mut world = World::new(plain(&[("vm", 100)]));
+        world.commit(frozen(change));
+        let (new, stands) = world.look();
+        assert!(!new);
+        assert_eq!(stands.map(|stands| stands.phase), Some(Phase::Frozen));
+        world.commit(declared(&[("vm", 100)], |split| change(split)));
+        assert!(world.look().0, "after it, it comes");
+    }
+    // A split that is new, and one that goes, do so in every zone at once.
+    let mut empty = frozen(&|_| {});
+    empty.splits.clear();
+    let other = split("search", &["a@fra", "b@par"], &[("a", 100)]);
+    let mut both = frozen(&|_| {});
+    both.splits.insert(other.name.clone(), Arc::new(other.clone()));
+    let mut world = World::new(plain(&[("vm", 100)]));
+    world.commit(both);
+    let (new, stands) = world.look_at(&other.name);
+    assert!(!new);
+    assert_eq!(stands.map(|stands| stands.phase), Some(Phase::Frozen));
+    world.commit(empty);
+    let (new, stands) = world.look();
+    assert!(!new);
+    assert_eq!(stands.map(|stands| stands.phase), Some(Phase::Frozen));
+    world.reverts = true;
+    assert!(world.look().0, "a revert passes");
+}
+
+/// Several freezes, one after the other: it opens when none of them holds any more.
+#[test]
+fn the_next_opening_is_when_no_freeze_holds() {
+    use weir_model::{TimeOfDay, Window, WindowZone};
+    let window = |from: u16, to: u16| {
+        let hour = |hour: u16| TimeOfDay::from_minutes(60 * hour).unwrap();
+        Freeze::Windows(vec![Window {
+            days: weir_model::Day::ALL.into(),
+            from: hour(from),
+            to: hour(to),
+            time_zone: WindowZone::UTC,
+        }])
+    };
+    let mut declaration = declared(&[("lab", 100)], |split| split.freeze = window(6, 20));
+    declaration.federation.as_mut().unwrap().freeze = window(0, 6);
+    declaration.zones.get_mut(&zone("fra")).unwrap().freeze = window(3, 12);
+    let mut world = World::new(plain(&[("vm", 100)]));
+    world.commit(declaration);
+    let (new, stands) = world.look();
+    let stands = stands.unwrap();
+    assert!(!new);
+    assert_eq!(stands.until, "2026-01-01T20:00:00Z".parse().ok());
+    assert_eq!(
+        stands.waits[0].why,
+        "the federation is frozen until 2026-01-01T06:00:00Z, and others follow it until 2026-01-01T20:00:00Z"
+    );
+    world.pass(20 * 3_600);
+    assert!(world.look().0);
+}

@@ -449,7 +449,9 @@ fn a_route_that_only_some_zones_have_leads_nobody_to_who_is_drained() {
         .into();
     start.routes.insert(0, beta);
     let mut world = World::new(with_split(start));
-    world.commit(plain(&[("vm", 100)]));
+    let mut whole = Split::clone(&plain(&[("vm", 100)]).splits[&checkout()]);
+    whole.transition.max_step = None;
+    world.commit(with_split(whole));
     assert!(world.look().0);
     for first in ["fra", "par"].map(zone) {
         assert!(world.follow(&first));
