@@ -1,6 +1,7 @@
 //! What one activation does, decided from values alone: plan, memory and what was observed in; steps and holds out. Pure;
 //! the same in every agent of a zone. What came of it is concluded in `conclude`.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -144,18 +145,17 @@ pub fn decide(
                     || object.is_for(item)
             })
     };
-    let ours: Vec<_> = observed
-        .ours
-        .iter()
-        .filter(|(object, _)| {
-            !(stays(object) || pins.foreign(object).is_some())
-                || wanted
-                    .iter()
-                    .flat_map(|(_, objects)| objects)
-                    .any(|w| w.kind == object.kind && w.name == object.name)
-        })
-        .cloned()
-        .collect();
+    let looked_at = |(object, _): &&(Object, Generation)| {
+        !(stays(object) || pins.foreign(object).is_some())
+            || wanted
+                .iter()
+                .flat_map(|(_, objects)| objects)
+                .any(|w| w.kind == object.kind && w.name == object.name)
+    };
+    let ours = match observed.ours.iter().all(|one| looked_at(&one)) {
+        true => Cow::Borrowed(observed.ours.as_slice()),
+        false => Cow::Owned(observed.ours.iter().filter(looked_at).cloned().collect()),
+    };
     let unwanted = |object: &Object| {
         let same = |w: &Object| w.kind == object.kind && w.name == object.name;
         !wanted.iter().flat_map(|(_, objects)| objects).any(same)

@@ -35,24 +35,25 @@ const CHOICES: [&str; 2] = ["labels", "tags"];
 /// Maps are compared by the wanted one's fields, lists by length and position, everything else by value. A field that only
 /// the live one has is a difference if it is known to change what the others mean, and not empty.
 pub fn difference(wanted: &Value, live: &Value, at: &str) -> Option<String> {
-    within(wanted, live, at, false)
+    within(wanted, live, false).map(|path| format!("{at}{path}"))
 }
 
-/// `choice`: these maps are labels, of which one more is another choice.
-fn within(wanted: &Value, live: &Value, at: &str, choice: bool) -> Option<String> {
+/// The path from here on, which is made only where something differs: hardly ever. `choice`: these maps are labels, of which one
+/// more is another choice.
+fn within(wanted: &Value, live: &Value, choice: bool) -> Option<String> {
     match (wanted, live) {
         (Value::Object(wanted), Value::Object(live)) => {
-            let ours = wanted.iter().find_map(|(key, value)| {
-                let at = format!("{at}.{key}");
-                match live.get(key) {
-                    Some(found) => within(value, found, &at, CHOICES.contains(&key.as_str())),
-                    None => Some(at),
+            let ours = wanted.iter().find_map(|(key, value)| match live.get(key) {
+                Some(found) => {
+                    let path = within(value, found, CHOICES.contains(&key.as_str()))?;
+                    Some(format!(".{key}{path}"))
                 }
+                None => Some(format!(".{key}")),
             });
             let added = || {
                 live.iter().find_map(|(key, value)| {
                     let tells = choice || TELLING.contains(&key.as_str());
-                    (tells && !wanted.contains_key(key) && !is_empty(value)).then(|| format!("{at}.{key}"))
+                    (tells && !wanted.contains_key(key) && !is_empty(value)).then(|| format!(".{key}"))
                 })
             };
             ours.or_else(added)
@@ -61,8 +62,11 @@ fn within(wanted: &Value, live: &Value, at: &str, choice: bool) -> Option<String
             .iter()
             .zip(live)
             .enumerate()
-            .find_map(|(n, (wanted, live))| within(wanted, live, &format!("{at}[{n}]"), false)),
-        _ => (wanted != live).then(|| at.to_owned()),
+            .find_map(|(n, (wanted, live))| {
+                let path = within(wanted, live, false)?;
+                Some(format!("[{n}]{path}"))
+            }),
+        _ => (wanted != live).then(String::new),
     }
 }
 
