@@ -7,7 +7,9 @@ use serde::Serialize;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use weir_model::BasisPoints;
 use weir_planner::Phase;
-use weir_wire::api::{DrainRequest, OrderAnswer, OrderRequest, RouteWeights, SplitStatus, Standing};
+use weir_wire::api::{
+    DrainRequest, OrderAnswer, OrderRequest, RouteWeights, SplitInZone, SplitStatus, Standing,
+};
 
 use crate::client::Client;
 use crate::clock::span;
@@ -38,7 +40,9 @@ An order needs a token of `weir-coordinator token create --operator NAME`; it is
 recorded under that name.
 
 Exit codes:
-  0  every zone has proven that the backend gets nothing: it may be stopped
+  0  every zone has proven that the backend gets nothing: it may be stopped;
+     zones in which nobody calls the service, and those that are detached in
+     Git and so are not asked, are named
   3  ordered, but not proven everywhere (yet): do not stop it
   1  refused, or the coordinator cannot be asked
   2  asked wrongly")]
@@ -171,11 +175,12 @@ async fn wait(client: &Client, args: &Args, output: &Output) -> Result<Exit, Tro
                 None => {
                     if output.json {
                         output.print_json(&value);
+                        // A program reads it in the answer; a person beside it has not.
+                        if let Some(unasked) = unasked(&split, &args.backend) {
+                            output.complain(wrapped(&format!("note: {unasked}")));
+                        }
                     } else {
-                        output.print(wrapped(&format!(
-                            "{}: every zone has proven 0 % for {}: it may be stopped",
-                            args.split, args.backend
-                        )));
+                        output.print(wrapped(&done(&split, args)));
                     }
                     return Ok(Exit::Fine);
                 }
@@ -206,6 +211,18 @@ async fn wait(client: &Client, args: &Args, output: &Output) -> Result<Exit, Tro
     }
 }
 
+/// That it may be stopped, with who was not asked.
+fn done(split: &SplitStatus, args: &Args) -> String {
+    let (name, backend) = (&args.split, &args.backend);
+    match unasked(split, backend) {
+        None => format!("{name}: every zone has proven 0 % for {backend}: it may be stopped"),
+        Some(unasked) => format!(
+            "{name}: every zone that is asked has proven 0 % for {backend}: it may be stopped. Not proven, for want of anybody \
+             to ask: {unasked}"
+        ),
+    }
+}
+
 fn length(time: Duration) -> String {
     span(SignedDuration::try_from(time).unwrap_or(SignedDuration::MAX))
 }
@@ -225,34 +242,12 @@ async fn look(client: &Client, path: &str) -> Result<(SplitStatus, serde_json::V
     Ok((answer.read()?, answer.value))
 }
 
-/// Where the backend may still get requests, and why that is not known better; none if nowhere.
+/// Where the backend may still get requests, and why that is not known better; none if nowhere, as far as zones are asked.
 fn left(split: &SplitStatus, backend: &str) -> Option<String> {
-    let gets = |of: &RouteWeights| {
-        let mut routes = of.values();
-        routes.any(|route| {
-            route
-                .get(backend)
-                .is_some_and(|weight| weight.0 > BasisPoints::ZERO)
-        })
-    };
     let zones: Vec<String> = split
         .zones
         .iter()
-        .filter_map(|zone| {
-            let why = if gets(&zone.told) {
-                "is still told to send there".to_owned()
-            } else if zone.standing != Standing::Converged {
-                match &zone.reason {
-                    Some(why) => format!("{} ({})", word(zone.standing), clean(why)),
-                    None => word(zone.standing).to_owned(),
-                }
-            } else if zone.weights.as_ref().is_none_or(gets) {
-                "has not proven it".to_owned()
-            } else {
-                return None;
-            };
-            Some(format!("zone {} {why}", zone.zone))
-        })
+        .filter_map(|zone| Some(format!("zone {} {}", zone.zone, may_send(zone, backend)?)))
         .collect();
     let held = split
         .transition
@@ -261,21 +256,79 @@ fn left(split: &SplitStatus, backend: &str) -> Option<String> {
     let held = held
         .map(|wait| format!("; {}", clean(&wait.why)))
         .unwrap_or_default();
-    if zones.is_empty() {
-        // On its way it may still turn, and what takes a dead backend's share is taken up only at rest.
-        let rests = match &split.transition {
-            Some(transition) => transition.phase == Phase::Drained,
-            None => split.standing == Standing::Converged,
-        };
-        return match (&split.transition, split.zones.is_empty()) {
-            (_, true) => Some("no zone is known".to_owned()),
-            _ if rests => None,
-            (Some(transition), _) => Some(format!(
-                "every zone has proven it, and the split is not at rest yet ({}){held}",
-                transition.phase.word()
-            )),
-            (None, _) => Some("the coordinator has not compared it with what Git declares yet".to_owned()),
-        };
+    if !zones.is_empty() {
+        return Some(format!("{}{held}", zones.join(", ")));
     }
-    Some(format!("{}{held}", zones.join(", ")))
+    if split.zones.iter().all(|zone| zone.detached.is_some()) {
+        let none = split.zones.is_empty();
+        return Some(if none {
+            "no zone is known".to_owned()
+        } else {
+            "every zone is detached, so nobody is asked".to_owned()
+        });
+    }
+    // On its way it may still turn, and what takes a dead backend's share is taken up only at rest.
+    match &split.transition {
+        Some(transition) if transition.phase == Phase::Drained => None,
+        Some(transition) => Some(format!(
+            "every zone has proven it, and the split is not at rest yet ({}){held}",
+            transition.phase.word()
+        )),
+        None if split.standing <= Standing::Idle => None,
+        None => Some("the coordinator has not compared it with what Git declares yet".to_owned()),
+    }
+}
+
+/// Why a zone may send requests to the backend, if so.
+fn may_send(zone: &SplitInZone, backend: &str) -> Option<String> {
+    if gets(&zone.told, backend) {
+        return Some("is still told to send there".to_owned());
+    }
+    let read = zone.weights.as_ref();
+    if zone.detached.is_some() {
+        // It is not waited for; but what is known to send is.
+        let sends = zone.standing < Standing::Stale && read.is_some_and(|read| gets(read, backend));
+        return sends.then(|| "is detached, and sends there".to_owned());
+    }
+    match zone.standing {
+        Standing::Converged if read.is_none_or(|read| gets(read, backend)) => {
+            Some("has not proven it".to_owned())
+        }
+        // Nobody is there who could send anything, and whoever comes is told the same.
+        Standing::Converged | Standing::Idle => None,
+        standing => Some(match &zone.reason {
+            Some(why) => format!("{} ({})", word(standing), clean(why)),
+            None => word(standing).to_owned(),
+        }),
+    }
+}
+
+fn gets(of: &RouteWeights, backend: &str) -> bool {
+    let mut routes = of.values();
+    routes.any(|route| {
+        route
+            .get(backend)
+            .is_some_and(|weight| weight.0 > BasisPoints::ZERO)
+    })
+}
+
+/// Zones of which no proof was asked, and why: what whoever stops the backend has to know besides; nothing if all proved it.
+fn unasked(split: &SplitStatus, backend: &str) -> Option<String> {
+    let told: Vec<String> = split
+        .zones
+        .iter()
+        .filter_map(|zone| {
+            let name = &zone.zone;
+            let read = zone.weights.as_ref();
+            match (&zone.detached, zone.standing) {
+                (Some(_), _) if read.is_some_and(|read| gets(read, backend)) => Some(format!(
+                    "zone {name} is detached and was not asked, and when it was last read it sent to {backend}"
+                )),
+                (Some(_), _) => Some(format!("zone {name} is detached and was not asked")),
+                (None, Standing::Idle) => Some(format!("nobody calls {} in zone {name}", clean(&split.service))),
+                (None, _) => None,
+            }
+        })
+        .collect();
+    (!told.is_empty()).then(|| told.join("; "))
 }

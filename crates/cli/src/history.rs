@@ -113,7 +113,12 @@ fn step(page: &mut Page, step: &SplitStep, clock: Clock) {
     let made = format!("{}, {}", moment(&step.created), clock.ago(&step.created));
     page.words(2, 2, Paint::Plain, &made);
     // A coordinator of a version before this one says only when zones had proven all of the plan.
-    let mut zones: Vec<&String> = step.received.keys().chain(step.proven.keys()).collect();
+    let mut zones: Vec<&String> = step
+        .received
+        .keys()
+        .chain(step.proven.keys())
+        .chain(step.idle.keys())
+        .collect();
     zones.sort();
     zones.dedup();
     for zone in zones {
@@ -127,8 +132,12 @@ fn step(page: &mut Page, step: &SplitStep, clock: Clock) {
             Some(format!("{what} {}", after(&step.created, at)))
         });
         let mut words: Vec<String> = reached.collect();
-        if !step.proven.contains_key(zone) {
-            words.push("not proven".to_owned());
+        match (step.proven.contains_key(zone), step.idle.get(zone)) {
+            (true, _) => {}
+            (false, Some(at)) => {
+                words.push(format!("called by nobody, as seen {}", after(&step.created, at)))
+            }
+            (false, None) => words.push("not proven".to_owned()),
         }
         page.words(4, 2, Paint::Plain, &format!("{zone} {}", words.join(", ")));
     }

@@ -20,7 +20,7 @@ use crate::output::{Exit, Output};
 use crate::trouble::{Kind, Trouble};
 use picture::Picture;
 use scope::Scope;
-pub(crate) use text::{paint, word};
+pub(crate) use text::{aside, paint, stands, word};
 
 /// Flags of `weir status`.
 #[derive(Debug, clap::Args)]
@@ -29,11 +29,14 @@ A share counts as converged only when it was read back from the live proxies
 after the change. A split on its way to what Git declares is not converged,
 whatever its zones have proven: it shows where it is and what it waits for.
 That a backend is down says nothing of what runs: it is shown beside that.
+A zone is idle where nobody calls the service: it holds nothing up that other
+zones prove. Nobody waits for a zone that is detached in Git.
 
 Exit codes:
   0  all that is shown is proven
-  3  not (yet): on its way, held, overridden, different or failed; or the
-     newest commit is not in force; or a backend is down and keeps its share
+  3  not (yet): on its way, held, overridden, different or failed, or called by
+     nobody in any zone, so that nothing proves it; or the newest commit is not
+     in force; or a backend is down and keeps its share
   4  stale or unknown, or there is no plan yet
   1  the coordinator cannot be asked
   2  asked wrongly: a flag, a file, or a name that does not exist")]

@@ -6,7 +6,7 @@ use crate::clock::Clock;
 use crate::connection::Connection;
 use crate::layout::{Page, Paint};
 use crate::output::{Exit, Output};
-use crate::status::{paint, word};
+use crate::status::{aside, paint, stands};
 
 /// Flags of `weir zones`.
 #[derive(Debug, clap::Args)]
@@ -49,12 +49,19 @@ fn text(list: &ZoneList, clock: Clock) -> String {
 }
 
 fn zone(page: &mut Page, zone: &ZoneStatus, clock: Clock) {
-    let standing = word(zone.standing);
+    let standing = stands(zone.standing, zone.detached.is_some());
     let head = match &zone.reason {
         Some(why) => format!("{}: {standing}: {why}", zone.name),
         None => format!("{}: {standing}", zone.name),
     };
-    page.words(0, 4, paint(zone.standing), &head);
+    let colour = match zone.detached {
+        Some(_) => Paint::Yellow,
+        None => paint(zone.standing),
+    };
+    page.words(0, 4, colour, &head);
+    if let Some(why) = &zone.detached {
+        page.words(2, 2, Paint::Yellow, &aside(why));
+    }
     let kuma = match &zone.kuma {
         Some(version) => format!("Kuma {version}"),
         None => "Kuma not heard of".to_owned(),

@@ -63,8 +63,9 @@ struct ByBackend {
     backend: String,
 }
 
-const STANDINGS: [(Standing, &str); 9] = [
+const STANDINGS: [(Standing, &str); 10] = [
     (Standing::Converged, "converged"),
+    (Standing::Idle, "idle"),
     (Standing::Progressing, "progressing"),
     (Standing::Held, "held"),
     (Standing::Overridden, "overridden"),
@@ -88,8 +89,16 @@ pub(crate) fn text(scrape: &Scrape<'_>) -> Result<String, std::fmt::Error> {
         i64::try_from(scrape.generation).unwrap_or(i64::MAX),
     );
     let items = scrape.splits.iter().flat_map(|split| &split.zones);
-    let items = by_standing(items.map(|item| item.standing));
-    registry.register("items", "Items (a split in a zone) by how they stand", items);
+    let (detached, items): (Vec<_>, Vec<_>) = items.partition(|item| item.detached.is_some());
+    let items = by_standing(items.iter().map(|item| item.standing));
+    // Nobody waits for them, and how they stand is no news.
+    let aside = ByStanding { standing: "detached" };
+    items.get_or_create(&aside).set(count(detached.len()));
+    registry.register(
+        "items",
+        "Items (a split in a zone) by how they stand; those of zones that are detached in Git are `detached`, whatever is known of them",
+        items,
+    );
 
     // A split that is held, frozen or quarantined as a whole shows in no zone of it.
     let splits = by_standing(scrape.splits.iter().map(|split| split.standing));
@@ -299,6 +308,7 @@ mod tests {
                 .collect(),
             doors: Vec::new(),
             heard_at: None,
+            detached: None,
         };
         let split = |name: &str, standing, zones| SplitStatus {
             name: name.to_owned(),
@@ -321,6 +331,21 @@ mod tests {
                 vec![zone("ams", &[]), zone("fra", &["eks", "vm"])],
             ),
             split("search", Standing::Held, vec![zone("fra", &[])]),
+            split(
+                "stock",
+                Standing::Idle,
+                vec![
+                    SplitInZone {
+                        standing: Standing::Idle,
+                        ..zone("fra", &[])
+                    },
+                    SplitInZone {
+                        standing: Standing::Stale,
+                        detached: Some("in Git".to_owned()),
+                        ..zone("old", &[])
+                    },
+                ],
+            ),
         ];
         let text = scraped(&splits, &[]);
         let mut told: Vec<&str> = text
@@ -336,8 +361,15 @@ mod tests {
                 "weir_backends_down{split=\"checkout\",zone=\"fra\",backend=\"vm\"} 1",
                 "weir_splits{standing=\"converged\"} 1",
                 "weir_splits{standing=\"held\"} 1",
+                "weir_splits{standing=\"idle\"} 1",
             ]
         );
+        for item in ["converged\"} 3", "idle\"} 1", "detached\"} 1", "stale\"} 0"] {
+            assert!(
+                text.contains(&format!("weir_items{{standing=\"{item}")),
+                "{item}: {text}"
+            );
+        }
         assert!(text.contains("weir_items{standing=\"held\"} 0"), "{text}");
     }
 
@@ -353,6 +385,7 @@ mod tests {
             kuma: Some("2.14.3".to_owned()),
             store: store.map(str::to_owned),
             agents: Vec::new(),
+            detached: None,
         };
         let zones = [
             zone("ams", Some("postgres")),

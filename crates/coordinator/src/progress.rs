@@ -19,8 +19,10 @@ pub(crate) struct Progress {
     pub(crate) received: Option<Timestamp>,
     /// All of them have written it.
     pub(crate) applied: Option<Timestamp>,
-    /// All of them have read it back, exactly.
+    /// All of them have read it back, exactly; but for those who had nobody who calls it.
     pub(crate) proven: Option<Timestamp>,
+    /// All of them have written it, and had nobody who calls it.
+    pub(crate) idle: Option<Timestamp>,
 }
 
 /// How far an agent is with an item.
@@ -28,6 +30,8 @@ pub(crate) struct Progress {
 enum Stage {
     Received,
     Applied,
+    /// Written, and nobody calls it: there is nothing to read back.
+    Idle,
     Proven,
 }
 
@@ -45,20 +49,30 @@ pub(crate) fn of(
         .filter(|((zone, _), at)| there(zone) && !newcomer(**at))
         .map(|((_, agent), _)| agent.as_str())
         .collect();
-    let when = |stage: Stage| {
+    // By agent: when it first said what answers this.
+    let first_that = |is: &dyn Fn(Stage) -> bool| {
         let mut at: BTreeMap<&str, Timestamp> = BTreeMap::new();
         for word in words.iter().filter(|word| there(&word.zone)) {
-            if self::stage(item, &word.fact).is_some_and(|reached| reached >= stage) {
+            if self::stage(item, &word.fact).is_some_and(is) {
                 at.entry(&word.agent).or_insert(word.at);
             }
         }
+        at
+    };
+    let all = |at: &BTreeMap<&str, Timestamp>| {
         let all = waited.iter().map(|agent| at.get(agent).copied());
         all.collect::<Option<Vec<_>>>()?.into_iter().max()
     };
+    let idle = first_that(&|stage| stage == Stage::Idle);
+    let read = first_that(&|stage| stage == Stage::Proven);
+    // Who has no callers waits for nobody; the zone has proven it with the first that has.
+    let followed = first_that(&|stage| stage >= Stage::Idle);
+    let by_any = waited.iter().filter_map(|agent| read.get(agent)).min().copied();
     Progress {
-        received: when(Stage::Received),
-        applied: when(Stage::Applied),
-        proven: when(Stage::Proven),
+        received: all(&first_that(&|stage| stage >= Stage::Received)),
+        applied: all(&first_that(&|stage| stage >= Stage::Applied)),
+        proven: by_any.and_then(|any| Some(all(&followed)?.max(any))),
+        idle: all(&idle),
     }
 }
 
@@ -70,6 +84,7 @@ fn stage(item: &Item, fact: &ItemFact) -> Option<Stage> {
     let own = fact.pin.is_none() && fact.fallback.is_none();
     Some(match fact.state {
         ItemState::Proven if own && is_exact(item, fact) => Stage::Proven,
+        _ if standing::idle(fact) && fact.doors.values().all(is_open) => Stage::Idle,
         ItemState::Applied | ItemState::Proven if own => Stage::Applied,
         _ => Stage::Received,
     })
@@ -190,6 +205,66 @@ mod tests {
         first.insert(key("fra-3"), at(1_000_000));
         words.push(word(&item, "fra-3", 1_000_000, held()));
         assert_eq!(came(&first, &words), [Some(5), Some(7), Some(7)]);
+    }
+
+    /// As the Kuma driver says it of a zone whose connected proxies do not call the service.
+    fn nobody(item: &Item, agent: &str, second: i64) -> Word {
+        let mut word = word(item, agent, second, ItemState::Applied);
+        word.fact.proof = Some(Proof {
+            at: at(second),
+            evidence: Evidence::Acknowledged,
+            verdict: Verdict::Unknown("no proxy of this zone calls the service".to_owned()),
+            coverage: Coverage::default(),
+            weights: None,
+            unhealthy: BTreeSet::new(),
+        });
+        word
+    }
+
+    #[test]
+    fn a_zone_that_nobody_calls_has_followed_and_proven_nothing() {
+        let item = item();
+        let key = |agent: &str| ("fra".to_owned(), agent.to_owned());
+        let mut first = BTreeMap::from([(key("fra-1"), at(1))]);
+        let came = |first: &BTreeMap<_, _>, words: &[Word]| {
+            let came = of(&item, at(0), first, words);
+            let idle = came.idle.map(|time| time.duration_since(at(0)).as_secs());
+            (seconds(came), idle)
+        };
+        let mut words = vec![
+            word(&item, "fra-1", 2, ItemState::Applied),
+            nobody(&item, "fra-1", 3),
+        ];
+        assert_eq!(came(&first, &words), ([Some(2), Some(2), None], Some(3)));
+        // A list that could not be had, or that is of nobody who is connected, has no evidence.
+        let silence = |spoil: fn(&mut ItemFact)| {
+            let mut word = nobody(&item, "fra-1", 3);
+            spoil(&mut word.fact);
+            came(&first, &[word]).1
+        };
+        assert_eq!(silence(|_| {}), Some(3));
+        let spoilt: [fn(&mut ItemFact); 5] = [
+            |fact| fact.proof.as_mut().unwrap().evidence = Evidence::Unknown,
+            |fact| fact.proof.as_mut().unwrap().coverage.of = 1,
+            |fact| fact.state = ItemState::Failed("503".to_owned()),
+            |fact| fact.generation = Generation(7),
+            |fact| fact.proof = None,
+        ];
+        for (n, spoil) in spoilt.into_iter().enumerate() {
+            assert_eq!(silence(spoil), None, "{n}");
+        }
+        // Another agent of the zone has callers: what it reads is the proof, once it has.
+        first.insert(key("fra-2"), at(1));
+        words.push(word(&item, "fra-2", 4, ItemState::Applied));
+        assert_eq!(came(&first, &words), ([Some(4), Some(4), None], None));
+        words.push(word(&item, "fra-2", 6, ItemState::Proven));
+        assert_eq!(came(&first, &words), ([Some(4), Some(4), Some(6)], None));
+        // The first caller of the other comes later.
+        words.push(word(&item, "fra-1", 900, ItemState::Proven));
+        assert_eq!(came(&first, &words).0, [Some(4), Some(4), Some(6)]);
+        // With nobody else it is the first proof.
+        first.remove(&key("fra-2"));
+        assert_eq!(came(&first, &words), ([Some(2), Some(2), Some(900)], Some(3)));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use weir_model::{BackendName, BasisPoints, ZoneName};
 use weir_planner::ready::backends_ready;
-use weir_planner::{Evidence, Item, ItemFact, Leg, Plan, Proof, SplitPlan, Verdict};
+use weir_planner::{Evidence, Item, ItemFact, ItemState, Leg, Plan, Proof, SplitPlan, Verdict};
 use weir_wire::api::{SplitInZone, SplitStatus, Standing};
 
 use crate::fleet::{Agent, Fleet};
@@ -24,7 +24,7 @@ pub enum Checked {
     I5,
     /// Generations only rise.
     I7,
-    /// Converged is only what was read back, exactly, and lately.
+    /// Converged is only what was read back, exactly, and lately; idle only what nobody calls, by the zone's own word.
     I9,
 }
 
@@ -153,16 +153,25 @@ fn is_of(fact: &ItemFact, item: &Item) -> bool {
     (fact.generation, fact.digest) == (item.generation, item.digest)
 }
 
-/// I9, of one zone: why it must not be shown as converged, if it is.
+/// I9, of one zone: why it must not be shown as converged, or as one in which nobody calls, if it is.
 pub fn shown(sight: Sight<'_>, item: &Item, shown: &SplitInZone) -> Option<String> {
-    if shown.standing != Standing::Converged {
-        return None;
-    }
-    let mut agents = sight.fleet.of(&item.zone).peekable();
-    let wrong = if agents.peek().is_none() {
+    let claims = match shown.standing {
+        Standing::Converged => "converged",
+        Standing::Idle => "idle",
+        _ => return None,
+    };
+    let said = || sight.fleet.of(&item.zone);
+    let has_callers = |agent: &Agent| not_idle(sight, agent, item).is_some();
+    let wrong = if said().next().is_none() {
         Some("no agent of it is known".to_owned())
+    } else if shown.standing == Standing::Idle {
+        said().find_map(|(name, agent)| Some(format!("agent {name}: {}", not_idle(sight, agent, item)?)))
+    } else if !said().any(|(_, agent)| has_callers(agent)) {
+        Some("nobody calls it by the word of any agent".to_owned())
     } else {
-        agents.find_map(|(name, agent)| Some(format!("agent {name}: {}", not_converged(sight, agent, item)?)))
+        // Who has no callers has nothing to read; all others must have.
+        let mut reads = said().filter(|(_, agent)| has_callers(agent));
+        reads.find_map(|(name, agent)| Some(format!("agent {name}: {}", not_converged(sight, agent, item)?)))
     };
     let wrong = wrong.or_else(|| {
         let door = item.doors.keys().find(|gateway| {
@@ -179,31 +188,58 @@ pub fn shown(sight: Sight<'_>, item: &Item, shown: &SplitInZone) -> Option<Strin
         door.map(|gateway| format!("nobody read its weights back from gateway {gateway}"))
     })?;
     Some(format!(
-        "split {} is shown as converged in zone {}, and {wrong}",
+        "split {} is shown as {claims} in zone {}, and {wrong}",
         item.split, item.zone
     ))
 }
 
-/// Why the word of an agent is not enough for `converged`.
-fn not_converged(sight: Sight<'_>, agent: &Agent, item: &Item) -> Option<String> {
+/// What an agent said of this item, as its own, and lately.
+///
+/// # Errors
+/// Why it is nothing to go by.
+fn lately<'a>(sight: Sight<'_>, agent: &'a Agent, item: &Item) -> Result<&'a ItemFact, String> {
     let Some(heard) = agent.heard_at else {
-        return Some("it was never heard".to_owned());
+        return Err("it was never heard".to_owned());
     };
     if sight.now.duration_since(heard) > crate::standing::bound(sight.stale) {
-        return Some("it is silent for longer than is allowed".to_owned());
+        return Err("it is silent for longer than is allowed".to_owned());
     }
     let Some(fact) = agent.items.get(&item.split) else {
-        return Some("it said nothing of it".to_owned());
+        return Err("it said nothing of it".to_owned());
     };
     if !is_of(fact, item) {
-        return Some(other_item(fact, item));
+        return Err(other_item(fact, item));
     }
     if fact.pin.is_some() {
-        return Some("somebody pinned it there".to_owned());
+        return Err("somebody pinned it there".to_owned());
     }
     if fact.fallback.is_some() {
-        return Some("a share is elsewhere there".to_owned());
+        return Err("a share is elsewhere there".to_owned());
     }
+    Ok(fact)
+}
+
+/// Why the word of an agent is not that nobody calls it.
+fn not_idle(sight: Sight<'_>, agent: &Agent, item: &Item) -> Option<String> {
+    let fact = match lately(sight, agent, item) {
+        Ok(fact) => fact,
+        Err(why) => return Some(why),
+    };
+    if let Some(why) = &agent.unreadable {
+        return Some(format!("its control plane cannot be read: {why}"));
+    }
+    match (&fact.state, &fact.proof) {
+        (ItemState::Applied | ItemState::Proven, Some(proof)) if proof.nobody_calls() => None,
+        (state, proof) => Some(format!("it is {state:?}, and its proof is {proof:?}")),
+    }
+}
+
+/// Why the word of an agent is not enough for `converged`.
+fn not_converged(sight: Sight<'_>, agent: &Agent, item: &Item) -> Option<String> {
+    let fact = match lately(sight, agent, item) {
+        Ok(fact) => fact,
+        Err(why) => return Some(why),
+    };
     let Some(proof) = &fact.proof else {
         return Some("it read nothing back".to_owned());
     };
@@ -240,13 +276,18 @@ fn covers(one: &BTreeMap<BackendName, BasisPoints>, other: &BTreeMap<BackendName
         .all(|(backend, weight)| weight.get() == 0 || other.get(backend) == Some(weight))
 }
 
-/// I9, of a split: why it must not be shown as converged, if it is.
+/// I9, of a split: why it must not be shown as converged, if it is. Whoever is detached does not count, while anybody else is
+/// there; where nobody calls it another zone must prove it.
 pub fn whole(split: &SplitStatus) -> Option<String> {
     if split.standing != Standing::Converged {
         return None;
     }
+    let counts = |zone: &&SplitInZone| {
+        zone.detached.is_none() || split.zones.iter().all(|zone| zone.detached.is_some())
+    };
     let wrong = split.zones.iter().find_map(|zone| {
-        if zone.standing != Standing::Converged {
+        let stands = matches!(zone.standing, Standing::Converged | Standing::Idle);
+        if counts(&zone) && !stands {
             Some(format!("zone {} is {:?}", zone.zone, zone.standing))
         } else if zone.told != split.declared {
             Some(format!(
@@ -257,6 +298,9 @@ pub fn whole(split: &SplitStatus) -> Option<String> {
             None
         }
     });
-    let wrong = wrong.or_else(|| split.zones.is_empty().then(|| "it is in no zone".to_owned()))?;
+    let proven = split.zones.iter().filter(counts).any(weir_wire::api::proves);
+    let wrong = wrong
+        .or_else(|| split.zones.is_empty().then(|| "it is in no zone".to_owned()))
+        .or_else(|| (!proven).then(|| "no zone of it proves anything".to_owned()))?;
     Some(format!("split {} is shown as converged, and {wrong}", split.name))
 }

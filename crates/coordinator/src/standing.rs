@@ -1,8 +1,10 @@
 //! Where splits and zones stand: from the plan and the fleet to what people are shown. Pure: the time comes in.
 //!
 //! This is where I9 is kept: converged is only what was read back from the live configuration, for exactly the item in the
-//! plan, by every agent of the zone, each heard from lately. Silence is stale, not agreement.
+//! plan, by every agent of the zone, each heard from lately. Silence is stale, not agreement; and where nobody calls the service
+//! there is nothing to read, which is idle and not converged.
 
+mod detached;
 mod doors;
 mod failing;
 mod places;
@@ -16,14 +18,15 @@ use std::time::Duration;
 use jiff::Timestamp;
 use weir_model::{SplitName, ZoneName, sabotaged};
 use weir_planner::{CountScope, Counts, Evidence, Generation, Item, ItemFact, Outlook, Plan};
-use weir_wire::api::{SplitInZone, SplitStatus, Standing};
+use weir_wire::api::{SplitInZone, SplitStatus, Standing, over_zones};
 
 use crate::fleet::{Agent, Fleet, counting};
+pub use detached::{Detached, detached};
 pub use places::with_places;
 pub(crate) use transition::told;
 pub use word::SETTLE;
-pub(crate) use word::{agrees, bound};
-pub use zones::{notes, proven_at, zone, zones};
+pub(crate) use word::{agrees, bound, idle};
+pub use zones::{notes, proven_at, zone, zones, zones_but};
 
 /// What everything here is computed from.
 #[derive(Debug, Clone, Copy)]
@@ -52,27 +55,45 @@ impl Sight<'_> {
 /// What planning last saw of splits that are not at rest; none while it has not looked since the start.
 pub type Outlooks<'a> = Option<&'a BTreeMap<SplitName, Outlook>>;
 
-/// One split. Converged is one that is where Git declares it: zones that prove what they were told are not enough while
-/// that is another thing.
+/// One split, where no zone is detached. Converged is one that is where Git declares it: zones that prove what they were told
+/// are not enough while that is another thing.
 pub fn split(sight: Sight<'_>, outlooks: Outlooks<'_>, name: &SplitName) -> Option<SplitStatus> {
+    split_but(sight, outlooks, &Detached::new(), name)
+}
+
+/// One split: as its zones stand, but for those that are detached.
+pub fn split_but(
+    sight: Sight<'_>,
+    outlooks: Outlooks<'_>,
+    detached: &Detached,
+    name: &SplitName,
+) -> Option<SplitStatus> {
     let split = sight.plan.splits.get(name)?;
     let newest = split.items.values().max_by_key(|item| item.generation)?;
     let zones: Vec<SplitInZone> = split
         .items
         .iter()
-        .map(|(zone, item)| split_in_zone(sight, zone, item))
+        .map(|(zone, item)| SplitInZone {
+            detached: detached.get(zone).cloned(),
+            ..split_in_zone(sight, zone, item)
+        })
         .collect();
     let outlook = outlooks.and_then(|all| all.get(name));
     let declared = transition::declared(newest, outlook);
-    let worst = zones.iter().map(|z| z.standing).max();
-    let whole = transition::stands(
+    let stands = transition::stands(
         outlooks.is_some(),
         outlook,
         split.course.as_ref(),
         &declared,
         &zones,
     );
-    let standing = worst.unwrap_or(Standing::Unknown);
+    let standing = over_zones(&zones).unwrap_or(Standing::Unknown);
+    // Of equals the first says most.
+    let floors = [stands, detached::given(split, detached), unproven(standing)];
+    let mut floors = floors.into_iter().flatten();
+    let whole = floors
+        .next()
+        .map(|first| floors.fold(first, |worst, next| if next.0 > worst.0 { next } else { worst }));
     Some(SplitStatus {
         name: name.to_string(),
         service: newest.service.to_string(),
@@ -89,13 +110,24 @@ pub fn split(sight: Sight<'_>, outlooks: Outlooks<'_>, name: &SplitName) -> Opti
     })
 }
 
-/// All splits, by name.
+/// Why a split is idle and not converged, if its zones are.
+fn unproven(zones: Standing) -> Option<(Standing, String)> {
+    (zones == Standing::Idle).then(|| {
+        let why = "nobody calls it in any zone: what is declared is written there, and nothing proves it";
+        (Standing::Idle, why.to_owned())
+    })
+}
+
+/// All splits, by name, where no zone is detached.
 pub fn splits(sight: Sight<'_>, outlooks: Outlooks<'_>) -> Vec<SplitStatus> {
-    sight
-        .plan
-        .splits
-        .keys()
-        .filter_map(|name| split(sight, outlooks, name))
+    splits_but(sight, outlooks, &Detached::new())
+}
+
+/// All splits, by name: as their zones stand, but for those that are detached.
+pub fn splits_but(sight: Sight<'_>, outlooks: Outlooks<'_>, detached: &Detached) -> Vec<SplitStatus> {
+    let names = sight.plan.splits.keys();
+    names
+        .filter_map(|name| split_but(sight, outlooks, detached, name))
         .collect()
 }
 
@@ -160,6 +192,7 @@ pub fn split_in_zone(sight: Sight<'_>, zone: &ZoneName, item: &Item) -> SplitInZ
             .filter_map(|(_, agent)| agent.heard_at)
             .max()
             .map(|at| at.to_string()),
+        detached: None,
     };
     let mut words: Vec<(Standing, Option<String>, &String, &Agent)> = agents
         .iter()
@@ -170,6 +203,10 @@ pub fn split_in_zone(sight: Sight<'_>, zone: &ZoneName, item: &Item) -> SplitInZ
         .collect();
     // Worst first; among equals the first by name, so that two looks show the same.
     words.sort_by(|a, b| b.0.cmp(&a.0).then(a.2.cmp(b.2)));
+    // Who has no callers on his side adds nothing to what others read of theirs, and is no worse.
+    if words.iter().any(|word| word.0 != Standing::Idle) {
+        words.retain(|word| word.0 != Standing::Idle);
+    }
     if sabotaged("best-word-counts") {
         words.reverse();
     }
@@ -255,6 +292,10 @@ pub fn split_in_zone(sight: Sight<'_>, zone: &ZoneName, item: &Item) -> SplitInZ
     writers.dedup();
     shown.second_writers = writers;
     shown.failing = failing::shown(agents.iter().copied(), item);
+    // Nobody read a share: none is shown.
+    if shown.standing == Standing::Idle {
+        shown.weights = None;
+    }
     // What it runs is what it was told, and proven; that it is not well has to be said all the same.
     if shown.standing == Standing::Converged {
         shown.reason = failing::told(&shown.failing);

@@ -8,6 +8,8 @@ use tokio::sync::watch;
 use weir_model::{CommitId, Declaration, SourceName, SplitName, ZoneName};
 use weir_planner::{Generation, Orders, Outlook, Plan};
 
+use crate::standing::{Detached, detached};
+
 /// The plan in force, and what people want to know with it. Written by planning.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InForce {
@@ -33,6 +35,12 @@ impl InForce {
     /// What planning last saw of splits that are not at rest; none before it looked.
     pub fn outlook(&self) -> Option<&BTreeMap<SplitName, Outlook>> {
         self.looked.then_some(self.outlook.as_ref())
+    }
+
+    /// Zones that are detached; none before planning has read what is declared, so that all are waited for until then.
+    pub fn detached(&self) -> Detached {
+        let declared = self.declared.as_ref();
+        declared.map_or_else(Detached::new, |declared| detached(declared))
     }
 
     /// What holds every change but reverts and aborts, in words; nothing before planning has read what is declared.

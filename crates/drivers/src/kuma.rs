@@ -9,6 +9,7 @@ mod budget;
 pub(crate) mod elsewhere;
 mod envoys;
 mod glob;
+mod listed;
 pub(crate) mod observe;
 pub(crate) mod policy;
 mod proof;

@@ -359,6 +359,7 @@ mod tests {
             failing: Vec::new(),
             doors: Vec::new(),
             heard_at: None,
+            detached: None,
         };
         let split = SplitStatus {
             name: "checkout".into(),

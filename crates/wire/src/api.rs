@@ -3,6 +3,7 @@
 //! JSON, camelCase. Weights are per cent with at most two decimals. Times are RFC 3339 UTC. Fields are only ever added.
 
 mod records;
+mod whole;
 
 use std::collections::BTreeMap;
 
@@ -12,6 +13,7 @@ use weir_model::BasisPoints;
 use weir_planner::{Evidence, Phase};
 
 pub use records::{CommitList, CommitRecord, Event, PlanDocument, SourceStatus};
+pub use whole::{over_zones, proves};
 
 /// A weight in per cent as a JSON number: `90`, `0.5`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,6 +48,9 @@ pub type RouteWeights = BTreeMap<String, BTreeMap<String, Percent>>;
 pub enum Standing {
     /// Read back from the live configuration after the change, exact, by evidence `live` or `sampled`, and recent.
     Converged,
+    /// Nobody calls the service there: what was told is written in the zone's own control plane, and the zone says, lately, that
+    /// no proxy of it calls the service. Nothing is left to be done, and nothing proves a share.
+    Idle,
     /// The plan is on its way: sent, taken or applied, not yet proven.
     Progressing,
     /// Refused by the zone for a stated reason, and nothing moved; or the split as a whole stays where it is: held, frozen or
@@ -117,8 +122,9 @@ pub struct SplitStatus {
     pub commit: String,
     /// Generation in which it last changed.
     pub generation: u64,
-    /// The worst of its zones; never better than `held` or `progressing` while it is not where Git declares it, whatever
-    /// zones prove of what they were told.
+    /// The worst of its zones, but for those that are detached; `converged` also where nobody calls it in some of them, if
+    /// others prove it. Never better than `held` or `progressing` while it is not where Git declares it, whatever zones prove of
+    /// what they were told, nor while it gives weight to a backend whose own zone is detached.
     pub standing: Standing,
     /// Why the split as a whole is not converged, with what differs from Git; none if only its zones have reasons.
     #[serde(default)]
@@ -243,6 +249,9 @@ pub struct SplitStep {
     pub applied: BTreeMap<String, String>,
     /// When all of them had read it back from live proxies, exactly, whatever other splits of the zone do.
     pub proven: BTreeMap<String, String>,
+    /// When all of them had written it and said that nobody calls the service there, so that there was nothing to read back.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub idle: BTreeMap<String, String>,
 }
 
 /// One split in one zone.
@@ -297,6 +306,10 @@ pub struct SplitInZone {
     pub doors: Vec<DoorInZone>,
     /// When the zone's newest report on this was made.
     pub heard_at: Option<String>,
+    /// Where Git says that the zone is detached, in words; none if it is not. Nobody waits for such a zone, and the split stands
+    /// as the others do: what is shown is what is last known of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detached: Option<String>,
 }
 
 /// A backend that is down in a zone, and whose share nobody takes over there.
@@ -378,7 +391,7 @@ pub struct ZoneStatus {
     pub platform: String,
     /// Name in Kuma.
     pub kuma_zone: String,
-    /// The worst of its splits, or stale/unknown.
+    /// The worst of its splits, or stale/unknown; `idle` only where nobody calls any of them.
     pub standing: Standing,
     /// Why, where that needs words.
     pub reason: Option<String>,
@@ -392,6 +405,9 @@ pub struct ZoneStatus {
     pub store: Option<String>,
     /// Its agents, by name.
     pub agents: Vec<AgentStatus>,
+    /// Where Git says that it is detached, in words; none if it is not. Nobody waits for such a zone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detached: Option<String>,
 }
 
 /// One agent.

@@ -6,15 +6,17 @@
 use std::collections::BTreeMap;
 
 use weir_planner::{Evidence, Phase};
-use weir_wire::api::{Percent, SplitInZone, SplitList, SplitStatus, Standing};
+use weir_wire::api::{Percent, SplitInZone, SplitList, SplitStatus, Standing, over_zones};
 
-use super::worst;
-
-/// Takes back what is called converged without proof or against it, and lets each split stand as the worst of its zones, and
-/// no better than its transition lets it.
+/// Takes back what is called converged without proof or against it, and idle against it, and lets each split stand as its zones
+/// do, and no better than its transition lets it.
 pub(super) fn believe(list: &mut SplitList) {
     for split in &mut list.splits {
         for zone in &mut split.zones {
+            if zone.standing == Standing::Idle && !called_by_nobody(zone) {
+                zone.standing = Standing::Unknown;
+                zone.reason = Some("called idle, but nothing shows that nobody calls it".to_owned());
+            }
             if zone.standing != Standing::Converged {
                 continue;
             }
@@ -35,8 +37,7 @@ pub(super) fn believe(list: &mut SplitList) {
         for zone in &mut split.zones {
             believe_doors(zone);
         }
-        let zones = worst(split.zones.iter().map(|zone| zone.standing));
-        split.standing = zones
+        split.standing = over_zones(&split.zones)
             .unwrap_or(Standing::Unknown)
             .max(split.standing)
             .max(floor(split));
@@ -91,6 +92,12 @@ pub(super) fn floor(split: &SplitStatus) -> Standing {
 
 fn proven(zone: &SplitInZone) -> bool {
     matches!(zone.evidence, Evidence::Live | Evidence::Sampled) && zone.proven_at.is_some() && zone.seen > 0
+}
+
+/// Whether the zone was asked who calls, some way, and nobody was found.
+fn called_by_nobody(zone: &SplitInZone) -> bool {
+    let asked = zone.evidence != Evidence::Unknown && zone.proven_at.is_some();
+    asked && zone.seen == 0 && zone.of == 0 && zone.weights.is_none()
 }
 
 type Shares = BTreeMap<String, BTreeMap<String, Percent>>;
@@ -148,6 +155,7 @@ mod tests {
             failing: Vec::new(),
             doors: Vec::new(),
             heard_at: None,
+            detached: None,
         }
     }
 
@@ -259,6 +267,84 @@ mod tests {
             spoil(&mut zone);
             assert_eq!(believed(zone.clone()), Standing::Unknown, "{zone:?}");
         }
+    }
+
+    fn idle() -> SplitInZone {
+        SplitInZone {
+            zone: "ams".to_owned(),
+            standing: Standing::Idle,
+            evidence: Evidence::Acknowledged,
+            seen: 0,
+            of: 0,
+            weights: None,
+            ..zone()
+        }
+    }
+
+    /// Where nobody calls it nothing is proven: another zone has to, and what is called so has to show it.
+    #[test]
+    fn a_zone_that_nobody_calls_proves_nothing_and_spoils_nothing() {
+        assert_eq!(believed(idle()), Standing::Idle);
+        let beside = |idle: SplitInZone| {
+            let mut split = split(zone(), None);
+            split.zones.push(idle);
+            stands(split)
+        };
+        assert_eq!(beside(idle()), Standing::Converged);
+        let spoils: [fn(&mut SplitInZone); 5] = [
+            |zone| zone.evidence = Evidence::Unknown,
+            |zone| zone.proven_at = None,
+            |zone| zone.of = 1,
+            |zone| (zone.seen, zone.of) = (1, 1),
+            |zone| zone.weights = Some(shares(&[("vm", 10_000)])),
+        ];
+        for spoil in spoils {
+            let mut zone = idle();
+            spoil(&mut zone);
+            assert_eq!(beside(zone.clone()), Standing::Unknown, "{zone:?}");
+        }
+        let mut elsewhere = idle();
+        elsewhere.told = shares(&[("vm", 10_000)]);
+        assert_eq!(beside(elsewhere), Standing::Progressing, "told something else");
+        assert_eq!(stands(split(idle(), transition(Phase::Held, 0))), Standing::Held);
+    }
+
+    /// A detached zone counts neither for nor against, as long as there is another; what it is told counts always.
+    #[test]
+    fn nobody_waits_for_a_detached_zone() {
+        let aside = |standing| SplitInZone {
+            zone: "old".to_owned(),
+            standing,
+            detached: Some("`state: detached` of zone old in Git".to_owned()),
+            ..zone()
+        };
+        let beside = |one: SplitInZone, other: SplitInZone| {
+            let mut split = split(one, None);
+            split.zones.push(other);
+            stands(split)
+        };
+        assert_eq!(beside(zone(), aside(Standing::Stale)), Standing::Converged);
+        assert_eq!(
+            beside(idle(), aside(Standing::Converged)),
+            Standing::Idle,
+            "it proves nothing for others"
+        );
+        let mut held = zone();
+        held.standing = Standing::Held;
+        assert_eq!(beside(held, aside(Standing::Converged)), Standing::Held);
+        assert_eq!(
+            beside(aside(Standing::Stale), aside(Standing::Converged)),
+            Standing::Stale,
+            "nobody else is there"
+        );
+        let mut elsewhere = aside(Standing::Stale);
+        elsewhere.told = shares(&[("vm", 10_000)]);
+        assert_eq!(beside(zone(), elsewhere), Standing::Progressing);
+        // What the coordinator finds wrong beside the zones stays.
+        let mut gives = split(zone(), None);
+        gives.zones.push(aside(Standing::Stale));
+        gives.standing = Standing::Progressing;
+        assert_eq!(stands(gives), Standing::Progressing);
     }
 
     #[test]

@@ -85,17 +85,21 @@ pub(super) async fn left_in_zones(
         .filter(|zone| in_scope(&zone.name) && scope.split.is_none())
         // Where no agent was ever heard nothing of ours runs; a zone that is declared no more is told nothing.
         .filter(|zone| !zone.agents.is_empty() && !zone.kuma_zone.is_empty())
-        .filter(|zone| zone.standing != Standing::Converged || zone.generation < picture.list.generation)
+        // Nobody waits for one that is detached, as long as nobody asks for it by name.
+        .filter(|zone| zone.detached.is_none() || scope.zone.is_some())
+        .filter(|zone| zone.standing > Standing::Idle || zone.generation < picture.list.generation)
         .collect();
     let words: Vec<String> = open
         .iter()
         .map(|zone| match &zone.reason {
-            Some(why) => format!("{} {}: {}", zone.name, super::word(zone.standing), clean(why)),
-            None if zone.standing == Standing::Converged => format!(
+            Some(why) if zone.standing > Standing::Idle => {
+                format!("{} {}: {}", zone.name, super::word(zone.standing), clean(why))
+            }
+            _ if zone.standing <= Standing::Idle => format!(
                 "{} holds generation {}, not {}",
                 zone.name, zone.generation, picture.list.generation
             ),
-            None => format!("{} {}", zone.name, super::word(zone.standing)),
+            _ => format!("{} {}", zone.name, super::word(zone.standing)),
         })
         .collect();
     let silent = |standing: Standing| matches!(standing, Standing::Stale | Standing::Unknown);

@@ -1,9 +1,9 @@
 //! Which splits and zones are asked for, cut out of an answer without changing its shape.
 
 use serde_json::Value;
-use weir_wire::api::{SplitList, Standing};
+use weir_wire::api::{SplitList, Standing, over_zones, proves};
 
-use super::{belief, worst};
+use super::belief;
 use crate::layout::nearest;
 use crate::trouble::{Kind, Trouble};
 
@@ -27,9 +27,16 @@ impl Scope {
             for split in &mut list.splits {
                 // one zone that follows does not make a split converged that is not where it is declared
                 let floor = belief::floor(split);
+                let mut others = split.zones.iter().filter(|zone| zone.detached.is_none());
+                let proven = others.any(proves);
                 split.zones.retain(|zone| zone.zone == *asked);
-                let zones = worst(split.zones.iter().map(|zone| zone.standing));
-                split.standing = zones.unwrap_or(Standing::Unknown).max(floor);
+                let counts = split.zones.iter().all(|zone| zone.detached.is_none());
+                let zones = match over_zones(&split.zones) {
+                    // nobody calls it there, and another zone proves it
+                    Some(Standing::Idle) if counts && proven => Standing::Converged,
+                    zones => zones.unwrap_or(Standing::Unknown),
+                };
+                split.standing = zones.max(floor);
             }
             list.splits.retain(|split| !split.zones.is_empty());
             list.notes.retain(|note| note.zone == *asked);

@@ -55,12 +55,12 @@ pub(super) fn in_a_line(list: &SplitList) -> String {
         let open: Vec<String> = split
             .zones
             .iter()
-            .filter(|zone| zone.standing != Standing::Converged || !zone.failing.is_empty())
+            .filter(|zone| is_waited_for(zone) || !zone.failing.is_empty())
             .map(|zone| match &zone.reason {
                 // What was counted of a backend that is down changes with each look.
-                _ if zone.standing == Standing::Converged => {
+                _ if !is_waited_for(zone) => {
                     let all: Vec<String> = zone.failing.iter().map(|of| clean(&down(of))).collect();
-                    format!("{} converged, but {}", zone.zone, all.join(", "))
+                    format!("{} {}, but {}", zone.zone, word(zone.standing), all.join(", "))
                 }
                 // How long it has been silent changes with each look.
                 Some(why) if !matches!(zone.standing, Standing::Progressing | Standing::Stale) => {
@@ -87,10 +87,16 @@ pub(super) fn in_a_line(list: &SplitList) -> String {
     }
 }
 
+/// Whether a split waits for how this zone stands.
+fn is_waited_for(zone: &SplitInZone) -> bool {
+    zone.detached.is_none() && zone.standing > Standing::Idle
+}
+
 /// A standing in a word.
 pub(crate) fn word(standing: Standing) -> &'static str {
     match standing {
         Standing::Converged => "converged",
+        Standing::Idle => "idle",
         Standing::Progressing => "progressing",
         Standing::Held => "held",
         Standing::Overridden => "overridden",
@@ -102,10 +108,25 @@ pub(crate) fn word(standing: Standing) -> &'static str {
     }
 }
 
+/// The same of a zone. What is known of one that is detached is never its whole word: it would be taken for one that is well.
+pub(crate) fn stands(standing: Standing, detached: bool) -> String {
+    match detached {
+        true => format!("detached (last known: {})", word(standing)),
+        false => word(standing).to_owned(),
+    }
+}
+
+/// That nobody waits for a detached zone, with where that is declared.
+pub(crate) fn aside(why: &str) -> String {
+    format!("nobody waits for this zone: {why}")
+}
+
 /// A standing's colour.
 pub(crate) fn paint(standing: Standing) -> Paint {
     match standing {
         Standing::Converged => Paint::Green,
+        // Neither proven nor wrong.
+        Standing::Idle => Paint::Plain,
         Standing::Progressing | Standing::Stale | Standing::Unknown => Paint::Yellow,
         Standing::Held
         | Standing::Overridden
@@ -155,15 +176,20 @@ fn zone(page: &mut Page, split: &SplitStatus, zone: &SplitInZone, clock: Clock) 
     // The reason of a zone that stands well is only what is said of its backends below.
     let reason = zone.reason.as_ref();
     let reason = reason.filter(|_| zone.standing != Standing::Converged || zone.failing.is_empty());
+    let stands = stands(zone.standing, zone.detached.is_some());
     let head = match reason {
-        Some(why) => format!("{}: {}: {why}", zone.zone, word(zone.standing)),
-        None => format!("{}: {}", zone.zone, word(zone.standing)),
+        Some(why) => format!("{}: {stands}: {why}", zone.zone),
+        None => format!("{}: {stands}", zone.zone),
     };
-    let colour = match zone.failing.is_empty() {
-        true => paint(zone.standing),
-        false => Paint::Red,
+    let colour = match (zone.failing.is_empty(), &zone.detached) {
+        (false, _) => Paint::Red,
+        (true, Some(_)) => Paint::Yellow,
+        (true, None) => paint(zone.standing),
     };
     page.words(2, 4, colour, &head);
+    if let Some(why) = &zone.detached {
+        page.words(4, 2, Paint::Yellow, &aside(why));
+    }
     for failing in &zone.failing {
         let text = format!("! {}: {}. {}", down(failing), failing.why, failing.help);
         page.words(4, 2, Paint::Red, &text);

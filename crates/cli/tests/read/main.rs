@@ -2,6 +2,7 @@
 //! code out. The clock of every answer is 2026-11-24 12:00:00 UTC; every line of text is held to 80 columns.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod aside;
 mod coordinator;
 mod history;
 mod refusals;

@@ -74,7 +74,7 @@ pub(super) async fn metrics(State(answering): State<Answering>) -> Result<Respon
     let seen = answering.see(|in_force, sight| {
         (
             in_force.plan.generation.0,
-            standing::splits(sight, in_force.outlook()),
+            standing::splits_but(sight, in_force.outlook(), &in_force.detached()),
             standing::zones(sight, &in_force.platforms),
             proof_age(sight),
         )

@@ -208,13 +208,14 @@ async fn told(
         None => None,
     };
     let words = answering.ledger.words(name, generation).await?;
-    let (mut received, mut applied, mut proven) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    let [mut received, mut applied, mut proven, mut idle] = [const { BTreeMap::new() }; 4];
     for (zone, item) in items.clone().filter(|(_, item)| item.generation == generation) {
         let came = progress::of(item, of.created, first, &words);
         for (at, into) in [
             (came.received, &mut received),
             (came.applied, &mut applied),
             (came.proven, &mut proven),
+            (came.idle, &mut idle),
         ] {
             into.extend(at.map(|at| (zone.to_string(), at.to_string())));
         }
@@ -234,5 +235,6 @@ async fn told(
         received,
         applied,
         proven,
+        idle,
     }))
 }

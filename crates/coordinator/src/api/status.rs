@@ -132,7 +132,10 @@ pub(super) async fn splits(State(answering): State<Answering>) -> Json<SplitList
             in_force.plan.generation.0,
             commits,
             standing::notes(sight),
-            placed(in_force, standing::splits(sight, in_force.outlook())),
+            placed(
+                in_force,
+                standing::splits_but(sight, in_force.outlook(), &in_force.detached()),
+            ),
         );
         let waiting = standing::waiting(sight, in_force.outlook());
         (list, waiting, in_force.freezes(sight.now))
@@ -165,7 +168,7 @@ pub(super) async fn split(
     let found = SplitName::new(name.as_str()).ok().and_then(|name| {
         answering
             .see(|in_force, sight| {
-                let found = standing::split(sight, in_force.outlook(), &name);
+                let found = standing::split_but(sight, in_force.outlook(), &in_force.detached(), &name);
                 placed(in_force, found.into_iter().collect()).pop()
             })
             .flatten()
@@ -182,7 +185,8 @@ pub(super) async fn split(
 /// All zones and their agents.
 #[utoipa::path(get, path = "/v1/zones", responses((status = OK, body = ZoneList)), tag = "status")]
 pub(super) async fn zones(State(answering): State<Answering>) -> Json<ZoneList> {
-    let zones = answering.see(|in_force, sight| standing::zones(sight, &in_force.platforms));
+    let zones = answering
+        .see(|in_force, sight| standing::zones_but(sight, &in_force.platforms, &in_force.detached()));
     Json(ZoneList {
         zones: zones.unwrap_or_default(),
     })

@@ -86,18 +86,9 @@ impl Sight<'_> {
     /// # Errors
     /// What it said instead.
     pub fn last_word(&self, agent: &Agent, item: &Item) -> Result<(), String> {
-        let (standing, why) = self.word(agent, item);
-        let fact = agent.items.get(&item.split);
-        let idle = fact.is_some_and(|fact| {
-            let told = fact.generation == item.generation && fact.digest == item.digest;
-            let applied = matches!(fact.state, ItemState::Applied | ItemState::Proven);
-            let free = fact.pin.is_none() && fact.fallback.is_none();
-            told && free && applied && fact.proof.as_ref().is_some_and(Proof::nobody_calls)
-        });
-        if standing == Standing::Converged || idle {
-            Ok(())
-        } else {
-            Err(why.unwrap_or_else(|| "has not proven it yet".to_owned()))
+        match self.word(agent, item) {
+            (Standing::Converged | Standing::Idle, _) => Ok(()),
+            (_, why) => Err(why.unwrap_or_else(|| "has not proven it yet".to_owned())),
         }
     }
 
@@ -106,7 +97,17 @@ impl Sight<'_> {
         if let Some((standing, why)) = self.silent(agent) {
             return (standing, Some(why));
         }
-        self.word(agent, item)
+        let (standing, why) = self.word(agent, item);
+        // Who cannot read the control plane does not know what is written there, nor who its proxies are.
+        match (&agent.unreadable, standing) {
+            (Some(unreadable), Standing::Idle) => (
+                Standing::Progressing,
+                Some(format!(
+                    "nobody called it when its control plane was last read, and now it cannot be: {unreadable}"
+                )),
+            ),
+            _ => (standing, why),
+        }
     }
 
     /// The same, without asking how old that is.
@@ -166,6 +167,15 @@ impl Sight<'_> {
                 Some("applied, not read back yet".to_owned()),
             );
         };
+        if idle(fact) {
+            return (
+                Standing::Idle,
+                Some(
+                    "nobody calls it there: what it was told is written in its control plane, and whoever comes gets that"
+                        .to_owned(),
+                ),
+            );
+        }
         match &proof.verdict {
             Verdict::Different(what) => {
                 let settling = self.now.duration_since(self.made(item.generation)) < SETTLE;
@@ -200,6 +210,14 @@ impl Sight<'_> {
             },
         }
     }
+}
+
+/// Whether what an agent drives is written there and nobody calls it, by what the zone says of its proxies: not by silence, nor
+/// by a list that could not be had, which have no evidence. It drives what is its own, in full.
+pub(crate) fn idle(fact: &ItemFact) -> bool {
+    let written = matches!(fact.state, ItemState::Applied | ItemState::Proven);
+    let free = fact.pin.is_none() && fact.fallback.is_none();
+    written && free && fact.proof.as_ref().is_some_and(Proof::nobody_calls)
 }
 
 /// Silence that is allowed.

@@ -8,7 +8,7 @@ use weir_planner::{Fault, ItemState};
 use weir_wire::api::{AgentNote, AgentStatus, Standing, ZoneStatus};
 
 use super::word::{because, pinned};
-use super::{Sight, split_in_zone};
+use super::{Detached, Sight, split_in_zone};
 use crate::fleet::Agent;
 
 /// All zones of the plan, and those that have agents without being declared.
@@ -20,6 +20,26 @@ pub fn zones(sight: Sight<'_>, platforms: &BTreeMap<ZoneName, String>) -> Vec<Zo
         .into_iter()
         .filter(|name| sight.plan.zones.contains_key(*name) || sight.fleet.of(name).next().is_some())
         .map(|name| zone(sight, name, platforms))
+        .collect()
+}
+
+/// The same, with what Git says of those that are detached: they stand as they are known, and nobody waits for them.
+pub fn zones_but(
+    sight: Sight<'_>,
+    platforms: &BTreeMap<ZoneName, String>,
+    detached: &Detached,
+) -> Vec<ZoneStatus> {
+    let told = |zone: &ZoneStatus| {
+        let mut all = detached.iter();
+        let (_, why) = all.find(|(name, _)| name.as_str() == zone.name)?;
+        Some(why.clone())
+    };
+    let zones = zones(sight, platforms).into_iter();
+    zones
+        .map(|zone| ZoneStatus {
+            detached: told(&zone),
+            ..zone
+        })
         .collect()
 }
 
@@ -52,6 +72,7 @@ pub fn zone(sight: Sight<'_>, name: &ZoneName, platforms: &BTreeMap<ZoneName, St
             .iter()
             .map(|(name, agent)| agent_status(name, agent))
             .collect(),
+        detached: None,
     }
 }
 
@@ -99,6 +120,12 @@ fn zone_standing(
         })
         .collect();
     let nothing_is_split = splits.is_empty();
+    // Nothing was read back in all of the zone; beside what was, a split that nobody calls is no worse.
+    let nobody_calls = splits.iter().all(|(standing, _)| *standing == Standing::Idle);
+    let idle = splits
+        .iter()
+        .find(|(standing, _)| *standing == Standing::Idle)
+        .cloned();
     // A split that is proven has a reason only where one of its backends is down all the same.
     let failing = splits.iter().find_map(|(standing, why)| match standing {
         Standing::Converged => why.clone(),
@@ -107,14 +134,18 @@ fn zone_standing(
     let worst = splits
         .into_iter()
         .chain(agents.iter().flat_map(|(agent, a)| beside(sight, name, agent, a)))
-        .filter(|(standing, _)| *standing > Standing::Converged)
+        .filter(|(standing, _)| *standing > Standing::Idle)
         // The first of equals: what is said of a split says more than what is said of an agent.
         .reduce(|worst, next| if next.0 > worst.0 { next } else { worst });
     match worst {
         Some(worst) => worst,
         // Nothing is split here, so nothing was read back: what cannot be read is not known.
         None if nothing_is_split && unreadable.is_some() => (Standing::Unknown, unreadable),
-        None => (Standing::Converged, unreadable.or(failing)),
+        None if nobody_calls && idle.is_some() => (Standing::Idle, idle.and_then(|(_, why)| why)),
+        None => {
+            let idle = idle.and_then(|(_, why)| why);
+            (Standing::Converged, unreadable.or(failing).or(idle))
+        }
     }
 }
 
@@ -213,7 +244,8 @@ pub fn notes(sight: Sight<'_>) -> Vec<AgentNote> {
 }
 
 /// When a zone had proven all of the plan: the newest proof of those that the plan's own generation brought. None while
-/// any item of the zone is not converged.
+/// any item of the zone is neither converged nor called by nobody, and where nobody calls any of those that the plan's own
+/// generation brought: then nothing proved it.
 pub fn proven_at(sight: Sight<'_>, zone: &ZoneName) -> Option<Timestamp> {
     let agents: Vec<(&String, &Agent)> = sight.fleet.of(zone).collect();
     if zone_standing(sight, zone, &agents).0 != Standing::Converged {
@@ -221,14 +253,22 @@ pub fn proven_at(sight: Sight<'_>, zone: &ZoneName) -> Option<Timestamp> {
     }
     let mut newest: Option<Timestamp> = None;
     let all = sight.plan.splits.values();
-    for item in all.filter_map(|split| split.items.get(zone)) {
-        if item.generation != sight.plan.generation {
+    let brought = all
+        .filter_map(|split| split.items.get(zone))
+        .filter(|item| item.generation == sight.plan.generation);
+    let mut unread = false;
+    for item in brought {
+        if split_in_zone(sight, zone, item).standing == Standing::Idle {
+            unread = true;
             continue;
         }
         for (_, agent) in &agents {
             let at = agent.items.get(&item.split)?.proof.as_ref()?.at;
             newest = Some(newest.map_or(at, |n| n.max(at)));
         }
+    }
+    if newest.is_none() && unread {
+        return None;
     }
     // Nothing of this zone changed in this generation: it followed as soon as it held the plan. A proof carries the time
     // of its agent's clock: by the coordinator's it was after the plan and before now.

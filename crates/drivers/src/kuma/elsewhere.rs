@@ -10,10 +10,16 @@ pub(crate) struct Dataplane {
     pub(crate) name: String,
     /// Where its pod or host is, as far as its definition tells.
     pub(crate) address: Option<String>,
+    reach: Reach,
+    insight: Insight,
+}
+
+/// Whom a dataplane may call, as far as its definition tells.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Reach {
     outbounds: Vec<Outbound>,
     /// Everything in the mesh can be called.
     transparent: bool,
-    insight: Insight,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -48,30 +54,13 @@ impl Dataplane {
         let last = subscriptions
             .iter()
             .rfind(|s| s.get("disconnectTime").is_none_or(Value::is_null))?;
-        let outbounds = networking
-            .get("outbound")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-            .filter_map(|outbound| {
-                let to = outbound.get("backendRef")?;
-                let labelled = to.pointer("/labels/kuma.io~1display-name");
-                Some(Outbound {
-                    service: labelled.or_else(|| to.get("name"))?.as_str()?.to_owned(),
-                    port: to.get("port").and_then(Value::as_u64),
-                })
-            })
-            .collect();
         Some(Self {
             name: overview.get("name")?.as_str()?.to_owned(),
             address: networking
                 .get("address")
                 .and_then(Value::as_str)
                 .map(str::to_owned),
-            outbounds,
-            transparent: networking
-                .get("transparentProxying")
-                .is_some_and(|t| !t.is_null()),
+            reach: Reach::of(networking),
             insight: Insight {
                 stream: ["id", "connectTime"]
                     .iter()
@@ -91,10 +80,7 @@ impl Dataplane {
 
     /// Whether it may call a service, as far as its definition tells.
     pub(crate) fn calls(&self, service: &str, port: u16) -> bool {
-        let named = self.outbounds.iter().any(|outbound| {
-            outbound.service == service && outbound.port.is_none_or(|of| of == u64::from(port))
-        });
-        named || self.transparent
+        self.reach.covers(service, port)
     }
 
     /// What it has rejected so far.
@@ -138,6 +124,44 @@ impl Dataplane {
         } else {
             Ok(())
         }
+    }
+}
+
+impl Reach {
+    /// From an item of `_overview`, whether it is connected or not; none if it is no sidecar.
+    pub(crate) fn read(overview: &Value) -> Option<Self> {
+        overview.pointer("/dataplane/networking").map(Self::of)
+    }
+
+    fn of(networking: &Value) -> Self {
+        let outbounds = networking
+            .get("outbound")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(|outbound| {
+                let to = outbound.get("backendRef")?;
+                let labelled = to.pointer("/labels/kuma.io~1display-name");
+                Some(Outbound {
+                    service: labelled.or_else(|| to.get("name"))?.as_str()?.to_owned(),
+                    port: to.get("port").and_then(Value::as_u64),
+                })
+            })
+            .collect();
+        Self {
+            outbounds,
+            transparent: networking
+                .get("transparentProxying")
+                .is_some_and(|t| !t.is_null()),
+        }
+    }
+
+    /// Whether a service is among them.
+    pub(crate) fn covers(&self, service: &str, port: u16) -> bool {
+        let named = self.outbounds.iter().any(|outbound| {
+            outbound.service == service && outbound.port.is_none_or(|of| of == u64::from(port))
+        });
+        named || self.transparent
     }
 }
 

@@ -13,6 +13,7 @@ use weir_planner::{Coverage, Digest, Evidence, Item, Proof, ServiceFact, Verdict
 
 use super::budget::Budget;
 use super::elsewhere::{Dataplane, Rejections, as_dump};
+use super::listed::{Listed, only_if_seen};
 use super::proof::{self, Reading, Round};
 use super::rest::Rest;
 use super::{ABREAST, Sampled};
@@ -25,6 +26,9 @@ const FRESH: Duration = Duration::from_secs(5);
 const SETTLED: Duration = Duration::from_secs(30);
 /// A change is in Envoy within 2 s (`kuma.md` R4): a sample before that wastes a call.
 const SETTLE: SignedDuration = SignedDuration::from_secs(2);
+/// For so long a control plane must have listed nobody who calls a service before that is believed: one that came back, with
+/// whatever it forgot, hears of its proxies one after the other, within seconds.
+const QUIET: Duration = Duration::from_secs(30);
 /// Between two samples of one change, if the first was not what it should be.
 const AGAIN: SignedDuration = SignedDuration::from_secs(5);
 
@@ -33,9 +37,11 @@ const AGAIN: SignedDuration = SignedDuration::from_secs(5);
 pub(crate) struct Remote {
     budget: Budget,
     per_change: u32,
-    /// Connected dataplanes of the mesh, and when they were listed; or why they could not be.
-    dataplanes: Option<(Instant, MeshName, Result<Vec<Dataplane>, String>)>,
+    /// Dataplanes of the mesh, and when they were listed; or why they could not be.
+    dataplanes: Option<(Instant, MeshName, Result<Listed, String>)>,
     changes: BTreeMap<SplitName, Change>,
+    /// Since when the control plane lists nobody who calls a service at a port.
+    quiet: BTreeMap<(String, u16), Instant>,
 }
 
 /// One split's newest change.
@@ -63,6 +69,7 @@ impl Remote {
             per_change: sampled.per_change,
             dataplanes: None,
             changes: BTreeMap::new(),
+            quiet: BTreeMap::new(),
         }
     }
 
@@ -71,7 +78,8 @@ impl Remote {
         let listed = self
             .dataplanes
             .as_ref()
-            .and_then(|(_, _, list)| list.as_ref().ok());
+            .and_then(|(_, _, list)| list.as_ref().ok())
+            .map(|listed| &listed.connected);
         if let Some(change) = self.changes.get_mut(split)
             && change.written.is_none_or(|before| before < at)
         {
@@ -123,7 +131,9 @@ impl Remote {
             .list(rest, mesh, if patient { SETTLED } else { FRESH })
             .await
             .ok()?;
-        Some(number(all.iter().filter(|d| d.calls(service, port)).count()))
+        let callers = all.connected.iter().filter(|d| d.calls(service, port)).count();
+        self.quiet.remove(&(service.to_owned(), port));
+        Some(number(callers))
     }
 
     /// Those that may call any of these items' services; none if the control plane does not tell.
@@ -131,11 +141,11 @@ impl Remote {
         let mesh = &items.first()?.mesh;
         let all = self.list(rest, mesh, SETTLED).await.ok()?;
         let calls = |d: &&Dataplane| items.iter().any(|item| d.calls(item.service.as_str(), item.port));
-        Some(all.iter().filter(calls).cloned().collect())
+        Some(all.connected.iter().filter(calls).cloned().collect())
     }
 
-    /// Connected dataplanes of the mesh, or why they are not known.
-    async fn list(&mut self, rest: &Rest, mesh: &MeshName, fresh: Duration) -> Result<&[Dataplane], String> {
+    /// Dataplanes of the mesh, or why they are not known.
+    async fn list(&mut self, rest: &Rest, mesh: &MeshName, fresh: Duration) -> Result<&Listed, String> {
         let stale = self
             .dataplanes
             .as_ref()
@@ -143,7 +153,7 @@ impl Remote {
         if stale {
             let path = format!("meshes/{mesh}/dataplanes/_overview");
             let list = match rest.list(&path, "").await {
-                Ok(Some(list)) => Ok(list.iter().filter_map(Dataplane::read).collect()),
+                Ok(Some(list)) => Ok(Listed::read(&list)),
                 Ok(None) => Err(format!(
                     "GET {path}: this control plane does not know such a list"
                 )),
@@ -159,6 +169,12 @@ impl Remote {
         }
     }
 
+    /// Whether nobody has been listed who calls this for long enough; from now on, if not before.
+    fn is_quiet(&mut self, service: (String, u16)) -> bool {
+        let since = self.quiet.entry(service).or_insert_with(Instant::now);
+        since.elapsed() >= QUIET
+    }
+
     /// The best evidence on one item.
     pub(crate) async fn prove(
         &mut self,
@@ -170,24 +186,37 @@ impl Remote {
         let now = Timestamp::now();
         self.expect(&item.split, item.digest);
         let patient = self.changes.get(&item.split).is_some_and(Change::is_settled);
+        let service = (item.service.to_string(), item.port);
         let all = match self
             .list(rest, &item.mesh, if patient { SETTLED } else { FRESH })
             .await
         {
             Ok(all) => all,
             Err(why) => {
+                self.quiet.remove(&service);
                 let why = format!("{here}, and the zone's control plane does not tell of others: {why}");
                 return proof::unknown(why, 0, now);
             }
         };
         let mut callers: Vec<Dataplane> = all
+            .connected
             .iter()
             .filter(|d| d.calls(item.service.as_str(), item.port))
             .cloned()
             .collect();
+        let nobody = all.has_no_caller(item.service.as_str(), item.port);
+        let unseen = all.may_be_called_unseen(item.service.as_str(), item.port);
         if callers.is_empty() {
-            return proof::unknown(format!("{here}, and no connected proxy of this zone"), 0, now);
+            let mut proof = proof::unknown(format!("{here}, and no connected proxy of this zone"), 0, now);
+            if !nobody {
+                self.quiet.remove(&service);
+            } else if self.is_quiet(service) {
+                // As where proxies may call it and, as the control plane computes it for them, do not.
+                proof.evidence = Evidence::Acknowledged;
+            }
+            return proof;
         }
+        self.quiet.remove(&service);
         // Which are looked at must not depend on how they are listed, and differs from change to change.
         callers.sort_by_cached_key(|d| {
             let mut hash = blake3::Hasher::new();
@@ -263,7 +292,7 @@ impl Remote {
             }
         }
         if change.sampled.is_empty() {
-            return acknowledged;
+            return only_if_seen(acknowledged, unseen);
         }
         let round = Round {
             seen: change
@@ -285,7 +314,7 @@ impl Remote {
             proof.verdict = Verdict::Unknown(why);
             proof.evidence = Evidence::Unknown;
         }
-        proof
+        only_if_seen(proof, unseen)
     }
 }
 

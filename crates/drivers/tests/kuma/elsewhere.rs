@@ -269,3 +269,81 @@ async fn a_control_plane_that_does_not_answer_is_the_reason() {
     let proof = zone.proof(&driver).await;
     assert!(unknown(&proof).contains("500"), "{proof:?}");
 }
+
+/// That nobody calls it is said by a list on which others are, for long enough, and of which those who are not connected would not
+/// call it either. Anything less is not known.
+#[tokio::test]
+async fn that_nobody_calls_is_only_said_where_it_is_known() {
+    let zone = Zone::new(&["web"]).await;
+    let Answer::Body(_, text) = recorded("overview") else {
+        panic!("a recording has a body")
+    };
+    let overview: Value = serde_json::from_str(&text).unwrap();
+    let all = overview["items"].as_array().unwrap();
+    let web = all.iter().find(|one| one["name"] == "web").unwrap();
+    let mut stranger = web.clone();
+    stranger["name"] = json!("stranger");
+    let networking = stranger["dataplane"]["networking"].as_object_mut().unwrap();
+    networking.remove("outbound");
+    networking.remove("transparentProxying");
+    let away = |one: &Value| {
+        let mut one = one.clone();
+        for subscription in one["dataplaneInsight"]["subscriptions"].as_array_mut().unwrap() {
+            subscription["disconnectTime"] = json!("2026-11-23T15:59:00Z");
+        }
+        one
+    };
+    let listed = |items: &[&Value]| {
+        let list = json!({"total": items.len(), "items": items, "next": null});
+        zone.stage.on("GET", OVERVIEW, body(200, &list));
+    };
+    let driver = zone.driver(1).await;
+    let known = async || {
+        let proof = zone.proof(&driver).await;
+        assert!(matches!(proof.verdict, Verdict::Unknown(_)), "{proof:?}");
+        proof.nobody_calls()
+    };
+    // Not at once, as after a start of the control plane; then it is, and stays so.
+    listed(&[&stranger]);
+    assert!(!known().await);
+    assert!(known().await);
+    assert!(known().await);
+    // A caller that is not connected runs on with what it has, and may send.
+    listed(&[&stranger, &away(web)]);
+    assert!(!known().await);
+    listed(&[&stranger, &away(&stranger)]);
+    assert!(!known().await, "from anew");
+    assert!(known().await);
+    // A list on which nobody is connected says nothing, nor does none.
+    for nothing in [&[][..], &[&away(&stranger)]] {
+        listed(nothing);
+        assert!(!known().await);
+        assert!(!known().await);
+    }
+    listed(&[&stranger]);
+    assert!(!known().await);
+    zone.stage.on("GET", OVERVIEW, recorded("store-down"));
+    assert!(!known().await);
+    listed(&[&stranger]);
+    assert!(!known().await);
+    assert!(known().await);
+    // Those who may call it, as their definition tells, and do not, as it is computed for them, are as little proof for others.
+    let mut may = stranger.clone();
+    may["dataplane"]["networking"]["transparentProxying"] = json!({"redirectPortOutbound": 15001});
+    let Answer::Body(_, text) = recorded("config") else {
+        panic!("a recording has a body")
+    };
+    let mut config: Value = serde_json::from_str(&text).unwrap();
+    config["xds"]["type.googleapis.com/envoy.config.listener.v3.Listener"] = json!({});
+    zone.computes("stranger", body(200, &config));
+    listed(&[&may]);
+    assert!(known().await, "it is computed, not only listed");
+    listed(&[&may, &away(web)]);
+    assert!(!known().await);
+    // Somebody comes who calls it, and goes.
+    listed(&[&stranger, web]);
+    assert_eq!(zone.proof(&driver).await.verdict, Verdict::Exact);
+    listed(&[&stranger]);
+    assert!(!known().await);
+    assert!(known().await);
+}

@@ -28,6 +28,7 @@ fn converged_is_shown_whole() {
             failing: Vec::new(),
             doors: Vec::new(),
             heard_at: Some("2027-01-15T08:01:39Z".to_owned()),
+            detached: None,
         }
     );
 }

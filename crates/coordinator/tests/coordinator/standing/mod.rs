@@ -1,7 +1,9 @@
 //! I9 as a table: facts, plan and time in, what people are shown out.
 
+mod detached;
 mod doors;
 mod failing;
+mod idle;
 mod items;
 mod selfcheck;
 mod senses;
@@ -21,7 +23,7 @@ use weir_model::{
 use weir_planner::{
     CountScope, Counts, Course, Coverage, Digest, Evidence, Generation, Inputs, ItemFact, ItemState,
     KeptShare, Leg, Motion, Outlook, Phase, Pin, Plan, Planned, Proof, ProvenWeights, Quarantine,
-    SecondWriter, ServiceFact, ServiceState, Verdict, Wait,
+    SecondWriter, ServiceFact, ServiceState, SplitPlan, Verdict, Wait,
 };
 use weir_wire::api::{AgentStatus, Percent, RouteWeights, SplitInZone, SplitStatus, Standing, ZoneStatus};
 

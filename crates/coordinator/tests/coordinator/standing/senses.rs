@@ -181,7 +181,7 @@ fn at_door(name: &str, door: DoorFact) -> Agent {
     agent
 }
 
-fn gateway(name: &str) -> GatewayName {
+pub(super) fn gateway(name: &str) -> GatewayName {
     GatewayName::new(name).unwrap()
 }
 

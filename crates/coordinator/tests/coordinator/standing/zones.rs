@@ -42,6 +42,7 @@ fn zones_show_their_worst_and_agents_nobody_declared() {
                 kuma: None,
                 store: None,
                 agents: Vec::new(),
+                detached: None,
             },
             ZoneStatus {
                 name: "fra".to_owned(),
@@ -53,6 +54,7 @@ fn zones_show_their_worst_and_agents_nobody_declared() {
                 kuma: Some("2.14.3".to_owned()),
                 store: None,
                 agents: agents("fra-1"),
+                detached: None,
             },
             ZoneStatus {
                 name: "oslo".to_owned(),
@@ -64,6 +66,7 @@ fn zones_show_their_worst_and_agents_nobody_declared() {
                 kuma: Some("2.14.3".to_owned()),
                 store: None,
                 agents: agents("oslo-1"),
+                detached: None,
             },
         ]
     );
