@@ -20,7 +20,7 @@ use weir_wire::api::{SplitInZone, SplitStatus, Standing};
 
 use crate::fleet::{Agent, Fleet, counting};
 pub use places::with_places;
-pub(crate) use transition::told;
+pub(crate) use transition::{told, waits_since};
 pub use word::SETTLE;
 pub(crate) use word::{agrees, bound};
 pub use zones::{notes, proven_at, zone, zones};

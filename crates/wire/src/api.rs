@@ -165,6 +165,9 @@ pub struct TransitionWait {
     pub zone: Option<String>,
     /// What for, and what to do about it.
     pub why: String,
+    /// Since when, as far as the coordinator has seen it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
 }
 
 /// Body of `POST /v1/splits/{name}/abort|freeze|resume` and `POST /v1/freeze|resume`.
