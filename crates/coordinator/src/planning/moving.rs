@@ -136,7 +136,9 @@ impl Planning {
             only.extend(declaration.splits.keys().cloned());
             only.extend(known.plan.splits.keys().cloned());
         }
-        if only.is_empty() && !all {
+        // Above plans of a lost history all is planned anew.
+        let highest = seen.fleet.highest(known.plan.generation);
+        if only.is_empty() && !all && highest <= known.plan.generation {
             let answers = judging::answers(&moving.waiting, Some((&known.plan, &known.outlook)));
             return self.answer(&answers).await;
         }
@@ -148,7 +150,6 @@ impl Planning {
                 commit: commit.clone(),
             })
             .collect();
-        let highest = seen.fleet.highest(known.plan.generation);
         let fleet = Arc::clone(&seen.fleet);
         let (declared, orders, parent) = (Arc::clone(declaration), orders.clone(), Arc::clone(&known.plan));
         let thought = tokio::task::spawn_blocking(move || {
