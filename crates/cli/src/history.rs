@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use weir_model::{Diagnostic, Severity, SplitName};
-use weir_wire::api::{CommitList, CommitRecord, RouteWeights, SourceStatus, SplitHistory, SplitStep};
+use weir_wire::api::{CommitList, CommitRecord, Event, RouteWeights, SourceStatus, SplitHistory, SplitStep};
 
 use crate::clock::Clock;
 use crate::connection::Connection;
@@ -64,24 +64,40 @@ fn steps(args: &Args, split: &str, output: &Output) -> Exit {
 fn told(history: &SplitHistory, clock: Clock) -> String {
     let mut page = Page::new();
     page.words(0, 2, Paint::Bold, &history.name);
-    // Both newest first: what happened after a step stands above it.
+    // Both newest first: what happened after a step stands above it, and so does the order that it obeys.
     let mut events = history.events.iter().peekable();
     let at = |text: &str| text.parse::<Timestamp>().ok();
     for step in &history.steps {
         while let Some(event) = events.next_if(|event| at(&event.at) >= at(&step.created)) {
-            page.gap();
-            let text = format!(
-                "{}, {}: {}",
-                moment(&event.at),
-                clock.ago(&event.at),
-                event.message
-            );
-            page.words(0, 2, Paint::Yellow, &text);
+            between(&mut page, event, clock);
         }
         page.gap();
         self::step(&mut page, step, clock);
     }
+    for event in events {
+        between(&mut page, event, clock);
+    }
+    if let Some(note) = &history.note {
+        page.gap();
+        page.words(0, 2, Paint::Dim, note);
+    }
     page.text()
+}
+
+fn between(page: &mut Page, event: &Event, clock: Clock) {
+    page.gap();
+    let text = format!(
+        "{}, {}: {}",
+        moment(&event.at),
+        clock.ago(&event.at),
+        event.message
+    );
+    let paint = match event.kind.as_str() {
+        "backend.up" | "zone.unpinned" => Paint::Green,
+        "backend.down" | "zone.pinned" => Paint::Red,
+        _ => Paint::Yellow,
+    };
+    page.words(0, 2, paint, &text);
 }
 
 fn step(page: &mut Page, step: &SplitStep, clock: Clock) {

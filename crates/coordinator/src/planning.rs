@@ -1,9 +1,11 @@
 //! The loop from commits to plans: decide, record, publish, in this order. What is not recorded is not published.
 
+mod deciding;
 mod moving;
 mod recording;
+mod waits;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,16 +13,16 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use weir_model::{CommitId, Declaration, Diagnostic, FederationName, SourceName};
-use weir_planner::{Finding, Generation, Orders, Plan};
+use weir_planner::{Finding, Generation};
 
-use crate::decide::{self, Decision, Heads, Question, Transiting, Unsound};
+use crate::decide::{self, Heads};
 use crate::fleet::Fleet;
-use crate::judging;
 use crate::ledger::{Ledger, LedgerError, Verdict};
-use crate::selfcheck::{Checked, SelfChecks};
+use crate::selfcheck::SelfChecks;
 use crate::senses::Proven;
 use crate::sources::SourceStates;
 use crate::state::{InForce, Troubles, trouble};
+use deciding::Broken;
 use moving::Seen;
 
 /// While something is under way, what zones tell is looked at no more often than this: a look costs a parent's worth of
@@ -60,6 +62,10 @@ pub struct Planning {
     declared: Option<Arc<Declaration>>,
     /// The heads that were last decided on: they are not read again before one of them changes.
     considered: Option<BTreeMap<SourceName, CommitId>>,
+    /// That planning broke off on those, if it did.
+    broken: Option<Broken>,
+    /// The highest generation of any agent at the last look: only a higher one is a reason for the next.
+    heard: Generation,
 }
 
 /// Why planning cannot start.
@@ -112,6 +118,7 @@ pub async fn recall(ledger: &Ledger, federation: &FederationName) -> Result<Opti
         platforms: Arc::new(ledger.platforms().await?),
         commits: Arc::new(ledger.in_force().await?),
         outlook: Arc::default(),
+        waits: Arc::default(),
         looked: false,
         declared: None,
         orders: Arc::default(),
@@ -156,6 +163,8 @@ impl Planning {
             proven: Arc::default(),
             declared: None,
             considered: None,
+            broken: None,
+            heard: Generation(0),
         })
     }
 
@@ -163,7 +172,7 @@ impl Planning {
     pub async fn run(mut self, stop: CancellationToken) {
         loop {
             if let Some(why) = self.superseded() {
-                self.decline(&why).await;
+                self.decline(&format!("refused, this coordinator is {why}")).await;
                 tokio::select! {
                     () = stop.cancelled() => return,
                     () = tokio::time::sleep(ORDERS) => continue,
@@ -200,12 +209,17 @@ impl Planning {
     async fn rest(&mut self, again: Option<Duration>, stop: &CancellationToken) -> bool {
         let generation = self.generation();
         let moving = self.in_motion();
-        // What could not be written is tried again at its own pace, whatever else is due.
-        let due = self.wakes().filter(|_| again.is_none()).map(|at| {
+        let heard = self.heard;
+        let wakes = self.wakes().map(|at| {
             let left = at.duration_since(Timestamp::now());
             // a hair later, so that it is past then
             Duration::try_from(left).unwrap_or(Duration::ZERO) + PACE
         });
+        // Where nothing can be looked at they stay due.
+        let tried_again = self.broken.as_ref().map(|broken| broken.left().max(RETRY));
+        // What could not be written is tried again at its own pace, whatever else is due.
+        let due = wakes.into_iter().chain(tried_again).min();
+        let due = due.filter(|_| again.is_none());
         let mut fleet = self.fleet.clone();
         fleet.mark_unchanged();
         let told = async {
@@ -231,7 +245,7 @@ impl Planning {
         tokio::select! {
             () = stop.cancelled() => false,
             changed = self.sources.changed() => changed.is_ok(),
-            () = outgrown(&mut self.fleet, generation) => true,
+            () = outgrown(&mut self.fleet, generation, heard) => true,
             () = told => true,
             () = ordered => true,
             () = after(due) => true,
@@ -278,20 +292,18 @@ impl Planning {
                 Some((source.clone(), Arc::clone(head?)))
             })
             .collect();
+        self.heard = self.fleet.borrow().highest(self.generation());
         let blind = self.blind(&states, &heads, known.as_ref());
-        let waits = blind.is_some();
-        trouble(
-            &self.troubles,
-            "sources",
-            |t| &mut t.blind,
-            blind.filter(|why| !why.is_empty()),
-        );
-        if waits {
+        let why = blind.clone().filter(|why| !why.is_empty());
+        trouble(&self.troubles, "sources", |t| &mut t.blind, why.clone());
+        if blind.is_some() {
+            // What is in force is not at hand as a whole, or is not all that agents hold: there is nothing to go on by.
+            if let Some(why) = why {
+                self.decline(&format!("refused, nothing can be planned: {why}"))
+                    .await;
+            }
             return Ok(());
         }
-        let newest = decide::commits(&heads);
-        let considered = self.considered.as_ref() == Some(&newest);
-        let moving = self.orders(!considered).await?;
         let mut seen = Seen {
             known: known.clone(),
             fleet: Arc::clone(&self.fleet.borrow()),
@@ -304,55 +316,15 @@ impl Planning {
             self.note_proven(known, &seen);
             seen.proven = Arc::clone(&self.proven);
         }
-        let outgrown = seen.fleet.highest(self.generation()) > self.generation();
-        if let (Some(known), Some(declared)) = (&known, &self.declared.clone())
-            && considered
-            && !outgrown
+        let newest = decide::commits(&heads);
+        if self.decides(&newest, &seen)
+            && self
+                .consider(&heads, &newest, known.clone(), seen.clone())
+                .await?
         {
-            self.advance(known.clone(), declared, &moving, seen).await?;
-            self.show_orders(moving.orders);
-            let stands = |source: &SourceName| known.commits.get(source) == newest.get(source);
-            if self.generation() != known.plan.generation && !newest.keys().all(stands) {
-                // What was refused beside that plan may stand beside this one.
-                self.considered = None;
-            }
             return Ok(());
         }
-        let parent = known.as_ref().map(|known| Arc::clone(&known.plan));
-        let fleet = Arc::clone(&seen.fleet);
-        match self
-            .decision(heads.clone(), parent.clone(), seen, moving.orders.clone())
-            .await
-        {
-            Ok(decision) => {
-                trouble(&self.troubles, "plan", |t| &mut t.unsound, None);
-                let looked = decision.accepted.is_some();
-                self.enact(decision, &heads, known, (&fleet, &moving.waiting))
-                    .await?;
-                self.read_in_force().await;
-                self.show_orders(moving.orders);
-                self.considered = Some(newest);
-                if looked || self.declared.is_some() {
-                    // Where nothing of these heads stands, no split was looked at: the next look, by what is in force, obeys the
-                    // orders and answers them.
-                    return Ok(());
-                }
-                let known = self.in_force.borrow().clone();
-                let known = known.as_ref().map(|known| (&*known.plan, &*known.outlook));
-                self.answer(&judging::answers(&moving.waiting, known)).await
-            }
-            Err(unsound) => {
-                // Nothing is published: told as a trouble, and counted.
-                let _told = self.checks.count(Checked::Plan, Some(unsound.to_string()));
-                trouble(
-                    &self.troubles,
-                    "plan",
-                    |t| &mut t.unsound,
-                    Some(unsound.to_string()),
-                );
-                Ok(())
-            }
-        }
+        self.go_on(known, &newest, seen).await
     }
 
     /// Why nothing can be planned without the sources of which there is no commit to read; empty while that is merely not
@@ -392,86 +364,14 @@ impl Planning {
             names.join(", ")
         ))
     }
-
-    /// The sources whose newest commit goes back to what was declared directly before what is in force.
-    async fn reverts(&self, heads: &Heads) -> BTreeSet<SourceName> {
-        let mut reverts = BTreeSet::new();
-        for (source, head) in heads {
-            let news = self.heads.get(source).is_none_or(|at| at.commit != head.commit);
-            let Some(tree) = head.tree.as_ref().filter(|_| news) else {
-                continue;
-            };
-            match self.ledger.tree_before(source).await {
-                Ok(Some(before)) if before == *tree => {
-                    reverts.insert(source.clone());
-                }
-                Ok(_) => {}
-                // Without the history a revert is a commit like any other; that nothing can be recorded is told where
-                // it is recorded.
-                Err(error) => tracing::debug!(%error, "whether this is a revert cannot be told"),
-            }
-        }
-        reverts
-    }
-
-    /// What is in force is known from its plan and its commits. Where nothing new was taken since the start, what these
-    /// declare was not read yet: what is under way goes on by it, whatever is wrong with the newest commit.
-    async fn read_in_force(&mut self) {
-        let known = self
-            .in_force
-            .borrow()
-            .as_ref()
-            .map(|known| Arc::clone(&known.commits));
-        if self.declared.is_some() || known.is_none_or(|commits| *commits != decide::commits(&self.heads)) {
-            return;
-        }
-        let heads = self.heads.clone();
-        let read = tokio::task::spawn_blocking(move || decide::declaration(&heads)).await;
-        self.declared = read.ok().flatten().map(Arc::new);
-    }
-
-    /// Parsing and planning a large declaration takes a while: not on a thread that answers others.
-    async fn decision(
-        &self,
-        heads: Heads,
-        parent: Option<Arc<Plan>>,
-        seen: Seen,
-        orders: Orders,
-    ) -> Result<Decision, Unsound> {
-        let in_force = self.heads.clone();
-        let reverts = self.reverts(&heads).await;
-        let federation = self.federation.clone();
-        let highest = seen.fleet.highest(self.generation());
-        let now = seen.now;
-        let thought = tokio::task::spawn_blocking(move || {
-            let senses = seen.senses();
-            let transit = senses.as_ref().map(|senses| Transiting {
-                senses,
-                orders: &orders,
-            });
-            decide::decide(Question {
-                transit,
-                federation: &federation,
-                in_force: &in_force,
-                heads: &heads,
-                reverts: &reverts,
-                parent: parent.as_deref(),
-                highest,
-                now,
-            })
-        });
-        thought
-            .await
-            .unwrap_or_else(|panic| Err(Unsound(format!("it broke off: {panic}"))))
-    }
 }
 
-/// Done when an agent reports a generation above `known`.
-async fn outgrown(fleet: &mut watch::Receiver<Arc<Fleet>>, known: Generation) {
+/// Done when an agent reports a generation above `known`, and above what was `heard` already.
+async fn outgrown(fleet: &mut watch::Receiver<Arc<Fleet>>, known: Generation, heard: Generation) {
     // Before the first plan nothing can be outgrown: the first commit brings one.
     if known == Generation(0)
         || fleet
-            .wait_for(|fleet| fleet.highest(known) > known)
+            .wait_for(|fleet| fleet.highest(known) > known.max(heard))
             .await
             .is_err()
     {

@@ -23,7 +23,7 @@ use weir_wire::api::{SplitInZone, SplitStatus, Standing, over_zones};
 use crate::fleet::{Agent, Fleet, counting};
 pub use detached::{Detached, detached};
 pub use places::with_places;
-pub(crate) use transition::told;
+pub(crate) use transition::{told, waits_since};
 pub use word::SETTLE;
 pub(crate) use word::{agrees, bound, idle};
 pub use zones::{notes, proven_at, zone, zones, zones_but};

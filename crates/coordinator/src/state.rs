@@ -6,7 +6,24 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::sync::watch;
 use weir_model::{CommitId, Declaration, SourceName, SplitName, ZoneName};
-use weir_planner::{Generation, Orders, Outlook, Plan};
+use weir_planner::{Generation, Orders, Outlook, Phase, Plan};
+
+/// Since when splits wait for what.
+pub type Waits = BTreeMap<SplitName, Waiting>;
+
+/// What one split waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// Where it waits: its phase, bite and wave.
+    pub place: (Phase, u32, Option<u32>),
+    /// When it was first seen there.
+    pub seen: Timestamp,
+    /// Since when, by the zone that is waited for, where none stands for what is not one zone's. Nothing of what was so already when this
+    /// coordinator started, and was not told before.
+    pub since: BTreeMap<Option<ZoneName>, Option<Timestamp>>,
+    /// Whether it was told that it waits there.
+    pub told: bool,
+}
 
 use crate::standing::{Detached, detached};
 
@@ -23,6 +40,8 @@ pub struct InForce {
     pub commits: Arc<BTreeMap<SourceName, CommitId>>,
     /// Splits that are not at rest where they are declared, as planning last saw them.
     pub outlook: Arc<BTreeMap<SplitName, Outlook>>,
+    /// Since when these wait for what, as far as that was seen.
+    pub waits: Arc<Waits>,
     /// Whether planning has looked at what is declared since the start. Before that `outlook` says nothing.
     pub looked: bool,
     /// What those commits declare; none before planning has read that since the start.
@@ -61,8 +80,10 @@ pub struct Troubles {
     pub observations: Option<String>,
     /// What a source declares is not known, so no commit of any is taken.
     pub blind: Option<String>,
-    /// A plan was made that its own linter refuses.
+    /// What is in force cannot go on: a step of it breaks the linter's rules, or planning breaks off.
     pub unsound: Option<String>,
+    /// Planning broke on the newest commits. Nothing of them is taken; what is in force goes on.
+    pub unplanned: Option<String>,
     /// Another coordinator has begun after this one, which has stopped planning for good.
     pub superseded: Option<String>,
     /// Heads that are refused: the commit, and its first error.

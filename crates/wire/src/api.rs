@@ -171,6 +171,9 @@ pub struct TransitionWait {
     pub zone: Option<String>,
     /// What for, and what to do about it.
     pub why: String,
+    /// Since when, as far as the coordinator has seen it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
 }
 
 /// Body of `POST /v1/splits/{name}/abort|freeze|resume` and `POST /v1/freeze|resume`.
@@ -210,9 +213,13 @@ pub struct SplitHistory {
     pub name: String,
     /// Its steps, newest first: each a plan that changed it.
     pub steps: Vec<SplitStep>,
-    /// Events `zone.fallback` and `transition.unjudged` of it since the oldest of these steps, newest first.
+    /// What happened to it since the oldest of these steps, newest first: events `order.*` (those for all splits as well),
+    /// `zone.fallback`, `zone.pinned`, `zone.unpinned`, `backend.*`, `transition.held`, `transition.frozen` and `transition.unjudged`.
     #[serde(default)]
     pub events: Vec<Event>,
+    /// What there is and is not told here, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// One plan that changed a split.

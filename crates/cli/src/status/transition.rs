@@ -58,9 +58,16 @@ pub(super) fn draw(page: &mut Page, split: &SplitStatus, clock: Clock) {
         page.words(4, 2, Paint::Plain, &waves);
     }
     for wait in &transition.waits {
+        // What is held says so of the whole already.
+        let since = wait
+            .since
+            .as_ref()
+            .filter(|since| transition.since.as_ref() != Some(*since));
+        let since = since.map(|since| format!(", for {}", clock.since(since)));
+        let since = since.unwrap_or_default();
         let text = match &wait.zone {
-            Some(zone) => format!("waits for zone {zone}: {}", wait.why),
-            None => format!("waits: {}", wait.why),
+            Some(zone) => format!("waits for zone {zone}{since}: {}", wait.why),
+            None => format!("waits{since}: {}", wait.why),
         };
         page.words(4, 2, Paint::Yellow, &text);
     }

@@ -41,6 +41,43 @@ fn history_of_a_split() {
 }
 
 #[test]
+fn history_says_who_ordered_what_and_why() {
+    let step = |generation: u64, created: &str, step: &str, vm: u32| {
+        json!({
+            "generation": generation, "created": created, "step": step,
+            "told": {"fra": {"default": {"cloud": 100 - vm, "vm": vm}}}, "commit": COMMIT, "author": "Ada <ada@example.com>",
+            "subject": "Half to the cloud", "proven": {}
+        })
+    };
+    let happened = |at: &str, kind: &str, message: &str| changed(event(44, kind, message), json!({"at": at}));
+    let history = json!({
+        "name": "checkout",
+        "steps": [
+            step(2301, "2026-11-24T11:57:00Z", "bite 1 of 1, all waves", 0),
+            step(3, "2026-11-24T11:50:00Z", "bite 2 of 2, wave 1", 50)
+        ],
+        "events": [
+            happened("2026-11-24T11:58:00Z", "backend.up", "backend vm of split checkout was down: it answers again"),
+            happened(
+                "2026-11-24T11:57:00.004Z",
+                "order.drain",
+                "drain of backend vm of split checkout: \"new kernel\", says ada; drained: vm goes to 0 % in every zone"
+            ),
+            happened("2026-11-24T11:52:00Z", "order.freeze", "freeze of all splits: \"peak hour\", says bob; frozen")
+        ],
+        "note": "the newest 2048 plans were read, back to generation 254; older steps are not told"
+    });
+    let coordinator = Coordinator::new().at("/v1/splits/checkout/history", &[Answer::json(&history)]);
+    insta::assert_snapshot!(coordinator.weir(&["history", "checkout"]).transcript());
+
+    // Of one that is in force and changed before all plans that were read there is what is known.
+    let history = json!({"name": "checkout", "steps": [], "note": history["note"],
+        "events": [happened("2026-11-24T11:52:00Z", "zone.pinned", "split checkout in zone fra was pinned by ada")]});
+    let coordinator = Coordinator::new().at("/v1/splits/checkout/history", &[Answer::json(&history)]);
+    insta::assert_snapshot!(coordinator.weir(&["history", "checkout"]).transcript());
+}
+
+#[test]
 fn history_of_commits() {
     let refused = changed(
         commit_record(),

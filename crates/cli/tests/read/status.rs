@@ -118,7 +118,7 @@ fn a_transition_is_drawn() {
                 "phase": "held", "bite": 0, "wave": null, "since": null,
                 "waits": [
                     {"zone": "ams", "why": "backend cloud is not known here: no MeshService has displayName checkout"},
-                    {"zone": null, "why": "something else"}
+                    {"zone": null, "why": "something else", "since": "2026-11-24T11:59:20Z"}
                 ],
                 "next": "nothing has moved; the first step is taken when every zone can follow"
             })),

@@ -18,7 +18,7 @@ use crate::{progress, standing, steps};
 
 /// Plans are read so many at a time.
 const AT_A_TIME: u32 = 32;
-/// So many plans back a split's steps are looked for.
+/// So many plans back the steps of a split are looked for, one after the other.
 const BACK: u32 = 2_048;
 /// So many events are shown with them.
 const EVENTS: u32 = 200;
@@ -99,7 +99,8 @@ pub(super) async fn plan(
 }
 
 /// What a split went through, newest first: each plan that changed it, with the step that it was, its commit, and when each
-/// zone that it changed received, applied and proved it; and when shares went elsewhere because backends were down.
+/// zone that it changed received, applied and proved it; and what happened in between: who ordered what and why, pins, backends that
+/// were down, what held it up.
 #[utoipa::path(
     get,
     path = "/v1/splits/{name}/history",
@@ -118,57 +119,55 @@ pub(super) async fn split(
     let missing = || {
         Refusal::new(
             StatusCode::NOT_FOUND,
-            format!("no plan that is kept has a split named `{name}`"),
+            format!("no split in force is named `{name}`, and none of the newest {BACK} plans has one"),
             "`weir status` (GET /v1/splits) lists those in force",
         )
     };
     let split = SplitName::new(name.as_str()).map_err(|_| missing())?;
     let limit = amount.limit.unwrap_or(20).clamp(1, 200);
-    let steps = recall(&answering, &split, usize::try_from(limit).unwrap_or(200)).await?;
-    if steps.is_empty() {
+    let Recalled { steps, before } =
+        recall(&answering, &split, usize::try_from(limit).unwrap_or(200)).await?;
+    let stands = {
+        let in_force = answering.in_force.borrow();
+        in_force
+            .as_ref()
+            .is_some_and(|known| known.plan.splits.contains_key(&split))
+    };
+    if steps.is_empty() && !stands {
         return Err(missing());
     }
+    // Without any step: all that is kept of it.
     let oldest = steps.last().and_then(|step| step.created.parse().ok());
-    let events = match oldest {
-        Some(oldest) => answering.ledger.between_steps(&split, oldest, EVENTS).await?,
-        None => Vec::new(),
-    };
-    Ok(Json(SplitHistory { name, steps, events }))
+    let oldest = oldest.unwrap_or(Timestamp::UNIX_EPOCH);
+    let events = answering.ledger.between_steps(&split, oldest, EVENTS).await?;
+    let many = u32::try_from(events.len()).is_ok_and(|many| many >= EVENTS);
+    let cut = many.then(|| format!("of what happened in between the newest {EVENTS} are told"));
+    let notes: Vec<String> = before.into_iter().chain(cut).collect();
+    Ok(Json(SplitHistory {
+        name,
+        steps,
+        events,
+        note: (!notes.is_empty()).then(|| notes.join("; ")),
+    }))
 }
 
-async fn recall(
-    answering: &Answering,
-    name: &SplitName,
-    limit: usize,
-) -> Result<Vec<SplitStep>, LedgerError> {
-    let ledger = &answering.ledger;
-    let first = ledger.first_words(name).await?;
+/// What is known of the steps of a split.
+struct Recalled {
+    /// Newest first.
+    steps: Vec<SplitStep>,
+    /// What was not read of it, in words.
+    before: Option<String>,
+}
+
+async fn recall(answering: &Answering, name: &SplitName, limit: usize) -> Result<Recalled, LedgerError> {
+    let first = answering.ledger.first_words(name).await?;
     let mut steps = Vec::new();
     let mut newer: Option<(Generation, steps::Of)> = None;
-    let mut before = None;
     let mut looked = 0;
     while looked < BACK && steps.len() < limit {
-        let rows = ledger.plans_before(before, AT_A_TIME).await?;
-        let whole = rows.len() < usize::try_from(AT_A_TIME).unwrap_or(usize::MAX);
+        let read = plans(answering, name, newer.as_ref().map(|(at, _)| *at), AT_A_TIME).await?;
+        let whole = read.len() < usize::try_from(AT_A_TIME).unwrap_or(usize::MAX);
         looked += AT_A_TIME;
-        before = rows.last().map(|(generation, _)| *generation);
-        let split = name.clone();
-        // A large plan takes a while to read: not on a thread that answers others.
-        let read = tokio::task::spawn_blocking(move || {
-            rows.into_iter()
-                .map(|(generation, json)| match steps::read(&json, &split) {
-                    Ok(of) => Ok((generation, of)),
-                    Err(error) => Err(LedgerError::Damaged {
-                        what: format!("plan of generation {generation}"),
-                        why: error.to_string(),
-                    }),
-                })
-                .collect::<Result<Vec<_>, _>>()
-        });
-        let read = read.await.map_err(|panic| LedgerError::Damaged {
-            what: "plans".to_owned(),
-            why: panic.to_string(),
-        })??;
         for (generation, of) in read {
             if let Some((at, now)) = &newer
                 && steps.len() < limit
@@ -184,10 +183,65 @@ async fn recall(
             {
                 steps.extend(told(answering, *at, steps::step(None, now), (name, now, &first)).await?);
             }
-            break;
+            return Ok(Recalled { steps, before: None });
         }
     }
-    Ok(steps)
+    let left = newer.filter(|(_, of)| of.split.is_some() && steps.len() < limit);
+    let Some((at, of)) = left else {
+        return Ok(Recalled { steps, before: None });
+    };
+    // It changed last before all of these plans. Its items say which plan changed what zones are told.
+    let items = of.split.iter().flat_map(|split| split.items.values());
+    let wanted = items.map(|item| item.generation).max();
+    let mut found = false;
+    if let Some(last) = wanted {
+        let next = Generation(last.0.saturating_add(1));
+        let mut read = plans(answering, name, Some(next), 2).await?.into_iter();
+        // It may be kept no more.
+        if let Some((generation, now)) = read.next().filter(|(generation, _)| *generation == last) {
+            let was = read.next().map(|(_, was)| was);
+            let step = steps::step(was.as_ref(), &now);
+            steps.extend(told(answering, generation, step, (name, &now, &first)).await?);
+            found = true;
+        }
+    }
+    let but = match found {
+        true => ", but for the last one that changed what zones are told",
+        false => "",
+    };
+    Ok(Recalled {
+        steps,
+        before: Some(format!(
+            "the newest {BACK} plans were read, back to generation {at}; older steps are not told{but}"
+        )),
+    })
+}
+
+/// One split in plans below a generation, newest first.
+async fn plans(
+    answering: &Answering,
+    name: &SplitName,
+    before: Option<Generation>,
+    amount: u32,
+) -> Result<Vec<(Generation, steps::Of)>, LedgerError> {
+    let rows = answering.ledger.plans_before(before, amount).await?;
+    let split = name.clone();
+    // A large plan takes a while to read: not on a thread that answers others.
+    let read = tokio::task::spawn_blocking(move || {
+        rows.into_iter()
+            .map(|(generation, json)| match steps::read(&json, &split) {
+                Ok(of) => Ok((generation, of)),
+                Err(error) => Err(LedgerError::Damaged {
+                    what: format!("plan of generation {generation}"),
+                    why: error.to_string(),
+                }),
+            })
+            .collect::<Result<Vec<_>, _>>()
+    });
+    read.await.map_err(|panic| LedgerError::Damaged {
+        what: "plans".to_owned(),
+        why: panic.to_string(),
+    })?
 }
 
 /// One step, with what the ledger has about it.

@@ -80,6 +80,7 @@ fn notice(
         parts.push(format!("nothing new is published: {text}"));
     }
     parts.extend(troubles.unsound.clone());
+    parts.extend(troubles.unplanned.clone());
     parts.extend(troubles.blind.clone());
     for (source, (commit, why)) in &troubles.refused {
         parts.push(format!(
@@ -106,8 +107,12 @@ fn notice(
     (!parts.is_empty()).then(|| parts.join("; "))
 }
 
-/// Of what is held at a gateway people are told which line declares it.
+/// Of what is held at a gateway people are told which line declares it, and of all that is waited for since when.
 fn placed(in_force: &InForce, splits: Vec<SplitStatus>) -> Vec<SplitStatus> {
+    let splits = splits.into_iter();
+    let splits: Vec<_> = splits
+        .map(|split| standing::waits_since(split, &in_force.waits))
+        .collect();
     match &in_force.declared {
         None => splits,
         Some(declared) => splits

@@ -76,8 +76,8 @@ impl Ledger {
             .collect()
     }
 
-    /// What happened to a split between its steps since then: that shares went elsewhere, because backends were down, and that it
-    /// went on from a step without a verdict. Newest first, at most `limit`.
+    /// What happened to a split beside its steps since then: who ordered what, of it or of all, and why; pins; backends that were down,
+    /// and shares that went elsewhere for that; what held it up, and that it went on without a verdict. Newest first, at most `limit`.
     ///
     /// # Errors
     /// The ledger cannot be read.
@@ -89,7 +89,9 @@ impl Ledger {
     ) -> Result<Vec<Event>, LedgerError> {
         let rows = sqlx::query(
             "SELECT id, at, kind, message, zone, split, generation FROM events \
-             WHERE split = $1 AND kind IN ('zone.fallback', 'transition.unjudged') AND at >= $2 ORDER BY id DESC LIMIT $3",
+             WHERE at >= $2 AND (split = $1 AND (kind LIKE 'order.%' OR kind LIKE 'backend.%' OR kind IN ('zone.fallback', \
+             'zone.pinned', 'zone.unpinned', 'transition.held', 'transition.frozen', 'transition.unjudged')) \
+             OR split IS NULL AND kind LIKE 'order.%') ORDER BY id DESC LIMIT $3",
         )
         .bind(split.as_str())
         .bind(time(since))

@@ -9,6 +9,7 @@ use weir_planner::{Inputs, Look, Outlook, Phase, Plan, Planned, Runs, Senses as 
 
 use super::Planning;
 use super::recording::plan_event;
+use super::waits::waits;
 use crate::decide::Unsound;
 use crate::fleet::Fleet;
 use crate::judging::{self, Ground, Judged};
@@ -16,7 +17,7 @@ use crate::ledger::{Answer, LedgerError, NewEvent, Order, Taken, Turn};
 use crate::selfcheck::Checked;
 use crate::senses::{FleetSenses, Proven};
 use crate::standing::Sight;
-use crate::state::{InForce, trouble};
+use crate::state::{InForce, Waits, trouble};
 
 /// The last that was told of each split's transitions.
 pub(super) type Turns = BTreeMap<SplitName, Turn>;
@@ -82,13 +83,13 @@ impl Planning {
         Ok(())
     }
 
-    /// Refuses all orders: whoever gave them is to give them elsewhere. What cannot be written now is tried again.
-    pub(super) async fn decline(&self, why: &str) {
+    /// Refuses all orders, where nothing is planned. What cannot be written now is tried again.
+    pub(super) async fn decline(&self, message: &str) {
         let waiting = self.ledger.orders_waiting().await.unwrap_or_default();
         let refused = |order| {
             let answer = Answer {
                 done: false,
-                message: format!("refused, this coordinator is {why}"),
+                message: message.to_owned(),
             };
             (order, answer)
         };
@@ -135,7 +136,9 @@ impl Planning {
             only.extend(declaration.splits.keys().cloned());
             only.extend(known.plan.splits.keys().cloned());
         }
-        if only.is_empty() && !all {
+        // Above plans of a lost history all is planned anew.
+        let highest = seen.fleet.highest(known.plan.generation);
+        if only.is_empty() && !all && highest <= known.plan.generation {
             let answers = judging::answers(&moving.waiting, Some((&known.plan, &known.outlook)));
             return self.answer(&answers).await;
         }
@@ -147,7 +150,6 @@ impl Planning {
                 commit: commit.clone(),
             })
             .collect();
-        let highest = seen.fleet.highest(known.plan.generation);
         let fleet = Arc::clone(&seen.fleet);
         let (declared, orders, parent) = (Arc::clone(declaration), orders.clone(), Arc::clone(&known.plan));
         let thought = tokio::task::spawn_blocking(move || {
@@ -202,7 +204,8 @@ impl Planning {
         let mut look = look;
         keep_since(&known.outlook, &recalled, &mut look.outlook, now);
         let mut events = unjudged(&look.unjudged);
-        events.extend(turns(&known.outlook, &recalled, &look.outlook));
+        let before = (known.looked, (&*known.outlook, &*known.waits));
+        let waits = tell(before, &recalled, (&look.outlook, now), &mut events);
         let plan = match look.planned {
             Planned::New(plan) => Some(plan),
             Planned::Nothing => None,
@@ -246,6 +249,7 @@ impl Planning {
             next.plan = Arc::new(plan);
         }
         next.outlook = Arc::new(look.outlook);
+        next.waits = Arc::new(waits);
         next.looked = true;
         self.in_force.send_if_modified(|now| {
             let changes = now.as_ref() != Some(&next);
@@ -290,7 +294,7 @@ fn position(of: &Outlook) -> (Phase, Option<&ZoneName>) {
 }
 
 /// What is told of it, in a sentence.
-fn message(name: &SplitName, of: &Outlook) -> String {
+pub(super) fn message(name: &SplitName, of: &Outlook) -> String {
     let why = of.waits.first().map_or_else(
         || of.next.clone(),
         |wait| match &wait.zone {
@@ -357,6 +361,21 @@ pub(super) fn turns(
         }
     }
     events
+}
+
+/// What turned since the last look, and what lasts; and since when each thing is waited for.
+pub(super) fn tell(
+    (looked, before): (bool, (&BTreeMap<SplitName, Outlook>, &Waits)),
+    recalled: &Turns,
+    (now, at): (&BTreeMap<SplitName, Outlook>, Timestamp),
+    events: &mut Vec<NewEvent>,
+) -> Waits {
+    let turned = turns(before.0, recalled, now);
+    let told = turned.iter().filter_map(|event| event.split.as_ref()).collect();
+    let before = looked.then_some(before.1);
+    let (waits, lasting) = waits(before, recalled, now, (&told, at));
+    events.extend(turned.iter().cloned().chain(lasting));
+    waits
 }
 
 /// Steps from which splits go on though traffic said nothing of them.

@@ -15,7 +15,7 @@ use crate::judging;
 use crate::ledger::{CommitRow, LedgerError, NewEvent, Order, Taken, Verdict};
 use crate::selfcheck::{self, Checked};
 use crate::sources::{self, SourceState, SourceStates};
-use crate::state::InForce;
+use crate::state::{InForce, Waits};
 use crate::words;
 
 impl Planning {
@@ -28,13 +28,11 @@ impl Planning {
     ) -> Result<(), LedgerError> {
         let now = Timestamp::now();
         let mut decision = decision;
-        let before = known
-            .as_ref()
-            .map(|known| Arc::clone(&known.outlook))
-            .unwrap_or_default();
-        let recalled = self
-            .recalled(known.as_ref().is_none_or(|known| known.looked))
-            .await;
+        let looked = known.as_ref().is_none_or(|known| known.looked);
+        let before = known.as_ref().map(|known| (&known.outlook, &known.waits));
+        let before = before.map(|(outlook, waits)| (Arc::clone(outlook), Arc::clone(waits)));
+        let (before, waited) = before.unwrap_or_default();
+        let recalled = self.recalled(looked).await;
         if let Some(accepted) = &mut decision.accepted {
             moving::keep_since(&before, &recalled, &mut accepted.outlook, now);
         }
@@ -81,9 +79,11 @@ impl Planning {
             let declared = accepted.map(|accepted| &accepted.declaration);
             events.extend(self.checked(parent, plan, (fleet, declared)));
         }
+        let mut waits = Waits::new();
         if let Some(accepted) = accepted {
             events.extend(moving::unjudged(&accepted.unjudged));
-            events.extend(moving::turns(&before, &recalled, &accepted.outlook));
+            let before = (looked, (&*before, &*waited));
+            waits = moving::tell(before, &recalled, (&accepted.outlook, now), &mut events);
         }
         let same = commits.is_none()
             || known
@@ -117,7 +117,7 @@ impl Planning {
                 .insert(row.source, (row.head.commit, row.verdict, row.diagnostics));
         }
         if let Some(accepted) = decision.accepted {
-            self.publish(accepted, known);
+            self.publish((accepted, waits), known);
         }
         self.show_refused();
         Ok(())
@@ -149,7 +149,7 @@ impl Planning {
     }
 
     /// Only after it stands in the ledger.
-    fn publish(&mut self, accepted: decide::Accepted, known: Option<InForce>) {
+    fn publish(&mut self, (accepted, waits): (decide::Accepted, Waits), known: Option<InForce>) {
         let commits = Arc::new(decide::commits(&accepted.in_force));
         let platforms = accepted
             .declaration
@@ -176,6 +176,7 @@ impl Planning {
             platforms: Arc::new(platforms),
             commits,
             outlook: Arc::new(accepted.outlook),
+            waits: Arc::new(waits),
             looked: true,
             declared: self.declared.clone(),
             orders: orders.unwrap_or_default(),

@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use weir_model::{BackendName, BasisPoints, RouteName};
+use weir_model::{BackendName, BasisPoints, RouteName, SplitName, ZoneName};
 use weir_planner::{Course, Item, Leg, Outlook, Phase};
-use weir_wire::api::{Percent, RouteWeights, SplitInZone, Standing, Transition, TransitionWait};
+use weir_wire::api::{Percent, RouteWeights, SplitInZone, SplitStatus, Standing, Transition, TransitionWait};
+
+use crate::state::Waits;
 
 /// So many shares that differ are named; of more it is said that there are more.
 const NAMED: usize = 4;
@@ -50,12 +52,27 @@ pub(super) fn shown(outlook: &Outlook) -> Transition {
             .map(|wait| TransitionWait {
                 zone: wait.zone.as_ref().map(ToString::to_string),
                 why: wait.why.clone(),
+                since: None,
             })
             .collect(),
         next: outlook.next.clone(),
         since: outlook.since.map(|at| at.to_string()),
         until: outlook.until.map(|at| at.to_string()),
     }
+}
+
+/// Says of each thing that a split waits for since when it does.
+pub(crate) fn waits_since(mut split: SplitStatus, waits: &Waits) -> SplitStatus {
+    let waiting = SplitName::new(split.name.as_str()).ok();
+    let waiting = waiting.and_then(|name| waits.get(&name));
+    if let (Some(waiting), Some(transition)) = (waiting, &mut split.transition) {
+        for wait in &mut transition.waits {
+            let is = |zone: &Option<ZoneName>| zone.as_ref().map(ZoneName::as_str) == wait.zone.as_deref();
+            let since = waiting.since.iter().find(|(zone, _)| is(zone));
+            wait.since = since.and_then(|(_, at)| at.as_ref()).map(ToString::to_string);
+        }
+    }
+    split
 }
 
 /// The best that a split may stand at, whatever its zones prove of what they were told, and why; none if its zones say all.

@@ -42,6 +42,7 @@ async fn what_is_frozen_says_since_when_and_goes_on_saying_so_after_a_restart() 
     repo.commit("a tenth", &[("a.yaml", &declaration("shop", "90", "10"))]);
     let split = coordinator.until(CHECKOUT, |_, v| phase(v) == "frozen").await;
     let began = since(&split);
+    assert_eq!(split["transition"]["waits"][0]["since"], began, "{split:#}");
     let at: jiff::Timestamp = began.parse().unwrap();
     assert!(at >= before, "{began} is before {before}");
     // Another commit that changes nothing of it is another look at it.

@@ -25,3 +25,4 @@ mod sources_away;
 mod standing;
 mod two_coordinators;
 mod unjudged;
+mod unsound;
