@@ -127,7 +127,7 @@ impl KongDbless {
             StatusCode::CREATED => Err(refusal::no_kong("the answer is no JSON").at(&what).into()),
             StatusCode::NOT_MODIFIED => Ok(Posted::Unchanged),
             _ => {
-                let (failure, refused) = refusal::of_config(&answer);
+                let (failure, refused) = refusal::of_config(&answer, document.bytes.len());
                 Err(Unposted {
                     error: failure.at(&what),
                     refused,
