@@ -420,7 +420,7 @@ impl Gateways {
     async fn try_again(&self, at: At<'_>, decided: &Decided, shared: &Shared, refusals: &mut Refusals) {
         let Some(document) = &decided.document else { return };
         let now = (self.clock)();
-        if !document.counted.is_empty() {
+        if document.counted.values().any(Result::is_ok) {
             refusals.counting_is_in(&document.hash, now);
         }
         refusals.forget_unmade(&document.hash, now);

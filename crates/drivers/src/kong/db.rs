@@ -322,6 +322,10 @@ impl KongDb {
                     {
                         self.seen().gone.insert(of.2.clone(), (self.clock)());
                     }
+                    if rows::takes_its_time(write) {
+                        // Nodes take it up in their time, also where its rows look then as they did before.
+                        self.seen().routed.remove(split);
+                    }
                     done
                 }
             };

@@ -60,6 +60,16 @@ pub(crate) async fn write(admin: &Admin, write: &Write) -> Option<Result<(), Dri
     })
 }
 
+/// Whether nodes take up a write in their time, and nobody can ask them whether they did.
+pub(super) fn takes_its_time(write: &Write) -> bool {
+    let kind = match write {
+        Write::Make { entity, .. } => entity.kind,
+        Write::Change { of, .. } | Write::Remove { of, .. } => of.0,
+        Write::Await(_) | Write::Forget(_) => return false,
+    };
+    matches!(kind, Kind::Service | Kind::Route | Kind::Upstream)
+}
+
 /// Where an entity is.
 fn path((kind, id, _): &(Kind, String, String), under: Option<&str>) -> String {
     match under {
