@@ -419,6 +419,11 @@ impl Gateways {
     /// What it is time to try again is tried where it was not accepted, and nowhere else.
     async fn try_again(&self, at: At<'_>, decided: &Decided, shared: &Shared, refusals: &mut Refusals) {
         let Some(document) = &decided.document else { return };
+        let now = (self.clock)();
+        if document.counted.values().any(Result::is_ok) {
+            refusals.counting_is_in(&document.hash, now);
+        }
+        refusals.forget_unmade(&document.hash, now);
         let Some(refusal) = refusals.of(&document.hash) else {
             return;
         };

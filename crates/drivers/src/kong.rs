@@ -1,10 +1,11 @@
 //! Gateways: Kong without a database and with one, through its Admin API.
 //!
 //! `admin` speaks to one node, `over_http` carries what is said; `refusal` gives meaning to what it refuses; `observe` reads what it runs, `proof` what it
-//! gives to whom, `dead` whom it takes for dead; `dbless` is the driver of the one document, `db` that of entities in a database (`counting`: of plugins in it), `gateway` both of them for
+//! gives to whom, `dead` whom it takes for dead, `behind` who has what is wanted and does not run it; `dbless` is the driver of the one document, `db` that of entities in a database (`counting`: of plugins in it), `gateway` both of them for
 //! whoever learns the channel from a plan. No retry: the next activation is the retry.
 
 pub mod admin;
+mod behind;
 mod counting;
 pub mod db;
 pub mod dbless;
@@ -80,6 +81,9 @@ pub trait GatewayDriver: Send + Sync {
         node: &'a str,
         known: &'a BTreeSet<String>,
     ) -> BoxFuture<'a, Result<Live, DriverError>>;
+    /// Whether a node that has the document is to be given it once more: some worker of its did not take it up for so long that it
+    /// will not any more, and it is time to try. What [`Self::prove`] saw.
+    fn is_behind(&self, node: &str, document: &Document) -> bool;
     /// Gives one node the document. Only after [`may_post`] of what was observed just before.
     fn post<'a>(&'a self, node: &'a str, document: &'a Document) -> BoxFuture<'a, Result<Posted, Unposted>>;
     /// Reads back what all nodes run, one proof for each door of the document. Never fails: not knowing is a proof with
@@ -156,7 +160,13 @@ pub async fn bring(
         let became = match look.await {
             None => Brought::Held(OVERTAKEN.to_owned()),
             Some(Err(error)) => Brought::Failed(error),
-            Some(Ok(live)) if live.hash.as_ref() == Some(&document.hash) => Brought::There,
+            // The hash is of what it was given, and not of what its workers run.
+            Some(Ok(live)) if live.hash.as_ref() == Some(&document.hash) => {
+                match driver.is_behind(&node, document) && !by.overtaken.is_cancelled() {
+                    true => posted(driver, &node, document).await,
+                    false => Brought::There,
+                }
+            }
             Some(Ok(live)) => {
                 let ours = live.hash.as_ref().is_some_and(|hash| by.refused.contains(hash));
                 let may = if ours { Ok(()) } else { without(&live, by.absent) };

@@ -13,7 +13,9 @@ pub mod standing;
 pub mod taken;
 
 pub use cluster::{Reached, Service, Services, Slice};
-pub use route::{HttpRoute, LABEL_GATEWAY, LABEL_GATEWAY_GENERATION, Routes, Rule, http_route, name};
+pub use route::{
+    HttpRoute, LABEL_GATEWAY, LABEL_GATEWAY_GENERATION, Routes, Rule, http_route, leads_elsewhere, name,
+};
 pub use router::{Request, Router, is_of, is_plain, made_of};
 pub use shares::{Backends, Unmet, backends, expected, target_weight};
 pub use standing::{Said, attached_elsewhere, overlaps, parents, said};

@@ -12,6 +12,7 @@ pub mod balancing;
 pub(crate) mod base;
 pub mod beside;
 pub mod changes;
+mod choosing;
 mod claims;
 pub mod counting;
 mod dashed;

@@ -399,6 +399,13 @@ pub const ALL: &[Sabotage] = &[
         hint: 2057,
     },
     Sabotage {
+        name: "way-back-asks-health",
+        does: "a way back waits at a gateway until somebody says that its backends are well",
+        breaks: Invariant::I8,
+        within: 2000,
+        hint: 0,
+    },
+    Sabotage {
         name: "drained-is-converged",
         does: "a split of which a backend is drained is shown as converged",
         breaks: Invariant::I9,

@@ -386,9 +386,36 @@ fn what_was_refused_once_is_not_in_the_way_of_a_revert() {
         assert!(why.contains("missing host in url"), "{why}");
         assert_eq!(decided.document.unwrap().counted, Counted::new());
     }
-    // Somebody may have mended it.
+    // Somebody may have mended it, whatever the weights are by then.
     assert!(refusals.without_due(now).is_none());
     let due = refusals.without_due(now + FIRST).unwrap();
     let again = decided(&second, &due).document.unwrap();
     assert_eq!(again.counted, [(name("checkout"), Ok(()))].into());
+    refusals.counting_is_in(&again.hash, now + FIRST);
+    assert!(refusals.of(&made.hash).is_none() && refusals.of(&again.hash).is_some());
+    // Refused again it waits for twice as long.
+    let later = now + FIRST;
+    refusals.note(
+        "kong-1",
+        &again.hash,
+        "missing host in url",
+        &of_the_plugin,
+        later,
+    );
+    assert!(refusals.without_due(later + FIRST).is_none());
+    assert!(refusals.without_due(later + 2 * FIRST).is_some());
+    // Whoever takes it ends that for every document.
+    refusals.accepted("kong-1", &again.hash);
+    assert!(refusals.of_counting().is_none());
+    // What nobody makes any more is not due for ever.
+    refusals.note("kong-1", &made.hash, "another thing", &Refused::default(), later);
+    refusals.forget_unmade(&again.hash, later + FIRST);
+    assert!(
+        refusals.of(&made.hash).is_some(),
+        "it may be tried in this turn yet"
+    );
+    refusals.forget_unmade(&made.hash, later + 2 * FIRST);
+    assert!(refusals.of(&made.hash).is_some(), "it is made");
+    refusals.forget_unmade(&again.hash, later + 2 * FIRST);
+    assert!(refusals.of(&made.hash).is_none());
 }

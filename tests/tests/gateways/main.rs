@@ -9,6 +9,7 @@
 
 mod ahead;
 mod asking;
+mod behind;
 mod busy;
 mod counting;
 mod database;

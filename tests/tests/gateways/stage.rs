@@ -26,9 +26,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// What Kong did not accept is tried again so soon.
 pub(crate) const AGAIN: Duration = Duration::from_secs(1);
 
-pub(crate) const BASE: &str = "_format_version: \"3.0\"\nservices:\n  - {name: checkout, host: 127.0.0.1, port: 9, routes: [{name: \
-                    checkout, paths: [/checkout]}]}\n  - {name: basket, host: 127.0.0.1, port: 9, routes: [{name: basket, \
-                    paths: [/basket]}]}\n";
+pub(crate) const BASE: &str = "_format_version: \"3.0\"\nservices:\n  - {name: checkout, host: 127.0.0.1, port: 9, retries: 1, routes: \
+                    [{name: checkout, paths: [/checkout]}]}\n  - {name: basket, host: 127.0.0.1, port: 9, retries: 1, routes: [{name: \
+                    basket, paths: [/basket]}]}\n";
 
 /// A split of this name with a door that takes over the base's service of the name.
 pub(crate) fn split(name: &str, vm: u32, addresses: &str) -> String {

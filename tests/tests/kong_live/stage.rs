@@ -1,7 +1,7 @@
 //! What every test here starts with: a Kong that has nothing, what is behind it, and splits to give it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -52,6 +52,22 @@ pub(crate) fn driver(nodes: Vec<AdminConfig>) -> KongDbless {
     KongDbless::new(KongConfig { nodes, settle }).unwrap()
 }
 
+/// The address of `host:port`, in whatever way the host is written; of a name one of IPv4 if there is one, where Kong listens at first.
+fn address(proxy: &str) -> SocketAddr {
+    let plain = proxy.trim_start_matches("http://").trim_end_matches('/');
+    let found = plain.to_socket_addrs();
+    let found: Vec<SocketAddr> = match found {
+        Ok(found) => found.collect(),
+        Err(why) => panic!(
+            "WEIR_KONG_PROXY is {proxy}, and should be host:port or http://host:port of Kong's proxy: {why}"
+        ),
+    };
+    let four = found.iter().find(|address| address.is_ipv4());
+    *four
+        .or(found.first())
+        .unwrap_or_else(|| panic!("WEIR_KONG_PROXY is {proxy}, a name without an address"))
+}
+
 impl Stage {
     /// The Kong that the environment names, or a double.
     pub(crate) async fn set() -> Self {
@@ -75,15 +91,9 @@ impl Stage {
             Some(admin) => {
                 let admin = admin.trim_end_matches('/').to_owned();
                 let proxy = named("WEIR_KONG_PROXY").expect("WEIR_KONG_PROXY is the address of its proxy");
-                let proxy = proxy
-                    .trim_start_matches("http://")
-                    .trim_end_matches('/')
-                    .to_owned();
                 let status = named("WEIR_KONG_STATUS");
                 Self {
-                    proxy: proxy
-                        .parse()
-                        .expect("WEIR_KONG_PROXY is host:port, an IP address"),
+                    proxy: address(&proxy),
                     driver: driver(vec![config(&admin, status.as_deref())]),
                     admin,
                     _kong: None,

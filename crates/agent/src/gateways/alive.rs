@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use weir_model::SplitName;
+use weir_model::{SplitName, sabotaged};
 
 use super::{At, Decided, Deciding, Refusals, found};
 
@@ -33,7 +33,11 @@ pub(super) async fn decided(at: At<'_>, decide: Deciding<'_>, refusals: &Refusal
     // The document may have a way back as well, which does not wait for what the others ask one after the other.
     let asked = at.driver.dbless.dead(document, at.left, (&of, !back.is_empty()));
     // What is newer asks for itself.
-    let waits = at.overtaken.run_until_cancelled(asked).await.unwrap_or_default();
+    let mut waits = at.overtaken.run_until_cancelled(asked).await.unwrap_or_default();
+    if sabotaged("way-back-asks-health") {
+        let nobody_says = |split| (split, "nobody says that its backends are well".to_owned());
+        waits.extend(back.into_iter().map(nobody_says));
+    }
     match waits.is_empty() {
         true => decided,
         false => decide(refusals, found.as_ref(), &waits),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use weir_model::{Channel, FederationName, GatewayName, Host, SplitName, Via};
 use weir_planner::{GatewayPlan, Item};
-use weir_render::kic::{HttpRoute, Routes, http_route};
+use weir_render::kic::{HttpRoute, Routes, http_route, leads_elsewhere};
 use weir_render::kong::{
     AtDoor, Conflict, Counted, Counting, Document, Entities, Resolved, counting_document, counting_entities,
     nothing, split_twice,
@@ -309,6 +309,14 @@ fn attempt(
     let notes = decided.document.as_ref().map(|document| &document.notes);
     let notes = notes.or(decided.entities.as_ref().map(|entities| &entities.notes));
     decided.notes = notes.cloned().unwrap_or_default();
+    let routes = decided.routes.iter().flat_map(|routes| routes.routes.keys());
+    let of_routes = routes.filter_map(|split| {
+        let item = items.get(split)?;
+        let door = item.doors.get(gateway)?;
+        leads_elsewhere(&AtDoor { item, door })
+    });
+    let of_routes: Vec<String> = of_routes.collect();
+    decided.notes.extend(of_routes);
     let counted = decided.document.as_ref().map(|document| document.counted.clone());
     decided.counted = counted.unwrap_or_default();
     if counting.is_some() && decided.routes.is_some() {

@@ -97,6 +97,33 @@ impl Refusals {
         self.all.values().find(|refusal| refusal.what.counting)
     }
 
+    /// A refusal of counting that it is time to try again, of whatever document, is of this one from now on: counting is of the gateway,
+    /// and the document that was refused with it may be one that nobody makes any more. How long it waits goes along.
+    pub fn counting_is_in(&mut self, hash: &str, now: Instant) {
+        let due = self
+            .all
+            .iter()
+            .filter(|(_, refusal)| refusal.what.counting && refusal.again <= now);
+        let longest = due.max_by_key(|(_, refusal)| refusal.wait);
+        let Some((longest, _)) = longest.map(|(hash, refusal)| (hash.clone(), refusal.wait)) else {
+            return;
+        };
+        if self.all.contains_key(hash) {
+            return;
+        }
+        if let Some(refusal) = self.all.remove(&longest) {
+            self.all
+                .retain(|_, other| !(other.what.counting && other.again <= now));
+            self.all.insert(hash.to_owned(), refusal);
+        }
+    }
+
+    /// Forgets what it was time to try for as long as that had waited, and nobody did: but for this document nobody makes it any more.
+    pub fn forget_unmade(&mut self, made: &str, now: Instant) {
+        self.all
+            .retain(|hash, refusal| hash == made || refusal.again + refusal.wait > now);
+    }
+
     /// The same without those that it is time to try again; none if it is time for none of them.
     pub fn without_due(&self, now: Instant) -> Option<Self> {
         let standing = self.all.iter().filter(|(_, refusal)| refusal.again > now);

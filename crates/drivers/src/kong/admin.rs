@@ -286,8 +286,14 @@ impl Admin {
         }
     }
 
-    /// `POST /config` with these bytes as form field `config`, to the byte. `boundary` is not in them.
-    pub(crate) async fn post_config(&self, config: &[u8], boundary: &str) -> Result<Answer, Failure> {
+    /// `POST /config` with these bytes as form field `config`, to the byte. `boundary` is not in them. What it has already it takes
+    /// `anew` only if it is told to: else it says that nothing changed, whatever its workers run.
+    pub(crate) async fn post_config(
+        &self,
+        config: &[u8],
+        boundary: &str,
+        anew: bool,
+    ) -> Result<Answer, Failure> {
         let head = format!(
             "--{boundary}\r\nContent-Disposition: form-data; name=\"config\"; filename=\"config.json\"\r\n\
              Content-Type: application/octet-stream\r\n\r\n"
@@ -299,12 +305,11 @@ impl Admin {
         ]
         .concat();
         let kind = format!("multipart/form-data; boundary={boundary}");
-        self.call(
-            Method::POST,
-            "config?check_hash=1&flatten_errors=1",
-            Some((kind, body)),
-        )
-        .await
+        let path = match anew {
+            true => "config?flatten_errors=1",
+            false => "config?check_hash=1&flatten_errors=1",
+        };
+        self.call(Method::POST, path, Some((kind, body))).await
     }
 
     async fn call(

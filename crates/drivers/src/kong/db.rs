@@ -5,6 +5,7 @@
 //! the last, requests are served. A node takes up what is written within the time that it says of itself; nobody can ask it
 //! for its routes, so that those are taken for known when they were in the database for longer than that.
 
+mod again;
 mod beside;
 mod rows;
 
@@ -22,6 +23,7 @@ use weir_render::kong::database::{Entities, Kind};
 use weir_render::kong::{Counted, may_write};
 
 use crate::kong::admin::Admin;
+use crate::kong::behind::Behind;
 use crate::kong::{Bringing, Brought, KongConfig, OVERTAKEN, counting, gateway, observe, proof};
 use crate::{Clock, DriverError, Fault};
 pub(crate) use rows::write;
@@ -65,8 +67,10 @@ struct Seen {
     pace: BTreeMap<String, Duration>,
     /// Since when the route of this name is gone.
     gone: BTreeMap<String, Instant>,
-    /// Services and routes of a split as they were read, and since when they are so.
+    /// Services, routes and upstreams of a split as they were read, and since when they are so.
     routed: BTreeMap<SplitName, (String, Instant)>,
+    /// Upstreams of which some node gives something else than its database has.
+    behind: BTreeMap<String, Behind>,
     /// Others' routes that take the requests of ours.
     beside: Option<beside::Read>,
 }
@@ -223,7 +227,10 @@ impl KongDb {
                 .split(admin, able, (split, wanted, writes), &held, (by, &mut any))
                 .await
             {
-                Ok(notes) => became.notes.extend(notes),
+                Ok(notes) => {
+                    became.notes.extend(notes);
+                    any |= self.told_again(admin, (split, wanted, writes), &held).await?;
+                }
                 // Whatever is not written to its end is not what was given: who goes back goes back to what was.
                 Err(End::Waits) if by.overtaken.is_cancelled() => {
                     became.splits.insert(split.clone(), OVERTAKEN.to_owned());
@@ -283,9 +290,9 @@ impl KongDb {
                 Write::Await(upstream) => {
                     // What is not there yet is there at some later activation.
                     let asked = able.iter().map(|node| async move {
-                        let workers = self.workers(node.url());
+                        let times = proof::times(self.workers(node.url()), 1);
                         let end = Instant::now();
-                        proof::ask(node, upstream, workers * 2, end).await.0.is_none()
+                        proof::ask(node, upstream, times, end).await.0.is_none()
                     });
                     match join_all(asked).await.into_iter().all(|there| there) {
                         true => continue,
@@ -314,6 +321,10 @@ impl KongDb {
                         && done.is_ok()
                     {
                         self.seen().gone.insert(of.2.clone(), (self.clock)());
+                    }
+                    if rows::takes_its_time(write) {
+                        // Nodes take it up in their time, also where its rows look then as they did before.
+                        self.seen().routed.remove(split);
                     }
                     done
                 }
@@ -373,6 +384,7 @@ impl KongDb {
             }
         });
         let mut nodes = join_all(nodes).await;
+        self.behind(wanted, &mut nodes);
         if nodes.iter().any(proof::AtNode::is_seen) {
             let asked = self.nodes.iter().filter(|node| !left.contains_key(node.url()));
             let rivals = self.rivals(asked, wanted).await;
@@ -427,6 +439,7 @@ impl KongDb {
                 };
                 let why = format!("the database of the Kong at {}: {why}", admin.url());
                 found.is_not(split, Verdict::Different(why));
+                found.is_explained(split);
             }
         }
         let mut seen = self.seen();
@@ -445,8 +458,8 @@ impl KongDb {
             let age = now.duration_since(since);
             if age <= takes {
                 let why = format!(
-                    "the Kong at {} takes up routes within {} s, nobody can ask it for them, and these were first seen in its \
-                     database {} s ago",
+                    "the Kong at {} takes up routes and upstreams within {} s, nobody can ask it for them, and these were first seen \
+                     in its database {} s ago",
                     admin.url(),
                     takes.as_secs(),
                     age.as_secs()

@@ -14,9 +14,10 @@ use weir_render::kong::live::EMPTY_HASH;
 use weir_render::kong::{Document, Live};
 
 use crate::kong::admin::Admin;
+use crate::kong::behind::Behind;
 use crate::kong::refusal::{self, Failure};
 use crate::kong::{GatewayDriver, KongConfig, Posted, Unposted, dead, gateway, observe, proof};
-use crate::{DriverError, Fault};
+use crate::{Clock, DriverError, Fault};
 
 /// A gateway without a database.
 #[derive(Debug)]
@@ -24,6 +25,7 @@ pub struct KongDbless {
     nodes: Arc<[Admin]>,
     settle: Duration,
     seen: Mutex<BTreeMap<String, Seen>>,
+    clock: Clock,
 }
 
 /// What is remembered of a node, so that it is asked less.
@@ -32,6 +34,8 @@ struct Seen {
     workers: Option<usize>,
     /// The hash of the document that all its workers were seen to run.
     proven: Option<String>,
+    /// The hash of the document that it has and that some worker of its does not run.
+    behind: Option<(String, Behind)>,
     /// An entity of an ingress controller that it had when its entities were last read, and since when it has nothing instead.
     controller: Option<(String, Option<Instant>)>,
 }
@@ -53,7 +57,14 @@ impl KongDbless {
             nodes,
             settle,
             seen: Mutex::default(),
+            clock: Instant::now,
         }
+    }
+
+    /// By another clock.
+    pub(crate) fn by(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
     }
 
     fn node(&self, url: &str) -> Result<&Admin, DriverError> {
@@ -95,14 +106,28 @@ impl KongDbless {
         let what = format!("POST {}/config", admin.url());
         self.remember(node, |seen| seen.proven = None);
         let boundary = boundary(document);
-        let answer = admin.post_config(&document.bytes, &boundary).await;
+        let anew = self.is_behind(node, document);
+        if anew {
+            let now = (self.clock)();
+            self.remember(node, |seen| {
+                if let Some((_, behind)) = &mut seen.behind {
+                    let times = behind.again(now);
+                    tracing::warn!(
+                        node,
+                        times,
+                        "it has the configuration and a worker does not run it: it is given it once more"
+                    );
+                }
+            });
+        }
+        let answer = admin.post_config(&document.bytes, &boundary, anew).await;
         let answer = answer.map_err(|failure| failure.at(&what))?;
         match answer.status {
             StatusCode::CREATED if answer.kind.starts_with("application/json") => Ok(Posted::Loaded),
             StatusCode::CREATED => Err(refusal::no_kong("the answer is no JSON").at(&what).into()),
             StatusCode::NOT_MODIFIED => Ok(Posted::Unchanged),
             _ => {
-                let (failure, refused) = refusal::of_config(&answer);
+                let (failure, refused) = refusal::of_config(&answer, document.bytes.len());
                 Err(Unposted {
                     error: failure.at(&what),
                     refused,
@@ -157,9 +182,35 @@ impl KongDbless {
             true => 1,
             false => proof::to_ask(seen.and_then(|seen| seen.workers)),
         };
-        let found = proof::at_node(admin, document, workers, self.settle).await;
+        let mut found = proof::at_node(admin, document, workers, self.settle).await;
         let proven = found.is_exact().then(|| document.hash.clone());
-        self.remember(admin.url(), |seen| seen.proven = proven);
+        let now = (self.clock)();
+        self.remember(admin.url(), |seen| {
+            let known = seen.behind.take();
+            let known = known.filter(|(hash, behind)| *hash == document.hash && !behind.is_over(now));
+            let known = known.filter(|_| proven.is_none());
+            seen.behind = match (known, found.odd().is_empty()) {
+                (None, true) => None,
+                (None, false) => Some((document.hash.clone(), Behind::new(now))),
+                (Some((hash, mut behind)), true) => {
+                    behind.is_unclear();
+                    Some((hash, behind))
+                }
+                (Some((hash, mut behind)), false) => {
+                    behind.is_still(now);
+                    Some((hash, behind))
+                }
+            };
+            if let Some((_, behind)) = &seen.behind {
+                let words = behind.words(now, "the document is posted");
+                let splits: BTreeSet<SplitName> =
+                    found.odd().iter().map(|(split, _)| split.clone()).collect();
+                for split in &splits {
+                    found.says(split, &words);
+                }
+            }
+            seen.proven = proven;
+        });
         found
     }
 }
@@ -188,6 +239,12 @@ impl GatewayDriver for KongDbless {
         known: &'a BTreeSet<String>,
     ) -> BoxFuture<'a, Result<Live, DriverError>> {
         self.observed(node, known).boxed()
+    }
+
+    fn is_behind(&self, node: &str, document: &Document) -> bool {
+        let now = (self.clock)();
+        let behind = self.seen(node).and_then(|seen| seen.behind);
+        behind.is_some_and(|(hash, behind)| hash == document.hash && behind.is_due(now))
     }
 
     fn post<'a>(&'a self, node: &'a str, document: &'a Document) -> BoxFuture<'a, Result<Posted, Unposted>> {

@@ -53,7 +53,7 @@ impl Kong {
     pub fn carried(nodes: Vec<Admin>, clock: Clock) -> Result<Self, DriverError> {
         let nodes = each_once(nodes.into())?;
         Ok(Self {
-            dbless: KongDbless::of(Arc::clone(&nodes), Duration::ZERO),
+            dbless: KongDbless::of(Arc::clone(&nodes), Duration::ZERO).by(clock),
             db: KongDb::of(nodes, Duration::ZERO).by(clock),
             kic: None,
             configured: Vec::new(),

@@ -39,6 +39,17 @@ pub(crate) fn to_ask(said: Option<usize>) -> usize {
     said.map_or(UNKNOWN_WORKERS, |workers| workers.max(2))
 }
 
+/// So many answers for each of so many upstreams, of a node with so many workers.
+pub(crate) fn times(workers: usize, upstreams: usize) -> usize {
+    match workers {
+        0 | 1 => 1,
+        more => {
+            let times = more * (FOR_EACH_WORKER + more.ilog2() as usize);
+            times / if upstreams > MANY { 2 } else { 1 }
+        }
+    }
+}
+
 /// What a Kong must run, by split.
 pub(crate) type Doors = BTreeMap<SplitName, Expected>;
 
@@ -87,6 +98,8 @@ pub(crate) struct AtNode {
     /// Why not, by split. Not here: exact.
     wrong: BTreeMap<SplitName, Wrong>,
     given: Given,
+    /// Upstreams, by split, that give something else which nobody's health explains.
+    odd: BTreeSet<(SplitName, String)>,
     /// Whether it answered at all.
     seen: bool,
 }
@@ -97,6 +110,7 @@ impl AtNode {
         Self {
             wrong: wrong.collect(),
             given: Given::new(),
+            odd: BTreeSet::new(),
             seen,
         }
     }
@@ -119,6 +133,29 @@ impl AtNode {
         match self.wrong.get_mut(split) {
             Some(known) => known.and(wrong),
             None => drop(self.wrong.insert(split.clone(), wrong)),
+        }
+    }
+
+    /// Upstreams, by split, that give something else though nobody is taken for dead: of a node that has what it should have.
+    pub(crate) fn odd(&self) -> &BTreeSet<(SplitName, String)> {
+        &self.odd
+    }
+
+    /// Whether it answered and nothing of a split is wrong.
+    pub(crate) fn has(&self, split: &SplitName) -> bool {
+        self.seen && !self.wrong.contains_key(split)
+    }
+
+    /// What is wrong of a split is explained otherwise.
+    pub(crate) fn is_explained(&mut self, split: &SplitName) {
+        self.odd.retain(|(of, _)| of != split);
+    }
+
+    /// Says more of why a split is different.
+    pub(crate) fn says(&mut self, split: &SplitName, more: &str) {
+        let wrong = self.wrong.get_mut(split);
+        if let Some(Verdict::Different(why)) = wrong.map(|wrong| &mut wrong.verdict) {
+            *why = format!("{why}; {more}");
         }
     }
 
@@ -158,25 +195,23 @@ pub(crate) async fn given(admin: &Admin, doors: &Doors, workers: usize, end: Ins
                 .map(move |(route, upstream)| (split, route, upstream))
         })
         .collect();
-    let times = match workers {
-        1 => 1,
-        more => {
-            let times = more * (FOR_EACH_WORKER + more.ilog2() as usize);
-            times / if upstreams.len() > MANY { 2 } else { 1 }
-        }
-    };
+    let times = times(workers, upstreams.len());
     let mut asking = Vec::new();
     for (split, route, upstream) in upstreams {
-        asking.push(async move { (split, route, ask(admin, upstream, times, end).await) });
+        asking.push(async move { (split, route, upstream, ask(admin, upstream, times, end).await) });
     }
     let mut asked = stream::iter(asking).buffer_unordered(ABREAST);
     let mut found = AtNode {
         wrong: BTreeMap::new(),
         given: Given::new(),
+        odd: BTreeSet::new(),
         seen: true,
     };
-    while let Some((split, route, (wrong, weights))) = asked.next().await {
+    while let Some((split, route, upstream, (wrong, weights))) = asked.next().await {
         if let Some(wrong) = wrong {
+            if matches!(wrong.verdict, Verdict::Different(_)) && wrong.unhealthy.is_empty() {
+                found.odd.insert((split.clone(), upstream.name.clone()));
+            }
             found.wrong_of(split, wrong);
         }
         if let Some(weights) = weights {

@@ -161,7 +161,8 @@ pub(crate) fn of_entity(answer: &Answer) -> Failure {
 }
 
 /// A document that was not loaded, and what of it is not accepted if that is why.
-pub(crate) fn of_config(answer: &Answer) -> (Failure, Option<Refused>) {
+/// `size` is what was sent, in bytes.
+pub(crate) fn of_config(answer: &Answer, size: usize) -> (Failure, Option<Refused>) {
     match answer.status {
         StatusCode::BAD_REQUEST => match answer.json() {
             Ok(said) => (
@@ -177,9 +178,14 @@ pub(crate) fn of_config(answer: &Answer) -> (Failure, Option<Refused>) {
         StatusCode::PAYLOAD_TOO_LARGE => (
             Failure::new(
                 Fault::Refused,
-                words(answer),
-                "the document is larger than this Kong takes: raise nginx_admin_client_max_body_size (10m), or lmdb_map_size if it \
-                 says so. Kong runs on with what it had",
+                format!("{}; the document has {}", words(answer), mebibytes(size)),
+                format!(
+                    "the document is larger than this Kong takes: set nginx_admin_client_max_body_size to {}m or more (Kong's default \
+                     is 10m), or raise lmdb_map_size if it says so, or take out of the gateway's base what it does not need. Kong runs \
+                     on with what it had",
+                    // Half as much again: it grows.
+                    (size >> 20) + (size >> 21) + 2
+                ),
             ),
             Some(Refused::default()),
         ),
@@ -202,6 +208,12 @@ pub(crate) fn of_config(answer: &Answer) -> (Failure, Option<Refused>) {
         ),
         _ => (of(answer), None),
     }
+}
+
+/// For people.
+fn mebibytes(size: usize) -> String {
+    let tenths = size.saturating_mul(10) >> 20;
+    format!("{}.{} MiB", tenths / 10, tenths % 10)
 }
 
 /// Whose entities a 400 names.

@@ -243,6 +243,26 @@ pub fn http_route(
     Ok(route)
 }
 
+/// Where a door at which the mesh carries the weights leads to a Service that is not called like the split's own: Kuma calls a
+/// MeshService as its Service is called, and the policy that splits is for the split's. What stands behind another name nobody here
+/// knows, so that it holds nothing.
+pub fn leads_elsewhere(at: &AtDoor<'_>) -> Option<String> {
+    let Via::Mesh(address) = &at.door.via else {
+        return None;
+    };
+    let service = address.cluster_service()?;
+    let (own, port) = (&at.item.service, at.item.port);
+    if (service.name.as_str(), service.port) == (own.as_str(), port) {
+        return None;
+    }
+    Some(format!(
+        "split {}: its door leads to the Service {}/{} at port {}, and the mesh splits what is for service {own} at port {port}. Kuma \
+         makes a MeshService of each Service, of its name: if this one is not that by another way, its requests are not split at all, \
+         and Kong does not show it; let `mesh` say {own}.{}.svc:{port}",
+        at.item.split, service.namespace, service.name, service.port, service.namespace
+    ))
+}
+
 fn labels(
     federation: &FederationName,
     (gateway, planned): (&GatewayName, Generation),

@@ -115,12 +115,12 @@ pub fn is_plain(route: &HttpRoute) -> bool {
     matches.peek().is_some() && matches.all(|of| of.is_some_and(|of| !of.is_empty() && of.iter().all(one)))
 }
 
-/// A prefix of Gateway API, as the controller writes it: whole parts of a path.
-fn in_kong(prefix: &str) -> Vec<String> {
-    match prefix {
-        "/" => vec!["/".to_owned()],
-        prefix => vec![format!("~{prefix}$"), format!("{prefix}/")],
-    }
+/// A prefix of Gateway API, as the controller writes it: the very path, and what is below it. It makes two of every prefix, of `/` as
+/// well, and adds a slash where there is none. A match that names no path is of `/`: the API server says so in its place.
+fn in_kong(prefix: &str) -> [String; 2] {
+    let prefix = if prefix.is_empty() { "/" } else { prefix };
+    let below = if prefix.ends_with('/') { "" } else { "/" };
+    [format!("~{prefix}$"), format!("{prefix}{below}")]
 }
 
 /// What one of Kong's routes takes, as its Admin API has it.

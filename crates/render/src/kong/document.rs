@@ -13,6 +13,7 @@ use weir_model::{Door, Entry, FederationName, RouteName, SplitName, Via, sabotag
 use weir_planner::{GatewayPlan, Generation, Item};
 
 use crate::kong::base::{self, Reading};
+use crate::kong::choosing;
 use crate::kong::claims;
 use crate::kong::counting::{Counted, Counting};
 use crate::kong::entities::{self, Mark, mesh_name, name};
@@ -415,6 +416,9 @@ fn begin<'a>(
         }
     }
     conflicts.extend(claims::at_odds(&prepared.services, &found));
+    if !doors.is_empty() {
+        prepared.notes.extend(choosing::notes(&found, &prepared.takers));
+    }
     let theirs = found.iter().filter(|one| one.kind == "upstreams");
     let theirs = theirs.filter_map(|one| one.entity.get("name")?.as_str());
     let carried = doors.iter().filter(|at| matches!(at.door.via, Via::Addresses(_)));

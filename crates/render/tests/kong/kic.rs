@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
 
 mod balancing;
+mod mesh;
 mod router;
 mod taken;
 
@@ -449,50 +450,4 @@ proptest! {
         let bound = (endpoints.0.max(endpoints.1) as u64) * 1_000_000 / 60_000 * 2 + 2;
         prop_assert!(found[0].abs_diff(u64::from(vm) * 100) <= bound, "{:?} of {}", found, vm);
     }
-}
-
-#[test]
-fn a_door_of_the_mesh_is_one_service() {
-    let address = super::address("checkout-mesh.edge.svc:80");
-    let door = door(
-        routing(&["shop.example.com"], &[]),
-        weir_model::Via::Mesh(address),
-    );
-    let made = made(&plain("checkout", &[("vm", 9_000), ("eks", 1_000)]), &door).unwrap();
-    let [rule] = made.rules.as_slice() else {
-        panic!("{made:?}")
-    };
-    let of: Vec<(Option<&BackendName>, &ClusterService, u32)> = rule
-        .backends
-        .iter()
-        .map(|(backend, service, weight)| (backend.as_ref(), service, weight.get()))
-        .collect();
-    let mesh = ClusterService {
-        namespace: "edge".parse().unwrap(),
-        name: "checkout-mesh".parse().unwrap(),
-        port: 80,
-    };
-    assert_eq!(of, [(None, &mesh, 10_000)]);
-    // Only by its name do requests go the way of the mesh, which splits them.
-    let mesh = |annotations: Value, endpoints: &[(&str, bool, bool)]| {
-        let mut services = Services::default();
-        services.put(
-            &"edge".parse().unwrap(),
-            [service("checkout-mesh", 80, &annotations)],
-            [slice("checkout-mesh", "http", 8080, endpoints)],
-        );
-        backends(&made, &services)
-    };
-    let past = mesh(json!({}), &[("10.1.0.1", true, false)]).unwrap_err();
-    assert!(past[0].why.contains("past the mesh"), "{past:?}");
-    let found = mesh(json!({"ingress.kubernetes.io/service-upstream": "true"}), &[]).unwrap();
-    let expected = expected(&made, &found);
-    let upstream = expected.upstreams.values().next().unwrap();
-    let names: Vec<_> = upstream
-        .names
-        .iter()
-        .map(|(name, target)| (name.clone(), target.weight))
-        .collect();
-    assert_eq!(names, [(("checkout-mesh.edge.svc".to_owned(), 80), 60_000)]);
-    assert!(!made.has_weights());
 }

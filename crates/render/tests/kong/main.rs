@@ -7,6 +7,7 @@ mod database;
 mod dead;
 mod documents;
 mod kic;
+mod noted;
 mod ownership;
 mod router;
 mod shares;

@@ -83,85 +83,14 @@ fn one(route: &Value, cluster: &Cluster, said: &mut Said) -> (Vec<Value>, Vec<Va
         "k8s-version:v1",
     ]);
     let rules: Vec<&Value> = list(route, "/spec/rules").collect();
-    let annotation = |key: &str| {
-        let annotations = route.pointer("/metadata/annotations");
-        annotations.and_then(|all| all.get(key)).and_then(Value::as_str)
-    };
+    let mut routes = routes(route, &rules, &tags, said);
     let (mut made, mut upstreams): (Vec<Value>, Vec<Value>) = (Vec::new(), Vec::new());
     for (at, rule) in rules.iter().enumerate() {
-        let first = rules
-            .iter()
-            .position(|other| other["backendRefs"] == rule["backendRefs"])
-            .unwrap_or(at);
-        let name = format!("httproute.{}.{}.{first}", said.namespace, said.name);
-        let matches: Vec<Value> = list(rule, "/matches").cloned().collect();
-        let matches = if matches.is_empty() {
-            vec![json!({})]
-        } else {
-            matches
-        };
-        let routes = matches.iter().enumerate().map(|(nth, one)| {
-            let mut kong = Map::new();
-            kong.insert(
-                "name".to_owned(),
-                json!(format!("httproute.{}.{}.{at}.{nth}", said.namespace, said.name)),
-            );
-            kong.insert("tags".to_owned(), tags.clone());
-            kong.insert("paths".to_owned(), paths(one));
-            kong.insert("path_handling".to_owned(), json!("v0"));
-            kong.insert(
-                "protocols".to_owned(),
-                json!(
-                    annotation("konghq.com/protocols")
-                        .unwrap_or("http")
-                        .split(',')
-                        .collect::<Vec<_>>()
-                ),
-            );
-            kong.insert(
-                "strip_path".to_owned(),
-                json!(annotation("konghq.com/strip-path") == Some("true")),
-            );
-            kong.insert(
-                "preserve_host".to_owned(),
-                json!(annotation("konghq.com/preserve-host") != Some("false")),
-            );
-            let redirect =
-                annotation("konghq.com/https-redirect-status-code").and_then(|code| code.parse::<u16>().ok());
-            kong.insert(
-                "https_redirect_status_code".to_owned(),
-                json!(redirect.unwrap_or(426)),
-            );
-            if let Some(snis) = annotation("konghq.com/snis") {
-                let snis: Vec<&str> = snis.split(',').map(str::trim).collect();
-                // One that it does not take costs the route all of them.
-                if snis.iter().all(|name| is_sni(name)) {
-                    kong.insert("snis".to_owned(), json!(snis));
-                }
-            }
-            let hosts: Vec<&Value> = list(route, "/spec/hostnames").collect();
-            if !hosts.is_empty() {
-                kong.insert("hosts".to_owned(), json!(hosts));
-            }
-            if let Some(method) = one.get("method") {
-                kong.insert("methods".to_owned(), json!([method]));
-            }
-            let headers: BTreeMap<&str, Value> = list(one, "/headers")
-                .map(|header| (text(header, "/name"), json!([header["value"]])))
-                .collect();
-            if !headers.is_empty() {
-                kong.insert("headers".to_owned(), json!(headers));
-            }
-            Value::Object(kong)
-        });
-        let routes: Vec<Value> = routes.collect();
-        if first < at {
-            let of = made.iter_mut().find(|service| service["name"] == json!(name));
-            if let Some(of) = of.and_then(|of| of["routes"].as_array_mut()) {
-                of.extend(routes);
-            }
+        // Rules of the same backends have one service, named by the first of them.
+        let Some(routes) = routes.remove(&at) else {
             continue;
-        }
+        };
+        let name = format!("httproute.{}.{}.{at}", said.namespace, said.name);
         let Some(behind) = behind(rule, cluster, said) else {
             continue; // the whole rule is left out
         };
@@ -193,16 +122,128 @@ fn one(route: &Value, cluster: &Cluster, said: &mut Said) -> (Vec<Value>, Vec<Va
     (made, upstreams)
 }
 
-fn paths(one: &Value) -> Value {
-    let path = one.pointer("/path/value").and_then(Value::as_str).unwrap_or("/");
-    match text(one, "/path/type") {
-        "Exact" => json!([format!("~{path}$")]),
-        _ if path == "/" => json!(["/"]),
-        _ => {
-            let path = path.trim_end_matches('/');
-            json!([format!("~{path}$"), format!("{path}/")])
+/// The routes of one HTTPRoute, by the number of the rule that their service is named by. Matches that differ in their paths alone
+/// become one, named by the first of them.
+fn routes(route: &Value, rules: &[&Value], tags: &Value, said: &Said) -> BTreeMap<usize, Vec<Value>> {
+    let mut all: BTreeMap<usize, Vec<(Key, Value)>> = BTreeMap::new();
+    for (at, rule) in rules.iter().enumerate() {
+        let same = |other: &&Value| other["backendRefs"] == rule["backendRefs"];
+        let first = rules.iter().position(same).unwrap_or(at);
+        let mut matches: Vec<Value> = list(rule, "/matches").cloned().collect();
+        if matches.is_empty() {
+            // What the API server says where nothing is said.
+            matches.push(json!({}));
+        }
+        for (nth, one) in matches.iter().enumerate() {
+            let made = all.entry(first).or_default();
+            let key = key(one);
+            let same = made.iter_mut().find(|(of, _)| *of == key);
+            if let Some(of) = same.and_then(|(_, kong)| kong["paths"].as_array_mut()) {
+                of.extend(paths(one).into_iter().map(Value::from));
+                continue;
+            }
+            let name = format!("httproute.{}.{}.{at}.{nth}", said.namespace, said.name);
+            let kong = in_kong(route, one, name, tags);
+            made.push((key, kong));
         }
     }
+    let by_name = |of: &Value| text(of, "/name").to_owned();
+    let sorted = all.into_iter().map(|(first, made)| {
+        let mut made: Vec<Value> = made.into_iter().map(|(_, kong)| kong).collect();
+        made.sort_by_key(by_name);
+        (first, made)
+    });
+    sorted.collect()
+}
+
+/// One of Kong's routes, of a match.
+fn in_kong(route: &Value, one: &Value, name: String, tags: &Value) -> Value {
+    let annotation = |key: &str| {
+        let annotations = route.pointer("/metadata/annotations");
+        annotations.and_then(|all| all.get(key)).and_then(Value::as_str)
+    };
+    let mut kong = Map::new();
+    kong.insert("name".to_owned(), json!(name));
+    kong.insert("tags".to_owned(), tags.clone());
+    kong.insert("paths".to_owned(), json!(paths(one)));
+    kong.insert("path_handling".to_owned(), json!("v0"));
+    kong.insert(
+        "protocols".to_owned(),
+        json!(
+            annotation("konghq.com/protocols")
+                .unwrap_or("http")
+                .split(',')
+                .collect::<Vec<_>>()
+        ),
+    );
+    kong.insert(
+        "strip_path".to_owned(),
+        json!(annotation("konghq.com/strip-path") == Some("true")),
+    );
+    kong.insert(
+        "preserve_host".to_owned(),
+        json!(annotation("konghq.com/preserve-host") != Some("false")),
+    );
+    let redirect =
+        annotation("konghq.com/https-redirect-status-code").and_then(|code| code.parse::<u16>().ok());
+    kong.insert(
+        "https_redirect_status_code".to_owned(),
+        json!(redirect.unwrap_or(426)),
+    );
+    if let Some(snis) = annotation("konghq.com/snis") {
+        let snis: Vec<&str> = snis.split(',').map(str::trim).collect();
+        // One that it does not take costs the route all of them.
+        if snis.iter().all(|name| is_sni(name)) {
+            kong.insert("snis".to_owned(), json!(snis));
+        }
+    }
+    let hosts: Vec<&Value> = list(route, "/spec/hostnames").collect();
+    if !hosts.is_empty() {
+        kong.insert("hosts".to_owned(), json!(hosts));
+    }
+    if let Some(method) = one.get("method") {
+        kong.insert("methods".to_owned(), json!([method]));
+    }
+    let headers: BTreeMap<&str, Value> = list(one, "/headers")
+        .map(|header| (text(header, "/name"), json!([header["value"]])))
+        .collect();
+    if !headers.is_empty() {
+        kong.insert("headers".to_owned(), json!(headers));
+    }
+    Value::Object(kong)
+}
+
+/// One of a match: of a prefix two, of `/` as well, and a slash is added only where there is none.
+fn paths(one: &Value) -> Vec<String> {
+    // What the API server says where nothing is said.
+    let path = one.pointer("/path/value").and_then(Value::as_str).unwrap_or("/");
+    match text(one, "/path/type") {
+        "Exact" => vec![format!("~{path}$")],
+        "RegularExpression" => vec![format!("~{path}")],
+        _ => {
+            let below = if path.ends_with('/') { "" } else { "/" };
+            vec![format!("~{path}$"), format!("{path}{below}")]
+        }
+    }
+}
+
+/// All of a match but its path: method, headers, query.
+type Key = (String, BTreeMap<String, String>, String);
+
+/// Names of headers are of no case, and of one that is named twice the first counts.
+fn key(one: &Value) -> Key {
+    let mut headers = BTreeMap::new();
+    for header in list(one, "/headers") {
+        let name = text(header, "/name").to_ascii_lowercase();
+        let said = format!("{} {}", text(header, "/type"), text(header, "/value"));
+        headers.entry(name).or_insert(said);
+    }
+    let query = one.get("queryParams").map(Value::to_string);
+    (
+        text(one, "/method").to_owned(),
+        headers,
+        query.unwrap_or_default(),
+    )
 }
 
 /// What is behind a rule's backends.
@@ -294,6 +335,52 @@ fn is_sni(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// After the controller's source: two paths of every prefix, and one route of matches that differ in nothing else.
+    #[test]
+    fn every_prefix_is_two_paths_and_matches_of_one_key_are_one_route() {
+        let prefix = |path: &str| json!({"path": {"type": "PathPrefix", "value": path}});
+        let with = |matches: Value, backend: &str| json!({"matches": matches, "backendRefs": [{"name": backend, "port": 80}]});
+        let header = json!([{"name": "X-Ring", "value": "a"}]);
+        let route = json!({
+            "metadata": {"name": "r", "namespace": "edge", "uid": "u"},
+            "spec": {"parentRefs": [{"name": "edge"}], "rules": [
+                with(json!([prefix("/"), {"headers": header}, prefix("/a/")]), "one"),
+                with(json!([{"path": {"type": "Exact", "value": "/b"}}]), "two"),
+                with(json!([prefix("/c"), {"method": "GET"}]), "one"),
+            ]},
+        });
+        let service = |name: &str| json!({"metadata": {"name": name, "namespace": "edge"}, "spec": {"ports": [{"port": 80}]}});
+        let cluster = Cluster {
+            routes: vec![route],
+            services: vec![service("one"), service("two")],
+            ..Cluster::default()
+        };
+        let (made, _) = translate(&("edge".to_owned(), "edge".to_owned()), &cluster);
+        let routes = list(&made, "/services").flat_map(|service| list(service, "/routes"));
+        let routes: Vec<(String, Value, Value)> = routes
+            .map(|of| {
+                (
+                    text(of, "/name").to_owned(),
+                    of["paths"].clone(),
+                    of["methods"].clone(),
+                )
+            })
+            .collect();
+        let expected = [
+            (
+                "0.0",
+                json!(["~/$", "/", "~/a/$", "/a/", "~/c$", "/c/"]),
+                Value::Null,
+            ),
+            ("0.1", json!(["~/$", "/"]), Value::Null),
+            ("2.1", json!(["~/$", "/"]), json!(["GET"])),
+            ("1.0", json!(["~/b$"]), Value::Null),
+        ];
+        let expected =
+            expected.map(|(at, paths, methods)| (format!("httproute.edge.r.{at}"), paths, methods));
+        assert_eq!(routes, expected);
+    }
 
     /// Against what the real controller was recorded to post.
     #[test]

@@ -18,8 +18,6 @@ pub(super) type Unwell = BTreeSet<(String, String, u16)>;
 pub(super) struct Balancer {
     /// The upstream.
     pub(super) upstream: Arc<Value>,
-    /// What it was made of.
-    pub(super) rows: Vec<Arc<Value>>,
     /// Its targets, weight 0 and unresolved ones included.
     pub(super) targets: Vec<Target>,
     ring: Vec<(u32, u32)>,
@@ -137,7 +135,6 @@ impl Balancer {
         unwell: &Unwell,
         mut seed: u64,
     ) -> Self {
-        let rows = targets.to_vec();
         let targets: Vec<Target> = targets
             .iter()
             .filter_map(|target| resolve(target, names))
@@ -166,7 +163,6 @@ impl Balancer {
         }
         Self {
             upstream,
-            rows,
             targets,
             ring,
             pointer: Mutex::new(0),

@@ -1,5 +1,6 @@
 //! The database that several Kong nodes stand on.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::store::Entities;
@@ -14,6 +15,8 @@ pub(super) struct Held {
     pub(super) entities: Entities,
     /// Rises with each write.
     pub(super) version: u64,
+    /// The version in which a target of an upstream was last written, by the upstream's id.
+    pub(super) told: BTreeMap<String, u64>,
     /// Nobody reaches it.
     unreachable: bool,
 }

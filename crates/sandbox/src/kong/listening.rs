@@ -184,6 +184,11 @@ impl Kong {
         *self.node.counted.counts() = Default::default();
     }
 
+    /// Lets this worker fail when it is next built anew: a document counts as loaded all the same, and a target as written.
+    pub fn fail_next_build(&self, worker: usize) {
+        self.node.fail_next_build(worker);
+    }
+
     /// Lets the next document that is well be refused so. Several are refused one after the other.
     pub fn refuse_next_load(&self, failure: LoadFailure) {
         let mut failures = self

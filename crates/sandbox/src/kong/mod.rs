@@ -23,6 +23,8 @@
 //! - A name with several addresses multiplies its weight; an SRV record overrides it, and its 0 is a 1. A name that does
 //!   not resolve drops out silently.
 //! - Workers take up a document one after the other, after the answer that it is loaded.
+//! - What a worker fails to take up is only logged: the hash is the new document's, and a post with `check_hash` is a 304
+//!   ([`Kong::fail_next_build`]). With a database each write of a target is told anew, also one that changes nothing.
 //! - A restart goes back to `declarative_config` if there is one, and keeps what was loaded last if there is none.
 //! - With a database, a target cannot be made by PUT, and other nodes learn of a change when they next look.
 //! - `hash_on_header` with a dash is never found: all requests go to one target. Without `hash_on` nothing is hashed.

@@ -1,6 +1,6 @@
 //! A node: what it holds, its workers, and how a change travels to them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -121,6 +121,8 @@ pub(super) struct Node {
     pub(super) requests: AtomicU64,
     state: Mutex<State>,
     unwell: Mutex<Unwell>,
+    /// Workers whose next build fails.
+    failing: Mutex<BTreeSet<usize>>,
     builds: AtomicU64,
     ids: AtomicU64,
 }
@@ -158,6 +160,7 @@ impl Node {
             requests: AtomicU64::new(0),
             state: Mutex::new(state),
             unwell: Mutex::default(),
+            failing: Mutex::default(),
             builds: AtomicU64::new(0),
             ids: AtomicU64::new(0),
         }
@@ -263,7 +266,10 @@ impl Node {
             if state.version == held.version {
                 return;
             }
-            let changed = changed_targets(&state.known, &held.entities);
+            let mut changed = changed_targets(&state.known, &held.entities);
+            // Each write of a target is told, whether it changes anything or not.
+            let told = held.told.iter().filter(|(_, version)| **version > state.version);
+            changed.extend(told.map(|(upstream, _)| upstream.clone()));
             (state.known, state.version) = (held.entities.clone(), held.version);
             changed
         };
@@ -308,10 +314,19 @@ impl Node {
         }
     }
 
+    /// Lets this worker fail when it is next built anew: it runs on with what it had, and only the log says so. With a database it is
+    /// as if it never heard of what was written.
+    pub(super) fn fail_next_build(&self, worker: usize) {
+        lock(&self.failing).insert(worker);
+    }
+
     fn build(&self, at: usize, only: Option<&[String]>) {
         let Some(worker) = self.workers.get(at) else {
             return;
         };
+        if lock(&self.failing).remove(&at) {
+            return;
+        }
         let mut seed =
             self.options.seed ^ (at as u64) << 32 ^ self.builds.fetch_add(1, Ordering::Relaxed) << 8;
         worker.build(|running| {

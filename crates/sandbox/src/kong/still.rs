@@ -95,6 +95,11 @@ impl Still {
         }
     }
 
+    /// Lets its first worker fail when it is next built anew, as [`super::Kong::fail_next_build`].
+    pub fn fails_next_build(&self) {
+        self.0.fail_next_build(0);
+    }
+
     /// Looks at its database, as it does now and then: targets are known from now on.
     pub fn looks(&self) {
         self.0.look(false);

@@ -44,7 +44,8 @@ impl Building<'_> {
 
 impl Running {
     /// Routes and upstreams of the one, targets of the other: a database's targets are known sooner. Balancers of before go on where
-    /// nothing of them changed: that routes are built anew moves nobody's turn.
+    /// nothing of their upstream changed: that routes are built anew moves nobody's turn, and whoever did not hear of a target does
+    /// not hear of it so either.
     pub(super) fn new(
         routing: &Entities,
         targets: &Entities,
@@ -55,7 +56,7 @@ impl Running {
             let name = upstream["name"].as_str().unwrap_or_default().to_owned();
             let targets = targets.targets(id);
             let same = before.and_then(|before| before.balancers.get(&name));
-            let same = same.filter(|same| same.upstream == *upstream && same.rows == targets);
+            let same = same.filter(|same| same.upstream == *upstream);
             let balancer = same.map_or_else(|| with.balancer(upstream, &targets), Arc::clone);
             (name, balancer)
         };

@@ -200,3 +200,24 @@ async fn an_agent_that_lags_takes_nothing_back() {
     lags.stopped().await;
     agent.stopped().await;
 }
+
+/// A door of everything: the controller makes two paths of `/` as of any other prefix, and the split is proven with both.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_door_of_all_paths_is_proven() {
+    let Some(scene) = scene_of("a_door_of_all_paths_is_proven").await else {
+        return;
+    };
+    scene.services().await;
+    let mut agent = scene.agent(false);
+    let mut before: Option<Plan> = None;
+    for hosts in ["hosts: [shop.example.com]", "paths: [/]"] {
+        let whole = own_door("checkout", 90, SERVICES).replace("paths: [/checkout]", hosts);
+        let plan = of(&[whole], before.as_ref());
+        let part = agent.want(&plan);
+        agent.exact(&part).await;
+        before = Some(plan);
+        let routes = asked(&scene.kong, "/routes").await;
+        assert_eq!(routes["data"][0]["paths"], json!(["~/$", "/"]), "{hosts}");
+    }
+    agent.stopped().await;
+}

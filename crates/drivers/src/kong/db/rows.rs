@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use futures::future::join_all;
 use http::Method;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use weir_model::SplitName;
 use weir_render::kong::changes::{Held, Row, Write, is_ours};
 use weir_render::kong::database::{Entities, Kind, OfSplit};
@@ -60,6 +60,16 @@ pub(crate) async fn write(admin: &Admin, write: &Write) -> Option<Result<(), Dri
     })
 }
 
+/// Whether nodes take up a write in their time, and nobody can ask them whether they did.
+pub(super) fn takes_its_time(write: &Write) -> bool {
+    let kind = match write {
+        Write::Make { entity, .. } => entity.kind,
+        Write::Change { of, .. } | Write::Remove { of, .. } => of.0,
+        Write::Await(_) | Write::Forget(_) => return false,
+    };
+    matches!(kind, Kind::Service | Kind::Route | Kind::Upstream)
+}
+
 /// Where an entity is.
 fn path((kind, id, _): &(Kind, String, String), under: Option<&str>) -> String {
     match under {
@@ -84,13 +94,33 @@ pub(super) fn about(write: &Write) -> String {
     }
 }
 
-/// The services and routes of a split as they were read: another text, another configuration.
+/// One target of ours of an upstream, or the upstream `itself`, to be written with the tags that it has: nothing of it is another
+/// then, and every node is told.
+pub(super) fn as_it_is(held: &Held, wanted: &Entities, upstream: &str, itself: bool) -> Option<Write> {
+    let mut upstreams = held.rows.iter().filter(|row| row.kind == Kind::Upstream);
+    let row = match itself {
+        true => upstreams.find(|row| row.id == upstream && is_ours(row, wanted))?,
+        false => held
+            .targets
+            .get(upstream)?
+            .iter()
+            .find(|row| is_ours(row, wanted))?,
+    };
+    Some(Write::Change {
+        of: (row.kind, row.id.clone(), row.name.clone()),
+        under: (!itself).then(|| upstream.to_owned()),
+        fields: Map::from_iter([("tags".to_owned(), json!(row.tags))]),
+    })
+}
+
+/// The services, routes and upstreams of a split as they were read: another text, another configuration. Nobody can ask a node which
+/// of them it runs; what their targets get it says itself.
 pub(super) fn print(held: &Held, split: &SplitName) -> String {
     let tag = format!("weir.split.{split}");
     let rows = held
         .rows
         .iter()
-        .filter(|row| matches!(row.kind, Kind::Service | Kind::Route));
+        .filter(|row| matches!(row.kind, Kind::Service | Kind::Route | Kind::Upstream));
     let rows = rows.filter(|row| row.tags.contains(&tag));
     let mut texts: Vec<String> = rows.map(|row| format!("{:?}", row.fields)).collect();
     texts.sort_unstable();

@@ -9,6 +9,9 @@ use super::{AtDoor, Conflict, Prepared, of_door};
 use crate::kong::base::{self, Found, Reading, Taken};
 use crate::kong::entities::{self, Names, name};
 
+/// Kong's own.
+const DEFAULT_RETRIES: u64 = 5;
+
 impl Prepared<'_> {
     pub(super) fn host_of_names(&mut self, at: &AtDoor<'_>) {
         let split = &at.item.split;
@@ -92,10 +95,24 @@ impl Prepared<'_> {
         }
         if !mesh {
             self.host_as_before(split, service, &taken, found);
+            self.retries(split, service, first);
         }
         self.taken.insert(service.to_owned(), taken.text);
         self.takers.insert(service.to_owned(), split.clone());
         Ok(())
+    }
+
+    /// What its service says of retries is the base's: with Kong's default nobody sees that a backend is down (fact 14).
+    fn retries(&mut self, split: &SplitName, service: &str, found: Option<&Found<'_>>) {
+        let said = found.and_then(|one| one.entity.get("retries")?.as_u64());
+        let retries = said.unwrap_or(DEFAULT_RETRIES);
+        if retries > u64::from(entities::RETRIES) {
+            self.notes.push(format!(
+                "split {split}: service `{service}` of the base tries {retries} other targets where one takes no connection{}: of a                  backend that is down nobody sees an error, its share goes to the others; write `retries: {}` in the base to see it",
+                if said.is_none() { ", which is Kong's default" } else { "" },
+                entities::RETRIES
+            ));
+        }
     }
 
     /// Backends of a service that was taken over are called in `Host` what they were called before.

@@ -111,6 +111,52 @@ fn kongs_own_routes_take_the_very_requests_of_the_door() {
     );
 }
 
+/// The controller makes two paths of every prefix, of `/` as well: whole parts of a path, and a slash is added where there is none.
+#[test]
+fn every_prefix_is_two_paths() {
+    let name = "httproute.edge.weir.edge.checkout.0.0";
+    let via = || addresses(&["vm=old.edge.svc:80", "eks=new.edge.svc:80"]);
+    let split = plain("checkout", &[("vm", 9_000), ("eks", 1_000)]);
+    for paths in [&[][..], &["/"]] {
+        let whole = made(&split, &door(routing(&["shop.example.com"], paths), via())).unwrap();
+        let served = |paths: Value| {
+            let of_kong = in_kong(name, &|of| of["paths"] = paths.clone());
+            Router::of(&[of_kong]).served(&whole)
+        };
+        assert_eq!(served(json!(["~/$", "/"])), Ok(()));
+        let why = served(json!(["/"])).unwrap_err();
+        assert!(
+            why.contains("does not take host shop.example.com, path ~/$"),
+            "{why}"
+        );
+        // Theirs is an Ingress, of which no such pair is made.
+        let theirs = in_kong("theirs", &|of| of["paths"] = json!(["/"]));
+        let ours = in_kong(name, &|of| of["paths"] = json!(["~/$", "/"]));
+        assert_eq!(Router::of(&[ours, theirs]).at_odds(&whole), ["theirs"].into());
+    }
+    let mut route = services_of(9_000, 1_000);
+    for (matches, paths, methods) in [
+        (
+            json!([{"path": {"type": "PathPrefix", "value": "/a/"}}]),
+            json!(["~/a/$", "/a/"]),
+            Value::Null,
+        ),
+        // What names no path is of `/`, and matches that differ in nothing else are one route.
+        (
+            json!([{"method": "GET"}, {"method": "GET", "path": {"type": "PathPrefix", "value": "/a"}}]),
+            json!(["~/$", "/", "~/a$", "/a/"]),
+            json!(["GET"]),
+        ),
+    ] {
+        route.document["spec"]["rules"][0]["matches"] = matches;
+        let of_kong = in_kong(name, &|of| {
+            of["paths"] = paths.clone();
+            of["methods"] = methods.clone();
+        });
+        assert_eq!(Router::of(&[of_kong]).served(&route), Ok(()), "{paths}");
+    }
+}
+
 #[test]
 fn a_route_of_kongs_is_known_by_its_name() {
     let gateway = "edge".parse().unwrap();

@@ -151,10 +151,12 @@ fn fits(kind: &'static Kind, entity: &Object, id: &str, all: &Entities) -> Resul
     Ok(())
 }
 
-/// Writes to the database, or says that there is none.
+/// Writes to the database, or says that there is none. What a target is written, its upstream is told, also where nothing of it is
+/// another.
 fn write<T>(
     node: &Arc<Node>,
     without: impl FnOnce() -> Refused,
+    tells: Option<&Value>,
     change: impl FnOnce(&mut Entities) -> Result<T, Refused>,
 ) -> Result<T, Refused> {
     let Source::Database(database) = &node.source else {
@@ -166,6 +168,10 @@ fn write<T>(
         let done = change(&mut next)?;
         held.entities = next;
         held.version += 1;
+        if let Some(upstream) = tells.and_then(|target| target["upstream"]["id"].as_str()) {
+            let version = held.version;
+            held.told.insert(upstream.to_owned(), version);
+        }
         done
     };
     node.wrote();
@@ -198,6 +204,7 @@ pub(super) fn create(
     let entity = write(
         node,
         || refusal::unsupported("create", kind.name, None),
+        None,
         |all| {
             if all.by_id(kind.name, &id).is_some() {
                 return Err(refusal::id_is_taken(&id));
@@ -234,6 +241,7 @@ fn replace(
     let entity = write(
         node,
         || refusal::unsupported("create or update", kind.name, by(kind, key)),
+        None,
         |all| put(kind, entity, &id, all),
     )?;
     Ok(Answer::json(200, entity))
@@ -267,7 +275,8 @@ fn update(
         merged(&node.entities())?;
         return Err(refusal::unsupported("update", kind.name, by));
     }
-    let entity = write(node, refusal::not_found, |all| {
+    let tells = (kind.name == "targets").then_some(before);
+    let entity = write(node, refusal::not_found, tells, |all| {
         let entity = merged(all)?;
         put(kind, entity, &id, all)
     })?;
@@ -284,6 +293,7 @@ fn delete(
     write(
         node,
         || refusal::unsupported("remove", kind.name, by),
+        None,
         |all| remove(all, kind, &id),
     )?;
     Ok(Answer::empty(204))

@@ -1,0 +1,90 @@
+//! Nodes that do not give what their database has: what was written is told them again.
+
+use std::collections::BTreeSet;
+
+use weir_model::SplitName;
+use weir_render::kong::changes::{Held, Write};
+use weir_render::kong::database::Entities;
+
+use super::KongDb;
+use super::rows::{as_it_is, write};
+use crate::kong::admin::Admin;
+use crate::kong::behind::Behind;
+use crate::kong::proof;
+use crate::{DriverError, Fault};
+
+impl KongDb {
+    /// Where a node does not give what is in the database, and there is nothing to write, a target of that upstream is written as it is
+    /// (or the upstream, every second time):
+    /// Kong tells every node of each write, and builds what it is about anew. Whether any was.
+    pub(super) async fn told_again(
+        &self,
+        admin: &Admin,
+        (split, wanted, writes): (&SplitName, &Entities, &[Write]),
+        held: &Held,
+    ) -> Result<bool, DriverError> {
+        let doors = wanted.doors.get(split).into_iter().flat_map(|of| &of.chains);
+        let upstreams = doors.filter_map(|chain| chain.upstream.as_ref());
+        let mut any = false;
+        for upstream in upstreams {
+            let name = &upstream.entity.name;
+            let now = (self.clock)();
+            let times = {
+                let mut seen = self.seen();
+                // What is written now is on its way for a while.
+                if !writes.is_empty() {
+                    seen.behind.remove(name);
+                }
+                match seen.behind.get_mut(name).filter(|behind| behind.is_due(now)) {
+                    None => continue,
+                    Some(behind) => behind.again(now),
+                }
+            };
+            // A node that never heard of the upstream has nothing to build anew for a target of it, and the upstream waits for the
+            // node's next round: by turns.
+            let Some(one) = as_it_is(held, wanted, &upstream.entity.id, times % 2 == 0) else {
+                continue;
+            };
+            match write(admin, &one).await {
+                Some(Ok(())) => any = true,
+                // Gone meanwhile, or not to be written so: the next look finds what is to be written.
+                Some(Err(error)) if matches!(error.fault, Fault::Refused | Fault::NotYet) => {
+                    tracing::debug!(%split, node = admin.url(), %error, "not told again");
+                }
+                Some(Err(error)) => return Err(error),
+                None => {}
+            }
+        }
+        Ok(any)
+    }
+
+    /// What nodes give that they should not, though their database has what is wanted: since when, which their verdicts say.
+    pub(super) fn behind(&self, wanted: &Entities, nodes: &mut [proof::AtNode]) {
+        let now = (self.clock)();
+        let odd: BTreeSet<(SplitName, String)> = nodes.iter().flat_map(|node| node.odd().clone()).collect();
+        let mut seen = self.seen();
+        for (split, of) in &wanted.doors {
+            if nodes.iter().all(|node| node.has(split)) {
+                for upstream in of.chains.iter().filter_map(|chain| chain.upstream.as_ref()) {
+                    seen.behind.remove(&upstream.entity.name);
+                }
+            }
+        }
+        seen.behind.retain(|_, behind| {
+            behind.is_unclear();
+            !behind.is_over(now)
+        });
+        for (split, upstream) in &odd {
+            let behind = seen.behind.entry(upstream.clone());
+            let behind = behind.or_insert_with(|| Behind::new(now));
+            behind.is_still(now);
+            let words = behind.words(now, "a target of it, or it itself, is written as it is");
+            for node in nodes
+                .iter_mut()
+                .filter(|node| node.odd().iter().any(|(of, _)| of == split))
+            {
+                node.says(split, &words);
+            }
+        }
+    }
+}
