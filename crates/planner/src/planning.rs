@@ -133,12 +133,12 @@ fn look(inputs: Inputs<'_>, transit: Option<Transit<'_>>) -> Look {
 }
 
 /// The splits whose step breaks a rule, with the first that it breaks: a defect of this program, or a declaration that changes
-/// more at once than there is an order for. They stay as they are, so that nobody else's traffic has to wait.
+/// more at once than there is an order for. They stay as they are, or come into force when they can, so that nobody else's traffic
+/// has to wait.
 fn breaches(plan: &Plan, parent: &Plan, known: &BTreeMap<SplitName, String>) -> BTreeMap<SplitName, String> {
     let mut found = BTreeMap::new();
     for finding in lint::lint_new(plan, parent) {
         if let Some(split) = finding.split.clone()
-            && parent.splits.contains_key(&split)
             && !known.contains_key(&split)
         {
             found.entry(split).or_insert_with(|| finding.to_string());
@@ -305,6 +305,12 @@ fn make(
                     splits.insert(name.clone(), whole.as_it_is(before));
                 }
                 next
+            }
+            (Some(_), None) if unsound.contains_key(name) => {
+                let mut stands = waiting::no_order(&unsound[name]);
+                stands.declared = weights(&wanted);
+                outlook.insert(name.clone(), stands);
+                None
             }
             (Some(transit), None) => {
                 let heir_of = past.heir_of(all);

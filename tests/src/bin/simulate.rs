@@ -23,6 +23,9 @@ use weir_tests::simulate::{self, Life, Report};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// After so many lives it is told how far they came.
+const SO_MANY: u64 = 1_000;
+
 /// Lives many small federations through hostile schedules, and checks Weir's invariants in each.
 #[derive(Debug, Parser)]
 struct Arguments {
@@ -191,6 +194,10 @@ fn side_by_side(seeds: &Range<u64>) -> Report {
             let (reports, next) = (&reports, &next);
             let mine = std::iter::from_fn(move || {
                 let seed = next.fetch_add(1, Ordering::Relaxed);
+                // A hundred thousand take an hour: whoever stops them knows how far they came.
+                if seed > seeds.start && (seed - seeds.start) % SO_MANY == 0 {
+                    eprintln!("the first {} are lived or being lived", seed - seeds.start);
+                }
                 (seed < seeds.end).then_some(seed)
             });
             scope.spawn(move || {

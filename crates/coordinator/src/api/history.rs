@@ -125,14 +125,15 @@ pub(super) async fn split(
     };
     let split = SplitName::new(name.as_str()).map_err(|_| missing())?;
     let limit = amount.limit.unwrap_or(20).clamp(1, 200);
-    let Recalled { steps, before } =
-        recall(&answering, &split, usize::try_from(limit).unwrap_or(200)).await?;
+    // Asked first: what is in force by now is in the ledger.
     let stands = {
         let in_force = answering.in_force.borrow();
         in_force
             .as_ref()
             .is_some_and(|known| known.plan.splits.contains_key(&split))
     };
+    let Recalled { steps, before } =
+        recall(&answering, &split, usize::try_from(limit).unwrap_or(200)).await?;
     if steps.is_empty() && !stands {
         return Err(missing());
     }
