@@ -249,7 +249,7 @@ pub const ALL: &[Sabotage] = &[
         does: "one failed request is enough for a share to go elsewhere",
         breaks: Invariant::I1,
         within: 500,
-        hint: 17,
+        hint: 33,
     },
     Sabotage {
         name: "come-back-at-once",
@@ -333,7 +333,7 @@ pub const ALL: &[Sabotage] = &[
         does: "a Kong without a database is sent an empty configuration",
         breaks: Invariant::I4,
         within: 500,
-        hint: 137,
+        hint: 377,
     },
     Sabotage {
         name: "lose-the-base",
@@ -347,14 +347,14 @@ pub const ALL: &[Sabotage] = &[
         does: "targets lose their weight before those that gain it have it",
         breaks: Invariant::I4,
         within: 500,
-        hint: 125,
+        hint: 157,
     },
     Sabotage {
         name: "drop-dns-answers",
         does: "what a name server answers later is dropped",
         breaks: Invariant::I3,
         within: 500,
-        hint: 77,
+        hint: 89,
     },
     Sabotage {
         name: "ignore-hashes",
@@ -403,7 +403,7 @@ pub const ALL: &[Sabotage] = &[
         does: "a way back waits at a gateway until somebody says that its backends are well",
         breaks: Invariant::I8,
         within: 2000,
-        hint: 0,
+        hint: 489,
     },
     Sabotage {
         name: "drained-is-converged",

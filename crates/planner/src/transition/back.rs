@@ -64,13 +64,33 @@ impl Turn<'_> {
         if !items.values().any(|item| between::shifts(item, behind)) {
             return None;
         }
+        let barred = self.takes_nothing();
+        let gives_more = |to: &Item| {
+            let mut items = items.values();
+            items.any(|item| barred.keys().any(|barred| between::gives_more(item, to, barred)))
+        };
+        let mut back = Cow::Borrowed(&**behind);
         if let Some(ahead) = self.ahead_by_a_drain(behind) {
-            let why = "another commit came while zones were apart, and a backend is drained: the later waves follow the ones before, \
-                       and all go on from there";
-            return Some(self.catch_up(course, motion, (ahead, why), make));
+            if !gives_more(ahead) {
+                let why = "another commit came while zones were apart, and a backend is drained or its zone is detached: the later \
+                           waves follow the ones before, and all go on from there";
+                return Some(self.catch_up(course, motion, (ahead, why), make));
+            }
+            // One is drained, another in a detached zone: neither way leads past both.
+            match drain::without_in(behind, self.split, (&barred, self.zones)) {
+                Ok(without) => back = Cow::Owned(without),
+                Err(bar) => return Some((None, Some(held(vec![wait(bar)])))),
+            }
         }
         let there = items.keys().filter(|zone| self.wanted.contains_key(*zone));
-        let there: Vec<Item> = there.map(|zone| self.for_zone(zone, behind)).collect();
+        let there = there.map(|zone| {
+            let mut item = self.for_zone(zone, &back);
+            if let (Cow::Owned(_), Some(wanted)) = (&back, self.wanted.get(zone)) {
+                item.commit.clone_from(&wanted.commit); // the earlier one says nothing of the kind
+            }
+            item
+        });
+        let there: Vec<Item> = there.collect();
         let moves = |item: &&Item| {
             items
                 .get(&item.zone)
@@ -81,15 +101,10 @@ impl Turn<'_> {
         let (waits, none_can) = self.unready(there.iter());
         if none_can && !waits.is_empty() {
             let ahead = items.values().max_by_key(|item| item.generation)?;
-            let barred = self.takes_nothing();
-            let gains = |drained: &BackendName| {
-                let mut items = items.values();
-                items.any(|item| between::gives_more(item, ahead, drained))
-            };
             let zones = items.keys().filter(|zone| self.wanted.contains_key(*zone));
             let follow: Vec<Item> = zones.map(|zone| self.for_zone(zone, ahead)).collect();
             let behind = follow.iter().filter(moves);
-            if self.unready(behind).0.is_empty() && !barred.keys().any(gains) {
+            if self.unready(behind).0.is_empty() && !gives_more(ahead) {
                 let why = "another commit came while zones were apart, and nobody can go back: the later waves follow the ones before, \
                            and all go on from there";
                 return Some(self.catch_up(course, motion, (ahead, why), make));

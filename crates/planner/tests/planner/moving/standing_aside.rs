@@ -148,6 +148,46 @@ fn nothing_goes_back_to_who_is_in_a_detached_zone() {
     }
 }
 
+/// Zones are apart, one backend is in a detached zone and the one that took its place is drained: neither where the ones are nor
+/// where the others are leads past both.
+#[test]
+fn between_one_who_is_drained_and_one_who_is_away_neither_gets_more() {
+    let mut world = World::new(plain(&[("eks", 85), ("lab", 15)]));
+    let mut declaration = plain(&[("eks", 85), ("vm", 15)]);
+    declaration.zones.get_mut(&zone("par")).unwrap().detached = true;
+    world.commit(declaration);
+    world.look();
+    world.all_follow();
+    assert_eq!(world.weights(&zone("fra")).get(&backend("vm")), Some(&1_500));
+    assert_eq!(world.weights(&zone("ams")).get(&backend("lab")), Some(&1_500));
+    let drain = weir_planner::Drain {
+        to: None,
+        why: "\"new kernel\", says ada".to_owned(),
+    };
+    let drains = BTreeMap::from([(backend("vm"), drain)]);
+    world.orders.drains.insert(checkout(), drains);
+    let share = |world: &World, of: &str, to: &str| {
+        let item = world.item(&zone(of)).unwrap();
+        let weight = item.routes[0].weights.get(&backend(to)).copied();
+        weight.unwrap_or_default().get()
+    };
+    for _ in 0..6 {
+        let had = ZONES.map(|zone| ["vm", "lab"].map(|name| share(&world, zone, name)));
+        world.look();
+        let has = ZONES.map(|zone| ["vm", "lab"].map(|name| share(&world, zone, name)));
+        let more = had
+            .iter()
+            .flatten()
+            .zip(has.iter().flatten())
+            .any(|(had, has)| has > had);
+        assert!(!more, "{had:?} {has:?}: {}", world.told(None));
+        world.all_follow();
+        world.pass(61);
+    }
+    assert_eq!(world.leg(), None);
+    assert_eq!(go_on(&mut world), all_to("eks"));
+}
+
 /// What a freeze holds besides shifts: what comes, what goes, and what tells listeners or gateways something new.
 #[test]
 fn a_freeze_holds_whatever_callers_would_be_told() {
