@@ -151,7 +151,7 @@ fn step(page: &mut Page, step: &SplitStep, clock: Clock) {
         match (step.proven.contains_key(zone), step.idle.get(zone)) {
             (true, _) => {}
             (false, Some(at)) => {
-                words.push(format!("called by nobody, as seen {}", after(&step.created, at)))
+                words.push(format!("called by nobody, as seen {}", after(&step.created, at)));
             }
             (false, None) => words.push("not proven".to_owned()),
         }

@@ -24,14 +24,18 @@ pub(crate) fn held_by<'a>(
         return Some((why, None));
     }
     let federation = declaration.federation.as_ref();
-    let federation = federation.map(|federation| ("the federation".to_owned(), &federation.freeze));
-    let split = split.map(|split| (format!("split {name}"), &split.freeze));
+    let federation = federation.map(|federation| (("the federation", ""), &federation.freeze));
+    let split = split.map(|split| (("split ", name.as_str()), &split.freeze));
     let zones = zones.into_iter();
-    let zones = zones.map(|zone| (format!("zone {}", zone.name), &zone.freeze));
-    let all: Vec<_> = federation.into_iter().chain(split).chain(zones).collect();
+    let zones = zones.map(|zone| (("zone ", zone.name.as_str()), &zone.freeze));
+    let all = federation.into_iter().chain(split).chain(zones);
+    let all: Vec<_> = all.filter(|(_, freeze)| **freeze != Freeze::Never).collect();
     let holds = all
         .iter()
-        .filter_map(|(what, freeze)| frozen(what, freeze.at(now)));
+        .filter_map(|((kind, name), freeze)| match freeze.at(now) {
+            Frozen::No => None,
+            at => frozen(&format!("{kind}{name}"), at),
+        });
     // The one that lasts longest says most.
     let (why, own) = holds.max_by_key(|(_, until)| until.unwrap_or(Timestamp::MAX))?;
     let until = match Freeze::any_at(all.iter().map(|(_, freeze)| *freeze), now) {

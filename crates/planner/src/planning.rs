@@ -307,9 +307,11 @@ fn make(
                 next
             }
             (Some(_), None) if unsound.contains_key(name) => {
-                let mut stands = waiting::no_order(&unsound[name]);
+                let mut stands = waiting::no_place(&unsound[name]);
                 stands.declared = weights(&wanted);
                 outlook.insert(name.clone(), stands);
+                // Whose place it would take keeps it.
+                inherited.extend(past.heir_of(all).cloned());
                 None
             }
             (Some(transit), None) => {

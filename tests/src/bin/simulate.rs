@@ -195,7 +195,7 @@ fn side_by_side(seeds: &Range<u64>) -> Report {
             let mine = std::iter::from_fn(move || {
                 let seed = next.fetch_add(1, Ordering::Relaxed);
                 // A hundred thousand take an hour: whoever stops them knows how far they came.
-                if seed > seeds.start && (seed - seeds.start) % SO_MANY == 0 {
+                if seed > seeds.start && (seed - seeds.start).is_multiple_of(SO_MANY) {
                     eprintln!("the first {} are lived or being lived", seed - seeds.start);
                 }
                 (seed < seeds.end).then_some(seed)

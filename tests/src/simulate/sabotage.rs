@@ -312,7 +312,7 @@ pub const ALL: &[Sabotage] = &[
         does: "a drain that a commit makes impossible is dropped",
         breaks: Invariant::I1,
         within: 2000,
-        hint: 0,
+        hint: 16,
     },
     Sabotage {
         name: "drained-refuge",

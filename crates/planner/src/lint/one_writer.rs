@@ -30,17 +30,24 @@ impl<'a> Lint<'a> {
         }
     }
 
-    /// Of all, where only these are new. What they had in the parent they had alone there.
+    /// Of all, where only these are new. What they had in the parent they had alone there: of two it is who comes that is in the way.
     pub(super) fn one_new_writer(&mut self, parent: &Plan, new: &[(&'a SplitName, &'a Arc<SplitPlan>)]) {
         let mut taken: BTreeSet<Callers<'a>> = BTreeSet::new();
+        let mut comes: BTreeSet<&SplitName> = BTreeSet::new();
         for (name, split) in new {
             let was = parent.splits.get(*name);
             let was: BTreeSet<Callers<'_>> = was.into_iter().flat_map(|was| callers(was)).collect();
-            taken.extend(callers(split).filter(|of| !was.contains(of)));
+            let new: Vec<_> = callers(split).filter(|of| !was.contains(of)).collect();
+            if !new.is_empty() {
+                comes.insert(name);
+            }
+            taken.extend(new);
         }
         if !taken.is_empty() {
             let all = self.plan.splits.iter();
-            self.one_writer(all.filter(|(_, split)| callers(split).any(|of| taken.contains(&of))));
+            let all = all.filter(|(_, split)| callers(split).any(|of| taken.contains(&of)));
+            let (come, stay): (Vec<_>, Vec<_>) = all.partition(|(name, _)| comes.contains(name));
+            self.one_writer(stay.into_iter().chain(come));
         }
     }
 }

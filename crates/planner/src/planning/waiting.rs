@@ -23,6 +23,16 @@ pub(super) fn no_order(breach: &str) -> Outlook {
     }
 }
 
+/// What cannot come beside what is in force.
+pub(super) fn no_place(breach: &str) -> Outlook {
+    let why = format!("beside what is in force it would break a rule of plans: {breach}");
+    let next = "it comes by itself when what is in its way has gone, or when a commit changes one of the two";
+    Outlook {
+        phase: Phase::Held,
+        ..at_the_door(&why, None, next)
+    }
+}
+
 /// What cannot be gone towards because of a drain.
 pub(super) fn drained_in_the_way(why: &str) -> Outlook {
     let next = "nothing of this split moves, reverts neither, until `weir undrain` ends the drain or a commit gives the share to \

@@ -336,7 +336,7 @@ impl<'a> Whole<'a> {
         if reverts(transit, declaration, name) {
             return None;
         }
-        let zones = zones.filter_map(|zone| declaration.zones.get(zone));
+        let zones = zones.filter_map(|zone| declaration.zones.get(zone).filter(|zone| !zone.detached));
         held_by(transit.orders, declaration, (name, split), zones, self.now)
     }
 

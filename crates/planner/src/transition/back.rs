@@ -209,8 +209,8 @@ impl Turn<'_> {
         self.transit.orders.drains.get(&self.split.name)
     }
 
-    /// Who is to take nothing, whatever it rested on: backends that are drained, and those in zones that are detached, which may be
-    /// gone though Kuma still lists them.
+    /// Who is to take nothing, whatever it rested on: backends that are drained, and those in zones that are detached or declared no
+    /// more, which may be gone though Kuma still lists them.
     fn takes_nothing(&self) -> BTreeMap<BackendName, Drain> {
         let mut barred = self.drains().cloned().unwrap_or_default();
         let course = self.before.course.as_ref();
@@ -218,10 +218,15 @@ impl Turn<'_> {
         let origin = origin.into_iter().flat_map(|motion| motion.origin.values());
         for item in self.before.items.values().chain(origin) {
             for (name, to) in &item.destinations {
-                if self.detached(&to.zone) && !barred.contains_key(name) {
-                    let why = format!("its zone {} is detached", to.zone);
-                    barred.insert(name.clone(), Drain { to: None, why });
-                }
+                let is = match self.zones.get(&to.zone) {
+                    Some(zone) if zone.detached => "detached",
+                    Some(_) => continue,
+                    None => "declared no more",
+                };
+                barred.entry(name.clone()).or_insert_with(|| Drain {
+                    to: None,
+                    why: format!("its zone {} is {is}", to.zone),
+                });
             }
         }
         barred

@@ -6,11 +6,13 @@ use weir_model::ZoneName;
 
 use super::gates::Gate;
 use super::onward::Step;
+use super::verdict::Traffic;
 use super::{Make, Next, Turn, between, returning, wait};
 use crate::course::{Course, Items, Leg, Motion};
 use crate::outlook::{Outlook, Phase};
 use crate::plan::{Item, SplitPlan};
 use crate::planning::waiting;
+use crate::retire;
 
 impl Turn<'_> {
     /// The first step towards it, or what that waits for.
@@ -117,13 +119,23 @@ impl Turn<'_> {
     fn no_shift(&self, course: &Course, make: &mut Make<'_>) -> Next {
         let told_anew = |zone: &ZoneName, wanted: &Item| {
             let was = self.before.items.get(zone);
-            was.is_some_and(|was| between::moves(was, wanted) || was.doors != wanted.doors)
+            was.is_some_and(|was| {
+                // What retires stays with it.
+                let after = retire::keeping_all(wanted.clone(), was);
+                between::moves(was, &after) || was.doors != wanted.doors
+            })
         };
         let anew = self
             .wanted
             .iter()
             .filter(|(zone, wanted)| told_anew(zone, wanted));
         let waves: Vec<u32> = anew.map(|(zone, _)| self.wave(zone)).collect();
+        // What it does to traffic that it came to this is for a verdict, whatever may not be told.
+        let shift = course.motion.as_ref();
+        let shift = shift.filter(|motion| matches!(motion.leg, Leg::Shift { .. }));
+        if let Some(Traffic::Bad(why)) = shift.map(|motion| self.traffic(motion)) {
+            return self.go_back(course, &format!("traffic got worse: {why}"), make);
+        }
         if !waves.is_empty()
             && !self.reverts
             && let Some((why, until)) = self.frozen_for(&waves)
@@ -145,20 +157,27 @@ impl Turn<'_> {
         }
         next.motion = course.motion.as_ref().map(|motion| Motion {
             origin: motion.origin.clone(),
-            from: items.clone(),
             to: self.shape,
-            // in mid-way, and that is what is declared now: it rests here as soon as every zone proves it
-            leg: match &motion.leg {
-                Leg::Return { why } => Leg::Return { why: why.clone() },
-                Leg::Shift { .. } => Leg::Shift {
-                    bites: 1,
-                    bite: 1,
-                    wave: u32::MAX,
-                },
-            },
-            since: self.now,
-            counted: self.transit.senses.counts(&self.split.name),
             stopped: None,
+            // in mid-way, and that is what is declared now: it rests here as soon as every zone proves it, and is judged by what was
+            // before it came to this
+            ..match &motion.leg {
+                Leg::Return { why } => Motion {
+                    from: items.clone(),
+                    leg: Leg::Return { why: why.clone() },
+                    since: self.now,
+                    counted: self.transit.senses.counts(&self.split.name),
+                    ..motion.clone()
+                },
+                Leg::Shift { .. } => Motion {
+                    leg: Leg::Shift {
+                        bites: 1,
+                        bite: 1,
+                        wave: u32::MAX,
+                    },
+                    ..motion.clone()
+                },
+            }
         });
         self.plan(items, next)
     }

@@ -279,16 +279,16 @@ pub(super) fn judge(
     if carried.requests < enough {
         return too_few(carried.requests);
     }
+    let why = limit.and_then(|limit| paces.slower(enough, limit));
+    if let Some(why) = why.filter(|_| !mends(&earlier.all, &total)) {
+        return Traffic::Bad(format!("all zones together: {why}"));
+    }
     let few = each.iter().find(|(_, ([_, fresh], _))| fresh.requests < enough);
     if let Some((backend, ([_, fresh], _))) = few {
         return Traffic::Little(format!(
             "insufficient data: {} of {enough} requests to {backend}, which gained weight, {SINCE_PROOF}",
             fresh.requests
         ));
-    }
-    let why = limit.and_then(|limit| paces.slower(enough, limit));
-    if let Some(why) = why.filter(|_| !mends(&earlier.all, &total)) {
-        return Traffic::Bad(format!("all zones together: {why}"));
     }
     if comparable && timed.requests < enough {
         return too_few(timed.requests);

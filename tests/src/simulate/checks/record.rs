@@ -130,7 +130,11 @@ impl World {
             return;
         };
         let goes_on = match motion(is) {
-            Some(is) => is.stopped.is_none() && is.to == was.to && matches!(is.leg, Leg::Shift { .. }),
+            // Where a drain ended meanwhile it is not what it was stopped on its way to, though it set out for that once.
+            Some(is) => {
+                let same = was.stopped.as_ref().is_some_and(|stopped| stopped.shape == is.to);
+                is.stopped.is_none() && same && matches!(is.leg, Leg::Shift { .. })
+            }
             None => true,
         };
         let name = is.items.values().next().map(|item| item.split.to_string());

@@ -447,33 +447,36 @@ fn what_gives_callers_what_they_had_is_a_way_back_whatever_else_is_declared() {
     }
 }
 
-/// A split that comes and would break a rule beside what is in force waits alone: nothing that others need is made with it.
+/// A split that comes and would break a rule beside what is in force waits alone, whatever the two are called: nothing that others
+/// need is made with it.
 #[test]
 fn a_new_split_that_has_no_order_waits_alone() {
-    let search = split("search", &["a@fra", "b@par"], &[("a", 100)]);
-    let third = split("third", &["a@fra", "b@par"], &[("a", 100)]);
-    let mut both = plain(&[("vm", 100)]);
-    both.splits.insert(search.name.clone(), Arc::new(search.clone()));
-    let mut world = World::new(both.clone());
-    // As a version with other rules may have left it: search writes for the service of third.
-    let mut plan = weir_planner::Plan::clone(world.plan.as_deref().unwrap());
-    let of_search = Arc::make_mut(plan.splits.get_mut(&search.name).unwrap());
-    for item in of_search.items.values_mut() {
-        let item = Arc::make_mut(item);
-        item.service = third.service.clone();
-        item.digest = weir_planner::item_digest(item);
+    for name in ["third", "billing"] {
+        let search = split("search", &["a@fra", "b@par"], &[("a", 100)]);
+        let third = split(name, &["a@fra", "b@par"], &[("a", 100)]);
+        let mut both = plain(&[("vm", 100)]);
+        both.splits.insert(search.name.clone(), Arc::new(search.clone()));
+        let mut world = World::new(both.clone());
+        // As a version with other rules may have left it: search writes for the service of the one that comes.
+        let mut plan = weir_planner::Plan::clone(world.plan.as_deref().unwrap());
+        let of_search = Arc::make_mut(plan.splits.get_mut(&search.name).unwrap());
+        for item in of_search.items.values_mut() {
+            let item = Arc::make_mut(item);
+            item.service = third.service.clone();
+            item.digest = weir_planner::item_digest(item);
+        }
+        of_search.root = weir_planner::canonical::split_root(of_search);
+        plan.id = weir_planner::plan_id(&plan);
+        world.plan = Some(Arc::new(plan));
+        both.splits.insert(third.name.clone(), Arc::new(third.clone()));
+        world.commit(both);
+        let (new, stands) = world.look_at(&third.name);
+        let stands = stands.unwrap();
+        assert!(!new, "{name}: {stands:?}");
+        assert_eq!(stands.phase, Phase::Held);
+        assert!(
+            stands.waits[0].why.contains("it would break a rule of plans"),
+            "{stands:?}"
+        );
     }
-    of_search.root = weir_planner::canonical::split_root(of_search);
-    plan.id = weir_planner::plan_id(&plan);
-    world.plan = Some(Arc::new(plan));
-    both.splits.insert(third.name.clone(), Arc::new(third.clone()));
-    world.commit(both);
-    let (new, stands) = world.look_at(&third.name);
-    let stands = stands.unwrap();
-    assert!(!new);
-    assert_eq!(stands.phase, Phase::Held);
-    assert!(
-        stands.waits[0].why.contains("would break a rule of plans"),
-        "{stands:?}"
-    );
 }

@@ -258,3 +258,39 @@ fn the_next_opening_is_when_no_freeze_holds() {
     world.pass(20 * 3_600);
     assert!(world.look().0);
 }
+
+/// What callers are told anew waits for the end of a freeze; that traffic got worse does not.
+#[test]
+fn a_freeze_keeps_no_verdict_from_what_came_before_it() {
+    let whole = |change: &dyn Fn(&mut Split)| {
+        declared(&[("vm", 50), ("lab", 50)], |split| {
+            split.transition.max_step = None;
+            change(split);
+        })
+    };
+    for frozen in [true, false] {
+        let mut world = World::new(plain(&[("vm", 100)]));
+        world.count("fra/a", "vm", 10_000, 0);
+        world.commit(whole(&|_| {}));
+        for _ in 0..2 {
+            world.look();
+            world.all_follow();
+        }
+        let mut named = whole(&|split| {
+            split.port_names = [weir_model::PortName::new("http").unwrap()].into();
+        });
+        if frozen {
+            named.federation.as_mut().unwrap().freeze = Freeze::Always;
+        }
+        world.commit(named);
+        assert_eq!(world.look().0, !frozen, "a name of a port");
+        world.all_follow();
+        world.count("fra/a", "lab", 500, 250);
+        world.look();
+        assert!(
+            matches!(world.leg(), Some(Leg::Return { .. })),
+            "{:?}",
+            world.leg()
+        );
+    }
+}
