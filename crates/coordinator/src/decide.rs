@@ -314,8 +314,8 @@ fn attempt(question: Question<'_>, heads: &Heads) -> Result<Trial, Unsound> {
             return Ok(Trial::Refused(why));
         }
         Planned::New(plan) => {
-            // What is the parent's own was looked at with it, but where zones, gateways or the mesh change. A version with other rules may have made that: to refuse every commit for
-            // it, reverts too, would help nobody.
+            // What is the parent's own was looked at with it, but where zones, gateways or the mesh change. A version with other rules
+            // may have made that: to refuse every commit for it, reverts too, would help nobody.
             let findings = match question.parent {
                 Some(parent) => weir_planner::lint_step(&plan, parent),
                 None => weir_planner::lint(&plan, None),

@@ -287,7 +287,6 @@ fn make(
                     before,
                     drained: split.routes != git.routes,
                     reverts,
-                    zones: &inputs.declaration.zones,
                     transit,
                     declaration: inputs.declaration,
                     now: inputs.now,

@@ -33,7 +33,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use weir_model::{BackendName, Declaration, Frozen, Split, SplitName, Zone, ZoneName, sabotaged};
+use weir_model::{BackendName, Declaration, Frozen, Split, SplitName, ZoneName, sabotaged};
 
 use crate::canonical;
 
@@ -109,7 +109,6 @@ pub(crate) struct Turn<'a> {
     pub(crate) drained: bool,
     /// The newest commit takes back the last one that changed this split.
     pub(crate) reverts: bool,
-    pub(crate) zones: &'a BTreeMap<ZoneName, Zone>,
     pub(crate) transit: Transit<'a>,
     pub(crate) declaration: &'a Declaration,
     pub(crate) now: Timestamp,
@@ -251,11 +250,11 @@ impl Turn<'_> {
     }
 
     fn wave(&self, zone: &ZoneName) -> u32 {
-        self.zones.get(zone).map_or(1, |zone| zone.wave)
+        self.declaration.zones.get(zone).map_or(1, |zone| zone.wave)
     }
 
     fn detached(&self, zone: &ZoneName) -> bool {
-        self.zones.get(zone).is_some_and(|zone| zone.detached)
+        self.declaration.zones.get(zone).is_some_and(|zone| zone.detached)
     }
 
     /// The waves of the zones whose callers see something of it.

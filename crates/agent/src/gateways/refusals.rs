@@ -100,21 +100,13 @@ impl Refusals {
     /// A refusal of counting that it is time to try again, of whatever document, is of this one from now on: counting is of the gateway,
     /// and the document that was refused with it may be one that nobody makes any more. How long it waits goes along.
     pub fn counting_is_in(&mut self, hash: &str, now: Instant) {
-        let due = self
-            .all
-            .iter()
-            .filter(|(_, refusal)| refusal.what.counting && refusal.again <= now);
-        let longest = due.max_by_key(|(_, refusal)| refusal.wait);
-        let Some((longest, _)) = longest.map(|(hash, refusal)| (hash.clone(), refusal.wait)) else {
-            return;
-        };
         if self.all.contains_key(hash) {
             return;
         }
-        if let Some(refusal) = self.all.remove(&longest) {
-            self.all
-                .retain(|_, other| !(other.what.counting && other.again <= now));
-            self.all.insert(hash.to_owned(), refusal);
+        let due = |_: &String, refusal: &mut Refusal| refusal.what.counting && refusal.again <= now;
+        let due = self.all.extract_if(.., due).map(|(_, refusal)| refusal);
+        if let Some(longest) = due.max_by_key(|refusal| refusal.wait) {
+            self.all.insert(hash.to_owned(), longest);
         }
     }
 

@@ -70,14 +70,14 @@ impl Turn<'_> {
             items.any(|item| barred.keys().any(|barred| between::gives_more(item, to, barred)))
         };
         let mut back = Cow::Borrowed(&**behind);
-        if let Some(ahead) = self.ahead_by_a_drain(behind) {
+        if let Some(ahead) = self.ahead_by_a_drain(behind, &barred) {
             if !gives_more(ahead) {
                 let why = "another commit came while zones were apart, and a backend is drained or its zone is detached: the later \
                            waves follow the ones before, and all go on from there";
                 return Some(self.catch_up(course, motion, (ahead, why), make));
             }
             // One is drained, another in a detached zone: neither way leads past both.
-            match drain::without_in(behind, self.split, (&barred, self.zones)) {
+            match drain::without_in(behind, self.split, (&barred, &self.declaration.zones)) {
                 Ok(without) => back = Cow::Owned(without),
                 Err(bar) => return Some((None, Some(held(vec![wait(bar)])))),
             }
@@ -136,8 +136,7 @@ impl Turn<'_> {
     }
 
     /// What the zones have that moved first, where to go back to what the others have would give more to who takes nothing.
-    fn ahead_by_a_drain(&self, behind: &Item) -> Option<&Item> {
-        let barred = self.takes_nothing();
+    fn ahead_by_a_drain(&self, behind: &Item, barred: &BTreeMap<BackendName, Drain>) -> Option<&Item> {
         if sabotaged("go-back-past-drains") {
             return None;
         }
@@ -218,7 +217,7 @@ impl Turn<'_> {
         let origin = origin.into_iter().flat_map(|motion| motion.origin.values());
         for item in self.before.items.values().chain(origin) {
             for (name, to) in &item.destinations {
-                let is = match self.zones.get(&to.zone) {
+                let is = match self.declaration.zones.get(&to.zone) {
                     Some(zone) if zone.detached => "detached",
                     Some(_) => continue,
                     None => "declared no more",
@@ -258,7 +257,7 @@ impl Turn<'_> {
         };
         let mut back = Items::new();
         for (zone, was) in there() {
-            let mut item = drain::without_in(was, self.split, (&barred, self.zones))?;
+            let mut item = drain::without_in(was, self.split, (&barred, &self.declaration.zones))?;
             if let Some(wanted) = self.wanted.get(zone) {
                 item.commit.clone_from(&wanted.commit); // the earlier one says nothing of the kind
             }

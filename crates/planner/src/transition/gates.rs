@@ -172,7 +172,7 @@ impl Turn<'_> {
 
     /// Why the zones of these waves may not be moved now, and until when.
     pub(super) fn frozen_for(&self, waves: &[u32]) -> Option<(String, Option<Timestamp>)> {
-        let zones = self.zones.values().filter(|zone| {
+        let zones = self.declaration.zones.values().filter(|zone| {
             waves.contains(&zone.wave) && self.wanted.contains_key(&zone.name) && !zone.detached
         });
         let of = (&self.split.name, Some(self.split));

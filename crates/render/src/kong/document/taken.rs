@@ -108,7 +108,8 @@ impl Prepared<'_> {
         let retries = said.unwrap_or(DEFAULT_RETRIES);
         if retries > u64::from(entities::RETRIES) {
             self.notes.push(format!(
-                "split {split}: service `{service}` of the base tries {retries} other targets where one takes no connection{}: of a                  backend that is down nobody sees an error, its share goes to the others; write `retries: {}` in the base to see it",
+                "split {split}: service `{service}` of the base tries {retries} other targets where one takes no connection{}: of a \
+                 backend that is down nobody sees an error, its share goes to the others; write `retries: {}` in the base to see it",
                 if said.is_none() { ", which is Kong's default" } else { "" },
                 entities::RETRIES
             ));
