@@ -288,16 +288,8 @@ impl KongDb {
             }
             let done = match write {
                 Write::Await(upstream) => {
-                    // What is not there yet is there at some later activation.
-                    let asked = able.iter().map(|node| async move {
-                        let times = proof::times(self.workers(node.url()), 1);
-                        let end = Instant::now();
-                        proof::ask(node, upstream, times, end).await.0.is_none()
-                    });
-                    match join_all(asked).await.into_iter().all(|there| there) {
-                        true => continue,
-                        false => return Err(End::Waits),
-                    }
+                    self.may_be_led_to(able, upstream).await?;
+                    continue;
                 }
                 Write::Forget(name) => {
                     let mut seen = self.seen();

@@ -82,6 +82,14 @@ impl Wrong {
         }
     }
 
+    /// Why, where nothing is wrong but whose targets are taken for unhealthy.
+    pub(crate) fn of_health(&self) -> Option<&str> {
+        match &self.verdict {
+            Verdict::Different(why) if !self.unhealthy.is_empty() => Some(why),
+            _ => None,
+        }
+    }
+
     /// With something more that is wrong. What nobody's health explains is told before what it does; of the same kind the first.
     fn and(&mut self, other: Self) {
         match (self.unhealthy.is_empty(), other.unhealthy.is_empty()) {

@@ -126,6 +126,24 @@ fn resolve(target: &Value, names: &dyn Names) -> Option<Target> {
     })
 }
 
+/// Whether an upstream has a health checker at all.
+fn is_checked(upstream: &Value) -> bool {
+    let checks = &upstream["healthchecks"];
+    let on = |path: &str| {
+        let number = checks.pointer(path).and_then(Value::as_f64);
+        number.is_some_and(|number| number != 0.0)
+    };
+    [
+        "/active/healthy/interval",
+        "/active/unhealthy/interval",
+        "/passive/unhealthy/tcp_failures",
+        "/passive/unhealthy/timeouts",
+        "/passive/unhealthy/http_failures",
+    ]
+    .into_iter()
+    .any(on)
+}
+
 impl Balancer {
     /// The balancer of an upstream with these targets. The seed decides the order of its ring.
     pub(super) fn new(
@@ -140,12 +158,15 @@ impl Balancer {
             .filter_map(|target| resolve(target, names))
             .collect();
         let id = upstream["id"].as_str().unwrap_or_default();
+        let checked = is_checked(&upstream);
         let mut divisor = 0;
         for target in &targets {
             for address in &target.addresses {
                 divisor = gcd(divisor, address.weight);
                 let key = (id.to_owned(), address.host.clone(), address.port);
-                address.available.store(!unwell.contains(&key), Ordering::Relaxed);
+                // What was said of an address is looked up by a health checker, and only an upstream that is checked has one.
+                let known = checked && address.weight > 0 && unwell.contains(&key);
+                address.available.store(!known, Ordering::Relaxed);
             }
         }
         let mut ring = Vec::new();
@@ -198,23 +219,7 @@ impl Balancer {
 
     /// Whether it asks its targets how they are.
     pub(super) fn is_checked(&self) -> bool {
-        let checks = &self.upstream["healthchecks"];
-        let on = |path: &str| {
-            checks
-                .pointer(path)
-                .and_then(Value::as_f64)
-                .is_some_and(|n| n != 0.0)
-        };
-        [
-            "/active/healthy/interval",
-            "/active/unhealthy/interval",
-            "/passive/healthy/successes",
-            "/passive/unhealthy/tcp_failures",
-            "/passive/unhealthy/timeouts",
-            "/passive/unhealthy/http_failures",
-        ]
-        .into_iter()
-        .any(on)
+        is_checked(&self.upstream)
     }
 
     /// Says of a host's addresses whether they are well; those that it has.

@@ -1,19 +1,44 @@
-//! Nodes that do not give what their database has: what was written is told them again.
+//! Nodes that do not give what their database has: nothing is made that leads there, and what was written is told them again.
 
 use std::collections::BTreeSet;
 
+use futures::future::join_all;
+use tokio::time::Instant;
 use weir_model::SplitName;
+use weir_render::kong::Upstream;
 use weir_render::kong::changes::{Held, Write};
 use weir_render::kong::database::Entities;
 
-use super::KongDb;
 use super::rows::{as_it_is, write};
+use super::{End, KongDb};
 use crate::kong::admin::Admin;
 use crate::kong::behind::Behind;
 use crate::kong::proof;
 use crate::{DriverError, Fault};
 
 impl KongDb {
+    /// Whether something may lead to an upstream: every node gives what it is to give.
+    ///
+    /// # Errors
+    /// It is held where somebody takes its targets for dead, for that may last until somebody does something about it. What is only not
+    /// there yet is there at some later activation.
+    pub(super) async fn may_be_led_to(&self, able: &[&Admin], upstream: &Upstream) -> Result<(), End> {
+        let asked = able.iter().map(|node| async move {
+            let times = proof::times(self.workers(node.url()), 1);
+            proof::ask(node, upstream, times, Instant::now()).await.0
+        });
+        let wrong: Vec<_> = join_all(asked).await.into_iter().flatten().collect();
+        if wrong.is_empty() {
+            return Ok(());
+        }
+        match wrong.iter().find_map(|wrong| wrong.of_health()) {
+            Some(why) => Err(End::Held(format!(
+                "{why}; nothing is made that leads there before it is well"
+            ))),
+            None => Err(End::Waits),
+        }
+    }
+
     /// Where a node does not give what is in the database, and there is nothing to write, a target of that upstream is written as it is
     /// (or the upstream, every second time):
     /// Kong tells every node of each write, and builds what it is about anew. Whether any was.

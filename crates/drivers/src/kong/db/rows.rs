@@ -89,7 +89,7 @@ pub(super) fn about(write: &Write) -> String {
         } => {
             format!("{kind} {name}")
         }
-        Write::Await(upstream) => format!("upstream {}", upstream.name),
+        Write::Await(upstream) => format!("what leads to upstream {}", upstream.name),
         Write::Forget(name) => format!("what {name} leads to"),
     }
 }
