@@ -91,6 +91,16 @@ pub(crate) struct Records {
     pub(crate) last: BTreeMap<IpAddr, Ms>,
     /// Rises with every change.
     pub(crate) version: u64,
+    /// When the last one was.
+    pub(crate) changed: Ms,
+}
+
+impl Records {
+    /// Something is other than it was.
+    pub(crate) fn news(&mut self, now: Ms) {
+        self.version += 1;
+        self.changed = now;
+    }
 }
 
 /// The name servers.

@@ -66,7 +66,7 @@ impl World {
                 records.last.insert(*old, now);
             }
             records.now.insert(name.to_owned(), all);
-            records.version += 1;
+            records.news(now);
         });
     }
 
@@ -120,9 +120,10 @@ impl World {
                 self.renumber(of);
             }
             58..68 => {
+                let now = self.now;
                 self.lookup.with(|records| {
                     records.down = true;
-                    records.version += 1;
+                    records.news(now);
                 });
                 self.tell_of_gate(|| "no name server answers".to_owned());
                 self.at(long, Event::Gate(GateEvent::Ends(GateFault::Names)));
@@ -320,7 +321,7 @@ impl World {
                 if records.down {
                     records.down = false;
                     records.up_since = now;
-                    records.version += 1;
+                    records.news(now);
                 }
             }),
             GateFault::Disk(a) => {

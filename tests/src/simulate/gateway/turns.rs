@@ -27,6 +27,8 @@ use crate::simulate::world::{Event, World, stamp};
 const SOON: Ms = 1_000;
 /// When all is proven.
 const CALM: Ms = 5_000;
+/// So long at most an agent may take an answer of a name server for good: then every agent has asked after what is there now.
+const ANSWERED: Ms = 6_000;
 /// How long a question may take.
 const PATIENCE: Ms = 5_000;
 
@@ -399,6 +401,7 @@ impl World {
     fn turned(&mut self, a: usize, turned: Option<Turned>) {
         let now = self.now;
         let Some((gate, seen)) = self.seen(a) else { return };
+        let changed = self.lookup.with(|records| records.changed);
         let Some(life) = self.side(a).and_then(|side| side.life.as_mut()) else {
             return;
         };
@@ -415,7 +418,8 @@ impl World {
         let wait = life.pace.after(turned, clock(), u64::MAX / 2);
         let before = std::mem::replace(&mut life.told, seen_at(life.shared.told(), now));
         let news = news(&before, &life.told);
-        let same = turn.instant && !turn.failed && !turn.wrote && !again;
+        let asked = changed + ANSWERED < turn.began;
+        let same = turn.instant && !turn.failed && !turn.wrote && !again && asked;
         life.calm = (settled && same).then_some(seen);
         life.still = same.then_some((seen.0, seen.1, now));
         let told = life.told.clone();
