@@ -16,6 +16,7 @@ use weir_render::Step;
 use crate::decide::{Decision, SPLIT};
 use crate::fallback;
 use crate::outdated;
+use crate::pin::elsewhere::{Shown, shown};
 use crate::pin::{self, Pins};
 use crate::take::Memory;
 
@@ -45,6 +46,8 @@ pub struct Conclusion {
     pub wrote: bool,
     /// Whether to look again soon: something is under way, or waits for something.
     pub unsettled: bool,
+    /// What the control plane shows of pins of other hosts; none if it could not be read.
+    pub elsewhere: Option<Shown>,
 }
 
 /// Concludes. `before` are the facts of the activation before, for what could not be learned this time.
@@ -56,6 +59,8 @@ pub fn conclude(
     at: Timestamp,
 ) -> Conclusion {
     let plan = &*memory.pins.over(plan);
+    let elsewhere = happened.observed.as_ref().ok();
+    let elsewhere = elsewhere.map(|observed| shown(plan, memory, observed));
     let mut memory = memory.clone();
     let writes = writes(happened);
     let (kuma, unreadable, services) = match &happened.observed {
@@ -158,6 +163,7 @@ pub fn conclude(
             .outcomes
             .iter()
             .any(|outcome| matches!(outcome, Ok(Outcome::Done { .. }))),
+        elsewhere,
         unsettled: unreadable.is_some()
             || !happened.decision.withdrawing.is_empty()
             || !happened.decision.introduced.is_empty()

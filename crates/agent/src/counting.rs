@@ -200,6 +200,8 @@ mod tests {
         };
         Expected {
             generation: weir_planner::Generation(1),
+            known: weir_planner::Generation(1),
+            pin: None,
             upstreams: [("default".parse().unwrap(), upstream)].into(),
         }
     }

@@ -31,7 +31,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use weir_drivers::dns::Names;
-use weir_drivers::kong::{Became, Bringing, GatewayDriver as _, Kong, bring};
+use weir_drivers::kong::{Became, Bringing, GatewayDriver as _, Kong, Pins, bring};
 use weir_drivers::{Clock, DriverError};
 use weir_link::backoff;
 use weir_model::{GatewayName, SplitName};
@@ -106,6 +106,8 @@ struct At<'a> {
     plan: Generation,
     /// Nodes that are left alone, and what became of them last.
     left: &'a BTreeMap<String, DriverError>,
+    /// What is known of pins.
+    pins: &'a Pins,
     /// Something newer is wanted.
     overtaken: &'a CancellationToken,
 }
@@ -125,6 +127,7 @@ impl<'a> At<'a> {
             skip,
             left: self.left,
             back: self.back,
+            pins: self.pins,
             overtaken: self.overtaken,
         }
     }
@@ -300,6 +303,13 @@ impl Gateways {
             resting.wanted(wanted.of(name));
             resting.now((self.clock)())
         };
+        let followed = posted.as_ref().map(|posted| posted.followed.clone());
+        let pins = Pins::new(
+            wanted.sight.clone(),
+            &lock(shared).pins,
+            followed.unwrap_or_default(),
+            self.clock,
+        );
         let at = At {
             name,
             driver,
@@ -308,6 +318,7 @@ impl Gateways {
             posted: posted.as_ref(),
             plan: plan.generation,
             left: &left,
+            pins: &pins,
             overtaken: &overtaken,
         };
         // What is newer is heard of first, or which of both is would be a matter of chance.
@@ -396,7 +407,7 @@ impl Gateways {
         let Some(document) = &decided.document else {
             return (decided, Became::default(), BTreeMap::new());
         };
-        self.is_own(at.name, &decided, document, shared);
+        self.is_own(at, &decided, document, shared);
         let skip = refusals.of(&document.hash).map(|refusal| refusal.nodes.clone());
         let (hashes, skip) = (refusals.hashes(), skip.unwrap_or_default());
         let mut became = Became {
@@ -428,7 +439,7 @@ impl Gateways {
             return;
         };
         self.is_coming(at, decided, shared);
-        self.is_own(at.name, decided, document, shared);
+        self.is_own(at, decided, document, shared);
         let nodes = at.driver.dbless.nodes().into_iter();
         let others = nodes.filter(|node| !refusal.nodes.contains_key(node));
         let skip = others.map(|node| (node, "it accepted this".to_owned())).collect();
@@ -455,10 +466,13 @@ impl Gateways {
     }
 
     /// Before it is posted: whatever happens then, what this agent did is known to be its own.
-    fn is_own(&self, name: &GatewayName, decided: &Decided, document: &Document, shared: &Shared) {
+    fn is_own(&self, at: At<'_>, decided: &Decided, document: &Document, shared: &Shared) {
         let mut shared = lock(shared);
-        let posted = shared.memory.posted.entry(name.clone()).or_default();
-        posted.may_be(&document.hash);
+        let posted = shared.memory.posted.entry(at.name.clone()).or_default();
+        match decided.pins.values().all(|pin| at.pins.is_own(pin)) {
+            true => posted.may_be(&document.hash),
+            false => posted.may_be_followed(&document.hash),
+        }
         // Whoever ends before he hears what became of the first one must know whether there is a base to be left in its place.
         if posted.base.is_none() && posted.first.is_none() {
             posted.first.clone_from(&decided.base);

@@ -7,6 +7,7 @@
 //! Other agents of the zone drive the same policy. The pinned one carries a label that is this pin's alone, and whoever
 //! finds a pin that is not his own leaves the policy to who wrote it.
 
+pub mod elsewhere;
 mod weights;
 
 use std::borrow::Cow;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use weir_drivers::Observed;
 use weir_model::{BackendName, DnsLabel, FederationName, RouteName, SplitName, ZoneName, sabotaged};
 use weir_planner::{Generation, Item, ItemRef, Pin, ZonePlan, item_digest};
+pub use weir_render::pin_in_words as told;
 use weir_render::{Object, PINNED};
 
 use crate::decide::SPLIT;
@@ -127,17 +129,6 @@ pub enum NotPinned {
 fn label(agent: &DnsLabel, at: Timestamp) -> String {
     let name: String = agent.to_string().chars().take(48).collect();
     format!("{}.{}", name.trim_end_matches('-'), at.as_second().max(0))
-}
-
-/// A label in words: whose pin, and since when.
-pub fn told(label: &str) -> String {
-    let since = label
-        .rsplit_once('.')
-        .and_then(|(agent, at)| Some((agent, Timestamp::from_second(at.parse().ok()?).ok()?)));
-    match since {
-        Some((agent, at)) => format!("agent {agent} of this zone since {at}"),
-        None => format!("another agent of this zone ({label})"),
-    }
 }
 
 impl Pinned {
@@ -390,6 +381,12 @@ impl Pins {
         let ours = self.pins.get(&split).is_some_and(|pinned| pinned.label == label)
             || ended.is_some_and(|labels| labels.iter().any(|over| over == label));
         (!ours && !sabotaged("write-over-pins")).then_some(label)
+    }
+
+    /// The labels of all pins of this host, those that are over and are remembered included.
+    pub fn labels(&self) -> impl Iterator<Item = &String> {
+        let in_force = self.pins.values().map(|pinned| &pinned.label);
+        in_force.chain(self.ended.values().flatten())
     }
 
     /// What a newer plan has for a pinned split and what waits for the end of the pin, a sentence for each; or that a pin

@@ -24,6 +24,7 @@ use crate::conclude;
 use crate::current::Current;
 use crate::gateways::{Link, Wanted};
 use crate::pin;
+use crate::pin::elsewhere::Elsewhere;
 use crate::status;
 use crate::store::{Kept, RECOVERED, Store};
 use crate::take::{Memory, Offer, judge};
@@ -103,6 +104,8 @@ struct State {
     facts: Option<ZoneFacts>,
     /// What the last activation saw that could read the control plane.
     seen: Option<ZoneFacts>,
+    /// What it saw of pins of other hosts.
+    elsewhere: Elsewhere,
 }
 
 impl State {
@@ -146,6 +149,7 @@ impl Loop {
             fell: None,
             facts: None,
             seen: None,
+            elsewhere: Elsewhere::default(),
         };
         let mut offers_open = true;
         let mut hangups_open = true;
@@ -214,6 +218,7 @@ impl Loop {
 
     async fn activate(&self, state: &mut State) -> bool {
         let before = Arc::clone(&self.tell.borrow());
+        let began = Instant::now();
         let (facts, unsettled) = match &state.plan {
             Some(plan) => {
                 let earlier = Some(&before.facts);
@@ -232,6 +237,9 @@ impl Loop {
                 }
                 state.memory = done.memory;
                 self.remember(state);
+                if let Some(shown) = done.elsewhere {
+                    state.elsewhere.was_shown(began, shown);
+                }
                 (done.facts, done.unsettled)
             }
             None => {
@@ -300,7 +308,7 @@ impl Loop {
         if plan.generation == RECOVERED {
             return None;
         }
-        let wanted = Wanted::new(plan, &state.memory, state.seen.as_ref());
+        let wanted = Wanted::new(plan, &state.memory, state.seen.as_ref(), &state.elsewhere);
         Some((link, Arc::new(wanted)))
     }
 

@@ -2,7 +2,7 @@
 //!
 //! `admin` speaks to one node, `over_http` carries what is said; `refusal` gives meaning to what it refuses; `observe` reads what it runs, `proof` what it
 //! gives to whom, `dead` whom it takes for dead, `behind` who has what is wanted and does not run it; `dbless` is the driver of the one document, `db` that of entities in a database (`counting`: of plugins in it), `gateway` both of them for
-//! whoever learns the channel from a plan. No retry: the next activation is the retry.
+//! whoever learns the channel from a plan; `pins` who may write over what somebody pinned. No retry: the next activation is the retry.
 
 pub mod admin;
 mod behind;
@@ -14,6 +14,7 @@ pub mod gateway;
 pub mod kic;
 mod observe;
 mod over_http;
+pub mod pins;
 mod proof;
 mod refusal;
 
@@ -32,6 +33,7 @@ pub use db::{Became, KongDb};
 pub use dbless::KongDbless;
 pub use gateway::{Kong, KongConfig};
 pub use kic::{KongCluster, KongKic};
+pub use pins::Pins;
 pub use refusal::Failure;
 
 /// What became of a document at a node.
@@ -127,6 +129,8 @@ pub struct Bringing<'a> {
     pub left: &'a BTreeMap<String, DriverError>,
     /// Splits that go back to what the zone had before: no node is asked first whom it takes for dead.
     pub back: &'a BTreeSet<SplitName>,
+    /// What is known of pins.
+    pub pins: &'a Pins,
     /// Something newer is wanted: nodes that did not answer yet are not waited for, and nothing more is posted.
     pub overtaken: &'a CancellationToken,
 }
@@ -141,7 +145,7 @@ pub async fn bring(
     by: Bringing<'_>,
 ) -> BTreeMap<String, Brought> {
     let mut known = match by.absent.is_empty() {
-        true => by.posted.clone(),
+        true => by.posted.difference(by.pins.followed()).cloned().collect(),
         // Then it is looked at whatever it runs.
         false => BTreeSet::new(),
     };
@@ -170,7 +174,9 @@ pub async fn bring(
             Some(Ok(live)) => {
                 let ours = live.hash.as_ref().is_some_and(|hash| by.refused.contains(hash));
                 let may = if ours { Ok(()) } else { without(&live, by.absent) };
-                match may.and_then(|()| may_post(&live, document, by.plan, by.posted)) {
+                match may
+                    .and_then(|()| may_post(&live, document, by.plan, by.posted, &|pin| by.pins.is_over(pin)))
+                {
                     Err(why) => Brought::Held(why),
                     Ok(()) if by.overtaken.is_cancelled() => Brought::Held(OVERTAKEN.to_owned()),
                     Ok(()) => posted(driver, &node, document).await,

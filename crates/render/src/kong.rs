@@ -37,11 +37,14 @@ pub use changes::{Held, Row, Write, changes};
 pub use counting::{Counted, Counting};
 pub use database::{Entities, counting_entities, entities};
 pub use declared::{declared, declared_after};
-pub use document::{AtDoor, Conflict, Document, check, counting_document, document, nothing, split_twice};
+pub use document::{
+    AtDoor, Conflict, Document, Pinned, check, counting_document, document, nothing, split_twice,
+};
+pub use entities::PIN;
 pub use expected::{Expected, Upstream};
 pub use fits::fits;
 pub use health::{Differs, shares, weights};
 pub use identity::Kept;
-pub use live::{Entity, Live, known, may_post, may_write};
+pub use live::{Entity, Live, known, may_be_unpinned, may_post, may_write};
 pub use plugins::{Plugins, plugins};
 pub use targets::{Resolved, Target, Targets, targets};

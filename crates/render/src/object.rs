@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use weir_model::{MeshName, SplitName};
 use weir_planner::{Digest, Generation, Item};
@@ -9,6 +10,17 @@ use weir_planner::{Digest, Generation, Item};
 /// The label that says that somebody pinned an object's weights on one agent's host, and which pin it is. Absent where
 /// nobody did. It outranks generations: other agents of the zone leave the object to the one that wrote it.
 pub const PINNED: &str = "weir.dev/pinned";
+
+/// A pin's label in words: whose pin, and since when.
+pub fn pin_in_words(label: &str) -> String {
+    let since = label
+        .rsplit_once('.')
+        .and_then(|(agent, at)| Some((agent, Timestamp::from_second(at.parse().ok()?).ok()?)));
+    match since {
+        Some((agent, at)) => format!("agent {agent} of this zone since {at}"),
+        None => format!("another agent of this zone ({label})"),
+    }
+}
 
 /// The label that says which backends of a split are down, who has their shares, and when an agent of the zone decided so. The
 /// newest word counts for all its agents. Absent where none was ever down.

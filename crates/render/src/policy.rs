@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 use weir_model::{
-    BackendName, BasisPoints, FederationName, Match, PathMatch, Protocol, ValueMatch, sabotaged,
+    BackendName, BasisPoints, CommitId, FederationName, Match, PathMatch, Protocol, ValueMatch, sabotaged,
 };
-use weir_planner::{Destination, Item};
+use weir_planner::{Destination, Generation, Item, item_digest};
 
 use crate::object::{Form, Kind, Object};
 
@@ -255,6 +255,39 @@ pub fn weights_of(spec: &Value) -> Option<Vec<BTreeMap<BTreeMap<String, String>,
         all = Some(found);
     }
     all
+}
+
+/// An item as somebody pinned it on another host of its zone, read from the object that he wrote; none if that is not this item with
+/// other weights, which its digest tells.
+pub fn as_pinned(item: &Item, object: &Object) -> Option<Item> {
+    let given = weights_of(&object.spec)?;
+    if given.len() != item.routes.len() {
+        return None;
+    }
+    let mut pinned = item.clone();
+    for (route, given) in pinned.routes.iter_mut().zip(given) {
+        let backend = |labels: &BTreeMap<String, String>| {
+            let mut all = item.destinations.iter();
+            let is = |to: &Destination| {
+                let to = destination_labels(to);
+                to.len() == labels.len() && to.iter().all(|(key, value)| labels.get(*key) == Some(value))
+            };
+            all.find(|(_, to)| is(to)).map(|(backend, _)| backend.clone())
+        };
+        let weights = given
+            .iter()
+            .map(|(labels, weight)| Some((backend(labels)?, *weight)));
+        route.weights = weights.collect::<Option<_>>()?;
+        pinned
+            .retiring
+            .retain(|backend| !route.weights.contains_key(backend));
+    }
+    let says = |what: &str| object.labels.get(what).map(String::as_str);
+    pinned.generation = Generation(says("weir.dev/generation")?.parse().ok()?);
+    pinned.commit = CommitId(says("weir.dev/commit")?.to_owned());
+    pinned.digest = item_digest(&pinned);
+    let digest: String = pinned.digest.to_string().chars().take(DIGEST_DIGITS).collect();
+    (says("weir.dev/digest") == Some(digest.as_str())).then_some(pinned)
 }
 
 pub(crate) fn is_anchor(rule: &Value) -> bool {

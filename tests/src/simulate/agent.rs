@@ -16,6 +16,7 @@ use futures::future::BoxFuture;
 use jiff::SignedDuration;
 use weir_agent::activation::{Noticed, activate};
 use weir_agent::conclude::{Conclusion, not_seen};
+use weir_agent::pin::elsewhere::Elsewhere;
 use weir_agent::take::{Memory, Offer, judge};
 use weir_drivers::{DriverError, Outcome};
 use weir_model::Protocol;
@@ -94,6 +95,8 @@ pub(crate) struct Agent {
     pub(crate) facts: Option<ZoneFacts>,
     /// The last ones of this life that could read the control plane.
     pub(crate) seen: Option<ZoneFacts>,
+    /// What they showed of pins of other hosts.
+    pub(crate) elsewhere: Elsewhere,
     pub(crate) refused: Option<String>,
     noticed: Noticed,
     /// The file of pins as it was last read; none before.
@@ -137,6 +140,7 @@ impl Agent {
             memory: Memory::default(),
             facts: None,
             seen: None,
+            elsewhere: Elsewhere::default(),
             refused: None,
             noticed: Noticed::default(),
             pins: None,
@@ -181,6 +185,7 @@ impl World {
             .at_start(agent.plan.as_deref(), &federation(), zone);
         agent.facts = None;
         agent.seen = None;
+        agent.elsewhere = Elsewhere::default();
         agent.refused = None;
         agent.noticed = Noticed::default();
         agent.pins = None;
@@ -282,6 +287,8 @@ impl World {
             for proof in facts.items.iter_mut().filter_map(|item| item.proof.as_mut()) {
                 proof.at = stamp(now);
             }
+            self.agents[a].elsewhere.looked = Some(self.begin + Duration::from_millis(now));
+            self.want(a, false);
             self.report(a, false);
             let wait = self.wait(a, now);
             self.wake(a, wait);
@@ -462,6 +469,10 @@ impl World {
         }
         if !away {
             agent.seen = Some(facts.clone());
+        }
+        if let Some(shown) = done.elsewhere {
+            let began = self.begin + Duration::from_millis(running.began);
+            agent.elsewhere.was_shown(began, shown);
         }
         agent.facts = Some(facts);
         self.note_in_force(a);

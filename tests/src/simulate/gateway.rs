@@ -111,6 +111,8 @@ pub(crate) struct Given {
     pub(crate) addresses: BTreeSet<(Place, IpAddr)>,
     /// The sum of all weights.
     pub(crate) total: u64,
+    /// The labels of the pins that its targets say to be of.
+    pub(crate) pins: BTreeSet<String>,
 }
 
 /// What a node runs.
@@ -277,6 +279,8 @@ fn truth(still: &Still) -> Truth {
                 && said(one, "split") == Some(SPLITS[split])
                 && said(one, "route").unwrap_or_default() == route
         });
+        let pins = targets.clone().filter_map(|(_, one)| said(one, "pin"));
+        let pins = pins.map(str::to_owned).collect();
         let marks = targets.map(|(_, one)| &**one).chain([&*way.route]);
         let generation = marks
             .filter_map(|one| said(one, "generation")?.parse().ok())
@@ -288,6 +292,7 @@ fn truth(still: &Still) -> Truth {
                 shares: sums.into_iter().map(share).collect(),
                 addresses,
                 total,
+                pins,
             },
         );
     }
@@ -318,6 +323,13 @@ impl Node {
             self.history.drain(..old);
         }
         Some(std::mem::replace(&mut self.truth, is))
+    }
+
+    /// What it ran at a time.
+    pub(crate) fn at(&self, then: Ms) -> Option<&Truth> {
+        let mut history = self.history.iter().rev();
+        let found = history.find(|(since, _)| *since <= then);
+        found.map(|(_, truth)| &**truth)
     }
 
     /// Whether it ran something at some time since then.

@@ -238,6 +238,13 @@ pub const ALL: &[Sabotage] = &[
         hint: 6,
     },
     Sabotage {
+        name: "post-over-pins",
+        does: "what another agent of the zone pinned is written over at the zone's gateway",
+        breaks: Invariant::I6,
+        within: 6_000,
+        hint: 4_365,
+    },
+    Sabotage {
         name: "pinned-is-converged",
         does: "a pinned split is shown as converged",
         breaks: Invariant::I9,

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use weir_agent::gateways::Wanted;
+use weir_drivers::kong::pins::Sight;
 use weir_planner::{Plan, ZonePlan};
 use weir_sandbox::kong::Kong;
 
@@ -23,7 +24,8 @@ pub(crate) fn behind(held: &ZonePlan, plan: &Arc<ZonePlan>, ahead: bool) -> Arc<
         ahead: items.keys().filter(|_| ahead).cloned().collect(),
         items,
         next,
-        pinned: BTreeSet::new(),
+        pins: BTreeMap::new(),
+        sight: Sight::default(),
         back: BTreeSet::new(),
     })
 }
@@ -36,7 +38,7 @@ pub(crate) fn zone_plan(plan: &Plan) -> Arc<ZonePlan> {
 }
 
 /// Per cent that the first of two addresses gets.
-async fn share(kong: &Kong) -> u64 {
+pub(crate) async fn share(kong: &Kong) -> u64 {
     let targets = targets(kong, "weir.basket.default").await;
     let of = |at: &str| targets.get(at).copied().unwrap_or_default();
     let (vm, cloud) = (of("10.0.2.1:80"), of("10.0.2.2:80"));
@@ -104,12 +106,20 @@ async fn a_pin_is_given_where_a_revert_went_ahead() {
     agent.link.want.send_replace(Some(Arc::new(wanted.clone())));
     agent.exact_since(&back, since).await;
     wanted.next.clear();
-    wanted.pinned = wanted.items.keys().cloned().collect();
+    let label = || "fra-1.7".to_owned();
+    wanted.pins = wanted
+        .items
+        .keys()
+        .map(|split| (split.clone(), label()))
+        .collect();
+    wanted.sight.own.insert(label());
     agent.link.want.send_replace(Some(Arc::new(wanted)));
     agent.exact(&held).await;
     assert_eq!(share(&kong).await, 20);
-    // Unpinned.
-    agent.link.want.send_replace(Some(behind(&held, &back, true)));
+    // Unpinned, by whoever pinned it.
+    let mut over = Wanted::clone(&behind(&held, &back, true));
+    over.sight.own.insert(label());
+    agent.link.want.send_replace(Some(Arc::new(over)));
     agent.exact(&back).await;
     assert_eq!(share(&kong).await, 80);
     agent.stopped().await;

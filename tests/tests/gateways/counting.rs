@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use weir_agent::gateways::{FIRST, Refusals, Wanted, decide};
 use weir_drivers::Refused;
+use weir_drivers::kong::pins::Sight;
 use weir_model::ZoneName;
 use weir_planner::{Counts, DoorCounting, Plan};
 use weir_render::kong::{Counted, Counting, Resolved};
@@ -359,7 +360,8 @@ fn what_was_refused_once_is_not_in_the_way_of_a_revert() {
             plan,
             next: BTreeMap::new(),
             ahead: BTreeSet::new(),
-            pinned: BTreeSet::new(),
+            pins: BTreeMap::new(),
+            sight: Sight::default(),
             back: BTreeSet::new(),
         };
         decide(

@@ -19,6 +19,7 @@ mod in_the_way;
 mod kic;
 mod listing;
 mod overtaken;
+mod pins;
 mod stage;
 mod twice;
 mod unheard;

@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use weir_agent::gateways::{Refusals, decide};
-use weir_drivers::kong::{Admin, Answer, Bringing, Carry, Failure, Kong as Driver, Listener, Question};
+use weir_drivers::kong::{Admin, Answer, Bringing, Carry, Failure, Kong as Driver, Listener, Pins, Question};
 use weir_planner::{Generation, Plan};
 use weir_render::kong::Resolved;
 use weir_render::kong::database::Entities;
@@ -82,7 +82,7 @@ async fn what_was_not_written_is_not_taken_for_given() {
     let admin = Admin::carried("http://kong-0", false, Box::new(node));
     let driver = Driver::carried(vec![admin], Instant::now).unwrap();
     let (nobody, nothing, no_error) = (BTreeSet::new(), BTreeMap::new(), BTreeMap::new());
-    let no_hash = BTreeSet::new();
+    let (no_hash, no_pins) = (BTreeSet::new(), Pins::default());
     let by = |plan| Bringing {
         plan,
         posted: &no_hash,
@@ -91,6 +91,7 @@ async fn what_was_not_written_is_not_taken_for_given() {
         skip: &nothing,
         left: &no_error,
         back: &nobody,
+        pins: &no_pins,
         overtaken: &token,
     };
     let weights = || -> Vec<u64> {

@@ -14,6 +14,7 @@ use weir_agent::counting::{Counter, Counters};
 use weir_agent::gateways::{Gateways, Link, Told, Wanted};
 use weir_agent::store::Store;
 use weir_drivers::dns::{Answers, Names};
+use weir_drivers::kong::pins::Sight;
 use weir_drivers::kong::{AdminConfig, Kong as Driver, KongCluster, KongConfig};
 use weir_model::{GatewayName, SourceCommit, SourceFile, SourceName, SplitName, ZoneName};
 use weir_planner::{DoorFact, Generation, Inputs, Item, Plan, Planned, Proof, Verdict, ZonePlan};
@@ -139,7 +140,8 @@ pub(crate) fn wanted(
         items,
         next: BTreeMap::new(),
         ahead: BTreeSet::new(),
-        pinned: BTreeSet::new(),
+        pins: BTreeMap::new(),
+        sight: Sight::default(),
         back,
     }
 }

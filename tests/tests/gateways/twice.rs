@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use weir_agent::gateways::{Decided, FIRST, Posted, Refusals, Wanted, decide};
+use weir_drivers::kong::pins::Sight;
 use weir_model::ZoneName;
 use weir_planner::{Plan, ZonePlan};
 use weir_render::kong::Resolved;
@@ -38,7 +39,8 @@ fn decided(plan: &Plan, posted: Option<&Posted>) -> Decided {
         plan,
         next: BTreeMap::new(),
         ahead: BTreeSet::new(),
-        pinned: BTreeSet::new(),
+        pins: BTreeMap::new(),
+        sight: Sight::default(),
         back: BTreeSet::new(),
     };
     decide(

@@ -10,6 +10,7 @@ use http::{Method, StatusCode};
 use weir_agent::gateways::{FIRST, Gateways, Keep, Memory, Refusals, Shared, Wanted};
 use weir_drivers::Kong as Driver;
 use weir_drivers::dns::Names;
+use weir_drivers::kong::pins::Sight;
 use weir_drivers::kong::{Admin, Answer, Carry, Failure, Listener, Question};
 use weir_model::ZoneName;
 use weir_planner::Plan;
@@ -70,7 +71,8 @@ fn turn(kong: &Arc<Still>, disk: &Disk, plan: &Plan, held: &[&str], deaf: bool) 
         items,
         next: BTreeMap::new(),
         ahead: BTreeSet::new(),
-        pinned: BTreeSet::new(),
+        pins: BTreeMap::new(),
+        sight: Sight::default(),
         back: BTreeSet::new(),
     };
     turn_for(kong, disk, &wanted, deaf)
@@ -160,7 +162,8 @@ fn a_revert_of_which_nobody_heard_is_not_taken_back() {
         items: part(&back).items.clone(),
         next: BTreeMap::new(),
         ahead: [name("basket")].into(),
-        pinned: BTreeSet::new(),
+        pins: BTreeMap::new(),
+        sight: Sight::default(),
         back: BTreeSet::new(),
     };
     assert!(!turn_for(&kong, &disk, &wanted, true));

@@ -21,6 +21,7 @@ use weir_agent::counting::{Counter, Counters};
 use weir_agent::gateways::{Gateways, Link, Told, Wanted};
 use weir_agent::store::Store;
 use weir_drivers::dns::{Answers, Names};
+use weir_drivers::kong::pins::Sight;
 use weir_drivers::kong::{Kong as Driver, KongConfig};
 use weir_model::{BackendName, Door, GatewayName, SourceCommit};
 use weir_planner::{Counts, DoorCounting, Generation, Item, PlanId, ZonePlan};
@@ -70,7 +71,8 @@ fn plan(base: Option<&serde_json::Value>, doors: &[(Item, Door)]) -> Arc<Wanted>
         items,
         next: BTreeMap::new(),
         ahead: BTreeSet::new(),
-        pinned: BTreeSet::new(),
+        pins: BTreeMap::new(),
+        sight: Sight::default(),
         back: BTreeSet::new(),
     })
 }

@@ -93,6 +93,7 @@ async fn posted(
     let at = AtDoor {
         item: &item,
         door: &door,
+        pin: None,
     };
     let document = document(federation, &gateway(base), &[at], &Resolved::new())
         .unwrap()
@@ -145,6 +146,7 @@ async fn nothing_newer_and_nobody_else_gives_way() {
     let at = AtDoor {
         item: &checkout,
         door: &door,
+        pin: None,
     };
     let newer = weir_render::kong::document(&federation(), &newer, &[at], &Resolved::new())
         .unwrap()

@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
+use weir_drivers::kong::Pins;
 use weir_drivers::{
     AdminConfig, Bringing, Brought, DriverError, GatewayDriver, KongConfig, KongDbless, bring,
 };
@@ -163,6 +165,7 @@ pub(crate) fn by<'a>(
     static NO_SPLITS: BTreeSet<SplitName> = BTreeSet::new();
     static NOBODY: BTreeMap<String, String> = BTreeMap::new();
     static NONE_LEFT: BTreeMap<String, DriverError> = BTreeMap::new();
+    static NO_PINS: LazyLock<Pins> = LazyLock::new(Pins::default);
     Bringing {
         plan,
         posted,
@@ -171,6 +174,7 @@ pub(crate) fn by<'a>(
         skip: &NOBODY,
         left: &NONE_LEFT,
         back: &NO_SPLITS,
+        pins: &NO_PINS,
         overtaken,
     }
 }
@@ -307,7 +311,14 @@ pub(crate) fn gateway(base: Option<&Value>) -> GatewayPlan {
 
 /// The document of these doors.
 pub(crate) fn made(base: Option<&Value>, doors: &[(&Item, &Door)]) -> Document {
-    let doors: Vec<AtDoor<'_>> = doors.iter().map(|(item, door)| AtDoor { item, door }).collect();
+    let doors: Vec<AtDoor<'_>> = doors
+        .iter()
+        .map(|(item, door)| AtDoor {
+            item,
+            door,
+            pin: None,
+        })
+        .collect();
     let made = document(&federation(), &gateway(base), &doors, &Resolved::new());
     made.expect("no conflict").expect("a document")
 }

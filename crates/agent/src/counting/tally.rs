@@ -225,6 +225,8 @@ mod tests {
         };
         Expected {
             generation: Generation(1),
+            known: Generation(1),
+            pin: None,
             upstreams: [(route(), upstream)].into(),
         }
     }

@@ -63,7 +63,7 @@ pub(super) fn concluded(
     // What one node does not accept is nothing to go back to, though another one did.
     if !refused && brought.values().any(runs) {
         let posted = memory.posted.entry(name.clone()).or_default();
-        posted.is(&document.hash, decided.items.clone(), base);
+        posted.is(&document.hash, decided, base);
     }
 }
 
@@ -89,14 +89,16 @@ pub(super) fn concluded_by_split(
         return;
     }
     let posted = memory.posted.entry(name.clone()).or_default();
-    let mut items = decided.items.clone();
+    let (mut items, mut pins) = (decided.items.clone(), decided.pins.clone());
     for split in became.splits.keys() {
         match posted.items.get(split) {
             Some(before) => drop(items.insert(split.clone(), Arc::clone(before))),
             None => drop(items.remove(split)),
         }
+        pins.remove(split);
+        pins.extend(posted.pins.remove_entry(split));
     }
-    posted.items = items;
+    (posted.items, posted.pins) = (items, pins);
     posted.coming.clear();
     posted.base = Some(Arc::clone(base));
 }

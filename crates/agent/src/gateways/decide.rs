@@ -10,8 +10,8 @@ use weir_model::{Channel, FederationName, GatewayName, Host, SplitName, Via};
 use weir_planner::{GatewayPlan, Item};
 use weir_render::kic::{HttpRoute, Routes, http_route, leads_elsewhere};
 use weir_render::kong::{
-    AtDoor, Conflict, Counted, Counting, Document, Entities, Resolved, counting_document, counting_entities,
-    nothing, split_twice,
+    AtDoor, Conflict, Counted, Counting, Document, Entities, Pinned, Resolved, counting_document,
+    counting_entities, nothing, split_twice,
 };
 
 use super::refusals::{Refusal, Refusals};
@@ -31,6 +31,8 @@ pub struct Decided {
     pub wanted: BTreeMap<SplitName, Arc<Item>>,
     /// The item of each split that this is made of: for those that are held the one of before.
     pub items: BTreeMap<SplitName, Arc<Item>>,
+    /// Of those, the ones of which somebody pinned the weights, with the pin's label.
+    pub pins: BTreeMap<SplitName, String>,
     /// Splits that have a door there by the plan and are not in it: a Kong that has them keeps them.
     pub absent: BTreeSet<SplitName>,
     /// Hashes of what this agent posted before.
@@ -211,7 +213,6 @@ fn attempt(
         })
         .collect();
     let mut items = decided.wanted.clone();
-    newest_if_pinned(wanted, posted, &mut items);
     items.retain(|split, item| {
         match stays
             .get(split)
@@ -235,12 +236,14 @@ fn attempt(
     let (nothing_known, mut known) = (BTreeSet::new(), None);
     let made = loop {
         let with = (counting, known.as_ref().unwrap_or(&nothing_known));
+        decided.pins = pins(wanted, posted, &items);
         let doors: Vec<AtDoor<'_>> = items
             .values()
             .filter_map(|item| {
                 Some(AtDoor {
                     item,
                     door: item.doors.get(gateway)?,
+                    pin: pinned(wanted, posted, (&decided.pins, item)),
                 })
             })
             .collect();
@@ -270,7 +273,8 @@ fn attempt(
                 })
             }
             Channel::Kic => {
-                let routes = by_route(federation, (gateway, planned), &mut items, posted, &mut decided);
+                let routes = by_route(wanted, (gateway, planned), &mut items, posted, &mut decided);
+                decided.pins = pins(wanted, posted, &items);
                 let gateway = gateway.clone();
                 break (None, None, Some(Routes { gateway, routes }));
             }
@@ -313,7 +317,11 @@ fn attempt(
     let of_routes = routes.filter_map(|split| {
         let item = items.get(split)?;
         let door = item.doors.get(gateway)?;
-        leads_elsewhere(&AtDoor { item, door })
+        leads_elsewhere(&AtDoor {
+            item,
+            door,
+            pin: None,
+        })
     });
     let of_routes: Vec<String> = of_routes.collect();
     decided.notes.extend(of_routes);
@@ -348,7 +356,11 @@ fn in_force_twice(
     let items = posted.items.values();
     let doors = items.filter_map(|item| {
         let door = item.doors.get(gateway)?;
-        Some(AtDoor { item, door })
+        Some(AtDoor {
+            item,
+            door,
+            pin: None,
+        })
     });
     split_twice(federation, base, &doors.collect::<Vec<_>>())
 }
@@ -361,7 +373,9 @@ fn kept<'a>(
     (split, item): (&SplitName, &Item),
 ) -> Option<&'a Arc<Item>> {
     let next = wanted.next.get(split)?;
-    let before = posted?.newest(split)?;
+    // What was pinned there went ahead of nothing.
+    let posted = posted.filter(|posted| !posted.pins.contains_key(split))?;
+    let before = posted.newest(split)?;
     if before.generation <= item.generation {
         return None;
     }
@@ -370,17 +384,41 @@ fn kept<'a>(
     Some(if same { next } else { before })
 }
 
-/// What somebody pinned is wanted whatever generation it was made of, also where a gateway went ahead of that: it is given as
-/// the newest that this agent gave there, for an older one would be left alone (I7).
-fn newest_if_pinned(wanted: &Wanted, posted: Option<&Posted>, items: &mut BTreeMap<SplitName, Arc<Item>>) {
-    for (split, item) in items {
-        let given = posted.and_then(|posted| posted.newest(split));
-        if let Some(given) = given.filter(|_| wanted.pinned.contains(split))
-            && given.generation > item.generation
-        {
-            Arc::make_mut(item).generation = given.generation;
-        }
-    }
+/// Which pins the weights of these items are of: those that are wanted so, and of what stays as it was posted those of then.
+fn pins(
+    wanted: &Wanted,
+    posted: Option<&Posted>,
+    items: &BTreeMap<SplitName, Arc<Item>>,
+) -> BTreeMap<SplitName, String> {
+    let of = |(split, item): (&SplitName, &Arc<Item>)| {
+        let label = match wanted.items.get(split) == Some(item) {
+            true => wanted.pins.get(split),
+            false => posted
+                .filter(|posted| posted.items.get(split) == Some(item))
+                .and_then(|posted| posted.pins.get(split)),
+        };
+        Some((split.clone(), label?.clone()))
+    };
+    items.iter().filter_map(of).collect()
+}
+
+/// What somebody pinned is wanted whatever generation it was made of, also where a gateway has a newer one by now: whoever knows that
+/// one writes over it.
+fn pinned<'a>(
+    wanted: &Wanted,
+    posted: Option<&Posted>,
+    (pins, item): (&'a BTreeMap<SplitName, String>, &Item),
+) -> Option<Pinned<'a>> {
+    let planned = wanted.plan.items.get(&item.split);
+    let given = posted.and_then(|posted| posted.newest(&item.split));
+    let known = [planned, given].into_iter().flatten();
+    Some(Pinned {
+        label: pins.get(&item.split)?,
+        known: known
+            .map(|known| known.generation)
+            .max()
+            .unwrap_or(item.generation),
+    })
 }
 
 /// A split that the plan is without stays while one of the same service and port that the plan has here is not in force yet: it is
@@ -411,15 +449,19 @@ fn keep_until_renamed(
 
 /// The routes of a gateway under a controller, each by itself: of one that cannot be said what was there before, or nothing.
 fn by_route(
-    federation: &FederationName,
+    wanted: &Wanted,
     (gateway, planned): (&GatewayName, &GatewayPlan),
     items: &mut BTreeMap<SplitName, Arc<Item>>,
     posted: Option<&Posted>,
     decided: &mut Decided,
 ) -> BTreeMap<SplitName, HttpRoute> {
-    let made = |item: &Item| {
+    let federation = &wanted.plan.federation;
+    let made = |item: &Arc<Item>| {
         let door = item.doors.get(gateway).ok_or("it has no door here")?;
-        http_route(federation, gateway, planned, &AtDoor { item, door })
+        let one = BTreeMap::from([(item.split.clone(), Arc::clone(item))]);
+        let pins = pins(wanted, posted, &one);
+        let pin = pinned(wanted, posted, (&pins, item));
+        http_route(federation, gateway, planned, &AtDoor { item, door, pin })
     };
     let mut routes = BTreeMap::new();
     let mut gone = Vec::new();

@@ -8,6 +8,8 @@ use weir_model::{GatewayName, SplitName};
 use weir_planner::{GatewayPlan, Item};
 use weir_render::kong::Resolved;
 
+use super::Decided;
+
 /// So many hashes are kept for each gateway: more than steps lie between two looks of any agent.
 const HASHES: usize = 32;
 
@@ -30,6 +32,13 @@ pub struct Posted {
     pub hashes: Vec<String>,
     /// What of each split was in the last one that a node took: it stays in force should a newer one not be possible.
     pub items: BTreeMap<SplitName, Arc<Item>>,
+    /// Of those, the ones of which somebody had pinned the weights, with the pin's label.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pins: BTreeMap<SplitName, String>,
+    /// Hashes of those documents in which something is as it was pinned on another host: what runs one of them is not this agent's
+    /// alone.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub followed: BTreeSet<String>,
     /// What went ahead of the mesh and was about to be brought, and of which nobody heard yet whether a node took it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub coming: BTreeMap<SplitName, Arc<Item>>,
@@ -54,6 +63,14 @@ impl Posted {
         self.hashes.iter().cloned().collect()
     }
 
+    /// A document is about to be posted in which something is as it was pinned on another host.
+    pub fn may_be_followed(&mut self, hash: &str) {
+        self.followed.insert(hash.to_owned());
+        self.may_be(hash);
+        let Self { followed, hashes, .. } = self;
+        followed.retain(|hash| hashes.contains(hash));
+    }
+
     /// A document is about to be posted.
     pub fn may_be(&mut self, hash: &str) {
         if self.hashes.last().is_some_and(|last| last == hash) {
@@ -66,9 +83,10 @@ impl Posted {
     }
 
     /// Every node that can be asked runs it.
-    pub fn is(&mut self, hash: &str, items: BTreeMap<SplitName, Arc<Item>>, base: &Arc<GatewayPlan>) {
+    pub fn is(&mut self, hash: &str, of: &Decided, base: &Arc<GatewayPlan>) {
         self.may_be(hash);
-        self.items = items;
+        self.items.clone_from(&of.items);
+        self.pins.clone_from(&of.pins);
         self.coming.clear();
         self.base = Some(Arc::clone(base));
         self.first = None;

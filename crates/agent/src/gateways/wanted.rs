@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tokio::sync::watch;
+use weir_drivers::kong::pins::Sight;
 use weir_model::{GatewayName, SplitName};
 use weir_planner::{Item, ZoneFacts, ZonePlan};
 
 use super::Told;
 use super::ahead::may_go_ahead;
+use crate::pin::elsewhere::Elsewhere;
 use crate::take::Memory as Taken;
 
 /// What the zone's gateways are to run.
@@ -25,8 +27,11 @@ pub struct Wanted {
     pub next: BTreeMap<SplitName, Arc<Item>>,
     /// Of `items`, those that go ahead of the mesh.
     pub ahead: BTreeSet<SplitName>,
-    /// Of `items`, those of which somebody pinned the weights on this host.
-    pub pinned: BTreeSet<SplitName>,
+    /// Of `items`, those of which somebody pinned the weights, with the pin's label: on this host, or on another one as the control
+    /// plane shows it.
+    pub pins: BTreeMap<SplitName, String>,
+    /// What was last seen of pins. No news by itself.
+    pub sight: Sight,
     /// Of `items`, those by which the zone goes back to weights that it had before, or that somebody pinned, or falls back: no Kong is
     /// asked first whom it takes for dead.
     pub back: BTreeSet<SplitName>,
@@ -34,16 +39,30 @@ pub struct Wanted {
 
 impl Wanted {
     /// From a plan, what was taken of it, and what the zone showed when its control plane last answered, if it did.
-    pub fn new(plan: &Arc<ZonePlan>, memory: &Taken, seen: Option<&ZoneFacts>) -> Self {
+    pub fn new(
+        plan: &Arc<ZonePlan>,
+        memory: &Taken,
+        seen: Option<&ZoneFacts>,
+        elsewhere: &Elsewhere,
+    ) -> Self {
         let over = memory.pins.over(plan);
         let (mut items, mut next, mut ahead) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        let mut back = BTreeSet::new();
+        let (mut back, mut pins) = (BTreeSet::new(), BTreeMap::new());
         for (split, planned) in &plan.items {
             let Some(was) = memory.applied.get(split) else {
                 continue;
             };
+            // Both doors give what is pinned, by whomever.
+            if let Some(there) = elsewhere.pinned.get(split)
+                && let Some(item) = &there.item
+            {
+                pins.insert(split.clone(), there.label.clone());
+                back.insert(split.clone());
+                items.insert(split.clone(), Arc::clone(item));
+                continue;
+            }
             let comes = over.items.get(split).unwrap_or(planned);
-            let mut now = was;
+            let (mut now, mut pin) = (was, memory.pins.of(split).map(|own| &own.label));
             if (comes.generation, comes.digest) != (was.generation, was.digest) {
                 match may_go_ahead(comes, was, memory, seen) {
                     true => {
@@ -56,6 +75,12 @@ impl Wanted {
                     false => {}
                 }
             }
+            // What is in force of a pin stays of it, also where that is over and nothing else can be taken yet.
+            if Arc::ptr_eq(now, was) {
+                let same = (comes.generation, comes.digest) == (was.generation, was.digest);
+                pin = pin.filter(|_| same).or(memory.pinned.get(split));
+            }
+            pins.extend(pin.map(|label| (split.clone(), label.clone())));
             let driven = crate::fallback::driven(now, memory);
             // A share that goes elsewhere while a backend is down waits for nobody either; where it comes back it is a way forward.
             let elsewhere = !Arc::ptr_eq(&driven, now);
@@ -65,15 +90,20 @@ impl Wanted {
             items.insert(split.clone(), driven);
         }
         Self {
-            pinned: (items.keys().filter(|split| memory.pins.of(split).is_some()))
-                .cloned()
-                .collect(),
+            pins,
+            sight: elsewhere.sight(&memory.pins),
             plan: Arc::clone(plan),
             items,
             next,
             ahead,
             back,
         }
+    }
+
+    /// Whether it is what is wanted already, whatever was seen of pins and when.
+    fn is_no_news(&self, was: &Self) -> bool {
+        (&self.plan, &self.items, &self.next) == (&was.plan, &was.items, &was.next)
+            && (&self.ahead, &self.pins, &self.back) == (&was.ahead, &was.pins, &was.back)
     }
 
     /// What is wanted of one gateway, as a text.
@@ -104,10 +134,8 @@ impl Link {
     /// Says what is wanted from now on; whether that is news.
     pub fn want(&self, wanted: Arc<Wanted>) -> bool {
         self.want.send_if_modified(|was| {
-            let news = was.as_ref() != Some(&wanted);
-            if news {
-                *was = Some(wanted);
-            }
+            let news = !was.as_ref().is_some_and(|was| wanted.is_no_news(was));
+            *was = Some(wanted);
             news
         })
     }

@@ -195,7 +195,7 @@ impl KongDb {
         became: &mut Became,
     ) -> Result<bool, DriverError> {
         let mut held = held(admin, wanted).await?;
-        let todo = changes(&held, wanted, by.plan, by.absent);
+        let todo = changes(&held, wanted, (by.plan, by.absent), &|pin| by.pins.is_over(pin));
         became.notes = todo.notes;
         let mut any = false;
         let forgets = todo
@@ -417,7 +417,7 @@ impl KongDb {
             Ok(after) => after,
         };
         for held in [&before, &after] {
-            let todo = changes(held, wanted, Generation(u64::MAX), &BTreeSet::new());
+            let todo = changes(held, wanted, (Generation(u64::MAX), &BTreeSet::new()), &|_| true);
             for split in doors.keys() {
                 let why = match todo.splits.get(split) {
                     Some(Ok(writes)) => match writes.first() {

@@ -22,7 +22,9 @@ use jiff::Timestamp;
 use serde_json::Value;
 use weir_model::{FederationName, SplitName};
 use weir_planner::{Coverage, Evidence, Generation, Proof, Verdict};
+use weir_render::PINNED;
 use weir_render::kic::{HttpRoute, Mark, Routes, Unmet, is_of};
+use weir_render::kong::may_be_unpinned;
 
 use crate::dns::Names;
 use crate::kong::admin::AdminConfig;
@@ -33,6 +35,7 @@ use crate::kubernetes::Cluster;
 use crate::kubernetes::access::Access;
 use crate::kubernetes::call::ApiServer;
 use crate::kubernetes::hand::{Hand, stored_otherwise};
+use crate::kuma::policy::label;
 use crate::{DriverError, Outcome};
 use compare::{difference, nearest};
 use kong::Beside;
@@ -184,7 +187,7 @@ impl KongKic {
                     .push(format!("split {split}: its HTTPRoute stays for now: {why}"));
                 continue;
             }
-            match self.removed(wanted, found, by.plan).await {
+            match self.removed(wanted, (found, &split), by).await {
                 Ok(()) => brought = Brought::Posted,
                 Err(Stop::Held(why)) => drop(became.splits.insert(split, why)),
                 Err(Stop::Failed(error)) => {
@@ -272,7 +275,9 @@ impl KongKic {
         let live = self.hand.live(&self.server, &path, is).await?;
         match &live {
             Some(live) => {
-                self.may_write(live, wanted, (route.generation, route.gateway_generation))?;
+                self.may_write(live, wanted, (route.known, route.gateway_generation))?;
+                let pin = label(live, PINNED).map(|pin| (pin, route.pin.as_deref()));
+                is_free(pin, &route.split, by)?;
                 if difference(route, live).is_none() {
                     return Ok(false);
                 }
@@ -301,7 +306,7 @@ impl KongKic {
             Ok(stored) => stored,
             Err(left) => return Err(Stop::Held(in_words(left))),
         };
-        self.may_write(&stored, wanted, (route.generation, route.gateway_generation))?;
+        self.may_write(&stored, wanted, (route.known, route.gateway_generation))?;
         match difference(route, &stored) {
             None => {
                 tracing::info!(split = %route.split, route = %route.name, namespace = %route.namespace, "the HTTPRoute was written");
@@ -340,7 +345,12 @@ impl KongKic {
         }
     }
 
-    async fn removed(&self, wanted: &Routes, found: &Found, plan: Generation) -> Result<(), Stop> {
+    async fn removed(
+        &self,
+        wanted: &Routes,
+        (found, split): (&Found, &SplitName),
+        by: Bringing<'_>,
+    ) -> Result<(), Stop> {
         let text = |at: &str| found.0.pointer(at).and_then(Value::as_str).unwrap_or_default();
         let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
         let path = path(namespace, name);
@@ -351,7 +361,8 @@ impl KongKic {
         else {
             return Ok(());
         };
-        self.may_write(&live, wanted, (plan, plan))?;
+        self.may_write(&live, wanted, (by.plan, by.plan))?;
+        is_free(label(&live, PINNED).map(|pin| (pin, None)), split, by)?;
         self.hand.delete(&self.server, &path, &live).await?;
         tracing::info!(route = name, namespace, "the HTTPRoute was removed");
         Ok(())
@@ -467,6 +478,12 @@ fn told(unmet: &[Unmet]) -> String {
         .map(|unmet| unmet.why.as_str())
         .collect::<Vec<_>>()
         .join("; ")
+}
+
+/// Whether a route may be written over that is there under this pin, by whoever gives its split under that one, or under none.
+fn is_free(pin: Option<(&str, Option<&str>)>, split: &SplitName, by: Bringing<'_>) -> Result<(), Stop> {
+    let Some((pin, gives)) = pin else { return Ok(()) };
+    may_be_unpinned(pin, split.as_str(), gives, &|pin| by.pins.is_over(pin)).map_err(Stop::Held)
 }
 
 fn in_words(outcome: Outcome) -> String {

@@ -16,6 +16,7 @@ use weir_planner::{GatewayPlan, Generation};
 use super::taken::Taker;
 use crate::kong::AtDoor;
 use crate::kong::fits::{Shape, fits, plain, shapes};
+use crate::object::PINNED;
 
 /// Gateway API, in the one version in which Weir ever applies: a route that is applied in another one is another manager's.
 pub const API_VERSION: &str = "gateway.networking.k8s.io/v1";
@@ -38,6 +39,10 @@ pub struct HttpRoute {
     pub split: SplitName,
     /// The generation of its item.
     pub generation: Generation,
+    /// The newest generation of the split that this agent knows: another one than the item's where somebody pinned what is older.
+    pub known: Generation,
+    /// Which pin its weights are of, if any.
+    pub pin: Option<String>,
     /// The generation in which the gateway itself last changed.
     pub gateway_generation: Generation,
     /// The namespace of the Services that it reaches, and its own.
@@ -187,9 +192,12 @@ pub fn http_route(
         backends,
     });
     let rules: Vec<Rule> = rules.collect();
+    let pin = at.pin.map(|pin| pin.label.to_owned());
     let mut route = HttpRoute {
         split: at.item.split.clone(),
         generation: at.item.generation,
+        known: at.known(),
+        pin: pin.clone(),
         gateway_generation: planned.generation,
         namespace,
         name,
@@ -201,6 +209,7 @@ pub fn http_route(
             split: at.item.split.clone(),
             generation: at.item.generation,
             gateway_generation: planned.generation,
+            pin,
         }),
         rules,
     };
@@ -268,7 +277,7 @@ fn labels(
     (gateway, planned): (&GatewayName, Generation),
     at: &AtDoor<'_>,
 ) -> BTreeMap<&'static str, String> {
-    BTreeMap::from([
+    let mut labels = BTreeMap::from([
         ("app.kubernetes.io/managed-by", "weir".to_owned()),
         ("weir.dev/split", at.item.split.to_string()),
         ("weir.dev/federation", federation.to_string()),
@@ -279,7 +288,9 @@ fn labels(
             "weir.dev/commit",
             at.item.commit.to_string().chars().take(63).collect(),
         ),
-    ])
+    ]);
+    labels.extend(at.pin.map(|pin| (PINNED, pin.label.to_owned())));
+    labels
 }
 
 /// What Gateway API has no field for. Each is said whatever it is: the controller's defaults are others than Kong's own.

@@ -220,6 +220,8 @@ pub fn expected(route: &HttpRoute, backends: &Backends) -> Expected {
     }
     Expected {
         generation: route.generation,
+        known: route.known,
+        pin: route.pin.clone(),
         upstreams,
     }
 }

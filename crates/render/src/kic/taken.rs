@@ -31,6 +31,9 @@ pub struct Taker {
     pub generation: Generation,
     /// The generation in which the gateway itself last changed.
     pub gateway_generation: Generation,
+    /// Which pin its weights are of, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pin: Option<String>,
 }
 
 /// What a route that was taken over carries.
@@ -139,11 +142,11 @@ pub fn over(route: &HttpRoute, taker: &Taker, live: &Value) -> Result<Over, Stri
                 by.split, by.gateway, by.federation
             ));
         }
-        if by.generation > taker.generation || by.gateway_generation > taker.gateway_generation {
+        if by.generation > route.known || by.gateway_generation > taker.gateway_generation {
             return Err(format!(
                 "{called} carries generation {}, of generation {} of the gateway, and this agent knows {} and {}: another agent of \
                  this zone has a newer plan",
-                by.generation, by.gateway_generation, taker.generation, taker.gateway_generation
+                by.generation, by.gateway_generation, route.known, taker.gateway_generation
             ));
         }
     }

@@ -24,6 +24,7 @@ use crate::kong::entities::{OURS, TAG, said};
 use crate::kong::expected::Upstream;
 pub use crate::kong::held::{Held, Row};
 use crate::kong::ids;
+use crate::kong::live::unpinned;
 use crate::kong::together::split_by;
 
 /// One write, or a pause between two.
@@ -69,8 +70,14 @@ pub struct Changes {
 }
 
 /// The writes that lead from what is there to what is wanted. `plan` is the generation of the whole plan that the entities
-/// were made from; `absent` are splits that belong there and that are not wanted now: what is there of them stays.
-pub fn changes(held: &Held, wanted: &Entities, plan: Generation, absent: &BTreeSet<SplitName>) -> Changes {
+/// were made from; `absent` are splits that belong there and that are not wanted now: what is there of them stays. `is_over` says
+/// of a pin's label whether that pin is over, as far as this agent knows.
+pub fn changes(
+    held: &Held,
+    wanted: &Entities,
+    (plan, absent): (Generation, &BTreeSet<SplitName>),
+    is_over: &dyn Fn(&str) -> bool,
+) -> Changes {
     let mut changes = Changes::default();
     let mut ours: BTreeMap<SplitName, Vec<&Row>> = BTreeMap::new();
     let mut elsewhere: BTreeMap<String, usize> = BTreeMap::new();
@@ -92,14 +99,17 @@ pub fn changes(held: &Held, wanted: &Entities, plan: Generation, absent: &BTreeS
     for (split, of) in &wanted.doors {
         let mine = ours.get(split).map_or(&[][..], Vec::as_slice);
         let at = Split { held, wanted, mine };
-        let newest = of.expected.generation;
-        let writes = at.older(split, newest).and_then(|()| at.writes(of));
+        let newest = of.expected.known;
+        let pin = of.expected.pin.as_deref();
+        let may = at.older(split, newest, (pin, is_over));
+        let writes = may.and_then(|()| at.writes(of));
         changes.splits.insert(split.clone(), writes);
     }
     for split in gone {
         let mine = ours.get(&split).map_or(&[][..], Vec::as_slice);
         let at = Split { held, wanted, mine };
-        let writes = at.older(&split, plan).and_then(|()| at.removals(&[]));
+        let may = at.older(&split, plan, (None, is_over));
+        let writes = may.and_then(|()| at.removals(&[]));
         changes.splits.insert(split, writes);
     }
     changes
@@ -169,12 +179,18 @@ struct Split<'a> {
 }
 
 impl Split<'_> {
-    /// Whether all that is there is of this generation or older (I7).
-    fn older(&self, split: &SplitName, newest: Generation) -> Result<(), String> {
+    /// Whether all that is there is of this generation or older (I7), and nobody else's pin.
+    fn older(
+        &self,
+        split: &SplitName,
+        newest: Generation,
+        (pin, is_over): (Option<&str>, &dyn Fn(&str) -> bool),
+    ) -> Result<(), String> {
         let upstreams = self.mine.iter().filter(|row| row.kind == Kind::Upstream);
         let targets = upstreams.flat_map(|row| self.held.under(row));
         let targets = targets.filter(|row| whose(row, self.wanted).is_ok());
         for row in self.mine.iter().copied().chain(targets) {
+            unpinned(&row.tags, split.as_str(), pin, is_over)?;
             let number = |what: &str| {
                 let number = said(&row.tags, what).and_then(|text| text.parse::<u64>().ok());
                 number.map(Generation).ok_or_else(|| {

@@ -91,7 +91,7 @@ impl Prepared<'_> {
                 counted.insert(split.clone(), Err(why));
                 continue;
             }
-            let mark = mark(federation, gateway, at.item);
+            let mark = mark(federation, gateway, at);
             for route in &at.item.routes {
                 let name = name(split, &route.name);
                 let mut plugin = counting.plugin(&name, mark.tags(Some(&route.name)));

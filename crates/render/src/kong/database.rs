@@ -16,7 +16,7 @@ use weir_planner::{GatewayPlan, Generation};
 use crate::kong::base::strings;
 use crate::kong::counting::Counting;
 use crate::kong::document::{AtDoor, Conflict, prepare};
-use crate::kong::entities::OURS;
+use crate::kong::entities::{OURS, PIN};
 use crate::kong::expected::{Expected, Upstream};
 use crate::kong::ids;
 use crate::kong::targets::{Resolved, summing};
@@ -215,6 +215,10 @@ pub fn counting_entities(
         let plain =
             json!({"host_header": null, "hash_on": "none", "hash_fallback": "none", "use_srv_name": false});
         said(&mut entity, plain);
+        // Its targets say it: an upstream that is written to is taken up seconds later, and a pin is in haste.
+        if let Some(Value::Array(tags)) = entity.fields.get_mut("tags") {
+            tags.retain(|tag| !tag.as_str().is_some_and(|tag| tag.starts_with(PIN)));
+        }
         let Some(expected) = expected_upstreams.get(entity.name.as_str()) else {
             continue;
         };

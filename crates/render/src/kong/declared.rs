@@ -56,7 +56,11 @@ pub fn declared(declaration: &Declaration) -> Vec<Diagnostic> {
             let items = plan.splits.values().filter_map(|split| split.items.get(zone));
             let doors = items.filter_map(|item| {
                 let door = item.doors.get(gateway)?;
-                Some(AtDoor { item, door })
+                Some(AtDoor {
+                    item,
+                    door,
+                    pin: None,
+                })
             });
             let doors: Vec<AtDoor<'_>> = doors.collect();
             let conflicts = match planned.channel {

@@ -33,6 +33,25 @@ pub struct AtDoor<'a> {
     pub item: &'a Item,
     /// Its door at the gateway.
     pub door: &'a Door,
+    /// Which pin its weights are of, if somebody pinned them on a host of the zone.
+    pub pin: Option<Pinned<'a>>,
+}
+
+impl AtDoor<'_> {
+    /// The newest generation of its split that is known to whoever gives it.
+    pub(crate) fn known(&self) -> Generation {
+        let pinned = self.pin.map(|pin| pin.known);
+        pinned.map_or(self.item.generation, |known| known.max(self.item.generation))
+    }
+}
+
+/// Somebody pinned a split on a host of the zone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pinned<'a> {
+    /// The pin's label; no other pin has it.
+    pub label: &'a str,
+    /// The newest generation of the split that this agent knows: what is pinned is of an older one, and is wanted all the same.
+    pub known: Generation,
 }
 
 /// Why there is no document: what cannot be together, or cannot be said to Kong.
@@ -194,7 +213,7 @@ impl Prepared<'_> {
         let mut upstreams: Vec<Value> = Vec::new();
         let mut expected: BTreeMap<SplitName, Expected> = BTreeMap::new();
         for at in doors {
-            let mark = mark(federation, gateway, at.item);
+            let mark = mark(federation, gateway, at);
             let host = self.hosts.get(&at.item.split).map(String::as_str);
             let mut here = BTreeMap::new();
             for route in &at.item.routes {
@@ -225,6 +244,8 @@ impl Prepared<'_> {
             }
             let one = Expected {
                 generation: at.item.generation,
+                known: at.known(),
+                pin: at.pin.map(|pin| pin.label.to_owned()),
                 upstreams: here,
             };
             expected.insert(at.item.split.clone(), one);
@@ -240,11 +261,12 @@ impl Prepared<'_> {
     }
 }
 
-pub(crate) fn mark<'a>(federation: &'a FederationName, gateway: &GatewayPlan, item: &'a Item) -> Mark<'a> {
+pub(crate) fn mark<'a>(federation: &'a FederationName, gateway: &GatewayPlan, at: &AtDoor<'a>) -> Mark<'a> {
     Mark {
         federation,
         gateway: gateway.generation,
-        item,
+        item: at.item,
+        pin: at.pin.map(|pin| pin.label),
     }
 }
 
@@ -384,7 +406,7 @@ fn begin<'a>(
                         "write `_format_version: \"3.0\"` in the base",
                     ));
                 }
-                match mark(federation, gateway, at.item).services(at, routing) {
+                match mark(federation, gateway, at).services(at, routing) {
                     Ok(services) => prepared.services.extend(services),
                     Err(why) => conflicts.extend(
                         why.into_iter()

@@ -17,6 +17,10 @@ pub const TAG: &str = "weir";
 /// How names of ours begin, and our other tags.
 pub const OURS: &str = "weir.";
 
+/// How the tag begins that says which pin the weights of an upstream and its targets are of. Absent where nobody pinned it. It outranks generations: other
+/// agents that drive the same gateway leave the split to whoever pinned it.
+pub const PIN: &str = "weir.pin.";
+
 /// How often Kong tries another target if one takes no connection. Its default, 5, hides a dead backend altogether: its share
 /// goes to the others and nobody sees an error (fact 14). Not 0: a target may close a kept connection while it is taken.
 pub const RETRIES: u32 = 1;
@@ -52,6 +56,8 @@ pub(crate) struct Mark<'a> {
     /// The generation in which the gateway itself, its base included, last changed.
     pub(crate) gateway: Generation,
     pub(crate) item: &'a Item,
+    /// Which pin its weights are of, if any.
+    pub(crate) pin: Option<&'a str>,
 }
 
 /// The tags of what is of no split.
@@ -80,7 +86,10 @@ impl Mark<'_> {
 
     /// The upstream of a route.
     pub(crate) fn upstream(&self, route: &RouteName, targets: &Targets, host: Option<&str>) -> Value {
-        let tags = self.tags(Some(route));
+        // A pin is of weights: who has none is not pinned.
+        let mut tags = self.tags(Some(route));
+        tags.extend(self.pin.map(|pin| format!("{PIN}{pin}")));
+        tags.sort_unstable();
         let targets: Vec<Value> = targets
             .iter()
             .map(|(address, target)| {

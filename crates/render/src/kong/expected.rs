@@ -12,6 +12,10 @@ use crate::kong::targets::{Target, Targets};
 pub struct Expected {
     /// The generation of the item.
     pub generation: Generation,
+    /// The newest generation of the split that this agent knows: another one than the item's where somebody pinned what is older.
+    pub known: Generation,
+    /// Which pin its weights are of, if any.
+    pub pin: Option<String>,
     /// By route. Empty where the mesh carries the weights: then the document's hash is all the proof that there is.
     pub upstreams: BTreeMap<RouteName, Upstream>,
 }

@@ -7,8 +7,9 @@ use weir_model::sabotaged;
 use weir_planner::Generation;
 
 use crate::kong::document::Document;
-use crate::kong::entities::{TAG, said};
+use crate::kong::entities::{PIN, TAG, said};
 use crate::kong::identity::Identities;
+use crate::object::pin_in_words;
 
 /// `configuration_hash` of a Kong that has no configuration.
 pub const EMPTY_HASH: &str = "00000000000000000000000000000000";
@@ -153,7 +154,8 @@ pub fn known(live: &Live) -> Result<(), String> {
 }
 
 /// Whether a document may take the place of what a node runs. `plan` is the generation of the whole plan that the document
-/// was made from, `posted` the hashes of what this agent itself posted to that gateway.
+/// was made from, `posted` the hashes of what this agent itself posted to that gateway. `is_over` says of a pin's label whether
+/// that pin is over, as far as this agent knows.
 ///
 /// # Errors
 /// Why not, in words: the node keeps what it has.
@@ -162,6 +164,7 @@ pub fn may_post(
     document: &Document,
     plan: Generation,
     posted: &BTreeSet<String>,
+    is_over: &dyn Fn(&str) -> bool,
 ) -> Result<(), String> {
     if live.database != "off" {
         return Err(format!(
@@ -186,10 +189,19 @@ pub fn may_post(
         .hash
         .as_deref()
         .ok_or("this Kong does not say what it runs")?;
-    if hash == EMPTY_HASH || hash == document.hash || posted.contains(hash) {
+    if hash == EMPTY_HASH || hash == document.hash {
         return Ok(());
     }
     let entities = live.entities.as_ref();
+    for entity in entities.into_iter().flatten() {
+        let split = said(&entity.tags, "split").unwrap_or_default();
+        let gives = document.doors.iter().find(|(name, _)| name.as_str() == split);
+        let gives = gives.and_then(|(_, expected)| expected.pin.as_deref());
+        unpinned(&entity.tags, split, gives, is_over)?;
+    }
+    if posted.contains(hash) {
+        return Ok(());
+    }
     let entities = entities
         .ok_or("this Kong runs what nobody looked at, so that nothing can be said of what would go")?;
     let mut foreign = Vec::new();
@@ -219,6 +231,43 @@ pub fn may_post(
          base in Git, or remove it there where it comes from",
         foreign.join(", ")
     ))
+}
+
+/// Whether what carries these tags of ours may be written over by whoever gives its split under this pin, or under none.
+///
+/// # Errors
+/// Somebody else pinned it, in words.
+pub(crate) fn unpinned(
+    tags: &BTreeSet<String>,
+    split: &str,
+    gives: Option<&str>,
+    is_over: &dyn Fn(&str) -> bool,
+) -> Result<(), String> {
+    match tags.iter().find_map(|tag| tag.strip_prefix(PIN)) {
+        Some(pin) => may_be_unpinned(pin, split, gives, is_over),
+        None => Ok(()),
+    }
+}
+
+/// Whether what is there of a split under a pin may be written over by whoever gives it under this one, or under none.
+///
+/// # Errors
+/// Somebody else pinned it, in words.
+pub fn may_be_unpinned(
+    pin: &str,
+    split: &str,
+    gives: Option<&str>,
+    is_over: &dyn Fn(&str) -> bool,
+) -> Result<(), String> {
+    match Some(pin).filter(|pin| gives != Some(*pin) && !sabotaged("post-over-pins")) {
+        Some(pin) if !is_over(pin) => Err(format!(
+            "split {split} is there as it was pinned by {}, and is left alone until `weir-agent unpin` there ends that, or until \
+             this agent has seen in its zone's control plane how it is pinned, or that it is not any more; if that host is gone for \
+             good, `weir-agent unpin --split {split} --gone {pin}` here ends it",
+            pin_in_words(pin)
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Whether an entity that is marked as ours may give way.
@@ -257,7 +306,7 @@ fn ours(entity: &Entity, document: &Document, plan: Generation) -> Result<(), St
     let split = said(&entity.tags, "split").unwrap_or_default();
     let known = document.doors.iter().find(|(name, _)| name.as_str() == split);
     // A split that has no door here any more went with some generation up to the plan's.
-    let newest = known.map_or(plan, |(_, expected)| expected.generation);
+    let newest = known.map_or(plan, |(_, expected)| expected.known);
     if generation > newest {
         return Err(format!(
             "this Kong has generation {generation} of split {split}, and this agent knows generation {newest}: somebody who \

@@ -42,7 +42,7 @@ pub fn plugins(
             let Some(plugin) = &chain.plugin else { continue };
             let came = match unable {
                 Some(why) => Err(why.to_owned()),
-                None => one(held, wanted, chain, of.expected.generation),
+                None => one(held, wanted, chain, of.expected.known),
             };
             if came.is_ok() {
                 stay.insert(&plugin.id);
@@ -59,7 +59,7 @@ pub fn plugins(
             continue;
         };
         let known = wanted.doors.get(&split);
-        let newest = known.map_or(plan, |of| of.expected.generation);
+        let newest = known.map_or(plan, |of| of.expected.known);
         let older = generation(row).is_some_and(|generation| generation <= newest);
         if older && !stay.contains(row.id.as_str()) && !absent.contains(&split) {
             found.gone.push(remove(row, None));

@@ -225,7 +225,14 @@ fn conflicts_as_a_table() {
         ),
     ];
     for (base, item, door, why) in table {
-        let found = conflicts(base.clone(), &[AtDoor { item, door }]);
+        let found = conflicts(
+            base.clone(),
+            &[AtDoor {
+                item,
+                door,
+                pin: None,
+            }],
+        );
         let said: Vec<String> = found.iter().map(ToString::to_string).collect();
         assert!(said.iter().any(|said| said.contains(why)), "{why}: {said:#?}");
     }
@@ -243,10 +250,12 @@ fn conflicts_as_a_table() {
             AtDoor {
                 item: &checkout,
                 door: doors[0],
+                pin: None,
             },
             AtDoor {
                 item: &other,
                 door: doors[1],
+                pin: None,
             },
         ];
         let found = conflicts(service(json!({})), &at);
@@ -285,6 +294,7 @@ fn what_may_stand_beside_ours_does() {
                 &[AtDoor {
                     item: &checkout,
                     door: &own,
+                    pin: None,
                 }],
             );
         }
@@ -305,6 +315,7 @@ fn a_dash_is_noted_where_something_is_hashed_by_it() {
         let at = AtDoor {
             item: &item,
             door: &own,
+            pin: None,
         };
         check(&federation(), &gateway, &[at]).expect("no conflict")
     };

@@ -64,7 +64,13 @@ fn golden_with_counting() {
         door(routing(&[], &["/calls"]), Via::Mesh(address("127.0.0.1:33001"))),
     ];
     let at = [&checkout, &cart, &calls].into_iter().zip(&doors);
-    let at: Vec<AtDoor<'_>> = at.map(|(item, door)| AtDoor { item, door }).collect();
+    let at: Vec<AtDoor<'_>> = at
+        .map(|(item, door)| AtDoor {
+            item,
+            door,
+            pin: None,
+        })
+        .collect();
     let gateway = base(json!({"plugins": [{"name": "prometheus"}]}));
     let with = made(&gateway, &at, Some(&counting()));
     let read = read(&with);
@@ -148,10 +154,12 @@ fn beside_a_log_of_theirs_for_the_same_requests_is_none_of_ours() {
         AtDoor {
             item: &cart,
             door: &doors[0],
+            pin: None,
         },
         AtDoor {
             item: &shop,
             door: &doors[1],
+            pin: None,
         },
     ];
     let log = |more: Value| {
@@ -214,7 +222,11 @@ fn with_database() -> GatewayPlan {
 fn entities(item: &Item, counting: Option<&Counting>) -> Entities {
     let door = door(routing(&[], &["/shop"]), pair());
     let at = ("fra".parse().expect("a name"), "edge".parse().expect("a name"));
-    let doors = [AtDoor { item, door: &door }];
+    let doors = [AtDoor {
+        item,
+        door: &door,
+        pin: None,
+    }];
     counting_entities(
         &federation(),
         (&at.0, &at.1),
@@ -332,15 +344,15 @@ fn in_a_database_only_ours_comes_is_put_back_and_goes() {
     }
     // None of it is a difference of the split.
     for wanted in [&wanted, &off] {
-        let with = changes(&held, wanted, Generation(100), &none);
+        let with = changes(&held, wanted, (Generation(100), &none), &|_| false);
         let without = changes(
             &Held {
                 plugins: Vec::new(),
                 ..held.clone()
             },
             wanted,
-            Generation(100),
-            &none,
+            (Generation(100), &none),
+            &|_| false,
         );
         assert_eq!(with, without);
     }

@@ -27,7 +27,14 @@ fn with_database() -> GatewayPlan {
 }
 
 fn made(doors: &[(Item, Door)]) -> Result<Entities, Vec<Conflict>> {
-    let doors: Vec<AtDoor<'_>> = doors.iter().map(|(item, door)| AtDoor { item, door }).collect();
+    let doors: Vec<AtDoor<'_>> = doors
+        .iter()
+        .map(|(item, door)| AtDoor {
+            item,
+            door,
+            pin: None,
+        })
+        .collect();
     let at = ("fra".parse().unwrap(), "edge".parse().unwrap());
     entities(
         &federation(),
@@ -39,7 +46,7 @@ fn made(doors: &[(Item, Door)]) -> Result<Entities, Vec<Conflict>> {
 }
 
 fn to(store: &Store, wanted: &Entities) -> Changes {
-    changes(&store.0, wanted, Generation(100), &BTreeSet::new())
+    changes(&store.0, wanted, (Generation(100), &BTreeSet::new()), &|_| false)
 }
 
 fn is_done(changes: &Changes) -> bool {
@@ -151,11 +158,19 @@ fn from_nothing_up_and_down_to_nothing() {
     // One that belongs there and is not in force yet stays.
     let absent = [SplitName::new("checkout").unwrap()].into();
     assert_eq!(
-        changes(&store.0, &made(&[]).unwrap(), Generation(100), &absent).splits,
+        changes(&store.0, &made(&[]).unwrap(), (Generation(100), &absent), &|_| {
+            false
+        })
+        .splits,
         BTreeMap::new()
     );
     // And so does one of a newer plan.
-    let older = changes(&store.0, &made(&[]).unwrap(), Generation(3), &BTreeSet::new());
+    let older = changes(
+        &store.0,
+        &made(&[]).unwrap(),
+        (Generation(3), &BTreeSet::new()),
+        &|_| false,
+    );
     assert!(older.splits.values().next().unwrap().is_err());
     store.all(&down, ALL, |_| ());
     assert_eq!(store.0, Held::default());

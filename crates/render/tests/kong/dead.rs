@@ -44,6 +44,8 @@ fn upstream(vm: u16, eks: u16) -> Upstream {
 
 fn document(whole: &Value, upstream: Upstream) -> Document {
     let expected = Expected {
+        known: Generation(1),
+        pin: None,
         generation: Generation(1),
         upstreams: [(name("default"), upstream)].into(),
     };

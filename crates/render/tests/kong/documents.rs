@@ -61,14 +61,17 @@ fn golden() {
         AtDoor {
             item: &checkout,
             door: &doors[0],
+            pin: None,
         },
         AtDoor {
             item: &calls,
             door: &doors[1],
+            pin: None,
         },
         AtDoor {
             item: &cart,
             door: &doors[2],
+            pin: None,
         },
     ];
     let gateway = gateway(Some(json!({
@@ -194,10 +197,12 @@ fn a_base_of_five_hundred_services_is_the_same_through_a_thousand_changes() {
             AtDoor {
                 item: &checkout,
                 door: &doors[0],
+                pin: None,
             },
             AtDoor {
                 item: &cart,
                 door: &doors[1],
+                pin: None,
             },
         ];
         let made = made(&gateway, &at);
@@ -242,6 +247,7 @@ fn numbers_of_a_base_are_not_rewritten() {
         &[AtDoor {
             item: &item,
             door: &door,
+            pin: None,
         }],
     );
     let text = String::from_utf8(made.bytes).expect("text");
@@ -338,6 +344,7 @@ fn a_service_that_is_taken_over_keeps_all_but_its_host() {
             &[AtDoor {
                 item: &item,
                 door: &door,
+                pin: None,
             }],
             &Resolved::new(),
         );
@@ -413,6 +420,7 @@ fn what_a_person_should_know_is_noted_and_holds_nothing() {
             &[AtDoor {
                 item: &item,
                 door: &door,
+                pin: None,
             }],
             &resolved,
         );
@@ -444,10 +452,12 @@ fn addresses_that_are_missing_are_told_by_split() {
         AtDoor {
             item: &one,
             door: &doors[0],
+            pin: None,
         },
         AtDoor {
             item: &other,
             door: &doors[1],
+            pin: None,
         },
     ];
     assert_eq!(check(&federation(), &gateway(None), &at), Ok(vec![]));

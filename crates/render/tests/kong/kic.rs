@@ -42,7 +42,11 @@ fn made(item: &Item, door: &Door) -> Result<HttpRoute, String> {
         &federation(),
         &"edge".parse().unwrap(),
         &planned,
-        &AtDoor { item, door },
+        &AtDoor {
+            item,
+            door,
+            pin: None,
+        },
     )
 }
 

@@ -60,6 +60,7 @@ fn a_plugin_that_may_choose_by_itself_is_noted() {
         let at = [AtDoor {
             item: &item,
             door: &door,
+            pin: None,
         }];
         let made = document(&federation(), &gateway(Some(base.clone())), &at, &Resolved::new());
         let made = made.expect("no conflict").expect("a document");

@@ -29,6 +29,7 @@ fn wanted() -> Document {
         &[AtDoor {
             item: &item,
             door: &door,
+            pin: None,
         }],
         &Resolved::new(),
     );
@@ -100,7 +101,7 @@ fn live(lists: &BTreeMap<String, Vec<Value>>) -> Live {
 
 fn judged(live: &Live, posted: &[&str]) -> Result<(), String> {
     let posted: BTreeSet<String> = posted.iter().map(|hash| (*hash).to_owned()).collect();
-    may_post(live, &wanted(), Generation(9), &posted)
+    may_post(live, &wanted(), Generation(9), &posted, &|_| false)
 }
 
 #[test]

@@ -261,7 +261,7 @@ proptest! {
         let item = item("checkout", ordered(matches));
         let door = door(routing.clone(), pair());
         let named: Vec<_> = item.routes.iter().map(|route| (&route.name, &route.matches)).collect();
-        let at = AtDoor { item: &item, door: &door };
+        let at = AtDoor { item: &item, door: &door, pin: None };
         let made = document(&federation(), &gateway(None), &[at], &Resolved::new());
         prop_assert_eq!(fits(&named, &door).is_ok(), made.is_ok());
         let Ok(Some(made)) = made else {

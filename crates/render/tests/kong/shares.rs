@@ -15,6 +15,7 @@ fn made(of: crate::Weights<'_>, via: Via, resolved: &Resolved) -> Result<Targets
     let at = AtDoor {
         item: &item,
         door: &door,
+        pin: None,
     };
     targets(&at, resolved, &name("default"))
 }
@@ -392,6 +393,7 @@ fn each_route_has_its_own() {
     let at = AtDoor {
         item: &item,
         door: &door,
+        pin: None,
     };
     let of = |route: &str| shown(&targets(&at, &Resolved::new(), &name(route)).expect("targets"));
     assert_eq!(of("beta"), ["10.0.0.2:8080 eks 1"]);

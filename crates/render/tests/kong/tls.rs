@@ -20,6 +20,7 @@ fn a_door_by_https_alone_says_what_becomes_of_plain_http_and_which_names_it_has(
             &[AtDoor {
                 item: &item,
                 door: &door,
+                pin: None,
             }],
         );
         let route = read(&made)["services"][0]["routes"][0].clone();

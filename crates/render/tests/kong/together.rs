@@ -20,7 +20,14 @@ fn base(of: Value) -> Value {
 /// What is said of these doors at a gateway with this base; nothing if they have a document.
 fn said(base: Option<Value>, doors: &[(Item, Door)]) -> Vec<String> {
     let gateway = gateway(base);
-    let doors: Vec<AtDoor<'_>> = doors.iter().map(|(item, door)| AtDoor { item, door }).collect();
+    let doors: Vec<AtDoor<'_>> = doors
+        .iter()
+        .map(|(item, door)| AtDoor {
+            item,
+            door,
+            pin: None,
+        })
+        .collect();
     let known = [
         ("a.test", "10.9.9.9"),
         ("a.svc.mesh.local", "10.9.9.8"),
@@ -119,13 +126,18 @@ fn what_was_split_twice_before_is_a_note() {
         json!({"upstreams": [{"name": "a.mesh"}, {"name": "b.mesh"}]}),
     )));
     let made = |door: &Door, known: &BTreeSet<_>| {
-        let at = [AtDoor { item: &shop, door }];
+        let at = [AtDoor {
+            item: &shop,
+            door,
+            pin: None,
+        }];
         counting_document(&federation(), &gateway, &at, &Resolved::new(), (None, known))
     };
     let before = mesh("a.mesh:80");
     let at = [AtDoor {
         item: &shop,
         door: &before,
+        pin: None,
     }];
     let known = split_twice(&federation(), &gateway, &at);
     assert_eq!(known.len(), 1, "{known:?}");
@@ -153,6 +165,7 @@ fn a_policy_that_does_not_carry_the_weights_is_found() {
     let at = [AtDoor {
         item: &shop,
         door: &meshed,
+        pin: None,
     }];
     let with = |change: &dyn Fn(&mut Value)| {
         let mut policies = policies(&federation(), &at);
@@ -272,7 +285,7 @@ proptest! {
         let base = base(json!({"services": services, "upstreams": theirs}));
         let of_both = drawing.iter().any(|(_, name, meshed)| *meshed && upstreams.contains(name));
         let gateway = gateway(Some(base));
-        let at: Vec<AtDoor<'_>> = doors.iter().map(|(item, door)| AtDoor { item, door }).collect();
+        let at: Vec<AtDoor<'_>> = doors.iter().map(|(item, door)| AtDoor { item, door, pin: None }).collect();
         let ip = |text: &str| text.parse().expect("an address");
         let resolved: Resolved = NAMES.map(|name| (name.to_owned(), [ip("10.0.0.1")].into())).into();
         match document(&federation(), &gateway, &at, &resolved) {

@@ -1,7 +1,7 @@
 //! The invariants at gateways: what their nodes really run, at each write, at each time that a node takes something up, and
 //! whenever somebody is told that a door is as it should be.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use weir_agent::gateways::{Told, Wanted};
@@ -46,6 +46,12 @@ fn may_be(there: &BTreeMap<&str, &Given>, item: &Item) -> bool {
         let asked: Shares = asked(item).iter().map(bare).collect();
         shares == asked || !ways(item, &shares).is_empty()
     })
+}
+
+/// The pins that a split is given as at a node.
+fn pins_of(there: &BTreeMap<&str, &Given>) -> BTreeSet<String> {
+    let all = there.values().flat_map(|given| &given.pins);
+    all.cloned().collect()
 }
 
 impl World {
@@ -133,13 +139,54 @@ impl World {
                     called, ZONES[z]
                 )
             });
-            if has.is_empty() || had == has {
+            if had == has || had.is_empty() && has.is_empty() {
+                continue;
+            }
+            let then = looked.and_then(|began| self.gates[g].nodes[n].at(began));
+            let then = then.map(|truth| pins_of(&truth.of(split))).unwrap_or_default();
+            self.check_unpinned(a, (z, split), &then, (&had, &has));
+            if has.is_empty() {
                 continue;
             }
             self.check_given(a, (z, split), (&had, &has), database, wanted);
             self.check_named(a, (z, split), (&had, &has));
             self.check_ahead(a, (z, split), (&had, &has), wanted);
         }
+    }
+
+    /// I6: what somebody pinned on another host of the zone, as its control plane shows, stays as it is at the gateway, if it was there
+    /// before an agent looked.
+    fn check_unpinned(
+        &mut self,
+        a: usize,
+        (z, split): (Place, usize),
+        then: &BTreeSet<String>,
+        (had, has): (&BTreeMap<&str, &Given>, &BTreeMap<&str, &Given>),
+    ) {
+        let now = self.now;
+        let (had, has) = (pins_of(had), pins_of(has));
+        let shown = |label: &str| {
+            let mut store = self.zones[z].store.values();
+            store.any(|stored| stored.meaning.pinned.as_deref() == Some(label))
+        };
+        let in_force = |label: &&String| {
+            let pins = &self.checks.pins;
+            let other = pins.iter().any(|((of, pinned), note)| {
+                *of != a && *pinned == split && note.label == **label && self.agents[*of].zone == z
+            });
+            let over = self.checks.ended.contains_key(&(a, split, (*label).clone()));
+            other && !over && shown(label) && then.contains(*label)
+        };
+        let lost = had.difference(&has).find(in_force).cloned();
+        let name = self.agents[a].name.clone();
+        self.checks.hold(Invariant::I6, now, lost.is_none(), || {
+            format!(
+                "agent {name} writes over {} at the gateway of {}, which is pinned as {}",
+                SPLITS[split],
+                ZONES[z],
+                lost.unwrap_or_default()
+            )
+        });
     }
 
     /// I2, I7: the shares that an agent gave a split at a gateway.
@@ -243,7 +290,7 @@ impl World {
     /// The generation of what is pinned of a split by what an agent's gateways are to run, or by what its zone has of it.
     fn pinned_of(&self, a: usize, split: usize, wanted: Option<&Wanted>) -> Option<u64> {
         let is = |of: &SplitName| of.as_str() == SPLITS[split];
-        let wanted = wanted.and_then(|wanted| wanted.items.get(wanted.pinned.iter().find(|of| is(of))?));
+        let wanted = wanted.and_then(|wanted| wanted.items.get(wanted.pins.keys().find(|of| is(of))?));
         let memory = &self.agents[a].memory;
         let applied = || memory.applied.get(memory.pinned.keys().find(|of| is(of))?);
         wanted.or_else(applied).map(|item| item.generation.0)

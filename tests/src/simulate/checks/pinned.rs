@@ -3,7 +3,9 @@
 use weir_agent::pin::Pinned;
 use weir_render::Step;
 
+use super::doors::is_exact;
 use super::{FRESH, Invariant, PinNote, asked, of_split};
+use crate::simulate::gateway::EDGE;
 use crate::simulate::human::pins::known;
 use crate::simulate::world::{SPLITS, World, ZONES};
 use crate::simulate::zone::{Key, Place, Stored, key_of, wanted};
@@ -181,6 +183,41 @@ impl World {
         });
     }
 
+    /// I6: the zone's gateway gives what is pinned in its mesh.
+    fn check_pinned_at_gate(&mut self, z: Place, note: &PinNote) {
+        let now = self.now;
+        let item = &note.item;
+        let door = weir_model::GatewayName::new(EDGE).is_ok_and(|edge| item.doors.contains_key(&edge));
+        let shown = self.zones[z].store.get(&key_of(item));
+        let shown = shown.is_some_and(|stored| stored.meaning.pinned.as_ref() == Some(&note.label));
+        let Some(g) = self
+            .gates
+            .iter()
+            .position(|gate| gate.zone == z)
+            .filter(|_| door && shown)
+        else {
+            return;
+        };
+        let gate = &self.gates[g];
+        if !self.gate_works(g) || !gate.sick.is_empty() || gate.troubled + 59_000 > now {
+            return;
+        }
+        let planned = (self.agents.iter().filter(|agent| agent.zone == z)).all(|agent| {
+            agent
+                .plan
+                .as_ref()
+                .is_some_and(|plan| plan.items.contains_key(&item.split))
+        });
+        let wrong = gate.nodes.iter().find(|node| !is_exact(&node.truth, item));
+        let wrong = wrong.map(|node| format!("{:?}", node.truth.of(of_split(item.split.as_str()))));
+        self.checks.hold(Invariant::I6, now, wrong.is_none() || !planned, || {
+            format!(
+                "{} is pinned in {} by {} for a minute in which all works, and its gateway gives {wrong:?}",
+                item.split, ZONES[z], note.label
+            )
+        });
+    }
+
     /// I6: all works for a while, and what is pinned is in force.
     pub(crate) fn check_pinned(&mut self) {
         let now = self.now;
@@ -212,6 +249,7 @@ impl World {
             if self.agents[a].plan.is_none() || self.checks.history_lost {
                 continue;
             }
+            self.check_pinned_at_gate(z, &note);
             let runs = self.zones[z].truth(&key);
             let (holds, is) = (runs == Some(&wanted(&note.item)), format!("{runs:?}"));
             self.checks.hold(Invariant::I6, now, holds, || {

@@ -194,13 +194,14 @@ impl World {
 
     /// The agent's loop tells its gateways what is in force; or, before it looked at the mesh, what goes ahead of that.
     pub(crate) fn want(&mut self, a: usize, ahead: bool) {
-        let Some(plan) = self.agents[a].plan.clone() else {
+        let Some(plan) = self.agents[a].plan.clone().filter(|_| self.sides[a].is_some()) else {
             return;
         };
         let wanted = Arc::new(Wanted::new(
             &plan,
             &self.agents[a].memory,
             self.agents[a].seen.as_ref(),
+            &self.agents[a].elsewhere,
         ));
         let Some(life) = self.side(a).and_then(|side| side.life.as_mut()) else {
             return;

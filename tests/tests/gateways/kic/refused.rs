@@ -16,6 +16,7 @@ fn route_of(routing: &str) -> Value {
     let at = AtDoor {
         item,
         door: &item.doors[&edge()],
+        pin: None,
     };
     let federation = "shop".parse().unwrap();
     http_route(&federation, &edge(), &part.gateways[&edge()], &at)

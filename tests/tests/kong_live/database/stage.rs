@@ -146,7 +146,14 @@ pub(super) fn wanted(doors: &[(&Item, &Door)]) -> Entities {
 }
 
 pub(super) fn counted_by(doors: &[(&Item, &Door)], counting: Option<&Counting>) -> Entities {
-    let doors: Vec<AtDoor<'_>> = doors.iter().map(|(item, door)| AtDoor { item, door }).collect();
+    let doors: Vec<AtDoor<'_>> = doors
+        .iter()
+        .map(|(item, door)| AtDoor {
+            item,
+            door,
+            pin: None,
+        })
+        .collect();
     let (zone, name) = ("fra".parse().unwrap(), "edge".parse().unwrap());
     counting_entities(
         &federation(),

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 use weir_agent::fallback::{Down, Fallbacks};
 use weir_agent::gateways::{Link, Told, Wanted};
+use weir_agent::pin::elsewhere::Elsewhere;
 use weir_agent::pin::weights;
 use weir_agent::take::Memory;
 use weir_model::{BackendName, BasisPoints, DnsLabel, GatewayName, Protocol, ServiceName, SplitName};
@@ -186,7 +187,7 @@ fn a_way_back_is_to_what_the_zone_had_or_what_somebody_pinned() {
         ("a pin to what is in force", &plans[0], pinned(1), true),
     ] {
         let applied = Arc::clone(&memory.applied[&checkout()]);
-        let wanted = Wanted::new(wants, &memory, Some(&seen(&applied)));
+        let wanted = Wanted::new(wants, &memory, Some(&seen(&applied)), &Elsewhere::default());
         assert_eq!(wanted.back.contains(&checkout()), back, "{what}");
     }
     // To where a transition in many bites began.
@@ -201,10 +202,10 @@ fn a_way_back_is_to_what_the_zone_had_or_what_somebody_pinned() {
     }
     let last = Arc::clone(&plans[1].items[&checkout()]);
     long.applied.insert(checkout(), Arc::clone(&last));
-    let wanted = Wanted::new(&plans[2], &long, Some(&seen(&last)));
+    let wanted = Wanted::new(&plans[2], &long, Some(&seen(&last)), &Elsewhere::default());
     assert!(wanted.back.contains(&checkout()));
     // Without a sight of the mesh a revert does not go ahead of it, and what is given until then is a step.
-    let wanted = Wanted::new(&plans[2], &had(2), None);
+    let wanted = Wanted::new(&plans[2], &had(2), None, &Elsewhere::default());
     assert_eq!(
         (wanted.items[&checkout()].generation, wanted.back.len()),
         (Generation(2), 0)

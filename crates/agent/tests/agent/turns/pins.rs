@@ -4,12 +4,16 @@ mod back;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tempfile::TempDir;
+use weir_agent::pin::elsewhere::shown;
 use weir_agent::pin::{self, By, NotPinned, Pins};
 use weir_agent::store::Store;
+use weir_agent::take::Memory;
+use weir_drivers::Observed;
 use weir_model::{DnsLabel, RouteName, SplitName};
 use weir_planner::{Generation, ItemState, ZonePlan};
 use weir_render::weights_of;
@@ -272,6 +276,43 @@ async fn the_other_agents_of_a_zone_leave_a_pinned_policy_alone() {
     assert_eq!((one.state(), two.state()), (ItemState::Proven, ItemState::Proven));
     one.stop().await;
     two.stop().await;
+}
+
+/// What another agent of the zone pinned is read from its policy, as that agent has it itself: it is given so at this one's gateways.
+#[tokio::test(start_paused = true)]
+async fn the_pin_of_another_host_is_seen_as_it_was_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let one = settled(&dir).await;
+    pin(dir.path(), "fra-1", 0, "in-fra=20,in-ams=80").unwrap();
+    one.pass(Duration::from_secs(2)).await;
+    let made = Store::new(dir.path()).peek_memory().unwrap();
+    let made = Arc::clone(&made.pins.of(&checkout()).unwrap().item);
+    // Whoever sees it has a newer plan by now, and what was in force before.
+    let seen = |memory: &Memory, plan: &ZonePlan| {
+        let fake = one.fake.lock().unwrap();
+        let ours = fake.store.iter();
+        let ours = ours.map(|object| (object.clone(), Generation(1))).collect();
+        let observed = Observed {
+            ours,
+            ..Observed::default()
+        };
+        shown(plan, memory, &observed).pinned
+    };
+    let was = plan(1, "fra");
+    let mut memory = Memory::default();
+    memory.applied.extend(was.items.clone());
+    let there = seen(&memory, &plan(7, "ams"));
+    assert_eq!(there[&checkout()].label, "fra-1.1800000000");
+    assert_eq!(there[&checkout()].item, Some(made));
+    // Made of something that it does not know: it is said that it is pinned, and not how.
+    let mut other = plan(7, "ams");
+    let item = Arc::make_mut(other.items.get_mut(&checkout()).unwrap());
+    item.retiring.insert("in-par".parse().unwrap());
+    assert_eq!(seen(&Memory::default(), &other)[&checkout()].item, None);
+    // What somebody ended there is nobody else's.
+    memory.pins.end(&checkout(), "fra-1.1800000000".to_owned());
+    assert_eq!(seen(&memory, &was), BTreeMap::new());
+    one.stop().await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use weir_model::{BackendName, BasisPoints, ClusterService, RouteName};
 use weir_planner::ProvenWeights;
+use weir_render::PINNED;
 use weir_render::kic::HttpRoute;
 use weir_render::kong::{Expected, Upstream};
 
@@ -72,7 +73,17 @@ pub(super) fn difference(route: &HttpRoute, live: &Value) -> Option<String> {
             .find(|(key, value)| live.and_then(|live| live.get(key.as_str())) != Some(*value))
             .map(|(key, _)| format!("metadata.{what}.{key}"))
     };
-    spec.or_else(|| marks("annotations")).or_else(|| marks("labels"))
+    // A pin that is over is said no more.
+    let pinned = || {
+        let is = live
+            .pointer("/metadata/labels")
+            .and_then(|labels| labels.get(PINNED));
+        let over = is.and_then(Value::as_str) != route.pin.as_deref() && route.taken_by.is_none();
+        over.then(|| format!("metadata.labels.{PINNED}"))
+    };
+    spec.or_else(|| marks("annotations"))
+        .or_else(|| marks("labels"))
+        .or_else(pinned)
 }
 
 /// An annotation of the controller's that Weir did not write: it may change which requests are taken, or what becomes of them.
@@ -150,6 +161,8 @@ mod tests {
         HttpRoute {
             split: "checkout".parse().expect("a name"),
             generation: Generation(1),
+            known: Generation(1),
+            pin: None,
             gateway_generation: Generation(1),
             namespace: "shop".parse().expect("a name"),
             name: "weir.edge.checkout".to_owned(),
@@ -218,6 +231,8 @@ mod tests {
         };
         let expected = Expected {
             generation: Generation(1),
+            known: Generation(1),
+            pin: None,
             upstreams: [("default".parse().expect("a name"), upstream)].into(),
         };
         let told = nearest(&expected);

@@ -206,6 +206,8 @@ mod tests {
         let routes = ["a", "b", "c", "d"].map(|name| (name.parse().expect("a name"), upstream(name)));
         let expected = Expected {
             generation: Generation(1),
+            known: Generation(1),
+            pin: None,
             upstreams: routes.into(),
         };
         let doors = Doors::from([("checkout".parse().expect("a name"), expected)]);

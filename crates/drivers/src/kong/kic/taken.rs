@@ -9,7 +9,7 @@ use weir_planner::Generation;
 use weir_render::kic::{HttpRoute, Mark, Over, Routes, Taker, let_go, over};
 
 use super::looked::{Found, Looked};
-use super::{KongKic, Stop, in_words, path};
+use super::{KongKic, Stop, in_words, is_free, path};
 use crate::kong::Bringing;
 
 impl KongKic {
@@ -39,6 +39,9 @@ impl KongKic {
         let Some(live) = self.hand.live(&self.server, &at, is).await? else {
             return Err(Stop::Held(absent(route)));
         };
+        let mark = Mark::of(&live).filter(|mark| mark.is_of(&live));
+        let pin = mark.as_ref().and_then(|mark| mark.taker.pin.as_deref());
+        is_free(pin.map(|pin| (pin, route.pin.as_deref())), &route.split, by)?;
         let (patch, contested) = match over(route, taker, &live).map_err(Stop::Held)? {
             Over::There => return Ok(false),
             // Whoever replaces the whole object takes the mark away with the rest, or brings back an old one.

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use super::Row;
 use crate::kong::base::strings;
 use crate::kong::database::Entity;
+use crate::kong::entities::PIN;
 
 /// Tags that say when an entity was last written, and not what it is: they follow with the next write.
 const MARKS: [&str; 3] = ["weir.commit.", "weir.generation.", "weir.gateway."];
@@ -19,9 +20,16 @@ pub(super) fn differing(row: &Row, entity: &Entity) -> Map<String, Value> {
         let same = match field.as_str() {
             "tags" => {
                 let lasting = |tag: &&str| !MARKS.iter().any(|mark| tag.starts_with(mark));
-                strings(Some(should))
+                let lasts = strings(Some(should))
                     .filter(lasting)
-                    .all(|tag| row.tags.contains(tag))
+                    .all(|tag| row.tags.contains(tag));
+                // The tag of a pin that is over must not stay.
+                let pins = row.tags.iter().filter(|tag| tag.starts_with(PIN));
+                let over = pins.map(String::as_str);
+                lasts
+                    && over
+                        .into_iter()
+                        .all(|tag| strings(Some(should)).any(|is| is == tag))
             }
             // What a plugin is not told has what Kong says of it.
             "config" => within(row.fields.get(field).unwrap_or(&nothing), should),

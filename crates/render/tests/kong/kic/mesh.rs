@@ -65,6 +65,7 @@ fn a_door_of_the_mesh_that_leads_to_another_service_is_told() {
         let note = leads_elsewhere(&AtDoor {
             item: &item,
             door: &door,
+            pin: None,
         });
         assert_eq!(note.is_some(), told, "{address}: {note:?}");
         assert!(note.is_none_or(|note| note.ends_with(&format!("let `mesh` say {own}"))));
@@ -77,7 +78,8 @@ fn a_door_of_the_mesh_that_leads_to_another_service_is_told() {
     assert_eq!(
         leads_elsewhere(&AtDoor {
             item: &item,
-            door: &door
+            door: &door,
+            pin: None,
         }),
         None
     );
