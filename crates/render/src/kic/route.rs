@@ -16,6 +16,7 @@ use weir_planner::{GatewayPlan, Generation};
 use super::taken::Taker;
 use crate::kong::AtDoor;
 use crate::kong::fits::{Shape, fits, plain, shapes};
+use crate::object::COMMIT;
 
 /// Gateway API, in the one version in which Weir ever applies: a route that is applied in another one is another manager's.
 pub const API_VERSION: &str = "gateway.networking.k8s.io/v1";
@@ -275,10 +276,7 @@ fn labels(
         (LABEL_GATEWAY, gateway.to_string()),
         (LABEL_GATEWAY_GENERATION, planned.to_string()),
         ("weir.dev/generation", at.item.generation.to_string()),
-        (
-            "weir.dev/commit",
-            at.item.commit.to_string().chars().take(63).collect(),
-        ),
+        (COMMIT, at.item.commit.to_string().chars().take(63).collect()),
     ])
 }
 
