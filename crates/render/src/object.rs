@@ -26,6 +26,10 @@ pub fn pin_in_words(label: &str) -> String {
 /// newest word counts for all its agents. Absent where none was ever down.
 pub const FALLEN: &str = "weir.dev/fallback";
 
+/// The label with the commit that an object was made of. Alone it is no difference: of two histories of plans, as after a ledger was
+/// lost, agents may hold the very same item, of the same generation, of two commits, and would write over each other for good.
+pub const COMMIT: &str = "weir.dev/commit";
+
 /// Which of Kuma's two shapes a zone takes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Form {

@@ -11,7 +11,7 @@ use weir_model::{
 };
 use weir_planner::{Destination, Generation, Item, item_digest};
 
-use crate::object::{Form, Kind, Object};
+use crate::object::{COMMIT, Form, Kind, Object};
 
 /// The header of the anchor's rule. No request has it with the anchor's value; no declaration may match on it.
 pub const ANCHOR_HEADER: &str = "x-weir-anchor";
@@ -106,7 +106,7 @@ fn labels(item: &Item, federation: &FederationName, form: &Form) -> BTreeMap<Str
         ("weir.dev/federation".to_owned(), federation.to_string()),
         ("weir.dev/generation".to_owned(), item.generation.to_string()),
         (
-            "weir.dev/commit".to_owned(),
+            COMMIT.to_owned(),
             item.commit.to_string().chars().take(63).collect(),
         ),
         (

@@ -5,13 +5,13 @@ use weir_planner::{Generation, Item};
 
 use crate::alone::{Extent, anchor_alone, extent, is_older_form, withdrawn};
 use crate::difference::difference;
-use crate::object::{Object, Step};
+use crate::object::{COMMIT, Object, Step};
 
 /// Lists the steps, writes before removals.
 ///
 /// * An object that says the same in `spec` ([`difference`]) and in our labels is left alone: a write that changes nothing
 ///   is still a write.
-///   So is one that only lacks what an older agent did not write yet.
+///   So is one that only lacks what an older agent did not write yet, and one that only names another [`COMMIT`].
 /// * An object that carries a newer generation than its item is left alone: another agent of this zone has a newer plan.
 ///   A pinned one takes its place all the same; whose pin holds is not decided here.
 /// * A wanted object that is an anchor alone introduces its split; it takes the place of no whole one.
@@ -42,14 +42,7 @@ pub fn steps(
             {
                 "weights or routes differ"
             }
-            Some((is, _))
-                if object
-                    .labels
-                    .iter()
-                    .any(|(key, value)| is.labels.get(key) != Some(value)) =>
-            {
-                "labels differ"
-            }
+            Some((is, _)) if !labelled(is, object) => "labels differ",
             Some((is, _)) if is.pinned() != object.pinned() => "it is pinned no more",
             Some(_) => continue,
         };
@@ -119,6 +112,12 @@ pub fn introduction(objects: &[Object]) -> Vec<Object> {
         .iter()
         .map(|o| anchor_alone(o).unwrap_or_else(|| o.clone()));
     alone.collect()
+}
+
+/// Whether a live object has the labels of the wanted one, of whatever commit.
+fn labelled(is: &Object, wanted: &Object) -> bool {
+    let mut labels = wanted.labels.iter();
+    labels.all(|(key, value)| is.labels.get(key).is_some_and(|is| is == value || key == COMMIT))
 }
 
 /// Whether two objects take the same place in a control plane.

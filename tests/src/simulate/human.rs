@@ -343,9 +343,12 @@ impl World {
         if !freezes(newest) && !in_force.is_some_and(freezes) {
             return;
         }
-        // Of what nobody takes they make something that is taken.
+        // Of what nobody takes they make something that is taken: it leaves something of what is in force, and a split that is
+        // declared and frozen before it came is not in force.
+        let plan = self.coordinator.ledger.plan.as_ref();
         let taken = |tree: &Tree| {
-            !tree.broken && in_force.is_none_or(|was| was.splits.keys().any(|n| tree.splits.contains_key(n)))
+            let stays = |name: &SplitName| tree.splits.keys().any(|n| SPLITS[*n] == name.as_str());
+            !tree.broken && plan.is_none_or(|plan| plan.splits.is_empty() || plan.splits.keys().any(stays))
         };
         let mut tree = in_force.filter(|_| !taken(newest)).unwrap_or(newest).clone();
         tree.broken = false;

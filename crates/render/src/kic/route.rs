@@ -16,7 +16,7 @@ use weir_planner::{GatewayPlan, Generation};
 use super::taken::Taker;
 use crate::kong::AtDoor;
 use crate::kong::fits::{Shape, fits, plain, shapes};
-use crate::object::PINNED;
+use crate::object::{COMMIT, PINNED};
 
 /// Gateway API, in the one version in which Weir ever applies: a route that is applied in another one is another manager's.
 pub const API_VERSION: &str = "gateway.networking.k8s.io/v1";
@@ -284,10 +284,7 @@ fn labels(
         (LABEL_GATEWAY, gateway.to_string()),
         (LABEL_GATEWAY_GENERATION, planned.to_string()),
         ("weir.dev/generation", at.item.generation.to_string()),
-        (
-            "weir.dev/commit",
-            at.item.commit.to_string().chars().take(63).collect(),
-        ),
+        (COMMIT, at.item.commit.to_string().chars().take(63).collect()),
     ]);
     labels.extend(at.pin.map(|pin| (PINNED, pin.label.to_owned())));
     labels

@@ -1,5 +1,6 @@
 //! Live against wanted: nothing superfluous, nothing of others, nothing back in time (I7, I10).
 
+use weir_model::CommitId;
 use weir_planner::Generation;
 use weir_render::{Extent, Form, Object, Options, Step, extent, introduction, render};
 
@@ -60,6 +61,41 @@ fn drift_is_written_over_and_a_newer_generation_is_not() {
         &[(mislabelled, item.generation)],
         item.generation,
     );
+    assert!(matches!(found.as_slice(), [Step::Put { reason, .. }] if reason == "labels differ"));
+}
+
+/// Two agents of a zone hold one item, the same generation of it, of two commits: each history of plans was made by itself, and an
+/// agent that has the item is not sent it again. Neither writes over the other, for that would never end.
+#[test]
+fn of_two_histories_that_say_the_same_neither_is_written_over() {
+    let (item, objects) = wanted();
+    let mut other = (*item).clone();
+    other.commit = CommitId("f".repeat(40));
+    assert_eq!(other.reference(), item.reference(), "neither is sent");
+    let others = render(&other, &federation(), &Form::Universal, Options::default());
+    assert_ne!(others, objects);
+    let ours = |objects: &[Object]| -> Vec<_> {
+        let all = objects.iter();
+        all.map(|object| (object.clone(), item.generation)).collect()
+    };
+    assert_eq!(
+        steps(&[(&item, objects.clone())], &ours(&others), item.generation),
+        []
+    );
+    assert_eq!(
+        steps(&[(&other, others.clone())], &ours(&objects), item.generation),
+        []
+    );
+    // An introduction carries no digest, and is the same.
+    let first = introduction(&objects);
+    let ours = ours(&introduction(&others));
+    assert_eq!(steps(&[(&item, first)], &ours, item.generation), []);
+    // A newer generation says its own.
+    let mut newer = other;
+    newer.generation = Generation(item.generation.0 + 1);
+    let newest = render(&newer, &federation(), &Form::Universal, Options::default());
+    let ours = [(objects[0].clone(), item.generation)];
+    let found = steps(&[(&newer, newest)], &ours, newer.generation);
     assert!(matches!(found.as_slice(), [Step::Put { reason, .. }] if reason == "labels differ"));
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use weir_coordinator::decide::Heads;
 use weir_coordinator::selfcheck;
 use weir_model::{CommitId, ZoneName};
+use weir_planner::canonical::shape;
 use weir_planner::course::Items;
 use weir_planner::{Item, Leg, Orders, Plan, SplitPlan};
 
@@ -124,18 +125,19 @@ impl World {
     }
 
     /// I8: what was stopped for there is no way back takes no further step, and does not rest, before something else is wanted.
+    ///
+    /// It was stopped on its way to something: to what was declared without who was drained then. What it set out for may be
+    /// another place, where a drain began on the way; when that drain is ended, it goes on to there, or rests there.
     fn check_stopped(&mut self, was: Option<&SplitPlan>, is: &SplitPlan) {
         let motion = |of: &SplitPlan| of.course.as_ref().and_then(|course| course.motion.clone());
         let Some(was) = was.and_then(motion).filter(|was| was.stopped.is_some()) else {
             return;
         };
+        let stopped_for = |to| was.stopped.as_ref().is_some_and(|stopped| stopped.shape == to);
         let goes_on = match motion(is) {
-            // Where a drain ended meanwhile it is not what it was stopped on its way to, though it set out for that once.
-            Some(is) => {
-                let same = was.stopped.as_ref().is_some_and(|stopped| stopped.shape == is.to);
-                is.stopped.is_none() && same && matches!(is.leg, Leg::Shift { .. })
-            }
-            None => true,
+            Some(is) => is.stopped.is_none() && stopped_for(is.to) && matches!(is.leg, Leg::Shift { .. }),
+            // It rests by what it has, which need not be what its motion said that it went to.
+            None => stopped_for(was.to) || is.items.values().any(|item| stopped_for(shape(item))),
         };
         let name = is.items.values().next().map(|item| item.split.to_string());
         let now = self.now;

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use weir_model::{BackendName, BasisPoints, ClusterService, RouteName};
 use weir_planner::ProvenWeights;
-use weir_render::PINNED;
 use weir_render::kic::HttpRoute;
 use weir_render::kong::{Expected, Upstream};
+use weir_render::{COMMIT, PINNED};
 
 /// Whether a write would send more to a service of a rule, or where none is named to any of it, than what is there already does: what it
 /// makes no worse is no reason to hold it, for it may be a revert. A rule is the same one if it takes the same requests, wherever it
@@ -60,7 +60,7 @@ pub(super) fn rises(
     })
 }
 
-/// Where a live route says something else than the wanted one.
+/// Where a live route says something else than the wanted one. That it names another commit is nothing ([`COMMIT`]).
 pub(super) fn difference(route: &HttpRoute, live: &Value) -> Option<String> {
     let part = |of: &Value, at: &str| of.pointer(at).cloned().unwrap_or(Value::Null);
     let spec = weir_render::difference(&part(&route.document, "/spec"), &part(live, "/spec"), "spec");
@@ -70,7 +70,10 @@ pub(super) fn difference(route: &HttpRoute, live: &Value) -> Option<String> {
         let live = live.pointer(&at);
         let mut wanted = wanted.into_iter().flatten();
         wanted
-            .find(|(key, value)| live.and_then(|live| live.get(key.as_str())) != Some(*value))
+            .find(|(key, value)| {
+                let is = live.and_then(|live| live.get(key.as_str()));
+                is != Some(*value) && (is.is_none() || *key != COMMIT)
+            })
             .map(|(key, _)| format!("metadata.{what}.{key}"))
     };
     // A pin that is over is said no more.
@@ -204,6 +207,27 @@ mod tests {
         assert!(!rises(&to(9_000), Some(&live), (1, None)));
         let more = route(&[("/", &[("vm", 9_000), ("eks", 500), ("gke", 500)])]);
         assert!(rises(&more, Some(&live), (0, None)));
+    }
+
+    /// Of two histories of plans two agents may hold one item of two commits, and would write over each other for good.
+    #[test]
+    fn another_commit_alone_is_no_difference() {
+        let labelled = |labels: Value| {
+            let mut route = route(&[("/", &[("vm", 10_000)])]);
+            route.document["metadata"] = json!({ "labels": labels });
+            route
+        };
+        let wanted = labelled(json!({COMMIT: "a1", "weir.dev/generation": "7"}));
+        let differs = |live: Value| difference(&wanted, &labelled(live).document);
+        assert_eq!(differs(json!({COMMIT: "b2", "weir.dev/generation": "7"})), None);
+        assert_eq!(
+            differs(json!({COMMIT: "b2", "weir.dev/generation": "6"})).as_deref(),
+            Some("metadata.labels.weir.dev/generation")
+        );
+        assert_eq!(
+            differs(json!({"weir.dev/generation": "7"})).as_deref(),
+            Some("metadata.labels.weir.dev/commit")
+        );
     }
 
     #[test]
