@@ -9,6 +9,7 @@
 
 mod label;
 mod refuge;
+mod stamps;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use weir_model::{BackendName, BasisPoints, SplitName, sabotaged};
 use weir_planner::{Generation, Item, ServiceFact, ZonePlan};
 use weir_render::Object;
 
+use crate::activation::Moment;
 use crate::decide::applied;
 use crate::take::Memory;
 use label::{Word, word};
@@ -133,16 +135,16 @@ pub fn look(
                 .as_ref()
                 .is_none_or(|known| (known.at, known.shares()) < (word.at, word.away.clone()))
         {
-            known = Some(adopted(item, known, word, stamp));
+            known = Some(adopted(item, known, word, watch, (now, stamp)));
         }
         // What failed until the share was away everywhere, and what was known when it went, is no evidence any more when it
         // comes back.
         if let Some(known) = &mut known {
             watch.forget(&item.split, known.down.keys());
-            // What a clock that was wrong wrote down must not hold anything up for as long as that.
             for down in known.down.values_mut() {
-                down.since = down.since.min(stamp);
-                down.moved = down.moved.min(stamp);
+                for then in [&mut down.since, &mut down.moved] {
+                    watch.stamps.not_ahead(then, (now, stamp));
+                }
             }
             // Where the policy went with a lost store, what it last said is remembered.
             if let Some(live) = live {
@@ -158,6 +160,7 @@ pub fn look(
         }
         all.extend(known.map(|known| (item.split.clone(), known)));
     }
+    watch.stamps.keep(&all, (now, stamp));
     all
 }
 
@@ -212,7 +215,7 @@ fn next(
                 true => SignedDuration::ZERO,
                 false => wait,
             };
-            stamp.duration_since(down.since) >= wait
+            watch.stamps.ago(down.since, (now, stamp)) >= wait
                 && watch.well(&item.split, backend, wait, now)
                 && !sabotaged("never-come-back")
         })
@@ -231,7 +234,7 @@ fn next(
         let Some(why) = watch.down(&item.split, backend, fallback.after, now) else {
             continue;
         };
-        fell(&mut next.falls, backend, stamp);
+        fell(&mut next.falls, backend, watch, (now, stamp));
         let down = Down {
             to: backend.clone(),
             since: stamp,
@@ -353,7 +356,8 @@ pub fn told(item: &Item, memory: &Memory) -> Option<weir_planner::Fallen> {
 /// Another agent's newer word in the place of what was known. A fall counts whoever found it, or the one of two agents that
 /// sees no failures would bring the share back as if it had never been away. How long ago that was is not taken from another
 /// host's clock: one that is behind would bring it back at once.
-fn adopted(item: &Item, known: Option<Fallbacks>, word: Word, stamp: Timestamp) -> Fallbacks {
+fn adopted(item: &Item, known: Option<Fallbacks>, word: Word, watch: &Watch, at: Moment) -> Fallbacks {
+    let (_, stamp) = at;
     let same = known.as_ref().is_some_and(|known| known.shares() == word.away);
     let (before, mut falls) = known.map_or_else(Default::default, |known| (known.down, known.falls));
     for name in before
@@ -374,8 +378,8 @@ fn adopted(item: &Item, known: Option<Fallbacks>, word: Word, stamp: Timestamp) 
                     .fallback
                     .get(&name)
                     .map_or(LONGEST, |fallback| fallback.recover);
-                if same && stamp.duration_since(is.since) >= recover {
-                    fell(&mut falls, &name, stamp);
+                if same && watch.stamps.ago(is.since, at) >= recover {
+                    fell(&mut falls, &name, watch, at);
                 }
                 Down {
                     since: stamp,
@@ -390,7 +394,7 @@ fn adopted(item: &Item, known: Option<Fallbacks>, word: Word, stamp: Timestamp) 
                 ..is.clone()
             },
             None => {
-                fell(&mut falls, &name, stamp);
+                fell(&mut falls, &name, watch, at);
                 Down {
                     to,
                     since: stamp,
@@ -410,10 +414,10 @@ fn adopted(item: &Item, known: Option<Fallbacks>, word: Word, stamp: Timestamp) 
 }
 
 /// Counts a fall: one more, if it came back lately, or the first.
-fn fell(falls: &mut BTreeMap<BackendName, Falls>, name: &BackendName, at: Timestamp) {
+fn fell(falls: &mut BTreeMap<BackendName, Falls>, name: &BackendName, watch: &Watch, at: Moment) {
     let lately = falls
         .get(name)
-        .filter(|falls| at.duration_since(falls.last) < LONGEST);
+        .filter(|falls| watch.stamps.ago(falls.last, at) < LONGEST);
     let count = lately.map_or(0, |falls| falls.count).saturating_add(1);
-    falls.insert(name.clone(), Falls { count, last: at });
+    falls.insert(name.clone(), Falls { count, last: at.1 });
 }

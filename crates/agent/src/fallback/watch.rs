@@ -10,6 +10,7 @@ use weir_model::{BackendName, SplitName, sabotaged};
 use weir_planner::{Counts, Destination, Item, KeptShare, ServiceFact, ServiceState, ZonePlan};
 
 use super::resolves;
+use super::stamps::Stamps;
 use crate::activation::Moment;
 use crate::take::Memory;
 
@@ -26,6 +27,8 @@ pub struct Watch {
     splits: BTreeMap<SplitName, BTreeMap<BackendName, Seen>>,
     /// When counters of a split's callers last came, by the clock that they are stamped with and by ours.
     heard: BTreeMap<SplitName, (Option<Timestamp>, Instant)>,
+    /// How long ago that was which is remembered of shares elsewhere.
+    pub(super) stamps: Stamps,
 }
 
 #[derive(Debug, Clone, Default)]
