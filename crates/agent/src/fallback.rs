@@ -153,7 +153,7 @@ pub fn look(
                 }
             }
         }
-        if memory.pins.of(&item.split).is_none()
+        if !memory.is_pinned(item)
             && let Some(next) = next(item, known.as_ref(), services, watch, (now, stamp))
         {
             known = Some(next);
@@ -168,7 +168,7 @@ pub fn look(
 pub fn is_due(plan: &ZonePlan, memory: &Memory, watch: &Watch, now: Instant) -> bool {
     plan.items.values().any(|item| {
         let known = memory.fallen.get(&item.split);
-        let pinned = memory.pins.of(&item.split).is_some();
+        let pinned = memory.is_pinned(memory.applied.get(&item.split).unwrap_or(item));
         item.fallback.iter().any(|(backend, fallback)| {
             let is_away = known.is_some_and(|known| known.down.contains_key(backend));
             !pinned
@@ -316,7 +316,7 @@ pub fn over(item: &Item, fallen: &Fallbacks) -> Item {
 /// What of an item is driven now: with shares elsewhere, unless it is pinned.
 pub fn driven(item: &Arc<Item>, memory: &Memory) -> Arc<Item> {
     match memory.fallen.get(&item.split) {
-        Some(fallen) if memory.pins.of(&item.split).is_none() && !item.fallback.is_empty() => {
+        Some(fallen) if !memory.is_pinned(item) && !item.fallback.is_empty() => {
             let over = over(item, fallen);
             if over == **item {
                 Arc::clone(item)
@@ -331,7 +331,7 @@ pub fn driven(item: &Arc<Item>, memory: &Memory) -> Arc<Item> {
 /// What people are told of an item whose shares are elsewhere; none if they are where the item says.
 pub fn told(item: &Item, memory: &Memory) -> Option<weir_planner::Fallen> {
     let fallen = memory.fallen.get(&item.split)?;
-    if memory.pins.of(&item.split).is_some() || item.fallback.is_empty() || over(item, fallen) == *item {
+    if memory.is_pinned(item) || item.fallback.is_empty() || over(item, fallen) == *item {
         return None;
     }
     let each = || {

@@ -288,7 +288,7 @@ impl Watch {
 /// Why nobody takes the share of a backend that is down, and what to do.
 fn keeps(item: &Item, memory: &Memory, backend: &BackendName) -> (&'static str, String) {
     let split = &item.split;
-    if memory.pins.of(split).is_some() {
+    if memory.is_pinned(item) {
         let help = format!(
             "Pin other weights on that host (`weir-agent pin`), or end the pin there (`weir-agent unpin --split {split}`): then what \
              Git declares holds"
@@ -320,7 +320,7 @@ fn without(
 ) -> String {
     let fallen = memory.fallen.get(&item.split);
     let away = fallen.and_then(|fallen| fallen.down.get(backend));
-    let is_pinned = memory.pins.of(&item.split).is_some();
+    let is_pinned = memory.is_pinned(memory.applied.get(&item.split).map_or(item, Arc::as_ref));
     let share = match away {
         _ if !item.weighted().contains(&backend) => {
             "it has no share here; if it went for good, take it out of the split".to_owned()
