@@ -100,6 +100,14 @@ impl World {
             .retain(|(of, what, _), _| (*of, *what) != (z, split));
     }
 
+    /// Somebody removed a policy, and with it what that told of shares that are elsewhere: another agent of the zone that has not
+    /// read it yet puts the policy back without. One that drives its zone alone knows what it wrote.
+    pub(crate) fn note_removed(&mut self, z: Place, key: &Key) {
+        if self.zones[z].agents > 1 {
+            self.note_trouble(z, of_split(key.1.strip_prefix("weir-").unwrap_or_default()));
+        }
+    }
+
     /// A write failed: what an agent decided and nobody was told stands against what others write.
     pub(crate) fn note_refused(&mut self, z: Place, step: &weir_render::Step) {
         self.note_trouble(
