@@ -270,9 +270,10 @@ fn next(
                 let after = after.map_or(LONGEST, |fallback| fallback.after);
                 let dead = watch.down(&item.split, &down.to, after, now).is_some()
                     || !still_resolves(item, &down.to, services);
-                // What was decided and never written begins nothing any more (I3). Where the policy went with a lost store, what
-                // it said is put back, and not changed to somebody who does not resolve either.
-                let never = !down.written && !resolves(item, &down.to, services);
+                // What was decided and never written begins nothing any more (I3), nor does it give anybody more than he can
+                // take by an item that came since (I2). Where the policy went with a lost store, what it said is put back, and
+                // not changed to somebody who does not resolve either.
+                let never = !down.written && (full || !resolves(item, &down.to, services));
                 if never || ((dead || full) && watch.well(&item.split, &name, SignedDuration::ZERO, now)) {
                     next.down.remove(&name);
                 }

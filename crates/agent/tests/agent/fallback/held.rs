@@ -1,4 +1,4 @@
-//! What is decided and not in force: a pin that is held takes no share back.
+//! What is decided and not in force: a pin that is held takes no share back, and what was never written begins nothing.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,9 +10,10 @@ use weir_agent::fallback::{driven, look};
 use weir_agent::pin::{By, Pins};
 use weir_drivers::Observed;
 use weir_model::DnsLabel;
+use weir_planner::{Item, item_digest};
 use weir_render::{Object, Options, Step};
 
-use super::world::{ALL_TO_VM, Agent, backend, plan, share};
+use super::world::{ALL_TO_VM, AS_PLANNED, Agent, backend, plan, share};
 
 /// What an agent with a pin writes where this is there; the pin is held, for `eks` does not resolve.
 fn writes(agent: &mut Agent, pins: &Pins) -> Vec<Object> {
@@ -78,4 +79,28 @@ fn a_pin_that_is_held_takes_no_share_back() {
     // Once it is in force no share goes elsewhere.
     let pinned = Arc::clone(&pins.of(&item.split).unwrap().item);
     assert!(Arc::ptr_eq(&driven(&pinned, &agent.memory), &pinned));
+}
+
+/// One that is late to a plan decides by its older item while it holds that, writes nothing, and takes the new plan with it: by that
+/// the refuge would get more than it can take.
+#[test]
+fn what_was_never_written_gives_nobody_more_than_he_can_take() {
+    let mut one = Agent::new(plan(&[("vm", Some(90))], 60));
+    one.activate();
+    let mut late = Agent::new(one.plan.clone());
+    let item = late.plan.items.values_mut().next().unwrap();
+    let mut older = Item::clone(item);
+    older.routes[0].weights = BTreeMap::from([(backend("eks"), share(40)), (backend("lab"), share(60))]);
+    older.digest = item_digest(&older);
+    *item = Arc::new(older);
+    late.memory.applied = late.plan.items.clone();
+    late.live.clone_from(&one.live);
+    late.unavailable.insert("eks");
+    late.look();
+    late.now += Duration::from_secs(2);
+    late.look();
+    assert_eq!(late.weights(), [("eks", 0), ("lab", 60), ("vm", 40)], "decided");
+    late.plan = one.plan.clone();
+    late.activate();
+    assert_eq!(late.weights(), AS_PLANNED);
 }
