@@ -277,7 +277,7 @@ fn in_the_way<'a>(anchor: &Object, observed: &'a Observed) -> Option<&'a Object>
 fn objects(item: &Arc<Item>, plan: &ZonePlan, memory: &Memory, form: &Form, options: Options) -> Vec<Object> {
     let driven = fallback::driven(item, memory);
     let mut objects = weir_render::render(&driven, &plan.federation, form, options);
-    if memory.pins.of(&item.split).is_none() {
+    if !memory.is_pinned(item) {
         fallback::mark(&mut objects, item, memory);
     }
     objects

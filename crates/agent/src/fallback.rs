@@ -9,6 +9,7 @@
 
 mod label;
 mod refuge;
+mod stamps;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use weir_model::{BackendName, BasisPoints, SplitName, sabotaged};
 use weir_planner::{Generation, Item, ServiceFact, ZonePlan};
 use weir_render::Object;
 
+use crate::activation::Moment;
 use crate::decide::applied;
 use crate::take::Memory;
 use label::{Word, word};
@@ -133,16 +135,16 @@ pub fn look(
                 .as_ref()
                 .is_none_or(|known| (known.at, known.shares()) < (word.at, word.away.clone()))
         {
-            known = Some(adopted(item, known, word, stamp));
+            known = Some(adopted(item, known, word, watch, (now, stamp)));
         }
         // What failed until the share was away everywhere, and what was known when it went, is no evidence any more when it
         // comes back.
         if let Some(known) = &mut known {
             watch.forget(&item.split, known.down.keys());
-            // What a clock that was wrong wrote down must not hold anything up for as long as that.
             for down in known.down.values_mut() {
-                down.since = down.since.min(stamp);
-                down.moved = down.moved.min(stamp);
+                for then in [&mut down.since, &mut down.moved] {
+                    watch.stamps.not_ahead(then, (now, stamp));
+                }
             }
             // Where the policy went with a lost store, what it last said is remembered.
             if let Some(live) = live {
@@ -151,13 +153,14 @@ pub fn look(
                 }
             }
         }
-        if memory.pins.of(&item.split).is_none()
+        if !memory.is_pinned(item)
             && let Some(next) = next(item, known.as_ref(), services, watch, (now, stamp))
         {
             known = Some(next);
         }
         all.extend(known.map(|known| (item.split.clone(), known)));
     }
+    watch.stamps.keep(&all, (now, stamp));
     all
 }
 
@@ -165,7 +168,7 @@ pub fn look(
 pub fn is_due(plan: &ZonePlan, memory: &Memory, watch: &Watch, now: Instant) -> bool {
     plan.items.values().any(|item| {
         let known = memory.fallen.get(&item.split);
-        let pinned = memory.pins.of(&item.split).is_some();
+        let pinned = memory.is_pinned(memory.applied.get(&item.split).unwrap_or(item));
         item.fallback.iter().any(|(backend, fallback)| {
             let is_away = known.is_some_and(|known| known.down.contains_key(backend));
             !pinned
@@ -212,7 +215,7 @@ fn next(
                 true => SignedDuration::ZERO,
                 false => wait,
             };
-            stamp.duration_since(down.since) >= wait
+            watch.stamps.ago(down.since, (now, stamp)) >= wait
                 && watch.well(&item.split, backend, wait, now)
                 && !sabotaged("never-come-back")
         })
@@ -231,7 +234,7 @@ fn next(
         let Some(why) = watch.down(&item.split, backend, fallback.after, now) else {
             continue;
         };
-        fell(&mut next.falls, backend, stamp);
+        fell(&mut next.falls, backend, watch, (now, stamp));
         let down = Down {
             to: backend.clone(),
             since: stamp,
@@ -267,9 +270,10 @@ fn next(
                 let after = after.map_or(LONGEST, |fallback| fallback.after);
                 let dead = watch.down(&item.split, &down.to, after, now).is_some()
                     || !still_resolves(item, &down.to, services);
-                // What was decided and never written begins nothing any more (I3). Where the policy went with a lost store, what
-                // it said is put back, and not changed to somebody who does not resolve either.
-                let never = !down.written && !resolves(item, &down.to, services);
+                // What was decided and never written begins nothing any more (I3), nor does it give anybody more than he can
+                // take by an item that came since (I2). Where the policy went with a lost store, what it said is put back, and
+                // not changed to somebody who does not resolve either.
+                let never = !down.written && (full || !resolves(item, &down.to, services));
                 if never || ((dead || full) && watch.well(&item.split, &name, SignedDuration::ZERO, now)) {
                     next.down.remove(&name);
                 }
@@ -313,7 +317,7 @@ pub fn over(item: &Item, fallen: &Fallbacks) -> Item {
 /// What of an item is driven now: with shares elsewhere, unless it is pinned.
 pub fn driven(item: &Arc<Item>, memory: &Memory) -> Arc<Item> {
     match memory.fallen.get(&item.split) {
-        Some(fallen) if memory.pins.of(&item.split).is_none() && !item.fallback.is_empty() => {
+        Some(fallen) if !memory.is_pinned(item) && !item.fallback.is_empty() => {
             let over = over(item, fallen);
             if over == **item {
                 Arc::clone(item)
@@ -328,7 +332,7 @@ pub fn driven(item: &Arc<Item>, memory: &Memory) -> Arc<Item> {
 /// What people are told of an item whose shares are elsewhere; none if they are where the item says.
 pub fn told(item: &Item, memory: &Memory) -> Option<weir_planner::Fallen> {
     let fallen = memory.fallen.get(&item.split)?;
-    if memory.pins.of(&item.split).is_some() || item.fallback.is_empty() || over(item, fallen) == *item {
+    if memory.is_pinned(item) || item.fallback.is_empty() || over(item, fallen) == *item {
         return None;
     }
     let each = || {
@@ -353,7 +357,8 @@ pub fn told(item: &Item, memory: &Memory) -> Option<weir_planner::Fallen> {
 /// Another agent's newer word in the place of what was known. A fall counts whoever found it, or the one of two agents that
 /// sees no failures would bring the share back as if it had never been away. How long ago that was is not taken from another
 /// host's clock: one that is behind would bring it back at once.
-fn adopted(item: &Item, known: Option<Fallbacks>, word: Word, stamp: Timestamp) -> Fallbacks {
+fn adopted(item: &Item, known: Option<Fallbacks>, word: Word, watch: &Watch, at: Moment) -> Fallbacks {
+    let (_, stamp) = at;
     let same = known.as_ref().is_some_and(|known| known.shares() == word.away);
     let (before, mut falls) = known.map_or_else(Default::default, |known| (known.down, known.falls));
     for name in before
@@ -374,8 +379,8 @@ fn adopted(item: &Item, known: Option<Fallbacks>, word: Word, stamp: Timestamp) 
                     .fallback
                     .get(&name)
                     .map_or(LONGEST, |fallback| fallback.recover);
-                if same && stamp.duration_since(is.since) >= recover {
-                    fell(&mut falls, &name, stamp);
+                if same && watch.stamps.ago(is.since, at) >= recover {
+                    fell(&mut falls, &name, watch, at);
                 }
                 Down {
                     since: stamp,
@@ -390,7 +395,7 @@ fn adopted(item: &Item, known: Option<Fallbacks>, word: Word, stamp: Timestamp) 
                 ..is.clone()
             },
             None => {
-                fell(&mut falls, &name, stamp);
+                fell(&mut falls, &name, watch, at);
                 Down {
                     to,
                     since: stamp,
@@ -410,10 +415,10 @@ fn adopted(item: &Item, known: Option<Fallbacks>, word: Word, stamp: Timestamp) 
 }
 
 /// Counts a fall: one more, if it came back lately, or the first.
-fn fell(falls: &mut BTreeMap<BackendName, Falls>, name: &BackendName, at: Timestamp) {
+fn fell(falls: &mut BTreeMap<BackendName, Falls>, name: &BackendName, watch: &Watch, at: Moment) {
     let lately = falls
         .get(name)
-        .filter(|falls| at.duration_since(falls.last) < LONGEST);
+        .filter(|falls| watch.stamps.ago(falls.last, at) < LONGEST);
     let count = lately.map_or(0, |falls| falls.count).saturating_add(1);
-    falls.insert(name.clone(), Falls { count, last: at });
+    falls.insert(name.clone(), Falls { count, last: at.1 });
 }

@@ -55,6 +55,14 @@ impl Memory {
         self
     }
 
+    /// Whether an item is of a pin while its split is pinned here: then none of its shares goes elsewhere. A pin that is held
+    /// is not in force, and what is until then is driven as if there were none, as the zone's other agents drive it.
+    pub fn is_pinned(&self, item: &Item) -> bool {
+        let of_before = || self.pinned.contains_key(&item.split);
+        let pinned = self.pins.of(&item.split);
+        pinned.is_some_and(|pinned| pinned.item.digest == item.digest || of_before())
+    }
+
     /// What was applied of a split, unless that is of a pin.
     pub fn own(&self, split: &SplitName) -> Option<&Arc<Item>> {
         let applied = self.applied.get(split);

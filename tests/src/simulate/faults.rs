@@ -260,6 +260,7 @@ impl World {
         if self.dice.chance(40) {
             self.zones[z].store(key.clone(), None);
             self.checks.word_lost(z);
+            self.note_removed(z, &key);
             self.tell(|| format!("somebody removes {} in {}", key.1, ZONES[z]));
         } else {
             let weights = object.spec.pointer_mut("/to/0/rules/0/default/backendRefs");

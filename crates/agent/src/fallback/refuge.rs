@@ -63,7 +63,7 @@ pub(super) fn refuge(
     let has = fallen.down.get(backend).filter(|down| down.to != *backend);
     let stays = has.and_then(|down| {
         let holder = fallback.to.iter().find(|to| to.backend == down.to)?;
-        let lately = stamp.duration_since(down.moved) < fallback.recover.min(PATIENCE);
+        let lately = watch.stamps.ago(down.moved, (now, stamp)) < fallback.recover.min(PATIENCE);
         let resolved = match down.written {
             true => still_resolves(item, &down.to, services),
             false => resolves(item, &down.to, services),

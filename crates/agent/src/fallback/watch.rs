@@ -10,6 +10,7 @@ use weir_model::{BackendName, SplitName, sabotaged};
 use weir_planner::{Counts, Destination, Item, KeptShare, ServiceFact, ServiceState, ZonePlan};
 
 use super::resolves;
+use super::stamps::Stamps;
 use crate::activation::Moment;
 use crate::take::Memory;
 
@@ -26,6 +27,8 @@ pub struct Watch {
     splits: BTreeMap<SplitName, BTreeMap<BackendName, Seen>>,
     /// When counters of a split's callers last came, by the clock that they are stamped with and by ours.
     heard: BTreeMap<SplitName, (Option<Timestamp>, Instant)>,
+    /// How long ago that was which is remembered of shares elsewhere.
+    pub(super) stamps: Stamps,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -285,7 +288,7 @@ impl Watch {
 /// Why nobody takes the share of a backend that is down, and what to do.
 fn keeps(item: &Item, memory: &Memory, backend: &BackendName) -> (&'static str, String) {
     let split = &item.split;
-    if memory.pins.of(split).is_some() {
+    if memory.is_pinned(item) {
         let help = format!(
             "Pin other weights on that host (`weir-agent pin`), or end the pin there (`weir-agent unpin --split {split}`): then what \
              Git declares holds"
@@ -317,7 +320,7 @@ fn without(
 ) -> String {
     let fallen = memory.fallen.get(&item.split);
     let away = fallen.and_then(|fallen| fallen.down.get(backend));
-    let is_pinned = memory.pins.of(&item.split).is_some();
+    let is_pinned = memory.is_pinned(memory.applied.get(&item.split).map_or(item, Arc::as_ref));
     let share = match away {
         _ if !item.weighted().contains(&backend) => {
             "it has no share here; if it went for good, take it out of the split".to_owned()

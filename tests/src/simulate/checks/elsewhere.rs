@@ -66,6 +66,12 @@ fn same(one: &Shares, other: &Shares) -> bool {
     bare(one) == bare(other)
 }
 
+/// Whether a place has no more of any route than it had.
+fn no_more(place: Place, had: &Shares, has: &Shares) -> bool {
+    let of = |route: &BTreeMap<Place, u32>| route.get(&place).copied().unwrap_or_default();
+    had.len() == has.len() && had.iter().zip(has).all(|(had, has)| of(has) <= of(had))
+}
+
 /// Every way in which an item's table leads from what it asks for to these shares.
 pub(super) fn ways(item: &Item, routes: &Shares) -> Vec<Away> {
     let asked = asked(item);
@@ -98,6 +104,14 @@ impl World {
         self.checks
             .gone
             .retain(|(of, what, _), _| (*of, *what) != (z, split));
+    }
+
+    /// Somebody removed a policy, and with it what that told of shares that are elsewhere: another agent of the zone that has not
+    /// read it yet puts the policy back without. One that drives its zone alone knows what it wrote.
+    pub(crate) fn note_removed(&mut self, z: Place, key: &Key) {
+        if self.zones[z].agents > 1 {
+            self.note_trouble(z, of_split(key.1.strip_prefix("weir-").unwrap_or_default()));
+        }
     }
 
     /// A write failed: what an agent decided and nobody was told stands against what others write.
@@ -169,7 +183,12 @@ impl World {
             self.checks.hold(Invariant::I1, now, down, || {
                 format!("agent {name} sends the share of {from_name} of {} in {place} to {to_name}, and {from_name} is well", key.1)
             });
-            let ready = self.zones[z].resolves(&service, *to, item.protocol)
+            // Who has as much by what the zone's control plane took last, by whatever item, is given nothing: a plan that moves the
+            // share back to where it fell from, or whose policy was of a pin, leaves it where it is.
+            let last = self.checks.last.get(&(z, key.clone()));
+            let had = last.is_some_and(|last| no_more(*to, &last[0].routes, &meaning.routes));
+            let ready = had
+                || self.zones[z].resolves(&service, *to, item.protocol)
                 || resolved.contains(&(service.clone(), *to, item.protocol));
             self.checks.hold(Invariant::I3, now, ready, || {
                 format!("agent {name} sends the share of {from_name} of {} in {place} to {to_name}, which does not resolve there", key.1)
