@@ -132,7 +132,10 @@ impl World {
             let item = item
                 .filter(|(of, _)| of.as_str() == *called)
                 .find(|(_, item)| edge.as_ref().is_some_and(|edge| item.doors.contains_key(edge)));
-            let gone = !had.is_empty() && has.is_empty() && item.is_some();
+            // What another agent brought since this one looked is lost as well.
+            let looked_at = looked.and_then(|began| self.gates[g].nodes[n].at(began));
+            let there = looked_at.is_none_or(|truth| !truth.of(split).is_empty());
+            let gone = !had.is_empty() && has.is_empty() && item.is_some() && there;
             self.checks.hold(Invariant::I4, now, !gone, || {
                 format!(
                     "agent {name} takes {} from node {n} of the gateway of {}, whose door its plan has",
