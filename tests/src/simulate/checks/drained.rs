@@ -294,7 +294,11 @@ impl World {
                 .waits_about(SPLITS[split], BACKENDS[place]);
             // One of several that missed a plan puts back what itself had last (docs/architecture.md, I7).
             let behind = self.zones[z].agents > 1 && meaning.generation < generation;
-            if pinned || ends || behind {
+            // What was planned after the ledger was copied that is in force now knows of no drain of this one: he was drained after
+            // that, or the drain was ended and that is forgotten (docs/guarantees.md, a lost ledger).
+            let planned = (z, meaning.digest.clone(), meaning.generation);
+            let lost = self.checks.lost.contains(&planned);
+            if pinned || ends || behind || lost {
                 continue;
             }
             let gives = meaning

@@ -94,6 +94,8 @@ impl World {
                 let earlier = earlier.map(|item| item.digest.to_string()[..32].to_owned());
                 let followed = (earlier.unwrap_or_default(), now);
                 self.checks.before.entry(key.clone()).or_insert(followed);
+                // What is planned again is known again.
+                self.checks.lost.remove(&key);
                 let same = self.checks.planned.entry(key).or_default();
                 // Two histories may have it of two commits.
                 if same.iter().all(|other| other.commit != item.commit) {
@@ -107,6 +109,15 @@ impl World {
             .entry(plan.generation.0)
             .or_default()
             .push(policies);
+    }
+
+    /// The ledger is another one: of what was planned after it was copied it knows nothing.
+    pub(crate) fn note_lost(&mut self) {
+        let plan = self.coordinator.ledger.plan.as_ref();
+        let known = plan.map_or(0, |plan| plan.generation.0);
+        let later = self.checks.planned.keys();
+        let later = later.filter(|(_, _, generation)| *generation > known);
+        self.checks.lost.extend(later.cloned());
     }
 
     /// The zones that nobody waits for, by the commits in force.
