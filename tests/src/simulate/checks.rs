@@ -199,6 +199,9 @@ pub(crate) struct Checks {
     /// The newest plan of a ledger that was lost. What plans up to it gave, took away or removed may be known to nobody who
     /// makes the next: nobody promises I4 and I7 against them until they are followed.
     pub(crate) lost_plans: u64,
+    /// Items of which no ledger knows any more: they were planned after the copy was made that is the ledger now. Agents hold to
+    /// them until they are told anew, whatever was ordered and ended meanwhile.
+    lost: BTreeSet<(Place, String, u64)>,
     /// By split and generation, for steps of a shift.
     positions: BTreeMap<(String, u64), Position>,
     /// By split: where the shift that is under way began, and the items of each of its steps with their bite.

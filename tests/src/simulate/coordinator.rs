@@ -48,7 +48,7 @@ pub(crate) struct Coordinator {
     pub(crate) full: bool,
     /// Whether Git answers.
     pub(crate) git: bool,
-    heads: Heads,
+    pub(crate) heads: Heads,
     head: Option<Arc<Head>>,
     pub(crate) plan: Option<Arc<Plan>>,
     /// In which term it offers that.

@@ -188,6 +188,7 @@ impl World {
                 self.lose_history();
                 self.coordinator.ledger = super::coordinator::Ledger::default();
                 self.recount_drains();
+                self.note_lost();
                 self.tell(|| "the ledger is lost".to_owned());
             }
             1 | 2 => {
@@ -195,6 +196,7 @@ impl World {
                 self.lose_history();
                 self.coordinator.ledger = self.coordinator.backup.clone();
                 self.recount_drains();
+                self.note_lost();
                 self.tell(|| "the ledger is restored from an old copy".to_owned());
             }
             _ => {}

@@ -204,7 +204,7 @@ impl Turn<'_> {
     }
 
     /// Drains of this split.
-    fn drains(&self) -> Option<&BTreeMap<BackendName, Drain>> {
+    pub(super) fn drains(&self) -> Option<&BTreeMap<BackendName, Drain>> {
         self.transit.orders.drains.get(&self.split.name)
     }
 

@@ -131,6 +131,63 @@ pub(super) fn between<'a>(from: &Item, to: &'a Item, bite: u32, bites: u32) -> C
     Cow::Owned(item)
 }
 
+/// `there`, with the routes that go and stay until the last bite: of which somebody who is drained has less than of the one that
+/// takes their requests then. To him no step gives more than he has, and in that one he has some way to go.
+///
+/// What a zone `has` of them it keeps once its leg has begun, whoever is drained by then; what it has no more does not come again. A
+/// route whose name another one has by now goes.
+pub(super) fn keeping<'a>(
+    there: Cow<'a, Item>,
+    (from, has, to): (&Item, &Item, &Item),
+    drained: impl Iterator<Item = &'a weir_model::BackendName> + Clone,
+) -> Cow<'a, Item> {
+    if !comparable(from, to) {
+        return there; // all of it is another place by now
+    }
+    let began = shifts(from, has);
+    let Some(last) = there.routes.last() else {
+        return there;
+    };
+    let goes = |route: &&ItemRoute| {
+        let named = there.routes.iter().any(|other| other.name == route.name);
+        !named && same_route(&there, route).is_none()
+    };
+    let stays = |route: &&ItemRoute| {
+        began
+            || drained
+                .clone()
+                .any(|drained| weight(last, drained) > weight(route, drained))
+    };
+    let kept: Vec<ItemRoute> = has
+        .routes
+        .iter()
+        .filter(goes)
+        .filter(|route| stays(route))
+        .cloned()
+        .collect();
+    if kept.is_empty() {
+        return there;
+    }
+    let mut item = there.into_owned();
+    for mut route in kept {
+        let declared = &item.destinations;
+        route
+            .weights
+            .retain(|name, weight| *weight > BasisPoints::ZERO || declared.contains_key(name));
+        for name in route.weights.keys() {
+            if let Some(there) = has.destinations.get(name) {
+                item.destinations
+                    .entry(name.clone())
+                    .or_insert_with(|| there.clone());
+            }
+        }
+        item.routes.push(route);
+    }
+    item.routes.sort_by_key(|route| route.matches.specificity());
+    crate::doors::give(&mut item, &to.doors, &from.doors);
+    Cow::Owned(item)
+}
+
 /// Parts of the way, in whole basis points. From bite to bite each weight only rises or only falls: who has nothing any more on
 /// his way to nothing, and may have been stopped, gets not even one basis point again because of how the others are rounded.
 fn weights(

@@ -199,8 +199,18 @@ impl Turn<'_> {
 
     /// What every zone that had something when the leg began would have at this bite.
     fn at(&self, from: &Items, (bite, bites): (u32, u32)) -> BTreeMap<ZoneName, Cow<'_, Item>> {
+        let drained = self.drains();
         let zones = self.wanted.iter().filter_map(|(zone, wanted)| {
-            let item = between::between(from.get(zone)?, wanted, bite, bites);
+            let from = from.get(zone)?;
+            let item = between::between(from, wanted, bite, bites);
+            let has = self.before.items.get(zone).filter(|_| bite < bites);
+            let item = match has {
+                Some(has) => {
+                    let drained = drained.into_iter().flat_map(BTreeMap::keys);
+                    between::keeping(item, (from, has, wanted), drained)
+                }
+                None => item,
+            };
             Some((zone.clone(), item))
         });
         zones.collect()

@@ -67,13 +67,14 @@ pub(super) fn drains_of(orders: &Orders, split: &SplitName) -> Drains {
         .collect()
 }
 
-/// The shares that remain of what is declared; none where nobody can take them, and nothing may move.
-pub(super) fn remaining(declared: &Declared, drains: &Drains) -> Option<Shares> {
+/// The shares that remain of what is declared, where of all who are drained these give theirs; none where nobody can take them,
+/// and nothing may move.
+pub(super) fn remaining(declared: &Declared, (drains, give): (&Drains, &Drains)) -> Option<Shares> {
     let mut routes = declared.routes.clone();
     let stays = |place: &Place| {
         declared.backends.contains(place) && declared.away != Some(*place) && !drains.contains_key(place)
     };
-    let mut drained: Vec<Place> = drains.keys().copied().collect();
+    let mut drained: Vec<Place> = give.keys().copied().collect();
     drained.sort_by_key(|place| BACKENDS[*place]);
     for route in &mut routes {
         for place in &drained {
@@ -86,7 +87,7 @@ pub(super) fn remaining(declared: &Declared, drains: &Drains) -> Option<Shares> 
                 .get(place)
                 .into_iter()
                 .flat_map(|outlet| &outlet.to);
-            let takers: Vec<(Place, u32)> = match (drains[place], refuges.find(|to| stays(to))) {
+            let takers: Vec<(Place, u32)> = match (give[place], refuges.find(|to| stays(to))) {
                 (Some(to), _) if !stays(&to) => return None,
                 (Some(to), _) | (None, Some(&to)) => vec![(to, 1)],
                 (None, None) => {
@@ -294,7 +295,11 @@ impl World {
                 .waits_about(SPLITS[split], BACKENDS[place]);
             // One of several that missed a plan puts back what itself had last (docs/architecture.md, I7).
             let behind = self.zones[z].agents > 1 && meaning.generation < generation;
-            if pinned || ends || behind {
+            // What was planned after the ledger was copied that is in force now knows of no drain of this one: he was drained after
+            // that, or the drain was ended and that is forgotten (docs/guarantees.md, a lost ledger).
+            let planned = (z, meaning.digest.clone(), meaning.generation);
+            let lost = self.checks.lost.contains(&planned);
+            if pinned || ends || behind || lost {
                 continue;
             }
             let gives = meaning

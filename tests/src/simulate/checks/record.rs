@@ -71,7 +71,12 @@ impl World {
             let mut along = drains.clone();
             along.retain(|place, _| !reverts || was.is_none_or(|was| is_free(was, *place)));
             self.record_course(name.as_str(), split, plan.generation.0, [&drains, &along]);
-            self.check_rests(heads, was, split, &drains);
+            let give = if reverts && self.changed(heads, name.as_str()) {
+                &along
+            } else {
+                &drains
+            };
+            self.check_rests(heads, was, split, (&drains, give));
             self.check_told(was, split, reverts);
             self.check_stopped(was, split);
             self.check_step((parent.as_deref(), was), split, (orders, reverts), &frozen);
@@ -95,6 +100,8 @@ impl World {
                 let earlier = earlier.map(|item| item.digest.to_string()[..32].to_owned());
                 let followed = (earlier.unwrap_or_default(), now);
                 self.checks.before.entry(key.clone()).or_insert(followed);
+                // What is planned again is known again.
+                self.checks.lost.remove(&key);
                 let same = self.checks.planned.entry(key).or_default();
                 // Two histories may have it of two commits.
                 if same.iter().all(|other| other.commit != item.commit) {
@@ -108,6 +115,15 @@ impl World {
             .entry(plan.generation.0)
             .or_default()
             .push(policies);
+    }
+
+    /// The ledger is another one: of what was planned after it was copied it knows nothing.
+    pub(crate) fn note_lost(&mut self) {
+        let plan = self.coordinator.ledger.plan.as_ref();
+        let known = plan.map_or(0, |plan| plan.generation.0);
+        let later = self.checks.planned.keys();
+        let later = later.filter(|(_, _, generation)| *generation > known);
+        self.checks.lost.extend(later.cloned());
     }
 
     /// The zones that nobody waits for, by the commits in force.
@@ -150,8 +166,28 @@ impl World {
         });
     }
 
-    /// I2: what came to rest, and what is new, is what is declared but for who is drained.
-    fn check_rests(&mut self, heads: &Heads, was: Option<&SplitPlan>, is: &SplitPlan, drains: &Drains) {
+    /// Whether the commits that are accepted now declare something else of a split than those in force until now: where they are
+    /// a revert, it is one of the splits that they take back.
+    fn changed(&self, heads: &Heads, split: &str) -> bool {
+        let declared = |of: &Heads| {
+            let trees = of
+                .values()
+                .filter_map(|head| self.repository.tree_of(&head.commit));
+            let mut declared = trees.filter_map(|tree| tree.splits.get(&of_split(split)));
+            declared.next().cloned()
+        };
+        declared(&self.coordinator.heads) != declared(heads)
+    }
+
+    /// I2: what came to rest, and what is new, is what is declared but for who is drained. By a revert a drain that has some way to
+    /// go gives back what is declared, and goes its way after it (docs/guarantees.md): `give` are those that take their shares.
+    fn check_rests(
+        &mut self,
+        heads: &Heads,
+        was: Option<&SplitPlan>,
+        is: &SplitPlan,
+        (drains, give): (&Drains, &Drains),
+    ) {
         let now = self.now;
         let course = |of: &SplitPlan| of.course.clone().unwrap_or_default();
         let shifted = was.is_none_or(|was| {
@@ -166,7 +202,10 @@ impl World {
             .values()
             .filter_map(|head| self.repository.tree_of(&head.commit));
         let mut declared = trees.filter_map(|tree| tree.splits.get(&of_split(item.split.as_str())));
-        let Some(wanted) = declared.next().and_then(|declared| remaining(declared, drains)) else {
+        let Some(wanted) = declared
+            .next()
+            .and_then(|declared| remaining(declared, (drains, give)))
+        else {
             return;
         };
         let other = is
@@ -176,7 +215,7 @@ impl World {
             .find(|asked| *asked != wanted);
         let name = &item.split;
         self.checks.hold(Invariant::I2, now, !rests || other.is_none(), || {
-            format!("{name} rests with {other:?}, and {wanted:?} is what is declared without who is drained ({drains:?})")
+            format!("{name} rests with {other:?}, and {wanted:?} is what is declared without who is drained ({give:?})")
         });
     }
 
@@ -291,9 +330,10 @@ impl World {
         for (zone, item) in made {
             let tree = self.repository.tree_of(&item.commit);
             let declared = tree.and_then(|tree| tree.splits.get(&of_split(name)));
-            let to = |drains| declared.and_then(|declared| remaining(declared, drains));
+            let to = |by| declared.and_then(|declared| remaining(declared, by));
             // Another commit that goes to the same goes on with the leg, by what is drained now.
-            let to: Vec<Shares> = [&began_by, drains, along].into_iter().filter_map(to).collect();
+            let by = [(&began_by, &began_by), (drains, drains), (drains, along)];
+            let to: Vec<Shares> = by.into_iter().filter_map(to).collect();
             let Some(from) = motion.from.get(zone).filter(|_| !to.is_empty()) else {
                 continue;
             };

@@ -2,6 +2,7 @@
 
 mod as_refuge;
 mod commits;
+mod routes;
 
 use weir_model::Fallback;
 use weir_planner::{Drain, Orders, Outlook, drain};

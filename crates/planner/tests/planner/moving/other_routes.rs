@@ -4,7 +4,7 @@ use super::*;
 use weir_model::{PathMatch, RouteName};
 
 /// One more route before the default one.
-fn with_route(split: &mut Split, name: &str, path: &str, weights: &[(&str, u32)]) {
+pub(super) fn with_route(split: &mut Split, name: &str, path: &str, weights: &[(&str, u32)]) {
     let mut route = split.routes[0].clone();
     route.name = RouteName::new(name).unwrap();
     route.matches.path = Some(PathMatch::Prefix(path.to_owned()));
