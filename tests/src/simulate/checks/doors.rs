@@ -48,6 +48,11 @@ fn may_be(there: &BTreeMap<&str, &Given>, item: &Item) -> bool {
     })
 }
 
+/// The newest generation that routes say to be of.
+fn newest(all: &BTreeMap<&str, &Given>) -> Option<u64> {
+    all.values().map(|given| given.generation).max()
+}
+
 impl World {
     /// Reads again what the nodes of a gateway run, and what became of requests by that. With whoever wrote, if an agent did.
     pub(crate) fn gate_changed(&mut self, g: usize, by: Option<usize>) {
@@ -93,6 +98,8 @@ impl World {
         // Kong has no compare-and-set: what came after the agent had looked is lost.
         let looked = self.sides[a].as_ref().and_then(Side::began);
         let unseen = looked.is_none_or(|began| gate.strange >= began);
+        let seen = self.sides[a].as_ref().and_then(|side| side.looked(n));
+        let seen = seen.filter(|_| !database);
         let name = self.agents[a].name.clone();
         self.checks.hold(Invariant::I4, now, !after.empty, || {
             format!(
@@ -136,13 +143,41 @@ impl World {
             if has.is_empty() || had == has {
                 continue;
             }
+            let seen = seen.as_ref().map(|seen| seen.of(split));
+            self.check_newer(a, (z, split), (&had, &has), seen.as_ref());
             self.check_given(a, (z, split), (&had, &has), database, wanted);
             self.check_named(a, (z, split), (&had, &has));
             self.check_ahead(a, (z, split), (&had, &has), wanted);
         }
     }
 
-    /// I2, I7: the shares that an agent gave a split at a gateway.
+    /// I7: an agent writes nothing older over something newer that was there when it last looked. What another one posts between that
+    /// look and this write is lost: Kong has no compare-and-set.
+    fn check_newer(
+        &mut self,
+        a: usize,
+        (z, split): (Place, usize),
+        (had, has): (&BTreeMap<&str, &Given>, &BTreeMap<&str, &Given>),
+        seen: Option<&BTreeMap<&str, &Given>>,
+    ) {
+        let now = self.now;
+        let name = self.agents[a].name.clone();
+        let (was, is) = (newest(had), newest(has));
+        let known = seen.map_or(was, |seen| newest(seen).min(was));
+        let pinned = self.checks.pins.keys().any(|(_, of)| *of == split)
+            || self.checks.ended.keys().any(|(_, of, _)| *of == split);
+        self.checks.hold(Invariant::I7, now, is >= known || pinned, || {
+            format!(
+                "agent {name} writes generation {} of {} at the gateway of {} over generation {}",
+                is.unwrap_or_default(),
+                SPLITS[split],
+                ZONES[z],
+                was.unwrap_or_default()
+            )
+        });
+    }
+
+    /// I2: the shares that an agent gave a split at a gateway.
     fn check_given(
         &mut self,
         a: usize,
@@ -153,19 +188,7 @@ impl World {
     ) {
         let now = self.now;
         let name = self.agents[a].name.clone();
-        let of = |all: &BTreeMap<&str, &Given>| all.values().map(|given| given.generation).max();
-        let (was, is) = (of(had), of(has));
-        let pinned = self.checks.pins.keys().any(|(_, of)| *of == split)
-            || self.checks.ended.keys().any(|(_, of, _)| *of == split);
-        self.checks.hold(Invariant::I7, now, is >= was || pinned, || {
-            format!(
-                "agent {name} writes generation {} of {} at the gateway of {} over generation {}",
-                is.unwrap_or_default(),
-                SPLITS[split],
-                ZONES[z],
-                was.unwrap_or_default()
-            )
-        });
+        let is = newest(has);
         if !database {
             let planned = self.checks.planned.iter();
             // What somebody pinned is given as the newest that its agent gave there, whatever plan it was made of.
