@@ -53,6 +53,19 @@ fn newest(all: &BTreeMap<&str, &Given>) -> Option<u64> {
     all.values().map(|given| given.generation).max()
 }
 
+/// Whether a place gets more of a route than it had. In a database each target is written by itself, and all weights of a route are of
+/// one sum before and after: who keeps his own in mid-way is given nothing, whatever becomes of the others'.
+fn gains(place: Place, was: Option<&Given>, is: &Given, database: bool) -> bool {
+    let of = |given: &Given| given.weights.get(&place).copied().unwrap_or_default();
+    let Some(was) = was.filter(|was| of(was) > 0) else {
+        return of(is) > 0;
+    };
+    match database {
+        true => of(is) > of(was),
+        false => of(is) * was.total > of(was) * is.total,
+    }
+}
+
 impl World {
     /// Reads again what the nodes of a gateway run, and what became of requests by that. With whoever wrote, if an agent did.
     pub(crate) fn gate_changed(&mut self, g: usize, by: Option<usize>) {
@@ -147,7 +160,7 @@ impl World {
             self.check_newer(a, (z, split), (&had, &has), seen.as_ref());
             self.check_given(a, (z, split), (&had, &has), database, wanted);
             self.check_named(a, (z, split), (&had, &has));
-            self.check_ahead(a, (z, split), (&had, &has), wanted);
+            self.check_ahead(a, (z, split), (&had, &has), database, wanted);
         }
     }
 
@@ -278,6 +291,7 @@ impl World {
         a: usize,
         (z, split): (Place, usize),
         (had, has): (&BTreeMap<&str, &Given>, &BTreeMap<&str, &Given>),
+        database: bool,
         wanted: Option<&Wanted>,
     ) {
         let (now, agent) = (self.now, &self.agents[a]);
@@ -301,15 +315,12 @@ impl World {
                 })
         };
         let gains = has.iter().flat_map(|(route, given)| {
-            let was = had.get(route).and_then(|given| given.shares.as_ref());
-            let shares = given.shares.iter().flatten();
-            shares.filter(move |(place, share)| {
-                was.is_none_or(|was| was.get(place).is_none_or(|was| was < share))
-            })
+            let was = had.get(route).copied();
+            let places = given.weights.keys().copied();
+            places.filter(move |place| gains(*place, was, given, database))
         });
-        let blind = gains
-            .map(|(place, _)| *place)
-            .find(|place| *place < ZONES.len() && !resolves(*place));
+        let mut gains = gains.filter(|place| *place < ZONES.len());
+        let blind = gains.find(|place| !resolves(*place));
         let name = agent.name.clone();
         self.checks.hold(Invariant::I3, now, blind.is_none(), || {
             format!(
