@@ -24,7 +24,7 @@ use futures::future::{BoxFuture, join_all};
 use tokio_util::sync::CancellationToken;
 use weir_model::{SplitName, sabotaged};
 use weir_planner::{Generation, Proof};
-use weir_render::kong::{Document, Live, may_post};
+use weir_render::kong::{Document, Entity, Live, may_post};
 
 use crate::DriverError;
 
@@ -86,7 +86,7 @@ pub trait GatewayDriver: Send + Sync {
     /// Whether a node that has the document is to be given it once more: some worker of its did not take it up for so long that it
     /// will not any more, and it is time to try. What [`Self::prove`] saw.
     fn is_behind(&self, node: &str, document: &Document) -> bool;
-    /// Gives one node the document. Only after [`may_post`] of what was observed just before.
+    /// Gives one node the document. Only after [`may_post`] of what was observed just before, twice where its entities were read.
     fn post<'a>(&'a self, node: &'a str, document: &'a Document) -> BoxFuture<'a, Result<Posted, Unposted>>;
     /// Reads back what all nodes run, one proof for each door of the document. Never fails: not knowing is a proof with
     /// verdict unknown. `Exact` only if every node runs this very document, is ready, and every worker that answered gives
@@ -137,8 +137,8 @@ pub struct Bringing<'a> {
 
 pub(crate) const OVERTAKEN: &str = "something newer is wanted by now";
 
-/// Brings each node to the document: looks, decides, posts. All nodes at one time, and each by itself: one that does not answer,
-/// or does not accept it, holds up none of the others.
+/// Brings each node to the document: looks, decides, looks once more where entities were read, posts. All nodes at one time, and
+/// each by itself: one that does not answer, or does not accept it, holds up none of the others.
 pub async fn bring(
     driver: &dyn GatewayDriver,
     document: &Document,
@@ -179,7 +179,10 @@ pub async fn bring(
                 {
                     Err(why) => Brought::Held(why),
                     Ok(()) if by.overtaken.is_cancelled() => Brought::Held(OVERTAKEN.to_owned()),
-                    Ok(()) => posted(driver, &node, document).await,
+                    Ok(()) => match kept_from(driver, &node, (known, &live), by.overtaken).await {
+                        None => posted(driver, &node, document).await,
+                        Some(became) => became,
+                    },
                 }
             }
         };
@@ -189,6 +192,40 @@ pub async fn bring(
         .await
         .into_iter()
         .collect()
+}
+
+/// What became of a node that is not seen a second time to run what was read of it entity by entity; none if it is.
+///
+/// A Kong that starts anew while it is read, and is given the very same again by somebody else, has one hash before and after, and
+/// what was read in between is not what it has: a newer generation, or somebody's own, would be missing in it, and be written over.
+async fn kept_from(
+    driver: &dyn GatewayDriver,
+    node: &str,
+    (known, live): (&BTreeSet<String>, &Live),
+    overtaken: &CancellationToken,
+) -> Option<Brought> {
+    if live.entities.is_none() {
+        // Its hash alone says what it runs.
+        return None;
+    }
+    let again = overtaken.run_until_cancelled(driver.observe(node, known)).await;
+    match again.filter(|_| !overtaken.is_cancelled()) {
+        None => Some(Brought::Held(OVERTAKEN.to_owned())),
+        Some(Err(error)) => Some(Brought::Failed(error)),
+        Some(Ok(again)) if is_same(live, &again) => None,
+        Some(Ok(_)) => Some(Brought::Held(
+            "this Kong runs something else than what was read of it a moment before: somebody else writes to it, or it started \
+             anew; the next activation looks again"
+                .to_owned(),
+        )),
+    }
+}
+
+/// Whether two looks at a node saw the same configuration.
+fn is_same(one: &Live, other: &Live) -> bool {
+    let entities =
+        |of: &Live| -> Option<BTreeSet<Entity>> { Some(of.entities.as_ref()?.iter().cloned().collect()) };
+    one.hash == other.hash && entities(one) == entities(other)
 }
 
 async fn posted(driver: &dyn GatewayDriver, node: &str, document: &Document) -> Brought {

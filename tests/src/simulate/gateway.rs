@@ -107,6 +107,8 @@ pub(crate) struct Given {
     pub(crate) generation: u64,
     /// In basis points, without those that get nothing; none if they are no whole ones.
     pub(crate) shares: Option<BTreeMap<Place, u32>>,
+    /// As they are, without those that are 0.
+    pub(crate) weights: BTreeMap<Place, u64>,
     /// Where something goes.
     pub(crate) addresses: BTreeSet<(Place, IpAddr)>,
     /// The sum of all weights.
@@ -289,7 +291,8 @@ fn truth(still: &Still) -> Truth {
             (split, route),
             Given {
                 generation: generation.unwrap_or_default(),
-                shares: sums.into_iter().map(share).collect(),
+                shares: sums.clone().into_iter().map(share).collect(),
+                weights: sums,
                 addresses,
                 total,
                 pins,

@@ -272,6 +272,38 @@ async fn what_changes_while_it_is_read_is_not_judged() {
     assert_eq!(something.writes.load(Ordering::Relaxed), 0);
 }
 
+/// It starts anew while it is read, and somebody gives it the very same again: one hash before and after, and lists of nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_back_while_it_is_read_is_not_written_over() {
+    super::stage::ready();
+    static READ: AtomicUsize = AtomicUsize::new(0);
+    const NEWER: &str = r#"{"data":[{"id":"7a2e9bc3-0ba5-5a6c-8b0e-6f1c3f5f9b11","name":"weir.checkout.default","tags":["weir","weir.federation.shop","weir.gateway.1","weir.split.checkout","weir.route.default","weir.generation.9"]}],"next":null}"#;
+    let something = something(|line| match line {
+        line if line.starts_with("GET / ") => json("200 OK", ROOT),
+        line if line.starts_with("GET /status ") => json(
+            "200 OK",
+            r#"{"configuration_hash":"11111111111111111111111111111111"}"#,
+        ),
+        line if line.starts_with("GET /services") && READ.fetch_add(1, Ordering::Relaxed) > 0 => {
+            json("200 OK", NEWER)
+        }
+        line if line.starts_with("GET ") => json("200 OK", r#"{"data":[],"next":null}"#),
+        _ => json("201 Created", "{}"),
+    })
+    .await;
+    let driver = driver(vec![config(&format!("http://{}", something.address), None)]);
+    for why in [
+        "something else than what was read of it a moment before",
+        "has generation 9 of split checkout, and this agent knows generation 1",
+    ] {
+        match first(&driver, &document(), 1).await.into_values().next().unwrap() {
+            Brought::Held(said) => assert!(said.contains(why), "{said}"),
+            other => panic!("{why}: {other:?}"),
+        }
+    }
+    assert_eq!(something.writes.load(Ordering::Relaxed), 0);
+}
+
 #[test]
 fn addresses_and_secrets_are_checked_before_anything_is_dialled() {
     super::stage::ready();

@@ -54,6 +54,24 @@ fn pins_of(there: &BTreeMap<&str, &Given>) -> BTreeSet<String> {
     all.cloned().collect()
 }
 
+/// The newest generation that routes say to be of.
+fn newest(all: &BTreeMap<&str, &Given>) -> Option<u64> {
+    all.values().map(|given| given.generation).max()
+}
+
+/// Whether a place gets more of a route than it had. In a database each target is written by itself, and all weights of a route are of
+/// one sum before and after: who keeps his own in mid-way is given nothing, whatever becomes of the others'.
+fn gains(place: Place, was: Option<&Given>, is: &Given, database: bool) -> bool {
+    let of = |given: &Given| given.weights.get(&place).copied().unwrap_or_default();
+    let Some(was) = was.filter(|was| of(was) > 0) else {
+        return of(is) > 0;
+    };
+    match database {
+        true => of(is) > of(was),
+        false => of(is) * was.total > of(was) * is.total,
+    }
+}
+
 impl World {
     /// Reads again what the nodes of a gateway run, and what became of requests by that. With whoever wrote, if an agent did.
     pub(crate) fn gate_changed(&mut self, g: usize, by: Option<usize>) {
@@ -99,6 +117,8 @@ impl World {
         // Kong has no compare-and-set: what came after the agent had looked is lost.
         let looked = self.sides[a].as_ref().and_then(Side::began);
         let unseen = looked.is_none_or(|began| gate.strange >= began);
+        let seen = self.sides[a].as_ref().and_then(|side| side.looked(n));
+        let seen = seen.filter(|_| !database);
         let name = self.agents[a].name.clone();
         self.checks.hold(Invariant::I4, now, !after.empty, || {
             format!(
@@ -151,9 +171,11 @@ impl World {
             if has.is_empty() {
                 continue;
             }
+            let seen = seen.as_ref().map(|seen| seen.of(split));
+            self.check_newer(a, (z, split), (&had, &has), seen.as_ref());
             self.check_given(a, (z, split), (&had, &has), database, wanted);
             self.check_named(a, (z, split), (&had, &has));
-            self.check_ahead(a, (z, split), (&had, &has), wanted);
+            self.check_ahead(a, (z, split), (&had, &has), database, wanted);
         }
     }
 
@@ -192,7 +214,33 @@ impl World {
         });
     }
 
-    /// I2, I7: the shares that an agent gave a split at a gateway.
+    /// I7: an agent writes nothing older over something newer that was there when it last looked. What another one posts between that
+    /// look and this write is lost: Kong has no compare-and-set.
+    fn check_newer(
+        &mut self,
+        a: usize,
+        (z, split): (Place, usize),
+        (had, has): (&BTreeMap<&str, &Given>, &BTreeMap<&str, &Given>),
+        seen: Option<&BTreeMap<&str, &Given>>,
+    ) {
+        let now = self.now;
+        let name = self.agents[a].name.clone();
+        let (was, is) = (newest(had), newest(has));
+        let known = seen.map_or(was, |seen| newest(seen).min(was));
+        let pinned = self.checks.pins.keys().any(|(_, of)| *of == split)
+            || self.checks.ended.keys().any(|(_, of, _)| *of == split);
+        self.checks.hold(Invariant::I7, now, is >= known || pinned, || {
+            format!(
+                "agent {name} writes generation {} of {} at the gateway of {} over generation {}",
+                is.unwrap_or_default(),
+                SPLITS[split],
+                ZONES[z],
+                was.unwrap_or_default()
+            )
+        });
+    }
+
+    /// I2: the shares that an agent gave a split at a gateway.
     fn check_given(
         &mut self,
         a: usize,
@@ -203,19 +251,7 @@ impl World {
     ) {
         let now = self.now;
         let name = self.agents[a].name.clone();
-        let of = |all: &BTreeMap<&str, &Given>| all.values().map(|given| given.generation).max();
-        let (was, is) = (of(had), of(has));
-        let pinned = self.checks.pins.keys().any(|(_, of)| *of == split)
-            || self.checks.ended.keys().any(|(_, of, _)| *of == split);
-        self.checks.hold(Invariant::I7, now, is >= was || pinned, || {
-            format!(
-                "agent {name} writes generation {} of {} at the gateway of {} over generation {}",
-                is.unwrap_or_default(),
-                SPLITS[split],
-                ZONES[z],
-                was.unwrap_or_default()
-            )
-        });
+        let is = newest(has);
         if !database {
             let planned = self.checks.planned.iter();
             // What somebody pinned is given as the newest that its agent gave there, whatever plan it was made of.
@@ -305,6 +341,7 @@ impl World {
         a: usize,
         (z, split): (Place, usize),
         (had, has): (&BTreeMap<&str, &Given>, &BTreeMap<&str, &Given>),
+        database: bool,
         wanted: Option<&Wanted>,
     ) {
         let (now, agent) = (self.now, &self.agents[a]);
@@ -328,15 +365,12 @@ impl World {
                 })
         };
         let gains = has.iter().flat_map(|(route, given)| {
-            let was = had.get(route).and_then(|given| given.shares.as_ref());
-            let shares = given.shares.iter().flatten();
-            shares.filter(move |(place, share)| {
-                was.is_none_or(|was| was.get(place).is_none_or(|was| was < share))
-            })
+            let was = had.get(route).copied();
+            let places = given.weights.keys().copied();
+            places.filter(move |place| gains(*place, was, given, database))
         });
-        let blind = gains
-            .map(|(place, _)| *place)
-            .find(|place| *place < ZONES.len() && !resolves(*place));
+        let mut gains = gains.filter(|place| *place < ZONES.len());
+        let blind = gains.find(|place| !resolves(*place));
         let name = agent.name.clone();
         self.checks.hold(Invariant::I3, now, blind.is_none(), || {
             format!(

@@ -19,7 +19,7 @@ use weir_model::GatewayName;
 use weir_planner::ZoneFacts;
 
 use super::carry::{Asked, Carrier, Desk, Disk, clock};
-use super::{EDGE, Reach};
+use super::{EDGE, Reach, Truth};
 use crate::simulate::Ms;
 use crate::simulate::world::{Event, World, stamp};
 
@@ -95,6 +95,8 @@ struct Life {
 pub(crate) struct Side {
     pub(crate) gate: usize,
     pub(crate) disk: Disk,
+    /// What nodes ran when they last said their hash: the last that an agent hears of one before it posts.
+    looked: BTreeMap<usize, Arc<Truth>>,
     life: Option<Life>,
     timer: u64,
     questions: u64,
@@ -113,6 +115,7 @@ impl Side {
         Self {
             gate,
             disk: Disk::default(),
+            looked: BTreeMap::new(),
             life: None,
             timer: 0,
             questions: 0,
@@ -125,6 +128,11 @@ impl Side {
     pub(crate) fn began(&self) -> Option<Ms> {
         let turn = self.life.as_ref()?.turn.as_ref();
         turn.map(|turn| turn.began)
+    }
+
+    /// What a node without a database ran when its agent last looked at it; none if it never did.
+    pub(crate) fn looked(&self, node: usize) -> Option<Arc<Truth>> {
+        self.looked.get(&node).cloned()
     }
 }
 

@@ -107,6 +107,12 @@ impl World {
         if let Some(turn) = self.side(a).and_then(|side| side.life.as_mut()?.turn.as_mut()) {
             turn.wrote |= writes;
         }
+        if !writes && !status && question.path == "status" {
+            let truth = Arc::clone(&self.gates[gate].nodes[node].truth);
+            if let Some(side) = self.side(a) {
+                side.looked.insert(node, truth);
+            }
+        }
         if writes && said.status < 300 && said.status != 304 {
             self.gate_writes += 1;
             let name = self.agents[a].name.clone();
