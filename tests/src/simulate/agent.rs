@@ -90,6 +90,8 @@ pub(crate) struct Agent {
     /// Rises with each start, so that what was meant for the process before finds nobody.
     pub(crate) epoch: u32,
     pub(crate) disk: Disk,
+    /// How many disks it has lost.
+    pub(crate) disks: u32,
     pub(crate) plan: Option<Arc<ZonePlan>>,
     pub(crate) memory: Memory,
     pub(crate) facts: Option<ZoneFacts>,
@@ -136,6 +138,7 @@ impl Agent {
             up: true,
             epoch: 0,
             disk: Disk::default(),
+            disks: 0,
             plan: None,
             memory: Memory::default(),
             facts: None,

@@ -163,6 +163,7 @@ impl World {
             2 if self.dice.chance(40) => {
                 self.agents[a].disk = Disk::default();
                 self.agents[a].took = Generation(0);
+                self.agents[a].disks += 1;
                 self.tell(|| format!("the disk of {name} is lost"));
             }
             _ => {}

@@ -284,7 +284,8 @@ impl World {
                         // It may come once more, whenever.
                         if !self.quiet && self.dice.chance(6) {
                             let late = self.dice.between(100, 60_000);
-                            self.at(late, Event::Offered(a, Box::new(offered.clone())));
+                            let disks = self.agents[a].disks;
+                            self.at(late, Event::Offered(a, disks, Box::new(offered.clone())));
                         }
                         self.offer(a, offered);
                     }

@@ -60,7 +60,8 @@ pub(crate) enum Event {
     CoordinatorGone(usize, u64),
     Up(usize, u64, Message),
     Down(usize, u64, Message),
-    Offered(usize, Box<Offered>),
+    /// A plan that comes once more, with how many disks its agent had lost when it came first.
+    Offered(usize, u32, Box<Offered>),
     CoordinatorStarts,
     Turn,
     Poll,
@@ -349,7 +350,9 @@ impl World {
             Event::CoordinatorGone(a, number) => self.coordinator_gone(a, number),
             Event::Up(a, number, message) => self.up(a, number, message),
             Event::Down(a, number, message) => self.down(a, number, message),
-            Event::Offered(a, offered) => self.offer(a, *offered),
+            // What was sent to a process whose disk is gone since reaches no other one.
+            Event::Offered(a, disks, offered) if self.agents[a].disks == disks => self.offer(a, *offered),
+            Event::Offered(..) => {}
             Event::CoordinatorStarts => self.start_coordinator(),
             Event::Turn => self.turn(),
             Event::Poll => {
