@@ -217,6 +217,8 @@ impl World {
             let all = split.items.iter();
             let rested = all.filter_map(|(zone, item)| Some((place_of(zone)?, wanted(item))));
             self.checks.rested.insert(name.to_owned(), rested.collect());
+            // The next shift may set out from the very items from which the last one did.
+            self.checks.legs.remove(name);
             return;
         };
         let Leg::Shift { bite, wave, .. } = &motion.leg else {
