@@ -101,8 +101,8 @@ pub struct Violation {
 
 /// What was so since when.
 type History = Vec<(Ms, Option<Shares>)>;
-/// Where a shift began, by zone; and the items of each of its steps: bite, zone, item.
-type Way = (BTreeMap<Place, String>, Vec<(u32, Place, String)>);
+/// Where a shift began, by zone; and the items of each of its steps: bite, zone, item, and what that gives.
+type Way = (BTreeMap<Place, String>, Vec<(u32, Place, Version)>);
 
 /// A revert that is to be in force soon.
 #[derive(Debug)]
@@ -123,8 +123,8 @@ struct Revert {
 /// A place that a split takes on its way: what may run beside it in other zones (I5).
 #[derive(Debug, Clone)]
 struct Position {
-    /// By zone: what this plan has, and what the one before it had.
-    beside: BTreeMap<Place, BTreeSet<String>>,
+    /// By zone: the items of this bite, and those of the one before it.
+    beside: BTreeMap<Place, Vec<Version>>,
     /// By zone: the shares from which it set out.
     from: BTreeMap<Place, Shares>,
     /// By zone: the shares that the plan before told it.
@@ -161,7 +161,7 @@ struct Gone {
     times: u32,
 }
 
-/// What a control plane took of a policy: its item, and what that gave to whom.
+/// What a control plane took or is to take of a policy: its item, and what that gives to whom.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Version {
     digest: String,
