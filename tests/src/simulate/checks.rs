@@ -221,6 +221,8 @@ pub(crate) struct Checks {
     away: BTreeMap<(Place, Key), (Away, Ms)>,
     /// By what drains the legs of a split went where they go: by its name, and what callers see there.
     by: BTreeMap<(String, String), drained::Drains>,
+    /// The same of the legs that the copy of the ledger knows of.
+    by_in_copy: BTreeMap<(String, String), drained::Drains>,
     /// The drains in force, by split and backend.
     drains: BTreeMap<(usize, Place), DrainNote>,
     /// Backends that answered slowly, until when.
@@ -252,6 +254,17 @@ impl Checks {
     /// A policy is gone by somebody's hand, and with it what it told of removals.
     pub(crate) fn word_lost(&mut self, zone: Place) {
         self.removed.retain(|(of, _), _| *of != zone);
+    }
+
+    /// The ledger was copied.
+    pub(crate) fn ledger_copied(&mut self) {
+        self.by_in_copy.clone_from(&self.by);
+    }
+
+    /// The ledger is its copy again: a leg that is under way by it goes where it went, by the drains of then, whatever led to the
+    /// same place later.
+    pub(crate) fn ledger_restored(&mut self) {
+        self.by.clone_from(&self.by_in_copy);
     }
 
     pub(crate) fn store_lost(&mut self, zone: Place) {
