@@ -167,7 +167,8 @@ fn word_of(
 }
 
 /// A policy that is written over goes on telling what it told: an agent that repairs one which somebody edited may itself be
-/// the one that does not know of the removal.
+/// the one that does not know of the removal. So may one that pins, and what told of it then is the generation that its pin
+/// takes the place of.
 pub(crate) fn passed_on(steps: &mut [Step], observed: &Observed) {
     for step in steps {
         let Step::Put {
@@ -179,13 +180,12 @@ pub(crate) fn passed_on(steps: &mut [Step], observed: &Observed) {
         let live = observed.ours.iter().find(|(live, _)| {
             (live.kind, &live.mesh, &live.name) == (object.kind, &object.mesh, &object.name)
         });
-        let word = live.and_then(|(live, _)| live.labels.get(PLAN));
-        let newer = word.filter(|word| word.parse::<u64>().is_ok_and(|told| told > generation.0));
-        if let Some(word) = newer {
+        let word = live.map(|(live, of)| told(live, *of));
+        if let Some(newer) = word.filter(|told| *told > *generation) {
             object
                 .labels
                 .entry(PLAN.to_owned())
-                .or_insert_with(|| word.clone());
+                .or_insert_with(|| newer.to_string());
         }
     }
 }

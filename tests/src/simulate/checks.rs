@@ -101,8 +101,8 @@ pub struct Violation {
 
 /// What was so since when.
 type History = Vec<(Ms, Option<Shares>)>;
-/// Where a shift began, by zone; and the items of each of its steps: bite, zone, item.
-type Way = (BTreeMap<Place, String>, Vec<(u32, Place, String)>);
+/// Where a shift began, by zone; and the items of each of its steps: bite, zone, item, and what that gives.
+type Way = (BTreeMap<Place, String>, Vec<(u32, Place, Version)>);
 
 /// A revert that is to be in force soon.
 #[derive(Debug)]
@@ -123,8 +123,8 @@ struct Revert {
 /// A place that a split takes on its way: what may run beside it in other zones (I5).
 #[derive(Debug, Clone)]
 struct Position {
-    /// By zone: what this plan has, and what the one before it had.
-    beside: BTreeMap<Place, BTreeSet<String>>,
+    /// By zone: the items of this bite, and those of the one before it.
+    beside: BTreeMap<Place, Vec<Version>>,
     /// By zone: the shares from which it set out.
     from: BTreeMap<Place, Shares>,
     /// By zone: the shares that the plan before told it.
@@ -161,7 +161,7 @@ struct Gone {
     times: u32,
 }
 
-/// What a control plane took of a policy: its item, and what that gave to whom.
+/// What a control plane took or is to take of a policy: its item, and what that gives to whom.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Version {
     digest: String,
@@ -224,6 +224,8 @@ pub(crate) struct Checks {
     away: BTreeMap<(Place, Key), (Away, Ms)>,
     /// By what drains the legs of a split went where they go: by its name, and what callers see there.
     by: BTreeMap<(String, String), drained::Drains>,
+    /// The same of the legs that the copy of the ledger knows of.
+    by_in_copy: BTreeMap<(String, String), drained::Drains>,
     /// The drains in force, by split and backend.
     drains: BTreeMap<(usize, Place), DrainNote>,
     /// Backends that answered slowly, until when.
@@ -255,6 +257,17 @@ impl Checks {
     /// A policy is gone by somebody's hand, and with it what it told of removals.
     pub(crate) fn word_lost(&mut self, zone: Place) {
         self.removed.retain(|(of, _), _| *of != zone);
+    }
+
+    /// The ledger was copied.
+    pub(crate) fn ledger_copied(&mut self) {
+        self.by_in_copy.clone_from(&self.by);
+    }
+
+    /// The ledger is its copy again: a leg that is under way by it goes where it went, by the drains of then, whatever led to the
+    /// same place later.
+    pub(crate) fn ledger_restored(&mut self) {
+        self.by.clone_from(&self.by_in_copy);
     }
 
     pub(crate) fn store_lost(&mut self, zone: Place) {

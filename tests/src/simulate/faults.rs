@@ -112,7 +112,10 @@ impl World {
             89..92 => self.second_writer(z),
             92..95 => self.outrank(z, long),
             95..98 => self.strange_object(z, long),
-            _ => self.coordinator.backup = self.coordinator.ledger.clone(),
+            _ => {
+                self.coordinator.backup = self.coordinator.ledger.clone();
+                self.checks.ledger_copied();
+            }
         }
     }
 
@@ -196,6 +199,7 @@ impl World {
                 self.forget_revert();
                 self.lose_history();
                 self.coordinator.ledger = self.coordinator.backup.clone();
+                self.checks.ledger_restored();
                 self.recount_drains();
                 self.note_lost();
                 self.tell(|| "the ledger is restored from an old copy".to_owned());

@@ -44,15 +44,21 @@ impl World {
                     && runs.meaning.pinned.is_none()
                     && runs.meaning.generation < meaning.generation
                     && !envoy.disturbed.contains(key);
-                // A step that changed no share is taken by whoever has the shares: that is what is proven, and what counts.
-                let same = zone.store.get(key).is_some_and(|stored| {
-                    beside.contains(&stored.meaning.digest)
-                        && weighted(&stored.meaning.routes) == weighted(&runs.meaning.routes)
-                });
-                // So does a zone that runs what the plan before told it, though it is told more by now.
+                let item = |digest: &String| beside.iter().any(|item| item.digest == *digest);
+                let shares = weighted(&runs.meaning.routes);
+                // Items that give the same are no steps from one to the other: whoever has the shares is where they are, whatever
+                // else was told meanwhile. That is what is proven, and what counts.
+                let same = beside.iter().any(|item| weighted(&item.routes) == shares);
+                // So it is where a share is elsewhere by both.
+                let stored = zone.store.get(key);
+                let same = same
+                    || stored.is_some_and(|stored| {
+                        item(&stored.meaning.digest) && weighted(&stored.meaning.routes) == shares
+                    });
+                // A zone that runs what the plan before told it is in step, though it is told more by now.
                 let told = position.told.get(&other);
-                let same = same || told.is_some_and(|told| weighted(told) == weighted(&runs.meaning.routes));
-                (old && !same && !beside.contains(&runs.meaning.digest)).then_some(runs.meaning.generation)
+                let same = same || told.is_some_and(|told| weighted(told) == shares);
+                (old && !same && !item(&runs.meaning.digest)).then_some(runs.meaning.generation)
             });
             let (ahead, back) = (ZONES[z], ZONES[other]);
             self.checks.hold(Invariant::I5, now, behind.is_none(), || {

@@ -12,7 +12,7 @@ use weir_planner::course::Items;
 use weir_planner::{Item, Leg, Orders, Plan, SplitPlan};
 
 use super::drained::{Drains, drains_of, is_free, remaining};
-use super::{Invariant, Position, asked, of_split};
+use super::{Invariant, Position, Version, asked, of_split};
 use crate::simulate::world::{World, ZONES};
 use crate::simulate::zone::{Place, Shares, key_of, wanted};
 
@@ -256,23 +256,30 @@ impl World {
             let all = split.items.iter();
             let rested = all.filter_map(|(zone, item)| Some((place_of(zone)?, wanted(item))));
             self.checks.rested.insert(name.to_owned(), rested.collect());
+            // The next shift may set out from the very items from which the last one did.
+            self.checks.legs.remove(name);
             return;
         };
         let Leg::Shift { bite, wave, .. } = &motion.leg else {
             self.checks.legs.remove(name);
             return;
         };
-        let of = |items: &Items| -> BTreeMap<Place, String> {
+        let of = |items: &Items| -> BTreeMap<Place, Version> {
+            let version = |item: &Item| Version {
+                digest: half(item),
+                routes: asked(item),
+            };
             let all = items.iter();
-            all.filter_map(|(zone, item)| Some((place_of(zone)?, half(item))))
+            all.filter_map(|(zone, item)| Some((place_of(zone)?, version(item))))
                 .collect()
         };
-        let from = of(&motion.from);
+        let set_out = of(&motion.from);
+        let digests = set_out.iter().map(|(place, item)| (*place, item.digest.clone()));
+        let from: BTreeMap<Place, String> = digests.collect();
         let leg = self.checks.legs.entry(name.to_owned()).or_default();
         if leg.0 != from {
-            *leg = (from.clone(), Vec::new());
-            leg.1
-                .extend(from.into_iter().map(|(place, item)| (0, place, item)));
+            let began = set_out.iter().map(|(place, item)| (0, *place, item.clone()));
+            *leg = (from, began.collect());
         }
         // No share changes: every zone was told these before.
         if *wave == u32::MAX {
@@ -290,7 +297,7 @@ impl World {
             let mut before = leg.1.iter().rev();
             before
                 .find(|(_, of, _)| of == *place)
-                .is_some_and(|(_, _, was)| was != *item)
+                .is_some_and(|(_, _, was)| was.digest != item.digest)
         });
         let moved: BTreeSet<Place> = moved
             .map(|(place, _)| tree.map_or(0, |tree| tree.wave(*place)))
@@ -304,15 +311,14 @@ impl World {
         let items = is.into_iter();
         leg.1.extend(items.map(|(place, item)| (*bite, place, item)));
         // What a zone may run meanwhile: this bite, or the one before it.
-        let mut beside: BTreeMap<Place, BTreeSet<String>> = BTreeMap::new();
+        let mut beside: BTreeMap<Place, Vec<Version>> = BTreeMap::new();
         for (of, place, item) in &leg.1 {
             // Nobody waits for a zone that is detached, by the commits in force.
             if of + 1 >= *bite && !detached.contains(place) {
-                beside.entry(*place).or_default().insert(item.clone());
+                beside.entry(*place).or_default().push(item.clone());
             }
         }
-        let set_out = motion.from.iter();
-        let set_out = set_out.filter_map(|(zone, item)| Some((place_of(zone)?, asked(item))));
+        let set_out = set_out.into_iter().map(|(place, item)| (place, item.routes));
         let position = Position {
             beside,
             from: set_out.collect(),

@@ -315,6 +315,35 @@ async fn the_pin_of_another_host_is_seen_as_it_was_made() {
     one.stop().await;
 }
 
+/// What another agent's newer plan removed is told of by the policies that stay, and by none more once a pin has taken their
+/// place without that: then whoever missed the plan would bring it back.
+#[tokio::test(start_paused = true)]
+async fn a_pin_goes_on_telling_of_the_newer_plan_in_whose_place_it_is() {
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let one = settled(&here).await;
+    let two = Running::start(&there, &one.fake);
+    two.offers.send(plan(3, "ams")).await.unwrap();
+    one.pass(Duration::from_secs(10)).await;
+    assert_eq!(one.puts(), [1, 3], "this one missed the plan");
+    let word = || {
+        let fake = one.fake.lock().unwrap();
+        fake.store[0].labels.get("weir.dev/plan").cloned()
+    };
+    assert_eq!(word(), None, "its own generation tells");
+
+    pin(here.path(), "fra-1", 0, "in-fra=20,in-ams=80").unwrap();
+    one.pass(Duration::from_secs(10)).await;
+    assert_eq!(one.in_force().0, "in-ams 80, in-fra 20");
+    assert_eq!(one.puts(), [1, 3, 1]);
+    assert_eq!(word().as_deref(), Some("3"));
+    unpin(here.path());
+    one.pass(Duration::from_secs(70)).await;
+    assert_eq!(one.in_force(), ("in-ams 100".to_owned(), None), "what is newest");
+    assert_eq!((one.puts().last(), word()), (Some(&3), None));
+    one.stop().await;
+    two.stop().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_pin_of_a_host_that_is_gone_is_ended_by_another() {
     let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
