@@ -85,13 +85,16 @@ async fn a_service_that_vanishes_is_noticed_within_a_second_and_its_share_goes_t
         "{fallen:?}"
     );
     assert!(told(&current, "its share goes to in-ams"), "{:?}", current.notes);
-    // Back, it has to be well for a minute of the host's clock, which stands still here (`fallback/alone`): its share stays away.
+    // Back, it has to be well for a minute.
     fake.lock().unwrap().resolves.insert("fra");
     agent.pass(Duration::from_secs(2)).await;
     assert!(agent.current.borrow().facts.items[0].vanished.is_empty());
-    agent.pass(Duration::from_secs(70)).await;
+    agent.pass(Duration::from_secs(50)).await;
     assert_eq!(agent.puts(), [1, 1]);
     assert!(agent.current.borrow().facts.items[0].fallback.is_some());
+    agent.pass(Duration::from_secs(20)).await;
+    assert_eq!(agent.puts(), [1, 1, 1]);
+    assert_eq!(agent.current.borrow().facts.items[0].fallback, None);
     agent.stop().await;
 }
 
