@@ -242,7 +242,7 @@ pub const ALL: &[Sabotage] = &[
         does: "what another agent of the zone pinned is written over at the zone's gateway",
         breaks: Invariant::I6,
         within: 6_000,
-        hint: 4_365,
+        hint: 3_757,
     },
     Sabotage {
         name: "pinned-is-converged",
@@ -340,7 +340,7 @@ pub const ALL: &[Sabotage] = &[
         does: "a Kong without a database is sent an empty configuration",
         breaks: Invariant::I4,
         within: 500,
-        hint: 377,
+        hint: 489,
     },
     Sabotage {
         name: "lose-the-base",
@@ -396,14 +396,14 @@ pub const ALL: &[Sabotage] = &[
         does: "a document without a split that is not in force yet is posted over it",
         breaks: Invariant::I4,
         within: 2000,
-        hint: 569,
+        hint: 701,
     },
     Sabotage {
         name: "ahead-at-gateways-blindly",
         does: "a way back goes to gateways whatever was seen of who gets requests by it",
         breaks: Invariant::I3,
         within: 2500,
-        hint: 2057,
+        hint: 137,
     },
     Sabotage {
         name: "way-back-asks-health",

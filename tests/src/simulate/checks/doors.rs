@@ -143,7 +143,9 @@ impl World {
                 other(&after, &before)
             )
         });
-        let plan = self.agents[a].plan.clone();
+        // What it was about when it looked: a plan that came since is for its next turn.
+        let plan = wanted.map(|wanted| std::sync::Arc::clone(&wanted.plan));
+        let plan = plan.or_else(|| self.agents[a].plan.clone());
         let edge = weir_model::GatewayName::new(EDGE).ok();
         for (split, called) in SPLITS.iter().enumerate() {
             let (had, has) = (before.of(split), after.of(split));
