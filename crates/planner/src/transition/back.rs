@@ -51,8 +51,8 @@ impl Turn<'_> {
 
     /// Another commit while the waves of a bite are under way: zones are one bite apart, and one more step of some would make
     /// it two (I5). So first all go where the later waves still are, which every zone has proven before; or, where that would
-    /// give something to who is drained or to who is not there any more, the later waves follow first. A freeze holds both. None if
-    /// all are told the same already.
+    /// give something to who is drained or to who is not there any more, the later waves follow first; or, where each of the two would
+    /// of some route, all take of each route what gives him no more. A freeze holds all of it. None if all are told the same already.
     pub(super) fn shared(&self, course: &Course, make: &mut Make<'_>) -> Option<Next> {
         let motion = course.motion.as_ref()?;
         let Leg::Shift { .. } = &motion.leg else {
@@ -76,9 +76,12 @@ impl Turn<'_> {
                            waves follow the ones before, and all go on from there";
                 return Some(self.catch_up(course, motion, (ahead, why), make));
             }
-            // One is drained, another in a detached zone: neither way leads past both.
-            match drain::without_in(behind, self.split, (&barred, &self.declaration.zones)) {
-                Ok(without) => back = Cow::Owned(without),
+            // Neither way leads past all of them. Of each route's requests one of the two may: he has less of one route by the one, and
+            // of another by the other. Or one is drained, another in a detached zone: then none of them has anything.
+            let least = between::least(behind, ahead, barred.keys()).filter(|least| !gives_more(least));
+            let without = || drain::without_in(behind, self.split, (&barred, &self.declaration.zones));
+            match least.map_or_else(without, Ok) {
+                Ok(other) => back = Cow::Owned(other),
                 Err(bar) => return Some((None, Some(held(vec![wait(bar)])))),
             }
         }
@@ -124,7 +127,15 @@ impl Turn<'_> {
             stands.until = until;
             return Some((None, Some(stands)));
         }
-        let why = "another commit came while zones were apart: all go where the later waves still are, and on from there";
+        let why = match back {
+            Cow::Borrowed(_) => {
+                "another commit came while zones were apart: all go where the later waves still are, and on from there"
+            }
+            Cow::Owned(_) => {
+                "another commit came while zones were apart, and a backend is drained or its zone is detached: all go where neither the \
+                 ones nor the others give it more, and on from there"
+            }
+        };
         let items = there.into_iter().map(|item| (item.zone.clone(), make(item)));
         let items = items.collect();
         let next = self.moved(course, items, Leg::Return { why: why.to_owned() }, motion.to);

@@ -49,7 +49,7 @@ fn shares_of<'a>(
     backend: &'a weir_model::BackendName,
 ) -> impl Iterator<Item = (u32, u32)> + 'a {
     let share = |of: &Item, route: &ItemRoute| {
-        let by = same_route(of, route).or(of.routes.last());
+        let by = route_for(of, route);
         by.map_or(0, |route| weight(route, backend))
     };
     let routes = from.routes.iter().chain(&to.routes);
@@ -59,6 +59,11 @@ fn shares_of<'a>(
 /// The route of an item that takes the same requests as one of another item. By what it matches: a name says nothing to callers.
 pub(super) fn same_route<'a>(of: &'a Item, route: &ItemRoute) -> Option<&'a ItemRoute> {
     of.routes.iter().find(|other| other.matches == route.matches)
+}
+
+/// What takes the requests of a route in an item: the same route, or its last one, which takes all.
+fn route_for<'a>(of: &'a Item, route: &ItemRoute) -> Option<&'a ItemRoute> {
+    same_route(of, route).or(of.routes.last())
 }
 
 /// The routes that both have, as they are in each.
@@ -186,6 +191,61 @@ pub(super) fn keeping<'a>(
     item.routes.sort_by_key(|route| route.matches.specificity());
     crate::doors::give(&mut item, &to.doors, &from.doors);
     Cow::Owned(item)
+}
+
+/// Of each route's requests what that of the two items does with them by which none of these backends has more than by the other; what
+/// `one` does where both do alike. None where by both somebody has more of some requests, or where the two cannot be put together.
+pub(super) fn least<'a>(
+    one: &Item,
+    other: &Item,
+    barred: impl Iterator<Item = &'a weir_model::BackendName> + Clone,
+) -> Option<Item> {
+    if !comparable(one, other) || !comparable(other, one) {
+        return None;
+    }
+    let no_more = |by: &ItemRoute, than: &ItemRoute| {
+        barred
+            .clone()
+            .all(|barred| weight(by, barred) <= weight(than, barred))
+    };
+    let mut item = one.clone();
+    let retiring = std::mem::take(&mut item.retiring);
+    item.destinations.retain(|name, _| !retiring.contains(name));
+    item.routes.clear();
+    let only_there = other
+        .routes
+        .iter()
+        .filter(|route| same_route(one, route).is_none());
+    for route in one.routes.iter().chain(only_there) {
+        let (here, there) = (route_for(one, route)?, route_for(other, route)?);
+        let (of, by) = if no_more(here, there) {
+            (one, here)
+        } else if no_more(there, here) {
+            (other, there)
+        } else {
+            return None;
+        };
+        // One name may be that of two routes by now.
+        if item.routes.iter().any(|earlier| earlier.name == route.name) {
+            return None;
+        }
+        let mut weights = by.weights.clone();
+        weights.retain(|name, weight| *weight > BasisPoints::ZERO || item.destinations.contains_key(name));
+        for name in weights.keys() {
+            if let Some(place) = of.destinations.get(name) {
+                item.destinations
+                    .entry(name.clone())
+                    .or_insert_with(|| place.clone());
+            }
+        }
+        item.routes.push(ItemRoute {
+            weights,
+            ..route.clone()
+        });
+    }
+    item.routes.sort_by_key(|route| route.matches.specificity());
+    crate::doors::give(&mut item, &other.doors, &one.doors);
+    Some(item)
 }
 
 /// Parts of the way, in whole basis points. From bite to bite each weight only rises or only falls: who has nothing any more on

@@ -240,6 +240,13 @@ impl Balancer {
         found
     }
 
+    /// Says of all of its addresses that they are well.
+    pub(super) fn recover(&self) {
+        for address in self.targets.iter().flat_map(|target| &target.addresses) {
+            address.available.store(true, Ordering::Relaxed);
+        }
+    }
+
     fn weights(&self) -> (u64, u64) {
         self.targets
             .iter()

@@ -373,6 +373,17 @@ impl Node {
         }
     }
 
+    /// Says of all that they are well, in all workers: also of those that were taken out since they were not, and may come back.
+    pub(super) fn recover(&self) {
+        let _held: Vec<MutexGuard<'_, ()>> = self.workers.iter().map(Worker::hold).collect();
+        lock(&self.unwell).clear();
+        for worker in &self.workers {
+            for balancer in worker.running().balancers.values() {
+                balancer.recover();
+            }
+        }
+    }
+
     /// What happens by itself while a node runs: names are asked again, the database is looked at, routes are built anew.
     pub(super) async fn keep(self: Arc<Self>, over: CancellationToken) {
         let options = &self.options;

@@ -110,6 +110,12 @@ impl Still {
         self.0.reroute();
     }
 
+    /// Whoever it checks answers again, as if it had probed them: it takes nobody for dead any more. Nor whoever was a target when
+    /// it took him for dead, is none now, and comes back: a Kong that probes would find out then.
+    pub fn finds_all_well(&self) {
+        self.0.recover();
+    }
+
     /// `configuration_hash`.
     pub fn hash(&self) -> String {
         self.0.hash()

@@ -306,14 +306,7 @@ impl World {
             }
             GateFault::Health(g, n) => {
                 let gate = &mut self.gates[g];
-                let node = &gate.nodes[n].still;
-                for one in node.all("targets") {
-                    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-                    let (of, target) = (text(&one["upstream"]["id"]), text(&one["target"]));
-                    let path = format!("upstreams/{of}/targets/{target}/healthy");
-                    // Where nothing is checked nothing is said.
-                    node.ask(false, &Method::PUT, &path, None);
-                }
+                gate.nodes[n].still.finds_all_well();
                 gate.sick.remove(&n);
                 gate.version += 1;
             }

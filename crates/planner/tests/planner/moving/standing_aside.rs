@@ -188,6 +188,79 @@ fn between_one_who_is_drained_and_one_who_is_away_neither_gets_more() {
     assert_eq!(go_on(&mut world), all_to("eks"));
 }
 
+/// Zones are apart, and a backend whose zone is detached has less of one route where the first ones are, and less of another where the
+/// later ones still are: of each route all take what gives him no more, and nobody is pushed from there to who cannot take it.
+#[test]
+fn of_each_route_what_gives_less_to_who_is_away() {
+    use super::other_routes::with_route;
+    let routes = |default: &[(&str, u32)], beta: &[(&str, u32)]| {
+        declared(default, |split| {
+            if !beta.is_empty() {
+                with_route(split, "beta", "/beta", beta);
+            }
+        })
+    };
+    let share = |world: &World, of: &str, route: &str, name: &str| {
+        let item = world.item(&zone(of)).unwrap();
+        let mut all = item.routes.iter();
+        let by = all.find(|by| by.name.as_str() == route).or(item.routes.last());
+        let weight = by.unwrap().weights.get(&backend(name)).copied();
+        weight.unwrap_or_default().get()
+    };
+    for (rested, towards, most_to_lab) in [
+        // He has all of one route, so that without him nobody would have it.
+        (
+            routes(&[("eks", 100)], &[("vm", 100)]),
+            routes(&[("eks", 50), ("vm", 50)], &[("vm", 50), ("eks", 50)]),
+            5_000,
+        ),
+        // The first ones have a route that the others do not know.
+        (
+            routes(&[("vm", 75), ("lab", 25)], &[]),
+            routes(&[("vm", 85), ("lab", 15)], &[("vm", 60), ("eks", 40)]),
+            5_000,
+        ),
+    ] {
+        let mut world = World::new(rested);
+        world.commit(towards);
+        world.look();
+        world.all_follow();
+        let apart = |route| share(&world, "ams", route, "vm").cmp(&share(&world, "par", route, "vm"));
+        assert!(
+            apart("default").is_lt() && apart("beta").is_gt(),
+            "{}",
+            world.told(None)
+        );
+        let mut declaration = routes(&[("eks", 50), ("lab", 50)], &[("eks", 100)]);
+        declaration.zones.get_mut(&zone("fra")).unwrap().detached = true;
+        world.commit(declaration);
+        let all = |world: &World, name: &str| {
+            ZONES.map(|zone| ["default", "beta"].map(|route| share(world, zone, route, name)))
+        };
+        for _ in 0..20 {
+            let had = all(&world, "vm");
+            world.look();
+            let has = all(&world, "vm");
+            let mut both = had.iter().flatten().zip(has.iter().flatten());
+            assert!(
+                both.all(|(had, has)| has <= had),
+                "{had:?} {has:?}: {}",
+                world.told(None)
+            );
+            let lab = all(&world, "lab");
+            let mut lab = lab.iter().flatten();
+            assert!(lab.all(|share| *share <= most_to_lab), "{}", world.told(None));
+            world.all_follow();
+            world.pass(61);
+        }
+        assert_eq!(world.leg(), None, "{}", world.told(None));
+        let ends = [("eks", [5_000, 10_000]), ("lab", [5_000, 0])];
+        for (name, shares) in ends {
+            assert_eq!(all(&world, name), [shares; 3], "{}", world.told(None));
+        }
+    }
+}
+
 /// What a freeze holds besides shifts: what comes, what goes, and what tells listeners or gateways something new.
 #[test]
 fn a_freeze_holds_whatever_callers_would_be_told() {
