@@ -237,8 +237,9 @@ impl Loop {
                 }
                 state.memory = done.memory;
                 self.remember(state);
-                if let Some(shown) = done.elsewhere {
-                    state.elsewhere.was_shown(began, shown);
+                match done.elsewhere {
+                    Some(shown) => state.elsewhere.was_shown(began, shown),
+                    None => state.elsewhere.was_not_shown(),
                 }
                 (done.facts, done.unsettled)
             }

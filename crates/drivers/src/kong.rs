@@ -174,9 +174,7 @@ pub async fn bring(
             Some(Ok(live)) => {
                 let ours = live.hash.as_ref().is_some_and(|hash| by.refused.contains(hash));
                 let may = if ours { Ok(()) } else { without(&live, by.absent) };
-                match may
-                    .and_then(|()| may_post(&live, document, by.plan, by.posted, &|pin| by.pins.is_over(pin)))
-                {
+                match may.and_then(|()| may_post(&live, document, by.plan, by.posted, &by.pins.at(&node))) {
                     Err(why) => Brought::Held(why),
                     Ok(()) if by.overtaken.is_cancelled() => Brought::Held(OVERTAKEN.to_owned()),
                     Ok(()) => match kept_from(driver, &node, (known, &live), by.overtaken).await {

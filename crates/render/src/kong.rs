@@ -45,6 +45,6 @@ pub use expected::{Expected, Upstream};
 pub use fits::fits;
 pub use health::{Differs, shares, weights};
 pub use identity::Kept;
-pub use live::{Entity, Live, known, may_be_unpinned, may_post, may_write};
+pub use live::{AnyPin, Entity, Live, Pinning, comes, known, may_be_unpinned, may_post, may_write};
 pub use plugins::{Plugins, plugins};
 pub use targets::{Resolved, Target, Targets, targets};

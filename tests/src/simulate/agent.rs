@@ -473,9 +473,12 @@ impl World {
         if !away {
             agent.seen = Some(facts.clone());
         }
-        if let Some(shown) = done.elsewhere {
-            let began = self.begin + Duration::from_millis(running.began);
-            agent.elsewhere.was_shown(began, shown);
+        match done.elsewhere {
+            Some(shown) => {
+                let began = self.begin + Duration::from_millis(running.began);
+                agent.elsewhere.was_shown(began, shown);
+            }
+            None => agent.elsewhere.was_not_shown(),
         }
         agent.facts = Some(facts);
         self.note_in_force(a);

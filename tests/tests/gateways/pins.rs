@@ -43,7 +43,7 @@ fn with_pin(plan: &Arc<ZonePlan>, item: &Arc<Item>, own: bool) -> Arc<Wanted> {
 /// The same split without a pin, by an agent whose look at its control plane showed none.
 fn without_pin(plan: &Arc<ZonePlan>, looked: Instant) -> Arc<Wanted> {
     let mut wanted = wanted(plan, plan.items.clone(), BTreeSet::new());
-    wanted.sight.looked = Some(looked);
+    (wanted.sight.looked, wanted.sight.steady) = (Some(looked), looked.checked_sub(Duration::from_secs(30)));
     Arc::new(wanted)
 }
 
@@ -101,6 +101,24 @@ async fn holds_until_it_is_over(
     };
     one.until("still", again).await;
     two.until("still", again).await;
+    assert_eq!(share(kongs[0]).await, 60);
+    // Whoever pinned it ends that, and the control plane is away: the other one does not bring it back.
+    let mut ended = Wanted::clone(&without_pin(&first, long_ago));
+    ended.sight.own = BTreeSet::from([LABEL.to_owned()]);
+    one.link.want.send_replace(Some(Arc::new(ended)));
+    one.exact(&first).await;
+    let waits = two.until("waits", |told| {
+        let held = told.doors[&name("basket")][&edge()].fact.held.as_ref();
+        held.is_some_and(|held| held.contains("is not there so"))
+    });
+    waits.await;
+    one.exact_since(&first, jiff::Timestamp::now()).await;
+    assert_eq!(share(kongs[0]).await, 80);
+    // It was no end: a later look still shows it, and it comes back.
+    two.link.want.send_replace(Some(with_pin(&second, &item, false)));
+    two.until("pinned again", gives).await;
+    one.link.want.send_replace(Some(with_pin(&first, &item, true)));
+    one.until("by both", gives).await;
     assert_eq!(share(kongs[0]).await, 60);
     // One that begins anew and did not look yet does not know whether it is over, though it gave it itself.
     two.killed().await;

@@ -373,9 +373,9 @@ fn kept<'a>(
     (split, item): (&SplitName, &Item),
 ) -> Option<&'a Arc<Item>> {
     let next = wanted.next.get(split)?;
-    // What was pinned there went ahead of nothing.
-    let posted = posted.filter(|posted| !posted.pins.contains_key(split))?;
-    let before = posted.newest(split)?;
+    // What was pinned there went ahead of nothing; what came after that and may be there by now did.
+    let pinned = |posted: &&Posted| posted.pins.contains_key(split) && !posted.coming.contains_key(split);
+    let before = posted.filter(|posted| !pinned(posted))?.newest(split)?;
     if before.generation <= item.generation {
         return None;
     }

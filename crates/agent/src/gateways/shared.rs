@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
-use weir_drivers::kong::pins::FirstSeen;
+use weir_drivers::kong::pins::Found;
 use weir_model::GatewayName;
 
 use super::told::Part;
@@ -23,7 +23,7 @@ impl Shared {
             parts: BTreeMap::new(),
             resting: BTreeMap::new(),
             looked_up: None,
-            pins: FirstSeen::default(),
+            pins: Found::default(),
         }))
     }
 
@@ -43,8 +43,8 @@ pub(super) struct All {
     pub(super) resting: BTreeMap<GatewayName, Resting>,
     /// When names were last looked up.
     pub(super) looked_up: Option<Instant>,
-    /// When pins were first seen.
-    pub(super) pins: FirstSeen,
+    /// What was found of pins.
+    pub(super) pins: Found,
 }
 
 pub(super) fn lock(shared: &Shared) -> MutexGuard<'_, All> {

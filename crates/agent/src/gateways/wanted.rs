@@ -10,7 +10,7 @@ use weir_planner::{Item, ZoneFacts, ZonePlan};
 
 use super::Told;
 use super::ahead::may_go_ahead;
-use crate::pin::elsewhere::Elsewhere;
+use crate::pin::elsewhere::{Elsewhere, PinnedThere};
 use crate::take::Memory as Taken;
 
 /// What the zone's gateways are to run.
@@ -49,11 +49,10 @@ impl Wanted {
         let (mut items, mut next, mut ahead) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
         let (mut back, mut pins) = (BTreeSet::new(), BTreeMap::new());
         for (split, planned) in &plan.items {
-            let Some(was) = memory.applied.get(split) else {
-                continue;
-            };
-            // Both doors give what is pinned, by whomever.
-            if let Some(there) = elsewhere.pinned.get(split)
+            // Both doors give what is pinned, by whomever, unless it was ended here in the place of a host that is gone.
+            let ended = |there: &PinnedThere| memory.pins.labels().any(|label| *label == there.label);
+            let there = elsewhere.pinned.get(split).filter(|there| !ended(there));
+            if let Some(there) = there
                 && let Some(item) = &there.item
             {
                 pins.insert(split.clone(), there.label.clone());
@@ -61,6 +60,9 @@ impl Wanted {
                 items.insert(split.clone(), Arc::clone(item));
                 continue;
             }
+            let Some(was) = memory.applied.get(split) else {
+                continue;
+            };
             let comes = over.items.get(split).unwrap_or(planned);
             let (mut now, mut pin) = (was, memory.pins.of(split).map(|own| &own.label));
             if (comes.generation, comes.digest) != (was.generation, was.digest) {

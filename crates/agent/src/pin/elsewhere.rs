@@ -14,6 +14,9 @@ use super::Pins;
 use crate::decide::SPLIT;
 use crate::take::Memory;
 
+/// Pins that are shown no more are remembered for so long.
+const REMEMBERED: Duration = Duration::from_secs(3_600);
+
 /// A split that somebody pinned on another host.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PinnedThere {
@@ -37,8 +40,12 @@ pub struct Shown {
 pub struct Elsewhere {
     /// When the last look began that could read the control plane; none before the first.
     pub looked: Option<Instant>,
+    /// Since when every look could; none if the last one could not.
+    pub steady: Option<Instant>,
     /// By split.
     pub pinned: BTreeMap<SplitName, PinnedThere>,
+    /// When labels that are shown no more were last shown.
+    pub last: BTreeMap<String, Instant>,
 }
 
 /// What the control plane shows of pins that are not of this host.
@@ -66,8 +73,19 @@ pub fn shown(plan: &ZonePlan, memory: &Memory, observed: &Observed) -> Shown {
 impl Elsewhere {
     /// A look that began then showed this.
     pub fn was_shown(&mut self, began: Instant, shown: Shown) {
-        self.looked = began.checked_sub(shown.age);
+        let at = began.checked_sub(shown.age).unwrap_or(began);
+        let before = self.looked.unwrap_or(at);
+        let labels = self.pinned.values().map(|there| (there.label.clone(), before));
+        self.last.extend(labels);
+        self.last.retain(|_, last| at.duration_since(*last) < REMEMBERED);
+        self.steady.get_or_insert(at);
+        self.looked = Some(at);
         self.pinned = shown.pinned;
+    }
+
+    /// A look could not read it: what it shows by now is not known.
+    pub fn was_not_shown(&mut self) {
+        self.steady = None;
     }
 
     /// What is seen of pins by whoever has these of his own.
@@ -76,6 +94,8 @@ impl Elsewhere {
         let own: BTreeSet<String> = pins.labels().cloned().collect();
         Sight {
             looked: self.looked,
+            steady: self.steady,
+            last: self.last.clone(),
             in_force: in_force.difference(&own).cloned().collect(),
             own,
         }

@@ -17,6 +17,7 @@ use futures::future::join_all;
 use tokio::time::Instant;
 use weir_model::{BackendName, SplitName};
 use weir_planner::{Generation, Proof, Verdict};
+use weir_render::kong::AnyPin;
 use weir_render::kong::beside::{is_kept_out, is_rivalled};
 use weir_render::kong::changes::{Held, Write, changes, is_ours};
 use weir_render::kong::database::{Entities, Kind};
@@ -92,6 +93,9 @@ enum End {
     /// The node fails.
     Failed(DriverError),
 }
+
+/// What pins are known at: all nodes have one.
+const DATABASE: &str = "database";
 
 impl KongDb {
     /// Checks the configuration; nothing is dialled.
@@ -195,7 +199,7 @@ impl KongDb {
         became: &mut Became,
     ) -> Result<bool, DriverError> {
         let mut held = held(admin, wanted).await?;
-        let todo = changes(&held, wanted, (by.plan, by.absent), &|pin| by.pins.is_over(pin));
+        let todo = changes(&held, wanted, (by.plan, by.absent), &by.pins.at(DATABASE));
         became.notes = todo.notes;
         let mut any = false;
         let forgets = todo
@@ -417,7 +421,7 @@ impl KongDb {
             Ok(after) => after,
         };
         for held in [&before, &after] {
-            let todo = changes(held, wanted, (Generation(u64::MAX), &BTreeSet::new()), &|_| true);
+            let todo = changes(held, wanted, (Generation(u64::MAX), &BTreeSet::new()), &AnyPin);
             for split in doors.keys() {
                 let why = match todo.splits.get(split) {
                     Some(Ok(writes)) => match writes.first() {

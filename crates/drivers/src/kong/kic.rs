@@ -24,7 +24,7 @@ use weir_model::{FederationName, SplitName};
 use weir_planner::{Coverage, Evidence, Generation, Proof, Verdict};
 use weir_render::PINNED;
 use weir_render::kic::{HttpRoute, Mark, Routes, Unmet, is_of};
-use weir_render::kong::may_be_unpinned;
+use weir_render::kong::{comes, may_be_unpinned};
 
 use crate::dns::Names;
 use crate::kong::admin::AdminConfig;
@@ -276,8 +276,7 @@ impl KongKic {
         match &live {
             Some(live) => {
                 self.may_write(live, wanted, (route.known, route.gateway_generation))?;
-                let pin = label(live, PINNED).map(|pin| (pin, route.pin.as_deref()));
-                is_free(pin, &route.split, by)?;
+                is_free((label(live, PINNED), route.pin.as_deref()), &route.split, by)?;
                 if difference(route, live).is_none() {
                     return Ok(false);
                 }
@@ -362,7 +361,7 @@ impl KongKic {
             return Ok(());
         };
         self.may_write(&live, wanted, (by.plan, by.plan))?;
-        is_free(label(&live, PINNED).map(|pin| (pin, None)), split, by)?;
+        is_free((label(&live, PINNED), None), split, by)?;
         self.hand.delete(&self.server, &path, &live).await?;
         tracing::info!(route = name, namespace, "the HTTPRoute was removed");
         Ok(())
@@ -480,10 +479,20 @@ fn told(unmet: &[Unmet]) -> String {
         .join("; ")
 }
 
-/// Whether a route may be written over that is there under this pin, by whoever gives its split under that one, or under none.
-fn is_free(pin: Option<(&str, Option<&str>)>, split: &SplitName, by: Bringing<'_>) -> Result<(), Stop> {
-    let Some((pin, gives)) = pin else { return Ok(()) };
-    may_be_unpinned(pin, split.as_str(), gives, &|pin| by.pins.is_over(pin)).map_err(Stop::Held)
+/// Whether a route that is there under one pin, or none, may be written over by whoever gives its split under another, or under none.
+fn is_free(
+    (is, gives): (Option<&str>, Option<&str>),
+    split: &SplitName,
+    by: Bringing<'_>,
+) -> Result<(), Stop> {
+    let pins = by.pins.at("cluster");
+    if let Some(pin) = gives {
+        comes(pin, split, is == gives, &pins).map_err(Stop::Held)?;
+    }
+    match is {
+        Some(pin) => may_be_unpinned(pin, split.as_str(), gives, &pins).map_err(Stop::Held),
+        None => Ok(()),
+    }
 }
 
 fn in_words(outcome: Outcome) -> String {

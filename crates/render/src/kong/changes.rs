@@ -20,11 +20,11 @@ use weir_planner::Generation;
 use self::differing::differing;
 use crate::kong::base::strings;
 use crate::kong::database::{Chain, Entities, Entity, Kind, OfSplit, WithTargets};
-use crate::kong::entities::{OURS, TAG, said};
+use crate::kong::entities::{OURS, PIN, TAG, said};
 use crate::kong::expected::Upstream;
 pub use crate::kong::held::{Held, Row};
 use crate::kong::ids;
-use crate::kong::live::unpinned;
+use crate::kong::live::{Pinning, comes, unpinned};
 use crate::kong::together::split_by;
 
 /// One write, or a pause between two.
@@ -70,13 +70,13 @@ pub struct Changes {
 }
 
 /// The writes that lead from what is there to what is wanted. `plan` is the generation of the whole plan that the entities
-/// were made from; `absent` are splits that belong there and that are not wanted now: what is there of them stays. `is_over` says
-/// of a pin's label whether that pin is over, as far as this agent knows.
+/// were made from; `absent` are splits that belong there and that are not wanted now: what is there of them stays. `pins` is
+/// what this agent knows of pins.
 pub fn changes(
     held: &Held,
     wanted: &Entities,
     (plan, absent): (Generation, &BTreeSet<SplitName>),
-    is_over: &dyn Fn(&str) -> bool,
+    pins: &dyn Pinning,
 ) -> Changes {
     let mut changes = Changes::default();
     let mut ours: BTreeMap<SplitName, Vec<&Row>> = BTreeMap::new();
@@ -101,14 +101,14 @@ pub fn changes(
         let at = Split { held, wanted, mine };
         let newest = of.expected.known;
         let pin = of.expected.pin.as_deref();
-        let may = at.older(split, newest, (pin, is_over));
+        let may = at.older(split, newest, (pin, pins));
         let writes = may.and_then(|()| at.writes(of));
         changes.splits.insert(split.clone(), writes);
     }
     for split in gone {
         let mine = ours.get(&split).map_or(&[][..], Vec::as_slice);
         let at = Split { held, wanted, mine };
-        let may = at.older(&split, plan, (None, is_over));
+        let may = at.older(&split, plan, (None, pins));
         let writes = may.and_then(|()| at.removals(&[]));
         changes.splits.insert(split, writes);
     }
@@ -184,13 +184,22 @@ impl Split<'_> {
         &self,
         split: &SplitName,
         newest: Generation,
-        (pin, is_over): (Option<&str>, &dyn Fn(&str) -> bool),
+        (pin, pins): (Option<&str>, &dyn Pinning),
     ) -> Result<(), String> {
         let upstreams = self.mine.iter().filter(|row| row.kind == Kind::Upstream);
         let targets = upstreams.flat_map(|row| self.held.under(row));
-        let targets = targets.filter(|row| whose(row, self.wanted).is_ok());
+        let targets: Vec<&Row> = targets.filter(|row| whose(row, self.wanted).is_ok()).collect();
+        if let Some(pin) = pin.filter(|_| !targets.is_empty()) {
+            let tag = format!("{PIN}{pin}");
+            comes(
+                pin,
+                split,
+                targets.iter().any(|row| row.tags.contains(&tag)),
+                pins,
+            )?;
+        }
         for row in self.mine.iter().copied().chain(targets) {
-            unpinned(&row.tags, split.as_str(), pin, is_over)?;
+            unpinned(&row.tags, split.as_str(), pin, pins)?;
             let number = |what: &str| {
                 let number = said(&row.tags, what).and_then(|text| text.parse::<u64>().ok());
                 number.map(Generation).ok_or_else(|| {

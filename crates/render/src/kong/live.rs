@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
-use weir_model::sabotaged;
+use weir_model::{SplitName, sabotaged};
 use weir_planner::Generation;
 
 use crate::kong::document::Document;
@@ -154,8 +154,7 @@ pub fn known(live: &Live) -> Result<(), String> {
 }
 
 /// Whether a document may take the place of what a node runs. `plan` is the generation of the whole plan that the document
-/// was made from, `posted` the hashes of what this agent itself posted to that gateway. `is_over` says of a pin's label whether
-/// that pin is over, as far as this agent knows.
+/// was made from, `posted` the hashes of what this agent itself posted to that gateway, `pins` what it knows of pins.
 ///
 /// # Errors
 /// Why not, in words: the node keeps what it has.
@@ -164,7 +163,7 @@ pub fn may_post(
     document: &Document,
     plan: Generation,
     posted: &BTreeSet<String>,
-    is_over: &dyn Fn(&str) -> bool,
+    pins: &dyn Pinning,
 ) -> Result<(), String> {
     if live.database != "off" {
         return Err(format!(
@@ -193,11 +192,26 @@ pub fn may_post(
         return Ok(());
     }
     let entities = live.entities.as_ref();
-    for entity in entities.into_iter().flatten() {
+    let marked = || {
+        let all = entities.into_iter().flatten();
+        all.filter(|entity| entity.tags.contains(TAG))
+    };
+    for entity in marked() {
         let split = said(&entity.tags, "split").unwrap_or_default();
         let gives = document.doors.iter().find(|(name, _)| name.as_str() == split);
         let gives = gives.and_then(|(_, expected)| expected.pin.as_deref());
-        unpinned(&entity.tags, split, gives, is_over)?;
+        unpinned(&entity.tags, split, gives, pins)?;
+    }
+    for (split, expected) in &document.doors {
+        let Some(pin) = &expected.pin else { continue };
+        let tag = format!("{PIN}{pin}");
+        let mut of_split = marked().filter(|entity| said(&entity.tags, "split") == Some(split.as_str()));
+        comes(
+            pin,
+            split,
+            of_split.any(|entity| entity.tags.contains(&tag)),
+            pins,
+        )?;
     }
     if posted.contains(hash) {
         return Ok(());
@@ -233,6 +247,43 @@ pub fn may_post(
     ))
 }
 
+/// What is known of pins, by their labels.
+pub trait Pinning {
+    /// Whether what is there of a pin may be written over: it is over, or this host's own.
+    fn is_over(&self, label: &str) -> bool;
+    /// Whether what is pinned may be given, where it is (the flag) or is not: whoever pinned it may just have ended that.
+    fn may_come(&self, label: &str, there: bool) -> bool;
+}
+
+/// Whoever only asks what differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AnyPin;
+
+impl Pinning for AnyPin {
+    fn is_over(&self, _: &str) -> bool {
+        true
+    }
+
+    fn may_come(&self, _: &str, _: bool) -> bool {
+        true
+    }
+}
+
+/// Whether a split may be given under a pin.
+///
+/// # Errors
+/// Why not yet, in words.
+pub fn comes(pin: &str, split: &SplitName, there: bool, pins: &dyn Pinning) -> Result<(), String> {
+    match pins.may_come(pin, there) {
+        true => Ok(()),
+        false => Err(format!(
+            "split {split} is pinned by {} as the zone's control plane showed it last, and is not there so: it is given so once the control \
+             plane shows that still",
+            pin_in_words(pin)
+        )),
+    }
+}
+
 /// Whether what carries these tags of ours may be written over by whoever gives its split under this pin, or under none.
 ///
 /// # Errors
@@ -241,10 +292,10 @@ pub(crate) fn unpinned(
     tags: &BTreeSet<String>,
     split: &str,
     gives: Option<&str>,
-    is_over: &dyn Fn(&str) -> bool,
+    pins: &dyn Pinning,
 ) -> Result<(), String> {
     match tags.iter().find_map(|tag| tag.strip_prefix(PIN)) {
-        Some(pin) => may_be_unpinned(pin, split, gives, is_over),
+        Some(pin) => may_be_unpinned(pin, split, gives, pins),
         None => Ok(()),
     }
 }
@@ -257,10 +308,10 @@ pub fn may_be_unpinned(
     pin: &str,
     split: &str,
     gives: Option<&str>,
-    is_over: &dyn Fn(&str) -> bool,
+    pins: &dyn Pinning,
 ) -> Result<(), String> {
     match Some(pin).filter(|pin| gives != Some(*pin) && !sabotaged("post-over-pins")) {
-        Some(pin) if !is_over(pin) => Err(format!(
+        Some(pin) if !pins.is_over(pin) => Err(format!(
             "split {split} is there as it was pinned by {}, and is left alone until `weir-agent unpin` there ends that, or until \
              this agent has seen in its zone's control plane how it is pinned, or that it is not any more; if that host is gone for \
              good, `weir-agent unpin --split {split} --gone {pin}` here ends it",

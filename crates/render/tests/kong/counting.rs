@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 use weir_model::{Channel, Match, SplitName, Via};
 use weir_planner::{GatewayPlan, Generation, Item};
+use weir_render::kong::AnyPin;
 use weir_render::kong::changes::{Held, Row, Write};
 use weir_render::kong::database::{Entities, Entity, Kind};
 use weir_render::kong::{
@@ -344,7 +345,7 @@ fn in_a_database_only_ours_comes_is_put_back_and_goes() {
     }
     // None of it is a difference of the split.
     for wanted in [&wanted, &off] {
-        let with = changes(&held, wanted, (Generation(100), &none), &|_| false);
+        let with = changes(&held, wanted, (Generation(100), &none), &AnyPin);
         let without = changes(
             &Held {
                 plugins: Vec::new(),
@@ -352,7 +353,7 @@ fn in_a_database_only_ours_comes_is_put_back_and_goes() {
             },
             wanted,
             (Generation(100), &none),
-            &|_| false,
+            &AnyPin,
         );
         assert_eq!(with, without);
     }

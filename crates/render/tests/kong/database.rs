@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value, json};
 use weir_model::{Channel, Door, HeaderMatch, Match, SplitName, ValueMatch, Via};
 use weir_planner::{GatewayPlan, Generation, Item};
+use weir_render::kong::AnyPin;
 use weir_render::kong::changes::{Changes, Held, Row, Write, changes};
 use weir_render::kong::database::{Entities, Entity, Kind, entities};
 use weir_render::kong::targets::SUM;
@@ -46,7 +47,7 @@ fn made(doors: &[(Item, Door)]) -> Result<Entities, Vec<Conflict>> {
 }
 
 fn to(store: &Store, wanted: &Entities) -> Changes {
-    changes(&store.0, wanted, (Generation(100), &BTreeSet::new()), &|_| false)
+    changes(&store.0, wanted, (Generation(100), &BTreeSet::new()), &AnyPin)
 }
 
 fn is_done(changes: &Changes) -> bool {
@@ -158,10 +159,7 @@ fn from_nothing_up_and_down_to_nothing() {
     // One that belongs there and is not in force yet stays.
     let absent = [SplitName::new("checkout").unwrap()].into();
     assert_eq!(
-        changes(&store.0, &made(&[]).unwrap(), (Generation(100), &absent), &|_| {
-            false
-        })
-        .splits,
+        changes(&store.0, &made(&[]).unwrap(), (Generation(100), &absent), &AnyPin).splits,
         BTreeMap::new()
     );
     // And so does one of a newer plan.
@@ -169,7 +167,7 @@ fn from_nothing_up_and_down_to_nothing() {
         &store.0,
         &made(&[]).unwrap(),
         (Generation(3), &BTreeSet::new()),
-        &|_| false,
+        &AnyPin,
     );
     assert!(older.splits.values().next().unwrap().is_err());
     store.all(&down, ALL, |_| ());

@@ -41,7 +41,7 @@ impl KongKic {
         };
         let mark = Mark::of(&live).filter(|mark| mark.is_of(&live));
         let pin = mark.as_ref().and_then(|mark| mark.taker.pin.as_deref());
-        is_free(pin.map(|pin| (pin, route.pin.as_deref())), &route.split, by)?;
+        is_free((pin, route.pin.as_deref()), &route.split, by)?;
         let (patch, contested) = match over(route, taker, &live).map_err(Stop::Held)? {
             Over::There => return Ok(false),
             // Whoever replaces the whole object takes the mark away with the rest, or brings back an old one.
