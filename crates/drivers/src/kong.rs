@@ -202,10 +202,8 @@ async fn kept_from(
     (known, live): (&BTreeSet<String>, &Live),
     overtaken: &CancellationToken,
 ) -> Option<Brought> {
-    if live.entities.is_none() {
-        // Its hash alone says what it runs.
-        return None;
-    }
+    // Without them its hash alone says what it runs.
+    live.entities.as_ref()?;
     let again = overtaken.run_until_cancelled(driver.observe(node, known)).await;
     match again.filter(|_| !overtaken.is_cancelled()) {
         None => Some(Brought::Held(OVERTAKEN.to_owned())),

@@ -239,10 +239,10 @@ pub const ALL: &[Sabotage] = &[
     },
     Sabotage {
         name: "post-over-pins",
-        does: "what another agent of the zone pinned is written over at the zone's gateway",
+        does: "what another agent of the zone pinned is not seen by who drives the same gateway",
         breaks: Invariant::I6,
-        within: 6_000,
-        hint: 3_757,
+        within: 2_000,
+        hint: 857,
     },
     Sabotage {
         name: "pinned-is-converged",

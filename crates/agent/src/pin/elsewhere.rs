@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use weir_drivers::Observed;
 use weir_drivers::kong::pins::Sight;
-use weir_model::SplitName;
+use weir_model::{SplitName, sabotaged};
 use weir_planner::{Item, ZonePlan};
 
 use super::Pins;
@@ -52,7 +52,10 @@ pub struct Elsewhere {
 pub fn shown(plan: &ZonePlan, memory: &Memory, observed: &Observed) -> Shown {
     let live = observed.ours.iter().map(|(object, _)| object);
     let pinned = live.filter_map(|object| {
-        let label = memory.pins.foreign(object)?;
+        let label = memory
+            .pins
+            .foreign(object)
+            .filter(|_| !sabotaged("post-over-pins"))?;
         let split = SplitName::new(object.labels.get(SPLIT)?.as_str()).ok()?;
         // It was made of what was in force there, which is in force here too.
         let known = [memory.applied.get(&split), plan.items.get(&split)];

@@ -310,7 +310,7 @@ pub fn may_be_unpinned(
     gives: Option<&str>,
     pins: &dyn Pinning,
 ) -> Result<(), String> {
-    match Some(pin).filter(|pin| gives != Some(*pin) && !sabotaged("post-over-pins")) {
+    match Some(pin).filter(|pin| gives != Some(*pin)) {
         Some(pin) if !pins.is_over(pin) => Err(format!(
             "split {split} is there as it was pinned by {}, and is left alone until `weir-agent unpin` there ends that, or until \
              this agent has seen in its zone's control plane how it is pinned, or that it is not any more; if that host is gone for \
