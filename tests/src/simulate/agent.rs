@@ -30,7 +30,7 @@ use super::world::{Event, World, federation, stamp};
 use super::zone::{Answer, Call, Door, Place};
 
 pub(crate) use hands::Hands;
-use words::{did, told};
+use words::{did, stands, told};
 
 const OPTIONS: Options = Options { anchored: true };
 
@@ -456,14 +456,7 @@ impl World {
         for item in news {
             let name = &agent.name;
             self.story.tell(now, || {
-                let state = match &item.state {
-                    ItemState::Pending => "has not begun with it".to_owned(),
-                    ItemState::Held(why) => format!("holds it: {why}"),
-                    ItemState::Applied => "has applied it".to_owned(),
-                    ItemState::Proven => "has proof of it".to_owned(),
-                    ItemState::Overridden(why) => format!("is overridden: {why}"),
-                    ItemState::Failed(why) => format!("failed: {why}"),
-                };
+                let state = stands(&item.state);
                 format!(
                     "agent {name}, {} of generation {}: {state}",
                     item.split, item.generation
@@ -495,18 +488,5 @@ impl World {
         }
         let wait = self.wait(a, running.began);
         self.wake(a, wait);
-    }
-
-    /// How long until the next activation.
-    fn wait(&self, a: usize, began: Ms) -> Ms {
-        let agent = &self.agents[a];
-        let wait = match agent.unsettled {
-            _ if agent.away && self.zones[agent.zone].door == Door::Closed => CALM,
-            _ if agent.away => SOON,
-            true if self.now.saturating_sub(agent.changed) < HASTE => QUICK,
-            true => SOON,
-            false => CALM,
-        };
-        (began + wait).saturating_sub(self.now).max(1)
     }
 }

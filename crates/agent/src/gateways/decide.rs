@@ -2,6 +2,7 @@
 //! Pure; the same in every agent of a zone that drives it.
 
 mod back;
+mod pinned;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,13 +11,14 @@ use weir_model::{Channel, FederationName, GatewayName, Host, SplitName, Via};
 use weir_planner::{GatewayPlan, Item};
 use weir_render::kic::{HttpRoute, Routes, http_route, leads_elsewhere};
 use weir_render::kong::{
-    AtDoor, Conflict, Counted, Counting, Document, Entities, Pinned, Resolved, counting_document,
-    counting_entities, nothing, split_twice,
+    AtDoor, Conflict, Counted, Counting, Document, Entities, Resolved, counting_document, counting_entities,
+    nothing, split_twice,
 };
 
 use super::refusals::{Refusal, Refusals};
 use super::{Posted, Wanted};
 use back::{Stays, back, step_back};
+use pinned::{pinned, pins};
 
 /// What is decided of one gateway.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -382,43 +384,6 @@ fn kept<'a>(
     // As it is driven now.
     let same = (before.generation, before.digest) == (next.generation, next.digest);
     Some(if same { next } else { before })
-}
-
-/// Which pins the weights of these items are of: those that are wanted so, and of what stays as it was posted those of then.
-fn pins(
-    wanted: &Wanted,
-    posted: Option<&Posted>,
-    items: &BTreeMap<SplitName, Arc<Item>>,
-) -> BTreeMap<SplitName, String> {
-    let of = |(split, item): (&SplitName, &Arc<Item>)| {
-        let label = match wanted.items.get(split) == Some(item) {
-            true => wanted.pins.get(split),
-            false => posted
-                .filter(|posted| posted.items.get(split) == Some(item))
-                .and_then(|posted| posted.pins.get(split)),
-        };
-        Some((split.clone(), label?.clone()))
-    };
-    items.iter().filter_map(of).collect()
-}
-
-/// What somebody pinned is wanted whatever generation it was made of, also where a gateway has a newer one by now: whoever knows that
-/// one writes over it.
-fn pinned<'a>(
-    wanted: &Wanted,
-    posted: Option<&Posted>,
-    (pins, item): (&'a BTreeMap<SplitName, String>, &Item),
-) -> Option<Pinned<'a>> {
-    let planned = wanted.plan.items.get(&item.split);
-    let given = posted.and_then(|posted| posted.newest(&item.split));
-    let known = [planned, given].into_iter().flatten();
-    Some(Pinned {
-        label: pins.get(&item.split)?,
-        known: known
-            .map(|known| known.generation)
-            .max()
-            .unwrap_or(item.generation),
-    })
 }
 
 /// A split that the plan is without stays while one of the same service and port that the plan has here is not in force yet: it is

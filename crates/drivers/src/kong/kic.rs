@@ -8,6 +8,7 @@ mod compare;
 mod kong;
 mod looked;
 mod nodes;
+mod pinned;
 mod rising;
 mod standing;
 mod taken;
@@ -24,7 +25,6 @@ use weir_model::{FederationName, SplitName};
 use weir_planner::{Coverage, Evidence, Generation, Proof, Verdict};
 use weir_render::PINNED;
 use weir_render::kic::{HttpRoute, Mark, Routes, Unmet, is_of};
-use weir_render::kong::{comes, may_be_unpinned};
 
 use crate::dns::Names;
 use crate::kong::admin::AdminConfig;
@@ -41,6 +41,7 @@ use compare::{difference, nearest};
 use kong::Beside;
 use looked::{Found, Looked, Owned, Watches, owned};
 use nodes::Nodes;
+use pinned::is_free;
 
 /// So many routes are written at the same time.
 const ABREAST: usize = 8;
@@ -477,22 +478,6 @@ fn told(unmet: &[Unmet]) -> String {
         .map(|unmet| unmet.why.as_str())
         .collect::<Vec<_>>()
         .join("; ")
-}
-
-/// Whether a route that is there under one pin, or none, may be written over by whoever gives its split under another, or under none.
-fn is_free(
-    (is, gives): (Option<&str>, Option<&str>),
-    split: &SplitName,
-    by: Bringing<'_>,
-) -> Result<(), Stop> {
-    let pins = by.pins.at("cluster");
-    if let Some(pin) = gives {
-        comes(pin, split, is == gives, &pins).map_err(Stop::Held)?;
-    }
-    match is {
-        Some(pin) => may_be_unpinned(pin, split.as_str(), gives, &pins).map_err(Stop::Held),
-        None => Ok(()),
-    }
 }
 
 fn in_words(outcome: Outcome) -> String {

@@ -245,7 +245,11 @@ impl Prepared<'_> {
             let one = Expected {
                 generation: at.item.generation,
                 known: at.known(),
-                pin: at.pin.map(|pin| pin.label.to_owned()),
+                // Where the mesh carries the weights nothing here says that they are pinned.
+                pin: at
+                    .pin
+                    .filter(|_| !here.is_empty())
+                    .map(|pin| pin.label.to_owned()),
                 upstreams: here,
             };
             expected.insert(at.item.split.clone(), one);

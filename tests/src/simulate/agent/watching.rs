@@ -1,4 +1,4 @@
-//! Between two activations an agent reads its callers' counters, and looks at once if a share has to go elsewhere.
+//! Between two activations, and how long that is: an agent reads its callers' counters, and looks at once if a share has to go elsewhere.
 
 use super::*;
 use crate::simulate::zone::Sums;
@@ -15,6 +15,19 @@ const OVER: Ms = 33_000;
 pub(crate) type Base = (Ms, Sums);
 
 impl World {
+    /// How long until the next activation.
+    pub(super) fn wait(&self, a: usize, began: Ms) -> Ms {
+        let agent = &self.agents[a];
+        let wait = match agent.unsettled {
+            _ if agent.away && self.zones[agent.zone].door == Door::Closed => CALM,
+            _ if agent.away => SOON,
+            true if self.now.saturating_sub(agent.changed) < HASTE => QUICK,
+            true => SOON,
+            false => CALM,
+        };
+        (began + wait).saturating_sub(self.now).max(1)
+    }
+
     /// What an agent's driver counts for these items.
     pub(super) fn count(&mut self, a: usize, items: &[Arc<Item>]) -> Vec<Option<Counts>> {
         let now = self.now;

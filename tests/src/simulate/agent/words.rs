@@ -1,5 +1,6 @@
 //! What an agent calls and writes, in the words of its story.
 
+use weir_planner::ItemState;
 use weir_render::Step;
 
 use crate::simulate::zone::Call;
@@ -49,5 +50,17 @@ pub(super) fn did(step: &Step) -> String {
             object, generation, ..
         } => format!("withdraws {} by plan {generation}", object.name),
         Step::Delete { name, reason, .. } => format!("removes {name}: {reason}"),
+    }
+}
+
+/// How an item stands.
+pub(super) fn stands(state: &ItemState) -> String {
+    match state {
+        ItemState::Pending => "has not begun with it".to_owned(),
+        ItemState::Held(why) => format!("holds it: {why}"),
+        ItemState::Applied => "has applied it".to_owned(),
+        ItemState::Proven => "has proof of it".to_owned(),
+        ItemState::Overridden(why) => format!("is overridden: {why}"),
+        ItemState::Failed(why) => format!("failed: {why}"),
     }
 }

@@ -9,7 +9,8 @@ use weir_planner::Generation;
 use weir_render::kic::{HttpRoute, Mark, Over, Routes, Taker, let_go, over};
 
 use super::looked::{Found, Looked};
-use super::{KongKic, Stop, in_words, is_free, path};
+use super::pinned::is_free;
+use super::{KongKic, Stop, in_words, path};
 use crate::kong::Bringing;
 
 impl KongKic {
