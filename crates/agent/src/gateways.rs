@@ -473,6 +473,8 @@ impl Gateways {
             true => posted.may_be(&document.hash),
             false => posted.may_be_followed(&document.hash),
         }
+        // In one write: of what is known to be this agent's own it is known what it carries, or a full disk could keep the one alone.
+        posted.may_carry(decided);
         // Whoever ends before he hears what became of the first one must know whether there is a base to be left in its place.
         if posted.base.is_none() && posted.first.is_none() {
             posted.first.clone_from(&decided.base);

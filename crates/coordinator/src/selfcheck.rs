@@ -1,7 +1,9 @@
 //! Self-checks: what must hold is looked at once more while the coordinator runs, by rules of their own. What fails here is a fault of Weir: it is counted for machines, told once as an event, and changes nothing.
 //!
-//! Pure but for the counters. I1, I2 and I10 are the linter's, over each plan; I5 and I7 are of two plans; I9 is of what people are
-//! shown. The simulation lives with the same rules.
+//! Pure but for the counters. I1, I2 and I10 are the linter's, over each plan; I3, I4, I5, I7 and I8 are of two plans; I9 and I11 are of
+//! what people are shown. The simulation lives with the same rules.
+
+pub mod steps;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,25 +22,46 @@ use crate::standing::Sight;
 pub enum Checked {
     /// A plan is sound by the linter: I1, I2 and I10, sums and references.
     Plan,
+    /// Nobody gets more by a step forward in a zone that does not resolve it.
+    I3,
+    /// Nothing leaves a zone before nobody sends anything there, by proof.
+    I4,
     /// No bite before every zone has proven the one before it.
     I5,
     /// Generations only rise.
     I7,
+    /// A way back is one step for all zones.
+    I8,
     /// Converged is only what was read back, exactly, and lately; idle only what nobody calls, by the zone's own word.
     I9,
+    /// What is not converged says why.
+    I11,
 }
 
 impl Checked {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Plan, Self::I5, Self::I7, Self::I9];
+    pub const ALL: [Self; 8] = [
+        Self::Plan,
+        Self::I3,
+        Self::I4,
+        Self::I5,
+        Self::I7,
+        Self::I8,
+        Self::I9,
+        Self::I11,
+    ];
 
     /// As metrics and events name it.
     pub fn word(self) -> &'static str {
         match self {
             Self::Plan => "plan",
+            Self::I3 => "I3",
+            Self::I4 => "I4",
             Self::I5 => "I5",
             Self::I7 => "I7",
+            Self::I8 => "I8",
             Self::I9 => "I9",
+            Self::I11 => "I11",
         }
     }
 }
@@ -303,4 +326,27 @@ pub fn whole(split: &SplitStatus) -> Option<String> {
         .or_else(|| split.zones.is_empty().then(|| "it is in no zone".to_owned()))
         .or_else(|| (!proven).then(|| "no zone of it proves anything".to_owned()))?;
     Some(format!("split {} is shown as converged, and {wrong}", split.name))
+}
+
+/// I11, of a split: where it says nothing of why it is not converged.
+pub fn unexplained(split: &SplitStatus) -> Option<String> {
+    let says = |why: &Option<String>| why.as_ref().is_some_and(|why| !why.trim().is_empty());
+    let well = |standing: Standing| standing == Standing::Converged;
+    let silent = split
+        .zones
+        .iter()
+        .find(|zone| !well(zone.standing) && !says(&zone.reason));
+    if let Some(zone) = silent {
+        return Some(format!(
+            "split {} is {:?} in zone {}, and nothing says why",
+            split.name, zone.standing, zone.zone
+        ));
+    }
+    let any = says(&split.reason) || split.zones.iter().any(|zone| says(&zone.reason));
+    (!well(split.standing) && !any).then(|| {
+        format!(
+            "split {} is {:?}, and nothing says why",
+            split.name, split.standing
+        )
+    })
 }

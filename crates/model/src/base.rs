@@ -4,6 +4,9 @@
 //! Kong reads YAML 1.1, declarations are YAML 1.2, and JSON is what Kong is sent. What the two versions read differently
 //! (`yes`, `017`, `1:30`) is refused here: a flag must not become a word on its way. Pure, like all of this room.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
 use serde_json::{Map, Number, Value as Json};
 
 use crate::codes;
@@ -17,8 +20,20 @@ const VERSION: &str = "3.0";
 /// What the names and tags begin with that Weir gives to its own entities.
 const OURS: &str = "weir.";
 
+/// A base as it was read.
+#[derive(Debug, Clone)]
+pub(crate) struct Read {
+    /// The document.
+    pub(crate) document: Json,
+    /// Where its entities stand.
+    pub(crate) entities: Arc<Entities>,
+}
+
+/// The lines of what a base has of one kind and name, as Kong calls it: `service `shop``.
+pub(crate) type Entities = BTreeMap<String, BTreeSet<usize>>;
+
 /// Reads one; none if anything in it is wrong, which is told.
-pub(crate) fn read(reader: &mut Reader<'_>, text: &str) -> Option<Json> {
+pub(crate) fn read(reader: &mut Reader<'_>, text: &str) -> Option<Read> {
     let before = reader.diagnostics.len();
     let (documents, problems) = documents(text);
     for problem in problems {
@@ -57,8 +72,41 @@ pub(crate) fn read(reader: &mut Reader<'_>, text: &str) -> Option<Json> {
         return None;
     };
     version(reader, root, entries);
-    let json = json(reader, root, "the base");
-    (reader.diagnostics.len() == before).then_some(json)
+    let document = json(reader, root, "the base");
+    let mut found = Entities::new();
+    entities(root, &mut found);
+    (reader.diagnostics.len() == before).then_some(Read {
+        document,
+        entities: Arc::new(found),
+    })
+}
+
+/// Entities at any depth, by every field by which Kong may name one. A list of them has the name of their kind, with an `s`.
+fn entities(node: &Node, found: &mut Entities) {
+    let Value::Mapping(entries) = &node.value else {
+        return;
+    };
+    for entry in entries {
+        let Value::Sequence(items) = &entry.value.value else {
+            continue;
+        };
+        let kind = entry.key.strip_suffix('s').unwrap_or(&entry.key);
+        for item in items {
+            let Value::Mapping(fields) = &item.value else {
+                continue;
+            };
+            let names = fields
+                .iter()
+                .filter(|field| matches!(field.key.as_str(), "name" | "username" | "id" | "target"));
+            for name in names {
+                if let Some(Scalar::Text(name)) = name.value.scalar() {
+                    let lines = found.entry(format!("{kind} `{name}`")).or_default();
+                    lines.insert(item.span.line);
+                }
+            }
+            entities(item, found);
+        }
+    }
 }
 
 fn version(reader: &mut Reader<'_>, root: &Node, entries: &[Entry]) {

@@ -27,7 +27,7 @@ pub(crate) struct Drafts {
     /// Documents that could not be read to their end, and files that could not be read at all.
     pub(crate) unreadable: Vec<Unreadable>,
     /// The bases of gateways, by source and path; `None` for one that is wrong.
-    pub(crate) bases: BTreeMap<(SourceName, String), Option<serde_json::Value>>,
+    pub(crate) bases: BTreeMap<(SourceName, String), Option<crate::base::Read>>,
 }
 
 impl Drafts {

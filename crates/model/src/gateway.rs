@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::Entities;
 use crate::declaration::{Place, SourceName};
 use crate::names::{BackendName, DnsLabel, GatewayName, ZoneName};
 use crate::weight::BasisPoints;
@@ -67,6 +68,8 @@ pub struct Gateway {
     pub in_mesh: bool,
     /// `base`: the document that the site keeps itself; of a database-less Kong alone.
     pub base: Option<Base>,
+    /// Where the entities of that base stand in its file.
+    pub entities: Arc<Entities>,
     /// `parentRef`: what routes are attached to; of a Kong in Kubernetes alone, which has one.
     pub parent: Option<ParentRef>,
     /// Where it is declared.

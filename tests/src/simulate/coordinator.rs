@@ -186,8 +186,8 @@ impl Coordinator {
         }
     }
 
-    /// The splits that it shows as converged.
-    pub(crate) fn converged(&self, plan: &Plan, now: Ms) -> Vec<SplitName> {
+    /// The splits that it shows as converged, and what its own checks find wrong with what it shows of any (I9, I11).
+    pub(crate) fn converged(&self, plan: &Plan, now: Ms) -> (Vec<SplitName>, [Option<String>; 2]) {
         let sight = Sight {
             plan,
             created: &self.ledger.created,
@@ -196,11 +196,18 @@ impl Coordinator {
             now: self.clock(now),
         };
         let outlook = self.looked.then_some(&self.outlook);
-        let converged = |name: &&SplitName| {
-            let split = standing::split(sight, outlook, name);
-            split.is_some_and(|split| split.standing == Standing::Converged)
-        };
-        plan.splits.keys().filter(converged).cloned().collect()
+        let (mut converged, mut claims, mut unexplained) = (Vec::new(), None, None);
+        for name in plan.splits.keys() {
+            let Some(split) = standing::split(sight, outlook, name) else {
+                continue;
+            };
+            claims = claims.or_else(|| selfcheck::whole(&split));
+            unexplained = unexplained.or_else(|| selfcheck::unexplained(&split));
+            if split.standing == Standing::Converged {
+                converged.push(name.clone());
+            }
+        }
+        (converged, [claims, unexplained])
     }
 
     /// What it shows now of every split in every zone that is converged, and what its own check finds wrong with that.

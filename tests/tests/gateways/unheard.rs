@@ -175,3 +175,44 @@ fn a_revert_of_which_nobody_heard_is_not_taken_back() {
     assert!(turn_for(&kong, &disk, &wanted, false));
     assert_eq!(gives(), 4);
 }
+
+/// Nor does one that had a full disk from then on, and knows no more of the mesh than what it had before: what its gateway runs is
+/// its own by the hash, and newer than that (I7).
+#[test]
+fn what_a_full_disk_kept_of_a_step_is_enough_to_leave_it() {
+    let kong = Arc::new(Still::without_database(Options::default()).unwrap());
+    let disk = Disk::default();
+    let of = |vm: u32, before: Option<&Plan>| plan(BASE, &[split("basket", vm, BASKET)], before);
+    let first = of(80, None);
+    let second = of(20, Some(&first));
+    let part = |plan: &Plan| Arc::new(plan.zone_plan(&ZoneName::new("fra").unwrap()).unwrap());
+    let gives = || {
+        let way = kong
+            .ways()
+            .into_iter()
+            .find(|way| way.route["name"] == "basket")
+            .unwrap();
+        way.gives.unwrap()["10.0.2.1:80"]
+    };
+    assert!(turn(&kong, &disk, &first, &[], false));
+    assert_eq!(gives(), 4);
+    assert!(!turn(&kong, &disk, &second, &[], true));
+    assert_eq!(gives(), 1);
+    let mut wanted = Wanted {
+        plan: part(&second),
+        items: part(&first).items.clone(),
+        next: part(&second).items.clone(),
+        ahead: BTreeSet::new(),
+        pins: BTreeMap::new(),
+        sight: Sight::default(),
+        back: BTreeSet::new(),
+    };
+    assert!(turn_for(&kong, &disk, &wanted, false));
+    assert_eq!(gives(), 1, "generation 1 was written over generation 2");
+    // What comes after is written as ever.
+    let third = of(80, Some(&second));
+    (wanted.plan, wanted.items) = (part(&third), part(&third).items.clone());
+    wanted.next.clear();
+    assert!(turn_for(&kong, &disk, &wanted, false));
+    assert_eq!(gives(), 4);
+}

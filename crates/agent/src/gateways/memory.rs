@@ -39,7 +39,8 @@ pub struct Posted {
     /// alone.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub followed: BTreeSet<String>,
-    /// What went ahead of the mesh and was about to be brought, and of which nobody heard yet whether a node took it.
+    /// What went ahead of the mesh, or was newer than anything before, and was about to be brought, and of which nobody heard yet
+    /// whether a node took it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub coming: BTreeMap<SplitName, Arc<Item>>,
     /// The gateway itself, its base included, as it was in that one.
@@ -80,6 +81,20 @@ impl Posted {
         self.hashes.push(hash.to_owned());
         let over = self.hashes.len().saturating_sub(HASHES);
         self.hashes.drain(..over);
+    }
+
+    /// What is decided is about to be posted: what is newer of it than anything that was given before may be there from then on.
+    pub fn may_carry(&mut self, of: &Decided) {
+        for (split, item) in &of.items {
+            // What is pinned may be of any generation, and is there for as long as it is pinned.
+            let newer = || {
+                let given = self.newest(split);
+                given.is_none_or(|given| given.generation < item.generation)
+            };
+            if !of.pins.contains_key(split) && newer() {
+                self.coming.insert(split.clone(), Arc::clone(item));
+            }
+        }
     }
 
     /// Every node that can be asked runs it.

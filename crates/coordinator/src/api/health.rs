@@ -82,8 +82,14 @@ pub(super) async fn metrics(State(answering): State<Answering>) -> Result<Respon
     let (generation, splits, zones, proof_age) = seen.unwrap_or_default();
     for split in &splits {
         // What each of its zones is shown as is told as an event where that is observed.
-        if let Some(why) = answering.checks.count(Checked::I9, selfcheck::whole(split)) {
-            tracing::error!("a self-check failed, please report it: {why}");
+        let claims = [
+            (Checked::I9, selfcheck::whole(split)),
+            (Checked::I11, selfcheck::unexplained(split)),
+        ];
+        for (what, broken) in claims {
+            if let Some(why) = answering.checks.count(what, broken) {
+                tracing::error!("a self-check failed, please report it: {why}");
+            }
         }
     }
     let text = metrics::text(&Scrape {

@@ -13,8 +13,10 @@ use crate::fleet::Fleet;
 use crate::git::Head;
 use crate::judging;
 use crate::ledger::{CommitRow, LedgerError, NewEvent, Order, Taken, Verdict};
+use crate::selfcheck::steps::{self, Step};
 use crate::selfcheck::{self, Checked};
 use crate::sources::{self, SourceState, SourceStates};
+use crate::standing::Sight;
 use crate::state::{InForce, Waits};
 use crate::words;
 
@@ -142,6 +144,20 @@ impl Planning {
             let detached = detached.map(|(name, _)| name.clone()).collect();
             let step = selfcheck::in_step(before, plan, fleet, &detached);
             broken.push(self.checks.count(Checked::I5, step));
+            let step = Step {
+                sight: Sight {
+                    plan: before,
+                    created: &BTreeMap::new(),
+                    fleet,
+                    stale: self.stale,
+                    now: plan.created,
+                },
+                next: plan,
+                detached: &detached,
+            };
+            for (what, check) in steps::OF_TWO_PLANS {
+                broken.push(self.checks.count(what, check(step)));
+            }
         }
         let told = broken.into_iter().flatten();
         told.map(|why| NewEvent::failed_check(&why).generation(plan.generation))

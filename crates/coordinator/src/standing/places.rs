@@ -1,10 +1,16 @@
 //! Which line of which file a held door is declared by. What an agent says of it, it says without having the file: Kong names an
 //! entity, and whoever is woken by that wants to know where it comes from.
 
+use std::collections::BTreeSet;
+
 use weir_model::{Declaration, GatewayName, SplitName, ZoneName};
 use weir_wire::api::{SplitStatus, Standing};
 
-/// Adds to what is told of held doors where they are declared, and to what is told of a base in which file that is.
+/// So many lines of one base are told.
+const LINES: usize = 5;
+
+/// Adds to what is told of held doors where they are declared, and to what is told of a base in which file that is, and in which
+/// line of that file what is named stands.
 pub fn with_places(mut status: SplitStatus, declared: &Declaration) -> SplitStatus {
     let Ok(split) = status.name.parse::<SplitName>() else {
         return status;
@@ -54,6 +60,13 @@ fn place(
         .filter(|_| is_about_a_base(why))
     {
         said.push_str(&format!("; the base: {} {}", base.source, base.file));
+        let named = of.into_iter().flat_map(|of| &*of.entities);
+        let named = named.filter(|(entity, _)| why.contains(entity.as_str()));
+        let lines: BTreeSet<usize> = named.flat_map(|(_, lines)| lines).copied().collect();
+        let lines: Vec<String> = lines.iter().take(LINES).map(usize::to_string).collect();
+        if !lines.is_empty() {
+            said.push_str(&format!(":{}", lines.join(", ")));
+        }
     }
     Some(said)
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Check;
+use crate::base::Entities;
 use crate::codes;
 use crate::declaration::Place;
 use crate::diagnostic::Diagnostic;
@@ -79,12 +80,14 @@ impl<'d> Check<'d> {
             }
             BaseDraft::Named(at) => Some(self.base(at)?),
         };
+        let (base, entities) = base.unzip();
         let parent = self.parent(draft, name)?;
         Some(Gateway {
             name: name.clone(),
             channel: draft.channel?,
             in_mesh: draft.in_mesh?,
             base,
+            entities: entities.unwrap_or_default(),
             parent,
             place: draft.place.clone(),
         })
@@ -117,15 +120,19 @@ impl<'d> Check<'d> {
         None
     }
 
-    fn base(&mut self, at: &At<String>) -> Option<Base> {
+    fn base(&mut self, at: &At<String>) -> Option<(Base, Arc<Entities>)> {
         let named = beside(&at.place, &at.value).unwrap_or_else(|| at.value.clone());
         let key = (at.place.source.clone(), named);
         match self.drafts.bases.get(&key) {
-            Some(read) => Some(Base {
-                source: key.0,
-                file: key.1,
-                document: Arc::from(read.as_ref()?.to_string()),
-            }),
+            Some(read) => {
+                let read = read.as_ref()?;
+                let base = Base {
+                    source: key.0,
+                    file: key.1,
+                    document: Arc::from(read.document.to_string()),
+                };
+                Some((base, Arc::clone(&read.entities)))
+            }
             None => {
                 let declares = self.drafts.zones.iter().map(|zone| &zone.place);
                 let declares = declares.chain(self.drafts.splits.iter().map(|split| &split.place));

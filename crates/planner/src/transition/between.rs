@@ -139,17 +139,17 @@ pub(super) fn between<'a>(from: &Item, to: &'a Item, bite: u32, bites: u32) -> C
 /// `there`, with the routes that go and stay until the last bite: of which somebody who is drained has less than of the one that
 /// takes their requests then. To him no step gives more than he has, and in that one he has some way to go.
 ///
-/// What a zone `has` of them it keeps once its leg has begun, whoever is drained by then; what it has no more does not come again. A
-/// route whose name another one has by now goes.
+/// What zones whose leg has `begun` have of them stays, in those as in the ones that follow, whoever is drained by then: or two would
+/// be more than a bite apart. What these have no more does not come again. A route whose name another one has by now goes.
 pub(super) fn keeping<'a>(
     there: Cow<'a, Item>,
     (from, has, to): (&Item, &Item, &Item),
+    begun: &[&Item],
     drained: impl Iterator<Item = &'a weir_model::BackendName> + Clone,
 ) -> Cow<'a, Item> {
     if !comparable(from, to) {
         return there; // all of it is another place by now
     }
-    let began = shifts(from, has);
     let Some(last) = there.routes.last() else {
         return there;
     };
@@ -158,10 +158,11 @@ pub(super) fn keeping<'a>(
         !named && same_route(&there, route).is_none()
     };
     let stays = |route: &&ItemRoute| {
-        began
-            || drained
-                .clone()
-                .any(|drained| weight(last, drained) > weight(route, drained))
+        if !begun.is_empty() {
+            return begun.iter().any(|has| same_route(has, route).is_some());
+        }
+        let mut drained = drained.clone();
+        drained.any(|drained| weight(last, drained) > weight(route, drained))
     };
     let kept: Vec<ItemRoute> = has
         .routes

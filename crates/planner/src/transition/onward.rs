@@ -69,6 +69,12 @@ impl Turn<'_> {
         }
 
         let (next_bite, next_wave) = if let Some(next) = next_wave {
+            // Somebody was drained since the first wave, and gets more where that went: then nobody follows it there.
+            if self.gives_drained_more(&here)
+                && let Some(shared) = self.shared(course, make)
+            {
+                return shared;
+            }
             if let Gate::Waits(waits) =
                 self.reached_run(items, |zone| !behind(zone), |zone| self.wanted.get(zone))
             {
@@ -197,9 +203,28 @@ impl Turn<'_> {
         }
     }
 
+    /// Whether any zone is to give somebody who is drained more than it gives him now.
+    fn gives_drained_more(&self, there: &BTreeMap<ZoneName, Cow<'_, Item>>) -> bool {
+        let Some(drains) = self.drains() else { return false };
+        there.iter().any(|(zone, item)| {
+            let has = self.before.items.get(zone);
+            has.is_some_and(|has| {
+                let mut drained = drains.keys();
+                drained.any(|drained| between::gives_more(has, item, drained))
+            })
+        })
+    }
+
     /// What every zone that had something when the leg began would have at this bite.
     fn at(&self, from: &Items, (bite, bites): (u32, u32)) -> BTreeMap<ZoneName, Cow<'_, Item>> {
         let drained = self.drains();
+        let begun: Vec<&Item> = from
+            .iter()
+            .filter_map(|(zone, from)| {
+                let has = self.before.items.get(zone)?;
+                between::shifts(from, has).then_some(&**has)
+            })
+            .collect();
         let zones = self.wanted.iter().filter_map(|(zone, wanted)| {
             let from = from.get(zone)?;
             let item = between::between(from, wanted, bite, bites);
@@ -207,7 +232,7 @@ impl Turn<'_> {
             let item = match has {
                 Some(has) => {
                     let drained = drained.into_iter().flat_map(BTreeMap::keys);
-                    between::keeping(item, (from, has, wanted), drained)
+                    between::keeping(item, (from, has, wanted), &begun, drained)
                 }
                 None => item,
             };

@@ -52,6 +52,7 @@ fn gateways(base: &str) -> Declaration {
             file: "kong/edge.yaml".to_owned(),
             document: base.into(),
         }),
+        entities: Arc::default(),
         parent: None,
         place: place(9),
     };

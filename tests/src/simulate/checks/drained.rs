@@ -330,7 +330,13 @@ impl World {
         let Some(tree) = commit.and_then(|commit| self.repository.tree_of(commit)).cloned() else {
             return;
         };
-        let shown = c.converged(&plan, now);
+        let (shown, own) = c.converged(&plan, now);
+        for (invariant, broken) in [Invariant::I9, Invariant::I11].into_iter().zip(own) {
+            let holds = broken.is_none();
+            self.checks.hold(invariant, now, holds, || {
+                format!("its own check: {}", broken.unwrap_or_default())
+            });
+        }
         let done = c
             .outlook
             .iter()

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use weir_coordinator::decide::Heads;
-use weir_coordinator::selfcheck;
+use weir_coordinator::selfcheck::steps::{self, Step};
+use weir_coordinator::selfcheck::{self, Checked};
+use weir_coordinator::standing::Sight;
 use weir_model::{CommitId, ZoneName};
 use weir_planner::canonical::shape;
 use weir_planner::course::Items;
@@ -13,6 +15,7 @@ use weir_planner::{Item, Leg, Orders, Plan, SplitPlan};
 
 use super::drained::{Drains, drains_of, is_free, remaining};
 use super::{Invariant, Position, Version, asked, of_split};
+use crate::simulate::coordinator::STALE;
 use crate::simulate::world::{World, ZONES};
 use crate::simulate::zone::{Place, Shares, key_of, wanted};
 
@@ -47,7 +50,27 @@ impl World {
                 ),
                 (Invariant::I7, selfcheck::generation(parent, plan)),
             ];
-            for (invariant, broken) in own {
+            let detached = self.detached();
+            let step = Step {
+                sight: Sight {
+                    plan: parent,
+                    created: &BTreeMap::new(),
+                    fleet,
+                    stale: STALE,
+                    now: plan.created,
+                },
+                next: plan,
+                detached: &detached,
+            };
+            let moves = steps::OF_TWO_PLANS.map(|(what, check)| {
+                let invariant = match what {
+                    Checked::I3 => Invariant::I3,
+                    Checked::I4 => Invariant::I4,
+                    _ => Invariant::I8,
+                };
+                (invariant, check(step))
+            });
+            for (invariant, broken) in own.into_iter().chain(moves) {
                 let holds = broken.is_none();
                 self.checks.hold(invariant, now, holds, || {
                     format!("its own check: {}", broken.unwrap_or_default())

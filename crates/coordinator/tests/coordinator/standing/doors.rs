@@ -268,10 +268,12 @@ fn what_kong_refuses_names_the_line() {
     let zone = "apiVersion: weir.dev/v1alpha1\nkind: Federation\nmetadata: {name: shop}\n---\napiVersion: \
                 weir.dev/v1alpha1\nkind: Zone\nmetadata: {name: fra}\nspec: {platform: vm, gateways: [{name: edge, channel: \
                 admin-dbless, base: edge.yaml}]}\n";
+    let base = "_format_version: \"3.0\"\nservices:\n- {name: good, url: \"http://a:1\"}\n- name: bad\n  retries: 9\n  url: \
+                \"http://b:1\"\n  plugins:\n  - name: key-auth\n- name: worse\n  url: \"http://c:1\"\n  plugins: [{name: key-auth}]\n";
     let files = [
         file("shop/checkout.yaml", split),
         file("fra.yaml", zone),
-        file("edge.yaml", "_format_version: \"3.0\"\n"),
+        file("edge.yaml", base),
     ];
     let parsed = weir_model::parse(&files);
     assert_eq!(parsed.diagnostics, []);
@@ -318,7 +320,21 @@ fn what_kong_refuses_names_the_line() {
     assert_eq!(
         told(Some(of_base)),
         Some(format!(
-            "{of_base} (this door: main shop/checkout.yaml:11; the base: main edge.yaml)"
+            "{of_base} (this door: main shop/checkout.yaml:11; the base: main edge.yaml:4)"
         ))
     );
+    // Of several of one name nobody can say which; of none, that there is none.
+    for (what, line) in [
+        ("base: plugin `key-auth`: config", ":8, 11"),
+        ("base: service `b`: name", ""),
+        ("base: route `bad`: name", ""),
+        ("base: a plugin without a name", ""),
+    ] {
+        assert_eq!(
+            told(Some(what)),
+            Some(format!(
+                "{what} (this door: main shop/checkout.yaml:11; the base: main edge.yaml{line})"
+            ))
+        );
+    }
 }

@@ -7,6 +7,7 @@ mod idle;
 mod items;
 mod selfcheck;
 mod senses;
+mod steps;
 mod transition;
 mod zones;
 
