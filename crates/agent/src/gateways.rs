@@ -460,7 +460,8 @@ impl Gateways {
             .map(|(split, item)| (split.clone(), Arc::clone(item)))
             .collect();
         if !coming.is_empty() {
-            shared.memory.posted.entry(at.name.clone()).or_default().coming = coming;
+            let posted = shared.memory.posted.entry(at.name.clone()).or_default();
+            posted.coming.extend(coming);
             self.keep(&mut shared);
         }
     }

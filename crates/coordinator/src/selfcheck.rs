@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use weir_model::{BackendName, BasisPoints, ZoneName};
+use weir_model::{BackendName, BasisPoints, GatewayName, ZoneName};
 use weir_planner::ready::backends_ready;
 use weir_planner::{Evidence, Item, ItemFact, ItemState, Leg, Plan, Proof, SplitPlan, Verdict};
 use weir_wire::api::{SplitInZone, SplitStatus, Standing};
@@ -30,7 +30,7 @@ pub enum Checked {
     I5,
     /// Generations only rise.
     I7,
-    /// A way back is one step for all zones.
+    /// A way back is one step for all zones, and nothing goes in steps to what it set out from.
     I8,
     /// Converged is only what was read back, exactly, and lately; idle only what nobody calls, by the zone's own word.
     I9,
@@ -197,23 +197,28 @@ pub fn shown(sight: Sight<'_>, item: &Item, shown: &SplitInZone) -> Option<Strin
         reads.find_map(|(name, agent)| Some(format!("agent {name}: {}", not_converged(sight, agent, item)?)))
     };
     let wrong = wrong.or_else(|| {
-        let door = item.doors.keys().find(|gateway| {
-            let mut said = sight.fleet.of(&item.zone);
-            !said.any(|(_, agent)| {
-                let fact = agent.items.get(&item.split).filter(|fact| is_of(fact, item));
-                fact.is_some_and(|fact| {
-                    fact.doors
-                        .get(*gateway)
-                        .is_some_and(weir_planner::DoorFact::is_exact)
-                })
-            })
-        });
+        let door = unread_door(sight.fleet, item);
         door.map(|gateway| format!("nobody read its weights back from gateway {gateway}"))
     })?;
     Some(format!(
         "split {} is shown as {claims} in zone {}, and {wrong}",
         item.split, item.zone
     ))
+}
+
+/// A gateway of which no agent of the zone read this item's weights back.
+fn unread_door<'a>(fleet: &Fleet, item: &'a Item) -> Option<&'a GatewayName> {
+    item.doors.keys().find(|gateway| {
+        let mut said = fleet.of(&item.zone);
+        !said.any(|(_, agent)| {
+            let fact = agent.items.get(&item.split).filter(|fact| is_of(fact, item));
+            fact.is_some_and(|fact| {
+                fact.doors
+                    .get(*gateway)
+                    .is_some_and(weir_planner::DoorFact::is_exact)
+            })
+        })
+    })
 }
 
 /// What an agent said of this item, as its own, and lately.

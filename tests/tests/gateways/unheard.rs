@@ -88,7 +88,9 @@ fn turn_for(kong: &Arc<Still>, disk: &Disk, wanted: &Wanted, deaf: bool) -> bool
     let node = Admin::carried("http://kong", true, Box::new(carrier));
     let driver = Driver::carried(vec![node], tokio::time::Instant::now).unwrap();
     let drivers = BTreeMap::from([(edge(), Arc::new(driver))]);
-    let names: Arc<dyn Names> = Arc::new(Known::default());
+    let known = Known::default();
+    known.0.lock().unwrap().insert([10, 0, 2, 9].into());
+    let names: Arc<dyn Names> = Arc::new(known);
     let (task, link) = Gateways::new(drivers, names, disk.clone());
     let shared = Shared::new(disk.0.lock().unwrap().clone());
     let mut refusals = Refusals::new(FIRST);
@@ -180,11 +182,20 @@ fn a_revert_of_which_nobody_heard_is_not_taken_back() {
 /// its own by the hash, and newer than that (I7).
 #[test]
 fn what_a_full_disk_kept_of_a_step_is_enough_to_leave_it() {
+    // What it has by an address, and what only the newer one has by a name.
+    for newer in [BASKET, "vm: \"10.0.2.1:80\", cloud: \"cloud.example.com:80\""] {
+        step_that_is_left(newer);
+    }
+}
+
+fn step_that_is_left(newer: &str) {
     let kong = Arc::new(Still::without_database(Options::default()).unwrap());
     let disk = Disk::default();
-    let of = |vm: u32, before: Option<&Plan>| plan(BASE, &[split("basket", vm, BASKET)], before);
-    let first = of(80, None);
-    let second = of(20, Some(&first));
+    let of = |vm: u32, addresses: &str, before: Option<&Plan>| {
+        plan(BASE, &[split("basket", vm, addresses)], before)
+    };
+    let first = of(80, BASKET, None);
+    let second = of(20, newer, Some(&first));
     let part = |plan: &Plan| Arc::new(plan.zone_plan(&ZoneName::new("fra").unwrap()).unwrap());
     let gives = || {
         let way = kong
@@ -210,7 +221,7 @@ fn what_a_full_disk_kept_of_a_step_is_enough_to_leave_it() {
     assert!(turn_for(&kong, &disk, &wanted, false));
     assert_eq!(gives(), 1, "generation 1 was written over generation 2");
     // What comes after is written as ever.
-    let third = of(80, Some(&second));
+    let third = of(80, BASKET, Some(&second));
     (wanted.plan, wanted.items) = (part(&third), part(&third).items.clone());
     wanted.next.clear();
     assert!(turn_for(&kong, &disk, &wanted, false));

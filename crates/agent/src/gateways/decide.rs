@@ -83,19 +83,23 @@ impl Decided {
     }
 }
 
-/// The DNS names that doors of a gateway reach backends by: those that are wanted, and those that were posted and may have to
-/// stay.
+/// The DNS names that doors of a gateway reach backends by: those that are wanted, and those that were posted, or may have been, and
+/// may have to stay.
 pub fn names(wanted: &Wanted, gateway: &GatewayName, posted: Option<&Posted>) -> BTreeSet<String> {
     // Those of Services in a cluster are for its controller to know.
     let planned = wanted.plan.gateways.get(gateway);
     if planned.is_some_and(|planned| planned.channel == Channel::Kic) {
         return BTreeSet::new();
     }
-    let before = posted.into_iter().flat_map(|posted| posted.items.values());
+    let given = |posted: &'_ Posted| -> Vec<Arc<Item>> {
+        let given = posted.items.values().chain(posted.coming.values());
+        given.cloned().collect()
+    };
+    let before = posted.map(given).unwrap_or_default();
     let doors = wanted
         .items
         .values()
-        .chain(before)
+        .chain(&before)
         .filter_map(|item| item.doors.get(gateway));
     let addresses = doors.filter_map(|door| match &door.via {
         Via::Addresses(backends) => Some(backends.values().flatten()),

@@ -10,7 +10,7 @@ use weir_model::{DnsLabel, Match, Protocol, ServiceName, SplitName, ZoneName};
 use weir_planner::canonical::shape;
 use weir_planner::{Destination, Item, ItemRoute, Leg, Plan, ServiceFact, ServiceState, SplitPlan};
 
-use super::{Checked, not_proven};
+use super::{Checked, not_proven, unread_door};
 use crate::standing::Sight;
 
 /// What is looked at: a plan, the one that follows, what zones said when that was made, and who takes no part.
@@ -85,7 +85,7 @@ pub fn resolved(step: Step<'_>) -> Option<String> {
 
 /// I4: which place a zone is told no more, though a zone has it with weight, or has not proven that it has none.
 ///
-/// Not of tcp, where nothing could name it without weight.
+/// Not of tcp, where nothing could name it without weight, nor of a split that goes, or that takes the place of another one.
 pub fn drained(step: Step<'_>) -> Option<String> {
     step.changed().find_map(|(name, was, now)| {
         let tcp = now.items.values().any(|item| item.protocol == Protocol::Tcp);
@@ -117,10 +117,23 @@ fn still_sent_to(step: Step<'_>, was: &SplitPlan, now: &SplitPlan, to: Place<'_>
             return Some(format!("zone {zone} was told to send requests there"));
         }
         let mut agents = step.sight.fleet.of(zone);
-        agents.find_map(|(name, agent)| {
-            let why = not_proven(agent, item)?;
+        let unproven = agents.find_map(|(name, agent)| {
+            // Who was never heard was never told anything.
+            agent.heard_at?;
+            let fact = agent.items.get(&item.split);
+            let elsewhere = fact.is_some_and(|fact| fact.fallback.is_some());
+            let why = not_proven(agent, item)
+                .or_else(|| elsewhere.then(|| "a share is elsewhere there".to_owned()))?;
             Some(format!(
                 "agent {name} of zone {zone} has not proven that nobody sends anything there: {why}"
+            ))
+        });
+        unproven.or_else(|| {
+            let mut agents = step.sight.fleet.of(zone);
+            agents.any(|(_, agent)| agent.heard_at.is_some()).then_some(())?;
+            let gateway = unread_door(step.sight.fleet, item)?;
+            Some(format!(
+                "nobody read back from gateway {gateway} of zone {zone} that it sends nothing there"
             ))
         })
     })
@@ -148,7 +161,8 @@ pub fn at_once(step: Step<'_>) -> Option<String> {
                     step.next.generation
                 ))
             }
-            Leg::Shift { .. } => {
+            // What is declared by now where it stands in mid-way is one step as well, and has no waves.
+            Leg::Shift { wave, .. } if *wave != u32::MAX => {
                 let origin = motion.origin.values().next()?;
                 (shape(origin) == motion.to).then(|| {
                     format!(
@@ -157,7 +171,7 @@ pub fn at_once(step: Step<'_>) -> Option<String> {
                     )
                 })
             }
-            Leg::Return { .. } => None,
+            Leg::Return { .. } | Leg::Shift { .. } => None,
         }
     })
 }

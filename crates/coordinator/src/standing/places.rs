@@ -60,15 +60,27 @@ fn place(
         .filter(|_| is_about_a_base(why))
     {
         said.push_str(&format!("; the base: {} {}", base.source, base.file));
-        let named = of.into_iter().flat_map(|of| &*of.entities);
-        let named = named.filter(|(entity, _)| why.contains(entity.as_str()));
-        let lines: BTreeSet<usize> = named.flat_map(|(_, lines)| lines).copied().collect();
+        let named = entities(why).filter_map(|entity| of?.entities.get(&entity));
+        let lines: BTreeSet<usize> = named.flatten().copied().collect();
         let lines: Vec<String> = lines.iter().take(LINES).map(usize::to_string).collect();
         if !lines.is_empty() {
             said.push_str(&format!(":{}", lines.join(", ")));
         }
     }
     Some(said)
+}
+
+/// What is named as Kong names its entities: the last word before a name in backquotes, and that name.
+fn entities(why: &str) -> impl Iterator<Item = String> {
+    let parts: Vec<&str> = why.split('`').collect();
+    let pairs: Vec<String> = parts
+        .chunks_exact(2)
+        .filter_map(|pair| {
+            let kind = pair[0].trim_end().rsplit(' ').next()?;
+            Some(format!("{kind} `{}`", pair[1]))
+        })
+        .collect();
+    pairs.into_iter()
 }
 
 /// Whether a base is named, and not merely a word that has these letters: a database has no base.

@@ -53,7 +53,8 @@ impl Turn<'_> {
     /// it two (I5). So first all go where the later waves still are, which every zone has proven before; or, where that would
     /// give something to who is drained or to who is not there any more, the later waves follow first; or, where each of the two would
     /// of some route, all take of each route what gives him no more. A freeze holds all of it. None if all are told the same already.
-    pub(super) fn shared(&self, course: &Course, make: &mut Make<'_>) -> Option<Next> {
+    /// `came` is what people are told of why: what came while zones were apart.
+    pub(super) fn shared(&self, course: &Course, came: &str, make: &mut Make<'_>) -> Option<Next> {
         let motion = course.motion.as_ref()?;
         let Leg::Shift { .. } = &motion.leg else {
             return None;
@@ -72,9 +73,11 @@ impl Turn<'_> {
         let mut back = Cow::Borrowed(&**behind);
         if let Some(ahead) = self.ahead_by_a_drain(behind, &barred) {
             if !gives_more(ahead) {
-                let why = "another commit came while zones were apart, and a backend is drained or its zone is detached: the later \
-                           waves follow the ones before, and all go on from there";
-                return Some(self.catch_up(course, motion, (ahead, why), make));
+                let why = format!(
+                    "{came} while zones were apart, and a backend is drained or its zone is detached: the later waves follow the ones \
+                     before, and all go on from there"
+                );
+                return Some(self.catch_up(course, motion, (ahead, &why), make));
             }
             // Neither way leads past all of them. Of each route's requests one of the two may: he has less of one route by the one, and
             // of another by the other. Or one is drained, another in a detached zone: then none of them has anything.
@@ -108,9 +111,10 @@ impl Turn<'_> {
             let follow: Vec<Item> = zones.map(|zone| self.for_zone(zone, ahead)).collect();
             let behind = follow.iter().filter(moves);
             if self.unready(behind).0.is_empty() && !gives_more(ahead) {
-                let why = "another commit came while zones were apart, and nobody can go back: the later waves follow the ones before, \
-                           and all go on from there";
-                return Some(self.catch_up(course, motion, (ahead, why), make));
+                let why = format!(
+                    "{came} while zones were apart, and nobody can go back: the later waves follow the ones before, and all go on from there"
+                );
+                return Some(self.catch_up(course, motion, (ahead, &why), make));
             }
         }
         let waves: Vec<u32> = there
@@ -122,27 +126,29 @@ impl Turn<'_> {
         if let Some((why, until)) = self.frozen_for(&waves)
             && !matches!(self.traffic(motion), Traffic::Bad(_))
         {
-            let mut stands = returning("another commit came while zones were apart", vec![wait(why)]);
+            let mut stands = returning(&format!("{came} while zones were apart"), vec![wait(why)]);
             stands.phase = Phase::Frozen;
             stands.until = until;
             return Some((None, Some(stands)));
         }
         let why = match back {
             Cow::Borrowed(_) => {
-                "another commit came while zones were apart: all go where the later waves still are, and on from there"
+                format!(
+                    "{came} while zones were apart: all go where the later waves still are, and on from there"
+                )
             }
-            Cow::Owned(_) => {
-                "another commit came while zones were apart, and a backend is drained or its zone is detached: all go where neither the \
-                 ones nor the others give it more, and on from there"
-            }
+            Cow::Owned(_) => format!(
+                "{came} while zones were apart, and a backend is drained or its zone is detached: all go where neither the ones nor the \
+                 others give it more, and on from there"
+            ),
         };
         let items = there.into_iter().map(|item| (item.zone.clone(), make(item)));
         let items = items.collect();
-        let next = self.moved(course, items, Leg::Return { why: why.to_owned() }, motion.to);
+        let next = self.moved(course, items, Leg::Return { why: why.clone() }, motion.to);
         let course = next.course.unwrap_or_default();
         Some((
             Some(self.nobodys_plan(next.items, course)),
-            Some(returning(why, Vec::new())),
+            Some(returning(&why, Vec::new())),
         ))
     }
 

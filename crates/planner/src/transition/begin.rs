@@ -37,7 +37,7 @@ impl Turn<'_> {
             next.root = crate::canonical::split_root(&next);
             return (Some(next), Some(returning(why, Vec::new())));
         }
-        if let Some(shared) = self.shared(course, make) {
+        if let Some(shared) = self.shared(course, "another commit or order came", make) {
             return shared;
         }
         let bites = self

@@ -71,7 +71,7 @@ impl Turn<'_> {
         let (next_bite, next_wave) = if let Some(next) = next_wave {
             // Somebody was drained since the first wave, and gets more where that went: then nobody follows it there.
             if self.gives_drained_more(&here)
-                && let Some(shared) = self.shared(course, make)
+                && let Some(shared) = self.shared(course, "a backend was drained", make)
             {
                 return shared;
             }

@@ -168,6 +168,26 @@ fn what_goes_too_early_is_named() {
         assert!(why.contains("agent fra-1 of zone fra has not proven"), "{why}");
         assert_eq!(gone(&rests, &fleet, &["fra"]), None);
     }
+    // Its share may be with whom nobody gives any.
+    let mut fallen = fleet.clone();
+    let fact = agent_of(&mut fallen, "fra").items.get_mut(&split()).unwrap();
+    fact.fallback = Some(weir_planner::Fallen {
+        since: at(90),
+        down: [].into(),
+        why: String::new(),
+    });
+    let why = gone(&rests, &fallen, &[]).unwrap();
+    assert!(why.contains("a share is elsewhere there"), "{why}");
+    // A gateway sends there by its own.
+    let mut by_door = rests.clone();
+    let item = of(&mut by_door).items.get_mut(&zone("fra")).unwrap();
+    let door = super::doors::door(weir_model::Via::Addresses(BTreeMap::new()));
+    Arc::make_mut(item).doors = [(weir_model::GatewayName::new("edge").unwrap(), door)].into();
+    let why = gone(&by_door, &fleet, &[]).unwrap();
+    assert!(
+        why.contains("nobody read back from gateway edge of zone fra"),
+        "{why}"
+    );
     // Who was never heard was never told anything, nor where nobody is.
     let mut unheard = fleet.clone();
     agent_of(&mut unheard, "fra").heard_at = None;
@@ -207,4 +227,12 @@ fn a_way_back_in_steps_is_named() {
     motion.to = shape;
     let why = at_once(&first, &same, &[]).unwrap();
     assert!(why.contains("to what it set out from"), "{why}");
+    // Where it stands by now is no way: zones that were ahead are gone.
+    let motion = of(&mut same).course.as_mut().unwrap().motion.as_mut().unwrap();
+    motion.leg = Leg::Shift {
+        bites: 1,
+        bite: 1,
+        wave: u32::MAX,
+    };
+    assert_eq!(at_once(&first, &same, &[]), None);
 }
