@@ -28,6 +28,8 @@ struct Watched {
     /// No worker takes up any document, or none with a plugin is accepted.
     fails: AtomicBool,
     lacks: AtomicBool,
+    /// The next time it looks at its database nothing of that comes to its worker.
+    deaf: AtomicBool,
     writes: Mutex<Vec<(Instant, String, String)>>,
 }
 
@@ -37,6 +39,7 @@ impl Watched {
             kong,
             fails: AtomicBool::new(false),
             lacks: AtomicBool::new(false),
+            deaf: AtomicBool::new(false),
             writes: Mutex::default(),
         })
     }
@@ -140,7 +143,15 @@ impl Running {
             loop {
                 often.tick().await;
                 for kong in &looking {
+                    let deaf = kong.deaf.swap(false, Ordering::Relaxed);
+                    let hears = || {
+                        if deaf {
+                            kong.kong.fails_next_build();
+                        }
+                    };
+                    hears();
                     kong.kong.looks();
+                    hears();
                     kong.kong.rebuilds();
                 }
             }
@@ -287,6 +298,42 @@ async fn a_node_that_never_heard_of_a_weight_is_told_again() {
     let apart = *at - writes[1].0;
     assert!((30..50).contains(&apart.as_secs()), "{apart:?}");
     assert!(kongs[1].writes().is_empty());
+    agent.stopped().await;
+}
+
+/// Nothing leads to an upstream that a node does not have, and one that never heard that it was made is told again as well.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_never_heard_of_an_upstream_is_told_again() {
+    let database = Database::new();
+    let on = || Watched::of(Still::on(&database, Options::default()).unwrap());
+    let kongs = [on(), on()];
+    let agent = Running::start(&[&kongs[0], &kongs[1]], Counters::new());
+    let first = with_database(&[own_door("basket", 90, BASKET)], None);
+    agent.want(&first);
+    while kongs[0].writes().len() < 3 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    kongs[1].deaf.store(true, Ordering::Relaxed);
+    agent.exact(&first, 120).await;
+    let writes = kongs[0].writes();
+    let again = writes.iter().position(|(_, how, _)| how.starts_with("PATCH"));
+    let (made, again) = writes.split_at(again.expect("it is told again"));
+    assert_eq!(made.len(), 3, "{writes:?}");
+    let (at, how, what) = &again[0];
+    assert!(
+        how.starts_with("PATCH upstreams/") && how.contains("/targets/"),
+        "{how}"
+    );
+    let what: serde_json::Value = serde_json::from_str(what).unwrap();
+    let fields: Vec<&String> = what.as_object().unwrap().keys().collect();
+    assert_eq!(fields, ["tags"], "nothing of it is another");
+    let apart = *at - made[2].0;
+    assert!((30..50).contains(&apart.as_secs()), "{apart:?}");
+    let leads = again[1..].iter().all(|(_, how, _)| !how.starts_with("PATCH"));
+    assert!(
+        leads && again.len() == 3,
+        "a service and a route, and nothing twice: {writes:?}"
+    );
     agent.stopped().await;
 }
 

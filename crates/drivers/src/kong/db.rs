@@ -291,10 +291,15 @@ impl KongDb {
                 break;
             }
             let done = match write {
-                Write::Await(upstream) => {
-                    self.may_be_led_to(able, upstream).await?;
-                    continue;
-                }
+                Write::Await(upstream) => match self.may_be_led_to(able, upstream).await {
+                    Ok(()) => continue,
+                    Err(End::Waits) => {
+                        let told = self.waited_for(admin, (split, wanted, upstream), held).await;
+                        *any |= told.map_err(End::Failed)?;
+                        return Err(End::Waits);
+                    }
+                    Err(other) => return Err(other),
+                },
                 Write::Forget(name) => {
                     let mut seen = self.seen();
                     let takes = seen.takes();

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use weir_model::SplitName;
 use weir_render::kong::Upstream;
 use weir_render::kong::changes::{Held, Write};
-use weir_render::kong::database::Entities;
+use weir_render::kong::database::{Entities, WithTargets};
 
 use super::rows::{as_it_is, write};
 use super::{End, KongDb};
@@ -65,22 +65,70 @@ impl KongDb {
                     Some(behind) => behind.again(now),
                 }
             };
-            // A node that never heard of the upstream has nothing to build anew for a target of it, and the upstream waits for the
-            // node's next round: by turns.
-            let Some(one) = as_it_is(held, wanted, &upstream.entity.id, times % 2 == 0) else {
-                continue;
-            };
-            match write(admin, &one).await {
-                Some(Ok(())) => any = true,
-                // Gone meanwhile, or not to be written so: the next look finds what is to be written.
-                Some(Err(error)) if matches!(error.fault, Fault::Refused | Fault::NotYet) => {
-                    tracing::debug!(%split, node = admin.url(), %error, "not told again");
-                }
-                Some(Err(error)) => return Err(error),
-                None => {}
-            }
+            any |= self
+                .as_it_is_again(admin, (split, wanted, upstream), held, times)
+                .await?;
         }
         Ok(any)
+    }
+
+    /// A node does not have an upstream that was made, and nothing is made that leads there before it has: also where it never heard of
+    /// it. After a while it is told again. Whether it was.
+    ///
+    /// # Errors
+    /// Of the write.
+    pub(super) async fn waited_for(
+        &self,
+        admin: &Admin,
+        (split, wanted, expected): (&SplitName, &Entities, &Upstream),
+        held: &Held,
+    ) -> Result<bool, DriverError> {
+        let mut chains = wanted.doors.get(split).into_iter().flat_map(|of| &of.chains);
+        let upstream = chains.find_map(|chain| {
+            let upstream = chain.upstream.as_ref()?;
+            (upstream.expected.name == expected.name).then_some(upstream)
+        });
+        let Some(upstream) = upstream else {
+            return Ok(false);
+        };
+        let now = (self.clock)();
+        let times = {
+            let mut seen = self.seen();
+            let behind = seen.behind.entry(expected.name.clone());
+            let behind = behind.or_insert_with(|| Behind::new(now));
+            behind.is_still(now);
+            match behind.is_due(now) {
+                true => behind.again(now),
+                false => return Ok(false),
+            }
+        };
+        self.as_it_is_again(admin, (split, wanted, upstream), held, times)
+            .await
+    }
+
+    /// Writes a target of an upstream as it is, or the upstream. Whether it was.
+    async fn as_it_is_again(
+        &self,
+        admin: &Admin,
+        (split, wanted, upstream): (&SplitName, &Entities, &WithTargets),
+        held: &Held,
+        times: u32,
+    ) -> Result<bool, DriverError> {
+        // A node that never heard of the upstream has nothing to build anew for a target of it, and the upstream waits for the
+        // node's next round: by turns.
+        let Some(one) = as_it_is(held, wanted, &upstream.entity.id, times.is_multiple_of(2)) else {
+            return Ok(false);
+        };
+        match write(admin, &one).await {
+            Some(Ok(())) => Ok(true),
+            // Gone meanwhile, or not to be written so: the next look finds what is to be written.
+            Some(Err(error)) if matches!(error.fault, Fault::Refused | Fault::NotYet) => {
+                tracing::debug!(%split, node = admin.url(), %error, "not told again");
+                Ok(false)
+            }
+            Some(Err(error)) => Err(error),
+            None => Ok(false),
+        }
     }
 
     /// What nodes give that they should not, though their database has what is wanted: since when, which their verdicts say.
