@@ -310,9 +310,8 @@ async fn a_node_that_never_heard_of_an_upstream_is_told_again() {
     let agent = Running::start(&[&kongs[0], &kongs[1]], Counters::new());
     let first = with_database(&[own_door("basket", 90, BASKET)], None);
     agent.want(&first);
-    while kongs[0].writes().len() < 3 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    // Told at the end of the turn that made them.
+    agent.until(4, |_| kongs[0].writes().len() == 3).await;
     kongs[1].deaf.store(true, Ordering::Relaxed);
     agent.exact(&first, 120).await;
     let writes = kongs[0].writes();

@@ -12,7 +12,6 @@ use weir_drivers::Kong as Driver;
 use weir_drivers::dns::Names;
 use weir_drivers::kong::pins::Sight;
 use weir_drivers::kong::{Admin, Answer, Carry, Failure, Listener, Question};
-use weir_model::ZoneName;
 use weir_planner::Plan;
 use weir_sandbox::kong::{Options, Still};
 
@@ -63,7 +62,7 @@ impl Keep for Disk {
 
 /// One turn of an agent that starts with what is on its disk; true if it came to its end.
 fn turn(kong: &Arc<Still>, disk: &Disk, plan: &Plan, held: &[&str], deaf: bool) -> bool {
-    let part = Arc::new(plan.zone_plan(&ZoneName::new("fra").unwrap()).unwrap());
+    let part = part(plan);
     let mut items = part.items.clone();
     items.retain(|split, _| !held.contains(&split.as_str()));
     let wanted = Wanted {
@@ -104,6 +103,13 @@ fn routes(kong: &Still) -> Vec<String> {
     let routes = kong.ways().into_iter();
     let routes = routes.map(|way| way.route["name"].as_str().unwrap().to_owned());
     routes.collect()
+}
+
+/// What a Kong gives the first backend of `basket`.
+fn of_basket(kong: &Still) -> u64 {
+    let mut ways = kong.ways().into_iter();
+    let way = ways.find(|way| way.route["name"] == "basket").unwrap();
+    way.gives.unwrap()["10.0.2.1:80"]
 }
 
 fn without_base(splits: &[String], before: Option<&Plan>) -> Plan {
@@ -147,15 +153,7 @@ fn a_revert_of_which_nobody_heard_is_not_taken_back() {
     let first = of(80, None);
     let second = of(20, Some(&first));
     let back = of(80, Some(&second));
-    let part = |plan: &Plan| Arc::new(plan.zone_plan(&ZoneName::new("fra").unwrap()).unwrap());
-    let gives = || {
-        let way = kong
-            .ways()
-            .into_iter()
-            .find(|way| way.route["name"] == "basket")
-            .unwrap();
-        way.gives.unwrap()["10.0.2.1:80"]
-    };
+    let gives = || of_basket(&kong);
     assert!(turn(&kong, &disk, &first, &[], false));
     assert!(turn(&kong, &disk, &second, &[], false));
     assert_eq!(gives(), 1);
@@ -196,15 +194,7 @@ fn step_that_is_left(newer: &str) {
     };
     let first = of(80, BASKET, None);
     let second = of(20, newer, Some(&first));
-    let part = |plan: &Plan| Arc::new(plan.zone_plan(&ZoneName::new("fra").unwrap()).unwrap());
-    let gives = || {
-        let way = kong
-            .ways()
-            .into_iter()
-            .find(|way| way.route["name"] == "basket")
-            .unwrap();
-        way.gives.unwrap()["10.0.2.1:80"]
-    };
+    let gives = || of_basket(&kong);
     assert!(turn(&kong, &disk, &first, &[], false));
     assert_eq!(gives(), 4);
     assert!(!turn(&kong, &disk, &second, &[], true));

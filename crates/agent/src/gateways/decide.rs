@@ -91,15 +91,13 @@ pub fn names(wanted: &Wanted, gateway: &GatewayName, posted: Option<&Posted>) ->
     if planned.is_some_and(|planned| planned.channel == Channel::Kic) {
         return BTreeSet::new();
     }
-    let given = |posted: &'_ Posted| -> Vec<Arc<Item>> {
-        let given = posted.items.values().chain(posted.coming.values());
-        given.cloned().collect()
-    };
-    let before = posted.map(given).unwrap_or_default();
+    let before = posted
+        .into_iter()
+        .flat_map(|posted| posted.items.values().chain(posted.coming.values()));
     let doors = wanted
         .items
         .values()
-        .chain(&before)
+        .chain(before)
         .filter_map(|item| item.doors.get(gateway));
     let addresses = doors.filter_map(|door| match &door.via {
         Via::Addresses(backends) => Some(backends.values().flatten()),

@@ -89,18 +89,22 @@ fn what_must_not_be_shown_as_converged_is_named() {
     }
 }
 
-#[test]
-fn a_split_that_is_shown_as_converged_is_so_in_every_zone_as_git_declares() {
+/// A split at rest that every zone proves.
+fn all_well() -> SplitStatus {
     let plan = plan();
-    let fleet = all_proven(&plan);
     let sight = Sight {
         plan: &plan,
         created: &BTreeMap::new(),
-        fleet: &fleet,
+        fleet: &all_proven(&plan),
         stale: STALE,
         now: now(),
     };
-    let whole = standing::split(sight, Some(&BTreeMap::new()), &split()).unwrap();
+    standing::split(sight, Some(&BTreeMap::new()), &split()).unwrap()
+}
+
+#[test]
+fn a_split_that_is_shown_as_converged_is_so_in_every_zone_as_git_declares() {
+    let whole = all_well();
     assert_eq!(
         (whole.standing, selfcheck::whole(&whole)),
         (Standing::Converged, None)
@@ -128,16 +132,7 @@ fn a_split_that_is_shown_as_converged_is_so_in_every_zone_as_git_declares() {
 /// I11: whoever is shown as anything but converged is told why, of each zone and of the whole.
 #[test]
 fn what_is_not_converged_and_says_nothing_is_named() {
-    let plan = plan();
-    let fleet = all_proven(&plan);
-    let sight = Sight {
-        plan: &plan,
-        created: &BTreeMap::new(),
-        fleet: &fleet,
-        stale: STALE,
-        now: now(),
-    };
-    let whole = standing::split(sight, Some(&BTreeMap::new()), &split()).unwrap();
+    let whole = all_well();
     assert_eq!(selfcheck::unexplained(&whole), None);
     for standing in [
         Standing::Idle,
