@@ -48,6 +48,12 @@ impl Watched {
         Self::of(Still::without_database(Options::default()).unwrap())
     }
 
+    fn two_on_a_database() -> [Arc<Self>; 2] {
+        let database = Database::new();
+        let on = || Self::of(Still::on(&database, Options::default()).unwrap());
+        [on(), on()]
+    }
+
     /// When, how and with what it was written to.
     fn writes(&self) -> Vec<(Instant, String, String)> {
         self.writes.lock().unwrap().clone()
@@ -267,13 +273,22 @@ async fn one_that_never_takes_it_up_is_not_given_it_all_the_time() {
     agent.stopped().await;
 }
 
+/// A write of a target that changes nothing of it.
+fn a_target_as_it_is(how: &str, what: &str) {
+    assert!(
+        how.starts_with("PATCH upstreams/") && how.contains("/targets/"),
+        "{how}"
+    );
+    let what: serde_json::Value = serde_json::from_str(what).unwrap();
+    let fields: Vec<&String> = what.as_object().unwrap().keys().collect();
+    assert_eq!(fields, ["tags"], "nothing of it is another");
+}
+
 /// In a database the row is right, and a node that never heard of it gives what was before: nothing is to be written, and it is
 /// told again.
 #[tokio::test(start_paused = true)]
 async fn a_node_that_never_heard_of_a_weight_is_told_again() {
-    let database = Database::new();
-    let on = || Watched::of(Still::on(&database, Options::default()).unwrap());
-    let kongs = [on(), on()];
+    let kongs = Watched::two_on_a_database();
     let agent = Running::start(&[&kongs[0], &kongs[1]], Counters::new());
     let first = with_database(&[own_door("basket", 90, BASKET)], None);
     agent.want(&first);
@@ -288,13 +303,7 @@ async fn a_node_that_never_heard_of_a_weight_is_told_again() {
     let writes = &writes[before..];
     assert_eq!(writes.len(), 3, "{writes:?}");
     let (at, how, what) = &writes[2];
-    assert!(
-        how.starts_with("PATCH upstreams/") && how.contains("/targets/"),
-        "{how}"
-    );
-    let what: serde_json::Value = serde_json::from_str(what).unwrap();
-    let fields: Vec<&String> = what.as_object().unwrap().keys().collect();
-    assert_eq!(fields, ["tags"], "nothing of it is another");
+    a_target_as_it_is(how, what);
     let apart = *at - writes[1].0;
     assert!((30..50).contains(&apart.as_secs()), "{apart:?}");
     assert!(kongs[1].writes().is_empty());
@@ -304,9 +313,7 @@ async fn a_node_that_never_heard_of_a_weight_is_told_again() {
 /// Nothing leads to an upstream that a node does not have, and one that never heard that it was made is told again as well.
 #[tokio::test(start_paused = true)]
 async fn a_node_that_never_heard_of_an_upstream_is_told_again() {
-    let database = Database::new();
-    let on = || Watched::of(Still::on(&database, Options::default()).unwrap());
-    let kongs = [on(), on()];
+    let kongs = Watched::two_on_a_database();
     let agent = Running::start(&[&kongs[0], &kongs[1]], Counters::new());
     let first = with_database(&[own_door("basket", 90, BASKET)], None);
     agent.want(&first);
@@ -319,13 +326,7 @@ async fn a_node_that_never_heard_of_an_upstream_is_told_again() {
     let (made, again) = writes.split_at(again.expect("it is told again"));
     assert_eq!(made.len(), 3, "{writes:?}");
     let (at, how, what) = &again[0];
-    assert!(
-        how.starts_with("PATCH upstreams/") && how.contains("/targets/"),
-        "{how}"
-    );
-    let what: serde_json::Value = serde_json::from_str(what).unwrap();
-    let fields: Vec<&String> = what.as_object().unwrap().keys().collect();
-    assert_eq!(fields, ["tags"], "nothing of it is another");
+    a_target_as_it_is(how, what);
     let apart = *at - made[2].0;
     assert!((30..50).contains(&apart.as_secs()), "{apart:?}");
     let leads = again[1..].iter().all(|(_, how, _)| !how.starts_with("PATCH"));
@@ -339,9 +340,7 @@ async fn a_node_that_never_heard_of_an_upstream_is_told_again() {
 /// Somebody changes how an upstream chooses, and it is put back: shares look the same meanwhile, and nodes take that up in their time.
 #[tokio::test(start_paused = true)]
 async fn an_upstream_that_was_put_back_is_not_proven_before_nodes_took_it_up() {
-    let database = Database::new();
-    let on = || Watched::of(Still::on(&database, Options::default()).unwrap());
-    let kongs = [on(), on()];
+    let kongs = Watched::two_on_a_database();
     let agent = Running::start(&[&kongs[0], &kongs[1]], Counters::new());
     let first = with_database(&[own_door("basket", 90, BASKET)], None);
     agent.want(&first);
