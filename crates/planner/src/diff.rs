@@ -11,7 +11,7 @@ use weir_model::{
     RouteName, ServiceName, SourceName, SplitName, ZoneName,
 };
 
-use crate::plan::{Destination, GatewayPlan, Generation, Item, ItemRoute, Plan};
+use crate::plan::{Destination, GatewayPlan, Generation, Item, ItemRoute, Plan, Splits};
 use crate::programmed::Programmed;
 
 /// Something that was one thing and is another.
@@ -191,10 +191,11 @@ pub fn diff(from: Option<&Plan>, to: &Plan) -> PlanDiff {
             .map(|of| (of.source.clone(), of.commit.clone()));
         pairs.collect()
     };
-    let none = BTreeMap::new();
+    let none = Splits::new();
     let old_splits = from.map_or(&none, |from| &from.splits);
     let mut splits = BTreeMap::new();
-    for name in both(old_splits, &to.splits) {
+    let names: BTreeSet<&SplitName> = old_splits.keys().chain(to.splits.keys()).collect();
+    for name in names {
         let (was, is) = (old_splits.get(name), to.splits.get(name));
         if let (Some(was), Some(is)) = (was, is)
             && (Arc::ptr_eq(was, is) || was.root == is.root)

@@ -64,7 +64,7 @@ pub use lint::{Finding, Rule, lint, lint_made, lint_step};
 pub use outlook::{Outlook, Phase, Wait};
 pub use plan::{
     Destination, Digest, Fallback, GatewayPlan, GatewayRef, Generation, InKuma, Item, ItemRef, ItemRoute,
-    Plan, PlanId, Refuge, SplitPlan, ZonePlan,
+    Plan, PlanId, Refuge, SplitPlan, Splits, ZonePlan,
 };
 pub use planning::{DRAIN, Inputs, Look, Planned, Work, plan, plan_with_work, step};
 pub use refusal::{Flaw, Refusal};

@@ -86,6 +86,9 @@ hash32! {
     Digest;
 }
 
+/// A plan's splits by name. A copy shares all of it with the original until one of them is changed, and then all but that.
+pub type Splits = imbl::OrdMap<SplitName, Arc<SplitPlan>>;
+
 /// The whole plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
@@ -109,7 +112,7 @@ pub struct Plan {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub gateways: BTreeMap<ZoneName, BTreeMap<GatewayName, Arc<GatewayPlan>>>,
     /// The splits. Shared with the parent where nothing changed.
-    pub splits: BTreeMap<SplitName, Arc<SplitPlan>>,
+    pub splits: Splits,
 }
 
 /// One split's part of a plan.

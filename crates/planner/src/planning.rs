@@ -20,7 +20,7 @@ use crate::drain;
 use crate::facts::ProvenWeights;
 use crate::lint;
 use crate::outlook::Outlook;
-use crate::plan::{Generation, Item, Plan, PlanId, SplitPlan};
+use crate::plan::{Generation, Item, Plan, PlanId, SplitPlan, Splits};
 use crate::refusal::Refusal;
 use crate::transition::{self, Transit};
 use whole::{Past, Seen, Whole};
@@ -396,16 +396,18 @@ fn make(
     if !changed {
         return Ok(None);
     }
-    if let (Some(_), Some(parent)) = (only, whole.parent) {
-        // Shared, not looked at: a parent's worth of pointers.
-        let mut all = parent.splits.clone();
-        for name in &gone {
-            all.remove(*name);
+    let splits = match (only, whole.parent) {
+        // Shared with the parent, not looked at.
+        (Some(_), Some(parent)) => {
+            let mut all = parent.splits.clone();
+            for name in gone {
+                all.remove(name);
+            }
+            all.extend(splits);
+            all
         }
-        // One by one: `append` would build all of it anew.
-        all.extend(splits);
-        splits = all;
-    }
+        _ => Splits::from(splits),
+    };
     let mut plan = Plan {
         federation: whole.federation.clone(),
         mesh: whole.mesh.clone(),

@@ -221,7 +221,7 @@ fn alone_in_fra(plan: &Plan, agent: Agent) -> (Standing, Option<String>, bool) {
 fn a_zone_without_splits_is_not_converged_while_its_control_plane_cannot_be_read() {
     let mut plan = plan();
     let mut blind = agent(fact(&plan));
-    plan.splits = BTreeMap::new();
+    plan.splits = weir_planner::Splits::new();
     blind.items = BTreeMap::new();
     let (standing, reason, _) = alone_in_fra(&plan, blind.clone());
     assert_eq!((standing, reason), (Standing::Converged, None));
@@ -237,7 +237,7 @@ fn a_zone_without_splits_is_not_converged_while_its_control_plane_cannot_be_read
 fn a_zone_is_not_converged_while_a_split_that_is_gone_from_the_plan_is_still_driven() {
     let mut plan = plan();
     let driving = agent(fact(&plan));
-    plan.splits = BTreeMap::new();
+    plan.splits = weir_planner::Splits::new();
     plan.generation = Generation(6);
     let standing = |agent: Agent| {
         let (standing, reason, all) = alone_in_fra(&plan, agent);
