@@ -120,6 +120,9 @@ fn read(folder: &Path, into: &mut String) {
     }
 }
 
+/// What is built at a higher level than 1 otherwise, of the crates that have switches.
+const OPTIMIZED: [&str; 4] = ["weir-model", "weir-planner", "weir-render", "weir-agent"];
+
 /// Each switch alone, until it is found; by the program, which alone is built with the switches.
 #[test]
 fn every_sabotage_is_found_and_names_the_invariant_that_it_breaks() {
@@ -130,6 +133,12 @@ fn every_sabotage_is_found_and_names_the_invariant_that_it_breaks() {
     cargo
         .args(["build", "--quiet", "--locked", "--workspace"])
         .args(["--features", "weir-tests/sabotage", "--bin", "simulate"])
+        // It runs for less than what it takes to optimize it as the others are.
+        .args(["--config", "profile.dev.debug=false"])
+        .args(OPTIMIZED.iter().flat_map(|of| {
+            let level = format!("profile.dev.package.{of}.opt-level=1");
+            ["--config".to_owned(), level]
+        }))
         .env("CARGO_TARGET_DIR", target)
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
     let built = cargo.output().expect("cargo runs, for it runs this test");

@@ -26,7 +26,7 @@ use crate::activation::Moment;
 use crate::decide::applied;
 use crate::take::Memory;
 use label::{Word, word};
-use refuge::{end, overflows, refuge, resolves, still_resolves, takes_by_table};
+use refuge::{end, overflows, passing, refuge, resolves, still_resolves, takes_by_table};
 
 pub(crate) use label::mark;
 pub use watch::Watch;
@@ -335,10 +335,9 @@ pub fn told(item: &Item, memory: &Memory) -> Option<weir_planner::Fallen> {
     if memory.is_pinned(item) || item.fallback.is_empty() || over(item, fallen) == *item {
         return None;
     }
-    let each = || {
-        let all = fallen.down.iter();
-        all.filter(|(name, _)| item.weighted().contains(name))
-    };
+    // Who has no share of his own by now and passes on another one's is named as well: a drain must know whose refuge is in use.
+    let passing = passing(item, fallen);
+    let each = || fallen.down.iter().filter(|(name, _)| passing.contains(name));
     let words: Vec<String> = each()
         .map(|(name, down)| {
             format!(

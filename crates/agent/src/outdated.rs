@@ -8,19 +8,10 @@
 use weir_drivers::Observed;
 use weir_model::sabotaged;
 use weir_planner::{Generation, Item, ZonePlan};
-use weir_render::{Object, Step};
+use weir_render::{Object, PLAN, Step};
 
 use crate::decide::LEAP;
 use crate::take::Memory;
-
-/// The label with the generation of the plan that removed something beside this object. Absent where none did.
-const PLAN: &str = "weir.dev/plan";
-
-/// The newest plan that an object tells of: that of its item, or the one that removed something beside it.
-fn told(object: &Object, generation: Generation) -> Generation {
-    let marked = object.labels.get(PLAN).and_then(|text| text.parse().ok());
-    generation.max(Generation(marked.unwrap_or_default()))
-}
 
 /// What a policy in force tells that carries this very plan's generation, though the plan does not have its split, or one
 /// above what the plan has for it, though the plan is as new: it is of another history of plans, as after a ledger was lost
@@ -63,7 +54,9 @@ fn newest_of<'a>(
         .iter()
         .filter(|(object, _)| of(object))
         .map(|(object, generation)| {
-            let told = told(object, *generation).max(another_history(plan, object, *generation));
+            let told = object
+                .tells_of(*generation)
+                .max(another_history(plan, object, *generation));
             (object.name.as_str(), told)
         })
         .filter(|(_, generation)| generation.0 <= most)
@@ -121,11 +114,12 @@ fn word_of(
     // What goes now tells nobody any more, also where it did until now, as the lone anchor of a split that is withdrawn.
     let stay = |object: &Object| !removed(object);
     let tells = newest_of(plan, memory, observed, stay).is_some_and(|(_, newest)| newest >= plan.generation)
+        // Only what goes over an object of ours is sure to be written: a stranger may have the name of what is not there yet.
         || steps.iter().any(|step| match step {
-            Step::Put { generation, .. } | Step::Introduce { generation, .. } => {
-                *generation >= plan.generation
+            Step::Put { object, generation, .. } => {
+                *generation >= plan.generation && is_live(object, observed)
             }
-            Step::Withdraw { .. } | Step::Delete { .. } => false,
+            Step::Introduce { .. } | Step::Withdraw { .. } | Step::Delete { .. } => false,
         });
     if tells || !observed.ours.iter().any(|(object, _)| removed(object)) {
         return None;
@@ -168,7 +162,7 @@ fn word_of(
 
 /// A policy that is written over goes on telling what it told: an agent that repairs one which somebody edited may itself be
 /// the one that does not know of the removal. So may one that pins, and what told of it then is the generation that its pin
-/// takes the place of.
+/// takes the place of. What came to tell more since it was looked at, a driver leaves for the next look.
 pub(crate) fn passed_on(steps: &mut [Step], observed: &Observed) {
     for step in steps {
         let Step::Put {
@@ -180,12 +174,9 @@ pub(crate) fn passed_on(steps: &mut [Step], observed: &Observed) {
         let live = observed.ours.iter().find(|(live, _)| {
             (live.kind, &live.mesh, &live.name) == (object.kind, &object.mesh, &object.name)
         });
-        let word = live.map(|(live, of)| told(live, *of));
-        if let Some(newer) = word.filter(|told| *told > *generation) {
-            object
-                .labels
-                .entry(PLAN.to_owned())
-                .or_insert_with(|| newer.to_string());
+        let word = live.map(|(live, of)| live.tells_of(*of));
+        if let Some(newer) = word.filter(|word| *word > object.tells_of(*generation)) {
+            object.labels.insert(PLAN.to_owned(), newer.to_string());
         }
     }
 }

@@ -416,7 +416,13 @@ pub fn agent(view: &AgentView, before: Option<&Agent>) -> Agent {
         (None, Some(before)) => before.items.clone(),
         (None, None) => BTreeMap::new(),
     };
-    let marks = counting::marks(before.map(|before| &before.marks), &items);
+    // Marks are of what was said since the start: what is only recalled was counted before, and a mark of it would give a step
+    // that is judged now all the requests since, which other weights may have sent.
+    let marks = match (facts, before) {
+        (Some(_), _) => counting::marks(before.map(|before| &before.marks), &items),
+        (None, Some(before)) => before.marks.clone(),
+        (None, None) => BTreeMap::new(),
+    };
     Agent {
         connected: view.connected.is_some(),
         heard_at: match facts {

@@ -219,7 +219,10 @@ impl ZoneDriver for KumaUniversal {
         drop(known);
         let note = forgetful.then(|| {
             format!(
-                "Kuma's control plane at {} keeps all that it holds in memory: each time that it restarts this zone's policies                  and services are gone for seconds, in every zone that sends to them, and requests fail. Give it a PostgreSQL                  store (KUMA_STORE_TYPE=postgres), and Kuma's global control plane too, which with a memory store deletes the                  mesh everywhere when it restarts",
+                "Kuma's control plane at {} keeps all that it holds in memory: each time that it restarts this zone's policies \
+                 and services are gone for seconds, in every zone that sends to them, and requests fail. Give it a PostgreSQL \
+                 store (KUMA_STORE_TYPE=postgres), and Kuma's global control plane too, which with a memory store deletes the \
+                 mesh everywhere when it restarts",
                 self.rest.base()
             )
         });

@@ -20,7 +20,7 @@ pub use alone::{Anchored, Extent, Held, anchor_alone, extent, holds, keeps, with
 pub use difference::difference;
 pub use document::{Unreadable, from_document, to_document};
 pub use envoy::{Live, weights};
-pub use object::{COMMIT, FALLEN, Form, Kind, Object, PINNED, Step, pin_in_words};
+pub use object::{COMMIT, FALLEN, Form, Kind, Object, PINNED, PLAN, Step, pin_in_words};
 pub use policy::{ANCHOR_HEADER, Options, as_pinned, render, weights_of};
 pub use rivals::touches;
 pub use steps::{introduction, steps};

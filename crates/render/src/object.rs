@@ -26,6 +26,10 @@ pub fn pin_in_words(label: &str) -> String {
 /// newest word counts for all its agents. Absent where none was ever down.
 pub const FALLEN: &str = "weir.dev/fallback";
 
+/// The label with the generation of the plan that removed something beside an object, which so goes on telling of that plan.
+/// Absent where none did.
+pub const PLAN: &str = "weir.dev/plan";
+
 /// The label with the commit that an object was made of. Alone it is no difference: of two histories of plans, as after a ledger was
 /// lost, agents may hold the very same item, of the same generation, of two commits, and would write over each other for good.
 pub const COMMIT: &str = "weir.dev/commit";
@@ -91,6 +95,12 @@ impl Object {
     /// Which pin its weights are of, if any.
     pub fn pinned(&self) -> Option<&str> {
         self.labels.get(PINNED).map(String::as_str)
+    }
+
+    /// The newest plan that it tells of, when it is of this generation: its own, or the one that removed something beside it.
+    pub fn tells_of(&self, generation: Generation) -> Generation {
+        let marked = self.labels.get(PLAN).and_then(|text| text.parse().ok());
+        generation.max(Generation(marked.unwrap_or_default()))
     }
 
     /// Whether it is for the service and port that an item is for, of whatever split it is.

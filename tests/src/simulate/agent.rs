@@ -66,7 +66,7 @@ pub(crate) struct Running {
     /// What the zone's control plane resolved when this activation looked.
     pub(crate) resolved: Arc<std::collections::BTreeSet<(String, Place, Protocol)>>,
     /// What it saw of each object's generation.
-    seen: std::collections::BTreeMap<super::zone::Key, Generation>,
+    pub(crate) seen: std::collections::BTreeMap<super::zone::Key, Generation>,
 }
 
 impl std::fmt::Debug for Running {

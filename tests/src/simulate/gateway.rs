@@ -275,15 +275,16 @@ fn truth(still: &Still) -> Truth {
             let whole = total > 0 && parts.is_multiple_of(total);
             whole.then(|| Some((place, u32::try_from(parts / total).ok()?)))?
         };
-        // What was written last says the generation: a target, where there is a database.
-        let targets = all.iter().filter(|(kind, one)| {
-            *kind == "targets"
+        // What was written last says the generation: where there is a database, any of what the route leads to.
+        let below = all.iter().filter(|(kind, one)| {
+            matches!(*kind, "services" | "upstreams" | "targets")
                 && said(one, "split") == Some(SPLITS[split])
                 && said(one, "route").unwrap_or_default() == route
         });
-        let pins = targets.clone().filter_map(|(_, one)| said(one, "pin"));
+        let targets = below.clone().filter(|(kind, _)| *kind == "targets");
+        let pins = targets.filter_map(|(_, one)| said(one, "pin"));
         let pins = pins.map(str::to_owned).collect();
-        let marks = targets.map(|(_, one)| &**one).chain([&*way.route]);
+        let marks = below.map(|(_, one)| &**one).chain([&*way.route]);
         let generation = marks
             .filter_map(|one| said(one, "generation")?.parse().ok())
             .max();

@@ -107,9 +107,14 @@ fn routes(kong: &Still) -> Vec<String> {
 
 /// What a Kong gives the first backend of `basket`.
 fn of_basket(kong: &Still) -> u64 {
+    gives(kong, "basket", "10.0.2.1:80").unwrap()
+}
+
+/// What a Kong gives an address by a route; none if the site's own service has it.
+fn gives(kong: &Still, route: &str, address: &str) -> Option<u64> {
     let mut ways = kong.ways().into_iter();
-    let way = ways.find(|way| way.route["name"] == "basket").unwrap();
-    way.gives.unwrap()["10.0.2.1:80"]
+    let way = ways.find(|way| way.route["name"] == route).unwrap();
+    way.gives?.get(address).copied()
 }
 
 fn without_base(splits: &[String], before: Option<&Plan>) -> Plan {
@@ -142,6 +147,43 @@ fn a_split_that_is_not_in_force_keeps_no_other_one() {
     assert_eq!(routes(&kong), [] as [&str; 0]);
     assert!(turn(&kong, &disk, &other, &[], false));
     assert_eq!(routes(&kong), ["weir.basket.default"]);
+}
+
+/// Nor does one that was there, is declared, and is held back by its zone: it stays as it was posted, for as long as it is there
+/// as this agent posted it, and the others have their reverts meanwhile.
+#[test]
+fn a_split_that_waits_to_come_back_stays_beside_the_others() {
+    let kong = Arc::new(Still::without_database(Options::default()).unwrap());
+    let (disk, other) = (Disk::default(), Disk::default());
+    let of = |checkout: u32, basket: u32, before: Option<&Plan>| {
+        let splits = [
+            split("checkout", checkout, BY_ADDRESS),
+            split("basket", basket, BASKET),
+        ];
+        plan(BASE, &splits, before)
+    };
+    let both = || (gives(&kong, "checkout", "10.0.0.1:80"), of_basket(&kong));
+    let first = of(90, 20, None);
+    assert!(turn(&kong, &disk, &first, &[], false));
+    assert_eq!(both(), (Some(27), 1));
+    let second = of(50, 80, Some(&first));
+    assert!(turn(&kong, &disk, &second, &["checkout"], false));
+    assert_eq!(both(), (Some(27), 4), "the revert of basket waited for checkout");
+    // Somebody who knows more brought a newer one of it: that is not written over, and whoever knows it goes on.
+    assert!(turn(&kong, &other, &second, &[], false));
+    let third = of(50, 20, Some(&second));
+    assert_eq!(both(), (Some(3), 4));
+    assert!(turn(&kong, &disk, &third, &["checkout"], false));
+    assert_eq!(both(), (Some(3), 4));
+    assert!(turn(&kong, &other, &third, &["checkout"], false));
+    assert_eq!(both(), (Some(3), 1));
+    // Where it is gone it does not come back by what was posted once.
+    let new = Arc::new(Still::without_database(Options::default()).unwrap());
+    assert!(turn(&new, &other, &third, &["checkout"], false));
+    assert_eq!(
+        (gives(&new, "checkout", "10.0.0.1:80"), of_basket(&new)),
+        (None, 1)
+    );
 }
 
 /// An agent that is killed before it hears what became of a revert that went ahead of the mesh takes nothing back.

@@ -1,6 +1,6 @@
 //! Who takes the share of a backend that is down: the first of its list that is up, resolves and has room; and where that ends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
@@ -114,4 +114,20 @@ pub(super) fn overflows(item: &Item, fallen: &Fallbacks, backend: &BackendName) 
         let of = |route: &weir_planner::ItemRoute, name| route.weights.get(name).copied().unwrap_or_default();
         of(was, backend) > BasisPoints::ZERO && of(is, &end) > most
     })
+}
+
+/// Whose share goes elsewhere, and who passes such a share on without one of his own.
+pub(super) fn passing<'a>(item: &'a Item, fallen: &'a Fallbacks) -> BTreeSet<&'a BackendName> {
+    let mut all = BTreeSet::new();
+    for weighted in item.weighted() {
+        let mut at = weighted;
+        // One that was passed already leads where it led.
+        while let Some(down) = fallen.down.get(at)
+            && takes_by_table(item, at, &down.to)
+            && all.insert(at)
+        {
+            at = &down.to;
+        }
+    }
+    all
 }

@@ -20,6 +20,10 @@ pub(super) async fn decided(at: At<'_>, decide: Deciding<'_>, refusals: &Refusal
     if found.is_some() {
         decided = decide(refusals, found.as_ref(), &none);
     }
+    let stays = found::stays(at, &decided).await;
+    if !stays.is_empty() {
+        decided = decide(refusals, found.as_ref(), &stays);
+    }
     let Some(document) = &decided.document else {
         return decided;
     };
@@ -40,6 +44,9 @@ pub(super) async fn decided(at: At<'_>, decide: Deciding<'_>, refusals: &Refusal
     }
     match waits.is_empty() {
         true => decided,
-        false => decide(refusals, found.as_ref(), &waits),
+        false => {
+            waits.extend(stays);
+            decide(refusals, found.as_ref(), &waits)
+        }
     }
 }

@@ -133,6 +133,18 @@ pub(super) fn conclude(
     let notes = decided.notes.iter().chain(&decided.base_held);
     part.notes
         .extend(notes.map(|note| format!("gateway {name}: {note}")));
+    // Where no door of ours could say it.
+    if decided.wanted.is_empty() {
+        let whole = decided.held.iter().chain(&held);
+        part.notes
+            .extend(whole.map(|why| format!("gateway {name}: {why}")));
+    }
+    let unwanted = decided
+        .split_held
+        .iter()
+        .filter(|(split, _)| !decided.wanted.contains_key(*split));
+    part.notes
+        .extend(unwanted.map(|(split, why)| format!("gateway {name}: split {split}: {why}")));
     let all_held = (decided.held.clone())
         .or_else(|| (!held.is_empty()).then(|| held.join("; ")))
         .or_else(|| decided.base_held.clone());

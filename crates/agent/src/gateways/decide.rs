@@ -230,6 +230,14 @@ fn attempt(
             }
         }
     });
+    // What is declared, not in force here, and there by what was posted: the rest goes on beside it.
+    for (split, why) in stays {
+        let declared = wanted.plan.items.get(split);
+        let declared = declared.is_some_and(|item| item.doors.contains_key(gateway));
+        if declared && !decided.wanted.contains_key(split) {
+            decided.split_held.insert(split.clone(), why.clone());
+        }
+    }
     // What is held keeps what it had.
     for split in decided.split_held.keys() {
         if let Some(before) = posted.and_then(|posted| posted.items.get(split)) {

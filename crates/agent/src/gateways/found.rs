@@ -51,3 +51,39 @@ pub(super) async fn left_out(at: At<'_>, decided: &Decided) -> Option<Found> {
         .collect();
     (!items.is_empty()).then_some(items)
 }
+
+/// Of the splits that belong there and are not in force here: those that every node runs as this agent posted them, with why they stay.
+/// A node that is without one may have been given that by who knows more, and nothing comes back to it.
+pub(super) async fn stays(at: At<'_>, decided: &Decided) -> BTreeMap<SplitName, String> {
+    let given = at.posted.into_iter().flat_map(|posted| &posted.items);
+    let absent =
+        given.filter(|(split, item)| decided.absent.contains(*split) && item.doors.contains_key(at.name));
+    let absent: BTreeMap<&SplitName, &Arc<Item>> = absent.collect();
+    if absent.is_empty() || decided.document.is_none() {
+        return BTreeMap::new();
+    }
+    let driver = &at.driver.dbless;
+    let nodes = driver
+        .nodes()
+        .into_iter()
+        .filter(|node| !at.left.contains_key(node));
+    let looks = nodes.map(|node| async move { driver.observe(&node, &[].into()).await.ok() });
+    let seen = at.overtaken.run_until_cancelled(join_all(looks)).await;
+    let seen: Option<Vec<_>> = seen.and_then(|seen| seen.into_iter().collect());
+    let Some(seen) = seen.filter(|seen| !seen.is_empty()) else {
+        return BTreeMap::new();
+    };
+    let runs = |split: &SplitName, item: &Item| {
+        let tags = [
+            format!("weir.split.{split}"),
+            format!("weir.generation.{}", item.generation),
+        ];
+        seen.iter().all(|live| {
+            let mut entities = live.entities.iter().flatten();
+            entities.any(|entity| tags.iter().all(|tag| entity.tags.contains(tag)))
+        })
+    };
+    let there = absent.into_iter().filter(|(split, item)| runs(split, item));
+    let why = "it is declared and not in force in this zone yet, and stays at this gateway as it was posted";
+    there.map(|(split, _)| (split.clone(), why.to_owned())).collect()
+}

@@ -19,12 +19,12 @@ use weir_planner::{
 };
 use weir_render::{Form, Object, Options, introduction, render};
 
-fn federation() -> FederationName {
+pub(crate) fn federation() -> FederationName {
     FederationName::new("shop").unwrap()
 }
 
 /// All of the service `checkout` to a cluster's namespace `shop`.
-fn item(generation: u64, names: &[&str], change: impl FnOnce(&mut Item)) -> Arc<Item> {
+pub(crate) fn item(generation: u64, names: &[&str], change: impl FnOnce(&mut Item)) -> Arc<Item> {
     let (split, service) = (
         SplitName::new("checkout").unwrap(),
         ServiceName::new("checkout").unwrap(),
@@ -83,7 +83,7 @@ fn named(zone: &str, namespace: Option<&str>) -> impl FnOnce(&mut Item) {
     }
 }
 
-fn service(zone: &str, namespace: Option<&str>) -> ServiceFact {
+pub(crate) fn service(zone: &str, namespace: Option<&str>) -> ServiceFact {
     ServiceFact {
         service: ServiceName::new("checkout").unwrap(),
         kuma_zone: DnsLabel::new(zone).unwrap(),
@@ -138,7 +138,7 @@ fn held(decision: &Decision) -> Option<&str> {
     decision.held.values().next().map(String::as_str)
 }
 
-fn objects(item: &Item) -> Vec<Object> {
+pub(crate) fn objects(item: &Item) -> Vec<Object> {
     render(item, &federation(), &Form::Universal, Options::default())
 }
 

@@ -9,3 +9,4 @@ mod program;
 mod replacing;
 mod simulation;
 mod turns;
+mod word;

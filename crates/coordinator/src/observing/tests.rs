@@ -2,9 +2,11 @@
 
 use weir_model::{BackendName, BasisPoints, GatewayName};
 use weir_planner::{
-    Contested, Coverage, Digest, DoorFact, Evidence, Fallen, Fault, ItemRef, ItemState, KeptShare, Pin,
-    Proof, Verdict,
+    Contested, CountScope, Counts, Coverage, Digest, DoorFact, Evidence, Fallen, Fault, ItemRef, ItemState,
+    KeptShare, Pin, Proof, Verdict, ZoneFacts,
 };
+
+use weir_wire::Term;
 
 use super::*;
 
@@ -437,4 +439,76 @@ fn what_is_recalled_is_not_told_again() {
     for second in [1, 10, 100] {
         assert_eq!(alarms.look(&fleet, None, at(second)).len(), 0);
     }
+}
+
+/// After a restart an agent connects before it reports. What is recalled of its counts is from before the restart, and other
+/// weights may have been in force since: only what it says itself begins a count that a step is judged by.
+#[test]
+fn what_is_recalled_begins_no_count() {
+    let at = |second: i64| Timestamp::from_second(1_800_000_000 + second).unwrap();
+    let vm = BackendName::new("vm").unwrap();
+    let counted = |second, requests| {
+        let mut fact = plain();
+        fact.proof = Some(Proof {
+            verdict: Verdict::Exact,
+            evidence: Evidence::Live,
+            at: at(second),
+            coverage: Coverage { seen: 1, of: 1 },
+            weights: None,
+            unhealthy: std::collections::BTreeSet::new(),
+        });
+        fact.counts = Some(Counts {
+            since: at(0),
+            at: at(second),
+            requests: BTreeMap::from([(vm.clone(), requests)]),
+            failed: BTreeMap::new(),
+            down: BTreeMap::new(),
+            latency: BTreeMap::new(),
+            open: None,
+            scope: CountScope::Zone,
+        });
+        fact
+    };
+    let mut view = AgentView {
+        connected: Some(at(90)),
+        address: ([127, 0, 0, 1], 1).into(),
+        version: String::new(),
+        heard: at(90),
+        certificate_expires: at(9_000),
+        highest: Generation(3),
+        plan: None,
+        generation: Generation(3),
+        facts: None,
+        looked: None,
+        refused: None,
+        notes: Vec::new(),
+        told: Term::default(),
+    };
+    let recalled = fleet(counted(10, 100), at(10))
+        .zones
+        .remove(&zone("fra"))
+        .unwrap()
+        .remove("fra-1")
+        .unwrap();
+    let connected = agent(&view, Some(&recalled));
+    assert_eq!(connected.marks, BTreeMap::new());
+    assert_eq!(connected.items, recalled.items);
+    view.facts = Some(Arc::new(ZoneFacts {
+        zone: zone("fra"),
+        at: at(91),
+        highest: Generation(3),
+        kuma: None,
+        unreadable: None,
+        fault: None,
+        store: None,
+        services: Vec::new(),
+        items: vec![counted(91, 9_000)],
+    }));
+    let said = agent(&view, Some(&connected));
+    let counts = said.items[&plain().split].counts.as_ref().unwrap();
+    let since = counting::since(said.marks.get(&plain().split), counts);
+    assert_eq!((since.since, since.requests[&vm]), (at(91), 0));
+    // And a session that is lost and opened again keeps the mark of what was said.
+    view.facts = None;
+    assert_eq!(agent(&view, Some(&said)).marks, said.marks);
 }

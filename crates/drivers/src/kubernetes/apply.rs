@@ -73,11 +73,15 @@ impl Writer {
         let path = self.path(object.kind, &object.name);
         let live = self.live(server, &path, object.kind, &object.name).await?;
         if let Some(live) = &live {
-            if let Some(left) = write.reason_to_leave(&self.owner(live)) {
+            let owner = self.owner(live);
+            if let Some(left) = write.reason_to_leave(&owner) {
                 return Ok(left);
             }
             if live.pointer("/metadata/deletionTimestamp").is_none() && difference(object, live).is_none() {
                 return Ok(done());
+            }
+            if let Some(left) = write.reason_to_look_again(&owner) {
+                return Ok(left);
             }
         }
         let document = (object.name.as_str(), to_document(object, &self.form()));

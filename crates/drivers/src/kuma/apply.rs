@@ -98,6 +98,11 @@ pub(crate) fn of(step: &Step) -> Work<'_> {
     }
 }
 
+/// Whether what tells of a newer plan is never written over by what does not.
+fn keeps_what_is_newer() -> bool {
+    !sabotaged("overwrite-newer")
+}
+
 impl Write<'_> {
     /// Why a live object is not to be written, if so.
     pub(crate) fn reason_to_leave(&self, owner: &Owner) -> Option<Outcome> {
@@ -115,7 +120,7 @@ impl Write<'_> {
             return Some(foreign(name, &format!("it belongs to the split {split}")));
         }
         // A pin is for when what is newest is wrong.
-        if generation > self.generation && !sabotaged("overwrite-newer") && self.object.pinned().is_none() {
+        if generation > self.generation && keeps_what_is_newer() && self.object.pinned().is_none() {
             return Some(newer(name, generation, self.generation));
         }
         let leaves = match (self.over, extent(object)) {
@@ -126,6 +131,28 @@ impl Write<'_> {
         leaves.then(|| {
             Outcome::Yielded(format!(
                 "{name} is in force at generation {generation}: another agent of this zone wrote it meanwhile"
+            ))
+        })
+    }
+
+    /// Why a live object that may be written is not written before the next look, if so: it came to tell of a newer plan since
+    /// it was looked at, of which what would take its place does not tell. An agent that knows only an older plan would go by that.
+    pub(crate) fn reason_to_look_again(&self, owner: &Owner) -> Option<Outcome> {
+        let Owner::Ours {
+            generation, object, ..
+        } = owner
+        else {
+            return None;
+        };
+        let told = object.tells_of(*generation);
+        let lost = self.over == Over::Anything
+            && told > self.object.tells_of(self.generation)
+            && keeps_what_is_newer();
+        lost.then(|| {
+            Outcome::Yielded(format!(
+                "{} came to tell of plan {told} since it was looked at, by another agent of this zone; it is written after \
+                 the next look, so that it goes on telling of it",
+                self.object.name
             ))
         })
     }
@@ -141,12 +168,16 @@ pub(crate) async fn put(
     let path = path(object.kind, &object.mesh, &object.name);
     let owner = |document: &Value| policy::owner(document, federation, &Form::Universal);
     if let Some(live) = rest.get(&path).await? {
-        if let Some(left) = write.reason_to_leave(&owner(&live)) {
+        let owner = owner(&live);
+        if let Some(left) = write.reason_to_leave(&owner) {
             return Ok(left);
         }
         // An identical PUT is not free: it moves times, and in a cluster it wakes every watcher.
         if difference(object, &live).is_none() {
             return Ok(done());
+        }
+        if let Some(left) = write.reason_to_look_again(&owner) {
+            return Ok(left);
         }
     }
     rest.put(&path, &to_document(object, &Form::Universal)).await?;
@@ -196,7 +227,10 @@ pub fn left_alone(
 ) -> Option<Outcome> {
     let owner = policy::owner(live, federation, &Form::Universal);
     match of(step) {
-        Work::Write(write) => write.reason_to_leave(&owner),
+        Work::Write(write) => write.reason_to_leave(&owner).or_else(|| {
+            let again = write.reason_to_look_again(&owner);
+            again.filter(|_| difference(write.object, live).is_some())
+        }),
         Work::Remove { name, .. } => reason_to_keep(&owner, name, seen),
     }
 }
@@ -257,6 +291,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use serde_json::json;
+    use weir_render::PLAN;
 
     use super::*;
 
@@ -300,6 +335,79 @@ mod tests {
                 .is_some()
             );
         }
+    }
+
+    /// Whoever writes over an object goes on telling of the newest plan that it told of, also of one that it came to tell of after
+    /// the look.
+    #[test]
+    fn what_came_to_tell_of_more_waits_for_the_next_look() {
+        let telling = |pinned, of: Option<u64>| {
+            let mut object = object(pinned);
+            let plan = of.map(|of| (PLAN.to_owned(), of.to_string()));
+            object.labels.extend(plan);
+            object
+        };
+        let live = |generation, of| Owner::Ours {
+            object: telling(None, of),
+            generation: Generation(generation),
+            split: "checkout".to_owned(),
+        };
+        let waits = |ours: &Object, over, live: &Owner| {
+            let write = Write {
+                object: ours,
+                split: "checkout",
+                generation: Generation(4),
+                over,
+            };
+            write.reason_to_look_again(live).is_some()
+        };
+        let (unpinned, pinned, knows) = (
+            telling(None, None),
+            telling(Some("fra-1.7"), None),
+            telling(Some("fra-1.7"), Some(9)),
+        );
+        for (ours, of_generation, of_word) in [
+            (&unpinned, true, true),
+            (&pinned, true, true),
+            (&knows, false, false),
+        ] {
+            assert_eq!(
+                waits(ours, Over::Anything, &live(9, None)),
+                of_generation,
+                "{ours:?}"
+            );
+            assert_eq!(
+                waits(ours, Over::Anything, &live(4, Some(9))),
+                of_word,
+                "{ours:?}"
+            );
+            assert!(!waits(ours, Over::Anything, &live(4, None)), "{ours:?}");
+            assert!(!waits(ours, Over::Anything, &live(3, Some(4))), "{ours:?}");
+            // An anchor goes over another by its own rule.
+            assert!(!waits(ours, Over::Anchor, &live(4, Some(9))), "{ours:?}");
+        }
+        let document = |object: &Object| {
+            let mut document = to_document(object, &Form::Universal);
+            document["labels"]["weir.dev/generation"] = "4".into();
+            document["labels"]["weir.dev/federation"] = "shop".into();
+            document["labels"]["kuma.io/origin"] = "zone".into();
+            document
+        };
+        let step = |object: &Object| Step::Put {
+            object: object.clone(),
+            reason: String::new(),
+            split: "checkout".parse().unwrap(),
+            generation: Generation(4),
+            digest: weir_planner::Digest([0; 32]),
+        };
+        let left = |ours: &Object, live: &Object| {
+            left_alone(&step(ours), &document(live), &"shop".parse().unwrap(), None)
+        };
+        let word = telling(None, Some(9));
+        assert!(matches!(left(&pinned, &word), Some(Outcome::Yielded(_))));
+        assert!(left(&knows, &word).is_none());
+        // Where nothing would be written nothing is lost.
+        assert!(left(&unpinned, &word).is_none());
     }
 
     /// The end of a pin to the plan's own weights changes nothing but that label.

@@ -241,7 +241,11 @@ impl Split<'_> {
         }
         writes.extend(self.removals(&of.chains)?);
         let says = |write: &Write| matches!(write, Write::Make { .. } | Write::Change { .. });
-        if !writes.is_empty() && !writes.iter().any(says) {
+        let removes = |write: &Write| matches!(write, Write::Remove { .. });
+        // What is removed before anything else says the generation would come back by who knows an older one, if this were to
+        // end in between.
+        let mut telling = writes.iter().filter(|write| says(write) || removes(write));
+        if telling.next().is_some_and(removes) {
             writes.splice(0..0, self.mark(of));
         }
         Ok(writes)

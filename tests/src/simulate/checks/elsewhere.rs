@@ -72,6 +72,21 @@ fn no_more(place: Place, had: &Shares, has: &Shares) -> bool {
     had.len() == has.len() && had.iter().zip(has).all(|(had, has)| of(has) <= of(had))
 }
 
+/// Whether all whose share goes elsewhere have one: of their own, or what comes to them from who is away himself. Who fell when he had
+/// a share, and has none of his own by a later item, passes on what he is given.
+fn passes(way: &Away, weighted: &BTreeSet<Place>) -> bool {
+    let mut reached = weighted.clone();
+    for from in weighted {
+        let mut at = *from;
+        for _ in 0..way.len() {
+            let Some(to) = way.get(&at) else { break };
+            at = *to;
+            reached.insert(at);
+        }
+    }
+    way.keys().all(|from| reached.contains(from))
+}
+
 /// Every way in which an item's table leads from what it asks for to these shares.
 pub(super) fn ways(item: &Item, routes: &Shares) -> Vec<Away> {
     let asked = asked(item);
@@ -82,9 +97,6 @@ pub(super) fn ways(item: &Item, routes: &Shares) -> Vec<Away> {
         .collect();
     let mut all = vec![Away::new()];
     for (from, to) in table(item) {
-        if !weighted.contains(&from) {
-            continue;
-        }
         let without = all.clone();
         for way in without {
             all.extend(to.iter().map(|to| {
@@ -94,7 +106,7 @@ pub(super) fn ways(item: &Item, routes: &Shares) -> Vec<Away> {
             }));
         }
     }
-    all.retain(|way| same(&moved(&asked, way), routes));
+    all.retain(|way| passes(way, &weighted) && same(&moved(&asked, way), routes));
     all
 }
 
@@ -152,11 +164,10 @@ impl World {
             .get(&(z, key.clone()))
             .cloned()
             .unwrap_or_default();
-        let Some((began, resolved)) = self.agents[a]
-            .running
-            .as_ref()
-            .map(|running| (running.began, std::sync::Arc::clone(&running.resolved)))
-        else {
+        let Some((began, resolved, saw)) = self.agents[a].running.as_ref().map(|running| {
+            let resolved = std::sync::Arc::clone(&running.resolved);
+            (running.began, resolved, running.seen.contains_key(key))
+        }) else {
             return;
         };
         // Several may lead there: what was is the likeliest, and then what is sound.
@@ -216,6 +227,15 @@ impl World {
                 });
             }
             if before.0.contains_key(from) {
+                continue;
+            }
+            // Where the policy is gone, an agent puts back what it remembers, until it hears who knows better. That is no fall.
+            let fallen = self.agents[a].memory.fallen.get(&item.split);
+            let remembers = fallen.is_some_and(|fallen| {
+                let mut down = fallen.down.keys();
+                down.any(|backend| place_of(&item, backend) == Some(*from))
+            });
+            if !saw && remembers {
                 continue;
             }
             let recover = item.fallback.iter().find_map(|(backend, fallback)| {

@@ -3,7 +3,7 @@
 
 mod questions;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -15,13 +15,13 @@ use weir_agent::gateways::{FIRST, Gateways, Link, Pace, Refusals, Shared, Told, 
 use weir_drivers::Kong;
 use weir_drivers::dns::{Names, Remembered};
 use weir_drivers::kong::{Admin, Answer, Failure, Question};
-use weir_model::GatewayName;
-use weir_planner::ZoneFacts;
+use weir_model::{GatewayName, SplitName};
+use weir_planner::{Item, ZoneFacts};
 
 use super::carry::{Asked, Carrier, Desk, Disk, clock};
 use super::{EDGE, Reach, Truth};
 use crate::simulate::Ms;
-use crate::simulate::world::{Event, World, stamp};
+use crate::simulate::world::{Event, SPLITS, World, stamp};
 
 /// While something is not as it should be, as in the agent's own loop.
 const SOON: Ms = 1_000;
@@ -97,6 +97,8 @@ pub(crate) struct Side {
     pub(crate) disk: Disk,
     /// What nodes ran when they last said their hash: the last that an agent hears of one before it posts.
     looked: BTreeMap<usize, Arc<Truth>>,
+    /// What a turn was last to bring of each split ahead of the mesh, in whichever life of the agent.
+    pub(crate) went: BTreeMap<SplitName, Arc<Item>>,
     life: Option<Life>,
     timer: u64,
     questions: u64,
@@ -116,6 +118,7 @@ impl Side {
             gate,
             disk: Disk::default(),
             looked: BTreeMap::new(),
+            went: BTreeMap::new(),
             life: None,
             timer: 0,
             questions: 0,
@@ -313,6 +316,14 @@ impl World {
             wrote: false,
         });
         self.turns += 1;
+        if let (Some(wanted), Some(side)) = (self.wanted_of(a), self.side(a)) {
+            let ahead = wanted
+                .items
+                .iter()
+                .filter(|(split, _)| wanted.ahead.contains(*split));
+            side.went
+                .extend(ahead.map(|(split, item)| (split.clone(), Arc::clone(item))));
+        }
         self.go_on_at_gate(a);
     }
 
@@ -406,11 +417,19 @@ impl World {
         Some((gate, (self.gates[gate].version, records)))
     }
 
+    /// The splits of which a gateway has something as it was pinned.
+    fn pinned_at_gate(&self, gate: usize) -> BTreeSet<usize> {
+        let ways = self.gates[gate].nodes.iter().flat_map(|node| &node.truth.ways);
+        let pinned = ways.filter(|(_, given)| !given.pins.is_empty());
+        pinned.map(|((split, _), _)| *split).collect()
+    }
+
     /// A turn ended.
     fn turned(&mut self, a: usize, turned: Option<Turned>) {
         let now = self.now;
         let Some((gate, seen)) = self.seen(a) else { return };
         let changed = self.lookup.with(|records| records.changed);
+        let pinned = self.pinned_at_gate(gate);
         let Some(life) = self.side(a).and_then(|side| side.life.as_mut()) else {
             return;
         };
@@ -429,7 +448,10 @@ impl World {
         let news = news(&before, &life.told);
         let asked = changed + ANSWERED < turn.began;
         let same = turn.instant && !turn.failed && !turn.wrote && !again && asked;
-        life.calm = (settled && same).then_some(seen);
+        // What is there of a pin and is not wanted goes when the pin is seen to be over in the zone, of which no version tells.
+        let wanted = |split: &usize| life.told.doors.keys().any(|name| name.as_str() == SPLITS[*split]);
+        let waits = !pinned.iter().all(wanted);
+        life.calm = (settled && same && !waits).then_some(seen);
         life.still = same.then_some((seen.0, seen.1, now));
         let told = life.told.clone();
         let wait = match again {

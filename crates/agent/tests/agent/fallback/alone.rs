@@ -212,6 +212,44 @@ fn what_kuma_says_is_believed_as_well() {
     assert_eq!(agent.weights(), ALL_TO_VM, "nobody sends, and it is Unavailable");
 }
 
+/// Who is down, has no share of his own by a newer item, and passes another one's on, is told as well: a drain of who has it all in
+/// the end would else take the middle of that way for unused.
+#[test]
+fn who_only_passes_a_share_on_is_told_of() {
+    let mut agent = Agent::new(plan(&[("vm", None)], 60));
+    let change = |agent: &mut Agent, change: &dyn Fn(&mut Item)| {
+        let item = Arc::make_mut(agent.plan.items.values_mut().next().unwrap());
+        change(item);
+        item.digest = item_digest(item);
+    };
+    change(&mut agent, &|item| {
+        let mut on = item.fallback[&backend("eks")].clone();
+        on.to[0].backend = backend("lab");
+        item.fallback.insert(backend("vm"), on);
+    });
+    agent.activate();
+    for who in ["eks", "vm"] {
+        agent.unavailable.insert(who);
+        agent.activate();
+        agent.now += Duration::from_secs(1);
+        agent.activate();
+    }
+    let all_to_lab = [("eks", 0), ("lab", 100), ("vm", 0)];
+    assert_eq!(agent.weights(), all_to_lab);
+    agent.unavailable.clear();
+    change(&mut agent, &|item| {
+        item.generation = weir_planner::Generation(4);
+        item.routes[0].weights = BTreeMap::from([(backend("eks"), share(100)), (backend("vm"), share(0))]);
+    });
+    agent.activate();
+    assert_eq!(agent.weights(), all_to_lab, "neither is well for long enough");
+    let fallen = told(agent.item(), &agent.memory).unwrap();
+    assert_eq!(fallen.down, BTreeSet::from(["eks", "vm"].map(backend)));
+    for way in ["the share of eks goes to vm", "the share of vm goes to lab"] {
+        assert!(fallen.why.contains(way), "{}", fallen.why);
+    }
+}
+
 /// Nobody fails where Kuma drops the reference, so nothing is counted: that it is gone is enough.
 #[test]
 fn a_service_that_vanishes_is_a_reason_to_fall_back() {
