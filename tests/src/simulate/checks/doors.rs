@@ -446,7 +446,11 @@ impl World {
                 let door = edge.is_ok_and(|edge| item.doors.contains_key(&edge));
                 !door || self.gates[g].nodes.iter().all(|node| is_exact(&node.truth, item))
             });
-            self.gates[g].tampered = !(whole && right);
+            // What is there of a split that has no door any more may be as somebody left it, until it is gone.
+            let wants = |split: usize| wanted.items.keys().any(|name| name.as_str() == SPLITS[split]);
+            let mut there = self.gates[g].nodes.iter().flat_map(|node| node.truth.ways.keys());
+            let rest = there.all(|(split, _)| wants(*split));
+            self.gates[g].tampered = !(whole && right && rest);
         }
     }
 }
