@@ -37,6 +37,8 @@ struct Seen {
     held: Option<Instant>,
     /// Since when no caller has anything else of ours.
     alone: Option<Instant>,
+    /// The least of what callers ran when they were last looked at.
+    last: Option<Held>,
 }
 
 /// All of them.
@@ -69,8 +71,11 @@ impl Anchors {
                     again: other.is_some(),
                     held: None,
                     alone: None,
+                    last: None,
                 },
             };
+            // Whoever was seen not to follow is not taken for one who does because he cannot be looked at just now.
+            seen.last = sighting.held.or(seen.last);
             let age = now.duration_since(seen.since);
             let complete = sighting.complete && !seen.again;
             let so = |is: bool, before: Option<Instant>| {
@@ -81,11 +86,8 @@ impl Anchors {
                 };
                 so.then(|| before.unwrap_or(now))
             };
-            seen.held = so(sighting.held != Some(Held::No), seen.held);
-            seen.alone = so(
-                !matches!(sighting.held, Some(Held::No | Held::Besides)),
-                seen.alone,
-            );
+            seen.held = so(seen.last != Some(Held::No), seen.held);
+            seen.alone = so(!matches!(seen.last, Some(Held::No | Held::Besides)), seen.alone);
             self.gone.remove(&key);
             self.seen.insert(key, seen);
         }

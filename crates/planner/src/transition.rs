@@ -136,7 +136,10 @@ pub(crate) fn advance(turn: &Turn<'_>, make: &mut Make<'_>) -> Next {
         && stopped.shape == turn.shape
         && !sabotaged("go-on-when-stopped")
     {
-        return turn.go_back(&course, &stopped.why, make);
+        let (next, stands) = turn.go_back(&course, &stopped.why, make);
+        // What it is stopped by may be a drain, which is ended only where no quarantine stands: not of an earlier commit either.
+        let next = next.or_else(|| resumed.then(|| turn.released(&course)));
+        return (next, stands);
     }
     let news = turn.digest != turn.before.digest || resumed;
     let shifting = matches!(&course.motion, Some(motion) if matches!(motion.leg, Leg::Shift { .. }));

@@ -320,7 +320,10 @@ impl World {
     }
 
     fn abort(&mut self, split: SplitName) {
-        self.note_abort(&split);
+        // Whom a ledger that takes nothing gives no answer has ordered nothing.
+        if !self.coordinator.full {
+            self.note_abort(&split);
+        }
         self.give(OrderKind::Abort, split);
     }
 

@@ -355,6 +355,25 @@ async fn a_split_comes_and_goes_by_way_of_its_anchor() {
     }
 }
 
+/// A proxy that does not follow gets anchor and weights at once when it does, and loses requests: that it cannot be looked at for
+/// a moment is no reason to go on.
+#[tokio::test(start_paused = true)]
+async fn who_was_seen_not_to_follow_is_waited_for_though_nobody_can_be_looked_at() {
+    let (dir, fake) = (tempfile::tempdir().unwrap(), fake());
+    let see = |held, complete| fake.lock().unwrap().sighting = Sighting { held, complete };
+    see(Some(Held::No), true);
+    let agent = Running::start(&dir, &fake);
+    agent.offers.send(plan(1, "fra")).await.unwrap();
+    agent.pass(Duration::from_secs(10)).await;
+    see(None, false);
+    agent.pass(Duration::from_secs(10)).await;
+    assert_eq!(agent.steps(), ["introduce"]);
+    see(Some(Held::Alone), true);
+    agent.pass(Duration::from_millis(1_100)).await;
+    assert_eq!(agent.steps(), ["introduce", "put"]);
+    agent.stop().await;
+}
+
 /// Between two looks of Kuma, what goes and comes is the same as before to it.
 #[tokio::test(start_paused = true)]
 async fn what_is_gone_is_not_made_anew_before_kuma_has_seen_that() {

@@ -125,6 +125,50 @@ fn a_quarantine_ends_though_a_drain_is_in_the_way() {
     assert_eq!(weights_told(&world)[&backend("vm")], 10_000);
 }
 
+/// The same where an abort stopped the split by itself, because of the drain, on its way back from what an earlier commit said:
+/// that quarantine stands until the split moves again, and the drain cannot be ended before.
+#[test]
+fn a_quarantine_of_before_ends_though_the_split_is_stopped() {
+    let mut world = World::new(plain(&[("eks", 20), ("vm", 80)]));
+    world.commit(plain(&[("lab", 100)]));
+    world.look();
+    world.all_follow();
+    world.look();
+    order(&mut world, &[("vm", None)]);
+    world.look();
+    world.orders.aborts.insert(checkout(), "it got worse".to_owned());
+    world.look();
+    assert!(world.quarantined() && matches!(world.leg(), Some(Leg::Return { .. })));
+    world.cut.insert(zone("fra"));
+    world.commit(plain(&[("eks", 50), ("lab", 50)]));
+    let (new, stands) = world.look();
+    let stands = stands.unwrap();
+    assert!(new && stands.phase == Phase::Held, "{stands:?}");
+    world.orders.aborts.clear();
+    world.cut.clear();
+    let stopped = |world: &mut World| {
+        for _ in 0..4 {
+            world.all_follow();
+            world.pass(61);
+            let (new, stands) = world.look();
+            let stands = stands.unwrap();
+            assert!(!new && stands.phase == Phase::Held, "{stands:?}");
+        }
+    };
+    stopped(&mut world);
+    assert!(world.quarantined(), "by what was declared before");
+    world.orders.resumes.insert(checkout());
+    let told = weights_told(&world);
+    let (new, _) = world.look();
+    assert!(new && !world.quarantined());
+    assert_eq!(weights_told(&world), told, "nothing moves by that alone");
+    world.orders.resumes.clear();
+    stopped(&mut world);
+    world.orders.drains.clear();
+    settle(&mut world);
+    assert!(world.leg().is_none());
+}
+
 /// A drain goes by name. Under another one who is drained, and may have been stopped, would get all that it has.
 #[test]
 fn a_rename_ends_no_drain() {
