@@ -294,20 +294,24 @@ pub fn spoken_for<'a>(
     newest: Option<&Plan>,
     zone: &ZoneName,
     highest: Generation,
-    (plan, generation): (Option<PlanId>, Generation),
+    (plan, taken): (Option<PlanId>, Generation),
     held: impl Iterator<Item = Held<'a>>,
 ) -> Generation {
     let Some(newest) = newest else {
         return highest;
     };
     let mut held = held;
-    let forked = (newest.generation == generation && plan.is_some_and(|held| held != newest.id))
+    // What lies there of a split that its plan does not have yet: another agent of the zone has the plan that brings it.
+    let brought = |generation: Generation, digest: Digest| digest == Digest([0; 32]) && taken < generation;
+    let forked = (newest.generation == taken && plan.is_some_and(|held| held != newest.id))
         || held.any(|(split, generation, digest)| {
             let item = newest.splits.get(split).and_then(|split| split.items.get(zone));
             item.is_some_and(|item| {
                 generation <= newest.generation
                     && (generation > item.generation
-                        || (generation == item.generation && digest != item.digest))
+                        || (generation == item.generation
+                            && digest != item.digest
+                            && !brought(generation, digest)))
             })
         });
     if forked && !sabotaged("one-history") {

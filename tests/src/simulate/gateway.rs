@@ -224,7 +224,7 @@ fn is_ours(entity: &Value) -> bool {
 }
 
 /// What a tag of ours says.
-fn said<'a>(entity: &'a Value, what: &str) -> Option<&'a str> {
+pub(crate) fn said<'a>(entity: &'a Value, what: &str) -> Option<&'a str> {
     let tags = entity["tags"].as_array().into_iter().flatten();
     let mut tags = tags.filter_map(Value::as_str);
     tags.find_map(|tag| tag.strip_prefix("weir.")?.strip_prefix(what)?.strip_prefix('.'))

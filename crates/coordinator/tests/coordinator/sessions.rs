@@ -421,6 +421,12 @@ fn whoever_has_another_history_is_planned_above() {
     assert_eq!(ask(&cart, is.generation, Digest([7; 32])), above, "forked");
     let is = item(&checkout);
     assert_eq!(is.generation, newer.generation);
+    let unread = Digest([0; 32]);
+    assert_eq!(
+        ask(&checkout, is.generation, unread),
+        highest,
+        "brought by another agent of the zone, whose plan is newer"
+    );
     assert_eq!(
         ask(&checkout, newest.generation, Digest([7; 32])),
         highest,

@@ -13,7 +13,7 @@ use super::elsewhere::ways;
 use super::gates::NAMED;
 use super::{Invariant, asked, of_split};
 use crate::simulate::Ms;
-use crate::simulate::gateway::{EDGE, Given, Side, Truth};
+use crate::simulate::gateway::{EDGE, Given, Side, Truth, said};
 use crate::simulate::world::{SPLITS, World, ZONES};
 use crate::simulate::zone::{Place, Shares};
 
@@ -446,10 +446,14 @@ impl World {
                 let door = edge.is_ok_and(|edge| item.doors.contains_key(&edge));
                 !door || self.gates[g].nodes.iter().all(|node| is_exact(&node.truth, item))
             });
-            // What is there of a split that has no door any more may be as somebody left it, until it is gone.
-            let wants = |split: usize| wanted.items.keys().any(|name| name.as_str() == SPLITS[split]);
-            let mut there = self.gates[g].nodes.iter().flat_map(|node| node.truth.ways.keys());
-            let rest = there.all(|(split, _)| wants(*split));
+            // What is there of a split that has no door any more may be as somebody left it, until it is gone; and a node takes it
+            // up from its database when it likes.
+            let wants = |split: &str| wanted.items.keys().any(|name| name.as_str() == split);
+            let rest = self.gates[g].nodes.iter().all(|node| {
+                let routes = node.still.all("routes");
+                let mut of = routes.iter().filter_map(|route| said(route, "split"));
+                of.all(wants)
+            });
             self.gates[g].tampered = !(whole && right && rest);
         }
     }

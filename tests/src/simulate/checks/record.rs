@@ -264,7 +264,15 @@ impl World {
         let told = before.into_iter().flat_map(|(_, split)| &split.items);
         let told = told.filter_map(|(zone, item)| Some((place_of(zone)?, asked(item))));
         let told: BTreeMap<Place, Shares> = told.collect();
+        let parent = before.map(|(_, split)| split);
         let before = before.and_then(|(_, split)| split.course.as_ref()?.motion.as_ref());
+        // Told anew under another number what it was told before, at the same place of the same way: that was looked at then, and by
+        // what is drained now it need not lead anywhere.
+        let same = before == motion;
+        let anew = |zone: &ZoneName, item: &Item| {
+            let was = parent.filter(|_| same).and_then(|parent| parent.items.get(zone));
+            was.is_some_and(|was| was.digest == item.digest && was.commit == item.commit)
+        };
         let began = before.map(|motion| motion.to) != motion.map(|motion| motion.to);
         let began_by = goes.map(|goes| {
             let by = self.checks.by.entry(goes).or_insert_with(|| drains.clone());
@@ -355,7 +363,7 @@ impl World {
         let made = split
             .items
             .iter()
-            .filter(|(_, item)| item.generation.0 == generation);
+            .filter(|(zone, item)| item.generation.0 == generation && !anew(zone, item));
         for (zone, item) in made {
             let tree = self.repository.tree_of(&item.commit);
             let declared = tree.and_then(|tree| tree.splits.get(&of_split(name)));
